@@ -1,0 +1,117 @@
+package fanout
+
+import "context"
+
+// An Adapter carries frames between hubs. It is the whole of what a backend
+// has to do: the hub brings rooms, order, gaps, batching and retries, the
+// adapter brings bytes from one process to the others.
+//
+// A channel is a name to which hubs subscribe; a frame is a run of bytes that
+// one hub publishes to a channel. Both are opaque to the adapter. Channel names
+// are valid UTF-8 of at most a kilobyte with a Redis hash tag in them
+// (fanout:r:{room}); frames are bounded by the hub's MaxMessage and some 64 KiB
+// for a batch of smaller messages.
+//
+// An adapter promises, for each channel:
+//
+//   - order: frames reach every subscriber in one order, the same for all;
+//   - once: a frame is handed over once for each Publish, except that a Publish
+//     that the adapter itself had to repeat may show twice;
+//   - honesty: between Interrupted and Restored frames may be missing, and at
+//     no other time.
+//
+// An adapter belongs to one hub, which attaches it in [New] and closes it in
+// [Hub.Close]. Package adaptertest holds this contract as a test suite.
+//
+// An adapter may also have the optional capability [HealthChecker].
+type Adapter interface {
+	// Attach tells the adapter who receives its frames. New calls it once,
+	// before anything else. A second call is an error, and so is a call after
+	// Close (ErrClosed).
+	//
+	// It does not wait for the backend: an adapter whose backend is down
+	// attaches, and connects when it can.
+	Attach(r Receiver) error
+
+	// Subscribe asks for the frames of a channel. It returns nil when the
+	// backend has confirmed: every frame that is published to the channel
+	// after that, by any hub, reaches the receiver or falls between
+	// Interrupted and Restored.
+	//
+	// While the backend cannot be reached Subscribe waits and tries again; it
+	// returns an error only when ctx ends (then the channel is not subscribed,
+	// and the adapter undoes in its own time what it has begun), when the
+	// adapter is closed (ErrClosed), or when the backend refuses for a reason
+	// that waiting does not cure, such as missing rights (ErrRefused).
+	//
+	// It is called concurrently, but for one channel there is never more than
+	// one call of Subscribe or Unsubscribe at a time. Subscribing to what is
+	// subscribed is no error and waits for nothing but the confirmation.
+	Subscribe(ctx context.Context, channel string) error
+
+	// Unsubscribe ends a subscription. When it returns the receiver gets
+	// nothing more of the channel, until Subscribe is called for it again. It
+	// need not wait until the backend has stopped sending. Unsubscribing from
+	// what is not subscribed is no error.
+	//
+	// ctx bounds what waiting there is; the subscription is over all the same.
+	Unsubscribe(ctx context.Context, channel string) error
+
+	// Publish sends a frame to all who are subscribed to the channel,
+	// including this adapter's own receiver if it is. The publisher need not
+	// be subscribed.
+	//
+	// It returns nil when the backend has taken the frame, and how many
+	// subscribers it was handed to, or -1 if the backend cannot tell. An
+	// adapter that is subscribed to the channel itself and learns that nobody
+	// got the frame treats that as a broken subscription, mends it, and sends
+	// the frame again before it returns.
+	//
+	// An error means that the frame may or may not have been delivered, unless
+	// it wraps ErrUnsent: then it cannot have been. The hub repeats a failed
+	// Publish in a form that receivers recognise, so an adapter never repeats
+	// one that may have arrived. An error that wraps ErrRefused is not repeated.
+	//
+	// The frame is never modified again by anyone; the adapter may keep it.
+	// Publish is called concurrently, but for one channel one call at a time:
+	// two frames of a channel are in the order of their calls. ctx cancels the
+	// wait. After Close it returns an error that wraps ErrClosed and ErrUnsent.
+	Publish(ctx context.Context, channel string, frame []byte) (receivers int, err error)
+
+	// Close ends everything: when it returns nil the receiver is not called
+	// again, calls that were waiting have returned, and goroutines,
+	// subscriptions and connections of the adapter's own are gone. What the
+	// adapter was given, such as a Redis client, stays open. A second call
+	// waits for the first and returns nil.
+	//
+	// If ctx ends first, Close returns its error and goes on in the background.
+	Close(ctx context.Context) error
+}
+
+// A Receiver gets what an Adapter carries; the hub is one. Its methods never
+// block and may be called from the goroutine that reads the connection. Calls
+// for one channel never overlap; calls for different channels may.
+type Receiver interface {
+	// Receive hands over a frame of a subscribed channel. The receiver keeps
+	// the frame: the adapter does not touch its bytes again, and neither do
+	// other receivers that may share it.
+	Receive(channel string, frame []byte)
+
+	// Interrupted says that from here on frames of the channel may be missing:
+	// a link broke, or the channel's home is moving. It is called only for a
+	// channel whose subscription was confirmed.
+	Interrupted(channel string)
+
+	// Restored says that the subscription stands again, confirmed by the
+	// backend: every later frame arrives. It follows an Interrupted of the
+	// same channel, and comes before the first frame that is received after.
+	Restored(channel string)
+}
+
+// HealthChecker is an optional capability of an Adapter: it knows the state of
+// its links without sending anything through them.
+type HealthChecker interface {
+	// Health returns nil while everything that is subscribed is connected and
+	// confirmed; otherwise an error that says what is not. It does not wait.
+	Health() error
+}

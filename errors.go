@@ -1,0 +1,98 @@
+package fanout
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+)
+
+// Errors arrive wrapped with what was tried and on which room; test for them
+// with errors.Is. The error of an ended context is reachable the same way.
+var (
+	// ErrClosed is returned by everything that is asked of a closed Hub,
+	// Member or Adapter. From Receive it is final.
+	ErrClosed = errors.New("fanout: closed")
+
+	// ErrSlow is the final error of a member that fell out of a room's window
+	// under the overflow policy Disconnect.
+	ErrSlow = errors.New("fanout: member too slow")
+
+	// ErrInvalidRoom means that a room name is empty, longer than 255 bytes,
+	// or not UTF-8.
+	ErrInvalidRoom = errors.New("fanout: invalid room name")
+
+	// ErrInvalidMember means a nil Member, a Member of another Hub, or a
+	// member ID that no hub can have given.
+	ErrInvalidMember = errors.New("fanout: invalid member")
+
+	// ErrEmptySelection means a Selection of no rooms or no members. It is
+	// never taken for everybody.
+	ErrEmptySelection = errors.New("fanout: empty selection")
+
+	// ErrTooLarge means that data is longer than Options.MaxMessage.
+	ErrTooLarge = errors.New("fanout: message too large")
+
+	// ErrInvalidOption means that New was given an option out of its range.
+	ErrInvalidOption = errors.New("fanout: invalid option")
+
+	// ErrLeft is returned by a Join that was overtaken by a Leave of the same
+	// member and room: the Leave was asked for last, so it holds.
+	ErrLeft = errors.New("fanout: left while joining")
+
+	// ErrNoReceiver means that a direct message went to a hub that nobody
+	// listens for: the hub is gone, or its link is down just now. It is
+	// reported where the backend can tell.
+	ErrNoReceiver = errors.New("fanout: no hub listens for the member")
+
+	// ErrLocalOnly means that a publish failed in the backend, and that
+	// Options.LocalFallback delivered it to the members of this hub alone.
+	ErrLocalOnly = errors.New("fanout: delivered to local members only")
+
+	// ErrUnsent is for adapters: an error of Adapter.Publish that wraps it
+	// promises that no receiver can have got the frame.
+	ErrUnsent = errors.New("fanout: not sent")
+
+	// ErrRefused is for adapters: it means that the backend refuses what was
+	// asked for a reason that waiting does not cure, such as missing rights.
+	// The hub does not try again.
+	ErrRefused = errors.New("fanout: refused by the backend")
+
+	errEmptyBuffer = errors.New("fanout: ReceiveBatch needs a buffer for at least one message")
+
+	// ErrConcurrentReceive means that a second goroutine called Receive,
+	// ReceiveBatch or Messages of a member while a first one was in it.
+	ErrConcurrentReceive = errors.New("fanout: concurrent Receive on one member")
+)
+
+// A GapError tells a member that messages of a room did not reach it. It comes
+// from Receive at the place in the room's order where they are missing, and it
+// is not final: whoever calls Receive again gets the messages after the gap.
+//
+// The sum of what a member received and of all Missed is what was published to
+// it, once every publisher has been heard again after an Unknown gap.
+type GapError struct {
+	// Room is the room; empty for direct messages and those to everyone.
+	Room string
+	// Missed is the number of messages that are known to be missing, 0 or more.
+	Missed int
+	// Unknown is set when more than Missed may be missing: a link was down,
+	// and nobody can say yet what passed meanwhile. If something did, the next
+	// message of its publisher shows how many, and another GapError tells.
+	Unknown bool
+}
+
+func (e *GapError) Error() string {
+	where := "direct messages"
+	if e.Room != "" {
+		where = "room " + strconv.Quote(e.Room)
+	}
+	switch {
+	case e.Unknown && e.Missed == 0:
+		return fmt.Sprintf("fanout: %s: messages may be missing", where)
+	case e.Unknown:
+		return fmt.Sprintf("fanout: %s: missed %d messages or more", where, e.Missed)
+	case e.Missed == 1:
+		return fmt.Sprintf("fanout: %s: missed 1 message", where)
+	}
+	return fmt.Sprintf("fanout: %s: missed %d messages", where, e.Missed)
+}

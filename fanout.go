@@ -1,0 +1,326 @@
+package fanout
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/fanoutgo/fanout/internal/roomlog"
+	"github.com/fanoutgo/fanout/internal/wire"
+)
+
+// A Hub is one process's end of the fan-out: its members, its rooms, one
+// adapter. All methods may be called from any goroutine.
+type Hub struct {
+	id      string // 16 hexadecimal digits
+	num     uint64 // the same as a number
+	adapter Adapter
+	opts    Options
+	names   wire.Names
+	limits  *roomlog.Limits[entry]
+	stats   counters
+
+	// ctx ends when the hub has drained and closes.
+	ctx    context.Context
+	cancel context.CancelFunc
+	wg     sync.WaitGroup // all goroutines of the hub
+
+	// ready is closed when the hub's own channels are subscribed, or will
+	// never be: then readyErr says why.
+	ready    chan struct{}
+	readyErr error
+
+	everyone *roomState // its log has what is said to everyone; all members are in it
+
+	mu      sync.RWMutex          // guards rooms and members
+	rooms   map[string]*roomState // by channel
+	members map[string]*Member    // by ID
+
+	inbox   inbox
+	outbox  map[string]*outbound // to other hubs' inboxes, by hub ID. Guarded by outMu
+	outMu   sync.Mutex
+	copies  copies  // messages to several rooms that came lately
+	janitor janitor // what is idle
+
+	lastMember atomic.Uint64
+	lastStream atomic.Uint64
+	lastCopyID atomic.Uint64
+
+	closing   chan struct{} // closed when Close is called
+	closed    chan struct{} // closed when Close has done everything
+	closeOnce sync.Once
+	ops       operations // publishes in flight
+}
+
+// New returns a Hub on a. With a nil adapter the rooms live in this process
+// alone. Nil options are the defaults; an option out of its range is
+// ErrInvalidOption. The hub owns the adapter from here on, and closes it.
+//
+// New does not wait for the backend: a hub starts while it is down, and the
+// first Join waits for it.
+func New(a Adapter, o *Options) (*Hub, error) {
+	opts, err := o.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	if a == nil {
+		a = newLoopback()
+	}
+	var random [8]byte
+	rand.Read(random[:]) // never fails
+	h := &Hub{
+		num:     binary.BigEndian.Uint64(random[:]),
+		adapter: a,
+		opts:    opts,
+		names:   wire.Names{Prefix: opts.Prefix},
+		limits:  opts.limits(),
+		ready:   make(chan struct{}),
+		rooms:   make(map[string]*roomState),
+		members: make(map[string]*Member),
+		outbox:  make(map[string]*outbound),
+		closing: make(chan struct{}),
+		closed:  make(chan struct{}),
+	}
+	h.id = fmt.Sprintf("%016x", h.num)
+	h.ctx, h.cancel = context.WithCancel(context.Background())
+	h.inbox = inbox{hub: h, channel: h.names.Inbox(h.id)}
+	h.everyone = newRoomState(h, "", h.names.Everyone())
+	h.rooms[h.everyone.channel] = h.everyone
+	h.janitor.hub = h
+	h.janitor.kick = make(chan struct{}, 1)
+	if err := a.Attach(receiver{h}); err != nil {
+		return nil, fmt.Errorf("fanout: attaching the adapter: %w", err)
+	}
+	h.wg.Go(h.subscribeOwn)
+	h.wg.Go(h.janitor.run)
+	return h, nil
+}
+
+// ID returns the hub's ID: 16 hexadecimal digits, random.
+func (h *Hub) ID() string { return h.id }
+
+// subscribeOwn subscribes the channels that every hub listens to.
+func (h *Hub) subscribeOwn() {
+	defer close(h.ready)
+	for _, channel := range []string{h.inbox.channel, h.everyone.channel} {
+		if err := h.adapter.Subscribe(h.ctx, channel); err != nil {
+			h.readyErr = fmt.Errorf("fanout: subscribing to the hub's own channel %s: %w", channel, err)
+			if h.ctx.Err() == nil {
+				h.opts.Logger.Error("fanout: hub gets no direct messages and none to everyone", "hub", h.id, "error", err)
+			}
+			return
+		}
+	}
+}
+
+// awaitReady waits until the hub's own channels are subscribed.
+func (h *Hub) awaitReady(ctx context.Context) error {
+	select {
+	case <-h.ready:
+		return h.readyErr
+	default:
+	}
+	select {
+	case <-h.ready:
+		return h.readyErr
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-h.closing:
+		return ErrClosed
+	}
+}
+
+// MemberOptions describe a member.
+type MemberOptions struct {
+	// Info is what the application wants to know of the member, in its own
+	// format. The hub keeps a copy.
+	Info []byte
+}
+
+// Connect returns a new Member of the hub. It is in no room. Direct messages
+// and those to everyone reach it from the return of its first Join at the
+// latest. Nil options are the defaults. Close the Member when its connection
+// ends. The only error is ErrClosed.
+func (h *Hub) Connect(o *MemberOptions) (*Member, error) {
+	m := newMember(h, h.id+"-"+strconv.FormatUint(h.lastMember.Add(1), 36))
+	if o != nil {
+		m.info = append([]byte(nil), o.Info...)
+	}
+	m.everyone.init(m, h.everyone)
+	h.everyone.mu.Lock()
+	h.everyone.open(&m.everyone)
+	h.everyone.mu.Unlock()
+	h.mu.Lock()
+	closing := h.isClosing()
+	if !closing {
+		h.members[m.id] = m
+	}
+	h.mu.Unlock()
+	if closing {
+		m.end(ErrClosed)
+		return nil, ErrClosed
+	}
+	return m, nil
+}
+
+// Room returns a handle to a room. It costs next to nothing, is never nil, and
+// may be kept and used from any goroutine. A name that no room can have
+// (ErrInvalidRoom) is reported by the handle's methods.
+func (h *Hub) Room(name string) *Room {
+	r := &Room{hub: h, name: name}
+	if err := wire.CheckRoom(name); err != nil {
+		r.err = invalidRoom(name, err)
+		return r
+	}
+	r.channel = h.names.Room(name)
+	return r
+}
+
+// member returns the member of this hub with an ID, or nil.
+func (h *Hub) member(id string) *Member {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	return h.members[id]
+}
+
+// hubOf returns the hub's part of a member ID.
+func hubOf(memberID string) (string, error) {
+	hub, n, ok := strings.Cut(memberID, "-")
+	if ok && len(hub) == 16 && n != "" {
+		if _, err := strconv.ParseUint(hub, 16, 64); err == nil && hub == strings.ToLower(hub) {
+			return hub, nil
+		}
+	}
+	return "", fmt.Errorf("%w: %q is no member ID; Member.ID returns one", ErrInvalidMember, memberID)
+}
+
+// Health returns nil when the hub's way to the backend works: a message of its
+// own has gone through the backend and come back, and the adapter says that all
+// its links are up (see HealthChecker). Otherwise it says what does not work. It
+// waits no longer than ctx; give it a deadline of a second or two.
+func (h *Hub) Health(ctx context.Context) error {
+	if h.isClosing() {
+		return ErrClosed
+	}
+	if hc, ok := h.adapter.(HealthChecker); ok {
+		if err := hc.Health(); err != nil {
+			return fmt.Errorf("fanout: adapter: %w", err)
+		}
+	}
+	if err := h.awaitReady(ctx); err != nil {
+		return fmt.Errorf("fanout: hub's own channels are not subscribed: %w", err)
+	}
+	if err := h.inbox.echo(ctx); err != nil {
+		return fmt.Errorf("fanout: message through the backend to the hub itself: %w", err)
+	}
+	return nil
+}
+
+func (h *Hub) isClosing() bool {
+	select {
+	case <-h.closing:
+		return true
+	default:
+		return false
+	}
+}
+
+// Close ends the hub. Publishes that have begun are finished; everything asked
+// for from now on is ErrClosed. Then the members are closed, the adapter too,
+// and when Close returns nil no goroutine, subscription or connection of the
+// hub's is left.
+//
+// If ctx ends first, publishes in flight are given up and Close returns the
+// error of ctx while the rest goes on in the background. A second call waits
+// for the first.
+func (h *Hub) Close(ctx context.Context) error {
+	h.closeOnce.Do(func() {
+		h.mu.Lock()
+		close(h.closing)
+		h.mu.Unlock()
+		h.ops.stop()
+		go h.shutDown(ctx) // waited for below, through h.closed
+	})
+	select {
+	case <-h.closed:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("fanout: close: %w", context.Cause(ctx))
+	}
+}
+
+// shutDown does the work of Close. ctx bounds how long publishes are awaited.
+func (h *Hub) shutDown(ctx context.Context) {
+	defer close(h.closed)
+	select {
+	case <-h.ops.done:
+	case <-ctx.Done():
+	}
+	h.cancel()
+	h.mu.Lock()
+	members := make([]*Member, 0, len(h.members))
+	for _, m := range h.members {
+		members = append(members, m)
+	}
+	h.mu.Unlock()
+	for _, m := range members {
+		m.end(ErrClosed)
+	}
+	if err := h.adapter.Close(context.WithoutCancel(ctx)); err != nil {
+		h.opts.Logger.Error("fanout: closing the adapter", "hub", h.id, "error", err)
+	}
+	<-h.ops.done
+	h.wg.Wait()
+}
+
+// operations counts what is in flight, and refuses more once stopped.
+type operations struct {
+	mu      sync.Mutex // guards all
+	n       int
+	stopped bool
+	done    chan struct{} // made by stop; closed when nothing is in flight
+}
+
+func (o *operations) begin() error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.stopped {
+		return ErrClosed
+	}
+	o.n++
+	return nil
+}
+
+func (o *operations) end() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.n--; o.n == 0 && o.stopped {
+		close(o.done)
+	}
+}
+
+func (o *operations) stop() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.stopped = true
+	o.done = make(chan struct{})
+	if o.n == 0 {
+		close(o.done)
+	}
+}
+
+// sleep waits for d or until ctx ends.
+func sleep(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}

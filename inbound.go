@@ -1,0 +1,277 @@
+package fanout
+
+import (
+	"fmt"
+
+	"github.com/fanoutgo/fanout/internal/roomlog"
+	"github.com/fanoutgo/fanout/internal/wire"
+)
+
+// inbound checks the numbers of what comes in on one channel: it finds what is
+// missing and what came before. See WIRE.md. Its owner's lock guards it.
+type inbound struct {
+	streams []stream
+	last    int // index of the stream that was heard last
+
+	// run counts the times without interruption, from 1; a stream that was not
+	// heard in this run may have been missed before it.
+	run uint32
+	// heard is the hub whose frame was the first to be delivered in this run,
+	// and others tells that a second hub's was, too.
+	heard   uint64
+	others  bool
+	frames  uint32 // counter for age
+	started bool
+}
+
+// A stream is what is known of one publishing hub.
+type stream struct {
+	hub, stream uint64
+	next        uint64 // the number that follows what has come
+	id          string // of the hub
+	run         uint32 // inbound.run when it was last heard
+	age         uint32 // inbound.frames when it was last heard
+}
+
+// maxStreams bounds the hubs that are remembered; the half that has not been
+// heard for longest goes when there are more.
+const maxStreams = 2048
+
+// begin starts a run: the subscription stands, anew.
+func (in *inbound) begin() {
+	in.run++
+	in.heard, in.others, in.started = 0, false, false
+}
+
+// accept takes the header of a frame and says how many messages are missing
+// before it, and how many of its first messages not to deliver: they came
+// before, or (then they are among the missing) they would break the order.
+func (in *inbound) accept(h *wire.Header) (missed, repeated, skip int, sender string) {
+	s, known := in.find(h)
+	in.frames++
+	s.age = in.frames
+	inRun := known && s.run == in.run
+	switch {
+	case !known || h.Stream > s.stream:
+		if known { // its numbers begin at 1 again
+			missed = int(h.Seq - 1)
+		}
+		s.stream = h.Stream
+	case h.Stream < s.stream:
+		return 0, h.Count, h.Count, s.id
+	case h.Seq+uint64(h.Count) <= s.next:
+		s.run = in.run
+		return 0, h.Count, h.Count, s.id
+	case h.Seq < s.next:
+		repeated = int(s.next - h.Seq)
+		skip = repeated
+	default:
+		missed = int(h.Seq - s.next)
+	}
+	s.next = h.Seq + uint64(h.Count)
+	s.run = in.run
+	if h.Resent && !inRun && in.heardOther(h.Hub) {
+		// Others may have seen the first copy before what we have delivered.
+		missed += h.Count - skip
+		skip = h.Count
+		return missed, repeated, skip, s.id
+	}
+	in.note(h.Hub)
+	return missed, repeated, skip, s.id
+}
+
+// heardOther reports whether a frame of another hub was delivered in this run.
+func (in *inbound) heardOther(hub uint64) bool {
+	return in.started && (in.others || in.heard != hub)
+}
+
+// stranger stands for all publishers without a hub.
+const stranger = 0
+
+func (in *inbound) note(hub uint64) {
+	if !in.started {
+		in.started, in.heard = true, hub
+	} else if in.heard != hub {
+		in.others = true
+	}
+}
+
+func (in *inbound) find(h *wire.Header) (s *stream, known bool) {
+	if in.last < len(in.streams) && in.streams[in.last].hub == h.Hub {
+		return &in.streams[in.last], true
+	}
+	for i := range in.streams {
+		if in.streams[i].hub == h.Hub {
+			in.last = i
+			return &in.streams[i], true
+		}
+	}
+	if len(in.streams) >= maxStreams {
+		in.prune()
+	}
+	in.last = len(in.streams)
+	in.streams = append(in.streams, stream{hub: h.Hub, stream: h.Stream, next: h.Seq, id: hubID(h.Hub)})
+	return &in.streams[in.last], false
+}
+
+// prune forgets the older half. A hub that is heard again begins anew.
+func (in *inbound) prune() {
+	kept := make([]stream, 0, maxStreams)
+	for _, s := range in.streams {
+		if in.frames-s.age < maxStreams/2 {
+			kept = append(kept, s)
+		}
+	}
+	if len(kept) == len(in.streams) { // all were heard lately
+		kept = kept[len(kept)/2:]
+	}
+	in.streams = kept
+}
+
+func hubID(n uint64) string { return fmt.Sprintf("%016x", n) }
+
+// receiver is the hub as its adapter sees it. None of its methods waits.
+type receiver struct{ h *Hub }
+
+func (r receiver) Receive(channel string, frame []byte) {
+	if channel == r.h.inbox.channel {
+		r.h.inbox.receive(frame)
+		return
+	}
+	if rs := r.h.lookup(channel); rs != nil {
+		rs.receive(frame)
+	}
+}
+
+func (r receiver) Interrupted(channel string) {
+	r.h.stats.interruptions.Add(1)
+	if channel == r.h.inbox.channel {
+		r.h.inbox.interrupt()
+		return
+	}
+	if rs := r.h.lookup(channel); rs != nil {
+		rs.mu.Lock()
+		rs.interrupted = true
+		rs.mu.Unlock()
+	}
+}
+
+func (r receiver) Restored(channel string) {
+	if channel == r.h.inbox.channel {
+		r.h.inbox.restore()
+		return
+	}
+	if rs := r.h.lookup(channel); rs != nil {
+		rs.restore()
+	}
+}
+
+func (h *Hub) lookup(channel string) *roomState {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	return h.rooms[channel]
+}
+
+// restore tells the members that messages may be missing, now that the link is
+// back. How many it was their publishers' next messages show.
+func (rs *roomState) restore() {
+	rs.mu.Lock()
+	rs.interrupted = false
+	rs.in.begin()
+	w := rs.append(roomlog.Gap{Unknown: true}, nil)
+	rs.tell()
+	rs.mu.Unlock()
+	w.run()
+}
+
+// receive delivers a frame to the room's members on this hub.
+func (rs *roomState) receive(frame []byte) {
+	h := rs.hub
+	head, entries, err := h.decode(frame)
+	h.stats.received.Add(uint64(len(entries)))
+	if err != nil {
+		h.malformed(rs.channel, err)
+		rs.mu.Lock()
+		w := rs.append(roomlog.Gap{Unknown: true}, nil)
+		rs.mu.Unlock()
+		w.run()
+		return
+	}
+	rs.mu.Lock()
+	var gap roomlog.Gap
+	if head.Count > 0 { // a frame of a hub
+		missed, repeated, skip, sender := rs.in.accept(&head)
+		gap.Missed = missed
+		entries = entries[skip:]
+		for i := range entries {
+			entries[i].sender = sender
+		}
+		h.stats.missed.Add(uint64(missed))
+		h.stats.repeated.Add(uint64(repeated))
+	} else {
+		rs.in.note(stranger)
+		h.stats.foreign.Add(1)
+	}
+	if rs.interrupted && len(entries) > 0 {
+		gap.Unknown = true // the adapter may have lost some before these
+	}
+	w := rs.append(gap, entries)
+	rs.mu.Unlock()
+	w.run()
+}
+
+// decode turns a frame into entries without their sender. A stranger's payload
+// gives one entry and a header with Count 0.
+func (h *Hub) decode(frame []byte) (wire.Header, []entry, error) {
+	head, d, err := wire.Decode(frame)
+	if err == wire.ErrForeign {
+		return wire.Header{}, []entry{{data: frame}}, nil
+	}
+	if err != nil {
+		return head, nil, err
+	}
+	entries := make([]entry, 0, head.Count)
+	var m wire.Message
+	for {
+		more, err := d.Next(&m)
+		if err != nil {
+			return head, nil, err
+		}
+		if !more {
+			return head, entries, nil
+		}
+		entries = append(entries, entry{data: m.Data, volatile: m.Volatile, filter: h.filterFor(head.Hub, &m)})
+	}
+}
+
+func (h *Hub) malformed(channel string, err error) {
+	if h.stats.malformed.Add(1) == 1 {
+		h.opts.Logger.Error("fanout: frame dropped, is another program or version publishing here? (said once; see Stats.Malformed)",
+			"channel", channel, "error", err)
+	}
+}
+
+// deliverFrame gives the members of this hub a frame of its own that could not
+// be published. If it comes back after all it is known by its numbers.
+func (rs *roomState) deliverFrame(frame []byte) {
+	head, entries, err := rs.hub.decode(frame)
+	if err != nil {
+		return // cannot be: the hub has just encoded it
+	}
+	rs.mu.Lock()
+	_, _, skip, sender := rs.in.accept(&head)
+	for i := range entries {
+		entries[i].sender = sender
+	}
+	w := rs.append(roomlog.Gap{}, entries[skip:])
+	rs.mu.Unlock()
+	w.run()
+}
+
+// deliver gives a message to the members of this hub. It has no number.
+func (rs *roomState) deliver(e entry) {
+	rs.mu.Lock()
+	w := rs.append(roomlog.Gap{}, []entry{e})
+	rs.mu.Unlock()
+	w.run()
+}

@@ -1,0 +1,175 @@
+package fanout
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/fanoutgo/fanout/internal/roomlog"
+	"github.com/fanoutgo/fanout/internal/wire"
+)
+
+// An inbox is the channel on which other hubs reach the members of this one.
+type inbox struct {
+	hub     *Hub
+	channel string
+
+	mu          sync.Mutex // guards all below
+	in          inbound
+	interrupted bool
+	echoes      []chan struct{} // closed when the next frame of our own arrives
+}
+
+// receive hands direct messages to their members. What is missing may have been
+// for any of them, so all are told that they may have missed something.
+func (b *inbox) receive(frame []byte) {
+	h := b.hub
+	head, d, err := wire.Decode(frame)
+	if err == wire.ErrForeign {
+		return // nobody is named in it
+	}
+	if err != nil {
+		h.malformed(b.channel, err)
+		b.tellAll()
+		return
+	}
+	b.mu.Lock()
+	missed, repeated, skip, sender := b.in.accept(&head)
+	lost := missed > 0 || b.interrupted
+	if head.Hub == h.num {
+		for _, c := range b.echoes {
+			close(c)
+		}
+		b.echoes = nil
+	}
+	b.mu.Unlock()
+	h.stats.received.Add(uint64(head.Count))
+	h.stats.missed.Add(uint64(missed))
+	h.stats.repeated.Add(uint64(repeated))
+	if lost {
+		b.tellAll()
+	}
+	var m wire.Message
+	for i := 0; ; i++ {
+		more, err := d.Next(&m)
+		if err != nil {
+			h.malformed(b.channel, err)
+			b.tellAll()
+			return
+		}
+		if !more {
+			return
+		}
+		if i >= skip {
+			h.sendTo(&m, sender)
+		}
+	}
+}
+
+// sendTo gives a direct message to those of its members who are here.
+func (h *Hub) sendTo(m *wire.Message, sender string) {
+	except := h.excepted(m.Except, m.ExceptRooms)
+	for _, id := range m.To {
+		member := h.member(id)
+		if member == nil {
+			continue
+		}
+		if _, left := except[member]; !left {
+			member.send(entry{data: m.Data, sender: sender, volatile: m.Volatile})
+		}
+	}
+}
+
+func (b *inbox) interrupt() {
+	b.mu.Lock()
+	b.interrupted = true
+	b.mu.Unlock()
+}
+
+func (b *inbox) restore() {
+	b.mu.Lock()
+	b.interrupted = false
+	b.in.begin()
+	b.mu.Unlock()
+	b.tellAll()
+}
+
+// tellAll tells every member that direct messages may be missing.
+func (b *inbox) tellAll() {
+	rs := b.hub.everyone
+	rs.mu.Lock()
+	w := rs.append(roomlog.Gap{Unknown: true}, nil)
+	rs.mu.Unlock()
+	w.run()
+}
+
+// echo sends a message for nobody to the hub itself and waits until it is here.
+func (b *inbox) echo(ctx context.Context) error {
+	arrived := make(chan struct{})
+	b.mu.Lock()
+	b.echoes = append(b.echoes, arrived)
+	b.mu.Unlock()
+	defer b.forget(arrived)
+	if err := b.hub.publishTo(ctx, b.hub.id, &wire.Message{Data: []byte{}}); err != nil {
+		return err
+	}
+	select {
+	case <-arrived:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-b.hub.closing:
+		return ErrClosed
+	}
+}
+
+func (b *inbox) forget(echo chan struct{}) {
+	b.mu.Lock()
+	b.echoes = slices.DeleteFunc(b.echoes, func(c chan struct{}) bool { return c == echo })
+	b.mu.Unlock()
+}
+
+// publishTo publishes to the inbox of a hub.
+func (h *Hub) publishTo(ctx context.Context, hub string, m *wire.Message) error {
+	h.outMu.Lock()
+	o := h.outbox[hub]
+	if o == nil {
+		o = new(outbound)
+		o.init(h, nil, "", h.names.Inbox(hub))
+		o.what = "members of hub " + hub
+		h.outbox[hub] = o
+		if len(h.outbox) == 1 {
+			defer h.janitor.wake()
+		}
+	}
+	o.uses++
+	h.outMu.Unlock()
+	err := o.publish(ctx, m)
+	h.outMu.Lock()
+	o.uses--
+	o.used = time.Now()
+	h.outMu.Unlock()
+	return err
+}
+
+// sweepOutbox forgets the ways to hubs that nothing was sent to for a while, and
+// says when to look again.
+func (h *Hub) sweepOutbox(now time.Time) (next time.Time) {
+	h.outMu.Lock()
+	defer h.outMu.Unlock()
+	for hub, o := range h.outbox {
+		due := o.used.Add(publisherIdle)
+		switch {
+		case o.uses > 0:
+			due = now.Add(publisherIdle)
+		case !due.After(now):
+			delete(h.outbox, hub)
+			continue
+		}
+		if next.IsZero() || due.Before(next) {
+			next = due
+		}
+	}
+	return next
+}

@@ -1,0 +1,220 @@
+package roomlog
+
+import "sync/atomic"
+
+// An Owner is told when a cursor of its that had parked has something to read.
+// Wake must not block.
+type Owner interface{ Wake() }
+
+// A Cursor is a place in a log. One goroutine at a time may use it (its owner
+// sees to that); appends to the log go on meanwhile. A cursor is opened once
+// and closed once, and not used again.
+type Cursor[T Item] struct {
+	log   *Log[T]
+	owner Owner
+
+	// The place: in a segment at item i, or (seg nil) on a link.
+	link *link[T]
+	seg  *segment[T]
+	i    int
+	// atEnd: the cursor had read everything when it came to this link.
+	atEnd bool
+	// fresh: the items of seg came when the cursor had read all before them.
+	fresh bool
+	// gapDue: the gap before seg's items is not reported yet.
+	gapDue bool
+
+	parked     bool // in the log's list. Guarded by log.mu, as are next and prev
+	next, prev *Cursor[T]
+
+	// pos is how far the cursor has come, for Overrun.
+	pos atomic.Uint64
+}
+
+// Open puts c at the end of l: it will read what is appended from now on.
+func (l *Log[T]) Open(c *Cursor[T], owner Owner) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	c.log, c.owner, c.link, c.atEnd = l, owner, l.end, true
+	c.pos.Store(l.end.pos)
+	l.cursors.Add(1)
+	l.passed.Add(1) // appends need the lock: the generation stays
+}
+
+// Close takes c off its log.
+func (c *Cursor[T]) Close() {
+	l := c.log
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if c.parked {
+		c.unpark()
+	}
+	if c.seg == nil && c.link == l.end {
+		l.passed.Add(^uint64(0)) // it was counted there
+	}
+	c.link, c.seg = nil, nil
+	l.cursors.Add(-1)
+	l.forgetIfPassed()
+}
+
+// Peek returns what the cursor has before it: items, to be consumed with
+// Advance, or a gap, to be consumed with TakeGap, or neither when everything is
+// read. fresh reports whether the cursor had read everything before these items
+// when they came. The caller must not modify items.
+func (c *Cursor[T]) Peek() (items []T, fresh, gap bool) {
+	for {
+		if c.seg != nil {
+			if c.gapDue {
+				return nil, false, true
+			}
+			if c.i < len(c.seg.items) {
+				return c.seg.items[c.i:], c.fresh, false
+			}
+			c.arrive(c.seg.after)
+			continue
+		}
+		s := c.link.next.Load()
+		switch s {
+		case nil:
+			return nil, false, false
+		case &c.log.limits.cut:
+			return nil, false, true
+		}
+		c.enter(s)
+	}
+}
+
+// enter goes from a link into the segment after it.
+func (c *Cursor[T]) enter(s *segment[T]) {
+	c.fresh = c.atEnd || (s.joined && c.fresh)
+	c.atEnd = false
+	c.seg, c.i, c.link = s, 0, nil
+	c.gapDue = !s.gap.IsZero()
+	if c.log.limits.policy == Track {
+		c.pos.Store(s.after.pos)
+	}
+}
+
+// arrive goes from a segment to the link after it, and is counted there if
+// that is the end.
+func (c *Cursor[T]) arrive(at *link[T]) {
+	c.seg, c.link = nil, at
+	if at.next.Load() != nil {
+		return
+	}
+	c.atEnd = true
+	l := c.log
+	for {
+		w := l.passed.Load()
+		if uint32(w>>32) != at.gen {
+			return // an append came between
+		}
+		if l.passed.CompareAndSwap(w, w+1) {
+			if int32(uint32(w+1)) >= l.cursors.Load() {
+				l.forget()
+			}
+			return
+		}
+	}
+}
+
+// Advance consumes the first n of the items that Peek returned.
+func (c *Cursor[T]) Advance(n int) {
+	c.i += n
+	if c.i >= len(c.seg.items) {
+		c.arrive(c.seg.after)
+	}
+}
+
+// Cut reports whether the gap that Peek announced is the cursor's own, because
+// it fell out of the window.
+func (c *Cursor[T]) Cut() bool { return c.seg == nil }
+
+// TakeGap consumes the gap that Peek announced and says what is missing.
+func (c *Cursor[T]) TakeGap() Gap {
+	if c.seg != nil {
+		c.gapDue = false
+		g := c.seg.gap
+		if len(c.seg.items) == 0 {
+			c.arrive(c.seg.after)
+		}
+		return g
+	}
+	return c.jump()
+}
+
+// jump takes a cursor that fell out of the window back into it: into the
+// segment, not to the link before it, which might be cut off again before the
+// cursor has read anything.
+func (c *Cursor[T]) jump() Gap {
+	l := c.log
+	newest := l.limits.policy == Newest
+	l.mu.Lock()
+	from, to := c.link, l.first
+	if newest {
+		to = l.beforeNewest()
+	}
+	gap := Gap{Missed: int(to.pos - from.pos), Unknown: to.unknown != from.unknown}
+	s := to.next.Load()
+	l.mu.Unlock()
+	c.atEnd, c.fresh = false, false
+	if s == nil { // the window is empty
+		c.arrive(to)
+		return gap
+	}
+	c.enter(s)
+	c.fresh = false
+	for ; newest && c.i < len(s.items)-1; c.i++ {
+		if s.items[c.i].Counts() {
+			gap.Missed++
+		}
+	}
+	return gap
+}
+
+// beforeNewest returns the link before the last segment.
+func (l *Log[T]) beforeNewest() *link[T] {
+	at := l.first
+	for {
+		s := at.next.Load()
+		if s == nil || s.after == l.end {
+			return at
+		}
+		at = s.after
+	}
+}
+
+// Park makes the next append call the owner's Wake, once. It reports false, and
+// does nothing, when there is something to read already.
+func (c *Cursor[T]) Park() bool {
+	l := c.log
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if c.seg != nil || c.link.next.Load() != nil {
+		return false
+	}
+	c.parked = true
+	c.prev, c.next = nil, l.parked
+	if l.parked != nil {
+		l.parked.prev = c
+	}
+	l.parked = c
+	return true
+}
+
+// unpark takes c off the list. The log's lock is held.
+func (c *Cursor[T]) unpark() {
+	if c.prev != nil {
+		c.prev.next = c.next
+	} else {
+		c.log.parked = c.next
+	}
+	if c.next != nil {
+		c.next.prev = c.prev
+	}
+	c.parked, c.prev, c.next = false, nil, nil
+}
+
+// Overrun reports whether the window has moved past the cursor: OldestKept of
+// its log is oldest. Any goroutine may call it.
+func (c *Cursor[T]) Overrun(oldest uint64) bool { return c.pos.Load() < oldest }

@@ -1,0 +1,239 @@
+package roomlog
+
+import (
+	"sync"
+	"sync/atomic"
+)
+
+// Item is what a log holds.
+type Item interface {
+	// Counts reports whether missing the item is a loss.
+	Counts() bool
+	// Size is the number of bytes the item takes of the window.
+	Size() int
+}
+
+// A Gap is a number of items that are missing at a place in the order.
+type Gap struct {
+	Missed  int
+	Unknown bool // there may be more than Missed
+}
+
+// IsZero reports whether nothing is missing.
+func (g Gap) IsZero() bool { return g == Gap{} }
+
+// Limits are the bounds of a window and what happens to a cursor that falls out
+// of it. All logs of a hub share one; it is made by NewLimits and not changed.
+type Limits[T Item] struct {
+	items, bytes int
+	chunk        int // items a segment holds at most
+	policy       Policy
+	cut          segment[T] // marks a link whose segment has left the window
+}
+
+// A Policy says what becomes of a cursor that falls out of the window.
+type Policy uint8
+
+const (
+	Oldest Policy = iota // it goes on at the oldest item that is kept
+	Newest               // it goes on at the newest item
+	Track                // as Oldest, and Cursor.Overrun knows before the cursor does
+)
+
+// NewLimits returns the limits of a window of so many items and bytes.
+func NewLimits[T Item](items, bytes int, policy Policy) *Limits[T] {
+	// The window is trimmed a segment at a time: small segments make it precise.
+	return &Limits[T]{items: items, bytes: bytes, chunk: max(1, min(32, items/4)), policy: policy}
+}
+
+// A Log is the log of one room. The zero value is not usable; see Init.
+//
+// Append, Open and the methods of Cursor that say so take the log's lock, for a
+// short time each. Appends are ordered by their caller: two that run at once
+// are both kept, in either order.
+type Log[T Item] struct {
+	limits *Limits[T]
+
+	// end is where the next append hangs. Guarded by mu.
+	end *link[T]
+	// first is the link before the oldest segment that is kept; end if none is.
+	first *link[T]
+	items int // in the window, like bytes
+	bytes int
+	// parked cursors, in a list. Guarded by mu.
+	parked *Cursor[T]
+	// cursors is the number of open ones. Written under mu.
+	cursors atomic.Int32
+
+	// passed counts the cursors that have read everything: the low half is
+	// their number, the high half says at which end (link.gen). A cursor that
+	// is overtaken by an append thus never counts for the new end.
+	passed atomic.Uint64
+
+	mu sync.Mutex
+}
+
+// A link stands between two segments. It holds nothing of them.
+type link[T Item] struct {
+	next    atomic.Pointer[segment[T]] // nil at the end; &Limits.cut when cut off
+	pos     uint64                     // items that count, and gaps, before this place
+	unknown uint32                     // unknown gaps before this place
+	gen     uint32                     // number of the append that made the link
+}
+
+// A segment is immutable once it hangs in the log.
+type segment[T Item] struct {
+	items []T
+	one   [1]T // room for the single item of most segments, to save an allocation
+	gap   Gap  // before the items
+	bytes int
+	// joined: the segment came with the same append as the one before it.
+	joined bool
+	after  *link[T]
+}
+
+// Init makes l ready for use with the limits given.
+func (l *Log[T]) Init(limits *Limits[T]) {
+	l.limits = limits
+	l.end = &link[T]{}
+	l.first = l.end
+}
+
+// Append adds a gap and items to the log and returns the cursors to wake. The
+// log copies items; it calls nobody. Call Wake on the result after all locks
+// are released. A log without cursors keeps nothing.
+func (l *Log[T]) Append(gap Gap, items []T) Wakeups[T] {
+	if gap.IsZero() && len(items) == 0 {
+		return Wakeups[T]{}
+	}
+	l.mu.Lock()
+	if l.cursors.Load() == 0 {
+		l.mu.Unlock()
+		return Wakeups[T]{}
+	}
+	gen := l.end.gen + 1
+	joined := false
+	if !gap.IsZero() {
+		l.hang(&segment[T]{gap: gap}, gen)
+		joined = true
+	}
+	for len(items) > 0 {
+		s := l.chunk(items)
+		s.joined = joined
+		items = items[len(s.items):]
+		l.hang(s, gen)
+		joined = true
+	}
+	l.passed.Store(uint64(gen) << 32)
+	l.trim()
+	woken := l.parked
+	l.parked = nil
+	for c := woken; c != nil; c = c.next {
+		c.parked, c.prev = false, nil
+	}
+	l.mu.Unlock()
+	return Wakeups[T]{woken}
+}
+
+// chunk returns a segment with the first of items, as many as one may hold.
+func (l *Log[T]) chunk(items []T) *segment[T] {
+	s := new(segment[T])
+	n := 0
+	for n < len(items) && n < l.limits.chunk {
+		size := items[n].Size()
+		if n > 0 && s.bytes+size > l.limits.bytes/4 {
+			break
+		}
+		s.bytes += size
+		n++
+	}
+	if n == 1 {
+		s.one[0] = items[0]
+		s.items = s.one[:]
+	} else {
+		s.items = append(make([]T, 0, n), items[:n]...)
+	}
+	return s
+}
+
+// hang puts s at the end. The link after s is made before s can be seen.
+func (l *Log[T]) hang(s *segment[T], gen uint32) {
+	after := &link[T]{pos: l.end.pos + uint64(s.gap.Missed), unknown: l.end.unknown, gen: gen}
+	if s.gap.Unknown {
+		after.unknown++
+	}
+	for i := range s.items {
+		if s.items[i].Counts() {
+			after.pos++
+		}
+	}
+	s.after = after
+	l.items += len(s.items)
+	l.bytes += s.bytes
+	l.end.next.Store(s)
+	l.end = after
+}
+
+// trim cuts off what is more than the window holds; the newest segment stays.
+func (l *Log[T]) trim() {
+	for l.items > l.limits.items || l.bytes > l.limits.bytes {
+		s := l.first.next.Load()
+		if s.after == l.end {
+			return
+		}
+		l.items -= len(s.items)
+		l.bytes -= s.bytes
+		l.first.next.Store(&l.limits.cut)
+		l.first = s.after
+	}
+}
+
+// forget drops the window when every cursor has passed it. Cursors that lag
+// all the same still walk the chain: it is theirs.
+func (l *Log[T]) forget() {
+	l.mu.Lock()
+	l.forgetIfPassed()
+	l.mu.Unlock()
+}
+
+func (l *Log[T]) forgetIfPassed() {
+	w := l.passed.Load()
+	if uint32(w>>32) == l.end.gen && int32(uint32(w)) >= l.cursors.Load() {
+		l.first = l.end
+		l.items, l.bytes = 0, 0
+	}
+}
+
+// Kept returns the number of items and bytes that the window holds.
+func (l *Log[T]) Kept() (items, bytes int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.items, l.bytes
+}
+
+// Cursors returns the number of open cursors.
+func (l *Log[T]) Cursors() int { return int(l.cursors.Load()) }
+
+// OldestKept is a mark that Cursor.Overrun compares with.
+func (l *Log[T]) OldestKept() uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.first.pos
+}
+
+// Wakeups are parked cursors that an append has taken off the log.
+type Wakeups[T Item] struct{ head *Cursor[T] }
+
+// None reports whether there is nobody to wake.
+func (w Wakeups[T]) None() bool { return w.head == nil }
+
+// Wake calls Wake of each cursor's owner. Call it once, with no lock held.
+func (w Wakeups[T]) Wake() {
+	for c := w.head; c != nil; {
+		// Once its owner knows, the cursor may park again and reuse next.
+		next := c.next
+		c.next = nil
+		c.owner.Wake()
+		c = next
+	}
+}

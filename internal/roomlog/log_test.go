@@ -1,0 +1,332 @@
+package roomlog
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+type item struct {
+	n        int
+	data     []byte
+	volatile bool
+}
+
+func (i item) Counts() bool { return !i.volatile }
+func (i item) Size() int    { return len(i.data) }
+
+// sleeper is an owner that counts its wake-ups.
+type sleeper struct{ woken atomic.Int32 }
+
+func (s *sleeper) Wake() { s.woken.Add(1) }
+
+func newLog(items, bytes int, p Policy) *Log[item] {
+	l := new(Log[item])
+	l.Init(NewLimits[item](items, bytes, p))
+	return l
+}
+
+func open(l *Log[item]) *Cursor[item] {
+	c := new(Cursor[item])
+	l.Open(c, &sleeper{})
+	return c
+}
+
+func say(l *Log[item], ns ...int) {
+	var items []item
+	for _, n := range ns {
+		items = append(items, item{n: n, data: make([]byte, 10)})
+	}
+	l.Append(Gap{}, items).Wake()
+}
+
+// readAll reads to the end: items as numbers, gaps as "-n" and "?".
+func readAll(c *Cursor[item]) (out []string) {
+	for {
+		items, _, gap := c.Peek()
+		switch {
+		case gap:
+			g := c.TakeGap()
+			s := fmt.Sprintf("-%d", g.Missed)
+			if g.Unknown {
+				s += "?"
+			}
+			out = append(out, s)
+		case items == nil:
+			return out
+		default:
+			out = append(out, fmt.Sprint(items[0].n))
+			c.Advance(1)
+		}
+	}
+}
+
+func TestEveryCursorReadsEverythingFromItsOpening(t *testing.T) {
+	l := newLog(100, 1<<20, Oldest)
+	a := open(l)
+	say(l, 1)
+	b := open(l)
+	say(l, 2, 3)
+	require.Equal(t, []string{"1", "2", "3"}, readAll(a))
+	require.Equal(t, []string{"2", "3"}, readAll(b))
+	say(l, 4)
+	require.Equal(t, []string{"4"}, readAll(a))
+	require.Equal(t, []string{"4"}, readAll(b))
+}
+
+func TestCursorOutOfWindowLearnsTheExactNumberOnce(t *testing.T) {
+	l := newLog(4, 1<<20, Oldest)
+	c := open(l)
+	for n := 1; n <= 10; n++ {
+		say(l, n)
+	}
+	require.Equal(t, []string{"-6", "7", "8", "9", "10"}, readAll(c))
+	say(l, 11)
+	require.Equal(t, []string{"11"}, readAll(c))
+}
+
+func TestWindowIsBoundedInBytes(t *testing.T) {
+	l := newLog(1000, 35, Oldest)
+	c := open(l)
+	for n := 1; n <= 10; n++ {
+		say(l, n)
+	}
+	require.Equal(t, []string{"-7", "8", "9", "10"}, readAll(c))
+}
+
+func TestNewestPolicyJumpsToTheNewest(t *testing.T) {
+	l := newLog(8, 1<<20, Newest)
+	c := open(l)
+	for n := 1; n <= 10; n++ {
+		say(l, n)
+	}
+	require.Equal(t, []string{"-9", "10"}, readAll(c))
+
+	c = open(l)
+	say(l, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11) // segments of two: the newest is [11]
+	say(l, 12, 13)
+	require.Equal(t, []string{"-12", "13"}, readAll(c))
+}
+
+func TestGapIsMetAtItsPlaceInTheOrder(t *testing.T) {
+	l := newLog(100, 1<<20, Oldest)
+	c := open(l)
+	say(l, 1)
+	l.Append(Gap{Missed: 3}, []item{{n: 5}})
+	l.Append(Gap{Unknown: true}, nil)
+	say(l, 6)
+	require.Equal(t, []string{"1", "-3", "5", "-0?", "6"}, readAll(c))
+}
+
+func TestGapThatLeftTheWindowIsCountedInTheCursorsGap(t *testing.T) {
+	l := newLog(4, 1<<20, Oldest)
+	c := open(l)
+	say(l, 1)
+	l.Append(Gap{Missed: 3, Unknown: true}, nil)
+	for n := 5; n <= 10; n++ {
+		say(l, n)
+	}
+	require.Equal(t, []string{"-6?", "7", "8", "9", "10"}, readAll(c))
+}
+
+func TestItemsThatDoNotCountAreNotMissed(t *testing.T) {
+	l := newLog(4, 1<<20, Oldest)
+	c := open(l)
+	for n := 1; n <= 10; n++ {
+		l.Append(Gap{}, []item{{n: n, volatile: n%2 == 0}})
+	}
+	require.Equal(t, []string{"-3", "7", "8", "9", "10"}, readAll(c))
+}
+
+func TestFreshMeansEverythingBeforeWasReadWhenItCame(t *testing.T) {
+	l := newLog(400, 1<<20, Oldest)
+	c := open(l)
+	fresh := func() bool {
+		items, fresh, _ := c.Peek()
+		require.NotEmpty(t, items)
+		c.Advance(1)
+		return fresh
+	}
+	say(l, 1)
+	say(l, 2)
+	require.True(t, fresh())
+	require.False(t, fresh(), "2 came while 1 was unread")
+	say(l, 3)
+	require.True(t, fresh())
+	var many []int
+	for n := range 100 { // more than a segment holds
+		many = append(many, n)
+	}
+	say(l, many...)
+	for range many {
+		require.True(t, fresh(), "one append is one arrival")
+	}
+}
+
+func TestParkedCursorIsWokenOnceAndAnAwakeOneNever(t *testing.T) {
+	l := newLog(100, 1<<20, Oldest)
+	a, b := open(l), open(l)
+	require.True(t, a.Park())
+	say(l, 1)
+	say(l, 2)
+	require.EqualValues(t, 1, a.owner.(*sleeper).woken.Load())
+	require.EqualValues(t, 0, b.owner.(*sleeper).woken.Load())
+	require.False(t, b.Park(), "there is something to read")
+	readAll(a)
+	require.True(t, a.Park())
+	a.Close()
+	say(l, 3)
+	require.EqualValues(t, 1, a.owner.(*sleeper).woken.Load())
+}
+
+func TestLogHoldsNothingWhenAllHaveRead(t *testing.T) {
+	l := newLog(100, 1<<20, Oldest)
+	a, b := open(l), open(l)
+	say(l, 1, 2, 3)
+	items, _ := l.Kept()
+	require.Equal(t, 3, items)
+	readAll(a)
+	items, _ = l.Kept()
+	require.Equal(t, 3, items, "b has not read")
+	readAll(b)
+	items, bytes := l.Kept()
+	require.Zero(t, items)
+	require.Zero(t, bytes)
+
+	say(l, 4)
+	readAll(a)
+	b.Close()
+	items, _ = l.Kept()
+	require.Zero(t, items, "the one that lagged is gone")
+	say(l, 5)
+	a.Close()
+	items, _ = l.Kept()
+	require.Zero(t, items)
+	say(l, 6)
+	items, _ = l.Kept()
+	require.Zero(t, items, "nobody is there")
+}
+
+func TestReadersLeavingAndComingDoNotLetAStuckCursorHoldTheChain(t *testing.T) {
+	l := newLog(10, 1<<20, Oldest)
+	stuck := open(l)
+	for n := range 1000 {
+		a := open(l)
+		say(l, n)
+		readAll(a)
+		a.Close()
+	}
+	got := readAll(stuck)
+	require.Equal(t, "-990", got[0])
+	require.Len(t, got, 11)
+}
+
+func TestStuckCursorDoesNotKeepTheChainAlive(t *testing.T) {
+	const size = 64 << 10
+	l := newLog(4, 1<<30, Oldest)
+	stuck, reader := open(l), open(l)
+	var freed atomic.Int32
+	const total = 200
+	for n := range total {
+		data := make([]byte, size)
+		runtime.AddCleanup(&data[0], func(int) { freed.Add(1) }, 0)
+		l.Append(Gap{}, []item{{n: n, data: data}})
+		readAll(reader)
+	}
+	require.Eventually(t, func() bool {
+		runtime.GC()
+		return freed.Load() >= total-4
+	}, 10e9, 1e6, "%d of %d freed", freed.Load(), total)
+	runtime.KeepAlive(stuck)
+}
+
+func TestReadUpCursorKeepsNothingAlive(t *testing.T) {
+	l := newLog(100, 1<<30, Oldest)
+	c := open(l)
+	var freed atomic.Int32
+	for n := range 50 {
+		data := make([]byte, 4<<10)
+		runtime.AddCleanup(&data[0], func(int) { freed.Add(1) }, 0)
+		l.Append(Gap{}, []item{{n: n, data: data}})
+	}
+	readAll(c)
+	require.Eventually(t, func() bool { runtime.GC(); return freed.Load() == 50 }, 10e9, 1e6)
+	runtime.KeepAlive(c)
+	runtime.KeepAlive(l)
+}
+
+func TestOverrunIsKnownBeforeTheCursorMoves(t *testing.T) {
+	l := newLog(4, 1<<20, Track)
+	stuck, reader := open(l), open(l)
+	for n := range 4 {
+		say(l, n)
+		readAll(reader)
+	}
+	require.False(t, stuck.Overrun(l.OldestKept()))
+	say(l, 5)
+	readAll(reader)
+	require.True(t, stuck.Overrun(l.OldestKept()))
+	require.False(t, reader.Overrun(l.OldestKept()))
+}
+
+// Readers of random speed, with one appender: for each, received + missed is
+// what was appended, in order.
+func TestReceivedAndMissedIsWhatWasAppended(t *testing.T) {
+	for _, p := range []Policy{Oldest, Newest, Track} {
+		l := newLog(16, 1<<20, p)
+		const total, readers = 20000, 8
+		var wg sync.WaitGroup
+		for r := range readers {
+			wake := make(chan struct{}, 1)
+			c := new(Cursor[item])
+			l.Open(c, chanOwner(wake))
+			wg.Go(func() {
+				seen := 0
+				for seen < total {
+					items, _, gap := c.Peek()
+					switch {
+					case gap:
+						seen += c.TakeGap().Missed
+					case items == nil:
+						if c.Park() {
+							<-wake
+						}
+					default:
+						n := min(len(items), 1+r)
+						for _, it := range items[:n] {
+							if it.n != seen {
+								t.Errorf("reader %d got %d, wanted %d", r, it.n, seen)
+								return
+							}
+							seen++
+						}
+						c.Advance(n)
+						if r%2 == 0 && seen%7 == 0 {
+							runtime.Gosched()
+						}
+					}
+				}
+			})
+		}
+		for n := 0; n < total; {
+			var batch []item
+			for range min(1+rand.IntN(6), total-n) {
+				batch = append(batch, item{n: n})
+				n++
+			}
+			l.Append(Gap{}, batch).Wake()
+		}
+		wg.Wait()
+		items, _ := l.Kept()
+		require.Zero(t, items)
+	}
+}
+
+type chanOwner chan struct{}
+
+func (c chanOwner) Wake() { c <- struct{}{} }

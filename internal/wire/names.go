@@ -1,0 +1,59 @@
+package wire
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"unicode/utf8"
+)
+
+// MaxRoom is the length of the longest room name, in bytes.
+const MaxRoom = 255
+
+// DefaultPrefix begins all channel names unless another is given.
+const DefaultPrefix = "fanout"
+
+// CheckRoom says what is wrong with a room name, if anything is.
+func CheckRoom(name string) error {
+	switch {
+	case name == "":
+		return errors.New("it is empty")
+	case len(name) > MaxRoom:
+		return fmt.Errorf("it is %d bytes long, at most %d are allowed", len(name), MaxRoom)
+	case !utf8.ValidString(name):
+		return errors.New("it is not valid UTF-8")
+	}
+	return nil
+}
+
+// CheckPrefix says what is wrong with a prefix of channel names.
+func CheckPrefix(prefix string) error {
+	switch {
+	case prefix == "" || len(prefix) > 64:
+		return fmt.Errorf("it is %d bytes long, 1 to 64 are allowed", len(prefix))
+	case !utf8.ValidString(prefix):
+		return errors.New("it is not valid UTF-8")
+	case strings.ContainsAny(prefix, "{}"):
+		return errors.New("it contains a brace, which would change the Redis hash slot")
+	}
+	return nil
+}
+
+// Names forms the names of channels. The kind of a channel stands outside the
+// hash tag and the name inside, so what belongs to a room shares a slot, and no
+// room can be called so that its channel is another's.
+type Names struct{ Prefix string }
+
+// Room is the channel of a room.
+func (n Names) Room(room string) string { return n.Prefix + ":r:{" + escape(room) + "}" }
+
+// Inbox is the channel of a hub for messages to its members.
+func (n Names) Inbox(hub string) string { return n.Prefix + ":i:{" + hub + "}" }
+
+// Everyone is the channel that all hubs listen to.
+func (n Names) Everyone() string { return n.Prefix + ":a:{everyone}" }
+
+var escaper = strings.NewReplacer("%", "%25", "{", "%7B", "}", "%7D")
+
+// escape replaces what would end the hash tag, and the escape sign.
+func escape(room string) string { return escaper.Replace(room) }

@@ -1,0 +1,170 @@
+package fanout
+
+import (
+	"sync"
+	"time"
+)
+
+// publisherIdle is how long a hub keeps the numbers of a channel that it does
+// not publish to any more. Forgetting them is harmless (a new stream begins),
+// keeping them lets receivers notice what is lost between two publishes.
+const publisherIdle = 5 * time.Second
+
+// A janitor removes what is not used any more: it ends subscriptions after
+// Options.Linger and forgets rooms, outboxes and copies. One goroutine, run.
+type janitor struct {
+	hub  *Hub
+	kick chan struct{} // capacity 1: a queue has got its first entry
+
+	mu         sync.Mutex   // guards the queues
+	lingering  []*roomState // subscribed, for Options.Linger
+	publishing []*roomState // not subscribed, for publisherIdle
+}
+
+// add gives the janitor a state that is marked idle and queued.
+func (j *janitor) add(rs *roomState, subscribed bool) {
+	q := &j.publishing
+	if subscribed {
+		q = &j.lingering
+	}
+	j.mu.Lock()
+	*q = append(*q, rs)
+	first := len(*q) == 1
+	j.mu.Unlock()
+	if first {
+		j.wake()
+	}
+}
+
+func (j *janitor) wake() {
+	select {
+	case j.kick <- struct{}{}:
+	default:
+	}
+}
+
+func (j *janitor) run() {
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for {
+		select {
+		case <-j.kick:
+		case <-timer.C:
+		case <-j.hub.ctx.Done():
+			return
+		}
+		var next time.Time
+		for _, sweep := range []func(time.Time) time.Time{
+			j.endLingering, j.forgetPublishing, j.hub.sweepOutbox, j.hub.copies.sweep,
+		} {
+			if t := sweep(time.Now()); !t.IsZero() && (next.IsZero() || t.Before(next)) {
+				next = t
+			}
+		}
+		if next.IsZero() {
+			timer.Stop()
+		} else {
+			timer.Reset(max(0, time.Until(next)))
+		}
+	}
+}
+
+// endLingering ends the subscriptions that have lingered long enough, and says
+// when the next one will have (zero: there is none).
+func (j *janitor) endLingering(now time.Time) time.Time {
+	return j.sweep(&j.lingering, j.hub.opts.Linger, now, func(rs *roomState) {
+		rs.mu.Lock()
+		ending := rs.idle() && rs.sub == subOn
+		if ending {
+			rs.sub = subEnding
+		}
+		rs.mu.Unlock()
+		if ending {
+			rs.unsubscribe()
+		}
+		rs.mu.Lock()
+		again := rs.idle()
+		rs.queued = again
+		rs.mu.Unlock()
+		if again {
+			j.add(rs, false)
+		}
+	})
+}
+
+// forgetPublishing forgets the rooms that nobody has published to for a while.
+func (j *janitor) forgetPublishing(now time.Time) time.Time {
+	return j.sweep(&j.publishing, publisherIdle, now, func(rs *roomState) {
+		j.hub.mu.Lock()
+		rs.mu.Lock()
+		rs.queued = rs.idle() && rs.sub != subOff
+		lingers := rs.queued
+		if rs.idle() && rs.sub == subOff {
+			delete(j.hub.rooms, rs.channel)
+		}
+		rs.mu.Unlock()
+		j.hub.mu.Unlock()
+		if lingers { // it was joined and left since it came into this queue
+			j.add(rs, true)
+		}
+	})
+}
+
+// sweep calls expire for the states of a queue that have been idle for a time,
+// and returns when the next one will have been. A queue is in the order in which
+// its states became idle: one that was used since goes to the back.
+func (j *janitor) sweep(q *[]*roomState, after time.Duration, now time.Time, expire func(*roomState)) time.Time {
+	for {
+		j.mu.Lock()
+		if len(*q) == 0 {
+			*q = nil
+			j.mu.Unlock()
+			return time.Time{}
+		}
+		rs := (*q)[0]
+		rs.mu.Lock()
+		due, used := rs.idleSince.Add(after), !rs.idle()
+		if used {
+			rs.queued = false
+		}
+		rs.mu.Unlock()
+		if !used && due.After(now) {
+			if moved := len(*q) > 1 && rs.idleSinceAfter((*q)[1]); !moved {
+				j.mu.Unlock()
+				return due
+			}
+			*q = append(*q, rs)
+		}
+		(*q)[0] = nil
+		*q = (*q)[1:]
+		j.mu.Unlock()
+		if !used && !due.After(now) {
+			expire(rs)
+		}
+	}
+}
+
+// idleSinceAfter reports whether rs became idle later than other.
+func (rs *roomState) idleSinceAfter(other *roomState) bool {
+	rs.mu.Lock()
+	a := rs.idleSince
+	rs.mu.Unlock()
+	other.mu.Lock()
+	defer other.mu.Unlock()
+	return a.After(other.idleSince)
+}
+
+// idle reports whether nobody is in the room or works with it. rs.mu is held.
+func (rs *roomState) idle() bool { return rs.uses == 0 && rs.count == 0 }
+
+func (rs *roomState) unsubscribe() {
+	h := rs.hub
+	if err := h.adapter.Unsubscribe(h.ctx, rs.channel); err != nil && h.ctx.Err() == nil {
+		h.opts.Logger.Warn("fanout: unsubscribing", "room", rs.name, "error", err)
+	}
+	rs.mu.Lock()
+	rs.sub, rs.interrupted = subOff, false
+	rs.in = inbound{}
+	rs.tell()
+	rs.mu.Unlock()
+}

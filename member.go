@@ -1,0 +1,414 @@
+package fanout
+
+import (
+	"context"
+	"iter"
+	"sync"
+
+	"github.com/fanoutgo/fanout/internal/roomlog"
+)
+
+// A Member is one connection: a viewer, a player, a task of the server. It is a
+// cursor into each of its rooms; nothing is queued for it.
+//
+// One goroutine at a time may receive (Receive, ReceiveBatch, Messages); a
+// second one gets ErrConcurrentReceive. All else may be called from any
+// goroutine at any time, Close included.
+type Member struct {
+	hub  *Hub
+	id   string
+	info []byte
+
+	// walk is held while cursors are read or closed, never while waiting.
+	walk      sync.Mutex
+	receiving bool        // somebody is in Receive. Guarded by walk, as is current
+	current   *membership // being read; not in the ready queue, not parked
+
+	wake chan struct{} // capacity 1: there is something in the ready queue
+
+	readyMu   sync.Mutex // guards the ready queue
+	ready     *membership
+	readyLast *membership
+	everyone  membership // what is said to everyone
+	direct    *direct    // direct messages; nil until the first. Guarded by mu
+	mu        sync.Mutex // guards rooms, direct, err
+	rooms     memberships
+	err       error // final
+	done      chan struct{}
+}
+
+// direct is a member's log of direct messages.
+type direct struct {
+	log roomlog.Log[entry]
+	membership
+}
+
+func newMember(h *Hub, id string) *Member {
+	return &Member{hub: h, id: id, wake: make(chan struct{}, 1), done: make(chan struct{})}
+}
+
+// ID returns the member's ID. It says which hub the member is connected to, is
+// never given again, and has nothing to do with the names of rooms.
+func (m *Member) ID() string { return m.id }
+
+// Receive returns the next message of any of the member's rooms, in the order
+// of each room; rooms take turns. It waits until there is one or ctx ends.
+//
+// A *GapError says that messages of a room are missing before the next one; it
+// is not final. ErrClosed and ErrSlow are. After the error of ctx Receive can be
+// called again; nothing is lost.
+func (m *Member) Receive(ctx context.Context) (Message, error) {
+	var one [1]Message
+	_, err := m.ReceiveBatch(ctx, one[:])
+	return one[0], err
+}
+
+// ReceiveBatch waits like Receive until there is something, then fills buf with
+// what is there and returns the number of messages. It returns either messages
+// or an error. It is the faster way for a busy room: one call, and for example
+// one write to the network, for many messages. Buf must have room for at least
+// one message.
+func (m *Member) ReceiveBatch(ctx context.Context, buf []Message) (int, error) {
+	if len(buf) == 0 {
+		return 0, errEmptyBuffer
+	}
+	if ctx.Err() != nil {
+		return 0, context.Cause(ctx)
+	}
+	m.walk.Lock()
+	if m.receiving {
+		m.walk.Unlock()
+		return 0, ErrConcurrentReceive
+	}
+	m.receiving = true
+	for {
+		n, err := m.take(buf)
+		if n == 0 && err == nil {
+			m.walk.Unlock()
+			err = m.wait(ctx)
+			m.walk.Lock()
+			if err == nil {
+				continue
+			}
+		}
+		m.receiving = false
+		m.walk.Unlock()
+		if err == ErrSlow {
+			m.end(err)
+		}
+		return n, err
+	}
+}
+
+// wait waits until something may be ready. The end of the member is no error
+// here: take says it.
+func (m *Member) wait(ctx context.Context) error {
+	select {
+	case <-m.wake:
+	case <-m.done:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	return nil
+}
+
+// Messages returns the messages and gaps as they come, as Receive does. It ends
+// after a final error or the error of ctx, which it yields, and goes on after a
+// *GapError.
+func (m *Member) Messages(ctx context.Context) iter.Seq2[Message, error] {
+	return func(yield func(Message, error) bool) {
+		for {
+			msg, err := m.Receive(ctx)
+			if !yield(msg, err) {
+				return
+			}
+			if _, gap := err.(*GapError); err != nil && !gap {
+				return
+			}
+		}
+	}
+}
+
+// take fills buf with what is ready. m.walk is held.
+func (m *Member) take(buf []Message) (n int, err error) {
+	if err := m.endError(); err != nil {
+		return 0, err
+	}
+	for n < len(buf) {
+		if m.current == nil {
+			if m.current = m.dequeue(); m.current == nil {
+				return n, nil
+			}
+		}
+		ms := m.current
+		if ms.left.Load() {
+			m.current = nil
+			continue
+		}
+		items, fresh, gap := ms.cursor.Peek()
+		switch {
+		case gap:
+			if n > 0 {
+				return n, nil // the gap comes first the next time
+			}
+			return 0, m.gap(ms)
+		case len(items) > 0:
+			got, used := m.copy(buf[n:], ms.room, items, fresh)
+			n += got
+			ms.cursor.Advance(used)
+			m.rotate()
+		case n > 0 && !m.anyReady():
+			// Who has something to do may find more when it comes back, so
+			// parking can wait: a busy member costs publishers nothing.
+			return n, nil
+		case ms.cursor.Park():
+			m.current = nil
+		}
+	}
+	return n, nil
+}
+
+// gap returns the error for the gap before the cursor of ms.
+func (m *Member) gap(ms *membership) error {
+	if m.hub.opts.Overflow == Disconnect && ms.cursor.Cut() {
+		return ErrSlow
+	}
+	g := ms.cursor.TakeGap()
+	return &GapError{Room: ms.room.name, Missed: g.Missed, Unknown: g.Unknown}
+}
+
+// copy puts entries into buf and returns how many messages those gave, and how
+// many entries are dealt with.
+func (m *Member) copy(buf []Message, rs *roomState, entries []entry, fresh bool) (got, used int) {
+	for i := range entries {
+		if got == len(buf) {
+			return got, i
+		}
+		e := &entries[i]
+		if (e.volatile && !fresh) || (e.filter != nil && !e.filter.admits(m)) {
+			continue
+		}
+		buf[got] = Message{Room: rs.name, Data: e.data, Sender: e.sender, Position: e.position}
+		got++
+	}
+	return got, len(entries)
+}
+
+// enqueue notes that ms has something to read, and wakes who waits for it.
+func (m *Member) enqueue(ms *membership) {
+	m.readyMu.Lock()
+	if ms.queued || ms.left.Load() {
+		m.readyMu.Unlock()
+		return
+	}
+	ms.queued = true
+	wasEmpty := m.ready == nil
+	if wasEmpty {
+		m.ready = ms
+	} else {
+		m.readyLast.nextReady = ms
+	}
+	m.readyLast = ms
+	m.readyMu.Unlock()
+	if wasEmpty {
+		select {
+		case m.wake <- struct{}{}:
+		default:
+		}
+	}
+}
+
+func (m *Member) dequeue() *membership {
+	m.readyMu.Lock()
+	defer m.readyMu.Unlock()
+	ms := m.ready
+	if ms != nil {
+		m.ready, ms.nextReady, ms.queued = ms.nextReady, nil, false
+		if m.ready == nil {
+			m.readyLast = nil
+		}
+	}
+	return ms
+}
+
+func (m *Member) anyReady() bool {
+	m.readyMu.Lock()
+	defer m.readyMu.Unlock()
+	return m.ready != nil
+}
+
+// rotate puts the current room to the back of the queue if others wait.
+func (m *Member) rotate() {
+	if m.anyReady() {
+		ms := m.current
+		m.current = nil
+		m.enqueue(ms)
+	}
+}
+
+// Info returns what was given as MemberOptions.Info. Nobody may modify it.
+func (m *Member) Info() []byte { return m.info }
+
+// Rooms returns the names of the rooms that the member is in, in no order.
+func (m *Member) Rooms() []string {
+	m.mu.Lock()
+	all := m.rooms.all()
+	m.mu.Unlock()
+	names := make([]string, 0, len(all))
+	for _, ms := range all {
+		ms.room.mu.Lock()
+		if ms.joined {
+			names = append(names, ms.room.name)
+		}
+		ms.room.mu.Unlock()
+	}
+	return names
+}
+
+// Done returns a channel that is closed when the member has ended: by Close, by
+// its hub, or as too slow. Whoever may be stuck in a write to the member's
+// connection watches it.
+func (m *Member) Done() <-chan struct{} { return m.done }
+
+// Close takes the member out of all rooms and off the hub. When it returns
+// nothing more arrives: Receive returns ErrClosed. It always returns nil; a
+// second call does nothing.
+func (m *Member) Close() error {
+	m.end(ErrClosed)
+	return nil
+}
+
+// end makes err the member's final error, if it has none, and cleans up.
+func (m *Member) end(err error) {
+	if !m.fail(err) {
+		return
+	}
+	h := m.hub
+	h.mu.Lock()
+	delete(h.members, m.id)
+	h.mu.Unlock()
+
+	m.mu.Lock()
+	all := m.rooms.all()
+	m.rooms = memberships{}
+	direct := m.direct
+	m.mu.Unlock()
+	m.remove(&m.everyone)
+	for _, ms := range all {
+		m.remove(ms)
+	}
+	if direct != nil {
+		m.walk.Lock()
+		direct.left.Store(true)
+		m.walk.Unlock()
+	}
+}
+
+// fail sets the final error and reports whether this call did.
+func (m *Member) fail(err error) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.err != nil {
+		return false
+	}
+	m.err = err
+	if err == ErrSlow {
+		m.hub.stats.slow.Add(1)
+	}
+	close(m.done)
+	return true
+}
+
+// endError returns the final error, or nil while the member lives.
+func (m *Member) endError() error {
+	select {
+	case <-m.done:
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		return m.err
+	default:
+		return nil
+	}
+}
+
+// reserve returns the membership of a room for a Join that begins: the one that
+// is there, or a new one.
+func (m *Member) reserve(rs *roomState) (*membership, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.err != nil {
+		return nil, m.err
+	}
+	ms := m.rooms.get(rs.channel)
+	if ms == nil {
+		ms = new(membership)
+		ms.init(m, rs)
+		m.rooms.put(ms)
+	}
+	ms.joiners++
+	return ms, nil
+}
+
+// settle ends a Join. If it failed, and no other one goes on for the same
+// membership, and none succeeded before, then there is no membership.
+func (m *Member) settle(ms *membership, err error) {
+	m.mu.Lock()
+	ms.joiners--
+	undo := false
+	if err != nil && ms.joiners == 0 && m.rooms.get(ms.room.channel) == ms {
+		ms.room.mu.Lock()
+		undo = !ms.joined
+		ms.room.mu.Unlock()
+		if undo {
+			m.rooms.delete(ms.room.channel)
+			ms.left.Store(true)
+		}
+	}
+	m.mu.Unlock()
+}
+
+// leave takes the member out of the room with a channel.
+func (m *Member) leave(channel string) {
+	m.mu.Lock()
+	ms := m.rooms.get(channel)
+	if ms != nil {
+		m.rooms.delete(channel)
+	}
+	m.mu.Unlock()
+	if ms != nil {
+		m.remove(ms)
+	}
+}
+
+// remove ends a membership. When it returns nothing more of it is received: a
+// Receive that is copying has finished, and the next one sees that ms has left.
+func (m *Member) remove(ms *membership) {
+	m.walk.Lock()
+	defer m.walk.Unlock()
+	ms.left.Store(true)
+	if m.current == ms {
+		m.current = nil
+	}
+	ms.room.remove(ms)
+}
+
+// send appends a direct message.
+func (m *Member) send(e entry) {
+	m.mu.Lock()
+	if m.err != nil {
+		m.mu.Unlock()
+		return
+	}
+	d := m.direct
+	if d == nil {
+		d = new(direct)
+		d.log.Init(m.hub.limits)
+		d.init(m, m.hub.everyone)
+		d.log.Open(&d.cursor, &d.membership)
+		d.cursor.Park()
+		m.direct = d
+	}
+	woken := d.log.Append(roomlog.Gap{}, []entry{e})
+	m.mu.Unlock()
+	woken.Wake()
+}

@@ -1,0 +1,52 @@
+package fanout
+
+import (
+	"sync/atomic"
+
+	"github.com/fanoutgo/fanout/internal/roomlog"
+)
+
+// A membership is a member in a room: its cursor into the room's log. It is
+// used for one stay; who leaves and joins again gets a new one.
+type membership struct {
+	member *Member
+	room   *roomState
+	cursor roomlog.Cursor[entry]
+
+	// left is set when the member has left or closed: nothing more is read.
+	left atomic.Bool
+
+	joiners    int         // Joins that wait on it. Guarded by Member.mu
+	joined     bool        // the cursor is open. Guarded by roomState.mu, as are next and prev
+	next, prev *membership // in the room
+
+	queued    bool // in the member's ready queue. Guarded by Member.readyMu, as is nextReady
+	nextReady *membership
+}
+
+func (ms *membership) init(m *Member, rs *roomState) { ms.member, ms.room = m, rs }
+
+// Wake is called when there is something to read after the cursor had parked:
+// it implements roomlog.Owner.
+func (ms *membership) Wake() { ms.member.enqueue(ms) }
+
+// endError is why a membership that has left did so.
+func (ms *membership) endError() error {
+	if err := ms.member.endError(); err != nil {
+		return err
+	}
+	return ErrLeft
+}
+
+// An entry is a message in a log.
+type entry struct {
+	data     []byte
+	sender   string
+	position Position
+	filter   *filter // nil: it is for everyone
+	volatile bool
+}
+
+// Counts and Size implement roomlog.Item.
+func (e entry) Counts() bool { return !e.volatile }
+func (e entry) Size() int    { return len(e.data) }

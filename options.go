@@ -1,0 +1,120 @@
+package fanout
+
+import (
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/fanoutgo/fanout/internal/roomlog"
+	"github.com/fanoutgo/fanout/internal/wire"
+)
+
+// Options configure a Hub. The zero value, and nil, are the defaults.
+type Options struct {
+	// Window is what a room keeps for members that lag.
+	Window Window
+
+	// Overflow says what happens to a member that falls out of a room's
+	// window. The default is Skip.
+	Overflow Overflow
+
+	// MaxMessage is the greatest length of a message, in bytes: 1 to 256 MiB,
+	// default 1 MiB. Publishing more is ErrTooLarge.
+	MaxMessage int
+
+	// Linger is how long a room stays subscribed when its last member on this
+	// hub has left, so that people who reload a page do not cost the backend
+	// anything. Default 5 s; negative is not at all.
+	Linger time.Duration
+
+	// PublishTimeout bounds a publish whose context has no deadline, retries
+	// included. Default 10 s.
+	PublishTimeout time.Duration
+
+	// LocalFallback lets the members of this hub have what could not be
+	// published to the backend. The error of the publish says so (ErrLocalOnly).
+	// The order of the room may then differ between hubs.
+	LocalFallback bool
+
+	// Prefix begins the names of all channels, so that several applications
+	// can share a backend: 1 to 64 bytes without braces, default "fanout".
+	Prefix string
+
+	// Logger gets what an operator may want to know: interruptions, malformed
+	// frames. Default slog.Default().
+	Logger *slog.Logger
+}
+
+// Window bounds what a room keeps for members that lag, in each process. A
+// member that is further behind has missed the rest. The newest message is kept
+// even if it is longer than Bytes.
+type Window struct {
+	Messages int // at least 1, default 256
+	Bytes    int // at least 1, default 1 MiB
+}
+
+// Overflow says what happens to a member that falls out of a room's window.
+type Overflow int
+
+const (
+	// Skip reports a GapError and goes on at the oldest message that is kept.
+	Skip Overflow = iota
+	// Latest reports a GapError and goes on at the newest message.
+	Latest
+	// Disconnect closes the member with ErrSlow. It does so by itself, whether
+	// the member reads or not, by the time it is one and a half windows behind.
+	Disconnect
+)
+
+// maxMessage is the most that Options.MaxMessage may be: Redis takes 512 MiB.
+const maxMessage = 256 << 20
+
+// withDefaults returns the options with defaults filled in, or says what is
+// wrong with them. It is the only place that knows the defaults.
+func (o *Options) withDefaults() (Options, error) {
+	var c Options
+	if o != nil {
+		c = *o
+	}
+	orDefault(&c.Window.Messages, 256)
+	orDefault(&c.Window.Bytes, 1<<20)
+	orDefault(&c.MaxMessage, 1<<20)
+	orDefault(&c.Linger, 5*time.Second)
+	orDefault(&c.PublishTimeout, 10*time.Second)
+	orDefault(&c.Prefix, wire.DefaultPrefix)
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	bad := func(format string, args ...any) (Options, error) {
+		return c, fmt.Errorf("%w: %s", ErrInvalidOption, fmt.Sprintf(format, args...))
+	}
+	switch {
+	case c.Window.Messages < 1:
+		return bad("Window.Messages is %d, it must be at least 1", c.Window.Messages)
+	case c.Window.Bytes < 1:
+		return bad("Window.Bytes is %d, it must be at least 1", c.Window.Bytes)
+	case c.Overflow < Skip || c.Overflow > Disconnect:
+		return bad("Overflow is %d, it must be Skip, Latest or Disconnect", c.Overflow)
+	case c.MaxMessage < 1 || c.MaxMessage > maxMessage:
+		return bad("MaxMessage is %d, it must be 1 to %d", c.MaxMessage, maxMessage)
+	case c.PublishTimeout < 0:
+		return bad("PublishTimeout is %v, it must be positive", c.PublishTimeout)
+	}
+	if err := wire.CheckPrefix(c.Prefix); err != nil {
+		return bad("Prefix %q: %v", c.Prefix, err)
+	}
+	c.Linger = max(c.Linger, 0)
+	return c, nil
+}
+
+func orDefault[T comparable](v *T, d T) {
+	var zero T
+	if *v == zero {
+		*v = d
+	}
+}
+
+func (o *Options) limits() *roomlog.Limits[entry] {
+	policy := [...]roomlog.Policy{Skip: roomlog.Oldest, Latest: roomlog.Newest, Disconnect: roomlog.Track}
+	return roomlog.NewLimits[entry](o.Window.Messages, o.Window.Bytes, policy[o.Overflow])
+}

@@ -1,0 +1,166 @@
+package fanout
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/fanoutgo/fanout/internal/coalesce"
+	"github.com/fanoutgo/fanout/internal/wire"
+)
+
+const (
+	// maxFrame bounds the messages of a frame, in bytes. A larger message goes
+	// alone. It is large enough to move dozens of chat messages at once, and
+	// small enough that one held message does not hold much of others.
+	maxFrame = 32 << 10
+
+	// Publishing again waits from firstRetry on, doubling up to lastRetry,
+	// each time between half of that and all of it.
+	firstRetry = 10 * time.Millisecond
+	lastRetry  = 500 * time.Millisecond
+)
+
+// An outbound is the way out to one channel. It gathers messages into frames,
+// numbers them, and sends a frame again until the backend has it.
+type outbound struct {
+	hub     *Hub
+	room    *roomState // nil for an inbox
+	what    string     // for errors
+	channel string
+	queue   coalesce.Queue[*wire.Message]
+
+	// The numbers; used by the one send in flight.
+	stream, next uint64
+
+	// Of inboxes, guarded by Hub.outMu.
+	uses int
+	used time.Time
+}
+
+func (o *outbound) init(h *Hub, rs *roomState, name, channel string) {
+	o.hub, o.room, o.channel = h, rs, channel
+	o.what = fmt.Sprintf("room %q", name)
+	if name == "" {
+		o.what = "everyone"
+	}
+	o.queue.Sender, o.queue.Limit = o, maxFrame
+}
+
+// publish sends a message and returns when the backend has taken it.
+func (o *outbound) publish(ctx context.Context, m *wire.Message) error {
+	if ctx.Err() != nil {
+		return o.wrap(fmt.Errorf("%w: %w", context.Cause(ctx), ErrUnsent))
+	}
+	sent, err := o.queue.Do(ctx, m, m.Size())
+	if err != nil && !sent {
+		err = fmt.Errorf("%w: %w", err, ErrUnsent)
+	}
+	return o.wrap(err)
+}
+
+func (o *outbound) wrap(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("fanout: publish to %s: %w", o.what, err)
+}
+
+// Go implements coalesce.Sender. It is called by a publish in flight, so the
+// hub still waits for its goroutines.
+func (o *outbound) Go(f func()) { o.hub.wg.Go(f) }
+
+// Send implements coalesce.Sender: it sends a batch as one frame.
+func (o *outbound) Send(ctx context.Context, batch []*wire.Message) error {
+	h := o.hub
+	if o.stream == 0 {
+		o.stream, o.next = h.lastStream.Add(1), 1
+	}
+	head := wire.Header{Hub: h.num, Stream: o.stream, Seq: o.next, Count: len(batch)}
+	frame := encode(&head, batch)
+	receivers, unsent, err := o.transmit(ctx, frame)
+	if err == nil {
+		o.next += uint64(len(batch))
+		h.stats.published.Add(uint64(len(batch)))
+		h.stats.frames.Add(1)
+		if receivers == 0 && o.room == nil {
+			return ErrNoReceiver
+		}
+		return nil
+	}
+	if h.opts.LocalFallback && o.room != nil && h.ctx.Err() == nil {
+		o.room.deliverFrame(frame)
+		unsent = false // these numbers have been seen
+		err = fmt.Errorf("%w: %w", ErrLocalOnly, err)
+	}
+	// Numbers that nobody can have seen are used again. Others are burnt: if
+	// the frame did not arrive, receivers report it missing.
+	if !unsent {
+		o.next += uint64(len(batch))
+	}
+	return err
+}
+
+func encode(head *wire.Header, batch []*wire.Message) []byte {
+	size := wire.Overhead
+	for _, m := range batch {
+		size += m.Size()
+	}
+	frame := wire.AppendHeader(make([]byte, 0, size), head)
+	for _, m := range batch {
+		frame = wire.AppendMessage(frame, m)
+	}
+	return frame
+}
+
+// transmit publishes a frame until the backend takes it, ctx ends, or trying
+// again is of no use. unsent reports whether no attempt can have arrived.
+func (o *outbound) transmit(ctx context.Context, frame []byte) (receivers int, unsent bool, err error) {
+	h := o.hub
+	if _, ok := ctx.Deadline(); !ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, h.opts.PublishTimeout)
+		defer cancel()
+	}
+	unsent = true
+	delay := firstRetry
+	for {
+		if h.ctx.Err() != nil {
+			return 0, unsent, errors.Join(ErrClosed, err)
+		}
+		var failed error
+		receivers, failed = h.adapter.Publish(ctx, o.channel, frame)
+		if failed == nil {
+			return receivers, false, nil
+		}
+		if unsent && !errors.Is(failed, ErrUnsent) {
+			unsent = false
+			frame = wire.MarkResent(frame)
+		}
+		// The error of ctx says less than the one before it, which it cut off.
+		if err == nil || ctx.Err() == nil {
+			err = failed
+		}
+		if errors.Is(failed, ErrClosed) || errors.Is(failed, ErrRefused) {
+			return 0, unsent, err
+		}
+		sleep(ctx, delay/2+rand.N(delay/2))
+		delay = min(2*delay, lastRetry)
+		if ctx.Err() != nil {
+			return 0, unsent, o.gaveUp(ctx, unsent, err)
+		}
+	}
+}
+
+func (o *outbound) gaveUp(ctx context.Context, unsent bool, last error) error {
+	err := context.Cause(ctx)
+	if !errors.Is(last, err) {
+		err = fmt.Errorf("%w (last: %w)", err, last)
+	}
+	if unsent && !errors.Is(err, ErrUnsent) {
+		err = fmt.Errorf("%w: %w", err, ErrUnsent)
+	}
+	return err
+}

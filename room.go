@@ -1,0 +1,105 @@
+package fanout
+
+import (
+	"context"
+	"fmt"
+)
+
+// A Room is a handle to a room by its name, on one hub. Handles of the same
+// name are the same room. All methods may be called from any goroutine.
+type Room struct {
+	hub     *Hub
+	name    string
+	channel string
+	err     error // the name is invalid
+}
+
+// Name returns the room's name.
+func (r *Room) Name() string { return r.name }
+
+// Join brings a member into the room. When it returns nil, everything that is
+// published to the room from then on, by any hub, reaches the member or is
+// reported to it as missed: the backend has confirmed the subscription. While
+// the backend cannot be reached Join waits, no longer than ctx.
+//
+// Joining twice is joining once. A Join that is overtaken by a Leave returns
+// ErrLeft. Other errors are ErrInvalidRoom, ErrInvalidMember, ErrClosed, the
+// error of ctx, and what the backend refuses for good (ErrRefused); after an
+// error the member is not in the room, unless it was before.
+func (r *Room) Join(ctx context.Context, m *Member) error {
+	if err := r.check(ctx, m); err != nil {
+		return r.wrap("join", err)
+	}
+	if err := r.hub.awaitReady(ctx); err != nil {
+		return r.wrap("join", err)
+	}
+	rs := r.hub.acquire(r.name, r.channel)
+	defer r.hub.release(rs)
+	ms, err := m.reserve(rs)
+	if err != nil {
+		return r.wrap("join", err)
+	}
+	err = rs.await(ctx, ms)
+	m.settle(ms, err)
+	return r.wrap("join", err)
+}
+
+// Leave takes a member out of the room. When it returns, nothing more of the
+// room arrives at the member, not even what it had not read yet. Leaving a room
+// that the member is not in is no error. Leave waits for nothing; its errors are
+// those of bad arguments.
+func (r *Room) Leave(ctx context.Context, m *Member) error {
+	if err := r.check(context.WithoutCancel(ctx), m); err != nil {
+		return r.wrap("leave", err)
+	}
+	m.leave(r.channel)
+	return nil
+}
+
+// Publish sends data to everyone in the room, on all hubs. The publisher need
+// not be in the room. Data is copied before Publish returns.
+//
+// When Publish returns nil the backend has taken the message. While the backend
+// cannot be reached Publish tries again, no longer than ctx, or
+// Options.PublishTimeout if ctx has no deadline; receivers recognise what comes
+// twice. After an error the message may or may not have been delivered, unless
+// the error wraps ErrUnsent: then it was not. Members who did not get it are
+// told of a gap.
+//
+// Messages that are published while another of the same room is on its way are
+// gathered and go together.
+func (r *Room) Publish(ctx context.Context, data []byte) error {
+	if r.err != nil {
+		return r.wrap("publish", r.err)
+	}
+	return r.hub.In(r.name).Publish(ctx, data)
+}
+
+// check says what is wrong with the arguments of Join and Leave.
+func (r *Room) check(ctx context.Context, m *Member) error {
+	switch {
+	case r.err != nil:
+		return r.err
+	case m == nil:
+		return fmt.Errorf("%w: the member is nil", ErrInvalidMember)
+	case m.hub != r.hub:
+		return fmt.Errorf("%w: member %s belongs to another hub", ErrInvalidMember, m.id)
+	case r.hub.isClosing():
+		return ErrClosed
+	}
+	return context.Cause(ctx)
+}
+
+func (r *Room) wrap(op string, err error) error {
+	if err == nil || r.err != nil {
+		return err // an invalid name says itself what it is about
+	}
+	return fmt.Errorf("fanout: %s room %q: %w", op, r.name, err)
+}
+
+func invalidRoom(name string, err error) error {
+	if len(name) > 64 {
+		name = name[:64] + "…"
+	}
+	return fmt.Errorf("%w %q: %v", ErrInvalidRoom, name, err)
+}

@@ -1,0 +1,268 @@
+package fanout
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/fanoutgo/fanout/internal/roomlog"
+)
+
+// A roomState is a room as one hub has it: its log, its members on this hub, its
+// subscription, and the numbers of what comes in and goes out. It exists while
+// it has members, is being joined or published to, and for a while after that.
+//
+// The log's order is made under mu: Receive, and Publish of Local selections,
+// append under it. Wake-ups and calls of the adapter happen after it is
+// released. Locks nest in the order Member.walk, Member.mu, roomState.mu,
+// Log.mu; Hub.mu comes before roomState.mu, Member.readyMu is innermost. Two
+// roomStates are never locked at once.
+type roomState struct {
+	hub     *Hub
+	name    string // empty for the room of everyone
+	channel string
+	log     roomlog.Log[entry]
+	out     outbound
+
+	mu      sync.Mutex // guards all below
+	uses    int        // of Join and Publish; while positive the state stays
+	members *membership
+	count   int // of members
+
+	sub         subscription
+	interrupted bool          // the adapter says frames may be missing
+	changed     chan struct{} // closed when sub or interrupted change; nil: nobody waits
+	in          inbound
+	sweptAt     uint64 // OldestKept at the last search for slow members
+
+	idleSince time.Time // when uses and members became 0
+	queued    bool      // the janitor has it
+}
+
+// A subscription is where a room stands with the adapter. Whoever finds it off
+// and needs it makes the call; the others wait for the outcome.
+type subscription uint8
+
+const (
+	subOff subscription = iota
+	subStarting
+	subOn
+	subEnding
+)
+
+func newRoomState(h *Hub, name, channel string) *roomState {
+	rs := &roomState{hub: h, name: name, channel: channel}
+	rs.log.Init(h.limits)
+	rs.out.init(h, rs, name, channel)
+	return rs
+}
+
+// acquire returns the state of a room, which stays until it is released.
+func (h *Hub) acquire(name, channel string) *roomState {
+	h.mu.RLock()
+	rs := h.rooms[channel]
+	if rs != nil {
+		rs.mu.Lock() // under h.mu: the janitor removes under both
+		rs.uses++
+		rs.mu.Unlock()
+	}
+	h.mu.RUnlock()
+	if rs != nil {
+		return rs
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	rs = h.rooms[channel]
+	if rs == nil {
+		rs = newRoomState(h, name, channel)
+		h.rooms[channel] = rs
+	}
+	rs.mu.Lock()
+	rs.uses++
+	rs.mu.Unlock()
+	return rs
+}
+
+func (h *Hub) release(rs *roomState) {
+	rs.mu.Lock()
+	rs.uses--
+	idle := rs.markIdle()
+	subscribed := rs.sub != subOff
+	rs.mu.Unlock()
+	if idle {
+		h.janitor.add(rs, subscribed)
+	}
+}
+
+// markIdle notes that a state is not used any more, and reports whether the
+// janitor is to be told. rs.mu is held.
+func (rs *roomState) markIdle() bool {
+	if rs.uses > 0 || rs.count > 0 || rs == rs.hub.everyone {
+		return false
+	}
+	rs.idleSince = time.Now()
+	if rs.queued {
+		return false
+	}
+	rs.queued = true
+	return true
+}
+
+// await makes ms a member of the room, once the subscription stands.
+func (rs *roomState) await(ctx context.Context, ms *membership) error {
+	for {
+		rs.mu.Lock()
+		switch {
+		case ms.left.Load():
+			rs.mu.Unlock()
+			return ms.endError()
+		case ms.joined:
+			rs.mu.Unlock()
+			return nil
+		case rs.sub == subOn && !rs.interrupted:
+			rs.open(ms)
+			rs.mu.Unlock()
+			return nil
+		case rs.sub == subOff:
+			rs.sub, rs.interrupted = subStarting, false
+			rs.mu.Unlock()
+			if err := rs.subscribe(ctx); err != nil {
+				return err
+			}
+			continue
+		}
+		if rs.changed == nil {
+			rs.changed = make(chan struct{})
+		}
+		changed := rs.changed
+		rs.mu.Unlock()
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-ms.member.done:
+			return ms.member.endError()
+		case <-rs.hub.closing:
+			return ErrClosed
+		}
+	}
+}
+
+// subscribe makes the adapter's call, for all who wait, in the time of the one
+// who came first; if that ends early, the next tries.
+func (rs *roomState) subscribe(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	stop := context.AfterFunc(rs.hub.ctx, func() { cancel(ErrClosed) })
+	err := rs.hub.adapter.Subscribe(ctx, rs.channel)
+	stop()
+	if err != nil && rs.hub.ctx.Err() != nil {
+		err = ErrClosed
+	}
+	cancel(nil)
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	rs.sub = subOff
+	if err == nil {
+		rs.sub = subOn
+		rs.in.begin()
+	}
+	rs.tell()
+	return err
+}
+
+// tell wakes those who wait for a change. rs.mu is held.
+func (rs *roomState) tell() {
+	if rs.changed != nil {
+		close(rs.changed)
+		rs.changed = nil
+	}
+}
+
+// open puts a membership into the room. rs.mu is held.
+func (rs *roomState) open(ms *membership) {
+	ms.joined = true
+	ms.next = rs.members
+	if ms.next != nil {
+		ms.next.prev = ms
+	}
+	rs.members = ms
+	rs.count++
+	rs.log.Open(&ms.cursor, ms)
+	ms.cursor.Park() // it has read everything: the next append wakes the member
+}
+
+// remove takes a membership out. The member's walk is locked, and ms.left set.
+func (rs *roomState) remove(ms *membership) {
+	rs.mu.Lock()
+	idle := false
+	if ms.joined {
+		ms.joined = false
+		if ms.prev != nil {
+			ms.prev.next = ms.next
+		} else {
+			rs.members = ms.next
+		}
+		if ms.next != nil {
+			ms.next.prev = ms.prev
+		}
+		ms.next, ms.prev = nil, nil
+		rs.count--
+		ms.cursor.Close()
+		idle = rs.markIdle()
+	} else {
+		rs.tell() // a Join that waits learns that it was overtaken
+	}
+	subscribed := rs.sub != subOff
+	rs.mu.Unlock()
+	if idle {
+		rs.hub.janitor.add(rs, subscribed)
+	}
+}
+
+// addMembers adds the room's members to a set.
+func (rs *roomState) addMembers(set map[*Member]struct{}) {
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	for ms := rs.members; ms != nil; ms = ms.next {
+		set[ms.member] = struct{}{}
+	}
+}
+
+// append adds to the log what is to reach all members. rs.mu is held; the
+// caller wakes whom it returns after releasing it.
+func (rs *roomState) append(gap roomlog.Gap, entries []entry) wakeups {
+	w := wakeups{log: rs.log.Append(gap, entries)}
+	if rs.hub.opts.Overflow == Disconnect {
+		w.slow = rs.slowMembers()
+	}
+	return w
+}
+
+// slowMembers finds members that fell out of the window. It looks at all of
+// them, so it waits until the window has moved by a quarter. rs.mu is held.
+func (rs *roomState) slowMembers() (slow []*Member) {
+	oldest := rs.log.OldestKept()
+	if oldest-rs.sweptAt < uint64(max(1, rs.hub.opts.Window.Messages/4)) {
+		return nil
+	}
+	rs.sweptAt = oldest
+	for ms := rs.members; ms != nil; ms = ms.next {
+		if ms.cursor.Overrun(oldest) {
+			slow = append(slow, ms.member)
+		}
+	}
+	return slow
+}
+
+// wakeups are what follows an append, outside of all locks.
+type wakeups struct {
+	log  roomlog.Wakeups[entry]
+	slow []*Member
+}
+
+func (w wakeups) run() {
+	w.log.Wake()
+	for _, m := range w.slow {
+		m.end(ErrSlow)
+	}
+}

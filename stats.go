@@ -1,0 +1,41 @@
+package fanout
+
+import "sync/atomic"
+
+// Stats are figures of a Hub. Those that count go up only.
+type Stats struct {
+	Members int // connected now
+	Rooms   int // known now: with members, lingering, or published to lately
+
+	Published uint64 // messages that the backend took
+	Frames    uint64 // frames that carried them; the ratio is what batching saves
+	Received  uint64 // messages that came from the backend, the hub's own too
+	Foreign   uint64 // of those, payloads that were not frames of a hub
+	Repeated  uint64 // messages dropped because they had come before
+	Missed    uint64 // messages known to be missing, for each room once
+
+	Interruptions uint64 // times that a room's subscription broke
+	Malformed     uint64 // frames that could not be read
+	Slow          uint64 // members closed with ErrSlow
+}
+
+type counters struct {
+	published, frames, received, foreign, repeated, missed atomic.Uint64
+	interruptions, malformed, slow                         atomic.Uint64
+}
+
+// Stats returns the hub's figures.
+func (h *Hub) Stats() Stats {
+	h.mu.RLock()
+	members, rooms := len(h.members), len(h.rooms)-1 // everyone's is no room
+	h.mu.RUnlock()
+	c := &h.stats
+	return Stats{
+		Members: members, Rooms: rooms,
+		Published: c.published.Load(), Frames: c.frames.Load(),
+		Received: c.received.Load(), Foreign: c.foreign.Load(),
+		Repeated: c.repeated.Load(), Missed: c.missed.Load(),
+		Interruptions: c.interruptions.Load(), Malformed: c.malformed.Load(),
+		Slow: c.slow.Load(),
+	}
+}
