@@ -1,0 +1,107 @@
+// Package redis joins hubs through the classic Pub/Sub of Redis, any version
+// from 6 on, or Valkey. It suits a single server and Sentinel.
+//
+// In a Redis Cluster it works, but each message goes to every node: use package
+// sharded there.
+//
+//	client, err := rueidis.NewClient(rueidis.ClientOption{
+//		InitAddress:  []string{"10.0.0.1:6379"},
+//		DisableCache: true, // a client that only publishes and subscribes needs none
+//	})
+//	...
+//	a, err := redis.New(client, nil)
+//	...
+//	hub, err := fanout.New(a, nil)
+//
+// Each room is subscribed by its exact name. Patterns are never used: each
+// pattern costs the server time for every message of everybody.
+//
+// There is one connection for subscriptions (in a cluster, one for each primary
+// that has rooms), made with the options of the client: TLS, users and
+// passwords, RESP3. Publishing goes through the client itself. A broken
+// connection is made again at once, then with growing, random pauses.
+//
+// # In a cluster
+//
+// A room's messages are published and subscribed at the primary that owns the
+// slot of its channel, so that there is one order. While slots move hubs may
+// disagree for some seconds on which node that is: nothing is lost by it, but
+// two hubs may then see the messages of two publishers in different order.
+package redis
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/fanoutgo/fanout"
+	"github.com/fanoutgo/fanout/internal/redispubsub"
+	"github.com/redis/rueidis"
+)
+
+// Options configure an Adapter. The zero value, and nil, are the defaults.
+type Options struct {
+	// ProbeInterval is how often an idle link is probed. Default 2 s; negative
+	// is never.
+	ProbeInterval time.Duration
+
+	// ProbeTimeout is how long a server may be silent, when it was asked
+	// something, before its connection is given up. Default 5 s.
+	ProbeTimeout time.Duration
+
+	// Logger gets broken links. Default slog.Default().
+	Logger *slog.Logger
+}
+
+// An Adapter is a fanout.Adapter and a fanout.HealthChecker. Make one for each
+// hub.
+type Adapter struct{ engine *redispubsub.Engine }
+
+var (
+	_ fanout.Adapter       = (*Adapter)(nil)
+	_ fanout.HealthChecker = (*Adapter)(nil)
+)
+
+// New returns an adapter on a client, which stays the caller's: close it after
+// the hub. Nothing is sent to Redis yet. Nil options are the defaults. The
+// errors are a nil client and options out of range (fanout.ErrInvalidOption).
+func New(client rueidis.Client, o *Options) (*Adapter, error) {
+	if o == nil {
+		o = new(Options)
+	}
+	e, err := redispubsub.New(client, redispubsub.Config{
+		Name:          "redis",
+		ProbeInterval: o.ProbeInterval,
+		ProbeTimeout:  o.ProbeTimeout,
+		Logger:        o.Logger,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &Adapter{e}, nil
+}
+
+// Attach implements fanout.Adapter.
+func (a *Adapter) Attach(r fanout.Receiver) error { return a.engine.Attach(r) }
+
+// Subscribe implements fanout.Adapter.
+func (a *Adapter) Subscribe(ctx context.Context, channel string) error {
+	return a.engine.Subscribe(ctx, channel)
+}
+
+// Unsubscribe implements fanout.Adapter.
+func (a *Adapter) Unsubscribe(ctx context.Context, channel string) error {
+	return a.engine.Unsubscribe(ctx, channel)
+}
+
+// Publish implements fanout.Adapter. It returns the number of hubs that are
+// subscribed to the channel, or -1 in a cluster.
+func (a *Adapter) Publish(ctx context.Context, channel string, frame []byte) (receivers int, err error) {
+	return a.engine.Publish(ctx, channel, frame)
+}
+
+// Health implements fanout.HealthChecker.
+func (a *Adapter) Health() error { return a.engine.Health() }
+
+// Close implements fanout.Adapter. The client stays open.
+func (a *Adapter) Close(ctx context.Context) error { return a.engine.Close(ctx) }

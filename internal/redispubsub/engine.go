@@ -1,0 +1,262 @@
+package redispubsub
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/fanoutgo/fanout"
+	"github.com/redis/rueidis"
+)
+
+// Config says which Pub/Sub, and how.
+type Config struct {
+	Name          string // of the adapter, for errors and logs
+	Sharded       bool
+	ProbeInterval time.Duration // 0: the default, 2 s; negative: no probes
+	ProbeTimeout  time.Duration // 0: the default, 5 s
+	Logger        *slog.Logger  // nil: slog.Default()
+}
+
+// An Engine is an adapter but for its name: see fanout.Adapter for the methods.
+type Engine struct {
+	client   rueidis.Client
+	cfg      Config
+	cluster  bool
+	id       string // tells our probes from others'
+	receiver fanout.Receiver
+
+	ctx    context.Context // ends when the engine is closed
+	cancel context.CancelFunc
+	wg     sync.WaitGroup // all goroutines
+	closed chan struct{}  // closed when Close has done everything
+
+	topology topology
+
+	mu       sync.RWMutex // guards all below
+	subs     map[string]*sub
+	links    map[string]*link // by address
+	attached bool
+	closing  bool
+}
+
+// New returns an engine on a client, which stays the caller's. Nothing is sent
+// before the first call.
+func New(client rueidis.Client, cfg Config) (*Engine, error) {
+	if client == nil {
+		return nil, fmt.Errorf("%s: the client is nil; make one with rueidis.NewClient", cfg.Name)
+	}
+	if cfg.ProbeInterval == 0 {
+		cfg.ProbeInterval = 2 * time.Second
+	}
+	if cfg.ProbeTimeout == 0 {
+		cfg.ProbeTimeout = 5 * time.Second
+	}
+	if cfg.ProbeTimeout < 0 {
+		return nil, fmt.Errorf("%w: %s: ProbeTimeout is %v, it must be positive", fanout.ErrInvalidOption, cfg.Name, cfg.ProbeTimeout)
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.Default()
+	}
+	e := &Engine{
+		client:  client,
+		cfg:     cfg,
+		cluster: client.Mode() == rueidis.ClientModeCluster,
+		id:      fmt.Sprintf("%016x", rand.Uint64()),
+		closed:  make(chan struct{}),
+		subs:    make(map[string]*sub),
+		links:   make(map[string]*link),
+	}
+	e.ctx, e.cancel = context.WithCancel(context.Background())
+	e.topology.init(e)
+	return e, nil
+}
+
+// Attach implements fanout.Adapter.
+func (e *Engine) Attach(r fanout.Receiver) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	switch {
+	case e.closing:
+		return e.errClosed()
+	case e.attached:
+		return fmt.Errorf("%s: this adapter has a hub already; make one adapter for each hub", e.cfg.Name)
+	}
+	e.attached, e.receiver = true, r
+	e.wg.Go(e.topology.run)
+	return nil
+}
+
+func (e *Engine) errClosed() error { return fmt.Errorf("%s: %w", e.cfg.Name, fanout.ErrClosed) }
+
+// Subscribe implements fanout.Adapter.
+func (e *Engine) Subscribe(ctx context.Context, channel string) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	e.mu.Lock()
+	if e.closing {
+		e.mu.Unlock()
+		return e.errClosed()
+	}
+	s := e.subs[channel]
+	if s == nil {
+		s = &sub{engine: e, channel: channel, slot: e.slot(channel), wanted: true}
+		e.subs[channel] = s
+		e.placeLocked(s, e.topology.owner(s.slot))
+	}
+	e.mu.Unlock()
+	err := s.await(ctx, 0)
+	if err != nil {
+		e.drop(s)
+	}
+	return err
+}
+
+// Unsubscribe implements fanout.Adapter.
+func (e *Engine) Unsubscribe(_ context.Context, channel string) error {
+	e.mu.RLock()
+	s := e.subs[channel]
+	e.mu.RUnlock()
+	if s != nil {
+		e.drop(s)
+	}
+	return nil
+}
+
+// drop ends a subscription. When it returns the receiver gets nothing more of
+// it; the link tells the server in its own time.
+func (e *Engine) drop(s *sub) {
+	e.mu.Lock()
+	if e.subs[s.channel] == s {
+		delete(e.subs, s.channel)
+	}
+	l := s.end()
+	e.mu.Unlock()
+	if l != nil {
+		l.release(s)
+	}
+}
+
+// place gives a sub the link to an address as its home. An empty address means
+// that nobody knows: the topology will find out.
+func (e *Engine) place(s *sub, addr string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.placeLocked(s, addr)
+}
+
+func (e *Engine) placeLocked(s *sub, addr string) {
+	if e.closing {
+		return
+	}
+	var l *link
+	if addr != "" {
+		l = e.linkTo(addr)
+	}
+	old, ok := s.move(l)
+	if !ok {
+		return // it is not wanted any more
+	}
+	if l != nil {
+		l.seat(s)
+	} else {
+		e.topology.ask()
+	}
+	if old != nil && old != l {
+		old.release(s)
+	}
+}
+
+// linkTo returns the link to an address, a new one if there is none. e.mu is
+// held for writing.
+func (e *Engine) linkTo(addr string) *link {
+	l := e.links[addr]
+	if l == nil {
+		l = newLink(e, addr)
+		e.links[addr] = l
+		e.wg.Go(l.run)
+	}
+	return l
+}
+
+// all returns the subs as they are now.
+func (e *Engine) all() []*sub {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	list := make([]*sub, 0, len(e.subs))
+	for _, s := range e.subs {
+		list = append(list, s)
+	}
+	return list
+}
+
+// slot is a channel's hash slot as the client computes it.
+func (e *Engine) slot(channel string) uint16 {
+	if !e.cluster {
+		return 0
+	}
+	cmd := e.client.B().Spublish().Channel(channel).Message("").Build()
+	return cmd.Slot()
+}
+
+// Health implements fanout.HealthChecker.
+func (e *Engine) Health() error {
+	e.mu.RLock()
+	closing := e.closing
+	links := make([]*link, 0, len(e.links))
+	for _, l := range e.links {
+		links = append(links, l)
+	}
+	e.mu.RUnlock()
+	if closing {
+		return e.errClosed()
+	}
+	var errs []error
+	for _, l := range links {
+		if err := l.health(); err != nil {
+			errs = append(errs, fmt.Errorf("%s: link to %s: %w", e.cfg.Name, l.addr, err))
+		}
+	}
+	if len(errs) > 0 {
+		return errors.Join(errs...)
+	}
+	waiting := 0
+	for _, s := range e.all() {
+		if !s.stands() {
+			waiting++
+		}
+	}
+	if waiting > 0 {
+		return fmt.Errorf("%s: %d subscriptions are not confirmed", e.cfg.Name, waiting)
+	}
+	return nil
+}
+
+// Close implements fanout.Adapter.
+func (e *Engine) Close(ctx context.Context) error {
+	e.mu.Lock()
+	first := !e.closing
+	e.closing = true
+	e.mu.Unlock()
+	if first {
+		e.cancel()
+		for _, s := range e.all() {
+			s.end()
+		}
+		go func() { // waited for below
+			e.wg.Wait()
+			close(e.closed)
+		}()
+	}
+	select {
+	case <-e.closed:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("%s: close: %w", e.cfg.Name, context.Cause(ctx))
+	}
+}

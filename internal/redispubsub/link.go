@@ -1,0 +1,332 @@
+package redispubsub
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/rueidis"
+)
+
+// A link is the connection to one node for subscriptions, made again when it
+// breaks. Its goroutine, run, is the only one that writes to it. A link without
+// seats goes away.
+type link struct {
+	engine *Engine
+	addr   string
+	kick   chan struct{} // capacity 1: there is something dirty
+	heard  atomic.Uint64 // number of things the server sent us
+
+	mu    sync.Mutex // guards all below
+	seats map[string]*seat
+	dirty []*seat // wanted and has may differ
+	down  error   // why there is no connection; nil: there is one
+	later []*seat // to be looked at after a pause
+}
+
+// A seat is a channel on a link. Guarded by link.mu.
+type seat struct {
+	channel string
+	slot    uint16
+	sub     *sub // nil: not wanted, unless it is the probe's
+	state   seatState
+	dirty   bool
+	probe   bool // the link's own; see probe.go
+}
+
+func (st *seat) wanted() bool { return st.sub != nil || st.probe }
+
+// A seatState is what the server has, as far as we know.
+type seatState uint8
+
+const (
+	seatNone    seatState = iota // no subscription
+	seatAsked                    // SSUBSCRIBE is sent
+	seatOn                       // confirmed
+	seatAgain                    // confirmed, but a new confirmation is needed
+	seatLeaving                  // SUNSUBSCRIBE is sent: the next sunsubscribe is the reply
+)
+
+var (
+	errNoNode  = errors.New("not a node of the cluster any more")
+	errSilent  = errors.New("the server does not answer")
+	errIdle    = errors.New("nothing is subscribed")
+	errDialing = errors.New("connecting")
+)
+
+func newLink(e *Engine, addr string) *link {
+	return &link{engine: e, addr: addr, kick: make(chan struct{}, 1), seats: make(map[string]*seat), down: errDialing}
+}
+
+// seat gives a sub a place on the link.
+func (l *link) seat(s *sub) {
+	l.mu.Lock()
+	st := l.seats[s.channel]
+	if st == nil {
+		st = &seat{channel: s.channel, slot: s.slot}
+		l.seats[s.channel] = st
+	}
+	st.sub = s
+	if st.state == seatOn {
+		// From an earlier sub: what is under way from before must not pass for
+		// what this one was promised.
+		st.state = seatAgain
+	}
+	l.touch(st)
+	l.mu.Unlock()
+	l.wake()
+}
+
+// release takes a sub off the link.
+func (l *link) release(s *sub) {
+	l.mu.Lock()
+	if st := l.seats[s.channel]; st != nil && st.sub == s {
+		st.sub = nil
+		l.touch(st)
+	}
+	l.mu.Unlock()
+	l.wake()
+}
+
+// doubt has the server confirm a subscription again.
+func (l *link) doubt(s *sub) {
+	s.lost(l)
+	l.mu.Lock()
+	if st := l.seats[s.channel]; st != nil && st.sub == s && st.state == seatOn {
+		st.state = seatAgain
+		l.touch(st)
+	}
+	l.mu.Unlock()
+	l.wake()
+}
+
+// touch puts a seat on the list of those to look at. l.mu is held.
+func (l *link) touch(st *seat) {
+	if !st.dirty {
+		st.dirty = true
+		l.dirty = append(l.dirty, st)
+	}
+}
+
+func (l *link) wake() {
+	select {
+	case l.kick <- struct{}{}:
+	default:
+	}
+}
+
+// health says why the link is down, if it is and should not be.
+func (l *link) health() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.down
+}
+
+// Retrying a connection waits from firstRetry on, doubling up to lastRetry,
+// each time between half of that and all of it. The first retry is at once.
+const (
+	firstRetry = 10 * time.Millisecond
+	lastRetry  = 500 * time.Millisecond
+)
+
+// run keeps the link connected until it has no seats or the engine closes.
+func (l *link) run() {
+	e := l.engine
+	delay := time.Duration(0)
+	for e.ctx.Err() == nil {
+		e.topology.ask() // while we wait for this node others may own its slots
+		served, err := l.session()
+		l.broke(err)
+		if l.retire() {
+			return
+		}
+		if served {
+			delay = 0
+		}
+		if served && err != errIdle && e.ctx.Err() == nil {
+			e.cfg.Logger.Warn(e.cfg.Name+": link broke, connecting again", "node", l.addr, "error", err)
+		}
+		l.pause(delay/2 + rand.N(delay/2+1))
+		delay = min(max(2*delay, firstRetry), lastRetry)
+	}
+	l.broke(e.ctx.Err())
+}
+
+func (l *link) pause(d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-l.engine.ctx.Done():
+	}
+}
+
+// retire ends a link that nobody needs.
+func (l *link) retire() bool {
+	e := l.engine
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, st := range l.seats {
+		if st.sub != nil {
+			return false
+		}
+	}
+	if e.links[l.addr] == l {
+		delete(e.links, l.addr)
+	}
+	return true
+}
+
+// session connects and serves until the connection ends. served reports whether
+// it came to be.
+func (l *link) session() (served bool, err error) {
+	node, ok := l.engine.client.Nodes()[l.addr]
+	if !ok {
+		l.engine.topology.refreshClient()
+		return false, errNoNode
+	}
+	conn, _ := node.Dedicate()
+	// Close, never the release function: that would put the connection back
+	// into the pool for others, and wait for the server to do so.
+	defer conn.Close()
+	gone := conn.SetPubSubHooks(rueidis.PubSubHooks{OnMessage: l.onMessage, OnSubscription: l.onSubscription})
+	select {
+	case err := <-gone:
+		return false, orSilent(err)
+	default:
+	}
+	l.mu.Lock()
+	l.down = nil
+	l.touchAll()
+	l.mu.Unlock()
+	return true, l.serve(conn, gone)
+}
+
+// touchAll has every seat looked at. l.mu is held.
+func (l *link) touchAll() {
+	for _, st := range l.seats {
+		l.touch(st)
+	}
+}
+
+// serve reconciles until the connection ends.
+func (l *link) serve(conn rueidis.DedicatedClient, gone <-chan error) error {
+	p := newProbe(l)
+	defer p.stop()
+	for {
+		if err := l.reconcile(conn); err != nil {
+			return err
+		}
+		var retry <-chan time.Time
+		if l.anyLater() {
+			retry = time.After(retryPause)
+		}
+		select {
+		case <-l.kick:
+		case <-retry:
+			l.touchLater()
+		case err := <-gone:
+			return orSilent(err)
+		case <-p.timer.C:
+			if err := p.tick(); err != nil {
+				return err
+			}
+		case <-l.engine.ctx.Done():
+			return l.engine.ctx.Err()
+		}
+	}
+}
+
+func orSilent(err error) error {
+	if err == nil {
+		return errSilent
+	}
+	return err
+}
+
+// broke notes that the connection is gone, and with it all subscriptions.
+func (l *link) broke(err error) {
+	l.mu.Lock()
+	l.down, l.dirty, l.later = err, nil, nil
+	var subs []*sub
+	for channel, st := range l.seats {
+		st.state, st.dirty = seatNone, false
+		if st.sub == nil {
+			delete(l.seats, channel)
+		} else {
+			subs = append(subs, st.sub)
+		}
+	}
+	l.mu.Unlock()
+	for _, s := range subs {
+		s.lost(l)
+	}
+}
+
+// onMessage is called by the connection's reader. It waits for nothing but the
+// locks, which are held for a short time.
+func (l *link) onMessage(m rueidis.PubSubMessage) {
+	l.heard.Add(1)
+	l.mu.Lock()
+	var s *sub
+	if st := l.seats[m.Channel]; st != nil {
+		s = st.sub
+	}
+	l.mu.Unlock()
+	if s != nil {
+		s.deliver(l, bytesOf(m.Message))
+	}
+}
+
+// onSubscription is called by the connection's reader for confirmations and
+// for notices of the server's own. It decides by what we asked for, since they
+// look the same.
+func (l *link) onSubscription(ev rueidis.PubSubSubscription) {
+	l.heard.Add(1)
+	l.mu.Lock()
+	st := l.seats[ev.Channel]
+	if st == nil {
+		l.mu.Unlock()
+		return
+	}
+	var confirmed, lost *sub
+	work := false
+	switch ev.Kind {
+	case "subscribe", "ssubscribe":
+		if st.state == seatAsked {
+			st.state = seatOn
+			confirmed = st.sub
+		}
+	case "unsubscribe", "sunsubscribe":
+		if st.state == seatOn || st.state == seatAgain {
+			// Unsolicited: the slot has moved. Asking here again brings MOVED
+			// with the new address.
+			st.state = seatNone
+			lost, work = st.sub, true
+			l.touch(st)
+		}
+	}
+	l.mu.Unlock()
+	if confirmed != nil {
+		confirmed.confirm(l)
+	}
+	if lost != nil {
+		lost.lost(l)
+		l.engine.topology.doubt(l)
+	}
+	if work {
+		l.wake()
+	}
+}
+
+// exchange returns the context of one exchange with the server.
+func (l *link) exchange() (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(l.engine.ctx, l.engine.cfg.ProbeTimeout,
+		fmt.Errorf("%w within %v", errSilent, l.engine.cfg.ProbeTimeout))
+}

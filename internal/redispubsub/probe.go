@@ -1,0 +1,142 @@
+package redispubsub
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// A probe finds out whether an idle link still hears: a connection can be up
+// and deaf. It publishes to a channel of the link's own, the way everything is
+// published, and expects to hear of it. Anything that the server sends meanwhile
+// will do, so a busy link is never probed. Used by link.serve alone.
+type probe struct {
+	link  *link
+	timer *time.Timer
+	seen  uint64    // link.heard at the last tick
+	since time.Time // when the probe that is out was sent; zero: none is
+	idle  int       // ticks without seats
+	ticks int
+}
+
+// verifyTicks is how often a link of classic Pub/Sub in a cluster checks that
+// its node still owns the slots, since nothing tells it.
+const verifyTicks = 3
+
+func newProbe(l *link) *probe {
+	interval := l.engine.cfg.ProbeInterval
+	if interval < 0 {
+		interval = time.Hour // idle links still go away
+	}
+	return &probe{link: l, timer: time.NewTimer(interval), seen: l.heard.Load()}
+}
+
+func (p *probe) stop() { p.timer.Stop() }
+
+// tick is called when the timer fires. An error ends the connection.
+func (p *probe) tick() error {
+	cfg := p.link.engine.cfg
+	if cfg.ProbeInterval < 0 {
+		p.timer.Reset(time.Hour)
+	} else {
+		p.timer.Reset(cfg.ProbeInterval)
+	}
+	if p.link.unused() {
+		if p.idle++; p.idle > 1 {
+			return errIdle
+		}
+		return nil
+	}
+	p.idle = 0
+	if cfg.ProbeInterval < 0 {
+		return nil
+	}
+	if p.ticks++; p.ticks%verifyTicks == 0 && p.link.engine.cluster && !cfg.Sharded {
+		p.link.engine.topology.doubt(p.link)
+	}
+	heard := p.link.heard.Load()
+	switch {
+	case heard != p.seen:
+		p.seen, p.since = heard, time.Time{}
+	case p.since.IsZero():
+		p.since = time.Now()
+		p.send()
+	case time.Since(p.since) > cfg.ProbeTimeout:
+		return fmt.Errorf("%w: a probe %v ago was not heard", errSilent, time.Since(p.since).Round(time.Millisecond))
+	default:
+		p.send() // the last one may have been lost on the way to the server
+	}
+	return nil
+}
+
+// send publishes to the link's probe channel, and sees to it that there is one.
+// It does not wait: what matters is whether the link hears something.
+func (p *probe) send() {
+	l, e := p.link, p.link.engine
+	channel := l.probeChannel()
+	if channel == "" {
+		return
+	}
+	e.wg.Go(func() {
+		ctx, cancel := context.WithTimeout(e.ctx, e.cfg.ProbeTimeout)
+		defer cancel()
+		n, _, err := e.send(ctx, channel, []byte("probe"))
+		if err == nil && n == 0 {
+			e.topology.doubt(l) // the slot may live elsewhere now
+		}
+	})
+}
+
+// probeChannel returns the link's probe channel, which shares the slot of one
+// that is wanted here. If it has to be subscribed first it is, and the
+// confirmation is as good as a probe: then "" is returned.
+func (l *link) probeChannel() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var host *seat
+	for _, st := range l.seats {
+		if st.probe && st.state == seatOn {
+			return st.channel
+		}
+		if st.sub != nil && st.state == seatOn {
+			host = st
+		}
+	}
+	if host == nil {
+		return ""
+	}
+	channel := sameSlot(host.channel, ":probe:"+l.engine.id+":"+l.addr)
+	st := l.seats[channel]
+	if st == nil {
+		st = &seat{channel: channel, slot: host.slot}
+		l.seats[channel] = st
+	}
+	st.probe = true
+	l.touch(st)
+	l.wake()
+	return ""
+}
+
+// sameSlot returns a name that begins like channel, ends with suffix and has
+// the slot of channel.
+func sameSlot(channel, suffix string) string {
+	if _, rest, ok := strings.Cut(channel, "{"); ok {
+		if tag, _, ok := strings.Cut(rest, "}"); ok && tag != "" {
+			return channel + suffix
+		}
+	}
+	return "{" + channel + "}" + suffix
+}
+
+// unused reports whether nobody wants anything of the link.
+func (l *link) unused() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, st := range l.seats {
+		if st.sub != nil {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,224 @@
+package redispubsub
+
+import (
+	"fmt"
+	"net"
+	"strings"
+	"time"
+
+	"github.com/fanoutgo/fanout"
+	"github.com/redis/rueidis"
+)
+
+const (
+	// A batch is what is written at once before the replies are awaited.
+	batchChannels = 4096
+	// A command names so many channels at most, and one slot.
+	commandChannels = 256
+
+	// retryPause is the wait before something is asked again that the server
+	// cannot answer just now.
+	retryPause = 50 * time.Millisecond
+)
+
+// A command is one SUBSCRIBE or UNSUBSCRIBE, or their sharded kin.
+type command struct {
+	leave bool
+	seats []*seat
+	names []string
+}
+
+// reconcile asks the server for what is wanted until nothing is dirty. It
+// returns an error when the connection is of no more use.
+func (l *link) reconcile(conn rueidis.DedicatedClient) error {
+	for {
+		commands := l.next()
+		if len(commands) == 0 {
+			return nil
+		}
+		built := make(rueidis.Commands, len(commands))
+		for i, c := range commands {
+			built[i] = l.engine.build(conn.B(), c)
+		}
+		ctx, cancel := l.exchange()
+		results := conn.DoMulti(ctx, built...)
+		cancel()
+		for i, c := range commands {
+			if err := results[i].NonRedisError(); err != nil {
+				return err
+			}
+			l.settle(c, results[i].Error())
+		}
+	}
+}
+
+// next takes dirty seats and returns the commands for them.
+func (l *link) next() []*command {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var commands []*command
+	type key struct {
+		slot  uint16
+		leave bool
+	}
+	open := make(map[key]*command)
+	n := min(len(l.dirty), batchChannels)
+	for _, st := range l.dirty[:n] {
+		st.dirty = false
+		switch {
+		case st.wanted() && (st.state == seatNone || st.state == seatAgain):
+			st.state = seatAsked
+		case !st.wanted() && st.state == seatNone:
+			delete(l.seats, st.channel)
+			continue
+		case !st.wanted() && st.state != seatLeaving:
+			st.state = seatLeaving
+		default:
+			continue
+		}
+		k := key{st.slot, st.state == seatLeaving}
+		c := open[k]
+		if c == nil || len(c.names) == commandChannels {
+			c = &command{leave: k.leave}
+			open[k] = c
+			commands = append(commands, c)
+		}
+		c.seats = append(c.seats, st)
+		c.names = append(c.names, st.channel)
+	}
+	if l.dirty = l.dirty[n:]; len(l.dirty) == 0 {
+		l.dirty = nil
+	}
+	return commands
+}
+
+func (e *Engine) build(b rueidis.Builder, c *command) rueidis.Completed {
+	switch {
+	case e.cfg.Sharded && c.leave:
+		return b.Sunsubscribe().Channel(c.names...).Build()
+	case e.cfg.Sharded:
+		return b.Ssubscribe().Channel(c.names...).Build()
+	case c.leave:
+		return b.Unsubscribe().Channel(c.names...).Build()
+	}
+	return b.Subscribe().Channel(c.names...).Build()
+}
+
+// settle notes the reply to a command. Confirmations of single channels come
+// through onSubscription.
+func (l *link) settle(c *command, err error) {
+	if c.leave { // an error, too, means that the server has no subscription
+		l.mu.Lock()
+		for _, st := range c.seats {
+			st.state = seatNone
+			l.touch(st)
+		}
+		l.mu.Unlock()
+		return
+	}
+	if err == nil {
+		return
+	}
+	l.mu.Lock()
+	subs := make([]*sub, 0, len(c.seats))
+	for _, st := range c.seats {
+		st.state = seatNone
+		if st.sub != nil {
+			subs = append(subs, st.sub)
+		} else {
+			st.probe = false
+			l.touch(st)
+		}
+	}
+	l.mu.Unlock()
+	if addr, moved := l.movedTo(err); moved {
+		for _, s := range subs {
+			if s.movedLately() {
+				l.postpone(s)
+			} else {
+				l.engine.place(s, addr)
+			}
+		}
+		return
+	}
+	if temporary(err) {
+		for _, s := range subs {
+			l.postpone(s)
+		}
+		return
+	}
+	for _, s := range subs {
+		if _, _, confirms := s.state(); confirms > 0 { // it was allowed once
+			l.engine.cfg.Logger.Error(l.engine.cfg.Name+": subscribing again is refused", "channel", s.channel, "node", l.addr, "error", err)
+			l.postpone(s)
+			continue
+		}
+		s.refuse(l, fmt.Errorf("%s: subscribing to %s at %s: %w: %w", l.engine.cfg.Name, s.channel, l.addr, fanout.ErrRefused, err))
+	}
+}
+
+// movedTo returns the address that a MOVED names, unless it is our own.
+func (l *link) movedTo(err error) (string, bool) {
+	re, ok := rueidis.IsRedisErr(err)
+	if !ok {
+		return "", false
+	}
+	addr, ok := re.IsMoved()
+	if !ok {
+		return "", false
+	}
+	if host, port, err := net.SplitHostPort(addr); err == nil && host == "" {
+		host, _, _ = net.SplitHostPort(l.addr)
+		addr = net.JoinHostPort(host, port)
+	}
+	if addr == l.addr {
+		return "", false
+	}
+	return addr, true
+}
+
+// temporary reports whether the server may answer otherwise in a while.
+func temporary(err error) bool {
+	for _, prefix := range []string{"MOVED", "ASK", "CLUSTERDOWN", "TRYAGAIN", "LOADING", "MASTERDOWN", "BUSY", "NOREPLICAS", "READONLY"} {
+		if strings.HasPrefix(err.Error(), prefix) {
+			return true
+		}
+	}
+	return false
+}
+
+// movedLately reports whether the sub has followed MOVED just now: nodes that
+// disagree could send it back and forth.
+func (s *sub) movedLately() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	lately := time.Since(s.movedAt) < retryPause
+	if !lately {
+		s.movedAt = time.Now()
+	}
+	return lately
+}
+
+// postpone has a sub's seat looked at after a pause.
+func (l *link) postpone(s *sub) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if st := l.seats[s.channel]; st != nil {
+		l.later = append(l.later, st)
+	}
+}
+
+func (l *link) anyLater() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.later) > 0
+}
+
+func (l *link) touchLater() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, st := range l.later {
+		l.touch(st)
+	}
+	l.later = nil
+}

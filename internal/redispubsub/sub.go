@@ -1,0 +1,157 @@
+package redispubsub
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// A sub is a channel that the receiver wants: where its home is and whether the
+// subscription stands there. Who subscribes again after Unsubscribe gets a new
+// sub.
+type sub struct {
+	engine  *Engine
+	channel string
+	slot    uint16
+
+	mu          sync.Mutex // guards all below; held while the receiver is called
+	wanted      bool
+	home        *link     // nil: not known
+	on          bool      // confirmed by home
+	confirms    int       // number of times it was
+	interrupted bool      // the receiver has been told
+	err         error     // refused for good
+	movedAt     time.Time // when a MOVED was followed
+	changed     chan struct{}
+}
+
+// await waits until the subscription stands and has been confirmed more than so
+// many times.
+func (s *sub) await(ctx context.Context, confirms int) error {
+	for {
+		s.mu.Lock()
+		switch {
+		case s.err != nil:
+			defer s.mu.Unlock()
+			return s.err
+		case s.on && s.confirms > confirms:
+			s.mu.Unlock()
+			return nil
+		case !s.wanted:
+			s.mu.Unlock()
+			return s.engine.errClosed()
+		}
+		if s.changed == nil {
+			s.changed = make(chan struct{})
+		}
+		changed := s.changed
+		s.mu.Unlock()
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-s.engine.ctx.Done():
+			return s.engine.errClosed()
+		}
+	}
+}
+
+// tell wakes those who wait. s.mu is held.
+func (s *sub) tell() {
+	if s.changed != nil {
+		close(s.changed)
+		s.changed = nil
+	}
+}
+
+// move makes l the home, if the sub is wanted, and returns the one before. What
+// still comes from that one is dropped from here on.
+func (s *sub) move(l *link) (old *link, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.wanted {
+		return nil, false
+	}
+	s.lose()
+	old, s.home = s.home, l
+	return old, true
+}
+
+// end makes the sub unwanted and returns its home.
+func (s *sub) end() *link {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l := s.home
+	s.wanted, s.on, s.home = false, false, nil
+	s.tell()
+	return l
+}
+
+// deliver hands a frame to the receiver, if it comes from the sub's home and
+// the subscription stands.
+func (s *sub) deliver(from *link, frame []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.on && s.home == from {
+		s.engine.receiver.Receive(s.channel, frame)
+	}
+}
+
+// confirm notes that the home has confirmed the subscription.
+func (s *sub) confirm(by *link) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.wanted || s.home != by {
+		return
+	}
+	s.on = true
+	s.confirms++
+	if s.interrupted {
+		s.interrupted = false
+		s.engine.receiver.Restored(s.channel)
+	}
+	s.tell()
+}
+
+// lost notes that the subscription does not stand any more at a link.
+func (s *sub) lost(at *link) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.home == at {
+		s.lose()
+	}
+}
+
+// lose is lost with s.mu held.
+func (s *sub) lose() {
+	if s.on {
+		s.on = false
+		if !s.interrupted {
+			s.interrupted = true
+			s.engine.receiver.Interrupted(s.channel)
+		}
+	}
+}
+
+// refuse ends the sub with an error that trying again does not cure.
+func (s *sub) refuse(by *link, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.wanted && s.home == by {
+		s.err = err
+		s.tell()
+	}
+}
+
+func (s *sub) stands() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.on
+}
+
+// state returns the home and the number of confirmations.
+func (s *sub) state() (home *link, on bool, confirms int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.home, s.on, s.confirms
+}

@@ -1,0 +1,359 @@
+package redispubsub
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/rueidis"
+)
+
+const (
+	slots = 16384
+	// roundPause is the least time between two rounds of questions.
+	roundPause = 30 * time.Millisecond
+	// askTimeout bounds one question to one node.
+	askTimeout = 500 * time.Millisecond
+	// askAtOnce is the most nodes that a round asks.
+	askAtOnce = 8
+)
+
+// A table says who owns the slots. Without a cluster it has one owner.
+type table struct {
+	addrs []string // [0] is "": nobody
+	owner [slots]uint16
+}
+
+func (t *table) at(slot uint16) string { return t.addrs[t.owner[slot]] }
+
+// A topology finds homes for subs that have none, or whose home does not
+// answer. It asks the nodes only when there is a reason. A node's word that it
+// does not own a slot is final; whom it names instead may be wrong, and is then
+// corrected by that one's MOVED.
+//
+// One goroutine, run; the other methods may be called by anyone and do not wait.
+type topology struct {
+	engine  *Engine
+	kick    chan struct{}
+	current atomic.Pointer[table]
+	known   chan struct{} // closed when there is a first table
+	once    sync.Once
+
+	mu       sync.Mutex // guards all below
+	doubted  map[*link]struct{}
+	clients  map[string]rueidis.Client // nodes, as the client knows them
+	nudgeDue bool
+}
+
+func (t *topology) init(e *Engine) {
+	t.engine = e
+	t.kick = make(chan struct{}, 1)
+	t.known = make(chan struct{})
+	t.doubted = make(map[*link]struct{})
+}
+
+// owner returns the address of a slot's owner, or "" if it is not known.
+func (t *topology) owner(slot uint16) string {
+	if tab := t.current.Load(); tab != nil {
+		return tab.at(slot)
+	}
+	return ""
+}
+
+// ask has the topology look for homes.
+func (t *topology) ask() {
+	select {
+	case t.kick <- struct{}{}:
+	default:
+	}
+}
+
+// doubt has the node of a link asked whether it owns what is subscribed there.
+func (t *topology) doubt(l *link) {
+	t.mu.Lock()
+	t.doubted[l] = struct{}{}
+	t.mu.Unlock()
+	t.ask()
+}
+
+// refreshClient has the client learn of a node that it does not know yet.
+func (t *topology) refreshClient() {
+	t.mu.Lock()
+	t.nudgeDue = true
+	t.mu.Unlock()
+	t.ask()
+}
+
+// node returns the client of a slot's owner.
+func (t *topology) node(ctx context.Context, slot uint16) (rueidis.Client, string, error) {
+	select {
+	case <-t.known:
+	default:
+		t.ask()
+		select {
+		case <-t.known:
+		case <-ctx.Done():
+			return nil, "", context.Cause(ctx)
+		case <-t.engine.ctx.Done():
+			return nil, "", t.engine.errClosed()
+		}
+	}
+	addr := t.owner(slot)
+	t.mu.Lock()
+	c := t.clients[addr]
+	t.mu.Unlock()
+	if c == nil {
+		t.ask()
+		return nil, "", rueidis.ErrNoSlot
+	}
+	return c, addr, nil
+}
+
+// run answers questions until the engine closes. While somebody has no home it
+// asks again and again.
+func (t *topology) run() {
+	e := t.engine
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	pause := roundPause
+	for {
+		select {
+		case <-t.kick:
+		case <-timer.C:
+		case <-e.ctx.Done():
+			return
+		}
+		if t.round() {
+			pause = roundPause
+			timer.Stop()
+		} else {
+			pause = min(2*pause, lastRetry)
+			timer.Reset(pause)
+		}
+		wait := time.NewTimer(roundPause)
+		select {
+		case <-wait.C:
+		case <-e.ctx.Done():
+			wait.Stop()
+			return
+		}
+	}
+}
+
+// round asks once, and reports whether everybody has a home that answers.
+func (t *topology) round() bool {
+	e := t.engine
+	t.mu.Lock()
+	doubted, nudge := t.doubted, t.nudgeDue
+	t.doubted, t.nudgeDue = make(map[*link]struct{}), false
+	t.mu.Unlock()
+
+	nodes := e.client.Nodes()
+	t.mu.Lock()
+	t.clients = nodes
+	t.mu.Unlock()
+	var wg sync.WaitGroup
+	for l := range doubted {
+		wg.Go(func() { t.verify(nodes, l) })
+	}
+	wg.Wait()
+	homeless := t.homeless()
+	if len(homeless) == 0 && t.current.Load() != nil {
+		return true
+	}
+	if nudge {
+		t.nudge(homeless)
+	}
+	for tab := range t.askNodes(nodes) {
+		t.learn(tab)
+		for _, s := range homeless {
+			home, _, _ := s.state()
+			if addr := tab.at(s.slot); addr != "" && (home == nil || home.addr != addr) {
+				e.place(s, addr)
+			}
+		}
+		if homeless = t.homeless(); len(homeless) == 0 {
+			// The rest of the answers is not needed, but askNodes' goroutines
+			// are waited for.
+			continue
+		}
+	}
+	return len(homeless) == 0
+}
+
+func (t *topology) learn(tab *table) {
+	t.current.Store(tab)
+	t.once.Do(func() { close(t.known) })
+}
+
+// homeless returns the subs that have no home, or one that is down.
+func (t *topology) homeless() (list []*sub) {
+	down := make(map[*link]bool)
+	for _, s := range t.engine.all() {
+		home, on, _ := s.state()
+		if on {
+			continue
+		}
+		if home == nil {
+			list = append(list, s)
+			continue
+		}
+		isDown, asked := down[home]
+		if !asked {
+			isDown = home.health() != nil
+			down[home] = isDown
+		}
+		if isDown {
+			list = append(list, s)
+		}
+	}
+	return list
+}
+
+// verify asks a link's own node what it owns, and moves what it does not.
+func (t *topology) verify(nodes map[string]rueidis.Client, l *link) {
+	node := nodes[l.addr]
+	if node == nil || !t.engine.cluster {
+		return
+	}
+	tab, err := t.askNode(l.addr, node)
+	if err != nil {
+		return
+	}
+	l.mu.Lock()
+	var subs []*sub
+	for _, st := range l.seats {
+		if st.sub != nil && tab.at(st.slot) != l.addr && tab.at(st.slot) != "" {
+			subs = append(subs, st.sub)
+		}
+	}
+	l.mu.Unlock()
+	if len(subs) > 0 {
+		t.learn(tab)
+	}
+	for _, s := range subs {
+		if home, _, _ := s.state(); home == l {
+			t.engine.place(s, tab.at(s.slot))
+		}
+	}
+}
+
+// askNodes asks some nodes at once and yields their answers as they come.
+func (t *topology) askNodes(nodes map[string]rueidis.Client) <-chan *table {
+	answers := make(chan *table, askAtOnce)
+	var wg sync.WaitGroup
+	n := 0
+	for addr, node := range nodes { // in random order
+		if n++; n > askAtOnce {
+			break
+		}
+		wg.Go(func() {
+			if tab, err := t.askNode(addr, node); err == nil {
+				answers <- tab
+			}
+		})
+	}
+	go func() { // ends when the questions do, before round returns
+		wg.Wait()
+		close(answers)
+	}()
+	return answers
+}
+
+// askNode asks one node who owns the slots.
+func (t *topology) askNode(addr string, node rueidis.Client) (*table, error) {
+	ctx, cancel := context.WithTimeout(t.engine.ctx, askTimeout)
+	defer cancel()
+	if !t.engine.cluster {
+		return askRole(ctx, addr, node)
+	}
+	reply, err := node.Do(ctx, node.B().ClusterSlots().Build()).ToArray()
+	if err != nil {
+		return nil, err
+	}
+	return parseSlots(addr, reply)
+}
+
+// askRole is askNode without a cluster: the one primary owns everything. A
+// server that does not let us ask is taken for it.
+func askRole(ctx context.Context, addr string, node rueidis.Client) (*table, error) {
+	reply, err := node.Do(ctx, node.B().Role().Build()).ToArray()
+	if _, refused := rueidis.IsRedisErr(err); err != nil && !refused {
+		return nil, err
+	}
+	if len(reply) > 0 {
+		if role, _ := reply[0].ToString(); role != "master" {
+			return nil, errors.New("not a primary")
+		}
+	}
+	tab := &table{addrs: []string{"", addr}}
+	for i := range tab.owner {
+		tab.owner[i] = 1
+	}
+	return tab, nil
+}
+
+// parseSlots reads the reply of CLUSTER SLOTS: first slot, last slot, and the
+// nodes, the primary first, each with host and port. A node that does not know
+// its own host leaves it empty.
+func parseSlots(from string, reply []rueidis.RedisMessage) (*table, error) {
+	tab := &table{addrs: []string{""}}
+	index := make(map[string]uint16)
+	for _, r := range reply {
+		row, err := r.ToArray()
+		if err != nil || len(row) < 3 {
+			return nil, fmt.Errorf("CLUSTER SLOTS of %s: a row of %d", from, len(row))
+		}
+		first, err1 := row[0].AsInt64()
+		last, err2 := row[1].AsInt64()
+		primary, err3 := row[2].ToArray()
+		if err := errors.Join(err1, err2, err3); err != nil || len(primary) < 2 || first < 0 || last >= slots {
+			return nil, fmt.Errorf("CLUSTER SLOTS of %s: slots %d to %d: %w", from, first, last, err)
+		}
+		host, _ := primary[0].ToString()
+		port, _ := primary[1].AsInt64()
+		switch host {
+		case "":
+			host, _, _ = net.SplitHostPort(from)
+		case "?":
+			continue
+		}
+		addr := net.JoinHostPort(host, strconv.FormatInt(port, 10))
+		n, ok := index[addr]
+		if !ok {
+			n = uint16(len(tab.addrs))
+			index[addr] = n
+			tab.addrs = append(tab.addrs, addr)
+		}
+		for slot := first; slot <= last; slot++ {
+			tab.owner[slot] = n
+		}
+	}
+	return tab, nil
+}
+
+// nudge publishes nothing to nobody in the slots of subs whose home the client
+// does not know: it is redirected there, and then knows it.
+func (t *topology) nudge(subs []*sub) {
+	e := t.engine
+	done := make(map[string]bool)
+	for _, s := range subs {
+		home, _, _ := s.state()
+		if home == nil || done[home.addr] {
+			continue
+		}
+		done[home.addr] = true
+		ctx, cancel := context.WithTimeout(e.ctx, askTimeout)
+		if e.cfg.Sharded {
+			e.client.Do(ctx, e.client.B().Spublish().Channel(sameSlot(s.channel, ":nudge:"+e.id)).Message("").Build())
+		} else {
+			e.client.Do(ctx, e.client.B().Exists().Key(s.channel).Build())
+		}
+		cancel()
+	}
+}

@@ -1,0 +1,120 @@
+// Package sharded joins hubs through the sharded Pub/Sub of Redis 7 and later,
+// or Valkey: in a Redis Cluster a message goes to the one primary that owns the
+// room's slot, and not to every node.
+//
+//	client, err := rueidis.NewClient(rueidis.ClientOption{
+//		InitAddress:  []string{"10.0.0.1:6379"},
+//		DisableCache: true, // a client that only publishes and subscribes needs none
+//	})
+//	...
+//	a, err := sharded.New(client, nil)
+//	...
+//	hub, err := fanout.New(a, nil)
+//
+// There is one connection for each primary on which rooms are subscribed,
+// whatever their number, made with the options of the client: TLS, users and
+// passwords, RESP3. Publishing goes through the client itself. A single server
+// and Sentinel work as well as a cluster.
+//
+// # When the cluster changes
+//
+// The adapter follows the slot. When slots move the server says so, and the
+// rooms of a moved slot are subscribed at the new owner at once; the others are
+// not touched. A broken connection is made again at once, then with growing,
+// random pauses, and its rooms are subscribed in batches. When a primary dies
+// its rooms move to the replica that the other nodes name. Meanwhile Join waits
+// and Publish tries again.
+//
+// Plain Pub/Sub cannot avoid that messages are lost between the old home and
+// the new: nobody can subscribe at the new owner before it owns the slot. The
+// members of the rooms concerned are told, with a fanout.GapError.
+//
+// A publish that nobody received although this hub is subscribed is taken as
+// proof that its subscription is broken: it is mended, and the message sent
+// again. An idle connection is probed by a message to itself, so that one that
+// is connected and deaf does not stay so.
+//
+// # What it needs
+//
+// Redis 7.0 or later, or Valkey. With ACLs: +ssubscribe +sunsubscribe +spublish
+// +cluster|slots +role +hello +ping and the channels of the prefix (&fanout:*).
+// Without a cluster +cluster|slots is not needed; in one, +role is not.
+package sharded
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/fanoutgo/fanout"
+	"github.com/fanoutgo/fanout/internal/redispubsub"
+	"github.com/redis/rueidis"
+)
+
+// Options configure an Adapter. The zero value, and nil, are the defaults.
+type Options struct {
+	// ProbeInterval is how often an idle link is probed. Default 2 s; negative
+	// is never.
+	ProbeInterval time.Duration
+
+	// ProbeTimeout is how long a server may be silent, when it was asked
+	// something, before its connection is given up. Default 5 s.
+	ProbeTimeout time.Duration
+
+	// Logger gets broken links. Default slog.Default().
+	Logger *slog.Logger
+}
+
+// An Adapter is a fanout.Adapter and a fanout.HealthChecker. Make one for each
+// hub.
+type Adapter struct{ engine *redispubsub.Engine }
+
+var (
+	_ fanout.Adapter       = (*Adapter)(nil)
+	_ fanout.HealthChecker = (*Adapter)(nil)
+)
+
+// New returns an adapter on a client, which stays the caller's: close it after
+// the hub. Nothing is sent to Redis yet. Nil options are the defaults. The
+// errors are a nil client and options out of range (fanout.ErrInvalidOption).
+func New(client rueidis.Client, o *Options) (*Adapter, error) {
+	if o == nil {
+		o = new(Options)
+	}
+	e, err := redispubsub.New(client, redispubsub.Config{
+		Name:          "sharded",
+		Sharded:       true,
+		ProbeInterval: o.ProbeInterval,
+		ProbeTimeout:  o.ProbeTimeout,
+		Logger:        o.Logger,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &Adapter{e}, nil
+}
+
+// Attach implements fanout.Adapter.
+func (a *Adapter) Attach(r fanout.Receiver) error { return a.engine.Attach(r) }
+
+// Subscribe implements fanout.Adapter.
+func (a *Adapter) Subscribe(ctx context.Context, channel string) error {
+	return a.engine.Subscribe(ctx, channel)
+}
+
+// Unsubscribe implements fanout.Adapter.
+func (a *Adapter) Unsubscribe(ctx context.Context, channel string) error {
+	return a.engine.Unsubscribe(ctx, channel)
+}
+
+// Publish implements fanout.Adapter. It returns the number of hubs that are
+// subscribed to the channel.
+func (a *Adapter) Publish(ctx context.Context, channel string, frame []byte) (receivers int, err error) {
+	return a.engine.Publish(ctx, channel, frame)
+}
+
+// Health implements fanout.HealthChecker.
+func (a *Adapter) Health() error { return a.engine.Health() }
+
+// Close implements fanout.Adapter. The client stays open.
+func (a *Adapter) Close(ctx context.Context) error { return a.engine.Close(ctx) }
