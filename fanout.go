@@ -21,6 +21,7 @@ type Hub struct {
 	id      string // 16 hexadecimal digits
 	num     uint64 // the same as a number
 	adapter Adapter
+	alone   bool // there is no backend: nothing ever waits
 	opts    Options
 	names   wire.Names
 	limits  *roomlog.Limits[entry]
@@ -47,6 +48,7 @@ type Hub struct {
 	outMu   sync.Mutex
 	copies  copies  // messages to several rooms that came lately
 	janitor janitor // what is idle
+	wakers  wakers  // who wakes crowds
 
 	lastMember atomic.Uint64
 	lastStream atomic.Uint64
@@ -69,7 +71,8 @@ func New(a Adapter, o *Options) (*Hub, error) {
 	if err != nil {
 		return nil, err
 	}
-	if a == nil {
+	alone := a == nil
+	if alone {
 		a = newLoopback()
 	}
 	var random [8]byte
@@ -77,6 +80,7 @@ func New(a Adapter, o *Options) (*Hub, error) {
 	h := &Hub{
 		num:     binary.BigEndian.Uint64(random[:]),
 		adapter: a,
+		alone:   alone,
 		opts:    opts,
 		names:   wire.Names{Prefix: opts.Prefix},
 		limits:  opts.limits(),
@@ -99,6 +103,7 @@ func New(a Adapter, o *Options) (*Hub, error) {
 	}
 	h.wg.Go(h.subscribeOwn)
 	h.wg.Go(h.janitor.run)
+	h.wakers.start(h)
 	return h, nil
 }
 
@@ -276,6 +281,7 @@ func (h *Hub) shutDown(ctx context.Context) {
 		h.opts.Logger.Error("fanout: closing the adapter", "hub", h.id, "error", err)
 	}
 	<-h.ops.done
+	h.wakers.stop()
 	h.wg.Wait()
 }
 

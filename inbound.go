@@ -181,7 +181,7 @@ func (rs *roomState) restore() {
 	w := rs.append(roomlog.Gap{Unknown: true}, nil)
 	rs.tell()
 	rs.mu.Unlock()
-	w.run()
+	w.run(rs.hub)
 }
 
 // receive delivers a frame to the room's members on this hub.
@@ -194,7 +194,7 @@ func (rs *roomState) receive(frame []byte) {
 		rs.mu.Lock()
 		w := rs.append(roomlog.Gap{Unknown: true}, nil)
 		rs.mu.Unlock()
-		w.run()
+		w.run(h)
 		return
 	}
 	rs.mu.Lock()
@@ -217,7 +217,7 @@ func (rs *roomState) receive(frame []byte) {
 	}
 	w := rs.append(gap, entries)
 	rs.mu.Unlock()
-	w.run()
+	w.run(h)
 }
 
 // decode turns a frame into entries without their sender. A stranger's payload
@@ -265,7 +265,7 @@ func (rs *roomState) deliverFrame(frame []byte) {
 	}
 	w := rs.append(roomlog.Gap{}, entries[skip:])
 	rs.mu.Unlock()
-	w.run()
+	w.run(rs.hub)
 }
 
 // deliver gives a message to the members of this hub. It has no number.
@@ -273,5 +273,5 @@ func (rs *roomState) deliver(e entry) {
 	rs.mu.Lock()
 	w := rs.append(roomlog.Gap{}, []entry{e})
 	rs.mu.Unlock()
-	w.run()
+	w.run(rs.hub)
 }

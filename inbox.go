@@ -101,7 +101,7 @@ func (b *inbox) tellAll() {
 	rs.mu.Lock()
 	w := rs.append(roomlog.Gap{Unknown: true}, nil)
 	rs.mu.Unlock()
-	w.run()
+	w.run(b.hub)
 }
 
 // echo sends a message for nobody to the hub itself and waits until it is here.

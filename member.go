@@ -4,6 +4,7 @@ import (
 	"context"
 	"iter"
 	"sync"
+	"sync/atomic"
 
 	"github.com/fanoutgo/fanout/internal/roomlog"
 )
@@ -29,9 +30,10 @@ type Member struct {
 	readyMu   sync.Mutex // guards the ready queue
 	ready     *membership
 	readyLast *membership
-	everyone  membership // what is said to everyone
-	direct    *direct    // direct messages; nil until the first. Guarded by mu
-	mu        sync.Mutex // guards rooms, direct, err
+	others    atomic.Bool // ready is not nil. Written under readyMu
+	everyone  membership  // what is said to everyone
+	direct    *direct     // direct messages; nil until the first. Guarded by mu
+	mu        sync.Mutex  // guards rooms, direct, err
 	rooms     memberships
 	err       error // final
 	done      chan struct{}
@@ -205,6 +207,7 @@ func (m *Member) enqueue(ms *membership) {
 	wasEmpty := m.ready == nil
 	if wasEmpty {
 		m.ready = ms
+		m.others.Store(true)
 	} else {
 		m.readyLast.nextReady = ms
 	}
@@ -226,16 +229,15 @@ func (m *Member) dequeue() *membership {
 		m.ready, ms.nextReady, ms.queued = ms.nextReady, nil, false
 		if m.ready == nil {
 			m.readyLast = nil
+			m.others.Store(false)
 		}
 	}
 	return ms
 }
 
-func (m *Member) anyReady() bool {
-	m.readyMu.Lock()
-	defer m.readyMu.Unlock()
-	return m.ready != nil
-}
+// anyReady reports whether another room waits. It is asked for every few
+// messages, so it takes no lock; who comes a moment later is seen the next time.
+func (m *Member) anyReady() bool { return m.others.Load() }
 
 // rotate puts the current room to the back of the queue if others wait.
 func (m *Member) rotate() {
@@ -410,5 +412,5 @@ func (m *Member) send(e entry) {
 	}
 	woken := d.log.Append(roomlog.Gap{}, []entry{e})
 	m.mu.Unlock()
-	woken.Wake()
+	woken.Wake(1)
 }

@@ -119,7 +119,7 @@ func encode(head *wire.Header, batch []*wire.Message) []byte {
 // again is of no use. unsent reports whether no attempt can have arrived.
 func (o *outbound) transmit(ctx context.Context, frame []byte) (receivers int, unsent bool, err error) {
 	h := o.hub
-	if _, ok := ctx.Deadline(); !ok {
+	if _, ok := ctx.Deadline(); !ok && !h.alone {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, h.opts.PublishTimeout)
 		defer cancel()

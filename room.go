@@ -3,6 +3,8 @@ package fanout
 import (
 	"context"
 	"fmt"
+
+	"github.com/fanoutgo/fanout/internal/wire"
 )
 
 // A Room is a handle to a room by its name, on one hub. Handles of the same
@@ -69,10 +71,20 @@ func (r *Room) Leave(ctx context.Context, m *Member) error {
 // Messages that are published while another of the same room is on its way are
 // gathered and go together.
 func (r *Room) Publish(ctx context.Context, data []byte) error {
+	h := r.hub
 	if r.err != nil {
-		return r.wrap("publish", r.err)
+		return r.err
 	}
-	return r.hub.In(r.name).Publish(ctx, data)
+	if err := h.checkSize(data); err != nil {
+		return err
+	}
+	if err := h.ops.begin(); err != nil {
+		return r.wrap("publish", err)
+	}
+	defer h.ops.end()
+	rs := h.acquire(r.name, r.channel)
+	defer h.release(rs)
+	return rs.out.publish(ctx, &wire.Message{Data: own(ctx, data)})
 }
 
 // check says what is wrong with the arguments of Join and Leave.

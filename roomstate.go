@@ -260,8 +260,12 @@ type wakeups struct {
 	slow []*Member
 }
 
-func (w wakeups) run() {
-	w.log.Wake()
+// run wakes a few members itself and leaves a crowd to the hub's wakers, so
+// that the adapter's reader goes on to the next frame.
+func (w wakeups) run(h *Hub) {
+	if rest := w.log.Wake(wakeSelf); !rest.None() {
+		h.wakers.add(rest)
+	}
 	for _, m := range w.slow {
 		m.end(ErrSlow)
 	}

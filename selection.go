@@ -103,11 +103,7 @@ func (s Selection) Publish(ctx context.Context, data []byte) error {
 		s.publishLocally(&m)
 		return nil
 	}
-	// Whoever leaves its batch early must not pull the data from under it.
-	m.Data = data
-	if ctx.Done() != nil {
-		m.Data = slices.Clone(data)
-	}
+	m.Data = own(ctx, data)
 	switch s.kind {
 	case toMembers:
 		return s.publishToMembers(ctx, &m)
@@ -125,8 +121,8 @@ func (s Selection) check(data []byte) error {
 	if s.hub == nil {
 		return fmt.Errorf("%w: make one with Hub.In, Hub.To or Hub.Everyone", ErrEmptySelection)
 	}
-	if max := s.hub.opts.MaxMessage; len(data) > max {
-		return fmt.Errorf("%w: %d bytes, at most %d are allowed (Options.MaxMessage)", ErrTooLarge, len(data), max)
+	if err := s.hub.checkSize(data); err != nil {
+		return err
 	}
 	rooms, members := s.exceptRooms, s.except
 	switch s.kind {
@@ -152,6 +148,23 @@ func (s Selection) check(data []byte) error {
 		}
 	}
 	return nil
+}
+
+func (h *Hub) checkSize(data []byte) error {
+	if limit := h.opts.MaxMessage; len(data) > limit {
+		return fmt.Errorf("%w: %d bytes, at most %d are allowed (Options.MaxMessage)", ErrTooLarge, len(data), limit)
+	}
+	return nil
+}
+
+// own returns data that the caller of a publish cannot change any more while it
+// is needed. Frames are copies, so that is only so if the caller can leave before
+// its frame is made.
+func own(ctx context.Context, data []byte) []byte {
+	if ctx.Done() == nil {
+		return data
+	}
+	return slices.Clone(data)
 }
 
 func (s Selection) publishToRooms(ctx context.Context, m *wire.Message) error {

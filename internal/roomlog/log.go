@@ -100,8 +100,8 @@ func (l *Log[T]) Init(limits *Limits[T]) {
 }
 
 // Append adds a gap and items to the log and returns the cursors to wake. The
-// log copies items; it calls nobody. Call Wake on the result after all locks
-// are released. A log without cursors keeps nothing.
+// log copies items; it calls nobody. Call Wake on the result, or who they wait
+// for never comes, after all locks are released. A log without cursors keeps nothing.
 func (l *Log[T]) Append(gap Gap, items []T) Wakeups[T] {
 	if gap.IsZero() && len(items) == 0 {
 		return Wakeups[T]{}
@@ -227,13 +227,29 @@ type Wakeups[T Item] struct{ head *Cursor[T] }
 // None reports whether there is nobody to wake.
 func (w Wakeups[T]) None() bool { return w.head == nil }
 
-// Wake calls Wake of each cursor's owner. Call it once, with no lock held.
-func (w Wakeups[T]) Wake() {
-	for c := w.head; c != nil; {
+// Wake calls Wake of the owners of the first n cursors, and returns the rest.
+// Call it with no lock held, and once for each Wakeups.
+func (w Wakeups[T]) Wake(n int) (rest Wakeups[T]) {
+	c := w.head
+	for ; c != nil && n > 0; n-- {
 		// Once its owner knows, the cursor may park again and reuse next.
 		next := c.next
 		c.next = nil
 		c.owner.Wake()
 		c = next
 	}
+	return Wakeups[T]{c}
+}
+
+// Split returns the first n and the rest.
+func (w Wakeups[T]) Split(n int) (first, rest Wakeups[T]) {
+	last := w.head
+	for ; last != nil && n > 1; n-- {
+		last = last.next
+	}
+	if last == nil {
+		return w, Wakeups[T]{}
+	}
+	rest.head, last.next = last.next, nil
+	return w, rest
 }

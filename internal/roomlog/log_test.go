@@ -42,7 +42,7 @@ func say(l *Log[item], ns ...int) {
 	for _, n := range ns {
 		items = append(items, item{n: n, data: make([]byte, 10)})
 	}
-	l.Append(Gap{}, items).Wake()
+	l.Append(Gap{}, items).Wake(1 << 30)
 }
 
 // readAll reads to the end: items as numbers, gaps as "-n" and "?".
@@ -319,7 +319,7 @@ func TestReceivedAndMissedIsWhatWasAppended(t *testing.T) {
 				batch = append(batch, item{n: n})
 				n++
 			}
-			l.Append(Gap{}, batch).Wake()
+			l.Append(Gap{}, batch).Wake(1 << 30)
 		}
 		wg.Wait()
 		items, _ := l.Kept()

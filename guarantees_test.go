@@ -1,0 +1,362 @@
+package fanout_test
+
+// One test for each numbered guarantee of the package doc, on the memory
+// adapter. Package sharded holds them against Redis Clusters and their faults.
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/fanoutgo/fanout"
+	"github.com/fanoutgo/fanout/adapter/memory"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+)
+
+func TestGuarantee1JoinedMeansJoined(t *testing.T) {
+	bus := memory.NewBus()
+	a, b := newHub(t, bus, nil), newHub(t, bus, nil)
+	for n := range 200 {
+		room := fmt.Sprint("room", n)
+		m := connect(t, a, room)
+		require.NoError(t, b.Room(room).Publish(within(t), []byte("first")))
+		require.Equal(t, []string{"first"}, receive(t, m, 1))
+	}
+}
+
+func TestGuarantee1JoinWaitsForTheBackend(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bus := memory.NewBus()
+		node := bus.NewAdapter()
+		a, b := newHubOn(t, node, nil), newHub(t, bus, nil)
+		m := connect(t, a)
+		synctest.Wait()
+		node.Cut()
+		joined := make(chan error, 1)
+		go func() { joined <- a.Room("x").Join(within(t), m) }()
+		synctest.Wait()
+		require.Empty(t, joined, "the backend has not confirmed")
+		require.Empty(t, m.Rooms())
+		node.Heal()
+		require.NoError(t, <-joined)
+		require.NoError(t, b.Room("x").Publish(within(t), []byte("first")))
+		require.Equal(t, []string{"first"}, receive(t, m, 1))
+	})
+}
+
+func TestGuarantee2OneOrder(t *testing.T) {
+	bus := memory.NewBus()
+	const hubs, each = 4, 200
+	var members []*fanout.Member
+	var all []*fanout.Hub
+	for range hubs {
+		h := newHub(t, bus, &fanout.Options{Window: fanout.Window{Messages: 2 * hubs * each}})
+		all = append(all, h)
+		members = append(members, connect(t, h, "x"), connect(t, h, "x"))
+	}
+	inParallel(hubs*4, func(i int) {
+		for n := range each / 4 {
+			if err := all[i%hubs].Room("x").Publish(within(t), fmt.Appendf(nil, "%d.%d", i, n)); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	first := receive(t, members[0], hubs*each)
+	for _, m := range members[1:] {
+		require.Equal(t, first, receive(t, m, hubs*each))
+	}
+}
+
+func TestGuarantee3NoSilentLoss(t *testing.T) {
+	bus := memory.NewBus()
+	deaf := bus.NewAdapter()
+	a, b := newHub(t, bus, nil), newHubOn(t, deaf, nil)
+	m := connect(t, b, "x")
+	room := a.Room("x")
+	publish(t, room, 1, 3)
+	bus.Intercept(func(context.Context, memory.Frame) memory.Fate {
+		return memory.Fate{Miss: []*memory.Adapter{deaf}}
+	})
+	publish(t, room, 4, 8)
+	bus.Intercept(nil)
+	publish(t, room, 9, 9)
+	require.Equal(t, []string{"1", "2", "3", "gap 5", "9"}, receive(t, m, 5))
+
+	deaf.CutSubscriber()
+	publish(t, room, 10, 11)
+	deaf.Heal()
+	got := receive(t, m, 1)
+	require.Equal(t, []string{"gap 0+"}, got, "told as soon as the link is back")
+	publish(t, room, 12, 12)
+	require.Equal(t, []string{"gap 2", "12"}, receive(t, m, 2), "the publisher's next message tells the number")
+	require.EqualValues(t, 7, b.Stats().Missed)
+}
+
+func TestGuarantee3NoSilentLossOfTheSlow(t *testing.T) {
+	h := newHub(t, nil, &fanout.Options{Window: fanout.Window{Messages: 8}})
+	slow, fast := connect(t, h, "x"), connect(t, h, "x")
+	for n := 1; n <= 30; n++ {
+		publish(t, h.Room("x"), n, n)
+		require.Equal(t, numbers(n, n), receive(t, fast, 1))
+	}
+	require.Equal(t, append([]string{"gap 22"}, numbers(23, 30)...), receive(t, slow, 9))
+	publish(t, h.Room("x"), 31, 31)
+	require.Equal(t, []string{"31"}, receive(t, slow, 1), "once only")
+}
+
+func TestGuarantee5OnceForAMemberOfSeveralRooms(t *testing.T) {
+	bus := memory.NewBus()
+	a, b := newHub(t, bus, nil), newHub(t, bus, nil)
+	both, one := connect(t, b, "x", "y", "z"), connect(t, b, "y")
+	for n := range 20 {
+		require.NoError(t, a.In("x", "y", "z", "y").Publish(within(t), fmt.Append(nil, n)))
+		require.Equal(t, []string{fmt.Sprint(n)}, receive(t, both, 1))
+		require.Equal(t, []string{fmt.Sprint(n)}, receive(t, one, 1))
+	}
+	// Wait until all copies are here, then there must be nothing.
+	for _, room := range []string{"x", "y", "z"} {
+		require.NoError(t, a.Room(room).Publish(within(t), []byte(room)))
+	}
+	require.ElementsMatch(t, []string{"x", "y", "z"}, receive(t, both, 3))
+}
+
+func TestGuarantee5OnceWhenAPublishIsRetried(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bus := memory.NewBus()
+		a, b := newHub(t, bus, nil), newHub(t, bus, nil)
+		m := connect(t, b, "x")
+		publish(t, a.Room("x"), 1, 1)
+		var failed atomic.Bool
+		bus.Intercept(func(context.Context, memory.Frame) memory.Fate {
+			if failed.CompareAndSwap(false, true) {
+				return memory.Fate{Err: errors.New("connection reset")} // but it arrives
+			}
+			return memory.Fate{}
+		})
+		publish(t, a.Room("x"), 2, 3)
+		require.Equal(t, numbers(1, 3), receive(t, m, 3))
+		require.EqualValues(t, 1, b.Stats().Repeated)
+		nothing(t, b, m)
+	})
+}
+
+// A retried message that a hub may have missed the first time is not delivered
+// where it would break the order that the others saw.
+func TestGuarantee2OneOrderWhenAPublishIsRetried(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bus := memory.NewBus()
+		node := bus.NewAdapter()
+		a, b, c := newHub(t, bus, nil), newHub(t, bus, nil), newHubOn(t, node, nil)
+		m, other := connect(t, c, "x"), connect(t, b, "x")
+		publish(t, a.Room("x"), 1, 1)
+		require.Equal(t, []string{"1"}, receive(t, m, 1))
+
+		// a's next message reaches b, not c, and a does not know.
+		node.CutSubscriber()
+		var first atomic.Bool
+		retry := make(chan struct{})
+		bus.Intercept(func(ctx context.Context, f memory.Frame) memory.Fate {
+			if string(f.Data[len(f.Data)-2:]) != "a2" {
+				return memory.Fate{}
+			}
+			if first.CompareAndSwap(false, true) {
+				return memory.Fate{Err: errors.New("connection reset")}
+			}
+			<-retry
+			return memory.Fate{}
+		})
+		sent := make(chan error, 1)
+		go func() { sent <- a.Room("x").Publish(within(t), []byte("a2")) }()
+		time.Sleep(time.Second) // of the bubble: the second attempt waits in the interceptor
+		node.Heal()
+		require.NoError(t, b.Room("x").Publish(within(t), []byte("b1")))
+		require.Equal(t, []string{"1", "a2", "b1"}, receive(t, other, 3))
+		close(retry)
+		require.NoError(t, <-sent)
+		require.Equal(t, []string{"gap 0+", "b1", "gap 1"}, receive(t, m, 3), "a2 is reported, not delivered after b1")
+	})
+}
+
+func TestGuarantee6TheSlowHarmThemselves(t *testing.T) {
+	bus := memory.NewBus()
+	a, b := newHub(t, bus, nil), newHub(t, bus, nil)
+	for range 50 {
+		connect(t, b, "x", "y") // they never read
+	}
+	m := connect(t, b, "x")
+	for n := range 2000 {
+		publish(t, a.Room("x"), n, n)
+		require.Equal(t, numbers(n, n), receive(t, m, 1))
+	}
+}
+
+func TestGuarantee7NothingArrivesAfterLeave(t *testing.T) {
+	h := newHub(t, nil, nil)
+	m := connect(t, h, "x", "y")
+	for n := range 500 {
+		publish(t, h.Room("x"), n, n+3)
+		if n%2 == 0 { // read a part
+			require.Equal(t, numbers(n, n), receive(t, m, 1))
+		}
+		require.NoError(t, h.Room("x").Leave(t.Context(), m))
+		nothing(t, h, m)
+		require.Equal(t, []string{"y"}, m.Rooms())
+		require.NoError(t, h.Room("x").Join(within(t), m))
+		nothing(t, h, m)
+	}
+	require.NoError(t, m.Close())
+	_, err := m.Receive(within(t))
+	require.ErrorIs(t, err, fanout.ErrClosed)
+}
+
+// All leave while all rejoin, many times, on several hubs: the state that was
+// asked for last holds, and no room is deaf.
+func TestGuarantee7LeaveAndRejoinStorm(t *testing.T) {
+	bus := memory.NewBus()
+	const hubs, each, times = 3, 4, 1000
+	var all []*fanout.Hub
+	var members []*fanout.Member
+	for range hubs {
+		h := newHub(t, bus, &fanout.Options{Linger: -1}) // leaving unsubscribes at once
+		all = append(all, h)
+		for range each {
+			members = append(members, connect(t, h, "x"))
+		}
+	}
+	inParallel(len(members), func(i int) {
+		h, m := all[i/each], members[i]
+		for range times {
+			var wg sync.WaitGroup
+			wg.Go(func() { h.Room("x").Leave(context.Background(), m) })
+			wg.Go(func() { h.Room("x").Join(within(t), m) })
+			wg.Wait()
+		}
+		if err := h.Room("x").Join(within(t), m); err != nil {
+			t.Error(err)
+		}
+	})
+	for i, h := range all {
+		require.NoError(t, h.Room("x").Publish(within(t), fmt.Appendf(nil, "from %d", i)))
+	}
+	for i, m := range members {
+		require.ElementsMatch(t, []string{"from 0", "from 1", "from 2"}, receive(t, m, 3), "member %d", i)
+	}
+	inParallel(len(members), func(i int) {
+		for range times {
+			var wg sync.WaitGroup
+			wg.Go(func() { all[i/each].Room("x").Join(within(t), members[i]) })
+			wg.Go(func() { all[i/each].Room("x").Leave(context.Background(), members[i]) })
+			wg.Wait()
+		}
+		all[i/each].Room("x").Leave(context.Background(), members[i])
+	})
+	for _, m := range members {
+		require.Empty(t, m.Rooms())
+	}
+	require.EventuallyWithT(t, func(c *assert.CollectT) {
+		require.Zero(c, bus.Subscribers("fanout:r:{x}"))
+	}, 10*time.Second, time.Millisecond)
+}
+
+func TestGuarantee8ErrorsAreReturned(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bus := memory.NewBus()
+		h := newHub(t, bus, nil)
+		m := connect(t, h, "x")
+		bus.Cut()
+		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+		defer cancel()
+		start := time.Now()
+		err := h.Room("x").Publish(ctx, []byte("lost"))
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.ErrorIs(t, err, fanout.ErrUnsent)
+		require.ErrorContains(t, err, memory.ErrCut.Error(), "it says why")
+		require.Equal(t, 3*time.Second, time.Since(start))
+
+		start = time.Now()
+		err = h.Room("x").Publish(context.Background(), []byte("lost"))
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.Equal(t, 10*time.Second, time.Since(start), "Options.PublishTimeout")
+
+		bus.Heal()
+		publish(t, h.Room("x"), 1, 1)
+		require.Equal(t, []string{"gap 0+", "1"}, receive(t, m, 2), "what was surely not sent is not counted")
+	})
+}
+
+func TestGuarantee8LocalFallback(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bus := memory.NewBus()
+		node := bus.NewAdapter()
+		a := newHubOn(t, node, &fanout.Options{LocalFallback: true})
+		b := newHub(t, bus, nil)
+		near, far := connect(t, a, "x"), connect(t, b, "x")
+		publish(t, a.Room("x"), 1, 1)
+		require.Equal(t, numbers(1, 1), receive(t, far, 1))
+		require.Equal(t, numbers(1, 1), receive(t, near, 1))
+
+		// Ambiguous: it arrives at b, and would come back to a later.
+		node.CutInbound()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		err := a.Room("x").Publish(ctx, []byte("2"))
+		require.ErrorIs(t, err, fanout.ErrLocalOnly)
+		require.NotErrorIs(t, err, fanout.ErrUnsent)
+		require.Equal(t, "2", receive(t, near, 1)[0])
+		require.Equal(t, "2", receive(t, far, 1)[0])
+
+		node.Cut()
+		ctx, cancel = context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		require.ErrorIs(t, a.Room("x").Publish(ctx, []byte("3")), fanout.ErrLocalOnly)
+		require.Equal(t, "3", receive(t, near, 1)[0])
+		node.Heal()
+		require.Equal(t, []string{"gap 0+"}, receive(t, near, 1))
+		publish(t, a.Room("x"), 4, 4)
+		require.Equal(t, []string{"4"}, receive(t, near, 1))
+		require.Equal(t, []string{"gap 1", "4"}, receive(t, far, 2))
+	})
+}
+
+func TestGuarantee9CloseLeavesNothingBehind(t *testing.T) {
+	before := goleak.IgnoreCurrent()
+	bus := memory.NewBus()
+	h, err := fanout.New(bus.NewAdapter(), nil)
+	require.NoError(t, err)
+	var members []*fanout.Member
+	for n := range 20 {
+		members = append(members, connect(t, h, "x", fmt.Sprint("room", n)))
+	}
+	publish(t, h.Room("x"), 1, 10)
+	var ended sync.WaitGroup
+	for _, m := range members {
+		ended.Go(func() {
+			for {
+				if _, err := m.Receive(context.Background()); err != nil {
+					if !errors.Is(err, fanout.ErrClosed) {
+						t.Error(err)
+					}
+					return
+				}
+			}
+		})
+	}
+	inParallel(3, func(int) { require.NoError(t, h.Close(within(t))) })
+	ended.Wait()
+	require.Empty(t, bus.Channels())
+	goleak.VerifyNone(t, before)
+
+	require.ErrorIs(t, h.Room("x").Publish(within(t), nil), fanout.ErrClosed)
+	require.ErrorIs(t, h.Room("x").Join(within(t), members[0]), fanout.ErrClosed)
+	_, err = h.Connect(nil)
+	require.ErrorIs(t, err, fanout.ErrClosed)
+	require.ErrorIs(t, h.Health(within(t)), fanout.ErrClosed)
+	require.NoError(t, h.Close(within(t)))
+}
