@@ -1,3 +1,96 @@
 // Package fanout carries what is said in a room to everyone in that room,
 // however many processes the room spans.
+//
+// A [Hub] is one process's end of it. A [Member] is one connection: a viewer, a
+// player, a task of the server. A [Room] is a name. Members join rooms; what is
+// published to a room reaches its members on every hub. An [Adapter] joins the
+// hubs: package sharded through the sharded Pub/Sub of a Redis Cluster,
+// adapter/redis through classic Pub/Sub, adapter/memory within a process.
+// Without an adapter the rooms live in one process.
+//
+//	hub, err := fanout.New(adapter, nil)
+//	...
+//	member, err := hub.Connect(nil)
+//	defer member.Close()
+//	err = hub.Room("lobby").Join(ctx, member)
+//	...
+//	err = hub.Room("lobby").Publish(ctx, []byte("hello"))
+//	...
+//	for {
+//		msg, err := member.Receive(ctx)
+//		...
+//	}
+//
+// The transport (WebSocket, SSE, gRPC) is yours; examples/chat is a whole chat.
+//
+// # What it guarantees
+//
+// Each of these has a test of its name, TestGuarantee1… and so on.
+//
+//  1. Joined means joined. When Join returns, everything that is published to
+//     the room after that, by any hub, reaches the member or is reported to it as
+//     missed.
+//  2. One order. All members of a room, on all hubs, see its messages in the same
+//     order. A hub delivers its own messages as they come back from the backend,
+//     not before.
+//  3. No silent loss. Whatever a member does not get, because it is slow, a link
+//     broke, slots moved, a primary died, it is told about, before the next
+//     message of that room, as a [*GapError]. For each member and room: received
+//     and reported missed is what was published. Where the number cannot be known
+//     yet the error says so.
+//  4. (With history, no loss: to come.)
+//  5. Once. A message to several rooms reaches a member of several of them once.
+//     A publish that was retried after a broken link is not delivered twice.
+//  6. The slow harm themselves. No member can delay another member or the
+//     connection to the backend.
+//  7. After Leave or Close returns nothing more arrives. Leave and Join, however
+//     fast and from however many goroutines, end in the state that was asked for
+//     last; no room is ever deaf.
+//  8. Errors are returned. When Publish returns nil the backend has the message.
+//     If the backend is down Publish says so within the deadline of its context;
+//     with Options.LocalFallback the members of this hub get the message all the
+//     same, and the error says that.
+//  9. Close leaves nothing behind: no goroutine, no subscription, no connection
+//     of the hub's.
+//
+// It does not promise an order between rooms, delivery to members who are not
+// joined, or durability: a message lives in the memory of the processes that
+// have members in its room, for as long as somebody has not read it.
+//
+// # Less formally
+//
+// A room is a log and a member is a cursor. A room appends each message once,
+// and nothing is queued for a member: one that is awake walks the log, one that
+// has read everything is woken by the next message. Memory is the room's window
+// (Options.Window), not members times queue, and a room in which all have read
+// everything holds nothing. A member that falls out of the window learns how
+// many messages it missed and goes on (Options.Overflow).
+//
+// Messages that are published while another of the same room is on its way to
+// the backend are gathered and go together, as one frame. There is no timer: an
+// idle room adds no delay, and a room in which 300 people talk at once needs a
+// few dozen commands and not 300.
+//
+// A [*GapError] is not final. Who drops the client on any error from Receive is
+// safe: it connects again and has the state of a newcomer. Who checks for it
+// goes on with what came after the gap. [ErrClosed] and [ErrSlow] are final.
+//
+// Rooms and members are different things: a member has no room of its own, and
+// no name of a room, however long or odd, changes how a message travels. To
+// reach a user with several connections, let all of them join a room such as
+// user:42.
+//
+// # Whom a message is for
+//
+//	hub.Room("lobby").Publish(ctx, data)
+//	hub.In("lobby", "game:7").Except(member.ID()).Publish(ctx, data)
+//	hub.To(memberID).Publish(ctx, data)        // wherever it is connected
+//	hub.Everyone().ExceptRooms("game:7").Publish(ctx, data)
+//	hub.In("cursors").Volatile().Publish(ctx, data) // not to those who lag
+//	hub.In("lobby").Local().Publish(ctx, data)      // on this hub only
+//
+// # Other languages
+//
+// Any Redis client can speak into a room: WIRE.md says how, and what the frames
+// look like that hubs send each other.
 package fanout

@@ -1,0 +1,139 @@
+package fanout_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log"
+
+	"github.com/fanoutgo/fanout"
+	"github.com/fanoutgo/fanout/adapter/memory"
+)
+
+// Two hubs, as two processes would have them, and a room that spans both.
+func Example() {
+	ctx := context.Background()
+	bus := memory.NewBus() // in production: package sharded, or adapter/redis
+	seoul, err := fanout.New(bus.NewAdapter(), nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer seoul.Close(ctx)
+	busan, err := fanout.New(bus.NewAdapter(), nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer busan.Close(ctx)
+
+	member, err := busan.Connect(nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer member.Close()
+	if err := busan.Room("lobby").Join(ctx, member); err != nil {
+		log.Fatal(err)
+	}
+
+	if err := seoul.Room("lobby").Publish(ctx, []byte("안녕하세요")); err != nil {
+		log.Fatal(err)
+	}
+	msg, err := member.Receive(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Printf("%s: %s\n", msg.Room, msg.Data)
+	// Output: lobby: 안녕하세요
+}
+
+// A member that lags learns what it missed and goes on.
+func ExampleGapError() {
+	ctx := context.Background()
+	hub, err := fanout.New(nil, &fanout.Options{Window: fanout.Window{Messages: 2}})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer hub.Close(ctx)
+	member, _ := hub.Connect(nil)
+	if err := hub.Room("live").Join(ctx, member); err != nil {
+		log.Fatal(err)
+	}
+	for n := range 5 {
+		if err := hub.Room("live").Publish(ctx, fmt.Append(nil, "message ", n)); err != nil {
+			log.Fatal(err)
+		}
+	}
+	for range 3 {
+		msg, err := member.Receive(ctx)
+		var gap *fanout.GapError
+		switch {
+		case errors.As(err, &gap):
+			fmt.Println("missed:", gap.Missed)
+		case err != nil:
+			log.Fatal(err)
+		default:
+			fmt.Printf("%s\n", msg.Data)
+		}
+	}
+	// Output:
+	// missed: 3
+	// message 3
+	// message 4
+}
+
+// A busy room is read in batches: here for one write to the network.
+func ExampleMember_ReceiveBatch() {
+	ctx := context.Background()
+	hub, err := fanout.New(nil, nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer hub.Close(ctx)
+	member, _ := hub.Connect(nil)
+	if err := hub.Room("live").Join(ctx, member); err != nil {
+		log.Fatal(err)
+	}
+	for _, word := range []string{"one ", "write ", "for ", "all"} {
+		if err := hub.Room("live").Publish(ctx, []byte(word)); err != nil {
+			log.Fatal(err)
+		}
+	}
+	batch := make([]fanout.Message, 64)
+	n, err := member.ReceiveBatch(ctx, batch)
+	if err != nil {
+		log.Fatal(err)
+	}
+	var packet []byte
+	for _, msg := range batch[:n] {
+		packet = append(packet, msg.Data...)
+	}
+	fmt.Printf("%s\n", packet)
+	// Output: one write for all
+}
+
+// A selection says whom a message is for.
+func ExampleSelection() {
+	ctx := context.Background()
+	hub, err := fanout.New(nil, nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer hub.Close(ctx)
+	ann, _ := hub.Connect(nil)
+	bob, _ := hub.Connect(nil)
+	for _, m := range []*fanout.Member{ann, bob} {
+		if err := hub.Room("lobby").Join(ctx, m); err != nil {
+			log.Fatal(err)
+		}
+	}
+	// What Ann says is for the others; the server's answer is for her.
+	if err := hub.In("lobby").Except(ann.ID()).Publish(ctx, []byte("Ann: hi")); err != nil {
+		log.Fatal(err)
+	}
+	if err := hub.To(ann.ID()).Publish(ctx, []byte("sent")); err != nil {
+		log.Fatal(err)
+	}
+	forBob, _ := bob.Receive(ctx)
+	forAnn, _ := ann.Receive(ctx)
+	fmt.Printf("Bob gets %q, Ann gets %q\n", forBob.Data, forAnn.Data)
+	// Output: Bob gets "Ann: hi", Ann gets "sent"
+}
