@@ -23,9 +23,10 @@ type link struct {
 
 	mu    sync.Mutex // guards all below
 	seats map[string]*seat
-	dirty []*seat // wanted and has may differ
-	down  error   // why there is no connection; nil: there is one
-	later []*seat // to be looked at after a pause
+	dirty []*seat  // wanted and has may differ
+	live  *session // nil: there is no connection
+	down  error    // why; nil: there is one
+	later []*seat  // to be looked at after a pause
 }
 
 // A seat is a channel on a link. Guarded by link.mu.
@@ -139,16 +140,20 @@ func (l *link) run() {
 	delay := time.Duration(0)
 	for e.ctx.Err() == nil {
 		e.topology.ask() // while we wait for this node others may own its slots
-		served, err := l.session()
-		l.broke(err)
+		ses, err := l.connect()
+		if ses != nil {
+			delay = 0
+			err = ses.serve()
+			l.broke(err)
+			l.hangUp(ses)
+			if err != errIdle && e.ctx.Err() == nil {
+				e.cfg.Logger.Warn(e.cfg.Name+": link broke, connecting again", "node", l.addr, "error", err)
+			}
+		} else {
+			l.broke(err)
+		}
 		if l.retire() {
 			return
-		}
-		if served {
-			delay = 0
-		}
-		if served && err != errIdle && e.ctx.Err() == nil {
-			e.cfg.Logger.Warn(e.cfg.Name+": link broke, connecting again", "node", l.addr, "error", err)
 		}
 		l.pause(delay/2 + rand.N(delay/2+1))
 		delay = min(max(2*delay, firstRetry), lastRetry)
@@ -183,44 +188,54 @@ func (l *link) retire() bool {
 	return true
 }
 
-// session connects and serves until the connection ends. served reports whether
-// it came to be.
-func (l *link) session() (served bool, err error) {
+// A session is one connection of a link. Its hooks are called by the
+// connection's reader, and say nothing any more once the session is over: the
+// connection may go on to speak for a while.
+type session struct {
+	link *link
+	conn rueidis.DedicatedClient
+	gone <-chan error // gets the error, or is closed, when the connection is
+}
+
+// connect makes a session. It waits as long as the client does to connect.
+func (l *link) connect() (*session, error) {
 	node, ok := l.engine.client.Nodes()[l.addr]
 	if !ok {
 		l.engine.topology.refreshClient()
-		return false, errNoNode
+		return nil, errNoNode
 	}
-	conn, _ := node.Dedicate()
-	// Close, never the release function: that would put the connection back
-	// into the pool for others, and wait for the server to do so.
-	defer conn.Close()
-	gone := conn.SetPubSubHooks(rueidis.PubSubHooks{OnMessage: l.onMessage, OnSubscription: l.onSubscription})
+	ses := &session{link: l}
+	ses.conn, _ = node.Dedicate()
+	ses.gone = ses.conn.SetPubSubHooks(rueidis.PubSubHooks{OnMessage: ses.onMessage, OnSubscription: ses.onSubscription})
 	select {
-	case err := <-gone:
-		return false, orSilent(err)
+	case err := <-ses.gone:
+		l.hangUp(ses)
+		return nil, orSilent(err)
 	default:
 	}
 	l.mu.Lock()
-	l.down = nil
-	l.touchAll()
-	l.mu.Unlock()
-	return true, l.serve(conn, gone)
-}
-
-// touchAll has every seat looked at. l.mu is held.
-func (l *link) touchAll() {
+	l.live, l.down = ses, nil
 	for _, st := range l.seats {
 		l.touch(st)
 	}
+	l.mu.Unlock()
+	return ses, nil
+}
+
+// hangUp closes a connection. It does not wait: a silent server takes the
+// client a second. Close, and never the release function, which would put the
+// connection back into the pool for others, and wait for the server to do so.
+func (l *link) hangUp(ses *session) {
+	l.engine.wg.Go(ses.conn.Close)
 }
 
 // serve reconciles until the connection ends.
-func (l *link) serve(conn rueidis.DedicatedClient, gone <-chan error) error {
+func (ses *session) serve() error {
+	l := ses.link
 	p := newProbe(l)
 	defer p.stop()
 	for {
-		if err := l.reconcile(conn); err != nil {
+		if err := l.reconcile(ses.conn); err != nil {
 			return err
 		}
 		var retry <-chan time.Time
@@ -231,7 +246,7 @@ func (l *link) serve(conn rueidis.DedicatedClient, gone <-chan error) error {
 		case <-l.kick:
 		case <-retry:
 			l.touchLater()
-		case err := <-gone:
+		case err := <-ses.gone:
 			return orSilent(err)
 		case <-p.timer.C:
 			if err := p.tick(); err != nil {
@@ -253,7 +268,7 @@ func orSilent(err error) error {
 // broke notes that the connection is gone, and with it all subscriptions.
 func (l *link) broke(err error) {
 	l.mu.Lock()
-	l.down, l.dirty, l.later = err, nil, nil
+	l.live, l.down, l.dirty, l.later = nil, err, nil, nil
 	var subs []*sub
 	for channel, st := range l.seats {
 		st.state, st.dirty = seatNone, false
@@ -271,14 +286,15 @@ func (l *link) broke(err error) {
 
 // onMessage is called by the connection's reader. It waits for nothing but the
 // locks, which are held for a short time.
-func (l *link) onMessage(m rueidis.PubSubMessage) {
-	l.heard.Add(1)
+func (ses *session) onMessage(m rueidis.PubSubMessage) {
+	l := ses.link
 	l.mu.Lock()
 	var s *sub
-	if st := l.seats[m.Channel]; st != nil {
+	if st := l.seats[m.Channel]; st != nil && l.live == ses {
 		s = st.sub
 	}
 	l.mu.Unlock()
+	l.heard.Add(1)
 	if s != nil {
 		s.deliver(l, bytesOf(m.Message))
 	}
@@ -287,11 +303,12 @@ func (l *link) onMessage(m rueidis.PubSubMessage) {
 // onSubscription is called by the connection's reader for confirmations and
 // for notices of the server's own. It decides by what we asked for, since they
 // look the same.
-func (l *link) onSubscription(ev rueidis.PubSubSubscription) {
+func (ses *session) onSubscription(ev rueidis.PubSubSubscription) {
+	l := ses.link
 	l.heard.Add(1)
 	l.mu.Lock()
 	st := l.seats[ev.Channel]
-	if st == nil {
+	if st == nil || l.live != ses {
 		l.mu.Unlock()
 		return
 	}

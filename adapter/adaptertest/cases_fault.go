@@ -1,0 +1,307 @@
+package adaptertest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/fanoutgo/fanout"
+)
+
+var faultCases = []Case{
+	{
+		Name:        "broken-link-is-told",
+		Explanation: "When a link breaks the receiver is told Interrupted and then Restored, in turn, for each channel that was confirmed, and for no other.",
+		Nodes:       2, needs: needBreak, run: brokenLinkIsTold,
+	},
+	{
+		Name:        "broken-link-heals",
+		Explanation: "When a link broke and can be had again, the adapter restores by itself all that is subscribed.",
+		Nodes:       2, needs: needBreak, run: brokenLinkHeals,
+	},
+	{
+		Name:        "broken-link-hides-no-loss",
+		Explanation: "When a link breaks, a frame for which Publish returned nil is missing only between Interrupted and Restored, and none comes twice.",
+		Nodes:       3, needs: needBreak, run: brokenLinkHidesNoLoss,
+	},
+	{
+		Name:        "outage-is-told",
+		Explanation: "While the backend cannot be reached the receiver is told Interrupted, and Restored when it can, in turn, for each channel that was confirmed.",
+		Nodes:       2, needs: needCut, run: outageIsTold,
+	},
+	{
+		Name:        "outage-heals",
+		Explanation: "After an outage the adapter restores by itself all that is subscribed.",
+		Nodes:       2, needs: needCut, run: outageHeals,
+	},
+	{
+		Name:        "outage-hides-no-loss",
+		Explanation: "Of an outage too: frames are missing only between Interrupted and Restored, and none comes twice.",
+		Nodes:       3, needs: needCut, run: outageHidesNoLoss,
+	},
+	{
+		Name:        "outage-shows-in-health",
+		Explanation: "Health returns an error while something that is subscribed is not connected, and nil when all is well again.",
+		Nodes:       2, needs: needCut | needHealth, run: outageShowsInHealth,
+	},
+	{
+		Name:        "outage-publish-tells-the-truth",
+		Explanation: "Publish in an outage ends with its context. If it returns nil the frame arrives; if its error wraps ErrUnsent it never does.",
+		Nodes:       2, needs: needCut, run: outagePublish,
+	},
+	{
+		Name:        "outage-subscribe-waits",
+		Explanation: "Subscribe in an outage waits until the backend is back or its context ends; then the channel is not subscribed.",
+		Nodes:       3, needs: needCut, run: outageSubscribe,
+	},
+	{
+		Name:        "outage-unsubscribe-holds",
+		Explanation: "A channel that is unsubscribed in an outage is not restored after it.",
+		Nodes:       3, needs: needCut, run: outageUnsubscribe,
+	},
+	{
+		Name:        "outage-lets-close",
+		Explanation: "Close in an outage ends the calls that wait for the backend, and returns.",
+		Nodes:       2, needs: needCut, run: outageClose,
+	},
+	{
+		Name:        "move-hides-no-loss",
+		Explanation: "When a channel's home moves, a frame for which Publish returned nil is missing only between Interrupted and Restored, and all hear again.",
+		Nodes:       3, needs: needMove, run: moveHidesNoLoss,
+	},
+	{
+		Name:        "failed-home-hides-no-loss",
+		Explanation: "When a channel's home dies, a frame for which Publish returned nil is missing only between Interrupted and Restored, and all hear again.",
+		Nodes:       3, needs: needFail, run: failedHomeHidesNoLoss,
+	},
+}
+
+func (e *env) breakLink(n *node) {
+	e.must(e.offer.Faults.Break(e.ctx, n.index), "Faults.Break of %v", n)
+}
+
+// cut cuts a node off until heal, or the end of the case.
+func (e *env) cut(n *node) (heal func()) {
+	healed := false
+	e.atEnd(func() {
+		if !healed {
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(e.ctx), 10*time.Second)
+			defer cancel()
+			_ = e.offer.Faults.Heal(ctx, n.index)
+		}
+	})
+	e.must(e.offer.Faults.Cut(e.ctx, n.index), "Faults.Cut of %v", n)
+	return func() {
+		healed = true
+		e.must(e.offer.Faults.Heal(e.ctx, n.index), "Faults.Heal of %v", n)
+	}
+}
+
+// joinSome has n join some channels.
+func (e *env) joinSome(n *node) (channels []string) {
+	for i := range 5 {
+		channels = append(channels, e.channel(fmt.Sprint("room", i)))
+		e.join(channels[i], n)
+	}
+	return channels
+}
+
+// awaitRestored waits until Restored is the last notice for each channel, and
+// there are more than there were.
+func (e *env) awaitRestored(n *node, channels []string, were map[string]string) {
+	for _, channel := range channels {
+		e.until(func() bool {
+			word := n.heard.notices(channel)
+			return len(word) > len(were[channel]) && strings.HasSuffix(word, "r")
+		}, "%v is told Restored for %q", n, channel)
+	}
+}
+
+// notices returns what n was told so far.
+func (e *env) notices(n *node, channels []string) map[string]string {
+	words := make(map[string]string)
+	for _, channel := range channels {
+		words[channel] = n.heard.notices(channel)
+	}
+	return words
+}
+
+// noticed gives a node that is cut off the time to notice. What it makes of it
+// is for other cases.
+func (e *env) noticed(n *node, channel string) {
+	h, ok := n.adapter.(fanout.HealthChecker)
+	e.soon(2*time.Second, func() bool {
+		return n.heard.notices(channel) != "" || ok && h.Health() != nil
+	})
+}
+
+// inTurn sees to it that every Restored follows an Interrupted, and that there
+// are no two of the same in a row.
+func (e *env) inTurn(n *node, channels []string) {
+	for _, channel := range channels {
+		word := n.heard.notices(channel)
+		if strings.ReplaceAll(word, "ir", "") != "" {
+			e.failf("%v was told %q for %q (i: Interrupted, r: Restored), not i and r in turn", n, word, channel)
+		}
+	}
+}
+
+func brokenLinkIsTold(e *env) {
+	n := e.nodes[1]
+	channels := e.joinSome(n)
+	left := e.channel("left")
+	e.join(left, n)
+	e.unsubscribe(n, left)
+	for range 3 {
+		were := e.notices(n, channels)
+		e.breakLink(n)
+		e.awaitRestored(n, channels, were)
+	}
+	e.inTurn(n, channels)
+	if word := n.heard.notices(left); word != "" {
+		e.failf("%v was told %q for a channel that it had unsubscribed from", n, word)
+	}
+}
+
+func brokenLinkHeals(e *env) {
+	n := e.nodes[1]
+	channels := e.joinSome(n)
+	for range 3 {
+		e.breakLink(n)
+		for _, channel := range channels {
+			e.settle(e.nodes[0], channel, n)
+			e.settle(n, channel, n)
+		}
+		e.healthy(n)
+	}
+}
+
+// healthy waits until a node that can tell says that all is well.
+func (e *env) healthy(n *node) {
+	if h, ok := n.adapter.(fanout.HealthChecker); ok {
+		e.until(func() bool { return h.Health() == nil }, "%v says that it is healthy again", n)
+	}
+}
+
+func outageIsTold(e *env) {
+	n := e.nodes[1]
+	channels := e.joinSome(n)
+	heal := e.cut(n)
+	for _, channel := range channels {
+		e.until(func() bool { return strings.HasSuffix(n.heard.notices(channel), "i") },
+			"%v is told Interrupted for %q", n, channel)
+	}
+	heal()
+	e.awaitRestored(n, channels, nil)
+	e.inTurn(n, channels)
+}
+
+func outageHeals(e *env) {
+	n := e.nodes[1]
+	channels := e.joinSome(n)
+	e.cut(n)()
+	for _, channel := range channels {
+		e.settle(e.nodes[0], channel, n)
+		e.settle(n, channel, n)
+	}
+}
+
+func outageShowsInHealth(e *env) {
+	n := e.nodes[1]
+	e.joinSome(n)
+	h := n.adapter.(fanout.HealthChecker)
+	heal := e.cut(n)
+	e.until(func() bool { return h.Health() != nil }, "Health of %v, which is cut off, returns an error", n)
+	heal()
+	e.healthy(n)
+}
+
+func outagePublish(e *env) {
+	witness, n := e.nodes[0], e.nodes[1]
+	channel := e.channel("room")
+	e.join(channel, witness)
+	heal := e.cut(n)
+	const patience, slack = 200 * time.Millisecond, 5 * time.Second
+	results := make(map[string]error)
+	for i := range 10 {
+		frame := fmt.Sprint(i)
+		ctx, cancel := context.WithTimeout(e.ctx, patience)
+		start := time.Now()
+		_, err := n.publish(ctx, channel, frame)
+		if took := time.Since(start); took > patience+slack {
+			e.failf("Publish took %v, its context ended after %v", took, patience)
+		}
+		cancel()
+		results[frame] = err
+	}
+	heal()
+	e.settle(n, channel, witness)
+	told := witness.heard.notices(channel) != ""
+	for frame, err := range results {
+		switch heard := witness.heard.count(channel, frame) > 0; {
+		case err == nil && !heard && !told:
+			e.failf("%v was cut off, its Publish returned nil, and the frame was lost", n)
+		case errors.Is(err, fanout.ErrUnsent) && heard:
+			e.failf("the frame was heard but Publish of %v said: %w", n, err)
+		}
+	}
+}
+
+func outageSubscribe(e *env) {
+	from, n, witness := e.nodes[0], e.nodes[1], e.nodes[2]
+	known, short, long := e.channel("known"), e.kind("r", "other"), e.kind("h", "other")
+	e.join(known, n)
+	heal := e.cut(n)
+	e.noticed(n, known)
+
+	ctx, cancel := context.WithTimeout(e.ctx, 200*time.Millisecond)
+	err := n.adapter.Subscribe(ctx, short)
+	cancel()
+	if !errors.Is(err, context.DeadlineExceeded) {
+		e.failf("Subscribe of %v, which is cut off, returned %v, want the error of its context", n, err)
+	}
+	t := e.start(func() error { return n.adapter.Subscribe(e.ctx, long) })
+	heal()
+	e.must(e.wait(t, "Subscribe returns after the outage"), "Subscribe")
+	e.settle(from, long, n)
+	e.join(short, witness)
+	e.silent(n, short, 0, from, witness, long)
+	e.join(short, n)
+}
+
+func outageUnsubscribe(e *env) {
+	from, n, witness := e.nodes[0], e.nodes[1], e.nodes[2]
+	channel, beside := e.channel("room"), e.kind("h", "room")
+	e.join(channel, n, witness)
+	e.join(beside, n)
+	heal := e.cut(n)
+	e.noticed(n, beside)
+	ctx, cancel := context.WithTimeout(e.ctx, 200*time.Millisecond)
+	_ = n.adapter.Unsubscribe(ctx, channel) // it is over, whatever it returns
+	cancel()
+	calls := n.heard.calls(channel)
+	heal()
+	e.silent(n, channel, calls, from, witness, beside)
+	e.join(channel, n)
+}
+
+func outageClose(e *env) {
+	n := e.nodes[1]
+	channels := e.joinSome(n)
+	e.cut(n)
+	e.noticed(n, channels[0])
+	var subscribing []*task
+	for i := range 5 {
+		subscribing = append(subscribing, e.start(func() error {
+			return n.adapter.Subscribe(e.ctx, e.channel(fmt.Sprint("late", i)))
+		}))
+	}
+	e.close(n)
+	for _, t := range subscribing {
+		if err := e.wait(t, "Subscribe returns when the adapter is closed"); err == nil {
+			e.failf("Subscribe was ended by Close and returned nil")
+		}
+	}
+}

@@ -1,0 +1,160 @@
+package adaptertest_test
+
+import (
+	"context"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"github.com/fanoutgo/fanout"
+	"github.com/fanoutgo/fanout/adapter/memory"
+)
+
+// A node is an adapter in memory that a mutant has broken: methods for which it
+// has a function call that, the others are those of memory.
+type node struct {
+	*memory.Adapter
+	world *world
+	index int
+	done  chan struct{}  // closed when the test is over
+	own   sync.WaitGroup // goroutines of mutants
+	isCut atomic.Bool
+	cutBy func() // Cut, if nil
+
+	attach      func(fanout.Receiver) error
+	subscribe   func(ctx context.Context, channel string) error
+	unsubscribe func(ctx context.Context, channel string) error
+	publish     func(ctx context.Context, channel string, frame []byte) (int, error)
+	close       func(ctx context.Context) error
+	health      func() error
+	hear        ear // what comes between the adapter and its receiver
+
+	mu       sync.Mutex
+	receiver fanout.Receiver // the suite's
+	counts   map[string]int  // for mutants, by what they like
+}
+
+// An ear has a function for each method of a receiver it changes.
+type ear struct {
+	receive     func(next fanout.Receiver, channel string, frame []byte)
+	interrupted func(next fanout.Receiver, channel string)
+	restored    func(next fanout.Receiver, channel string)
+}
+
+func (n *node) Attach(r fanout.Receiver) error {
+	n.mu.Lock()
+	if n.receiver == nil {
+		n.receiver = r
+	}
+	n.mu.Unlock()
+	if n.attach != nil {
+		return n.attach(r)
+	}
+	return n.Adapter.Attach(&listener{n: n, next: r})
+}
+
+func (n *node) Subscribe(ctx context.Context, channel string) error {
+	if n.subscribe != nil {
+		return n.subscribe(ctx, channel)
+	}
+	return n.Adapter.Subscribe(ctx, channel)
+}
+
+func (n *node) Unsubscribe(ctx context.Context, channel string) error {
+	if n.unsubscribe != nil {
+		return n.unsubscribe(ctx, channel)
+	}
+	return n.Adapter.Unsubscribe(ctx, channel)
+}
+
+func (n *node) Publish(ctx context.Context, channel string, frame []byte) (int, error) {
+	if n.publish != nil {
+		return n.publish(ctx, channel, frame)
+	}
+	return n.Adapter.Publish(ctx, channel, frame)
+}
+
+func (n *node) Close(ctx context.Context) error {
+	if n.close != nil {
+		return n.close(ctx)
+	}
+	return n.Adapter.Close(ctx)
+}
+
+func (n *node) Health() error {
+	if n.health != nil {
+		return n.health()
+	}
+	return n.Adapter.Health()
+}
+
+// setCut is what the faults Cut and Heal do.
+func (n *node) setCut(is bool) {
+	n.isCut.Store(is)
+	switch {
+	case !is:
+		n.Heal()
+	case n.cutBy != nil:
+		n.cutBy()
+	default:
+		n.Cut()
+	}
+}
+
+// tally adds one to the count of something and returns it.
+func (n *node) tally(what string) int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.counts == nil {
+		n.counts = make(map[string]int)
+	}
+	n.counts[what]++
+	return n.counts[what]
+}
+
+// reset sets the count of something to 0.
+func (n *node) reset(what string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	delete(n.counts, what)
+}
+
+func (n *node) target() fanout.Receiver {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.receiver
+}
+
+// A listener is the receiver that memory calls.
+type listener struct {
+	n    *node
+	next fanout.Receiver
+}
+
+func (l *listener) Receive(channel string, frame []byte) {
+	if l.n.hear.receive != nil {
+		l.n.hear.receive(l.next, channel, frame)
+		return
+	}
+	l.next.Receive(channel, frame)
+}
+
+func (l *listener) Interrupted(channel string) {
+	if l.n.hear.interrupted != nil {
+		l.n.hear.interrupted(l.next, channel)
+		return
+	}
+	l.next.Interrupted(channel)
+}
+
+func (l *listener) Restored(channel string) {
+	if l.n.hear.restored != nil {
+		l.n.hear.restored(l.next, channel)
+		return
+	}
+	l.next.Restored(channel)
+}
+
+// isProbe tells the frames by which the suite finds out who hears. Mutants
+// leave them alone, so that only what they are about goes wrong.
+func isProbe(frame []byte) bool { return strings.HasPrefix(string(frame), "\x00probe") }

@@ -1,0 +1,158 @@
+package adaptertest
+
+import (
+	"strings"
+	"sync"
+)
+
+// A recorder is a receiver that writes down what it is told, and by whom it is
+// told wrongly.
+type recorder struct {
+	mu   sync.Mutex
+	logs map[string]*record
+}
+
+// A record is what was heard on one channel.
+type record struct {
+	told     []event
+	seen     map[string]int // how often each frame came
+	inside   int            // calls that are running
+	overlaps int            // calls that began while another was running
+	gate     chan struct{}  // if not nil, calls wait for it
+}
+
+// An event is one call of the receiver.
+type event struct {
+	kind  byte // 'f', 'i', 'r': a frame, interrupted, restored
+	frame string
+	kept  []byte // the frame itself, not a copy
+}
+
+func (v event) String() string {
+	switch v.kind {
+	case 'i':
+		return "interrupted"
+	case 'r':
+		return "restored"
+	}
+	return "frame " + clip(v.frame)
+}
+
+func clip(s string) string {
+	if len(s) > 40 {
+		return s[:40] + "..."
+	}
+	return s
+}
+
+func newRecorder() *recorder { return &recorder{logs: make(map[string]*record)} }
+
+func (r *recorder) Receive(channel string, frame []byte) {
+	r.call(channel, event{kind: 'f', frame: string(frame), kept: frame})
+}
+func (r *recorder) Interrupted(channel string) { r.call(channel, event{kind: 'i'}) }
+func (r *recorder) Restored(channel string)    { r.call(channel, event{kind: 'r'}) }
+
+func (r *recorder) call(channel string, v event) {
+	r.mu.Lock()
+	l := r.logLocked(channel)
+	l.told = append(l.told, v)
+	if v.kind == 'f' {
+		l.seen[v.frame]++
+	}
+	if l.inside > 0 {
+		l.overlaps++
+	}
+	l.inside++
+	gate := l.gate
+	r.mu.Unlock()
+
+	if gate != nil {
+		<-gate
+	}
+
+	r.mu.Lock()
+	l.inside--
+	r.mu.Unlock()
+}
+
+func (r *recorder) logLocked(channel string) *record {
+	l := r.logs[channel]
+	if l == nil {
+		l = &record{seen: make(map[string]int)}
+		r.logs[channel] = l
+	}
+	return l
+}
+
+// hold makes the next calls for the channel wait until release is called.
+func (r *recorder) hold(channel string) (release func()) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	gate := make(chan struct{})
+	r.logLocked(channel).gate = gate
+	return sync.OnceFunc(func() {
+		r.mu.Lock()
+		r.logLocked(channel).gate = nil
+		r.mu.Unlock()
+		close(gate)
+	})
+}
+
+// held tells whether a call for the channel is running.
+func (r *recorder) held(channel string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.logLocked(channel).inside > 0
+}
+
+// overlapped tells how many calls began while another one was running.
+func (r *recorder) overlapped(channel string) int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.logLocked(channel).overlaps
+}
+
+// calls tells how many calls there were for the channel, probes and all.
+func (r *recorder) calls(channel string) int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.logLocked(channel).told)
+}
+
+// count tells how often the frame came.
+func (r *recorder) count(channel, frame string) int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.logLocked(channel).seen[frame]
+}
+
+// events returns all calls for the channel.
+func (r *recorder) events(channel string) []event {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	told := r.logLocked(channel).told
+	return told[:len(told):len(told)]
+}
+
+// frames returns the frames of the channel without probes.
+func (r *recorder) frames(channel string) []string {
+	var frames []string
+	for _, v := range r.events(channel) {
+		if v.kind == 'f' && !strings.HasPrefix(v.frame, probe) {
+			frames = append(frames, v.frame)
+		}
+	}
+	return frames
+}
+
+// notices returns the calls of Interrupted and Restored as a word of i and r.
+func (r *recorder) notices(channel string) string {
+	var word []byte
+	for _, v := range r.events(channel) {
+		if v.kind != 'f' {
+			word = append(word, v.kind)
+		}
+	}
+	return string(word)
+}

@@ -1,0 +1,59 @@
+package adaptertest
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"testing"
+	"time"
+)
+
+// Options are for [Run]. Nil options are the defaults.
+type Options struct {
+	// Timeout is how long one case may take; 60 seconds by default. A case
+	// that waits in vain takes all of it.
+	Timeout time.Duration
+
+	// Waive lists the names of cases that the backend is known to fail. They
+	// are skipped, and the log says so. A name that no case has fails the test.
+	Waive []string
+}
+
+// Run tests the contract, each case in a subtest of its name. For each it calls
+// newNodes for n adapters that are not attached; t is the subtest's, so its
+// Cleanup runs when the case is over and the adapters are closed.
+//
+// A case that does not end fails with the stacks of all goroutines, and its
+// goroutines are left behind.
+func Run(t *testing.T, newNodes func(t testing.TB, n int) Nodes, o *Options) {
+	t.Helper()
+	var opts Options
+	if o != nil {
+		opts = *o
+	}
+	if opts.Timeout == 0 {
+		opts.Timeout = time.Minute
+	}
+	cases := Cases()
+	for _, name := range opts.Waive {
+		if !slices.ContainsFunc(cases, func(c Case) bool { return c.Name == name }) {
+			t.Errorf("adaptertest: waived is %q, which is not the name of a case", name)
+		}
+	}
+	for _, c := range cases {
+		t.Run(c.Name, func(t *testing.T) {
+			if slices.Contains(opts.Waive, c.Name) {
+				t.Skipf("WAIVED. The contract: %s", c.Explanation)
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), opts.Timeout)
+			defer cancel()
+			err := c.Check(ctx, newNodes(t, c.Nodes))
+			switch {
+			case errors.Is(err, errors.ErrUnsupported):
+				t.Skip(err)
+			case err != nil:
+				t.Errorf("%v\n\nThe contract: %s", err, c.Explanation)
+			}
+		})
+	}
+}

@@ -1,0 +1,227 @@
+package memory
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/fanoutgo/fanout"
+)
+
+// An Adapter joins one hub to a [Bus]. It is a [fanout.Adapter] and a
+// [fanout.HealthChecker], and keeps their contract; the comments here say only
+// what is particular to memory.
+//
+// All methods may be called concurrently. Those that wait for the receiver,
+// Unsubscribe and Close, must not be called by its methods.
+type Adapter struct {
+	bus   *Bus
+	inbox *inbox
+	life  context.Context // ends when Close begins
+	end   context.CancelFunc
+	gone  chan struct{}  // closed when Close is complete
+	calls sync.WaitGroup // calls that wait; added to under bus.mu while not closed
+
+	// Guarded by bus.mu.
+	receiver      fanout.Receiver
+	subscriptions map[string]*subscription
+	link          link
+	healed        chan struct{} // closed, and made anew, when the link is mended
+	closed        bool
+}
+
+var (
+	_ fanout.Adapter       = (*Adapter)(nil)
+	_ fanout.HealthChecker = (*Adapter)(nil)
+)
+
+// Attach starts the goroutine that calls r. Close waits for it.
+func (a *Adapter) Attach(r fanout.Receiver) error {
+	if r == nil {
+		return errors.New("memory: attach: nil receiver")
+	}
+	a.bus.mu.Lock()
+	defer a.bus.mu.Unlock()
+	switch {
+	case a.closed:
+		return fmt.Errorf("memory: attach: %w", fanout.ErrClosed)
+	case a.receiver != nil:
+		return errors.New("memory: attach: the adapter has a receiver already")
+	}
+	a.receiver = r
+	a.calls.Go(func() { a.inbox.deliver(r) })
+	return nil
+}
+
+// Subscribe returns at once unless the link is cut; then it waits for Heal.
+func (a *Adapter) Subscribe(ctx context.Context, channel string) error {
+	for {
+		healed, err := a.trySubscribe(ctx, channel)
+		if err != nil {
+			return fmt.Errorf("memory: subscribe to %q: %w", channel, err)
+		}
+		if healed == nil {
+			return nil
+		}
+		select {
+		case <-healed:
+		case <-ctx.Done():
+		case <-a.life.Done():
+		}
+		a.calls.Done()
+	}
+}
+
+// trySubscribe subscribes if the link is up. If it is not, it returns what to
+// wait for, and has entered the wait in calls.
+func (a *Adapter) trySubscribe(ctx context.Context, channel string) (healed <-chan struct{}, err error) {
+	b := a.bus
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	s := a.subscriptions[channel]
+	switch {
+	case a.closed:
+		return nil, fanout.ErrClosed
+	case a.receiver == nil:
+		return nil, errors.New("the adapter has no receiver yet")
+	case ctx.Err() != nil:
+		// The contract: then the channel is not subscribed, even if it was.
+		if s != nil {
+			b.removeLocked(s)
+			a.inbox.endSubscription(s)
+		}
+		return nil, ctx.Err()
+	case a.link != up:
+		a.calls.Add(1)
+		return a.healed, nil
+	case s == nil:
+		b.addLocked(&subscription{adapter: a, channel: channel})
+	}
+	return nil, nil
+}
+
+// Unsubscribe waits for a call of the receiver only if one for this very
+// channel is running. If ctx ends meanwhile it returns the error of ctx, and
+// that call is the last one.
+func (a *Adapter) Unsubscribe(ctx context.Context, channel string) error {
+	a.bus.mu.Lock()
+	if a.closed {
+		a.bus.mu.Unlock()
+		return fmt.Errorf("memory: unsubscribe from %q: %w", channel, fanout.ErrClosed)
+	}
+	var running <-chan struct{}
+	if s := a.subscriptions[channel]; s != nil {
+		a.bus.removeLocked(s)
+		running = a.inbox.endSubscription(s)
+	}
+	a.bus.mu.Unlock()
+
+	if running == nil {
+		return nil
+	}
+	select {
+	case <-running:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("memory: unsubscribe from %q: the receiver is still in a call: %w", channel, ctx.Err())
+	}
+}
+
+// Publish puts the frame in the queues of all who are subscribed, and returns
+// how many they are. It waits for nobody, unless for an interceptor. It works
+// before Attach too, so an adapter that no hub has can play a stranger.
+func (a *Adapter) Publish(ctx context.Context, channel string, frame []byte) (receivers int, err error) {
+	var fate Fate
+	if f := a.bus.interceptor.Load(); f != nil {
+		fate, err = a.intercept(ctx, *f, Frame{From: a, Channel: channel, Data: frame})
+	}
+	if err == nil {
+		receivers, err = a.send(ctx, channel, frame, fate)
+	}
+	if err != nil {
+		return receivers, fmt.Errorf("memory: publish to %q: %w", channel, err)
+	}
+	return receivers, nil
+}
+
+// send is a Publish whose fate is known.
+func (a *Adapter) send(ctx context.Context, channel string, frame []byte, fate Fate) (int, error) {
+	b := a.bus
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch {
+	case a.closed:
+		return 0, unsent(fanout.ErrClosed)
+	case ctx.Err() != nil:
+		return 0, unsent(ctx.Err())
+	case a.link == cut:
+		return 0, unsent(ErrCut)
+	}
+	n := 0
+	switch {
+	case fate.Drop:
+	case b.drop > 0:
+		b.drop--
+	default:
+		n = b.handOutLocked(channel, frame, fate)
+	}
+	if a.link == cutInbound {
+		return 0, ErrCut
+	}
+	return n, fate.Err
+}
+
+func unsent(err error) error { return fmt.Errorf("%w: %w", fanout.ErrUnsent, err) }
+
+// Health returns an error that wraps [ErrCut] while the link is cut, whether
+// anything is subscribed or not, and one that wraps fanout.ErrClosed after Close.
+func (a *Adapter) Health() error {
+	a.bus.mu.Lock()
+	defer a.bus.mu.Unlock()
+	switch {
+	case a.closed:
+		return fmt.Errorf("memory: %w", fanout.ErrClosed)
+	case a.link != up:
+		return fmt.Errorf("memory: %d channels without a link: %w", len(a.subscriptions), ErrCut)
+	}
+	return nil
+}
+
+// Close waits for the receiver if it is in a call, and for nothing else of
+// others. What is still queued is thrown away.
+func (a *Adapter) Close(ctx context.Context) error {
+	a.bus.mu.Lock()
+	a.shutLocked()
+	a.bus.mu.Unlock()
+	select {
+	case <-a.gone:
+		return nil
+	default:
+	}
+	select {
+	case <-a.gone:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("memory: close: %w", ctx.Err())
+	}
+}
+
+// shutLocked begins to close; gone tells when that is done.
+func (a *Adapter) shutLocked() {
+	if a.closed {
+		return
+	}
+	a.closed = true
+	delete(a.bus.adapters, a)
+	for _, s := range a.subscriptions {
+		a.bus.removeLocked(s)
+	}
+	a.inbox.close()
+	a.end()
+	// It ends when the reader and all calls have returned: the last act of Close.
+	go func() {
+		a.calls.Wait()
+		close(a.gone)
+	}()
+}

@@ -1,0 +1,92 @@
+// Package rediscontract runs the adapter contract against real Redis servers,
+// with the faults that they know, for the adapters that share
+// internal/redispubsub.
+package rediscontract
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/fanoutgo/fanout"
+	"github.com/fanoutgo/fanout/adapter/adaptertest"
+	"github.com/fanoutgo/fanout/internal/redistest"
+	"github.com/redis/rueidis"
+)
+
+// ProbeInterval and ProbeTimeout suit tests: a dead link is found soon, and a
+// busy machine is not taken for one.
+const (
+	ProbeInterval = 200 * time.Millisecond
+	ProbeTimeout  = 2 * time.Second
+)
+
+// NewAdapter makes the adapter under test.
+type NewAdapter func(rueidis.Client) (fanout.Adapter, error)
+
+// servers are a redistest.Cluster or a redistest.Server.
+type servers interface {
+	Client(testing.TB, ...func(*rueidis.ClientOption)) rueidis.Client
+}
+
+// RunServer runs the contract on a single server.
+func RunServer(t *testing.T, server func(testing.TB) *redistest.Server, newAdapter NewAdapter) {
+	adaptertest.Run(t, func(t testing.TB, n int) adaptertest.Nodes {
+		return nodes(t, server(t), n, newAdapter)
+	}, nil)
+}
+
+// RunCluster runs the contract on a cluster with replicas.
+func RunCluster(t *testing.T, cluster func(testing.TB) *redistest.Cluster, newAdapter NewAdapter) {
+	adaptertest.Run(t, func(t testing.TB, n int) adaptertest.Nodes {
+		c := cluster(t)
+		ns := nodes(t, c, n, newAdapter)
+		ns.Faults.Move = func(ctx context.Context, channel string) error { return move(ctx, c, channel) }
+		ns.Faults.Fail = func(ctx context.Context, channel string) error { return fail(ctx, c, channel) }
+		return ns
+	}, &adaptertest.Options{Timeout: 2 * time.Minute})
+}
+
+// nodes makes adapters, each with a client and a network of its own.
+func nodes(t testing.TB, s servers, n int, newAdapter NewAdapter) adaptertest.Nodes {
+	var ns adaptertest.Nodes
+	nets := make([]*redistest.Net, n)
+	for i := range nets {
+		nets[i] = new(redistest.Net)
+		t.Cleanup(nets[i].HealAll)
+		a, err := newAdapter(s.Client(t, nets[i].Option()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		ns.Adapters = append(ns.Adapters, a)
+	}
+	ns.Faults.Break = func(_ context.Context, i int) error {
+		nets[i].ResetAll()
+		nets[i].HealAll()
+		return nil
+	}
+	ns.Faults.Cut = func(_ context.Context, i int) error { nets[i].CutAll(); return nil }
+	ns.Faults.Heal = func(_ context.Context, i int) error { nets[i].HealAll(); return nil }
+	return ns
+}
+
+// move gives the channel's slot to another primary.
+func move(ctx context.Context, c *redistest.Cluster, channel string) error {
+	slot := redistest.Slot(channel)
+	from := c.Owner(slot)
+	for _, to := range c.Primaries() {
+		if to != from {
+			return c.MigrateSlot(ctx, from, to, slot)
+		}
+	}
+	return errors.New("there is no other primary")
+}
+
+// fail kills the primary of the channel's slot and waits for its replica.
+func fail(ctx context.Context, c *redistest.Cluster, channel string) error {
+	if err := c.Owner(redistest.Slot(channel)).Kill(ctx); err != nil {
+		return err
+	}
+	return c.WaitHealthy(ctx)
+}

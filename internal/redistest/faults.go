@@ -1,0 +1,134 @@
+package redistest
+
+import (
+	"context"
+	"fmt"
+)
+
+// Kill ends the server at once. Its data is lost; its name, its slots and what
+// it knows of the cluster are kept for Start.
+func (n *Node) Kill(ctx context.Context) error { return n.end(ctx, kill) }
+
+// Stop asks the server to end and waits until it has. The server tells its
+// replicas; it saves nothing.
+func (n *Node) Stop(ctx context.Context) error { return n.end(ctx, terminate) }
+
+func (n *Node) end(ctx context.Context, s serverSignal) error {
+	return n.fault(ctx, map[serverSignal]string{kill: "kill", terminate: "stop"}[s], func(ctx context.Context) error {
+		n.set(&n.down, true)
+		n.set(&n.paused, false)
+		n.forget()
+		return n.machine.signal(ctx, s)
+	})
+}
+
+// Start starts a server that was killed or stopped, under its old address, and
+// waits until it answers. It does not wait for the cluster.
+func (n *Node) Start(ctx context.Context) error {
+	return n.fault(ctx, "start", func(ctx context.Context) error {
+		if err := n.machine.start(ctx); err != nil {
+			return err
+		}
+		n.forget()
+		n.set(&n.down, false)
+		return n.waitAnswering(ctx)
+	})
+}
+
+// Pause freezes the server. Connections to it stand, new ones are accepted by
+// the system, and nothing is answered.
+func (n *Node) Pause(ctx context.Context) error {
+	return n.fault(ctx, "pause", func(ctx context.Context) error {
+		n.set(&n.paused, true)
+		return n.machine.signal(ctx, pause)
+	})
+}
+
+// Unpause lets a paused server go on where it was.
+func (n *Node) Unpause(ctx context.Context) error {
+	return n.fault(ctx, "unpause", func(ctx context.Context) error {
+		err := n.machine.signal(ctx, unpause)
+		n.set(&n.paused, err != nil)
+		return err
+	})
+}
+
+// Cut takes the node off the network. Neither other nodes nor clients reach it,
+// and their connections to it become silent rather than close. It needs
+// containers; elsewhere the error is errors.ErrUnsupported, and Must skips.
+func (n *Node) Cut(ctx context.Context) error {
+	return n.fault(ctx, "cut off", func(ctx context.Context) error {
+		n.fleet.net.Cut(n.Addr())
+		n.forget()
+		err := n.machine.cut(ctx)
+		if err != nil {
+			n.fleet.net.Heal(n.Addr())
+		}
+		n.set(&n.cut, err == nil)
+		return err
+	})
+}
+
+// Heal brings a node back that was cut off, under its old address, and waits
+// until it answers. Clients' connections from before break now.
+func (n *Node) Heal(ctx context.Context) error {
+	return n.fault(ctx, "heal", func(ctx context.Context) error {
+		if err := n.machine.heal(ctx); err != nil {
+			return err
+		}
+		n.forget()
+		n.set(&n.cut, false)
+		n.fleet.net.Heal(n.Addr())
+		if !n.reachable() { // it is paused or down as well
+			return nil
+		}
+		return n.waitAnswering(ctx)
+	})
+}
+
+// Repair undoes whatever faults the node is in.
+func (n *Node) Repair(ctx context.Context) error {
+	n.mu.Lock()
+	down, paused, cut := n.down, n.paused, n.cut
+	n.mu.Unlock()
+	for _, r := range []struct {
+		need bool
+		mend func(context.Context) error
+	}{{cut, n.Heal}, {paused, n.Unpause}, {down, n.Start}} {
+		if !r.need {
+			continue
+		}
+		if err := r.mend(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// KillClients closes the connections of a type, such as "pubsub" or "normal",
+// and returns how many there were. Ours, of [Node.Do], is not among them.
+func (n *Node) KillClients(ctx context.Context, typ string) (int, error) {
+	killed, err := n.Do(ctx, "CLIENT", "KILL", "TYPE", typ).AsInt64()
+	if err != nil {
+		return 0, fmt.Errorf("kill the %s clients of node %s: %w", typ, n.Addr(), err)
+	}
+	return int(killed), nil
+}
+
+// fault does one fault, after the one before has been done.
+func (n *Node) fault(ctx context.Context, what string, do func(context.Context) error) error {
+	n.faults.Lock()
+	defer n.faults.Unlock()
+	ctx, cancel := within(ctx, patience)
+	defer cancel()
+	if err := do(ctx); err != nil {
+		return fmt.Errorf("%s node %s: %w", what, n.Addr(), err)
+	}
+	return nil
+}
+
+func (n *Node) set(flag *bool, to bool) {
+	n.mu.Lock()
+	*flag = to
+	n.mu.Unlock()
+}

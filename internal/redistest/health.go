@@ -1,0 +1,146 @@
+package redistest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/redis/rueidis"
+)
+
+// WaitHealthy waits until all nodes that run and can be reached say that the
+// cluster is ok, agree on who owns which slot and who replicates whom, own all
+// slots among themselves, and all replicas are in step with their primaries.
+// After a fault that means that the cluster has got over it.
+func (c *Cluster) WaitHealthy(ctx context.Context) error {
+	return poll(ctx, "wait until the cluster is healthy", c.health)
+}
+
+// health says what is missing.
+func (c *Cluster) health(ctx context.Context) error {
+	up := slices.DeleteFunc(slices.Clone(c.nodes), func(n *Node) bool { return !n.reachable() })
+	if len(up) == 0 {
+		return errors.New("no node can be reached")
+	}
+	views := make([]view, len(up))
+	err := each(up, func(i int, n *Node) (err error) {
+		if views[i], err = n.healthyView(ctx, up); err != nil {
+			return fmt.Errorf("node %s: %w", n.Addr(), err)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for i, v := range views {
+		if a, b := views[0].summary(up), v.summary(up); a != b {
+			return fmt.Errorf("nodes %s and %s disagree:\n%s\n%s", up[0].Addr(), up[i].Addr(), a, b)
+		}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.lastView = views[0]
+	return nil
+}
+
+// healthyView returns the node's idea of the cluster if it is sound.
+func (n *Node) healthyView(ctx context.Context, up []*Node) (view, error) {
+	r := n.DoMulti(ctx, []string{"CLUSTER", "INFO"}, []string{"CLUSTER", "NODES"},
+		[]string{"INFO", "replication"}, []string{"CLUSTER", "SHARDS"})
+	info, err := r[0].ToString()
+	if err != nil {
+		return nil, err
+	}
+	if state := field(info, "cluster_state"); state != "ok" {
+		return nil, fmt.Errorf("cluster_state is %s", state)
+	}
+	nodes, err := r[1].ToString()
+	if err != nil {
+		return nil, err
+	}
+	v, err := parseView(nodes)
+	if err != nil {
+		return nil, err
+	}
+	replication, err := r[2].ToString()
+	if err != nil {
+		return nil, err
+	}
+	if field(replication, "role") == "slave" && field(replication, "master_link_status") != "up" {
+		return nil, errors.New("the replica is not linked to its primary")
+	}
+	if err := v.sound(up); err != nil {
+		return nil, err
+	}
+	return v, online(r[3], up)
+}
+
+// online says which node is not online by CLUSTER SHARDS. Clients pass such
+// nodes over: a replica is "loading" until word of its offset has got round.
+func online(shards rueidis.RedisResult, up []*Node) error {
+	list, err := shards.ToArray()
+	if err != nil {
+		return err
+	}
+	for _, shard := range list {
+		fields, err := shard.AsMap()
+		if err != nil {
+			return err
+		}
+		members := fields["nodes"]
+		nodes, err := members.ToArray()
+		if err != nil {
+			return err
+		}
+		for _, node := range nodes {
+			f, err := node.AsMap()
+			if err != nil {
+				return err
+			}
+			id, health := text(f["id"]), text(f["health"])
+			isUp := slices.ContainsFunc(up, func(n *Node) bool { return n.id == id })
+			if isUp && health != "online" {
+				return fmt.Errorf("node %s is %s", id, health)
+			}
+		}
+	}
+	return nil
+}
+
+// sound says what is wrong with the nodes that are up, in this view.
+func (v view) sound(up []*Node) error {
+	covered := 0
+	for _, n := range up {
+		e, ok := v.entry(n.id)
+		if !ok || !e.healthy() {
+			return fmt.Errorf("it has no link to %s", n.Addr())
+		}
+		for _, r := range e.slots {
+			covered += r.last - r.first + 1
+		}
+		if e.is("slave") && !slices.ContainsFunc(up, func(p *Node) bool { return p.id == e.primary }) {
+			return fmt.Errorf("%s replicates a node that is down", n.Addr())
+		}
+	}
+	if covered != Slots {
+		return fmt.Errorf("nodes that are up own %d slots", covered)
+	}
+	return nil
+}
+
+func text(m rueidis.RedisMessage) string {
+	s, _ := m.ToString()
+	return s
+}
+
+// field reads "name:value" from the reply to INFO or CLUSTER INFO.
+func field(info, name string) string {
+	for line := range strings.Lines(info) {
+		if v, ok := strings.CutPrefix(line, name+":"); ok {
+			return strings.TrimSpace(v)
+		}
+	}
+	return ""
+}

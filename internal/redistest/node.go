@@ -1,0 +1,166 @@
+package redistest
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/redis/rueidis"
+)
+
+// A Node is one server. Its methods may be called concurrently.
+type Node struct {
+	fleet   *fleet
+	machine machine
+	id      string // in a cluster
+
+	faults sync.Mutex // one at a time
+
+	mu       sync.Mutex // guards what follows
+	down     bool       // was killed or stopped
+	paused   bool
+	cut      bool
+	client   rueidis.Client // of Do
+	hostAddr string         // what machine.hostAddr has returned
+}
+
+// Addr is the address that the node announces. Clients know it by that.
+func (n *Node) Addr() string { return n.machine.addr() }
+
+// ID is the node's name in its cluster; a single server has none.
+func (n *Node) ID() string { return n.id }
+
+// String is Addr.
+func (n *Node) String() string { return n.Addr() }
+
+// HostAddr is where to dial the node from here, now. Starting or healing it may
+// change that.
+func (n *Node) HostAddr(ctx context.Context) (string, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.down || n.cut {
+		return "", fmt.Errorf("node %s cannot be reached: %s", n.Addr(), n.stateLocked())
+	}
+	if n.hostAddr == "" {
+		addr, err := n.machine.hostAddr(ctx)
+		if err != nil {
+			return "", err
+		}
+		n.hostAddr = addr
+	}
+	return n.hostAddr, nil
+}
+
+// stateLocked says in what way the node is not healthy. n.mu is held.
+func (n *Node) stateLocked() string {
+	var s []string
+	for word, is := range map[string]bool{"it does not run": n.down, "it is paused": n.paused, "it is cut off": n.cut} {
+		if is {
+			s = append(s, word)
+		}
+	}
+	return strings.Join(s, ", ")
+}
+
+// reachable says whether no fault makes the node silent.
+func (n *Node) reachable() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return !n.down && !n.paused && !n.cut
+}
+
+func (n *Node) dial(ctx context.Context, d *net.Dialer) (net.Conn, error) {
+	addr, err := n.HostAddr(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return d.DialContext(ctx, "tcp", addr)
+}
+
+// Do sends the node a command, whatever its role, on a connection of its own
+// that outlives faults. It does not wait for a node that is down.
+func (n *Node) Do(ctx context.Context, args ...string) rueidis.RedisResult {
+	return n.DoMulti(ctx, args)[0]
+}
+
+// DoMulti sends commands together.
+func (n *Node) DoMulti(ctx context.Context, commands ...[]string) []rueidis.RedisResult {
+	ctx, cancel := within(ctx, patience)
+	defer cancel()
+	c, err := n.conn()
+	if err != nil {
+		return failed(err, len(commands))
+	}
+	multi := make(rueidis.Commands, len(commands))
+	for i, args := range commands {
+		multi[i] = c.B().Arbitrary(args...).Build()
+	}
+	return c.DoMulti(ctx, multi...)
+}
+
+// conn returns the client of Do, a new one after a fault.
+func (n *Node) conn() (rueidis.Client, error) {
+	n.mu.Lock()
+	c := n.client
+	n.mu.Unlock()
+	if c != nil {
+		return c, nil
+	}
+	c, err := rueidis.NewClient(rueidis.ClientOption{
+		InitAddress: []string{n.Addr()},
+		DialCtxFn: func(ctx context.Context, _ string, d *net.Dialer, _ *tls.Config) (net.Conn, error) {
+			return n.dial(ctx, d)
+		},
+		ForceSingleClient:   true,
+		DisableCache:        true,
+		AlwaysRESP2:         true, // RESP3 has "txt:" before what INFO says
+		DisableRetry:        true,
+		PipelineMultiplex:   -1, // one connection
+		ReadBufferEachConn:  64 << 10,
+		WriteBufferEachConn: 64 << 10,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("node %s: %w", n.Addr(), err)
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.client != nil { // another call was quicker
+		c.Close()
+		return n.client, nil
+	}
+	n.client = c
+	return c, nil
+}
+
+// forget drops what a fault makes wrong: connections and the published port.
+func (n *Node) forget() {
+	n.mu.Lock()
+	c := n.client
+	n.client, n.hostAddr = nil, ""
+	n.mu.Unlock()
+	if c != nil {
+		c.Close()
+	}
+}
+
+func (n *Node) waitAnswering(ctx context.Context) error {
+	err := poll(ctx, "wait for node "+n.Addr(), func(ctx context.Context) error {
+		return n.Do(ctx, "PING").Error()
+	})
+	if err != nil {
+		return fmt.Errorf("%w\nits log:\n%s", err, n.Logs(context.WithoutCancel(ctx)))
+	}
+	return nil
+}
+
+// Logs is what the server has printed.
+func (n *Node) Logs(ctx context.Context) string { return n.machine.logs(ctx) }
+
+// failed makes n results of an error from before anything was sent.
+func failed(err error, n int) []rueidis.RedisResult {
+	return slices.Repeat([]rueidis.RedisResult{rueidis.NewErrorResult(err)}, n)
+}

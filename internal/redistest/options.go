@@ -1,0 +1,76 @@
+package redistest
+
+import (
+	"strconv"
+	"strings"
+	"time"
+)
+
+// The servers that the project promises to work with.
+const (
+	Redis70  = "redis:7.0.15"
+	Redis80  = "redis:8.0.2"
+	Valkey81 = "valkey/valkey:8.1.1"
+)
+
+// Images returns the images of all servers to test against.
+func Images() []string { return []string{Redis70, Redis80, Valkey81} }
+
+// Options say what to start. The zero value is a cluster of three primaries.
+type Options struct {
+	// Image is the container image; Redis80 by default. Where nodes are
+	// processes, it is whatever server the PATH has, a valkey-server first
+	// if this names Valkey.
+	Image string
+
+	Primaries int // 3 by default
+	Replicas  int // of each primary; none by default
+
+	// NodeTimeout is how long a node is silent before the others take it for
+	// failed. 2s by default: failovers are quick, and a paused test machine
+	// does not cause them.
+	NodeTimeout time.Duration
+
+	// Args are added to the server's command line, such as
+	// "--client-output-buffer-limit", "pubsub 1mb 0 0". They win over ours.
+	Args []string
+}
+
+func (o Options) withDefaults() Options {
+	if o.Image == "" {
+		o.Image = Redis80
+	}
+	if o.Primaries == 0 {
+		o.Primaries = 3
+	}
+	if o.NodeTimeout == 0 {
+		o.NodeTimeout = 2 * time.Second
+	}
+	return o
+}
+
+// binary is the name of the server's program.
+func (o Options) binary() string {
+	if strings.Contains(o.Image, "valkey") {
+		return "valkey-server"
+	}
+	return "redis-server"
+}
+
+// serverArgs are the arguments that don't depend on where the server runs.
+func (o Options) serverArgs(cluster bool) []string {
+	args := []string{
+		"--protected-mode", "no",
+		"--save", "", "--appendonly", "no",
+		// The default waits five seconds for more replicas to come.
+		"--repl-diskless-sync-delay", "0",
+		// CLUSTER SHARDS calls a replica "loading", and clients pass it over,
+		// until its offset moves, which by default takes ten seconds.
+		"--repl-ping-replica-period", "1",
+	}
+	if cluster {
+		args = append(args, "--cluster-enabled", "yes",
+			"--cluster-node-timeout", strconv.FormatInt(o.NodeTimeout.Milliseconds(), 10))
+	}
+	return append(args, o.Args...)
+}

@@ -1,0 +1,124 @@
+package redistest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"testing"
+
+	"go.uber.org/goleak"
+)
+
+// NewCluster starts a cluster that is closed when the test ends. Where no
+// servers can be run it skips the test.
+func NewCluster(tb testing.TB, o Options) *Cluster {
+	tb.Helper()
+	c, err := StartCluster(tb.Context(), o)
+	Must(tb, err)
+	tb.Cleanup(func() { closeIn(tb, c) })
+	return c
+}
+
+// NewServer starts a single server that is closed when the test ends. Where
+// none can be run it skips the test.
+func NewServer(tb testing.TB, o Options) *Server {
+	tb.Helper()
+	s, err := StartServer(tb.Context(), o)
+	Must(tb, err)
+	tb.Cleanup(func() { closeIn(tb, s) })
+	return s
+}
+
+func closeIn(tb testing.TB, c interface{ Close() error }) {
+	tb.Helper()
+	if err := c.Close(); err != nil {
+		tb.Errorf("close the servers of the test: %v", err)
+	}
+}
+
+// Must ends the test if a fault or another step failed. If the step cannot be
+// had here, such as a network to cut where nodes are processes or servers where
+// there are none, it skips the test.
+func Must(tb testing.TB, err error) {
+	tb.Helper()
+	switch {
+	case err == nil:
+	case errors.Is(err, ErrUnavailable), errors.Is(err, errors.ErrUnsupported):
+		tb.Skipf("skipped: %v", err)
+	default:
+		tb.Fatal(err)
+	}
+}
+
+// shared is what Main closes.
+var shared struct {
+	sync.Mutex
+	closers []func() error
+}
+
+// SharedCluster returns a function by which the tests of a package get the same
+// cluster. The first that asks starts it, Main closes it. After each test that
+// asked, faults of nodes are repaired and the cluster is healthy again; so tests
+// that cause faults don't run in parallel with others.
+func SharedCluster(o Options) func(testing.TB) *Cluster {
+	return share(func(ctx context.Context) (*Cluster, error) { return StartCluster(ctx, o) })
+}
+
+// SharedServer is SharedCluster for a single server.
+func SharedServer(o Options) func(testing.TB) *Server {
+	return share(func(ctx context.Context) (*Server, error) { return StartServer(ctx, o) })
+}
+
+type shareable interface {
+	Repair(context.Context) error
+	Close() error
+}
+
+func share[T shareable](start func(context.Context) (T, error)) func(testing.TB) T {
+	once := sync.OnceValues(func() (T, error) {
+		t, err := start(context.Background()) // it outlives the test
+		if err == nil {
+			shared.Lock()
+			defer shared.Unlock()
+			shared.closers = append(shared.closers, t.Close)
+		}
+		return t, err
+	})
+	return func(tb testing.TB) T {
+		tb.Helper()
+		t, err := once()
+		Must(tb, err)
+		tb.Cleanup(func() {
+			if err := t.Repair(context.Background()); err != nil {
+				tb.Errorf("repair the servers after the test: %v", err)
+			}
+		})
+		return t
+	}
+}
+
+// Main runs a package's tests, closes the servers they shared, and fails if
+// goroutines are left then. It exits; call it from TestMain.
+func Main(m *testing.M, opts ...goleak.Option) {
+	code := m.Run()
+	shared.Lock()
+	for _, c := range shared.closers {
+		if err := c(); err != nil {
+			fmt.Fprintf(os.Stderr, "close the servers that tests shared: %v\n", err)
+			code = 1
+		}
+	}
+	shared.Unlock()
+	if code == 0 {
+		if err := goleak.Find(append(opts, Ignored()...)...); err != nil {
+			fmt.Fprintf(os.Stderr, "goroutines are left after all tests: %v\n", err)
+			code = 1
+		}
+	}
+	os.Exit(code)
+}
+
+// Ignored are the goroutines that outlive tests through no fault of theirs.
+func Ignored() []goleak.Option { return nil }
