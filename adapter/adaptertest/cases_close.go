@@ -97,8 +97,10 @@ func closeUnderTraffic(e *env) {
 	const users = 8
 	var tasks []*task
 	for i := range users {
+		e.join(e.channel(fmt.Sprint("room", i)), other)
+	}
+	for i := range users {
 		channel := e.channel(fmt.Sprint("room", i))
-		e.join(channel, other)
 		tasks = append(tasks, e.start(func() error { return e.useUntilClosed(n, channel) }))
 	}
 	// All are at work, and some have been for a while.
@@ -128,6 +130,10 @@ func (e *env) useUntilClosed(n *node, channel string) error {
 		}
 		_, _ = n.publish(e.ctx, channel, "traffic") // may end in any way
 		_ = n.adapter.Unsubscribe(e.ctx, channel)
+		select {
+		case <-time.After(time.Millisecond):
+		case <-e.ctx.Done():
+		}
 	}
 	return errors.New("no Subscribe returned ErrClosed")
 }

@@ -96,7 +96,7 @@ func unsubscribeWaitsForTheCall(e *env) {
 	e.join(channel, n)
 	release := e.hold(n, channel)
 	t := e.start(func() error { return n.adapter.Unsubscribe(e.ctx, channel) })
-	if e.soon(50*time.Millisecond, t.over) && t.err == nil {
+	if e.soon(100*time.Millisecond, t.over) && t.err == nil {
 		e.failf("Unsubscribe returned nil while a call of the receiver was running")
 	}
 	release()

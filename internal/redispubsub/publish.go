@@ -57,7 +57,7 @@ func (e *Engine) send(ctx context.Context, channel string, frame []byte) (n int,
 		}
 		result = node.Do(ctx, node.B().Publish().Channel(channel).Message(message).Build())
 		if result.NonRedisError() != nil {
-			e.topology.ask()
+			e.topology.distrust()
 		}
 	default:
 		result = e.client.Do(ctx, e.client.B().Publish().Channel(channel).Message(message).Build())

@@ -48,6 +48,7 @@ type topology struct {
 	doubted  map[*link]struct{}
 	clients  map[string]rueidis.Client // nodes, as the client knows them
 	nudgeDue bool
+	stale    bool // what we know has turned out wrong
 }
 
 func (t *topology) init(e *Engine) {
@@ -81,6 +82,14 @@ func (t *topology) doubt(l *link) {
 	t.ask()
 }
 
+// distrust has all asked anew: a publisher found that the owner is another.
+func (t *topology) distrust() {
+	t.mu.Lock()
+	t.stale = true
+	t.mu.Unlock()
+	t.ask()
+}
+
 // refreshClient has the client learn of a node that it does not know yet.
 func (t *topology) refreshClient() {
 	t.mu.Lock()
@@ -108,7 +117,7 @@ func (t *topology) node(ctx context.Context, slot uint16) (rueidis.Client, strin
 	c := t.clients[addr]
 	t.mu.Unlock()
 	if c == nil {
-		t.ask()
+		t.distrust()
 		return nil, "", rueidis.ErrNoSlot
 	}
 	return c, addr, nil
@@ -149,8 +158,8 @@ func (t *topology) run() {
 func (t *topology) round() bool {
 	e := t.engine
 	t.mu.Lock()
-	doubted, nudge := t.doubted, t.nudgeDue
-	t.doubted, t.nudgeDue = make(map[*link]struct{}), false
+	doubted, nudge, stale := t.doubted, t.nudgeDue, t.stale
+	t.doubted, t.nudgeDue, t.stale = make(map[*link]struct{}), false, false
 	t.mu.Unlock()
 
 	nodes := e.client.Nodes()
@@ -163,7 +172,7 @@ func (t *topology) round() bool {
 	}
 	wg.Wait()
 	homeless := t.homeless()
-	if len(homeless) == 0 && t.current.Load() != nil {
+	if len(homeless) == 0 && t.current.Load() != nil && !stale {
 		return true
 	}
 	if nudge {

@@ -2,8 +2,11 @@ package redistest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 )
+
+var errDown = errors.New("it does not run")
 
 // Kill ends the server at once. Its data is lost; its name, its slots and what
 // it knows of the cluster are kept for Start.
@@ -15,6 +18,9 @@ func (n *Node) Stop(ctx context.Context) error { return n.end(ctx, terminate) }
 
 func (n *Node) end(ctx context.Context, s serverSignal) error {
 	return n.fault(ctx, map[serverSignal]string{kill: "kill", terminate: "stop"}[s], func(ctx context.Context) error {
+		if n.is(&n.down) {
+			return errDown
+		}
 		n.set(&n.down, true)
 		n.set(&n.paused, false)
 		n.forget()
@@ -88,13 +94,10 @@ func (n *Node) Heal(ctx context.Context) error {
 
 // Repair undoes whatever faults the node is in.
 func (n *Node) Repair(ctx context.Context) error {
-	n.mu.Lock()
-	down, paused, cut := n.down, n.paused, n.cut
-	n.mu.Unlock()
 	for _, r := range []struct {
 		need bool
 		mend func(context.Context) error
-	}{{cut, n.Heal}, {paused, n.Unpause}, {down, n.Start}} {
+	}{{n.is(&n.cut), n.Heal}, {n.is(&n.paused), n.Unpause}, {n.is(&n.down), n.Start}} {
 		if !r.need {
 			continue
 		}
@@ -125,6 +128,12 @@ func (n *Node) fault(ctx context.Context, what string, do func(context.Context) 
 		return fmt.Errorf("%s node %s: %w", what, n.Addr(), err)
 	}
 	return nil
+}
+
+func (n *Node) is(flag *bool) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return *flag
 }
 
 func (n *Node) set(flag *bool, to bool) {
