@@ -2,6 +2,7 @@ package fanout
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/fanoutgo/fanout/internal/roomlog"
 	"github.com/fanoutgo/fanout/internal/wire"
@@ -15,7 +16,8 @@ type inbound struct {
 
 	// run counts the times without interruption, from 1; a stream that was not
 	// heard in this run may have been missed before it.
-	run uint32
+	run   uint32
+	since time.Time // when the run began
 	// heard is the hub whose frame was the first to be delivered in this run,
 	// and others tells that a second hub's was, too.
 	heard   uint64
@@ -40,6 +42,7 @@ const maxStreams = 2048
 // begin starts a run: the subscription stands, anew.
 func (in *inbound) begin() {
 	in.run++
+	in.since = time.Now()
 	in.heard, in.others, in.started = 0, false, false
 }
 
@@ -70,14 +73,25 @@ func (in *inbound) accept(h *wire.Header) (missed, repeated, skip int, sender st
 	}
 	s.next = h.Seq + uint64(h.Count)
 	s.run = in.run
-	if h.Resent && !inRun && in.heardOther(h.Hub) {
-		// Others may have seen the first copy before what we have delivered.
+	if !inRun && in.heardOther(h.Hub) && in.late(h) {
+		// Others may have had it before what we have delivered in this run.
 		missed += h.Count - skip
 		skip = h.Count
 		return missed, repeated, skip, s.id
 	}
 	in.note(h.Hub)
 	return missed, repeated, skip, s.id
+}
+
+// clockSkew is by how much the clocks of hubs may differ. If they differ by more
+// the worst is that the first message of a hub after an interruption is reported
+// missing, or out of order, when it need not be.
+const clockSkew = 250 * time.Millisecond
+
+// late reports whether a frame may have been sent before the run began: because
+// it is sent again, or because it waited in a server that was cut off.
+func (in *inbound) late(h *wire.Header) bool {
+	return h.Resent || int64(h.Time) < in.since.Add(-clockSkew).UnixMilli()
 }
 
 // heardOther reports whether a frame of another hub was delivered in this run.

@@ -78,7 +78,7 @@ func (o *outbound) Send(ctx context.Context, batch []*wire.Message) error {
 	if o.stream == 0 {
 		o.stream, o.next = h.lastStream.Add(1), 1
 	}
-	head := wire.Header{Hub: h.num, Stream: o.stream, Seq: o.next, Count: len(batch)}
+	head := wire.Header{Hub: h.num, Stream: o.stream, Seq: o.next, Count: len(batch), Time: now()}
 	frame := encode(&head, batch)
 	receivers, unsent, err := o.transmit(ctx, frame)
 	if err == nil {
@@ -102,6 +102,8 @@ func (o *outbound) Send(ctx context.Context, batch []*wire.Message) error {
 	}
 	return err
 }
+
+func now() uint64 { return uint64(time.Now().UnixMilli()) }
 
 func encode(head *wire.Header, batch []*wire.Message) []byte {
 	size := wire.Overhead
@@ -135,10 +137,7 @@ func (o *outbound) transmit(ctx context.Context, frame []byte) (receivers int, u
 		if failed == nil {
 			return receivers, false, nil
 		}
-		if unsent && !errors.Is(failed, ErrUnsent) {
-			unsent = false
-			frame = wire.MarkResent(frame)
-		}
+		unsent = unsent && errors.Is(failed, ErrUnsent)
 		// The error of ctx says less than the one before it, which it cut off.
 		if err == nil || ctx.Err() == nil {
 			err = failed
@@ -151,6 +150,7 @@ func (o *outbound) transmit(ctx context.Context, frame []byte) (receivers int, u
 		if ctx.Err() != nil {
 			return 0, unsent, o.gaveUp(ctx, unsent, err)
 		}
+		frame = wire.Again(frame, !unsent, now())
 	}
 }
 

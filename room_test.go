@@ -142,7 +142,7 @@ func TestMalformedFrameIsAGap(t *testing.T) {
 	m := connect(t, h, "x")
 	stranger := bus.NewAdapter()
 	defer stranger.Close(context.Background())
-	for _, frame := range []string{"\xfafo", "\xfafo\x02\x01\x00..............", "\xfafo\x01\x01\x0000000000\x01\x01\xff\xff\xff\xff\x0f"} {
+	for _, frame := range []string{"\xfafo", "\xfafo\x02\x01\x00......................", "\xfafo\x01\x01\x000000000011111111\x01\x01\xff\xff\xff\xff\x0f"} {
 		_, err := stranger.Publish(within(t), "fanout:r:{x}", []byte(frame))
 		require.NoError(t, err)
 		_, err = stranger.Publish(within(t), "fanout:a:{everyone}", []byte(frame))

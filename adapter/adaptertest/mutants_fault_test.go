@@ -40,7 +40,7 @@ var faultMutants = []mutant{
 	}},
 	{name: "restores four channels only", fails: "broken-link-heals", says: "does not hear", faults: breaks, breakIt: restoreFour},
 	{name: "loses frames after Restored", fails: "broken-link-hides-no-loss", says: "without being told", faults: breaks, breakIt: loseAfterRestored},
-	{name: "repeats a frame after Restored", fails: "broken-link-hides-no-loss", says: "2 times", faults: breaks, breakIt: func(n *node) {
+	{name: "repeats a frame after Restored", fails: "broken-link-hides-no-loss", says: " times", faults: breaks, breakIt: func(n *node) {
 		last := make(map[string][]byte) // only memory's reader uses it
 		n.hear.receive = func(next fanout.Receiver, channel string, frame []byte) {
 			last[channel] = frame

@@ -26,7 +26,7 @@ func (e *Engine) Publish(ctx context.Context, channel string, frame []byte) (rec
 	if s != nil {
 		_, _, confirms = s.state()
 	}
-	n, at, err := e.send(ctx, channel, frame)
+	n, at, err := e.send(ctx, channel, s, frame)
 	if err != nil {
 		return 0, e.classify(err)
 	}
@@ -41,13 +41,16 @@ func (e *Engine) Publish(ctx context.Context, channel string, frame []byte) (rec
 	return n, nil
 }
 
-// send sends a frame once. at is the node, where that is ours to choose.
-func (e *Engine) send(ctx context.Context, channel string, frame []byte) (n int, at string, err error) {
+// send sends a frame once. s is our own subscription to the channel, if there is
+// one. at is the node, where that is ours to choose.
+func (e *Engine) send(ctx context.Context, channel string, s *sub, frame []byte) (n int, at string, err error) {
+	ctx, cancel := e.bound(ctx)
+	defer cancel()
 	message := rueidis.BinaryString(frame)
 	var result rueidis.RedisResult
 	switch {
 	case e.cfg.Sharded:
-		result = e.client.Do(ctx, e.client.B().Spublish().Channel(channel).Message(message).Build())
+		result = e.sendSharded(ctx, channel, s, message)
 	case e.cluster:
 		// PUBLISH would be heard from any node, but only those who publish and
 		// subscribe at the same node see one order.
@@ -56,14 +59,53 @@ func (e *Engine) send(ctx context.Context, channel string, frame []byte) (n int,
 			return 0, "", err
 		}
 		result = node.Do(ctx, node.B().Publish().Channel(channel).Message(message).Build())
-		if result.NonRedisError() != nil {
-			e.topology.distrust()
-		}
 	default:
 		result = e.client.Do(ctx, e.client.B().Publish().Channel(channel).Message(message).Build())
 	}
+	if result.NonRedisError() != nil {
+		e.topology.distrust()
+	}
 	count, err := result.AsInt64()
 	return int(count), at, err
+}
+
+// sendSharded sends to where the channel lives as we know it: the home of our
+// own subscription, which follows the slot at once, or what the topology says
+// while there is trouble. The client would go on for seconds to ask a node that
+// is silent, or that the slot has left. Where we know nothing better, and when
+// we are wrong, the client finds the way.
+func (e *Engine) sendSharded(ctx context.Context, channel string, s *sub, message string) rueidis.RedisResult {
+	addr := ""
+	if s != nil {
+		if home, on, _ := s.state(); on && home != nil {
+			addr = home.addr
+		}
+	}
+	if addr == "" && e.cluster && e.topology.inTrouble() {
+		addr = e.topology.owner(e.slot(channel))
+	}
+	if node := e.topology.client(addr); node != nil {
+		result := node.Do(ctx, node.B().Spublish().Channel(channel).Message(message).Build())
+		if re, ok := rueidis.IsRedisErr(result.Error()); !ok || !redirects(re) {
+			return result
+		}
+	}
+	return e.client.Do(ctx, e.client.B().Spublish().Channel(channel).Message(message).Build())
+}
+
+func redirects(err *rueidis.RedisError) bool {
+	_, moved := err.IsMoved()
+	_, ask := err.IsAsk()
+	return moved || ask
+}
+
+// bound limits one attempt, so that a server that is silent is given up: what
+// the next attempt asks may be another.
+func (e *Engine) bound(ctx context.Context) (context.Context, context.CancelFunc) {
+	if d, ok := ctx.Deadline(); ok && time.Until(d) < e.cfg.ProbeTimeout {
+		return ctx, func() {}
+	}
+	return context.WithTimeoutCause(ctx, e.cfg.ProbeTimeout, fmt.Errorf("%w within %v", errSilent, e.cfg.ProbeTimeout))
 }
 
 // reachesHome reports whether what was sent to a node counts the subscribers of
@@ -97,7 +139,7 @@ func (e *Engine) mend(ctx context.Context, s *sub, confirms int, frame []byte) (
 			return 0, fmt.Errorf("%s: nobody received the message, and the subscription is not confirmed again: %w", e.cfg.Name, err)
 		}
 		_, _, confirms = s.state()
-		n, _, err := e.send(ctx, s.channel, frame)
+		n, _, err := e.send(ctx, s.channel, s, frame)
 		if err != nil {
 			return 0, e.classify(err)
 		}

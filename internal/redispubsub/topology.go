@@ -48,7 +48,8 @@ type topology struct {
 	doubted  map[*link]struct{}
 	clients  map[string]rueidis.Client // nodes, as the client knows them
 	nudgeDue bool
-	stale    bool // what we know has turned out wrong
+	stale    bool      // what we know has turned out wrong
+	trouble  time.Time // when that was last
 }
 
 func (t *topology) init(e *Engine) {
@@ -82,12 +83,29 @@ func (t *topology) doubt(l *link) {
 	t.ask()
 }
 
-// distrust has all asked anew: a publisher found that the owner is another.
+// distrust has all asked anew: a node did not answer a publisher.
 func (t *topology) distrust() {
 	t.mu.Lock()
-	t.stale = true
+	t.stale, t.trouble = true, time.Now()
 	t.mu.Unlock()
 	t.ask()
+}
+
+// troubleTime is how long after a node did not answer the client's own idea of
+// who owns what is not relied on: longer than it takes to find out.
+const troubleTime = 30 * time.Second
+
+func (t *topology) inTrouble() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return !t.trouble.IsZero() && time.Since(t.trouble) < troubleTime
+}
+
+// client returns the client of a node, or nil.
+func (t *topology) client(addr string) rueidis.Client {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.clients[addr]
 }
 
 // refreshClient has the client learn of a node that it does not know yet.
@@ -113,9 +131,7 @@ func (t *topology) node(ctx context.Context, slot uint16) (rueidis.Client, strin
 		}
 	}
 	addr := t.owner(slot)
-	t.mu.Lock()
-	c := t.clients[addr]
-	t.mu.Unlock()
+	c := t.client(addr)
 	if c == nil {
 		t.distrust()
 		return nil, "", rueidis.ErrNoSlot

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 	"testing"
 
 	"github.com/redis/rueidis"
@@ -125,7 +126,7 @@ func TestKillClients(t *testing.T) {
 
 func (n *Node) pubsubClients(t *testing.T) int {
 	t.Helper()
-	info, err := n.Do(t.Context(), "INFO", "clients").ToString()
+	list, err := n.Do(t.Context(), "CLIENT", "LIST", "TYPE", "pubsub").ToString()
 	require.NoError(t, err)
-	return int(number(info, "pubsub_clients"))
+	return strings.Count(list, "\n")
 }

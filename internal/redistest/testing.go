@@ -7,6 +7,7 @@ import (
 	"os"
 	"sync"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 )
@@ -112,12 +113,27 @@ func Main(m *testing.M, opts ...goleak.Option) {
 	}
 	shared.Unlock()
 	if code == 0 {
-		if err := goleak.Find(append(opts, Ignored()...)...); err != nil {
+		if err := leaks(append(opts, Ignored()...)); err != nil {
 			fmt.Fprintf(os.Stderr, "goroutines are left after all tests: %v\n", err)
 			code = 1
 		}
 	}
 	os.Exit(code)
+}
+
+// leaveTime is how long goroutines may take to end after the tests. The client
+// closes connections to nodes that have left the cluster after 5 s, in a
+// goroutine that sleeps until then.
+const leaveTime = 10 * time.Second
+
+// leaks returns an error if goroutines are left and do not end in time.
+func leaks(opts []goleak.Option) (err error) {
+	for end := time.Now().Add(leaveTime); time.Now().Before(end); {
+		if err = goleak.Find(opts...); err == nil { // which waits a while itself
+			return nil
+		}
+	}
+	return err
 }
 
 // Ignored are the goroutines that outlive tests through no fault of theirs.

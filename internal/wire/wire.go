@@ -14,7 +14,7 @@ const (
 	Version = 1
 
 	// headerMin is the length of the fixed part of the header.
-	headerMin = 14
+	headerMin = 22
 	// messageMin is the length of the smallest message: flags, empty data.
 	messageMin = 2
 )
@@ -47,6 +47,7 @@ type Header struct {
 	Stream uint64 // grows each time the hub begins anew to count in this channel
 	Seq    uint64 // number of the first message in the stream, from 1
 	Count  int    // number of messages
+	Time   uint64 // when the frame was sent, in ms since 1970 by the hub's clock
 	Resent bool   // an earlier attempt to send the frame may have arrived
 }
 
@@ -102,16 +103,22 @@ func AppendHeader(b []byte, h *Header) []byte {
 	b = append(b, magic[:]...)
 	b = append(b, Version, kindMessages, flags)
 	b = binary.BigEndian.AppendUint64(b, h.Hub)
+	b = binary.BigEndian.AppendUint64(b, h.Time)
 	b = binary.AppendUvarint(b, h.Stream)
 	b = binary.AppendUvarint(b, h.Seq)
 	return binary.AppendUvarint(b, uint64(h.Count))
 }
 
-// MarkResent sets the flag of a frame that says it is sent again. It works on a
-// copy: whoever was given the first may still hold it.
-func MarkResent(frame []byte) []byte {
+// Again returns a frame to be sent after an attempt that failed. If that may
+// have arrived all the same it says so; if not, it has a new time. It is a copy:
+// whoever was given the first may still hold it.
+func Again(frame []byte, mayHaveArrived bool, time uint64) []byte {
 	again := append([]byte(nil), frame...)
-	again[5] |= flagResent
+	if mayHaveArrived {
+		again[5] |= flagResent
+	} else {
+		binary.BigEndian.PutUint64(again[14:], time)
+	}
 	return again
 }
 
@@ -184,6 +191,7 @@ func Decode(frame []byte) (Header, Decoder, error) {
 	}
 	h.Resent = frame[5]&flagResent != 0
 	h.Hub = binary.BigEndian.Uint64(frame[6:])
+	h.Time = binary.BigEndian.Uint64(frame[14:])
 	d := Decoder{rest: frame[headerMin:]}
 	var count uint64
 	for _, v := range [...]*uint64{&h.Stream, &h.Seq, &count} {

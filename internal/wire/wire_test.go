@@ -45,27 +45,27 @@ var vectors = []struct {
 }{
 	{
 		"one message",
-		Header{Hub: 0x0123456789abcdef, Stream: 1, Seq: 1},
+		Header{Hub: 0x0123456789abcdef, Time: 1700000000000, Stream: 1, Seq: 1},
 		[]Message{{Data: []byte("hello")}},
-		"fa666f0101000123456789abcdef010101" + "000568656c6c6f",
+		"fa666f0101000123456789abcdef0000018bcfe56800010101" + "000568656c6c6f",
 	},
 	{
 		"sent again, two messages from number 300 on",
-		Header{Hub: 0x0123456789abcdef, Stream: 7, Seq: 300, Resent: true},
+		Header{Hub: 0x0123456789abcdef, Time: 1700000000000, Stream: 7, Seq: 300, Resent: true},
 		[]Message{{Data: []byte("a")}, {Data: []byte{}}},
-		"fa666f0101010123456789abcdef07ac0202" + "000161" + "0000",
+		"fa666f0101010123456789abcdef0000018bcfe5680007ac0202" + "000161" + "0000",
 	},
 	{
 		"to several rooms, with exceptions, volatile",
 		Header{Hub: 1, Stream: 2, Seq: 3},
 		[]Message{{ID: 9, Except: []string{"m1", "m2"}, ExceptRooms: []string{"x"}, Volatile: true, Data: []byte("hi")}},
-		"fa666f0101000000000000000001020301" + "17" + "09" + "02026d31026d32" + "010178" + "026869",
+		"fa666f01010000000000000000010000000000000000020301" + "17" + "09" + "02026d31026d32" + "010178" + "026869",
 	},
 	{
 		"direct",
 		Header{Hub: 1, Stream: 2, Seq: 3},
 		[]Message{{To: []string{"m1"}, Data: []byte("psst")}},
-		"fa666f0101000000000000000001020301" + "08" + "01026d31" + "0470737374",
+		"fa666f01010000000000000000010000000000000000020301" + "08" + "01026d31" + "0470737374",
 	},
 }
 
@@ -117,7 +117,7 @@ func TestMalformedFramesAreRefused(t *testing.T) {
 	_, _, err = decodeAll(future)
 	require.ErrorIs(t, err, ErrVersion)
 
-	for name, at := range map[string]int{"frame flags": 5, "message flags": 17} {
+	for name, at := range map[string]int{"frame flags": 5, "message flags": 25} {
 		bad := bytes.Clone(good)
 		bad[at] = 0x80
 		_, _, err = decodeAll(bad)
@@ -128,12 +128,15 @@ func TestMalformedFramesAreRefused(t *testing.T) {
 	require.ErrorIs(t, err, ErrMalformed, "more messages than bytes")
 }
 
-func TestMarkResentLeavesTheFirstFrameAlone(t *testing.T) {
-	first := encode(Header{Hub: 1, Stream: 1, Seq: 1}, Message{Data: []byte("x")})
+func TestAgainLeavesTheFirstFrameAlone(t *testing.T) {
+	first := encode(Header{Hub: 1, Time: 5, Stream: 1, Seq: 1}, Message{Data: []byte("x")})
 	keep := bytes.Clone(first)
-	h, _, err := decodeAll(MarkResent(first))
+	h, _, err := decodeAll(Again(first, true, 9))
 	require.NoError(t, err)
-	require.True(t, h.Resent)
+	require.Equal(t, Header{Hub: 1, Time: 5, Stream: 1, Seq: 1, Count: 1, Resent: true}, h)
+	h, _, err = decodeAll(Again(first, false, 9))
+	require.NoError(t, err)
+	require.Equal(t, Header{Hub: 1, Time: 9, Stream: 1, Seq: 1, Count: 1}, h)
 	require.Equal(t, keep, first)
 }
 

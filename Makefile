@@ -1,0 +1,61 @@
+# make test works on a fresh machine that has Go: see .ci/setup for what it
+# installs and starts. Everything else needs Go alone.
+
+SHELL       := bash
+.SHELLFLAGS := -euo pipefail -c
+.ONESHELL:
+.DEFAULT_GOAL := help
+
+# Packages are tested one after the other: two that both run clusters at a time
+# would make failovers wait for processor time, which tests take for trouble.
+P           ?= 1
+TIMEOUT     ?= 15m
+FUZZTIME    ?= 20s
+BENCH       ?= .
+BENCHFLAGS  ?= -benchmem
+STATICCHECK ?= honnef.co/go/tools/cmd/staticcheck@v0.8.2
+
+# All modules of the repository, this one first.
+MODULES := $(sort $(dir $(shell find . -name go.mod -not -path './.*/*')))
+
+.PHONY: help
+help: ## what there is to make
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
+	echo
+	echo '  Flags for go come by GOFLAGS, as in GOFLAGS=-race make test.'
+	echo '  FANOUT_REQUIRE_DOCKER=1 lets no test do without containers.'
+
+.PHONY: test
+test: ## set up what tests need, and run them all
+	@. .ci/setup
+	for m in $(MODULES); do
+	  (cd "$$m" && go test -p $(P) -timeout $(TIMEOUT) ./...)
+	done
+
+.PHONY: lint
+lint: ## gofmt, vet and staticcheck
+	@unformatted=$$(gofmt -l .)
+	if [ -n "$$unformatted" ]; then
+	  echo "gofmt would change:" >&2
+	  echo "$$unformatted" >&2
+	  exit 1
+	fi
+	for m in $(MODULES); do
+	  (cd "$$m" && go vet ./... && go run $(STATICCHECK) ./...)
+	done
+
+.PHONY: fuzz
+fuzz: ## run every fuzz target for FUZZTIME (20s)
+	@grep -rEo --include='*_test.go' '^func Fuzz[A-Za-z0-9_]*' . | sort |
+	while IFS=: read -r file func; do
+	  name=$${func#func }
+	  echo "== $$name of $$(dirname "$$file"), $(FUZZTIME)"
+	  (cd "$$(dirname "$$file")" && go test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) . </dev/null)
+	done
+
+.PHONY: bench
+bench: ## run the benchmarks; BENCH names which, BENCHFLAGS adds flags
+	@. .ci/setup
+	for m in $(MODULES); do
+	  (cd "$$m" && go test -p 1 -timeout 60m -run '^$$' -bench '$(BENCH)' $(BENCHFLAGS) ./...)
+	done

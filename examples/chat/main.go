@@ -1,0 +1,173 @@
+// Chat is a chat in the browser on top of fanout: one room is one log, each
+// open page is one member. Start it and open http://localhost:8080:
+//
+//	go run ./examples/chat
+//
+// Any number of processes make one chat when they share a Redis:
+//
+//	go run ./examples/chat -addr :8081 -adapter sharded -redis 127.0.0.1:6379
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/fanoutgo/fanout"
+)
+
+const (
+	// On a signal the sockets get this long to say goodbye …
+	goodbyeTimeout = 6 * time.Second
+	// … and then the hub this long for publishes that are still on their way.
+	closeTimeout = 4 * time.Second
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second signal ends the process the hard way
+	code := run(ctx, os.Args[1:], os.Stderr)
+	stop()
+	os.Exit(code)
+}
+
+// config is what the flags say.
+type config struct {
+	addr    string
+	adapter string
+	redis   []string
+}
+
+// run is main without the process: it serves until ctx ends and returns the
+// exit code, 2 for wrong flags and 1 for what went wrong otherwise.
+func run(ctx context.Context, args []string, stderr io.Writer) int {
+	c, err := parseFlags(args, stderr)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		return 0
+	case err != nil:
+		fmt.Fprintf(stderr, "chat: %v\n", err)
+		return 2
+	}
+	log := slog.New(slog.NewTextHandler(stderr, nil))
+	if err := serve(ctx, c, log); err != nil {
+		fmt.Fprintf(stderr, "chat: %v\n", err)
+		return 1
+	}
+	return 0
+}
+
+// parseFlags reads the command line. Of an error it prints nothing itself, so
+// that the reader gets one sentence and not the whole usage.
+func parseFlags(args []string, stderr io.Writer) (config, error) {
+	var c config
+	fs := flag.NewFlagSet("chat", flag.ContinueOnError)
+	fs.SetOutput(io.Discard)
+	fs.StringVar(&c.addr, "addr", ":8080", "`address` to listen on")
+	fs.StringVar(&c.adapter, "adapter", memory, "what joins the processes: memory (this one alone), redis (classic Pub/Sub) or sharded (Redis 7 or newer)")
+	redis := fs.String("redis", "", "where Redis is, for redis and sharded: `host:port[,host:port…]`, some nodes of a cluster or one server")
+	err := fs.Parse(args)
+	if errors.Is(err, flag.ErrHelp) {
+		fmt.Fprintln(stderr, "usage: chat [flags]")
+		fs.SetOutput(stderr)
+		fs.PrintDefaults()
+	}
+	if err != nil {
+		return c, err
+	}
+	if fs.NArg() > 0 {
+		return c, fmt.Errorf("unexpected argument %q: there are only flags, see -help", fs.Arg(0))
+	}
+	for addr := range strings.SplitSeq(*redis, ",") {
+		if addr = strings.TrimSpace(addr); addr == "" {
+			continue
+		}
+		if host, port, err := net.SplitHostPort(addr); err != nil || host == "" || port == "" {
+			return c, fmt.Errorf("-redis: %q is not host:port", addr)
+		}
+		c.redis = append(c.redis, addr)
+	}
+	switch c.adapter {
+	case memory:
+		if len(c.redis) > 0 {
+			return c, errors.New("-redis is of no use with -adapter memory: choose redis or sharded")
+		}
+	case classic, sharding:
+		if len(c.redis) == 0 {
+			return c, fmt.Errorf("-adapter %s needs -redis host:port", c.adapter)
+		}
+	default:
+		return c, fmt.Errorf("-adapter %q is unknown: choose memory, redis or sharded", c.adapter)
+	}
+	return c, nil
+}
+
+// serve runs the chat until ctx ends, and takes it down in the order in which
+// nobody loses anything: first the pages, then the hub, then the link to Redis.
+func serve(ctx context.Context, c config, log *slog.Logger) (err error) {
+	ln, err := net.Listen("tcp", c.addr)
+	if err != nil {
+		return fmt.Errorf("listening on %s: %w", c.addr, err)
+	}
+	defer ln.Close()
+	adapter, disconnect, err := openBackend(ctx, c, log)
+	if err != nil {
+		return err
+	}
+	defer disconnect()
+	hub, err := fanout.New(adapter, &fanout.Options{
+		// A few hundred people who all speak at once are more messages than the
+		// default window of 256 holds, before the last page has seen the first.
+		Window: fanout.Window{Messages: 4096, Bytes: 8 << 20},
+		Logger: log,
+	})
+	if err != nil {
+		return err
+	}
+	chat := newServer(hub, log)
+	web := &http.Server{
+		Handler:           chat.routes(),
+		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+	}
+	// serving ends with ctx or when serving fails.
+	serving, failed := context.WithCancelCause(ctx)
+	var accepting sync.WaitGroup
+	accepting.Go(func() { failed(web.Serve(ln)) })
+	log.Info("listening", "addr", ln.Addr().String(), "adapter", c.adapter, "hub", hub.ID())
+
+	<-serving.Done()
+	if ctx.Err() == nil {
+		err = fmt.Errorf("serving: %w", context.Cause(serving))
+	}
+	log.Info("shutting down")
+	goodbye, cancel := context.WithTimeout(context.WithoutCancel(ctx), goodbyeTimeout)
+	defer cancel()
+	chat.drain()
+	if err := web.Shutdown(goodbye); err != nil {
+		log.Warn("requests did not end in time", "error", err)
+	}
+	accepting.Wait()
+	if err := chat.wait(goodbye); err != nil {
+		log.Warn("pages did not go in time", "error", err)
+	}
+	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
+	defer cancel()
+	if err := hub.Close(closing); err != nil {
+		log.Warn("the hub did not close in time", "error", err)
+	}
+	log.Info("stopped")
+	return err
+}

@@ -1,0 +1,173 @@
+package sharded_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/fanoutgo/fanout/internal/redistest"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// What happens to a cluster while people talk. After each of these the
+// guarantees are checked for every member and room: received and reported
+// missed is what was published, one order, nothing twice; and service has
+// resumed by itself.
+var faults = []struct {
+	name   string
+	happen func(t *testing.T, c *redistest.Cluster, w *world)
+	worst  int // messages that a member may miss of a room; 0: any number
+}{
+	{"moving 1000 slots", move1000, 5},
+	{"moving slots one by one", moveRooms, 5},
+	{"CLIENT KILL TYPE pubsub", killClients, 0},
+	{"killing a primary", killPrimary, 0},
+	{"manual failover", failover, 0},
+	{"pausing a primary for 1 s", pause(time.Second), 0},
+	{"pausing a primary for 4 s", pause(4 * time.Second), 0},
+	{"a primary off the network", offNetwork, 0},
+	{"a hub cut from one node", cutOne, 0},
+	{"a hub cut from all nodes", cutAll, 0},
+	{"a hub's connections reset", resetAll, 0},
+}
+
+func TestFaultsOnRedis80(t *testing.T)  { testFaults(t, cluster) }
+func TestFaultsOnRedis70(t *testing.T)  { testFaults(t, cluster70) }
+func TestFaultsOnValkey81(t *testing.T) { testFaults(t, valkey) }
+
+func testFaults(t *testing.T, cluster func(testing.TB) *redistest.Cluster) {
+	for _, f := range faults {
+		t.Run(f.name, func(t *testing.T) {
+			c := cluster(t)
+			w := newWorld(t, c, 3, roomNames(24))
+			f.happen(t, c, w)
+			w.resumes()
+			worst := w.verdict()
+			if f.worst > 0 {
+				assert.LessOrEqual(t, worst, f.worst, "a handful for each slot")
+			}
+		})
+	}
+}
+
+// slotOf is the slot of a room's channel.
+func slotOf(room string) int { return redistest.Slot("fanout:r:{" + room + "}") }
+
+// two returns the owner of the first room, and another primary.
+func two(c *redistest.Cluster, w *world) (from, to *redistest.Node) {
+	from = c.Owner(slotOf(w.rooms[0]))
+	for _, n := range c.Primaries() {
+		if n != from {
+			return from, n
+		}
+	}
+	return from, nil
+}
+
+// move1000 moves 1,000 slots, those of the node's rooms among them, and back.
+func move1000(t *testing.T, c *redistest.Cluster, w *world) {
+	from, to := two(c, w)
+	var slots []int
+	for _, room := range w.rooms {
+		if c.Owner(slotOf(room)) == from {
+			slots = append(slots, slotOf(room))
+		}
+	}
+	for _, s := range c.SlotsOf(from) {
+		if len(slots) == 1000 {
+			break
+		}
+		slots = append(slots, s)
+	}
+	redistest.Must(t, c.MigrateSlots(within(t), from, to, slots))
+	w.resumes()
+	redistest.Must(t, c.MigrateSlots(within(t), to, from, slots))
+}
+
+func moveRooms(t *testing.T, c *redistest.Cluster, w *world) {
+	from, to := two(c, w)
+	for _, room := range w.rooms {
+		if c.Owner(slotOf(room)) == from {
+			redistest.Must(t, c.MigrateSlot(within(t), from, to, slotOf(room)))
+		}
+	}
+}
+
+func killClients(t *testing.T, c *redistest.Cluster, w *world) {
+	for range 5 {
+		killed := 0
+		for _, n := range c.Nodes() {
+			k, err := n.KillClients(within(t), "pubsub")
+			redistest.Must(t, err)
+			killed += k
+		}
+		require.GreaterOrEqual(t, killed, 3)
+		w.resumes()
+	}
+}
+
+func killPrimary(t *testing.T, c *redistest.Cluster, w *world) {
+	n := c.Owner(slotOf(w.rooms[0]))
+	redistest.Must(t, n.Kill(within(t)))
+	redistest.Must(t, c.WaitHealthy(within(t)))
+	w.resumes()
+	redistest.Must(t, n.Start(within(t)))
+	redistest.Must(t, c.WaitHealthy(within(t)))
+}
+
+func failover(t *testing.T, c *redistest.Cluster, w *world) {
+	n := c.Owner(slotOf(w.rooms[0]))
+	redistest.Must(t, c.Failover(within(t), c.ReplicasOf(n)[0]))
+}
+
+func pause(d time.Duration) func(*testing.T, *redistest.Cluster, *world) {
+	return func(t *testing.T, c *redistest.Cluster, w *world) {
+		n := c.Owner(slotOf(w.rooms[0]))
+		redistest.Must(t, n.Pause(within(t)))
+		<-time.After(d) // the fault is its length
+		redistest.Must(t, n.Unpause(within(t)))
+		redistest.Must(t, c.WaitHealthy(within(t)))
+	}
+}
+
+func offNetwork(t *testing.T, c *redistest.Cluster, w *world) {
+	n := c.Owner(slotOf(w.rooms[0]))
+	redistest.Must(t, n.Cut(within(t)))
+	redistest.Must(t, c.WaitHealthy(within(t)))
+	w.resumes()
+	redistest.Must(t, n.Heal(within(t)))
+	redistest.Must(t, c.WaitHealthy(within(t)))
+}
+
+func cutOne(t *testing.T, c *redistest.Cluster, w *world) {
+	n := c.Owner(slotOf(w.rooms[0]))
+	w.nets[0].Cut(n.Addr())
+	w.unhealthy(0)
+	w.nets[0].Heal(n.Addr())
+}
+
+func cutAll(t *testing.T, _ *redistest.Cluster, w *world) {
+	w.nets[0].CutAll()
+	w.unhealthy(0)
+	w.nets[0].HealAll()
+}
+
+func resetAll(t *testing.T, _ *redistest.Cluster, w *world) {
+	for range 3 {
+		w.nets[0].ResetAll()
+		w.unhealthy(0)
+		w.nets[0].HealAll()
+		w.resumes()
+	}
+}
+
+// unhealthy waits until a hub has noticed that something is wrong.
+func (w *world) unhealthy(hub int) {
+	w.t.Helper()
+	w.until("the hub notices", func() bool {
+		ctx, cancel := context.WithTimeout(w.t.Context(), time.Second)
+		defer cancel()
+		return w.hubs[hub].Health(ctx) != nil
+	})
+}

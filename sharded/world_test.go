@@ -1,0 +1,317 @@
+package sharded_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/fanoutgo/fanout"
+	"github.com/fanoutgo/fanout/internal/redistest"
+	"github.com/redis/rueidis"
+	"github.com/stretchr/testify/require"
+)
+
+// A world is some hubs on a cluster, with a member each that is in all rooms
+// and writes down what it gets, and publishers that go on through every fault.
+type world struct {
+	t     *testing.T
+	hubs  []*fanout.Hub
+	nets  []*redistest.Net // of each hub
+	rooms []string
+
+	stop       chan struct{}
+	publishers sync.WaitGroup
+	readers    sync.WaitGroup
+
+	mu    sync.Mutex // guards all below
+	said  map[string]*tally
+	heard []map[string]*record // by hub, then by room
+}
+
+// A tally counts the outcomes of publishing to a room.
+type tally struct{ accepted, unsent, unclear int }
+
+// A record is what a member got of a room.
+type record struct {
+	messages []string
+	missed   int
+	unknown  int // gaps of unknown size
+	last     time.Time
+	silence  time.Duration // the longest between two messages
+	ended    map[string]bool
+}
+
+// pace is the pause of a publisher between two rounds through all rooms.
+const pace = 5 * time.Millisecond
+
+func newWorld(t *testing.T, c *redistest.Cluster, hubs int, rooms []string) *world {
+	t.Helper()
+	w := &world{t: t, rooms: rooms, stop: make(chan struct{}), said: make(map[string]*tally)}
+	for _, room := range rooms {
+		w.said[room] = new(tally)
+	}
+	for i := range hubs {
+		w.nets = append(w.nets, new(redistest.Net))
+		h := newHub(t, c.Client(t, w.nets[i].Option()))
+		t.Cleanup(w.nets[i].HealAll) // before the hub closes
+		w.hubs = append(w.hubs, h)
+		w.heard = append(w.heard, make(map[string]*record))
+		for _, room := range rooms {
+			w.heard[i][room] = &record{ended: make(map[string]bool)}
+		}
+	}
+	for i, h := range w.hubs {
+		m, err := h.Connect(nil)
+		require.NoError(t, err)
+		inParallel(len(rooms), func(r int) {
+			if err := h.Room(rooms[r]).Join(within(t), m); err != nil {
+				t.Error(err)
+			}
+		})
+		w.readers.Go(func() { w.read(i, m) })
+	}
+	for i := range w.hubs {
+		w.publishers.Go(func() { w.publish(i) })
+	}
+	w.until("everybody has heard everybody", func() bool {
+		return w.all(func(r *record) bool { return len(r.messages) > 5*hubs })
+	})
+	return w
+}
+
+func newHub(t testing.TB, client rueidis.Client) *fanout.Hub {
+	t.Helper()
+	a, err := newAdapter(client)
+	require.NoError(t, err)
+	h, err := fanout.New(a, &fanout.Options{Window: fanout.Window{Messages: 1 << 20, Bytes: 1 << 30}, PublishTimeout: 20 * time.Second})
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		if err := h.Close(within(t)); err != nil {
+			t.Error(err)
+		}
+	})
+	return h
+}
+
+// publish says numbers in all rooms until it is stopped, then the end.
+func (w *world) publish(hub int) {
+	for n := 0; ; n++ {
+		text := fmt.Sprintf("%d.%d", hub, n)
+		stopped := false
+		select {
+		case <-w.stop:
+			stopped = true
+			text = fmt.Sprintf("%d.end", hub)
+		case <-time.After(pace):
+		}
+		inParallel(len(w.rooms), func(r int) {
+			for !w.say(hub, w.rooms[r], text) && stopped {
+			}
+		})
+		if stopped {
+			return
+		}
+	}
+}
+
+func (w *world) say(hub int, room, text string) bool {
+	err := w.hubs[hub].Room(room).Publish(context.Background(), []byte(text))
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	t := w.said[room]
+	switch {
+	case err == nil:
+		t.accepted++
+	case errors.Is(err, fanout.ErrUnsent):
+		t.unsent++
+	default:
+		t.unclear++
+	}
+	return err == nil
+}
+
+// read writes down what a member gets until it has heard the end of everybody
+// in every room.
+func (w *world) read(hub int, m *fanout.Member) {
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
+	defer cancel()
+	left := len(w.rooms) * len(w.hubs)
+	for msg, err := range m.Messages(ctx) {
+		w.mu.Lock()
+		if gap := new(fanout.GapError); errors.As(err, &gap) {
+			if r := w.heard[hub][gap.Room]; r != nil {
+				r.missed += gap.Missed
+				if gap.Unknown {
+					r.unknown++
+				}
+			}
+			w.mu.Unlock()
+			continue
+		}
+		if err != nil {
+			w.mu.Unlock()
+			w.t.Errorf("hub %d still waits for %d ends: %v", hub, left, err)
+			return
+		}
+		r := w.heard[hub][msg.Room]
+		r.messages = append(r.messages, string(msg.Data))
+		now := time.Now()
+		if !r.last.IsZero() {
+			r.silence = max(r.silence, now.Sub(r.last))
+		}
+		r.last = now
+		if who, ended := bytes.CutSuffix(msg.Data, []byte(".end")); ended && !r.ended[string(who)] {
+			r.ended[string(who)] = true
+			left--
+		}
+		w.mu.Unlock()
+		if left == 0 {
+			return
+		}
+	}
+}
+
+func (w *world) all(f func(*record) bool) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, rooms := range w.heard {
+		for _, r := range rooms {
+			if !f(r) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// resumes waits until everything works again for everybody.
+func (w *world) resumes() {
+	w.t.Helper()
+	w.mu.Lock()
+	from := make(map[*record]int)
+	for _, rooms := range w.heard {
+		for _, r := range rooms {
+			from[r] = len(r.messages)
+		}
+	}
+	w.mu.Unlock()
+	w.until("everybody hears in every room again", func() bool {
+		return w.all(func(r *record) bool { return len(r.messages) > from[r]+3*len(w.hubs) })
+	})
+	w.until("all links are healthy", func() bool {
+		return !slices.ContainsFunc(w.hubs, func(h *fanout.Hub) bool { return h.Health(within(w.t)) != nil })
+	})
+}
+
+func (w *world) until(what string, f func() bool) {
+	w.t.Helper()
+	require.Eventually(w.t, f, time.Minute, 5*time.Millisecond, what)
+}
+
+// verdict stops everything and checks the guarantees against what was written
+// down. It returns the most that a member missed of a room.
+func (w *world) verdict() (worst int) {
+	w.t.Helper()
+	close(w.stop)
+	w.publishers.Wait()
+	w.readers.Wait()
+	total := tally{}
+	var received, missed, unknown int
+	var silence time.Duration
+	for _, room := range w.rooms {
+		t := w.said[room]
+		total.accepted += t.accepted
+		total.unsent += t.unsent
+		total.unclear += t.unclear
+		for hub, rooms := range w.heard {
+			r := rooms[room]
+			w.check(hub, room, r, t)
+			received += len(r.messages)
+			missed += r.missed
+			unknown += r.unknown
+			worst = max(worst, r.missed)
+			silence = max(silence, r.silence)
+		}
+		w.checkOrder(room)
+	}
+	w.t.Logf("published %d (unsent %d, unclear %d); for %d hubs: received %d, reported missed %d, at most %d of a room, gaps of unknown size %d; longest silence of a room %v",
+		total.accepted, total.unsent, total.unclear, len(w.hubs), received, missed, worst, unknown, silence.Round(time.Millisecond))
+	return worst
+}
+
+// check holds one member's record of a room against what was said there.
+func (w *world) check(hub int, room string, r *record, t *tally) {
+	w.t.Helper()
+	seen := make(map[string]bool)
+	for _, m := range r.messages {
+		if seen[m] && !strings.HasSuffix(m, ".end") {
+			w.t.Errorf("hub %d, room %s: %s came twice", hub, room, m)
+		}
+		seen[m] = true
+	}
+	// What is unclear was received, or counted as missed, or never sent.
+	if n := len(r.messages) + r.missed; n < t.accepted || n > t.accepted+t.unclear {
+		w.t.Errorf("hub %d, room %s: received %d and missed %d, published %d and perhaps %d", hub, room, len(r.messages), r.missed, t.accepted, t.unclear)
+	}
+}
+
+// checkOrder sees to it that what two members got of a room, both of them, came
+// in the same order.
+func (w *world) checkOrder(room string) {
+	w.t.Helper()
+	first := w.heard[0][room].messages
+	for hub := 1; hub < len(w.heard); hub++ {
+		other := w.heard[hub][room].messages
+		a, b := common(first, other), common(other, first)
+		if !slices.Equal(a, b) {
+			for i := range a {
+				if i >= len(b) || a[i] != b[i] {
+					w.t.Errorf("room %s: hub 0 got %v where hub %d got %v", room, a[i:min(i+5, len(a))], hub, b[i:min(i+5, len(b))])
+					break
+				}
+			}
+		}
+	}
+}
+
+// common returns those of a that are in b, in the order of a.
+func common(a, b []string) (list []string) {
+	in := make(map[string]bool, len(b))
+	for _, m := range b {
+		in[m] = true
+	}
+	for _, m := range a {
+		if in[m] {
+			list = append(list, m)
+		}
+	}
+	return list
+}
+
+func roomNames(n int) (names []string) {
+	for i := range n {
+		names = append(names, fmt.Sprint("room", i))
+	}
+	return names
+}
+
+func inParallel(n int, f func(i int)) {
+	var wg sync.WaitGroup
+	for i := range n {
+		wg.Go(func() { f(i) })
+	}
+	wg.Wait()
+}
+
+// within returns a context that is long enough for what should happen.
+func within(t testing.TB) context.Context {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	t.Cleanup(cancel)
+	return ctx
+}
