@@ -71,7 +71,8 @@ var (
 // The sum of what a member received and of all Missed is what was published to
 // it, once every publisher has been heard again after an Unknown gap.
 type GapError struct {
-	// Room is the room; empty for direct messages and those to everyone.
+	// Room is the room; empty for direct messages and those to everyone, which
+	// are reported once such messages have come to this hub.
 	Room string
 	// Missed is the number of messages that are known to be missing, 0 or more.
 	Missed int

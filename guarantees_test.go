@@ -15,6 +15,7 @@ import (
 
 	"github.com/fanoutgo/fanout"
 	"github.com/fanoutgo/fanout/adapter/memory"
+	"github.com/fanoutgo/fanout/internal/wire"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
@@ -99,6 +100,36 @@ func TestGuarantee3NoSilentLoss(t *testing.T) {
 	require.EqualValues(t, 7, b.Stats().Missed)
 }
 
+// Direct messages and those to everyone have links of their own. Who has none
+// does not hear when those break; who has does.
+func TestGuarantee3NoSilentLossOfDirectMessages(t *testing.T) {
+	for _, used := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			bus := memory.NewBus()
+			node := bus.NewAdapter()
+			a, b := newHub(t, bus, nil), newHubOn(t, node, nil)
+			m := connect(t, b)
+			require.NoError(t, b.Health(within(t)))
+			if used {
+				require.NoError(t, a.To(m.ID()).Publish(within(t), []byte("1")))
+				require.NoError(t, a.Everyone().Publish(within(t), []byte("2")))
+				require.ElementsMatch(t, []string{"1", "2"}, receive(t, m, 2))
+			}
+			node.CutSubscriber()
+			node.Heal()
+			synctest.Wait()
+			require.NoError(t, b.Everyone().Local().Publish(within(t), []byte("end")))
+			msg, err := m.Receive(within(t))
+			if used {
+				require.Equal(t, &fanout.GapError{Unknown: true}, err, "once for both")
+				msg, err = m.Receive(within(t))
+			}
+			require.NoError(t, err)
+			require.Equal(t, "end", string(msg.Data))
+		})
+	}
+}
+
 func TestGuarantee3NoSilentLossOfTheSlow(t *testing.T) {
 	h := newHub(t, nil, &fanout.Options{Window: fanout.Window{Messages: 8}})
 	slow, fast := connect(t, h, "x"), connect(t, h, "x")
@@ -181,6 +212,40 @@ func TestGuarantee2OneOrderWhenAPublishIsRetried(t *testing.T) {
 		close(retry)
 		require.NoError(t, <-sent)
 		require.Equal(t, []string{"gap 0+", "b1", "gap 1"}, receive(t, m, 3), "a2 is reported, not delivered after b1")
+	})
+}
+
+// A primary that was cut off may pass on, much later, what waited in it. It is
+// not delivered behind what was said since.
+func TestGuarantee2OneOrderWhenAMessageComesLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bus := memory.NewBus()
+		node := bus.NewAdapter()
+		h, other := newHubOn(t, node, nil), newHub(t, bus, nil)
+		m := connect(t, h, "x")
+		publisher := bus.NewAdapter() // a hub that we play
+		defer publisher.Close(context.Background())
+		say := func(seq uint64, at time.Time, text string) {
+			head := wire.Header{Hub: 7, Time: uint64(at.UnixMilli()), Stream: 1, Seq: seq, Count: 1}
+			frame := wire.AppendMessage(wire.AppendHeader(nil, &head), &wire.Message{Data: []byte(text)})
+			_, err := publisher.Publish(t.Context(), "fanout:r:{x}", frame)
+			require.NoError(t, err)
+		}
+		say(1, time.Now(), "1")
+		before := time.Now()
+		time.Sleep(time.Second)
+		node.CutSubscriber()
+		node.Heal()
+		publish(t, other.Room("x"), 2, 2)
+		say(2, before, "late")
+		say(3, time.Now(), "3")
+		require.Equal(t, []string{"1", "gap 0+", "2", "gap 1", "3"}, receive(t, m, 5))
+
+		// The first to be heard again breaks no order.
+		node.CutSubscriber()
+		node.Heal()
+		say(4, before, "4")
+		require.Equal(t, []string{"gap 0+", "4"}, receive(t, m, 2))
 	})
 }
 

@@ -192,7 +192,10 @@ func (rs *roomState) restore() {
 	rs.mu.Lock()
 	rs.interrupted = false
 	rs.in.begin()
-	w := rs.append(roomlog.Gap{Unknown: true}, nil)
+	var w wakeups
+	if rs != rs.hub.everyone || rs.in.frames > 0 { // as inbox.restore
+		w = rs.append(roomlog.Gap{Unknown: true}, nil)
+	}
 	rs.tell()
 	rs.mu.Unlock()
 	w.run(rs.hub)

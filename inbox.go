@@ -18,6 +18,7 @@ type inbox struct {
 	mu          sync.Mutex // guards all below
 	in          inbound
 	interrupted bool
+	used        bool            // a direct message has come
 	echoes      []chan struct{} // closed when the next frame of our own arrives
 }
 
@@ -42,6 +43,8 @@ func (b *inbox) receive(frame []byte) {
 			close(c)
 		}
 		b.echoes = nil
+	} else {
+		b.used = true
 	}
 	b.mu.Unlock()
 	h.stats.received.Add(uint64(head.Count))
@@ -87,12 +90,17 @@ func (b *inbox) interrupt() {
 	b.mu.Unlock()
 }
 
+// restore tells the members, unless nobody has ever sent a direct message here:
+// who uses none should not hear of broken links that do not concern them.
 func (b *inbox) restore() {
 	b.mu.Lock()
 	b.interrupted = false
 	b.in.begin()
+	used := b.used
 	b.mu.Unlock()
-	b.tellAll()
+	if used {
+		b.tellAll()
+	}
 }
 
 // tellAll tells every member that direct messages may be missing.

@@ -9,8 +9,10 @@ type Message struct {
 	Room string
 
 	// Data is what was published. All members of the process share these
-	// bytes: nobody may modify them. They stay valid as long as they are held;
-	// holding them may keep the frame alive in which they came (some 64 KiB).
+	// bytes: nobody may modify them, and work that is the same for all members
+	// can be done once (&Data[0] is the same for all). They stay valid as long
+	// as they are held; that may keep the frame alive in which they came (some
+	// 32 KiB).
 	Data []byte
 
 	// Sender is the ID of the hub that published the message; empty for a

@@ -47,7 +47,10 @@ type Options struct {
 
 // Window bounds what a room keeps for members that lag, in each process. A
 // member that is further behind has missed the rest. The newest message is kept
-// even if it is longer than Bytes.
+// even if it is longer than Bytes. Memory is used only while somebody lags.
+//
+// It should hold what may be said while a member's goroutine waits for its turn:
+// where 300 people speak at once, more than the default.
 type Window struct {
 	Messages int // at least 1, default 256
 	Bytes    int // at least 1, default 1 MiB

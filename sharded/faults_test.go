@@ -142,32 +142,39 @@ func offNetwork(t *testing.T, c *redistest.Cluster, w *world) {
 
 func cutOne(t *testing.T, c *redistest.Cluster, w *world) {
 	n := c.Owner(slotOf(w.rooms[0]))
+	notices := w.notices(0)
 	w.nets[0].Cut(n.Addr())
-	w.unhealthy(0)
+	notices()
 	w.nets[0].Heal(n.Addr())
 }
 
 func cutAll(t *testing.T, _ *redistest.Cluster, w *world) {
+	notices := w.notices(0)
 	w.nets[0].CutAll()
-	w.unhealthy(0)
+	notices()
 	w.nets[0].HealAll()
 }
 
 func resetAll(t *testing.T, _ *redistest.Cluster, w *world) {
 	for range 3 {
+		notices := w.notices(0)
 		w.nets[0].ResetAll()
-		w.unhealthy(0)
+		notices()
 		w.nets[0].HealAll()
 		w.resumes()
 	}
 }
 
-// unhealthy waits until a hub has noticed that something is wrong.
-func (w *world) unhealthy(hub int) {
+// notices returns a function that waits until a hub has noticed that something
+// is wrong, and says so.
+func (w *world) notices(hub int) func() {
 	w.t.Helper()
-	w.until("the hub notices", func() bool {
+	before := w.hubs[hub].Stats().Interruptions
+	return func() {
+		w.t.Helper()
+		w.until("the hub notices", func() bool { return w.hubs[hub].Stats().Interruptions > before })
 		ctx, cancel := context.WithTimeout(w.t.Context(), time.Second)
 		defer cancel()
-		return w.hubs[hub].Health(ctx) != nil
-	})
+		require.Error(w.t, w.hubs[hub].Health(ctx))
+	}
 }

@@ -242,9 +242,10 @@ func (t *task) over() bool {
 	}
 }
 
-// wait waits for the end of a task and returns its error.
+// wait waits for the end of a task and returns its error. A task that ends
+// because the time of the case is over has not ended by itself.
 func (e *env) wait(t *task, format string, args ...any) error {
-	e.until(t.over, format, args...)
+	e.until(func() bool { return t.over() && e.ctx.Err() == nil }, format, args...)
 	return t.err
 }
 

@@ -1,6 +1,8 @@
 package redis_test
 
 import (
+	"context"
+	"fmt"
 	"testing"
 
 	"github.com/fanoutgo/fanout"
@@ -32,6 +34,31 @@ func TestContractOnOneServer(t *testing.T) { rediscontract.RunServer(t, server, 
 func TestContractOnRedis70(t *testing.T)   { rediscontract.RunServer(t, server70, newAdapter) }
 func TestContractOnValkey81(t *testing.T)  { rediscontract.RunServer(t, valkey, newAdapter) }
 func TestContractOnACluster(t *testing.T)  { rediscontract.RunCluster(t, cluster, newAdapter) }
+
+// Classic Pub/Sub bothers every node of a cluster: that is what package sharded
+// is for.
+func TestPublishingGoesToEveryNode(t *testing.T) {
+	for _, primaries := range []int{3, 6} {
+		t.Run(fmt.Sprint(primaries, " primaries"), func(t *testing.T) {
+			c := redistest.NewCluster(t, redistest.Options{Primaries: primaries})
+			a, err := newAdapter(c.Client(t))
+			require.NoError(t, err)
+			h, err := fanout.New(a, nil)
+			require.NoError(t, err)
+			defer h.Close(context.Background())
+			require.NoError(t, h.Health(t.Context()))
+			before, err := c.BusSent(t.Context())
+			require.NoError(t, err)
+			const messages = 100
+			for n := range messages {
+				require.NoError(t, h.Room(fmt.Sprint("room", n)).Publish(t.Context(), []byte("hello")))
+			}
+			after, err := c.BusSent(t.Context())
+			require.NoError(t, err)
+			require.Equal(t, redistest.BusSent{Publish: int64(messages * (primaries - 1))}, after.Sub(before))
+		})
+	}
+}
 
 func TestBadOptionsAreRefused(t *testing.T) {
 	_, err := redis.New(nil, nil)
