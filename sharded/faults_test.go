@@ -17,10 +17,13 @@ import (
 var faults = []struct {
 	name   string
 	happen func(t *testing.T, c *redistest.Cluster, w *world)
-	worst  int // messages that a member may miss of a room; 0: any number
+	// worst is how many messages a member may miss of a room; 0: any number. A
+	// handful of each is usual; on a machine that is busy with other things a hub
+	// may follow a slot some hundred milliseconds late.
+	worst int
 }{
-	{"moving 1000 slots", move1000, 5},
-	{"moving slots one by one", moveRooms, 5},
+	{"moving 1000 slots", move1000, 50}, // there and back
+	{"moving slots one by one", moveRooms, 25},
 	{"CLIENT KILL TYPE pubsub", killClients, 0},
 	{"killing a primary", killPrimary, 0},
 	{"manual failover", failover, 0},
@@ -45,7 +48,7 @@ func testFaults(t *testing.T, cluster func(testing.TB) *redistest.Cluster) {
 			w.resumes()
 			worst := w.verdict()
 			if f.worst > 0 {
-				assert.LessOrEqual(t, worst, f.worst, "a handful for each slot")
+				assert.LessOrEqual(t, worst, f.worst, "messages missed of a room")
 			}
 		})
 	}

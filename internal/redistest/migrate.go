@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"slices"
 	"strconv"
 )
 
@@ -58,14 +59,20 @@ func (c *Cluster) migrate(ctx context.Context, from, to *Node, slots []int) erro
 	return nil
 }
 
+// slotsAtOnce bounds what is sent together: Valkey has its replicas confirm each
+// SETSLOT, and a thousand take longer than an answer may.
+const slotsAtOnce = 50
+
 func (n *Node) setSlots(ctx context.Context, slots []int, state, id string) error {
-	commands := make([][]string, len(slots))
-	for i, s := range slots {
-		commands[i] = []string{"CLUSTER", "SETSLOT", strconv.Itoa(s), state, id}
-	}
-	for _, r := range n.DoMulti(ctx, commands...) {
-		if err := r.Error(); err != nil {
-			return fmt.Errorf("CLUSTER SETSLOT … %s on %s: %w", state, n.Addr(), err)
+	for some := range slices.Chunk(slots, slotsAtOnce) {
+		commands := make([][]string, len(some))
+		for i, s := range some {
+			commands[i] = []string{"CLUSTER", "SETSLOT", strconv.Itoa(s), state, id}
+		}
+		for _, r := range n.DoMulti(ctx, commands...) {
+			if err := r.Error(); err != nil {
+				return fmt.Errorf("CLUSTER SETSLOT … %s on %s: %w", state, n.Addr(), err)
+			}
 		}
 	}
 	return nil
