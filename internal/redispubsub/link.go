@@ -138,11 +138,16 @@ const (
 func (l *link) run() {
 	e := l.engine
 	delay := time.Duration(0)
+	broken := false
 	for e.ctx.Err() == nil {
 		e.topology.ask() // while we wait for this node others may own its slots
 		ses, err := l.connect()
 		if ses != nil {
 			delay = 0
+			if broken {
+				e.cfg.Logger.Info(e.cfg.Name+": link is back", "node", l.addr)
+			}
+			broken = true
 			err = ses.serve()
 			l.broke(err)
 			l.hangUp(ses)
