@@ -8,17 +8,18 @@ import "context"
 //
 // A channel is a name to which hubs subscribe; a frame is a run of bytes that
 // one hub publishes to a channel. Both are opaque to the adapter. Channel names
-// are valid UTF-8 of at most a kilobyte with a Redis hash tag in them
-// (fanout:r:{room}); frames are bounded by the hub's MaxMessage and some 64 KiB
-// for a batch of smaller messages.
+// are valid UTF-8 of at most a kilobyte, control characters included, with a
+// Redis hash tag in them (fanout:r:{room}); frames are bounded by the hub's
+// MaxMessage and some 32 KiB for a batch of smaller messages.
 //
 // An adapter promises, for each channel:
 //
 //   - order: frames reach every subscriber in one order, the same for all;
 //   - once: a frame is handed over once for each Publish, except that a Publish
 //     that the adapter itself had to repeat may show twice;
-//   - honesty: between Interrupted and Restored frames may be missing, and at
-//     no other time.
+//   - honesty: frames may be missing, as the receiver sees their sequence,
+//     between an Interrupted and its Restored, and at no other place. (A frame
+//     that was on its way when the link broke was published before.)
 //
 // An adapter belongs to one hub, which attaches it in [New] and closes it in
 // [Hub.Close]. Package adaptertest holds this contract as a test suite.
@@ -40,19 +41,22 @@ type Adapter interface {
 	//
 	// While the backend cannot be reached Subscribe waits and tries again; it
 	// returns an error only when ctx ends (then the channel is not subscribed,
-	// and the adapter undoes in its own time what it has begun), when the
-	// adapter is closed (ErrClosed), or when the backend refuses for a reason
-	// that waiting does not cure, such as missing rights (ErrRefused).
+	// even if it was, and the adapter undoes in its own time what it has
+	// begun), when the adapter is closed (ErrClosed), or when the backend
+	// refuses for a reason that waiting does not cure, such as missing rights
+	// (ErrRefused).
 	//
 	// It is called concurrently, but for one channel there is never more than
 	// one call of Subscribe or Unsubscribe at a time. Subscribing to what is
 	// subscribed is no error and waits for nothing but the confirmation.
 	Subscribe(ctx context.Context, channel string) error
 
-	// Unsubscribe ends a subscription. When it returns the receiver gets
-	// nothing more of the channel, until Subscribe is called for it again. It
-	// need not wait until the backend has stopped sending. Unsubscribing from
-	// what is not subscribed is no error.
+	// Unsubscribe ends a subscription. When it returns a call of the receiver
+	// for the channel that was running has returned, and the receiver gets
+	// nothing more of it until Subscribe is called again; what was published
+	// before that does not come then. It need not wait until the backend has
+	// stopped sending. Unsubscribing from what is not subscribed is no error.
+	// It is not called by a method of the receiver; nor is Close.
 	//
 	// ctx bounds what waiting there is; the subscription is over all the same.
 	Unsubscribe(ctx context.Context, channel string) error
@@ -103,8 +107,8 @@ type Receiver interface {
 	Interrupted(channel string)
 
 	// Restored says that the subscription stands again, confirmed by the
-	// backend: every later frame arrives. It follows an Interrupted of the
-	// same channel, and comes before the first frame that is received after.
+	// backend: every later frame arrives. Interrupted and Restored of a channel
+	// alternate. Frames may come in between, if there were others that did not.
 	Restored(channel string)
 }
 
