@@ -231,6 +231,33 @@ func TestRedisCLIMaySpeakIntoARoom(t *testing.T) {
 	require.Equal(t, fanout.Message{Room: "lobby", Data: []byte("hello from redis-cli")}, msg)
 }
 
+func TestSentinelFailsOver(t *testing.T) {
+	s := redistest.NewSentinel(t, redistest.Options{})
+	w := newWorld(t, s, 2, roomNames(6))
+	primary, err := s.Primary(t.Context())
+	require.NoError(t, err)
+	redistest.Must(t, primary.Kill(within(t)))
+	require.EventuallyWithT(t, func(check *assert.CollectT) {
+		now, err := s.Primary(t.Context())
+		require.NoError(check, err)
+		require.NotEqual(check, primary.Addr(), now.Addr())
+	}, time.Minute, 10*time.Millisecond)
+	w.resumes()
+	w.verdict()
+}
+
+// A server that restarts has forgotten every subscription.
+func TestOneServerRestarts(t *testing.T) {
+	s := server(t)
+	w := newWorld(t, s, 2, roomNames(6))
+	for range 2 {
+		redistest.Must(t, s.Kill(within(t)))
+		redistest.Must(t, s.Start(within(t)))
+		w.resumes()
+	}
+	w.verdict()
+}
+
 func TestBadOptionsAreRefused(t *testing.T) {
 	_, err := sharded.New(nil, nil)
 	require.ErrorContains(t, err, "the client is nil")

@@ -50,7 +50,12 @@ type record struct {
 // pace is the pause of a publisher between two rounds through all rooms.
 const pace = 5 * time.Millisecond
 
-func newWorld(t *testing.T, c *redistest.Cluster, hubs int, rooms []string) *world {
+// servers are a redistest.Cluster, Server or Sentinel.
+type servers interface {
+	Client(testing.TB, ...func(*rueidis.ClientOption)) rueidis.Client
+}
+
+func newWorld(t *testing.T, c servers, hubs int, rooms []string) *world {
 	t.Helper()
 	w := &world{t: t, rooms: rooms, stop: make(chan struct{}), said: make(map[string]*tally)}
 	for _, room := range rooms {

@@ -92,13 +92,18 @@ func (p *containers) version() string {
 }
 
 func (p *containers) launch(ctx context.Context, i int, args []string) (machine, error) {
-	m := &containerMachine{p: p, ip: p.ip(i)}
 	args = append([]string{p.binary, "--port", serverPort}, args...)
 	if p.cluster {
-		args = append(args, "--cluster-announce-ip", m.ip.String())
+		args = append(args, "--cluster-announce-ip", p.ip(i).String())
 	}
+	return p.run(ctx, i, args)
+}
+
+// run starts the i-th container with a whole command.
+func (p *containers) run(ctx context.Context, i int, command []string) (machine, error) {
+	m := &containerMachine{p: p, ip: p.ip(i)}
 	c, err := testcontainers.Run(ctx, p.image,
-		testcontainers.WithCmd(args...),
+		testcontainers.WithCmd(command...),
 		testcontainers.WithLabels(labels()),
 		testcontainers.WithExposedPorts(serverPort+"/tcp"),
 		testcontainers.WithEndpointSettingsModifier(func(s map[string]*network.EndpointSettings) {
