@@ -32,7 +32,8 @@
 //     missed.
 //  2. One order. All members of a room, on all hubs, see its messages in the same
 //     order. A hub delivers its own messages as they come back from the backend,
-//     not before.
+//     not before. What comes late after an interruption, when others may have
+//     had it earlier, is reported as missed.
 //  3. No silent loss. Whatever a member does not get, because it is slow, a link
 //     broke, slots moved, a primary died, it is told about, before the next
 //     message of that room, as a [*GapError]. For each member and room: received
@@ -69,7 +70,7 @@
 // Messages that are published while another of the same room is on its way to
 // the backend are gathered and go together, as one frame. There is no timer: an
 // idle room adds no delay, and a room in which 300 people talk at once needs a
-// few dozen commands and not 300.
+// few commands and not 300.
 //
 // A [*GapError] is not final. Who drops the client on any error from Receive is
 // safe: it connects again and has the state of a newcomer. Who checks for it

@@ -75,10 +75,13 @@ type GapError struct {
 	// are reported once such messages have come to this hub.
 	Room string
 	// Missed is the number of messages that are known to be missing, 0 or more.
+	// Nobody can look into what is lost, so messages that were not for this
+	// member (Except, ExceptRooms, a second copy) are among them.
 	Missed int
 	// Unknown is set when more than Missed may be missing: a link was down,
 	// and nobody can say yet what passed meanwhile. If something did, the next
-	// message of its publisher shows how many, and another GapError tells.
+	// message of its publisher shows how many, and another GapError tells
+	// (unless the publisher was silent for more than ten minutes).
 	Unknown bool
 }
 

@@ -46,7 +46,7 @@ type Hub struct {
 	inbox   inbox
 	outbox  map[string]*outbound // to other hubs' inboxes, by hub ID. Guarded by outMu
 	outMu   sync.Mutex
-	copies  copies  // messages to several rooms that came lately
+	numbers numbers // of channels that are forgotten
 	janitor janitor // what is idle
 	wakers  wakers  // who wakes crowds
 
@@ -124,8 +124,9 @@ func (h *Hub) subscribeOwn() {
 	}
 }
 
-// awaitReady waits until the hub's own channels are subscribed.
-func (h *Hub) awaitReady(ctx context.Context) error {
+// awaitReady waits until the hub's own channels are subscribed, or until a
+// member ends (nil: there is none to wait for).
+func (h *Hub) awaitReady(ctx context.Context, member <-chan struct{}) error {
 	select {
 	case <-h.ready:
 		return h.readyErr
@@ -137,6 +138,8 @@ func (h *Hub) awaitReady(ctx context.Context) error {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	case <-h.closing:
+		return ErrClosed
+	case <-member:
 		return ErrClosed
 	}
 }
@@ -218,7 +221,7 @@ func (h *Hub) Health(ctx context.Context) error {
 			return fmt.Errorf("fanout: adapter: %w", err)
 		}
 	}
-	if err := h.awaitReady(ctx); err != nil {
+	if err := h.awaitReady(ctx, nil); err != nil {
 		return fmt.Errorf("fanout: hub's own channels are not subscribed: %w", err)
 	}
 	if err := h.inbox.echo(ctx); err != nil {

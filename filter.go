@@ -1,8 +1,7 @@
 package fanout
 
 import (
-	"sync"
-	"time"
+	"slices"
 
 	"github.com/fanoutgo/fanout/internal/wire"
 )
@@ -12,7 +11,7 @@ import (
 // matter how late a member reads it.
 type filter struct {
 	except map[*Member]struct{}
-	copy   *multi
+	copy   copyKey // zero: it went to one room only
 }
 
 // admits reports whether m gets the message. It is asked once, when m reads.
@@ -20,7 +19,7 @@ func (f *filter) admits(m *Member) bool {
 	if _, left := f.except[m]; left {
 		return false
 	}
-	return f.copy == nil || f.copy.first(m)
+	return f.copy.id == 0 || m.copies.first(f.copy)
 }
 
 // filterFor returns the filter for a message that came from a hub, or nil. It
@@ -31,7 +30,7 @@ func (h *Hub) filterFor(hub uint64, m *wire.Message) *filter {
 	}
 	f := &filter{except: h.excepted(m.Except, m.ExceptRooms)}
 	if m.ID != 0 {
-		f.copy = h.copies.get(h, copyKey{hub, m.ID})
+		f.copy = copyKey{hub, m.ID}
 	}
 	return f
 }
@@ -56,82 +55,29 @@ func (h *Hub) excepted(members, rooms []string) map[*Member]struct{} {
 	return set
 }
 
-// A multi is a message to several rooms. Its copies in the rooms' logs share
-// it; it knows the members who have had one.
-type multi struct {
-	mu  sync.Mutex // guards had
-	had map[*Member]struct{}
-}
-
-// first reports whether m has not had a copy yet, and notes that it has now.
-// A member of a single room is not noted, it cannot meet another copy.
-func (c *multi) first(m *Member) bool {
-	m.mu.Lock()
-	several := m.rooms.several()
-	m.mu.Unlock()
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if _, had := c.had[m]; had {
-		return false
-	}
-	if several {
-		if c.had == nil {
-			c.had = make(map[*Member]struct{})
-		}
-		c.had[m] = struct{}{}
-	}
-	return true
-}
-
-// copyKey names a message to several rooms.
+// copyKey names a message to several rooms: its copies have the same.
 type copyKey struct{ hub, id uint64 }
 
-// copies finds the multi that the copies of a message share. The janitor drops
-// what is too old for another copy to come.
+// copies are the messages to several rooms that a member got last, so that it
+// gets no second copy of one. Rooms take turns, so few others come between two
+// copies; what is older than maxCopies is forgotten.
 type copies struct {
-	mu    sync.Mutex // guards all
-	byKey map[copyKey]*multi
-	queue []agedCopy // in the order of their time
+	recent []copyKey // grows to maxCopies, then a ring
+	next   int
 }
 
-type agedCopy struct {
-	key copyKey
-	at  time.Time
-}
+const maxCopies = 256
 
-// copyAge is how long after the first copy another may come: rooms live on
-// different nodes, and a publish is retried for Options.PublishTimeout.
-const copyAge = 30 * time.Second
-
-func (c *copies) get(h *Hub, key copyKey) *multi {
-	c.mu.Lock()
-	m := c.byKey[key]
-	if m == nil {
-		m = new(multi)
-		if c.byKey == nil {
-			c.byKey = make(map[copyKey]*multi)
-		}
-		c.byKey[key] = m
-		c.queue = append(c.queue, agedCopy{key, time.Now()})
-		if len(c.queue) == 1 {
-			defer h.janitor.wake()
-		}
+// first reports whether a copy is the first of its message, and notes it.
+func (c *copies) first(key copyKey) bool {
+	if slices.Contains(c.recent, key) {
+		return false
 	}
-	c.mu.Unlock()
-	return m
-}
-
-// sweep drops what is too old, and says when the next will be.
-func (c *copies) sweep(now time.Time) time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for len(c.queue) > 0 {
-		if due := c.queue[0].at.Add(copyAge); due.After(now) {
-			return due
-		}
-		delete(c.byKey, c.queue[0].key)
-		c.queue = c.queue[1:]
+	if len(c.recent) < maxCopies {
+		c.recent = append(c.recent, key)
+		return true
 	}
-	c.queue, c.byKey = nil, nil
-	return time.Time{}
+	c.recent[c.next] = key
+	c.next = (c.next + 1) % maxCopies
+	return true
 }

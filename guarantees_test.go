@@ -15,7 +15,6 @@ import (
 
 	"github.com/fanoutgo/fanout"
 	"github.com/fanoutgo/fanout/adapter/memory"
-	"github.com/fanoutgo/fanout/internal/wire"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
@@ -142,6 +141,28 @@ func TestGuarantee3NoSilentLossOfTheSlow(t *testing.T) {
 	require.Equal(t, []string{"31"}, receive(t, slow, 1), "once only")
 }
 
+// A hub that has nobody in the room, and speaks rarely, counts on.
+func TestGuarantee3NoSilentLossOfARarePublisher(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bus := memory.NewBus()
+		node := bus.NewAdapter()
+		a, b := newHub(t, bus, nil), newHubOn(t, node, nil)
+		m := connect(t, b, "x")
+		say := func(n int) {
+			publish(t, a.Room("x"), n, n)
+			time.Sleep(time.Minute)
+			require.Zero(t, a.Stats().Rooms, "the room is forgotten, its numbers are not")
+		}
+		say(1)
+		node.CutSubscriber()
+		say(2)
+		say(3)
+		node.Heal()
+		say(4)
+		require.Equal(t, []string{"1", "gap 2+", "4"}, receive(t, m, 3))
+	})
+}
+
 func TestGuarantee5OnceForAMemberOfSeveralRooms(t *testing.T) {
 	bus := memory.NewBus()
 	a, b := newHub(t, bus, nil), newHub(t, bus, nil)
@@ -156,6 +177,32 @@ func TestGuarantee5OnceForAMemberOfSeveralRooms(t *testing.T) {
 		require.NoError(t, a.Room(room).Publish(within(t), []byte(room)))
 	}
 	require.ElementsMatch(t, []string{"x", "y", "z"}, receive(t, both, 3))
+}
+
+// The copy in the second room is late: the member has joined that room since it
+// got the first.
+func TestGuarantee5OnceForAMemberThatJoinsBetweenCopies(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bus := memory.NewBus()
+		h := newHub(t, bus, nil)
+		m := connect(t, h, "x")
+		connect(t, h, "y")
+		late := make(chan struct{})
+		bus.Intercept(func(_ context.Context, f memory.Frame) memory.Fate {
+			if f.Channel == "fanout:r:{y}" {
+				<-late
+			}
+			return memory.Fate{}
+		})
+		sent := make(chan error, 1)
+		go func() { sent <- h.In("x", "y").Publish(context.Background(), []byte("once")) }()
+		require.Equal(t, []string{"once"}, receive(t, m, 1))
+		require.NoError(t, h.Room("y").Join(within(t), m))
+		close(late)
+		require.NoError(t, <-sent)
+		publish(t, h.Room("y"), 1, 1)
+		require.Equal(t, []string{"1"}, receive(t, m, 1))
+	})
 }
 
 func TestGuarantee5OnceWhenAPublishIsRetried(t *testing.T) {
@@ -223,14 +270,7 @@ func TestGuarantee2OneOrderWhenAMessageComesLate(t *testing.T) {
 		node := bus.NewAdapter()
 		h, other := newHubOn(t, node, nil), newHub(t, bus, nil)
 		m := connect(t, h, "x")
-		publisher := bus.NewAdapter() // a hub that we play
-		defer publisher.Close(context.Background())
-		say := func(seq uint64, at time.Time, text string) {
-			head := wire.Header{Hub: 7, Time: uint64(at.UnixMilli()), Stream: 1, Seq: seq, Count: 1}
-			frame := wire.AppendMessage(wire.AppendHeader(nil, &head), &wire.Message{Data: []byte(text)})
-			_, err := publisher.Publish(t.Context(), "fanout:r:{x}", frame)
-			require.NoError(t, err)
-		}
+		say := playHub(t, bus, "x")
 		say(1, time.Now(), "1")
 		before := time.Now()
 		time.Sleep(time.Second)
@@ -387,6 +427,32 @@ func TestGuarantee8LocalFallback(t *testing.T) {
 		publish(t, a.Room("x"), 4, 4)
 		require.Equal(t, []string{"4"}, receive(t, near, 1))
 		require.Equal(t, []string{"gap 1", "4"}, receive(t, far, 2))
+	})
+}
+
+// Nor does the fallback forget those who wait behind a publish that is tried
+// again and again.
+func TestGuarantee8LocalFallbackOfThoseWhoWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bus := memory.NewBus()
+		h := newHub(t, bus, &fanout.Options{LocalFallback: true})
+		m := connect(t, h, "x")
+		bus.Cut()
+		results := make(chan error, 5)
+		for n := range 5 {
+			patience := 2 * time.Second
+			if n == 0 {
+				patience = 9 * time.Second
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			defer cancel()
+			go func() { results <- h.Room("x").Publish(ctx, fmt.Append(nil, n)) }()
+			synctest.Wait()
+		}
+		for range 5 {
+			require.ErrorIs(t, <-results, fanout.ErrLocalOnly)
+		}
+		require.ElementsMatch(t, numbers(0, 4), receive(t, m, 5))
 	})
 }
 

@@ -17,7 +17,7 @@ type inbound struct {
 	// run counts the times without interruption, from 1; a stream that was not
 	// heard in this run may have been missed before it.
 	run   uint32
-	since time.Time // when the run began
+	since time.Time // when the run began; zero in the first
 	// heard is the hub whose frame was the first to be delivered in this run,
 	// and others tells that a second hub's was, too.
 	heard   uint64
@@ -42,7 +42,9 @@ const maxStreams = 2048
 // begin starts a run: the subscription stands, anew.
 func (in *inbound) begin() {
 	in.run++
-	in.since = time.Now()
+	if in.run > 1 {
+		in.since = time.Now() // before the first, there was nobody to see an order
+	}
 	in.heard, in.others, in.started = 0, false, false
 }
 
@@ -57,7 +59,7 @@ func (in *inbound) accept(h *wire.Header) (missed, repeated, skip int, sender st
 	switch {
 	case !known || h.Stream > s.stream:
 		if known { // its numbers begin at 1 again
-			missed = int(h.Seq - 1)
+			missed = hole(1, h.Seq)
 		}
 		s.stream = h.Stream
 	case h.Stream < s.stream:
@@ -69,7 +71,7 @@ func (in *inbound) accept(h *wire.Header) (missed, repeated, skip int, sender st
 		repeated = int(s.next - h.Seq)
 		skip = repeated
 	default:
-		missed = int(h.Seq - s.next)
+		missed = hole(s.next, h.Seq)
 	}
 	s.next = h.Seq + uint64(h.Count)
 	s.run = in.run
@@ -83,6 +85,15 @@ func (in *inbound) accept(h *wire.Header) (missed, repeated, skip int, sender st
 	return missed, repeated, skip, s.id
 }
 
+// hole is how many numbers are missing. No hub has published that many when it
+// is absurd: then somebody has made up a frame.
+func hole(from, to uint64) int {
+	if n := to - from; n < 1<<40 {
+		return int(n)
+	}
+	return 0
+}
+
 // clockSkew is by how much the clocks of hubs may differ. If they differ by more
 // the worst is that the first message of a hub after an interruption is reported
 // missing, or out of order, when it need not be.
@@ -91,7 +102,7 @@ const clockSkew = 250 * time.Millisecond
 // late reports whether a frame may have been sent before the run began: because
 // it is sent again, or because it waited in a server that was cut off.
 func (in *inbound) late(h *wire.Header) bool {
-	return h.Resent || int64(h.Time) < in.since.Add(-clockSkew).UnixMilli()
+	return h.Resent || (!in.since.IsZero() && int64(h.Time) < in.since.Add(-clockSkew).UnixMilli())
 }
 
 // heardOther reports whether a frame of another hub was delivered in this run.

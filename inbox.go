@@ -146,6 +146,7 @@ func (h *Hub) publishTo(ctx context.Context, hub string, m *wire.Message) error 
 		o = new(outbound)
 		o.init(h, nil, "", h.names.Inbox(hub))
 		o.what = "members of hub " + hub
+		o.stream, o.next = h.numbers.take(o.channel)
 		h.outbox[hub] = o
 		if len(h.outbox) == 1 {
 			defer h.janitor.wake()
@@ -173,6 +174,7 @@ func (h *Hub) sweepOutbox(now time.Time) (next time.Time) {
 			due = now.Add(publisherIdle)
 		case !due.After(now):
 			delete(h.outbox, hub)
+			h.numbers.keep(o.channel, o.stream, o.next)
 			continue
 		}
 		if next.IsZero() || due.Before(next) {

@@ -5,13 +5,12 @@ import (
 	"time"
 )
 
-// publisherIdle is how long a hub keeps the numbers of a channel that it does
-// not publish to any more. Forgetting them is harmless (a new stream begins),
-// keeping them lets receivers notice what is lost between two publishes.
+// publisherIdle is how long a hub keeps a channel that it does not publish to
+// any more. Its numbers are remembered for longer.
 const publisherIdle = 5 * time.Second
 
 // A janitor removes what is not used any more: it ends subscriptions after
-// Options.Linger and forgets rooms, outboxes and copies. One goroutine, run.
+// Options.Linger and forgets rooms and outboxes. One goroutine, run.
 type janitor struct {
 	hub  *Hub
 	kick chan struct{} // capacity 1: a queue has got its first entry
@@ -55,7 +54,7 @@ func (j *janitor) run() {
 		}
 		var next time.Time
 		for _, sweep := range []func(time.Time) time.Time{
-			j.endLingering, j.forgetPublishing, j.hub.sweepOutbox, j.hub.copies.sweep,
+			j.endLingering, j.forgetPublishing, j.hub.sweepOutbox, j.hub.numbers.sweep,
 		} {
 			if t := sweep(time.Now()); !t.IsZero() && (next.IsZero() || t.Before(next)) {
 				next = t
@@ -101,6 +100,7 @@ func (j *janitor) forgetPublishing(now time.Time) time.Time {
 		lingers := rs.queued
 		if rs.idle() && rs.sub == subOff {
 			delete(j.hub.rooms, rs.channel)
+			j.hub.numbers.keep(rs.channel, rs.out.stream, rs.out.next)
 		}
 		rs.mu.Unlock()
 		j.hub.mu.Unlock()

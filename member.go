@@ -24,6 +24,7 @@ type Member struct {
 	walk      sync.Mutex
 	receiving bool        // somebody is in Receive. Guarded by walk, as is current
 	current   *membership // being read; not in the ready queue, not parked
+	copies    copies      // likewise
 
 	wake chan struct{} // capacity 1: there is something in the ready queue
 
@@ -154,7 +155,9 @@ func (m *Member) take(buf []Message) (n int, err error) {
 			if n > 0 {
 				return n, nil // the gap comes first the next time
 			}
-			return 0, m.gap(ms)
+			if err := m.gap(ms); err != nil {
+				return 0, err
+			}
 		case len(items) > 0:
 			got, used := m.copy(buf[n:], ms.room, items, fresh)
 			n += got
@@ -171,22 +174,24 @@ func (m *Member) take(buf []Message) (n int, err error) {
 	return n, nil
 }
 
-// gap returns the error for the gap before the cursor of ms.
+// gap consumes the gaps before the cursor of ms, and returns the error for them.
+// It is nil when all that the cursor has fallen behind was volatile.
 func (m *Member) gap(ms *membership) error {
-	if m.hub.opts.Overflow == Disconnect && ms.cursor.Cut() {
-		return ErrSlow
-	}
-	g := ms.cursor.TakeGap()
-	// Gaps that follow each other are one.
-	for {
-		if _, _, more := ms.cursor.Peek(); !more || ms.cursor.Cut() {
-			break
+	var sum roomlog.Gap
+	for more := true; more; {
+		fell := ms.cursor.Cut()
+		g := ms.cursor.TakeGap()
+		sum.Missed += g.Missed
+		sum.Unknown = sum.Unknown || g.Unknown
+		if fell && !g.IsZero() && m.hub.opts.Overflow == Disconnect {
+			return ErrSlow
 		}
-		next := ms.cursor.TakeGap()
-		g.Missed += next.Missed
-		g.Unknown = g.Unknown || next.Unknown
+		_, _, more = ms.cursor.Peek()
 	}
-	return &GapError{Room: ms.room.name, Missed: g.Missed, Unknown: g.Unknown}
+	if sum.IsZero() {
+		return nil
+	}
+	return &GapError{Room: ms.room.name, Missed: sum.Missed, Unknown: sum.Unknown}
 }
 
 // copy puts entries into buf and returns how many messages those gave, and how

@@ -130,6 +130,15 @@ func TestOverflowDisconnectEndsWhoReadsTooLate(t *testing.T) {
 	require.Zero(t, h.Stats().Members)
 }
 
+func TestOverflowDisconnectCountsBytes(t *testing.T) {
+	h := newHub(t, nil, &fanout.Options{Overflow: fanout.Disconnect, Window: fanout.Window{Bytes: 1000}})
+	m := connect(t, h, "x")
+	for range 3 {
+		require.NoError(t, h.Room("x").Publish(within(t), make([]byte, 1000)))
+	}
+	<-m.Done()
+}
+
 func TestWindowIsBoundedInBytes(t *testing.T) {
 	h := newHub(t, nil, &fanout.Options{Window: fanout.Window{Bytes: 1000}})
 	m := connect(t, h, "x")

@@ -1,6 +1,7 @@
 package fanout
 
 import (
+	"context"
 	"sync/atomic"
 
 	"github.com/fanoutgo/fanout/internal/roomlog"
@@ -15,6 +16,10 @@ type membership struct {
 
 	// left is set when the member has left or closed: nothing more is read.
 	left atomic.Bool
+
+	// giveUp ends the call of the adapter that a Join makes for this stay, nil
+	// if there was none. Guarded by roomState.mu.
+	giveUp context.CancelCauseFunc
 
 	joiners    int         // Joins that wait on it. Guarded by Member.mu
 	joined     bool        // the cursor is open. Guarded by roomState.mu, as are next and prev

@@ -46,9 +46,6 @@ func (s *memberships) delete(channel string) {
 	s.few = slices.DeleteFunc(s.few, func(ms *membership) bool { return ms.room.channel == channel })
 }
 
-// several reports whether there is more than one room.
-func (s *memberships) several() bool { return len(s.few)+len(s.many) > 1 }
-
 // all returns a copy of the list.
 func (s *memberships) all() []*membership {
 	list := slices.Clone(s.few)

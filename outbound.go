@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/fanoutgo/fanout/internal/coalesce"
@@ -57,6 +58,10 @@ func (o *outbound) publish(ctx context.Context, m *wire.Message) error {
 	sent, err := o.queue.Do(ctx, m, m.Size())
 	if err != nil && !sent {
 		err = fmt.Errorf("%w: %w", err, ErrUnsent)
+		if o.hub.opts.LocalFallback && o.room != nil && o.hub.ctx.Err() == nil {
+			o.room.deliver(entry{data: slices.Clone(m.Data), sender: o.hub.id, volatile: m.Volatile, filter: o.hub.filterFor(o.hub.num, m)})
+			err = fmt.Errorf("%w: %w", ErrLocalOnly, err)
+		}
 	}
 	return o.wrap(err)
 }

@@ -32,7 +32,7 @@ func (r *Room) Join(ctx context.Context, m *Member) error {
 	if err := r.check(ctx, m); err != nil {
 		return r.wrap("join", err)
 	}
-	if err := r.hub.awaitReady(ctx); err != nil {
+	if err := r.hub.awaitReady(ctx, m.done); err != nil {
 		return r.wrap("join", err)
 	}
 	rs := r.hub.acquire(r.name, r.channel)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/fanoutgo/fanout"
 	"github.com/fanoutgo/fanout/adapter/memory"
+	"github.com/fanoutgo/fanout/internal/wire"
 	"github.com/stretchr/testify/require"
 )
 
@@ -105,6 +106,58 @@ func TestLeaveOvertakesAJoinThatWaits(t *testing.T) {
 		require.NoError(t, h.Room("x").Join(within(t), m))
 		require.ElementsMatch(t, []string{"other", "x"}, m.Rooms())
 	})
+}
+
+func TestJoinEndsWithItsMember(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bus := memory.NewBus()
+		h := newHub(t, bus, nil)
+		m, other := connect(t, h, "other"), connect(t, h, "other")
+		bus.Cut()
+		joined, joins := make(chan error, 1), make(chan error, 1)
+		go func() { joined <- h.Room("x").Join(context.Background(), m) }()
+		synctest.Wait()
+		go func() { joins <- h.Room("x").Join(context.Background(), other) }()
+		synctest.Wait()
+		m.Close()
+		require.ErrorIs(t, <-joined, fanout.ErrClosed)
+		bus.Heal()
+		require.NoError(t, <-joins, "who waited behind it goes on")
+	})
+}
+
+// A hub whose clock is wrong is heard all the same.
+func TestClocksMayDiffer(t *testing.T) {
+	bus := memory.NewBus()
+	h := newHub(t, bus, nil)
+	m := connect(t, h, "x")
+	publish(t, h.Room("x"), 1, 1)
+	playHub(t, bus, "x")(1, time.Now().Add(-time.Hour), "2")
+	publish(t, h.Room("x"), 3, 3)
+	require.Equal(t, numbers(1, 3), receive(t, m, 3))
+}
+
+func TestAbsurdNumbersAreNotCounted(t *testing.T) {
+	bus := memory.NewBus()
+	h := newHub(t, bus, nil)
+	m := connect(t, h, "x")
+	say := playHub(t, bus, "x")
+	say(1, time.Now(), "1")
+	say(1<<63+10, time.Now(), "2")
+	require.Equal(t, numbers(1, 2), receive(t, m, 2))
+	require.Zero(t, h.Stats().Missed)
+}
+
+// playHub returns a function that publishes frames of a hub that there is not.
+func playHub(t *testing.T, bus *memory.Bus, room string) func(seq uint64, at time.Time, text string) {
+	publisher := bus.NewAdapter()
+	t.Cleanup(func() { publisher.Close(context.Background()) })
+	return func(seq uint64, at time.Time, text string) {
+		head := wire.Header{Hub: 7, Time: uint64(at.UnixMilli()), Stream: 1, Seq: seq, Count: 1}
+		frame := wire.AppendMessage(wire.AppendHeader(nil, &head), &wire.Message{Data: []byte(text)})
+		_, err := publisher.Publish(t.Context(), "fanout:r:{"+room+"}", frame)
+		require.NoError(t, err)
+	}
 }
 
 func TestARefusedSubscriptionIsAnErrorAtOnce(t *testing.T) {

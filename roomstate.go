@@ -54,6 +54,7 @@ func newRoomState(h *Hub, name, channel string) *roomState {
 	rs := &roomState{hub: h, name: name, channel: channel}
 	rs.log.Init(h.limits)
 	rs.out.init(h, rs, name, channel)
+	rs.out.stream, rs.out.next = h.numbers.take(channel)
 	return rs
 }
 
@@ -125,8 +126,10 @@ func (rs *roomState) await(ctx context.Context, ms *membership) error {
 			return nil
 		case rs.sub == subOff:
 			rs.sub, rs.interrupted = subStarting, false
+			asking, cancel := context.WithCancelCause(ctx)
+			ms.giveUp = cancel
 			rs.mu.Unlock()
-			if err := rs.subscribe(ctx); err != nil {
+			if err := rs.subscribe(asking, ms, cancel); err != nil {
 				return err
 			}
 			continue
@@ -149,14 +152,17 @@ func (rs *roomState) await(ctx context.Context, ms *membership) error {
 }
 
 // subscribe makes the adapter's call, for all who wait, in the time of the one
-// who came first; if that ends early, the next tries.
-func (rs *roomState) subscribe(ctx context.Context) error {
-	ctx, cancel := context.WithCancelCause(ctx)
+// who came first; if that ends early, because of its context or because the
+// member leaves (ms.giveUp, which is cancel), the next tries.
+func (rs *roomState) subscribe(ctx context.Context, ms *membership, cancel context.CancelCauseFunc) error {
 	stop := context.AfterFunc(rs.hub.ctx, func() { cancel(ErrClosed) })
 	err := rs.hub.adapter.Subscribe(ctx, rs.channel)
 	stop()
-	if err != nil && rs.hub.ctx.Err() != nil {
+	switch {
+	case err != nil && rs.hub.ctx.Err() != nil:
 		err = ErrClosed
+	case err != nil && ms.left.Load():
+		err = ms.endError()
 	}
 	cancel(nil)
 	rs.mu.Lock()
@@ -211,6 +217,9 @@ func (rs *roomState) remove(ms *membership) {
 		idle = rs.markIdle()
 	} else {
 		rs.tell() // a Join that waits learns that it was overtaken
+		if ms.giveUp != nil {
+			ms.giveUp(ErrLeft)
+		}
 	}
 	subscribed := rs.sub != subOff
 	rs.mu.Unlock()
@@ -242,7 +251,8 @@ func (rs *roomState) append(gap roomlog.Gap, entries []entry) wakeups {
 // them, so it waits until the window has moved by a quarter. rs.mu is held.
 func (rs *roomState) slowMembers() (slow []*Member) {
 	oldest := rs.log.OldestKept()
-	if oldest-rs.sweptAt < uint64(max(1, rs.hub.opts.Window.Messages/4)) {
+	kept, _ := rs.log.Kept()
+	if oldest-rs.sweptAt < uint64(max(1, kept/4)) {
 		return nil
 	}
 	rs.sweptAt = oldest

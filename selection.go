@@ -92,6 +92,9 @@ func (s Selection) Publish(ctx context.Context, data []byte) error {
 	if err := s.check(data); err != nil {
 		return err
 	}
+	if ctx.Err() != nil {
+		return fmt.Errorf("fanout: publish: %w: %w", context.Cause(ctx), ErrUnsent)
+	}
 	h := s.hub
 	if err := h.ops.begin(); err != nil {
 		return fmt.Errorf("fanout: publish: %w", err)
@@ -108,7 +111,7 @@ func (s Selection) Publish(ctx context.Context, data []byte) error {
 	case toMembers:
 		return s.publishToMembers(ctx, &m)
 	case toEveryone:
-		if err := h.awaitReady(ctx); err != nil {
+		if err := h.awaitReady(ctx, nil); err != nil {
 			return fmt.Errorf("fanout: publish to everyone: %w: %w", err, ErrUnsent)
 		}
 		return h.everyone.out.publish(ctx, &m)

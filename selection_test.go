@@ -106,6 +106,18 @@ func TestVolatileIsNotReportedMissing(t *testing.T) {
 	require.Equal(t, []string{"gap 1", "2"}, receive(t, m, 2))
 }
 
+func TestVolatileMessagesAloneAreNoGap(t *testing.T) {
+	for _, overflow := range []fanout.Overflow{fanout.Skip, fanout.Latest, fanout.Disconnect} {
+		h := newHub(t, nil, &fanout.Options{Overflow: overflow, Window: fanout.Window{Messages: 16}})
+		m := connect(t, h, "x")
+		for range 100 {
+			require.NoError(t, h.In("x").Volatile().Publish(within(t), []byte("pointer")))
+		}
+		publish(t, h.Room("x"), 1, 1)
+		require.Equal(t, []string{"1"}, receive(t, m, 1))
+	}
+}
+
 func TestSelectionsAreValues(t *testing.T) {
 	h := newHub(t, nil, nil)
 	a, b := connect(t, h, "x"), connect(t, h, "x")
@@ -174,6 +186,8 @@ func TestBadInputGetsANamedErrorAndHarmsNobody(t *testing.T) {
 		{"closed member", room.Join(ctx, gone), fanout.ErrClosed, ""},
 		{"cancelled join", h.Room("y").Join(cancelled, m), context.Canceled, ""},
 		{"cancelled publish", room.Publish(cancelled, nil), context.Canceled, ""},
+		{"cancelled direct message", h.To(m.ID()).Publish(cancelled, nil), context.Canceled, ""},
+		{"cancelled local message", h.In("x").Local().Publish(cancelled, nil), context.Canceled, ""},
 		{"cancelled publish was not sent", room.Publish(cancelled, nil), fanout.ErrUnsent, ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -232,18 +232,25 @@ func TestRedisCLIMaySpeakIntoARoom(t *testing.T) {
 }
 
 func TestSentinelFailsOver(t *testing.T) {
-	s := redistest.NewSentinel(t, redistest.Options{})
-	w := newWorld(t, s, 2, roomNames(6))
-	primary, err := s.Primary(t.Context())
-	require.NoError(t, err)
-	redistest.Must(t, primary.Kill(within(t)))
-	require.EventuallyWithT(t, func(check *assert.CollectT) {
-		now, err := s.Primary(t.Context())
-		require.NoError(check, err)
-		require.NotEqual(check, primary.Addr(), now.Addr())
-	}, time.Minute, 10*time.Millisecond)
-	w.resumes()
-	w.verdict()
+	for name, failover := range map[string]func(*redistest.Sentinel, *redistest.Node) error{
+		"when the primary dies":   func(_ *redistest.Sentinel, primary *redistest.Node) error { return primary.Kill(within(t)) },
+		"while the primary lives": func(s *redistest.Sentinel, _ *redistest.Node) error { return s.Failover(within(t)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := redistest.NewSentinel(t, redistest.Options{})
+			w := newWorld(t, s, 2, roomNames(6))
+			primary, err := s.Primary(t.Context())
+			require.NoError(t, err)
+			redistest.Must(t, failover(s, primary))
+			require.EventuallyWithT(t, func(check *assert.CollectT) {
+				now, err := s.Primary(t.Context())
+				require.NoError(check, err)
+				require.NotEqual(check, primary.Addr(), now.Addr())
+			}, time.Minute, 10*time.Millisecond)
+			w.resumes()
+			w.verdict()
+		})
+	}
 }
 
 // A server that restarts has forgotten every subscription.
@@ -256,6 +263,28 @@ func TestOneServerRestarts(t *testing.T) {
 		w.resumes()
 	}
 	w.verdict()
+}
+
+func TestHealthStaysWellUnderJoins(t *testing.T) {
+	h := newHub(t, server(t).Client(t))
+	m, err := h.Connect(nil)
+	require.NoError(t, err)
+	require.NoError(t, h.Room("x").Join(within(t), m))
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for _, room := range roomNames(500) {
+			assert.NoError(t, h.Room(room).Join(within(t), m))
+		}
+	}()
+	for joining := true; joining; {
+		select {
+		case <-done:
+			joining = false
+		default:
+			require.NoError(t, h.Health(within(t)))
+		}
+	}
 }
 
 func TestBadOptionsAreRefused(t *testing.T) {

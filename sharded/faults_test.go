@@ -22,8 +22,8 @@ var faults = []struct {
 	// may follow a slot some hundred milliseconds late.
 	worst int
 }{
-	{"moving 1000 slots", move1000, 50}, // there and back
-	{"moving slots one by one", moveRooms, 25},
+	{"moving 1000 slots", move1000, 20}, // there and back
+	{"moving slots one by one", moveRooms, 10},
 	{"CLIENT KILL TYPE pubsub", killClients, 0},
 	{"killing a primary", killPrimary, 0},
 	{"manual failover", failover, 0},

@@ -36,9 +36,10 @@
 //
 // # What it needs
 //
-// Redis 7.0 or later, or Valkey. With ACLs: +ssubscribe +sunsubscribe +spublish
-// +cluster|slots +role +hello +ping and the channels of the prefix (&fanout:*).
-// Without a cluster +cluster|slots is not needed; in one, +role is not.
+// Redis 7.0 or later, or Valkey. With ACLs: the channels of the prefix
+// (&fanout:*), +ssubscribe +sunsubscribe +spublish, +cluster|slots
+// +cluster|shards in a cluster or +role without one, and what the client itself
+// uses to connect: +hello +ping +client|setinfo.
 package sharded
 
 import (

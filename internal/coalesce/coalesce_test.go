@@ -8,6 +8,7 @@ import (
 	"testing/synctest"
 
 	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
 )
 
 // sender records batches; each send takes a token from gate if there is one.
@@ -34,6 +35,8 @@ func (s *sender) Send(ctx context.Context, batch []int) error {
 		return ctx.Err()
 	}
 }
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 type result struct {
 	sent bool
@@ -123,6 +126,24 @@ func TestSendIsCancelledWhenAllCallersHaveLeft(t *testing.T) {
 		fourth := do(q, t.Context(), 4, 1)
 		s.gate <- nil
 		require.Equal(t, result{true, nil}, <-fourth)
+	})
+}
+
+func TestABatchThatAllHaveLeftHarmsNobodyWhoComesLater(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &sender{gate: make(chan error)}
+		q := &Queue[int]{Sender: s, Limit: 100}
+		first := do(q, t.Context(), 1, 1)
+		ctx, cancel := context.WithCancel(t.Context())
+		second := do(q, ctx, 2, 100)
+		cancel()
+		require.Equal(t, result{false, context.Canceled}, <-second)
+		third := do(q, t.Context(), 3, 1)
+		s.gate <- nil
+		s.gate <- nil
+		require.Equal(t, result{true, nil}, <-first)
+		require.Equal(t, result{true, nil}, <-third)
+		require.Equal(t, [][]int{{1}, {3}}, s.batches)
 	})
 }
 

@@ -105,7 +105,7 @@ func (e *Engine) Subscribe(ctx context.Context, channel string) error {
 	}
 	s := e.subs[channel]
 	if s == nil {
-		s = &sub{engine: e, channel: channel, slot: e.slot(channel), wanted: true}
+		s = &sub{engine: e, channel: channel, slot: e.slot(channel), wanted: true, since: time.Now()}
 		e.subs[channel] = s
 		e.placeLocked(s, e.topology.owner(s.slot))
 	}
@@ -218,7 +218,7 @@ func (e *Engine) Health() error {
 	}
 	var errs []error
 	for _, l := range links {
-		if err := l.health(); err != nil {
+		if err := l.health(); err != nil && !(errors.Is(err, errDialing) && l.age() < e.cfg.ProbeTimeout) {
 			errs = append(errs, fmt.Errorf("%s: link to %s: %w", e.cfg.Name, l.addr, err))
 		}
 	}
@@ -227,7 +227,7 @@ func (e *Engine) Health() error {
 	}
 	waiting := 0
 	for _, s := range e.all() {
-		if !s.stands() {
+		if s.overdue(e.cfg.ProbeTimeout) {
 			waiting++
 		}
 	}

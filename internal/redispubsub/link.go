@@ -18,15 +18,17 @@ import (
 type link struct {
 	engine *Engine
 	addr   string
+	since  time.Time
 	kick   chan struct{} // capacity 1: there is something dirty
 	heard  atomic.Uint64 // number of things the server sent us
 
-	mu    sync.Mutex // guards all below
-	seats map[string]*seat
-	dirty []*seat  // wanted and has may differ
-	live  *session // nil: there is no connection
-	down  error    // why; nil: there is one
-	later []*seat  // to be looked at after a pause
+	mu         sync.Mutex // guards all below
+	seats      map[string]*seat
+	dirty      []*seat  // wanted and has may differ
+	live       *session // nil: there is no connection
+	down       error    // why; nil: there is one
+	later      []postponed
+	complained time.Time // when the log was last told of a refusal
 }
 
 // A seat is a channel on a link. Guarded by link.mu.
@@ -37,6 +39,7 @@ type seat struct {
 	state   seatState
 	dirty   bool
 	probe   bool // the link's own; see probe.go
+	alone   bool // to be asked for in a command of its own
 }
 
 func (st *seat) wanted() bool { return st.sub != nil || st.probe }
@@ -60,7 +63,7 @@ var (
 )
 
 func newLink(e *Engine, addr string) *link {
-	return &link{engine: e, addr: addr, kick: make(chan struct{}, 1), seats: make(map[string]*seat), down: errDialing}
+	return &link{engine: e, addr: addr, since: time.Now(), kick: make(chan struct{}, 1), seats: make(map[string]*seat), down: errDialing}
 }
 
 // seat gives a sub a place on the link.
@@ -126,6 +129,9 @@ func (l *link) health() error {
 	defer l.mu.Unlock()
 	return l.down
 }
+
+// age is how long there has been a need for the link.
+func (l *link) age() time.Duration { return time.Since(l.since) }
 
 // Retrying a connection waits from firstRetry on, doubling up to lastRetry,
 // each time between half of that and all of it. The first retry is at once.
@@ -244,8 +250,8 @@ func (ses *session) serve() error {
 			return err
 		}
 		var retry <-chan time.Time
-		if l.anyLater() {
-			retry = time.After(retryPause)
+		if due := l.nextLater(); !due.IsZero() {
+			retry = time.After(time.Until(due))
 		}
 		select {
 		case <-l.kick:

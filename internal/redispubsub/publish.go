@@ -15,6 +15,10 @@ import (
 func (e *Engine) Publish(ctx context.Context, channel string, frame []byte) (receivers int, err error) {
 	e.mu.RLock()
 	closing, s := e.closing, e.subs[channel]
+	if !closing {
+		e.wg.Add(1) // Close waits for us
+		defer e.wg.Done()
+	}
 	e.mu.RUnlock()
 	if closing {
 		return 0, fmt.Errorf("%w: %w", e.errClosed(), fanout.ErrUnsent)
@@ -59,6 +63,10 @@ func (e *Engine) send(ctx context.Context, channel string, s *sub, frame []byte)
 			return 0, "", err
 		}
 		result = node.Do(ctx, node.B().Publish().Channel(channel).Message(message).Build())
+		if errors.Is(result.Error(), rueidis.ErrClosing) { // the node has left the cluster
+			e.topology.distrust()
+			return 0, at, rueidis.ErrNoSlot
+		}
 	default:
 		result = e.client.Do(ctx, e.client.B().Publish().Channel(channel).Message(message).Build())
 	}
@@ -86,9 +94,12 @@ func (e *Engine) sendSharded(ctx context.Context, channel string, s *sub, messag
 	}
 	if node := e.topology.client(addr); node != nil {
 		result := node.Do(ctx, node.B().Spublish().Channel(channel).Message(message).Build())
-		if re, ok := rueidis.IsRedisErr(result.Error()); !ok || !redirects(re) {
+		err := result.Error()
+		if re, ok := rueidis.IsRedisErr(err); !(ok && redirects(re)) && !errors.Is(err, rueidis.ErrClosing) {
 			return result
 		}
+		// The slot has left the node, or the node the cluster: the client knows.
+		e.topology.distrust()
 	}
 	return e.client.Do(ctx, e.client.B().Spublish().Channel(channel).Message(message).Build())
 }
@@ -99,13 +110,12 @@ func redirects(err *rueidis.RedisError) bool {
 	return moved || ask
 }
 
-// bound limits one attempt, so that a server that is silent is given up: what
-// the next attempt asks may be another.
+// bound limits one attempt, so that a server that is silent is given up (what
+// the next attempt asks may be another), and so that Close need not wait.
 func (e *Engine) bound(ctx context.Context) (context.Context, context.CancelFunc) {
-	if d, ok := ctx.Deadline(); ok && time.Until(d) < e.cfg.ProbeTimeout {
-		return ctx, func() {}
-	}
-	return context.WithTimeoutCause(ctx, e.cfg.ProbeTimeout, fmt.Errorf("%w within %v", errSilent, e.cfg.ProbeTimeout))
+	ctx, cancel := context.WithTimeoutCause(ctx, e.cfg.ProbeTimeout, fmt.Errorf("%w within %v", errSilent, e.cfg.ProbeTimeout))
+	stop := context.AfterFunc(e.ctx, cancel)
+	return ctx, func() { stop(); cancel() }
 }
 
 // reachesHome reports whether what was sent to a node counts the subscribers of
@@ -120,7 +130,7 @@ func (e *Engine) reachesHome(s *sub, at string) bool {
 
 // mend is called when nobody got a frame although we are subscribed: then we
 // are not. It has the subscription confirmed again, and sends the frame again.
-// Nobody got the first, so nobody gets it twice.
+// (Subscribers of a replica may have got the first; hubs recognise the second.)
 func (e *Engine) mend(ctx context.Context, s *sub, confirms int, frame []byte) (int, error) {
 	delay := firstRetry
 	for {
@@ -152,6 +162,9 @@ func (e *Engine) mend(ctx context.Context, s *sub, confirms int, frame []byte) (
 		case <-ctx.Done():
 			t.Stop()
 			return 0, fmt.Errorf("%s: nobody receives what is published to %s: %w", e.cfg.Name, s.channel, context.Cause(ctx))
+		case <-e.ctx.Done():
+			t.Stop()
+			return 0, e.errClosed()
 		}
 		delay = min(2*delay, lastRetry)
 	}

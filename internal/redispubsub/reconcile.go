@@ -3,6 +3,7 @@ package redispubsub
 import (
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"time"
 
@@ -19,6 +20,10 @@ const (
 	// retryPause is the wait before something is asked again that the server
 	// cannot answer just now.
 	retryPause = 50 * time.Millisecond
+	// refusedPause is the same for what is refused, and complainEvery how often
+	// the log says so.
+	refusedPause  = time.Second
+	complainEvery = time.Minute
 )
 
 // A command is one SUBSCRIBE or UNSUBSCRIBE, or their sharded kin.
@@ -78,9 +83,11 @@ func (l *link) next() []*command {
 		}
 		k := key{st.slot, st.state == seatLeaving}
 		c := open[k]
-		if c == nil || len(c.names) == commandChannels {
+		if c == nil || len(c.names) == commandChannels || st.alone {
 			c = &command{leave: k.leave}
-			open[k] = c
+			if !st.alone {
+				open[k] = c
+			}
 			commands = append(commands, c)
 		}
 		c.seats = append(c.seats, st)
@@ -147,10 +154,19 @@ func (l *link) settle(c *command, err error) {
 		}
 		return
 	}
+	if len(c.seats) > 1 {
+		// One may be refused for all: ask for each by itself.
+		l.mu.Lock()
+		for _, st := range c.seats {
+			st.alone = true
+			l.touch(st)
+		}
+		l.mu.Unlock()
+		return
+	}
 	for _, s := range subs {
 		if _, _, confirms := s.state(); confirms > 0 { // it was allowed once
-			l.engine.cfg.Logger.Error(l.engine.cfg.Name+": subscribing again is refused", "channel", s.channel, "node", l.addr, "error", err)
-			l.postpone(s)
+			l.refusedAgain(s, err)
 			continue
 		}
 		s.refuse(l, fmt.Errorf("%s: subscribing to %s at %s: %w: %w", l.engine.cfg.Name, s.channel, l.addr, fanout.ErrRefused, err))
@@ -200,25 +216,59 @@ func (s *sub) movedLately() bool {
 }
 
 // postpone has a sub's seat looked at after a pause.
-func (l *link) postpone(s *sub) {
+func (l *link) postpone(s *sub) { l.postponeFor(s, retryPause) }
+
+func (l *link) postponeFor(s *sub, d time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if st := l.seats[s.channel]; st != nil {
-		l.later = append(l.later, st)
+		l.later = append(l.later, postponed{st, time.Now().Add(d)})
 	}
 }
 
-func (l *link) anyLater() bool {
+// A postponed seat is one to be looked at again when it is due.
+type postponed struct {
+	seat *seat
+	due  time.Time
+}
+
+// refusedAgain postpones a subscription that was allowed once: rights have been
+// taken away, and may be given back. It says so once for all.
+func (l *link) refusedAgain(s *sub, err error) {
+	l.mu.Lock()
+	silent := time.Since(l.complained) < complainEvery
+	if !silent {
+		l.complained = time.Now()
+	}
+	l.mu.Unlock()
+	if !silent {
+		l.engine.cfg.Logger.Error(l.engine.cfg.Name+": subscribing again is refused (said once a minute, for all channels)",
+			"channel", s.channel, "node", l.addr, "error", err)
+	}
+	l.postponeFor(s, refusedPause)
+}
+
+// nextLater returns when the first of those that were postponed is due.
+func (l *link) nextLater() (due time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return len(l.later) > 0
+	for _, p := range l.later {
+		if due.IsZero() || p.due.Before(due) {
+			due = p.due
+		}
+	}
+	return due
 }
 
 func (l *link) touchLater() {
+	now := time.Now()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, st := range l.later {
-		l.touch(st)
-	}
-	l.later = nil
+	l.later = slices.DeleteFunc(l.later, func(p postponed) bool {
+		if p.due.After(now) {
+			return false
+		}
+		l.touch(p.seat)
+		return true
+	})
 }

@@ -13,6 +13,7 @@ type sub struct {
 	engine  *Engine
 	channel string
 	slot    uint16
+	since   time.Time // when it was asked for
 
 	mu          sync.Mutex // guards all below; held while the receiver is called
 	wanted      bool
@@ -143,10 +144,12 @@ func (s *sub) refuse(by *link, err error) {
 	}
 }
 
-func (s *sub) stands() bool {
+// overdue reports whether the subscription should stand and does not: it was
+// lost, or has been asked for longer ago than that.
+func (s *sub) overdue(after time.Duration) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.on
+	return !s.on && (s.confirms > 0 || time.Since(s.since) > after)
 }
 
 // state returns the home and the number of confirmations.

@@ -17,6 +17,9 @@ const (
 	slots = 16384
 	// roundPause is the least time between two rounds of questions.
 	roundPause = 30 * time.Millisecond
+	// refreshEvery is how often who publishes classic Pub/Sub in a cluster asks
+	// who owns what: PUBLISH is not redirected.
+	refreshEvery = 2 * time.Second
 	// askTimeout bounds one question to one node.
 	askTimeout = 500 * time.Millisecond
 	// askAtOnce is the most nodes that a round asks.
@@ -28,6 +31,9 @@ type table struct {
 	addrs []string // [0] is "": nobody
 	owner [slots]uint16
 }
+
+// errReplica means that a server is not the primary.
+var errReplica = errors.New("not a primary")
 
 func (t *table) at(slot uint16) string { return t.addrs[t.owner[slot]] }
 
@@ -146,10 +152,19 @@ func (t *topology) run() {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	pause := roundPause
+	refresh := time.NewTicker(refreshEvery)
+	defer refresh.Stop()
+	if !e.cluster || e.cfg.Sharded {
+		refresh.Stop() // there the servers tell when something changes
+	}
 	for {
 		select {
 		case <-t.kick:
 		case <-timer.C:
+		case <-refresh.C:
+			t.mu.Lock()
+			t.stale = true
+			t.mu.Unlock()
 		case <-e.ctx.Done():
 			return
 		}
@@ -194,21 +209,37 @@ func (t *topology) round() bool {
 	if nudge {
 		t.nudge(homeless)
 	}
+	first := true
 	for tab := range t.askNodes(nodes) {
-		t.learn(tab)
+		if first || t.doubtful(tab) {
+			t.learn(tab)
+		}
+		first = false
 		for _, s := range homeless {
 			home, _, _ := s.state()
 			if addr := tab.at(s.slot); addr != "" && (home == nil || home.addr != addr) {
 				e.place(s, addr)
 			}
 		}
-		if homeless = t.homeless(); len(homeless) == 0 {
-			// The rest of the answers is not needed, but askNodes' goroutines
-			// are waited for.
-			continue
-		}
+		homeless = t.homeless()
 	}
 	return len(homeless) == 0
+}
+
+// doubtful reports whether what we know differs from an answer, and names an
+// owner that is down: the answer is the newer one then.
+func (t *topology) doubtful(tab *table) bool {
+	known := t.current.Load()
+	t.engine.mu.RLock()
+	defer t.engine.mu.RUnlock()
+	for slot := range known.owner {
+		if now := known.at(uint16(slot)); now != tab.at(uint16(slot)) {
+			if l := t.engine.links[now]; l != nil && l.health() != nil {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 func (t *topology) learn(tab *table) {
@@ -240,27 +271,28 @@ func (t *topology) homeless() (list []*sub) {
 	return list
 }
 
-// verify asks a link's own node what it owns, and moves what it does not.
+// verify asks a link's own node what it owns, and moves what it does not. A node
+// that is none any more owns nothing.
 func (t *topology) verify(nodes map[string]rueidis.Client, l *link) {
 	node := nodes[l.addr]
-	if node == nil || !t.engine.cluster {
-		return
-	}
-	tab, err := t.askNode(l.addr, node)
-	if err != nil {
-		return
+	tab := &table{addrs: []string{""}}
+	if node != nil {
+		answer, err := t.askNode(l.addr, node)
+		switch {
+		case err == nil:
+			tab = answer
+		case !errors.Is(err, errReplica):
+			return
+		}
 	}
 	l.mu.Lock()
 	var subs []*sub
 	for _, st := range l.seats {
-		if st.sub != nil && tab.at(st.slot) != l.addr && tab.at(st.slot) != "" {
+		if st.sub != nil && tab.at(st.slot) != l.addr {
 			subs = append(subs, st.sub)
 		}
 	}
 	l.mu.Unlock()
-	if len(subs) > 0 {
-		t.learn(tab)
-	}
 	for _, s := range subs {
 		if home, _, _ := s.state(); home == l {
 			t.engine.place(s, tab.at(s.slot))
@@ -313,7 +345,7 @@ func askRole(ctx context.Context, addr string, node rueidis.Client) (*table, err
 	}
 	if len(reply) > 0 {
 		if role, _ := reply[0].ToString(); role != "master" {
-			return nil, errors.New("not a primary")
+			return nil, errReplica
 		}
 	}
 	tab := &table{addrs: []string{"", addr}}

@@ -85,12 +85,6 @@ func (p *containers) ip(i int) netip.Addr {
 	return netip.AddrFrom4(b)
 }
 
-// version is by the image's name: "valkey/valkey:8.1.1" is valkey 8.1.1.
-func (p *containers) version() string {
-	name := p.image[strings.LastIndexByte(p.image, '/')+1:]
-	return strings.Replace(name, ":", " ", 1)
-}
-
 func (p *containers) launch(ctx context.Context, i int, args []string) (machine, error) {
 	args = append([]string{p.binary, "--port", serverPort}, args...)
 	if p.cluster {

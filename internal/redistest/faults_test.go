@@ -64,6 +64,15 @@ func TestPausedPrimaryIsReplaced(t *testing.T) {
 	require.Equal(t, []*Node{old}, c.ReplicasOf(replica))
 }
 
+func TestNodeThatHangsIsRestarted(t *testing.T) {
+	c := primaries(t)
+	n := c.Owner(0)
+	// Not Pause, of which the harness would know.
+	require.NoError(t, n.machine.signal(t.Context(), pause))
+	require.NoError(t, c.WaitHealthy(t.Context()))
+	require.NoError(t, n.Do(t.Context(), "PING").Error())
+}
+
 func TestCutIsSilentAndHeals(t *testing.T) {
 	c := replicated(t)
 	old := c.Owner(0)

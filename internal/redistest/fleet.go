@@ -32,7 +32,7 @@ func launch(ctx context.Context, o Options, n int, cluster bool) (*fleet, error)
 	}
 	f := &fleet{options: o, cluster: cluster, platform: p, nodes: make([]*Node, n), net: new(Net)}
 	err = each(f.nodes, func(i int, _ *Node) error {
-		m, err := p.launch(ctx, i, o.serverArgs(p.version(), cluster))
+		m, err := p.launch(ctx, i, o.serverArgs(cluster))
 		if err != nil {
 			return err
 		}

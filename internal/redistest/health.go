@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log"
 	"slices"
 	"strings"
 
@@ -13,9 +14,52 @@ import (
 // WaitHealthy waits until all nodes that run and can be reached say that the
 // cluster is ok, agree on who owns which slot and who replicates whom, own all
 // slots among themselves, and all replicas are in step with their primaries.
-// After a fault that means that the cluster has got over it.
+// After a fault that means that the cluster has got over it. A node that hangs
+// is restarted; see stuckAfter.
 func (c *Cluster) WaitHealthy(ctx context.Context) error {
-	return poll(ctx, "wait until the cluster is healthy", c.health)
+	return poll(ctx, "wait until the cluster is healthy", func(try context.Context) error {
+		err := c.health(try)
+		if err != nil {
+			err = errors.Join(err, c.restartStuck(ctx))
+		}
+		return err
+	})
+}
+
+// stuckAfter is how many rounds of questions a node may leave unanswered. A
+// primary of Redis 8.0.2 that was paused or cut off, and comes back just after
+// its replica took over, now and then hangs for good, with all of a processor.
+// It looks like valkey issue 609: what it had not read yet makes it believe that
+// the two replicate each other, and it follows that circle. That is the
+// server's fault, and no test of ours is about it.
+const stuckAfter = 3
+
+// restartStuck restarts nodes that should answer and don't.
+func (c *Cluster) restartStuck(ctx context.Context) error {
+	return each(c.nodes, func(_ int, n *Node) error {
+		n.mu.Lock()
+		stuck := n.unanswered >= stuckAfter
+		n.mu.Unlock()
+		if !stuck {
+			return nil
+		}
+		log.Printf("redistest: node %s hangs, so it is restarted", n.Addr())
+		if err := n.Kill(ctx); err != nil {
+			return err
+		}
+		return n.Start(ctx)
+	})
+}
+
+// count notes whether the node has answered.
+func (n *Node) count(err error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if errors.Is(err, context.DeadlineExceeded) {
+		n.unanswered++
+	} else {
+		n.unanswered = 0
+	}
 }
 
 // health says what is missing.
@@ -26,7 +70,9 @@ func (c *Cluster) health(ctx context.Context) error {
 	}
 	views := make([]view, len(up))
 	err := each(up, func(i int, n *Node) (err error) {
-		if views[i], err = n.healthyView(ctx, up); err != nil {
+		views[i], err = n.healthyView(ctx, up)
+		n.count(err)
+		if err != nil {
 			return fmt.Errorf("node %s: %w", n.Addr(), err)
 		}
 		return nil

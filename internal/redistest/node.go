@@ -26,6 +26,8 @@ type Node struct {
 	cut      bool
 	client   rueidis.Client // of Do
 	hostAddr string         // what machine.hostAddr has returned
+
+	unanswered int // rounds of questions in a row; see stuckAfter
 }
 
 // Addr is the address that the node announces. Clients know it by that.
@@ -140,7 +142,7 @@ func (n *Node) conn() (rueidis.Client, error) {
 func (n *Node) forget() {
 	n.mu.Lock()
 	c := n.client
-	n.client, n.hostAddr = nil, ""
+	n.client, n.hostAddr, n.unanswered = nil, "", 0
 	n.mu.Unlock()
 	if c != nil {
 		c.Close()

@@ -57,9 +57,8 @@ func (o Options) binary() string {
 	return "redis-server"
 }
 
-// serverArgs are the arguments that don't depend on where the server runs. The
-// version is as from platform.version.
-func (o Options) serverArgs(version string, cluster bool) []string {
+// serverArgs are the arguments that don't depend on where the server runs.
+func (o Options) serverArgs(cluster bool) []string {
 	args := []string{
 		"--protected-mode", "no",
 		"--save", "", "--appendonly", "no",
@@ -72,12 +71,6 @@ func (o Options) serverArgs(version string, cluster bool) []string {
 	if cluster {
 		args = append(args, "--cluster-enabled", "yes",
 			"--cluster-node-timeout", strconv.FormatInt(o.NodeTimeout.Milliseconds(), 10))
-	}
-	if strings.HasPrefix(version, "redis 8.") {
-		// In 8.0.2 a replica that synchronizes by a second connection
-		// sometimes never leaves a loop: it uses all of a processor and
-		// answers nobody, often after Heal. Older ones have no such option.
-		args = append(args, "--repl-rdb-channel", "no")
 	}
 	return append(args, o.Args...)
 }

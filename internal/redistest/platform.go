@@ -19,9 +19,6 @@ type platform interface {
 	// machine, and returns when it runs; it need not accept connections yet.
 	launch(ctx context.Context, i int, args []string) (machine, error)
 
-	// version is what runs, such as "redis 8.0.2".
-	version() string
-
 	// close removes everything that launch has left, failed launches too.
 	close() error
 }
@@ -63,9 +60,9 @@ func newPlatform(ctx context.Context, o Options, cluster bool) (platform, error)
 			return nil, fmt.Errorf("FANOUT_REQUIRE_DOCKER=1, but there is no Docker: %w", err)
 		}
 	}
-	path, version, err := findServer(ctx, o.binary())
+	path, err := findServer(ctx, o.binary())
 	if err != nil {
 		return nil, err
 	}
-	return newProcesses(path, version, cluster)
+	return newProcesses(path, cluster)
 }

@@ -16,9 +16,9 @@ import (
 	"sync"
 )
 
-// findServer returns the path and version of a server of 7.0 or newer, the
-// preferred one if there is a choice.
-func findServer(ctx context.Context, prefer string) (path, version string, err error) {
+// findServer returns the path of a server of 7.0 or newer, the preferred one
+// if there is a choice.
+func findServer(ctx context.Context, prefer string) (string, error) {
 	names := []string{"redis-server", "valkey-server"}
 	if prefer == names[1] {
 		names[0], names[1] = names[1], names[0]
@@ -30,35 +30,33 @@ func findServer(ctx context.Context, prefer string) (path, version string, err e
 			continue
 		}
 		out, err := exec.CommandContext(ctx, path, "--version").CombinedOutput()
-		if version, ok := newEnough(out); err == nil && ok {
-			return path, version, nil
+		if err == nil && newEnough(out) {
+			return path, nil
 		}
 		tooOld = fmt.Errorf("%w; %s says: %s", ErrUnavailable, path, bytes.TrimSpace(out))
 	}
 	if tooOld != nil {
-		return "", "", tooOld
+		return "", tooOld
 	}
-	return "", "", ErrUnavailable
+	return "", ErrUnavailable
 }
 
-var versionPattern = regexp.MustCompile(`(?i)^(\w+) server v=((\d+)\.\S+)`)
+var versionPattern = regexp.MustCompile(`server v=(\d+)\.`)
 
-// newEnough reads a line such as "Redis server v=7.0.15 sha=…" and returns
-// "redis 7.0.15".
-func newEnough(line []byte) (version string, ok bool) {
-	m := versionPattern.FindSubmatch(line)
+// newEnough reads a line such as "Redis server v=7.0.15 sha=…". 7.0 brought
+// sharded Pub/Sub and --cluster-port.
+func newEnough(version []byte) bool {
+	m := versionPattern.FindSubmatch(version)
 	if m == nil {
-		return "", false
+		return false
 	}
-	major, err := strconv.Atoi(string(m[3]))
-	version = string(bytes.ToLower(m[1])) + " " + string(m[2])
-	return version, err == nil && major >= 7 // 7.0 brought sharded Pub/Sub and --cluster-port
+	major, err := strconv.Atoi(string(m[1]))
+	return err == nil && major >= 7
 }
 
 // processes is the platform of processes on loopback.
 type processes struct {
 	path    string
-	runs    string // its version
 	cluster bool
 	dir     string
 
@@ -66,12 +64,10 @@ type processes struct {
 	launched []*processMachine
 }
 
-func newProcesses(path, version string, cluster bool) (platform, error) {
+func newProcesses(path string, cluster bool) (platform, error) {
 	dir, err := os.MkdirTemp("", "redistest-")
-	return &processes{path: path, runs: version, cluster: cluster, dir: dir}, err
+	return &processes{path: path, cluster: cluster, dir: dir}, err
 }
-
-func (p *processes) version() string { return p.runs }
 
 func (p *processes) launch(ctx context.Context, i int, args []string) (machine, error) {
 	var err error

@@ -84,6 +84,11 @@ func (s *Sentinel) Client(tb testing.TB, opts ...func(*rueidis.ClientOption)) ru
 	})...)
 }
 
+// Failover makes the replica the primary while the primary lives.
+func (s *Sentinel) Failover(ctx context.Context) error {
+	return s.watch.Do(ctx, "SENTINEL", "FAILOVER", sentinelSet).Error()
+}
+
 // Primary returns the server that is the primary now, by the sentinel's word.
 func (s *Sentinel) Primary(ctx context.Context) (*Node, error) {
 	addr, err := s.watch.Do(ctx, "SENTINEL", "GET-MASTER-ADDR-BY-NAME", sentinelSet).AsStrSlice()

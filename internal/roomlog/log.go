@@ -111,20 +111,24 @@ func (l *Log[T]) Append(gap Gap, items []T) Wakeups[T] {
 		l.mu.Unlock()
 		return Wakeups[T]{}
 	}
-	gen := l.end.gen + 1
-	joined := false
+	c := chain[T]{last: &link[T]{pos: l.end.pos, unknown: l.end.unknown, gen: l.end.gen + 1}}
+	c.first = c.last
 	if !gap.IsZero() {
-		l.hang(&segment[T]{gap: gap}, gen)
-		joined = true
+		c.hang(&segment[T]{gap: gap})
 	}
 	for len(items) > 0 {
 		s := l.chunk(items)
-		s.joined = joined
 		items = items[len(s.items):]
-		l.hang(s, gen)
-		joined = true
+		c.hang(s)
 	}
-	l.passed.Store(uint64(gen) << 32)
+	// Readers see the whole chain at once: none of its links is ever an end but
+	// the last. Those who come there are counted for the new generation, so
+	// that is set before.
+	l.passed.Store(uint64(c.last.gen) << 32)
+	l.end.next.Store(c.first.next.Load())
+	l.end = c.last
+	l.items += c.items
+	l.bytes += c.bytes
 	l.trim()
 	woken := l.parked
 	l.parked = nil
@@ -156,9 +160,15 @@ func (l *Log[T]) chunk(items []T) *segment[T] {
 	return s
 }
 
-// hang puts s at the end. The link after s is made before s can be seen.
-func (l *Log[T]) hang(s *segment[T], gen uint32) {
-	after := &link[T]{pos: l.end.pos + uint64(s.gap.Missed), unknown: l.end.unknown, gen: gen}
+// A chain is what one append adds: segments and the links after them. first
+// stands for the link that they will hang on.
+type chain[T Item] struct {
+	first, last  *link[T]
+	items, bytes int
+}
+
+func (c *chain[T]) hang(s *segment[T]) {
+	after := &link[T]{pos: c.last.pos + uint64(s.gap.Missed), unknown: c.last.unknown, gen: c.last.gen}
 	if s.gap.Unknown {
 		after.unknown++
 	}
@@ -168,11 +178,16 @@ func (l *Log[T]) hang(s *segment[T], gen uint32) {
 		}
 	}
 	s.after = after
-	l.items += len(s.items)
-	l.bytes += s.bytes
-	l.end.next.Store(s)
-	l.end = after
+	s.joined = c.last != c.first
+	c.last.next.Store(s)
+	c.last = after
+	c.items += s.weight()
+	c.bytes += s.bytes
 }
+
+// weight is what a segment counts in the window. One that is only a gap counts
+// as well: there may be many.
+func (s *segment[T]) weight() int { return max(1, len(s.items)) }
 
 // trim cuts off what is more than the window holds; the newest segment stays.
 func (l *Log[T]) trim() {
@@ -181,7 +196,7 @@ func (l *Log[T]) trim() {
 		if s.after == l.end {
 			return
 		}
-		l.items -= len(s.items)
+		l.items -= s.weight()
 		l.bytes -= s.bytes
 		l.first.next.Store(&l.limits.cut)
 		l.first = s.after
