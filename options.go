@@ -32,8 +32,10 @@ type Options struct {
 	PublishTimeout time.Duration
 
 	// LocalFallback lets the members of this hub have what could not be
-	// published to the backend. The error of the publish says so (ErrLocalOnly).
-	// The order of the room may then differ between hubs.
+	// published to the backend. The error of the publish says so (ErrLocalOnly),
+	// unless its context ended while the frame was on its way with those of
+	// others: then it cannot say what became of it. The order of the room may
+	// differ between hubs.
 	LocalFallback bool
 
 	// Prefix begins the names of all channels, so that several applications

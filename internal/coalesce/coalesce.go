@@ -49,8 +49,7 @@ type batch[T any] struct {
 // was part of. Items are sent in the order of their Do.
 //
 // If ctx ends first Do returns its error; sent tells whether the send had begun
-// by then. If it had not, the item is withdrawn: nobody will get it. If all others
-// of the batch have left before, the send is cancelled, and Do returns its error.
+// by then. If it had not, the item is withdrawn: nobody will get it.
 func (q *Queue[T]) Do(ctx context.Context, item T, bytes int) (sent bool, err error) {
 	q.mu.Lock()
 	if !q.busy {
@@ -70,13 +69,8 @@ func (q *Queue[T]) Do(ctx context.Context, item T, bytes int) (sent bool, err er
 	case <-b.done:
 		return true, b.err
 	case <-ctx.Done():
+		return q.leave(b, at, bytes), context.Cause(ctx)
 	}
-	sent, last := q.leave(b, at, bytes)
-	if last {
-		<-b.done // the send ends now, and nobody else can say how
-		return true, b.err
-	}
-	return sent, context.Cause(ctx)
 }
 
 // gather returns the batch that an item of so many bytes joins.
@@ -94,19 +88,19 @@ func (q *Queue[T]) gather(bytes int) *batch[T] {
 
 // leave takes a caller whose context has ended out of its batch. A send that
 // nobody waits for any more is cancelled by the last who leaves.
-func (q *Queue[T]) leave(b *batch[T], at, bytes int) (sent, last bool) {
+func (q *Queue[T]) leave(b *batch[T], at, bytes int) (sent bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	b.waiting--
 	if !b.started {
 		b.items[at] = nil
 		b.bytes -= bytes
-		return false, false
+		return false
 	}
 	if b.waiting == 0 {
 		b.cancel()
 	}
-	return true, b.waiting == 0
+	return true
 }
 
 // next ends a send: what has gathered meanwhile goes on in a goroutine, so that
