@@ -113,7 +113,7 @@ func Main(m *testing.M, opts ...goleak.Option) {
 	}
 	shared.Unlock()
 	if code == 0 {
-		if err := leaks(append(opts, Ignored()...)); err != nil {
+		if err := leaks(opts); err != nil {
 			fmt.Fprintf(os.Stderr, "goroutines are left after all tests: %v\n", err)
 			code = 1
 		}
@@ -135,6 +135,3 @@ func leaks(opts []goleak.Option) (err error) {
 	}
 	return err
 }
-
-// Ignored are the goroutines that outlive tests through no fault of theirs.
-func Ignored() []goleak.Option { return nil }
