@@ -212,7 +212,7 @@ type session struct {
 func (l *link) connect() (*session, error) {
 	node, ok := l.engine.client.Nodes()[l.addr]
 	if !ok {
-		l.engine.topology.refreshClient()
+		l.engine.topology.refreshClient(l.anyChannel())
 		return nil, errNoNode
 	}
 	ses := &session{link: l}
@@ -231,6 +231,16 @@ func (l *link) connect() (*session, error) {
 	}
 	l.mu.Unlock()
 	return ses, nil
+}
+
+// anyChannel returns a channel whose home the link is thought to be.
+func (l *link) anyChannel() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for channel := range l.seats {
+		return channel
+	}
+	return ""
 }
 
 // hangUp closes a connection. It does not wait: a silent server takes the

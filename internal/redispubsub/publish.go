@@ -59,7 +59,7 @@ func (e *Engine) send(ctx context.Context, channel string, s *sub, frame []byte)
 		// PUBLISH would be heard from any node, but only those who publish and
 		// subscribe at the same node see one order.
 		var node rueidis.Client
-		if node, at, err = e.topology.node(ctx, e.slot(channel)); err != nil {
+		if node, at, err = e.topology.node(ctx, channel); err != nil {
 			return 0, "", err
 		}
 		result = node.Do(ctx, node.B().Publish().Channel(channel).Message(message).Build())

@@ -50,12 +50,12 @@ type topology struct {
 	known   chan struct{} // closed when there is a first table
 	once    sync.Once
 
-	mu       sync.Mutex // guards all below
-	doubted  map[*link]struct{}
-	clients  map[string]rueidis.Client // nodes, as the client knows them
-	nudgeDue bool
-	stale    bool      // what we know has turned out wrong
-	trouble  time.Time // when that was last
+	mu      sync.Mutex // guards all below
+	doubted map[*link]struct{}
+	clients map[string]rueidis.Client // nodes, as the client knows them
+	nudges  map[string]struct{}       // channels whose home the client does not know
+	stale   bool                      // what we know has turned out wrong
+	trouble time.Time                 // when that was last
 }
 
 func (t *topology) init(e *Engine) {
@@ -114,16 +114,22 @@ func (t *topology) client(addr string) rueidis.Client {
 	return t.clients[addr]
 }
 
-// refreshClient has the client learn of a node that it does not know yet.
-func (t *topology) refreshClient() {
+// refreshClient has the client learn of the node that a channel lives on, which
+// it does not know yet.
+func (t *topology) refreshClient(channel string) {
 	t.mu.Lock()
-	t.nudgeDue = true
+	if t.nudges == nil {
+		t.nudges = make(map[string]struct{})
+	}
+	if len(t.nudges) < maxNudges {
+		t.nudges[channel] = struct{}{}
+	}
 	t.mu.Unlock()
 	t.ask()
 }
 
-// node returns the client of a slot's owner.
-func (t *topology) node(ctx context.Context, slot uint16) (rueidis.Client, string, error) {
+// node returns the client of the owner of a channel's slot.
+func (t *topology) node(ctx context.Context, channel string) (rueidis.Client, string, error) {
 	select {
 	case <-t.known:
 	default:
@@ -136,10 +142,11 @@ func (t *topology) node(ctx context.Context, slot uint16) (rueidis.Client, strin
 			return nil, "", t.engine.errClosed()
 		}
 	}
-	addr := t.owner(slot)
+	addr := t.owner(t.engine.slot(channel))
 	c := t.client(addr)
 	if c == nil {
 		t.distrust()
+		t.refreshClient(channel)
 		return nil, "", rueidis.ErrNoSlot
 	}
 	return c, addr, nil
@@ -189,9 +196,10 @@ func (t *topology) run() {
 func (t *topology) round() bool {
 	e := t.engine
 	t.mu.Lock()
-	doubted, nudge, stale := t.doubted, t.nudgeDue, t.stale
-	t.doubted, t.nudgeDue, t.stale = make(map[*link]struct{}), false, false
+	doubted, nudges, stale := t.doubted, t.nudges, t.stale
+	t.doubted, t.nudges, t.stale = make(map[*link]struct{}), nil, false
 	t.mu.Unlock()
+	t.nudge(nudges)
 
 	nodes := e.client.Nodes()
 	t.mu.Lock()
@@ -205,9 +213,6 @@ func (t *topology) round() bool {
 	homeless := t.homeless()
 	if len(homeless) == 0 && t.current.Load() != nil && !stale {
 		return true
-	}
-	if nudge {
-		t.nudge(homeless)
 	}
 	first := true
 	for tab := range t.askNodes(nodes) {
@@ -394,23 +399,25 @@ func parseSlots(from string, reply []rueidis.RedisMessage) (*table, error) {
 	return tab, nil
 }
 
-// nudge publishes nothing to nobody in the slots of subs whose home the client
-// does not know: it is redirected there, and then knows it.
-func (t *topology) nudge(subs []*sub) {
+// maxNudges bounds the channels that one round asks the client for.
+const maxNudges = 8
+
+// nudge asks for something in the slots of channels. The client is redirected
+// to their owner, or finds that the owner it knows is gone, and then looks who
+// there is.
+func (t *topology) nudge(channels map[string]struct{}) {
 	e := t.engine
-	done := make(map[string]bool)
-	for _, s := range subs {
-		home, _, _ := s.state()
-		if home == nil || done[home.addr] {
-			continue
-		}
-		done[home.addr] = true
-		ctx, cancel := context.WithTimeout(e.ctx, askTimeout)
-		if e.cfg.Sharded {
-			e.client.Do(ctx, e.client.B().Spublish().Channel(sameSlot(s.channel, ":nudge:"+e.id)).Message("").Build())
-		} else {
-			e.client.Do(ctx, e.client.B().Exists().Key(s.channel).Build())
-		}
-		cancel()
+	var wg sync.WaitGroup
+	for channel := range channels {
+		wg.Go(func() {
+			ctx, cancel := context.WithTimeout(e.ctx, askTimeout)
+			defer cancel()
+			if e.cfg.Sharded {
+				e.client.Do(ctx, e.client.B().Spublish().Channel(sameSlot(channel, ":nudge:"+e.id)).Message("").Build())
+			} else {
+				e.client.Do(ctx, e.client.B().Exists().Key(channel).Build())
+			}
+		})
 	}
+	wg.Wait()
 }
