@@ -33,7 +33,8 @@
 //  2. One order. All members of a room, on all hubs, see its messages in the same
 //     order. A hub delivers its own messages as they come back from the backend,
 //     not before. What comes late after an interruption, when others may have
-//     had it earlier, is reported as missed.
+//     had it earlier, is reported as missed. (Package sharded names the one
+//     moment in which a Redis Cluster has two orders.)
 //  3. No silent loss. Whatever a member does not get, because it is slow, a link
 //     broke, slots moved, a primary died, it is told about, before the next
 //     message of that room, as a [*GapError]. For each member and room: received

@@ -12,8 +12,8 @@ import (
 
 // What happens to a cluster while people talk. After each of these the
 // guarantees are checked for every member and room: received and reported
-// missed is what was published, one order, nothing twice; and service has
-// resumed by itself.
+// missed is what was published, one order (but see two), nothing twice; and
+// service has resumed by itself.
 var faults = []struct {
 	name   string
 	happen func(t *testing.T, c *redistest.Cluster, w *world)
@@ -21,18 +21,23 @@ var faults = []struct {
 	// handful of each is usual; on a machine that is busy with other things a hub
 	// may follow a slot some hundred milliseconds late.
 	worst int
+	// two: for a while the old primary and the new one both have subscribers,
+	// and pass on to each other what is published, each in its own order. What is
+	// said then may be in different order for different hubs: the package doc
+	// says so.
+	two bool
 }{
-	{"moving 1000 slots", move1000, 20}, // there and back
-	{"moving slots one by one", moveRooms, 10},
-	{"CLIENT KILL TYPE pubsub", killClients, 0},
-	{"killing a primary", killPrimary, 0},
-	{"manual failover", failover, 0},
-	{"pausing a primary for 1 s", pause(time.Second), 0},
-	{"pausing a primary for 4 s", pause(4 * time.Second), 0},
-	{"a primary off the network", offNetwork, 0},
-	{"a hub cut from one node", cutOne, 0},
-	{"a hub cut from all nodes", cutAll, 0},
-	{"a hub's connections reset", resetAll, 0},
+	{"moving 1000 slots", move1000, 20, false}, // there and back
+	{"moving slots one by one", moveRooms, 10, false},
+	{"CLIENT KILL TYPE pubsub", killClients, 0, false},
+	{"killing a primary", killPrimary, 0, false},
+	{"manual failover", failover, 0, true},
+	{"pausing a primary for 1 s", pause(time.Second), 0, false},
+	{"pausing a primary for 4 s", pause(4 * time.Second), 0, true},
+	{"a primary off the network", offNetwork, 0, true},
+	{"a hub cut from one node", cutOne, 0, false},
+	{"a hub cut from all nodes", cutAll, 0, false},
+	{"a hub's connections reset", resetAll, 0, false},
 }
 
 func TestFaultsOnRedis80(t *testing.T)  { testFaults(t, cluster) }
@@ -44,6 +49,7 @@ func testFaults(t *testing.T, cluster func(testing.TB) *redistest.Cluster) {
 		t.Run(f.name, func(t *testing.T) {
 			c := cluster(t)
 			w := newWorld(t, c, 3, roomNames(24))
+			w.two = f.two
 			f.happen(t, c, w)
 			w.resumes()
 			worst := w.verdict()

@@ -29,6 +29,12 @@
 // the new: nobody can subscribe at the new owner before it owns the slot. The
 // members of the rooms concerned are told, with a fanout.GapError.
 //
+// While the replica of a primary that still lives takes over (a manual failover,
+// a primary that was paused or cut off and comes back), both have subscribers for
+// some moments, and each passes on to the other what is published to it. Nothing
+// goes uncounted, but what is said in those moments may be in different order for
+// the members of different hubs.
+//
 // A publish that nobody received although this hub is subscribed is taken as
 // proof that its subscription is broken: it is mended, and the message sent
 // again. An idle connection is probed by a message to itself, so that one that
