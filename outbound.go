@@ -74,8 +74,39 @@ func (o *outbound) wrap(err error) error {
 }
 
 // Go implements coalesce.Sender. It is called by a publish in flight, so the
-// hub still waits for its goroutines.
-func (o *outbound) Go(f func()) { o.hub.wg.Go(f) }
+// hub still waits for its goroutines. The callers of what f sends may all leave
+// before it is sent: the channel, with its numbers, must stay until then.
+func (o *outbound) Go(f func()) {
+	o.hold()
+	o.hub.wg.Go(func() {
+		defer o.unhold()
+		f()
+	})
+}
+
+// hold keeps the channel from being forgotten until unhold.
+func (o *outbound) hold() {
+	if o.room != nil {
+		o.room.mu.Lock()
+		o.room.uses++
+		o.room.mu.Unlock()
+		return
+	}
+	o.hub.outMu.Lock()
+	o.uses++
+	o.hub.outMu.Unlock()
+}
+
+func (o *outbound) unhold() {
+	if o.room != nil {
+		o.hub.release(o.room)
+		return
+	}
+	o.hub.outMu.Lock()
+	o.uses--
+	o.used = time.Now()
+	o.hub.outMu.Unlock()
+}
 
 // Send implements coalesce.Sender: it sends a batch as one frame.
 func (o *outbound) Send(ctx context.Context, batch []*wire.Message) error {
