@@ -24,14 +24,16 @@ import "context"
 // An adapter belongs to one hub, which attaches it in [New] and closes it in
 // [Hub.Close]. Package adaptertest holds this contract as a test suite.
 //
-// An adapter may also have the optional capability [HealthChecker].
+// An adapter may also have the optional capabilities [HealthChecker] and
+// [Historian].
 type Adapter interface {
 	// Attach tells the adapter who receives its frames. New calls it once,
 	// before anything else. A second call is an error, and so is a call after
 	// Close (ErrClosed).
 	//
 	// It does not wait for the backend: an adapter whose backend is down
-	// attaches, and connects when it can.
+	// attaches, and connects when it can. The receiver that a Historian gets may
+	// be a HistoryReceiver; the hub's is.
 	Attach(r Receiver) error
 
 	// Subscribe asks for the frames of a channel. It returns nil when the

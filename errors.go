@@ -35,7 +35,19 @@ var (
 	// ErrInvalidOption means that New was given an option out of its range.
 	ErrInvalidOption = errors.New("fanout: invalid option")
 
-	// ErrLeft is returned by a Join that was overtaken by a Leave of the same
+	// ErrInvalidPosition means a position that no message of the room can have:
+	// malformed, of another room, or ahead of the room's history.
+	ErrInvalidPosition = errors.New("fanout: invalid position")
+
+	// ErrNoHistory means that Resume or History was asked of a room that keeps
+	// no history (Options.Retain).
+	ErrNoHistory = errors.New("fanout: room keeps no history")
+
+	// ErrJoined is returned by a Resume of a member that is in the room, or is
+	// joining it: nobody can be at two places of one room.
+	ErrJoined = errors.New("fanout: member is in the room")
+
+	// ErrLeft is returned by a Join or Resume that was overtaken by a Leave of the same
 	// member and room: the Leave was asked for last, so it holds.
 	ErrLeft = errors.New("fanout: left while joining")
 

@@ -1,7 +1,5 @@
 package fanout
 
-import "fmt"
-
 // A Message is what a member receives.
 type Message struct {
 	// Room is the room it was said in; empty for a direct message and for one
@@ -19,21 +17,9 @@ type Message struct {
 	// stranger's, which came to the room's channel without our frame around it.
 	Sender string
 
-	// Position is where in the room's history the message stands. It is the
-	// zero Position in a room that keeps no history.
+	// Position is where in the room's history the message stands: give it to
+	// Room.Resume to go on after it. It is the zero Position in a room that keeps
+	// no history, and for what is not kept: a stranger's message, one of a Local
+	// selection, what LocalFallback delivered.
 	Position Position
 }
-
-// A Position is a place in a room's history. Within an epoch offsets number the
-// messages contiguously from 1; a new epoch begins when the history itself was
-// lost. The zero Position is before everything.
-type Position struct {
-	Epoch  uint64
-	Offset uint64
-}
-
-// IsZero reports whether p is the zero Position.
-func (p Position) IsZero() bool { return p == Position{} }
-
-// String returns the position as "epoch-offset".
-func (p Position) String() string { return fmt.Sprintf("%d-%d", p.Epoch, p.Offset) }

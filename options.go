@@ -31,6 +31,13 @@ type Options struct {
 	// included. Default 10 s.
 	PublishTimeout time.Duration
 
+	// Retain says which rooms keep a history, and how much of it. It is called
+	// with a room's name when the room comes into use on this hub, concurrently,
+	// and must return the same for the same name on all hubs. The zero Retention
+	// is none; a nil Retain is none for all rooms. It needs a backend that is a
+	// Historian; all of this module are.
+	Retain func(room string) Retention
+
 	// LocalFallback lets the members of this hub have what could not be
 	// published to the backend. The error of the publish says so (ErrLocalOnly),
 	// unless its context ended while the frame was on its way with those of
@@ -56,6 +63,40 @@ type Options struct {
 type Window struct {
 	Messages int // at least 1, default 256
 	Bytes    int // at least 1, default 1 MiB
+}
+
+// Retention is what a room keeps: its latest messages, as long as they are not
+// too old. Both bounds hold. A room that has been idle for as long as Age costs
+// nothing any more, but for a note of where it was that lasts a day longer.
+type Retention struct {
+	// Messages is how many are kept: 1 to 1,000,000.
+	Messages int
+	// Age is how long a message is kept: 1 s to 366 days, in whole milliseconds.
+	// Default 24 h. It is counted by the clock of the hub that published.
+	Age time.Duration
+}
+
+// The most that a Retention may be.
+const (
+	maxRetained = 1_000_000
+	maxAge      = 366 * 24 * time.Hour
+)
+
+func (r Retention) isZero() bool { return r == Retention{} }
+
+// withDefaults returns r with its default, or says what is wrong with it.
+func (r Retention) withDefaults(room string) (Retention, error) {
+	if r.isZero() {
+		return r, nil
+	}
+	orDefault(&r.Age, 24*time.Hour)
+	switch {
+	case r.Messages < 1 || r.Messages > maxRetained:
+		return r, fmt.Errorf("%w: Retain(%q) keeps %d messages, it must be 1 to %d", ErrInvalidOption, room, r.Messages, maxRetained)
+	case r.Age < time.Second || r.Age > maxAge:
+		return r, fmt.Errorf("%w: Retain(%q) keeps messages for %v, it must be 1s to %v", ErrInvalidOption, room, r.Age, maxAge)
+	}
+	return r, nil
 }
 
 // Overflow says what happens to a member that falls out of a room's window.

@@ -46,6 +46,39 @@ func (r *Room) Join(ctx context.Context, m *Member) error {
 	return r.wrap("join", err)
 }
 
+// Resume is Join for a member that has been in the room before: it first gets
+// what was said after the position since, from the room's history, and then
+// what is said from now on, in order, without a seam and nothing twice. Since is
+// the Message.Position that the client has seen last; the zero Position asks for
+// all that is kept.
+//
+// What has been trimmed is a *GapError before the first message, with the number
+// (none after the zero Position). If the history has lost what was said at since,
+// because a server took over that lacked it, the GapError is Unknown, and the
+// member goes on with what the history has in its place.
+//
+// Resume returns when the history is read; the member holds it until it has
+// received it. Many members that resume at a time share one reading, and where
+// the hub has the messages itself it asks nobody. Errors are those of Join,
+// ErrNoHistory, ErrInvalidPosition, and ErrJoined if the member is in the room.
+func (r *Room) Resume(ctx context.Context, m *Member, since Position) error {
+	return r.wrap("resume", ErrNoHistory)
+}
+
+// History returns the messages that were kept after the position since, the
+// oldest first, and at most limit of them; 0 is no limit. It includes messages
+// that were not for everyone (Except, ExceptRooms), but none that was Volatile.
+//
+// If messages after since have been trimmed the error is a *GapError, and the
+// messages are those after the gap; not so after the zero Position, which asks
+// for all that is kept. Other errors are ErrNoHistory, ErrInvalidPosition, a
+// negative limit, ErrClosed, ErrRefused, and the error of ctx: while the backend
+// cannot be reached History tries again, no longer than ctx, or
+// Options.PublishTimeout if ctx has no deadline.
+func (r *Room) History(ctx context.Context, since Position, limit int) ([]Message, error) {
+	return nil, r.wrap("history", ErrNoHistory)
+}
+
 // Leave takes a member out of the room. When it returns, nothing more of the
 // room arrives at the member, not even what it had not read yet. Leaving a room
 // that the member is not in is no error. Leave waits for nothing; its errors are

@@ -1,0 +1,122 @@
+package fanout
+
+import (
+	"context"
+	"time"
+)
+
+// Historian is an optional capability of an Adapter: its backend keeps the
+// latest messages of a channel. The hub uses it for rooms that Options.Retain
+// names, and Attach then gets a HistoryReceiver.
+//
+// A history is a sequence of frames, each with the position of its last
+// message. The backend gives the positions: offsets number the messages of a
+// channel contiguously, from 1, and Epoch says in whose hands the history is. An
+// epoch is a number below 2^44, larger than all before it in the channel; it is
+// about the time of its beginning in seconds since 1970. A new one begins, with
+// the next Append or History, when the history is at a server, or a life of a
+// server, that cannot know for sure that it has all that was acknowledged
+// before; offsets go on from what it has.
+//
+// So positions never repeat: if a server takes over that lacks the latest
+// messages, their offsets are given again, but in a new epoch.
+type Historian interface {
+	// Append is Publish for a channel that keeps a history. In one step the
+	// backend numbers the frame's messages, keeps the frame, and sends it with
+	// its position to all who are subscribed (HistoryReceiver.ReceiveKept), in the
+	// order of positions. What r.Keep does not want any more it drops.
+	//
+	// It returns the position of the frame's last message, and receivers as
+	// Publish does. A frame that the backend has already, by its publisher's
+	// numbers, is not kept or sent again: then the position may be any at or
+	// behind it, and receivers is -1. So a repeated Append is safe, but it is
+	// still the hub that repeats.
+	//
+	// Errors, context, ownership of the frame and concurrency are as for Publish. A backend
+	// that lacks the memory refuses (ErrRefused and ErrUnsent).
+	Append(ctx context.Context, channel string, r Record) (at Position, receivers int, err error)
+
+	// History returns a part of the history as it is at one moment. It may be
+	// called concurrently, whether the channel is subscribed or not, and for a
+	// channel that has no history, which is an empty Page and no error. ctx
+	// cancels the wait. It does not retry; errors are those of Publish, but for
+	// ErrUnsent. The page is the caller's.
+	History(ctx context.Context, channel string, q Query) (Page, error)
+}
+
+// A Record is a frame to be kept.
+type Record struct {
+	Frame    []byte
+	Messages int       // in the frame, at least 1
+	Time     time.Time // now, by the hub's clock
+	Keep     Retention // of the channel; no zero values
+
+	// The publisher and its numbers, by which a repeated Append is recognised:
+	// within a stream Seq is the number of the first message, and the next
+	// frame's is Seq+Messages. An empty Publisher is never recognised.
+	Publisher   string
+	Stream, Seq uint64
+}
+
+// A Query asks for a part of a history.
+type Query struct {
+	// Since: frames that end after this position. The zero Position is before
+	// everything. If it is not on the way to the head (see Page.Before), the
+	// frames after the last place where it was are meant; if that is not known,
+	// all.
+	Since Position
+	// Limit bounds the page: no more frames are begun when it has so many
+	// messages. At least 1.
+	Limit int
+	// Keep is the channel's retention: what is outside of it is not handed out,
+	// even if the backend still has it. Time is now, by the hub's clock.
+	Keep Retention
+	Time time.Time
+}
+
+// A Page is a part of a history.
+type Page struct {
+	// Head is the position of the latest message, or of the last before the
+	// epoch if there is none in it. Zero: there is no history.
+	Head Position
+	// Before are the epochs before Head's that the history has gone through, as
+	// far as they are remembered, oldest first: it has from each the offsets up
+	// to Last, and those after it from a later one.
+	Before []PastEpoch
+	// First is the offset of the oldest message that is kept; Head.Offset+1 if
+	// none is.
+	First uint64
+	// Frames in the order of their positions, contiguous.
+	Frames []KeptFrame
+	// More: there are frames after these.
+	More bool
+}
+
+// A PastEpoch is an epoch that is over.
+type PastEpoch struct {
+	Epoch, Last uint64
+	// Whole: the backend knows that nothing acknowledged was lost when the
+	// history went on to the next epoch. A slot that moves takes everything with
+	// it; a replica that takes over may not have had the latest.
+	Whole bool
+}
+
+// A KeptFrame is a frame with its place in the history.
+type KeptFrame struct {
+	At    Position // of its last message
+	Frame []byte
+}
+
+// A HistoryReceiver is the Receiver that a Historian is attached to.
+type HistoryReceiver interface {
+	Receiver
+
+	// ReceiveKept is Receive for a frame that was published by Append.
+	ReceiveKept(channel string, f KeptFrame)
+
+	// Moving is Interrupted for a channel whose home ends the subscription in
+	// good order, because it is moving: whatever the old home has taken from
+	// anybody was received before this call. Restored follows, as it does after
+	// Interrupted; if the move goes wrong meanwhile, Interrupted comes before it.
+	Moving(channel string)
+}

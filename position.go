@@ -1,0 +1,87 @@
+package fanout
+
+import (
+	"fmt"
+	"hash/fnv"
+	"strconv"
+	"strings"
+)
+
+// A Position is a place in a room's history. Offsets number the room's messages
+// contiguously, from 1. A new epoch begins when the history changes hands: the
+// room's slot moved, another server took over, it was restarted, or the history
+// was lost. Where the new home has what the old one had, offsets go on; where
+// it has not, those that follow are given again, in the new epoch.
+//
+// Positions of one room are comparable. An epoch belongs to its room: a
+// position of another room is recognised (ErrInvalidPosition). The zero
+// Position is before everything.
+type Position struct {
+	Epoch  uint64
+	Offset uint64
+}
+
+// IsZero reports whether p is the zero Position.
+func (p Position) IsZero() bool { return p == Position{} }
+
+// String returns the position as "epoch-offset", two decimal numbers.
+func (p Position) String() string { return fmt.Sprintf("%d-%d", p.Epoch, p.Offset) }
+
+// Before reports whether p comes before q in the history of one room.
+func (p Position) Before(q Position) bool {
+	return p.Epoch < q.Epoch || (p.Epoch == q.Epoch && p.Offset < q.Offset)
+}
+
+// ParsePosition reads what Position.String has written. Anything else is
+// ErrInvalidPosition: signs, spaces, leading zeros, an epoch without messages.
+func ParsePosition(s string) (Position, error) {
+	epoch, offset, ok := strings.Cut(s, "-")
+	p := Position{}
+	var err1, err2 error
+	p.Epoch, err1 = strconv.ParseUint(epoch, 10, 64)
+	p.Offset, err2 = strconv.ParseUint(offset, 10, 64)
+	if !ok || err1 != nil || err2 != nil || p.String() != s || (p.Epoch == 0 && p.Offset != 0) {
+		if len(s) > 64 {
+			s = s[:64] + "…"
+		}
+		return Position{}, fmt.Errorf("%w: %q is not epoch-offset, as in \"0-0\" and as Position.String writes it", ErrInvalidPosition, s)
+	}
+	return p, nil
+}
+
+// An epoch of a backend is a small number: seconds since 1970, or a little more.
+// The epoch that users see has a mark of the room in its low bits, by which a
+// position of another room is told apart.
+const (
+	markBits = 20
+	maxEpoch = 1<<(64-markBits) - 1
+)
+
+// roomMark returns the mark of a room, from its channel: FNV-1a, folded.
+func roomMark(channel string) uint64 {
+	h := fnv.New32a()
+	h.Write([]byte(channel))
+	sum := h.Sum32()
+	return uint64((sum>>markBits)^sum) & (1<<markBits - 1)
+}
+
+// public turns a backend's position into a user's.
+func (p Position) public(mark uint64) Position {
+	if p.IsZero() {
+		return p
+	}
+	return Position{Epoch: p.Epoch<<markBits | mark, Offset: p.Offset}
+}
+
+// private turns a user's position into the backend's.
+func (p Position) private(mark uint64) (Position, error) {
+	switch {
+	case p.IsZero():
+		return p, nil
+	case p.Epoch == 0:
+		return p, fmt.Errorf("%w: %v has an offset without an epoch", ErrInvalidPosition, p)
+	case p.Epoch&(1<<markBits-1) != mark:
+		return p, fmt.Errorf("%w: %v is a position of another room", ErrInvalidPosition, p)
+	}
+	return Position{Epoch: p.Epoch >> markBits, Offset: p.Offset}, nil
+}
