@@ -18,14 +18,15 @@ import (
 // A Hub is one process's end of the fan-out: its members, its rooms, one
 // adapter. All methods may be called from any goroutine.
 type Hub struct {
-	id      string // 16 hexadecimal digits
-	num     uint64 // the same as a number
-	adapter Adapter
-	alone   bool // there is no backend: nothing ever waits
-	opts    Options
-	names   wire.Names
-	limits  *roomlog.Limits[entry]
-	stats   counters
+	id        string // 16 hexadecimal digits
+	num       uint64 // the same as a number
+	adapter   Adapter
+	historian Historian // the adapter, if it is one
+	alone     bool      // there is no backend: nothing ever waits
+	opts      Options
+	names     wire.Names
+	limits    *roomlog.Limits[entry]
+	stats     counters
 
 	// ctx ends when the hub has drained and closes.
 	ctx    context.Context
@@ -48,6 +49,7 @@ type Hub struct {
 	outMu   sync.Mutex
 	numbers numbers // of channels that are forgotten
 	janitor janitor // what is idle
+	readers readers // of histories
 	wakers  wakers  // who wakes crowds
 
 	lastMember atomic.Uint64
@@ -94,7 +96,12 @@ func New(a Adapter, o *Options) (*Hub, error) {
 	h.id = fmt.Sprintf("%016x", h.num)
 	h.ctx, h.cancel = context.WithCancel(context.Background())
 	h.inbox = inbox{hub: h, channel: h.names.Inbox(h.id)}
-	h.everyone = newRoomState(h, "", h.names.Everyone())
+	h.readers.hub = h
+	h.historian, _ = a.(Historian)
+	if opts.Retain != nil && h.historian == nil {
+		return nil, fmt.Errorf("%w: Retain is set, but the adapter (%T) keeps no history: it is no Historian", ErrInvalidOption, a)
+	}
+	h.everyone = newRoomState(h, "", h.names.Everyone(), nil)
 	h.rooms[h.everyone.channel] = h.everyone
 	h.janitor.hub = h
 	h.janitor.kick = make(chan struct{}, 1)
@@ -163,6 +170,7 @@ func (h *Hub) Connect(o *MemberOptions) (*Member, error) {
 	m.everyone.init(m, h.everyone)
 	h.everyone.mu.Lock()
 	h.everyone.open(&m.everyone)
+	m.everyone.cursor.Park()
 	h.everyone.mu.Unlock()
 	h.mu.Lock()
 	closing := h.isClosing()
@@ -284,6 +292,7 @@ func (h *Hub) shutDown(ctx context.Context) {
 		h.opts.Logger.Error("fanout: closing the adapter", "hub", h.id, "error", err)
 	}
 	<-h.ops.done
+	h.readers.stop()
 	h.wakers.stop()
 	h.wg.Wait()
 }

@@ -13,7 +13,7 @@ import (
 // message. The backend gives the positions: offsets number the messages of a
 // channel contiguously, from 1, and Epoch says in whose hands the history is. An
 // epoch is a number below 2^44, larger than all before it in the channel; it is
-// about the time of its beginning in seconds since 1970. A new one begins, with
+// about the time of its beginning in milliseconds since 1970. A new one begins, with
 // the next Append or History, when the history is at a server, or a life of a
 // server, that cannot know for sure that it has all that was acknowledged
 // before; offsets go on from what it has.
@@ -66,7 +66,7 @@ type Query struct {
 	// all.
 	Since Position
 	// Limit bounds the page: no more frames are begun when it has so many
-	// messages. At least 1.
+	// messages. 0 asks for the head alone. A backend may return less, and More.
 	Limit int
 	// Keep is the channel's retention: what is outside of it is not handed out,
 	// even if the backend still has it. Time is now, by the hub's clock.

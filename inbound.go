@@ -33,6 +33,7 @@ type stream struct {
 	id          string // of the hub
 	run         uint32 // inbound.run when it was last heard
 	age         uint32 // inbound.frames when it was last heard
+	loose       bool   // what is missing before its next number has been counted
 }
 
 // maxStreams bounds the hubs that are remembered; the half that has not been
@@ -83,6 +84,42 @@ func (in *inbound) accept(h *wire.Header) (missed, repeated, skip int, sender st
 	}
 	in.note(h.Hub)
 	return missed, repeated, skip, s.id
+}
+
+// acceptKept is accept for a room with a history, in which the order and what is
+// missing is told by positions. Numbers tell what came before, though it has
+// another position now, and, for the first frame of each hub since begin, what a
+// server has lost. (Within a run a hole is a message that its publisher knows it
+// could not send.)
+func (in *inbound) acceptKept(h *wire.Header) (missed, seen int, sender string) {
+	s, known := in.find(h)
+	in.frames++
+	s.age = in.frames
+	fresh := known && s.run != in.run && !s.loose
+	s.run, s.loose = in.run, false
+	end := h.Seq + uint64(h.Count)
+	switch {
+	case !known:
+	case h.Stream < s.stream, h.Stream == s.stream && end <= s.next:
+		return 0, h.Count, s.id
+	case h.Stream > s.stream:
+		if fresh {
+			missed = hole(1, h.Seq)
+		}
+	case h.Seq < s.next:
+		seen = int(s.next - h.Seq)
+	case fresh:
+		missed = hole(s.next, h.Seq)
+	}
+	s.stream, s.next = h.Stream, end
+	return missed, seen, s.id
+}
+
+// settle means that what was missed by now has been counted otherwise.
+func (in *inbound) settle() {
+	for i := range in.streams {
+		in.streams[i].loose = true
+	}
 }
 
 // hole is how many numbers are missing. No hub has published that many when it
@@ -168,7 +205,18 @@ func (r receiver) Receive(channel string, frame []byte) {
 	}
 }
 
-func (r receiver) Interrupted(channel string) {
+func (r receiver) ReceiveKept(channel string, f KeptFrame) {
+	if rs := r.h.lookup(channel); rs != nil {
+		rs.receiveKept(f)
+	}
+}
+
+func (r receiver) Interrupted(channel string) { r.interrupted(channel, true) }
+func (r receiver) Moving(channel string)      { r.interrupted(channel, false) }
+
+// interrupted notes that frames may be missing from here on. Torn means that
+// some may be missing from before.
+func (r receiver) interrupted(channel string, torn bool) {
 	r.h.stats.interruptions.Add(1)
 	if channel == r.h.inbox.channel {
 		r.h.inbox.interrupt()
@@ -177,6 +225,9 @@ func (r receiver) Interrupted(channel string) {
 	if rs := r.h.lookup(channel); rs != nil {
 		rs.mu.Lock()
 		rs.interrupted = true
+		if rs.kept != nil {
+			rs.kept.torn = rs.kept.torn || torn
+		}
 		rs.mu.Unlock()
 	}
 }
@@ -202,6 +253,12 @@ func (h *Hub) lookup(channel string) *roomState {
 func (rs *roomState) restore() {
 	rs.mu.Lock()
 	rs.interrupted = false
+	if rs.kept != nil && !rs.kept.blind {
+		rs.read()
+		rs.tell()
+		rs.mu.Unlock()
+		return
+	}
 	rs.in.begin()
 	var w wakeups
 	if rs != rs.hub.everyone || rs.in.frames > 0 { // as inbox.restore
@@ -226,9 +283,22 @@ func (rs *roomState) receive(frame []byte) {
 		return
 	}
 	rs.mu.Lock()
+	var w wakeups
+	if rs.kept != nil && rs.kept.busy { // it waits with the others, to keep the order
+		w = rs.takeKept(keptBatch{head: head, entries: entries}, len(frame))
+	} else {
+		w = rs.take(&head, entries)
+	}
+	rs.mu.Unlock()
+	w.run(h)
+}
+
+// take puts what has no position into the log. rs.mu is held.
+func (rs *roomState) take(head *wire.Header, entries []entry) wakeups {
+	h := rs.hub
 	var gap roomlog.Gap
 	if head.Count > 0 { // a frame of a hub
-		missed, repeated, skip, sender := rs.in.accept(&head)
+		missed, repeated, skip, sender := rs.in.accept(head)
 		gap.Missed = missed
 		entries = entries[skip:]
 		for i := range entries {
@@ -240,12 +310,10 @@ func (rs *roomState) receive(frame []byte) {
 		rs.in.note(stranger)
 		h.stats.foreign.Add(1)
 	}
-	if rs.interrupted && len(entries) > 0 {
+	if rs.interrupted && len(entries) > 0 && rs.kept == nil {
 		gap.Unknown = true // the adapter may have lost some before these
 	}
-	w := rs.append(gap, entries)
-	rs.mu.Unlock()
-	w.run(h)
+	return rs.append(gap, entries)
 }
 
 // decode turns a frame into entries without their sender. A stranger's payload
@@ -287,7 +355,13 @@ func (rs *roomState) deliverFrame(frame []byte) {
 		return // cannot be: the hub has just encoded it
 	}
 	rs.mu.Lock()
-	_, _, skip, sender := rs.in.accept(&head)
+	var skip int
+	var sender string
+	if rs.kept != nil {
+		_, skip, sender = rs.in.acceptKept(&head)
+	} else {
+		_, _, skip, sender = rs.in.accept(&head)
+	}
 	for i := range entries {
 		entries[i].sender = sender
 	}

@@ -165,6 +165,9 @@ func (rs *roomState) unsubscribe() {
 	rs.mu.Lock()
 	rs.sub, rs.interrupted = subOff, false
 	rs.in = inbound{}
+	if rs.kept != nil {
+		rs.kept.forget()
+	}
 	rs.tell()
 	rs.mu.Unlock()
 }

@@ -4,13 +4,17 @@ import (
 	"context"
 	"fmt"
 	"sync"
+
+	"github.com/fanoutgo/fanout/internal/archive"
 )
 
 // A loopback is the adapter of a hub that is alone: what it publishes comes
-// back to it at once.
+// back to it at once, and what is kept is kept in memory.
 type loopback struct {
-	mu       sync.RWMutex // guards all
-	receiver Receiver
+	history archive.Store
+
+	mu       sync.RWMutex // guards all below
+	receiver HistoryReceiver
 	channels map[string]*sync.Mutex // held while the receiver is called: calls for a channel never overlap
 	closed   bool
 }
@@ -18,7 +22,7 @@ type loopback struct {
 func newLoopback() *loopback { return &loopback{channels: make(map[string]*sync.Mutex)} }
 
 func (l *loopback) Attach(r Receiver) error {
-	l.receiver = r
+	l.receiver = r.(HistoryReceiver) // the hub's is one
 	return nil
 }
 
@@ -42,6 +46,11 @@ func (l *loopback) Unsubscribe(_ context.Context, channel string) error {
 }
 
 func (l *loopback) Publish(_ context.Context, channel string, frame []byte) (int, error) {
+	return l.deliver(channel, func() { l.receiver.Receive(channel, frame) })
+}
+
+// deliver calls f if the channel is subscribed, and never twice at a time for it.
+func (l *loopback) deliver(channel string, f func()) (int, error) {
 	l.mu.RLock()
 	defer l.mu.RUnlock() // held to the end, so that Close and Unsubscribe wait
 	if l.closed {
@@ -53,8 +62,33 @@ func (l *loopback) Publish(_ context.Context, channel string, frame []byte) (int
 	}
 	one.Lock()
 	defer one.Unlock()
-	l.receiver.Receive(channel, frame)
+	f()
 	return 1, nil
+}
+
+// Append implements Historian. The hub publishes one frame of a channel at a
+// time, so the order of the history is the order of delivery.
+func (l *loopback) Append(_ context.Context, channel string, r Record) (at Position, receivers int, err error) {
+	kept, fresh := l.history.Append(channel, &archive.Record{
+		Frame: r.Frame, Messages: r.Messages, Time: r.Time, Keep: archive.Keep(r.Keep),
+		Publisher: r.Publisher, Stream: r.Stream, Seq: r.Seq,
+	})
+	at = Position(kept)
+	if !fresh {
+		return at, -1, nil
+	}
+	receivers, err = l.deliver(channel, func() { l.receiver.ReceiveKept(channel, KeptFrame{At: at, Frame: r.Frame}) })
+	return at, receivers, err
+}
+
+// History implements Historian.
+func (l *loopback) History(_ context.Context, channel string, q Query) (Page, error) {
+	p := l.history.Read(channel, archive.Position(q.Since), q.Limit, archive.Keep(q.Keep), q.Time)
+	page := Page{Head: Position(p.Head), First: p.First, More: p.More}
+	for _, f := range p.Frames {
+		page.Frames = append(page.Frames, KeptFrame{At: Position(f.At), Frame: f.Data})
+	}
+	return page, nil // nothing takes the place of this process: there are no past epochs
 }
 
 func (l *loopback) Close(context.Context) error {

@@ -2,6 +2,7 @@ package fanout
 
 import (
 	"context"
+	"errors"
 	"iter"
 	"sync"
 	"sync/atomic"
@@ -87,6 +88,15 @@ func (m *Member) ReceiveBatch(ctx context.Context, buf []Message) (int, error) {
 	m.receiving = true
 	for {
 		n, err := m.take(buf)
+		if err == errFellOut {
+			ms := m.current
+			m.walk.Unlock()
+			err = ms.room.refill(ctx, ms)
+			m.walk.Lock()
+			if err == nil {
+				continue
+			}
+		}
 		if n == 0 && err == nil {
 			m.walk.Unlock()
 			err = m.wait(ctx)
@@ -133,6 +143,10 @@ func (m *Member) Messages(ctx context.Context) iter.Seq2[Message, error] {
 	}
 }
 
+// errFellOut means that the member's current room has gone on without it, and
+// that the history has what it missed.
+var errFellOut = errors.New("fell out of the window")
+
 // take fills buf with what is ready. m.walk is held.
 func (m *Member) take(buf []Message) (n int, err error) {
 	if err := m.endError(); err != nil {
@@ -149,18 +163,33 @@ func (m *Member) take(buf []Message) (n int, err error) {
 			m.current = nil
 			continue
 		}
+		if ms.backlog != nil {
+			if n > 0 && !ms.backlog.gap.IsZero() {
+				return n, nil // the gap comes first the next time
+			}
+			got, err := m.takeBacklog(buf[n:], ms)
+			if err != nil {
+				return 0, err
+			}
+			n += got
+			continue
+		}
 		items, fresh, gap := ms.cursor.Peek()
 		switch {
 		case gap:
 			if n > 0 {
 				return n, nil // the gap comes first the next time
 			}
+			if ms.room.kept != nil && ms.cursor.Cut() && m.hub.opts.Overflow == Skip && !ms.plain {
+				return 0, errFellOut
+			}
 			if err := m.gap(ms); err != nil {
 				return 0, err
 			}
 		case len(items) > 0:
-			got, used := m.copy(buf[n:], ms.room, items, fresh)
+			got, used := m.copy(buf[n:], ms, items, fresh)
 			n += got
+			ms.pass(items[:used])
 			ms.cursor.Advance(used)
 			m.rotate()
 		case n > 0 && !m.anyReady():
@@ -194,9 +223,30 @@ func (m *Member) gap(ms *membership) error {
 	return &GapError{Room: ms.room.name, Missed: sum.Missed, Unknown: sum.Unknown}
 }
 
+// takeBacklog takes from what a member that has resumed gets first.
+func (m *Member) takeBacklog(buf []Message, ms *membership) (got int, err error) {
+	b := ms.backlog
+	if gap := b.gap; !gap.IsZero() {
+		b.gap = roomlog.Gap{}
+		return 0, &GapError{Room: ms.room.name, Missed: gap.Missed, Unknown: gap.Unknown}
+	}
+	for len(b.parts) > 0 && got < len(buf) {
+		n, used := m.copy(buf[got:], ms, b.parts[0], false)
+		got += n
+		ms.pass(b.parts[0][:used])
+		if b.parts[0] = b.parts[0][used:]; len(b.parts[0]) == 0 {
+			b.parts = b.parts[1:]
+		}
+	}
+	if len(b.parts) == 0 {
+		ms.backlog = nil
+	}
+	return got, nil
+}
+
 // copy puts entries into buf and returns how many messages those gave, and how
 // many entries are dealt with.
-func (m *Member) copy(buf []Message, rs *roomState, entries []entry, fresh bool) (got, used int) {
+func (m *Member) copy(buf []Message, ms *membership, entries []entry, fresh bool) (got, used int) {
 	for i := range entries {
 		if got == len(buf) {
 			return got, i
@@ -205,7 +255,10 @@ func (m *Member) copy(buf []Message, rs *roomState, entries []entry, fresh bool)
 		if (e.volatile && !fresh) || (e.filter != nil && !e.filter.admits(m)) {
 			continue
 		}
-		buf[got] = Message{Room: rs.name, Data: e.data, Sender: e.sender, Position: e.position}
+		if !ms.after.IsZero() && !e.position.IsZero() && !ms.after.Before(e.position) {
+			continue // another hub was faster, and it resumed here
+		}
+		buf[got] = Message{Room: ms.room.name, Data: e.data, Sender: e.sender, Position: e.position}
 		got++
 	}
 	return got, len(entries)
@@ -349,8 +402,8 @@ func (m *Member) endError() error {
 }
 
 // reserve returns the membership of a room for a Join that begins: the one that
-// is there, or a new one.
-func (m *Member) reserve(rs *roomState) (*membership, error) {
+// is there, or a new one. A Resume (nil: it is none) needs a new one.
+func (m *Member) reserve(rs *roomState, r *resumption) (*membership, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.err != nil {
@@ -360,7 +413,10 @@ func (m *Member) reserve(rs *roomState) (*membership, error) {
 	if ms == nil {
 		ms = new(membership)
 		ms.init(m, rs)
+		ms.resuming = r
 		m.rooms.put(ms)
+	} else if r != nil {
+		return nil, ErrJoined
 	}
 	ms.joiners++
 	return ms, nil

@@ -21,6 +21,20 @@ type membership struct {
 	// if there was none. Guarded by roomState.mu.
 	giveUp context.CancelCauseFunc
 
+	// Of a Resume: where it begins, nil once it is in the room. Guarded by
+	// roomState.mu.
+	resuming *resumption
+	// What comes before the log, and after which position. Set before the member
+	// learns that there is something to read; then guarded by Member.walk.
+	backlog *backlog
+	after   Position
+	// How far the member has come in a room with a history, as users see it. Set
+	// and guarded like backlog.
+	last Position
+	// The history cannot be read: what falls out of the window is a gap. Guarded by
+	// Member.walk.
+	plain bool
+
 	joiners    int         // Joins that wait on it. Guarded by Member.mu
 	joined     bool        // the cursor is open. Guarded by roomState.mu, as are next and prev
 	next, prev *membership // in the room
@@ -34,6 +48,15 @@ func (ms *membership) init(m *Member, rs *roomState) { ms.member, ms.room = m, r
 // Wake is called when there is something to read after the cursor had parked:
 // it implements roomlog.Owner.
 func (ms *membership) Wake() { ms.member.enqueue(ms) }
+
+// pass notes how far the member has come in the room's history.
+func (ms *membership) pass(entries []entry) {
+	if n := len(entries); n > 0 && ms.room.kept != nil {
+		if at := entries[n-1].position; !at.IsZero() {
+			ms.last = at
+		}
+	}
+}
 
 // endError is why a membership that has left did so.
 func (ms *membership) endError() error {

@@ -52,8 +52,11 @@ func (o *outbound) init(h *Hub, rs *roomState, name, channel string) {
 
 // publish sends a message and returns when the backend has taken it.
 func (o *outbound) publish(ctx context.Context, m *wire.Message) error {
-	if ctx.Err() != nil {
+	switch {
+	case ctx.Err() != nil:
 		return o.wrap(fmt.Errorf("%w: %w", context.Cause(ctx), ErrUnsent))
+	case o.room != nil && o.room.invalid != nil:
+		return o.wrap(fmt.Errorf("%w: %w", o.room.invalid, ErrUnsent))
 	}
 	sent, err := o.queue.Do(ctx, m, m.Size())
 	if err != nil && !sent {
@@ -116,7 +119,7 @@ func (o *outbound) Send(ctx context.Context, batch []*wire.Message) error {
 	}
 	head := wire.Header{Hub: h.num, Stream: o.stream, Seq: o.next, Count: len(batch), Time: now()}
 	frame := encode(&head, batch)
-	receivers, unsent, err := o.transmit(ctx, frame)
+	receivers, unsent, err := o.transmit(ctx, &head, frame)
 	if err == nil {
 		o.next += uint64(len(batch))
 		h.stats.published.Add(uint64(len(batch)))
@@ -155,7 +158,7 @@ func encode(head *wire.Header, batch []*wire.Message) []byte {
 
 // transmit publishes a frame until the backend takes it, ctx ends, or trying
 // again is of no use. unsent reports whether no attempt can have arrived.
-func (o *outbound) transmit(ctx context.Context, frame []byte) (receivers int, unsent bool, err error) {
+func (o *outbound) transmit(ctx context.Context, head *wire.Header, frame []byte) (receivers int, unsent bool, err error) {
 	h := o.hub
 	if _, ok := ctx.Deadline(); !ok && !h.alone {
 		var cancel context.CancelFunc
@@ -169,7 +172,7 @@ func (o *outbound) transmit(ctx context.Context, frame []byte) (receivers int, u
 			return 0, unsent, errors.Join(ErrClosed, err)
 		}
 		var failed error
-		receivers, failed = h.adapter.Publish(ctx, o.channel, frame)
+		receivers, failed = o.attempt(ctx, head, frame)
 		if failed == nil {
 			return receivers, false, nil
 		}
@@ -188,6 +191,23 @@ func (o *outbound) transmit(ctx context.Context, frame []byte) (receivers int, u
 		}
 		frame = wire.Again(frame, !unsent, now())
 	}
+}
+
+// attempt sends a frame once, into the room's history if it keeps one.
+func (o *outbound) attempt(ctx context.Context, head *wire.Header, frame []byte) (receivers int, err error) {
+	if o.room == nil || o.room.kept == nil {
+		return o.hub.adapter.Publish(ctx, o.channel, frame)
+	}
+	at, receivers, err := o.hub.historian.Append(ctx, o.channel, Record{
+		Frame: frame, Messages: head.Count, Time: time.Now(), Keep: o.room.kept.keep,
+		Publisher: o.hub.id, Stream: head.Stream, Seq: head.Seq,
+	})
+	if err == nil {
+		o.room.mu.Lock()
+		o.room.kept.taken = at
+		o.room.mu.Unlock()
+	}
+	return receivers, err
 }
 
 func (o *outbound) gaveUp(ctx context.Context, unsent bool, last error) error {

@@ -49,13 +49,10 @@ func ParsePosition(s string) (Position, error) {
 	return p, nil
 }
 
-// An epoch of a backend is a small number: seconds since 1970, or a little more.
+// An epoch of a backend is some milliseconds since 1970, or a little more.
 // The epoch that users see has a mark of the room in its low bits, by which a
 // position of another room is told apart.
-const (
-	markBits = 20
-	maxEpoch = 1<<(64-markBits) - 1
-)
+const markBits = 20
 
 // roomMark returns the mark of a room, from its channel: FNV-1a, folded.
 func roomMark(channel string) uint64 {

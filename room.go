@@ -2,6 +2,7 @@ package fanout
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/fanoutgo/fanout/internal/wire"
@@ -37,13 +38,22 @@ func (r *Room) Join(ctx context.Context, m *Member) error {
 	}
 	rs := r.hub.acquire(r.name, r.channel)
 	defer r.hub.release(rs)
-	ms, err := m.reserve(rs)
+	return r.wrap("join", rs.admit(ctx, m, nil))
+}
+
+// admit brings a member into the room, to its end or, with r, to a place in its
+// history.
+func (rs *roomState) admit(ctx context.Context, m *Member, r *resumption) error {
+	if rs.invalid != nil {
+		return rs.invalid
+	}
+	ms, err := m.reserve(rs, r)
 	if err != nil {
-		return r.wrap("join", err)
+		return err
 	}
 	err = rs.await(ctx, ms)
 	m.settle(ms, err)
-	return r.wrap("join", err)
+	return err
 }
 
 // Resume is Join for a member that has been in the room before: it first gets
@@ -62,7 +72,19 @@ func (r *Room) Join(ctx context.Context, m *Member) error {
 // the hub has the messages itself it asks nobody. Errors are those of Join,
 // ErrNoHistory, ErrInvalidPosition, and ErrJoined if the member is in the room.
 func (r *Room) Resume(ctx context.Context, m *Member, since Position) error {
-	return r.wrap("resume", ErrNoHistory)
+	if err := r.check(ctx, m); err != nil {
+		return r.wrap("resume", err)
+	}
+	if err := r.hub.awaitReady(ctx, m.done); err != nil {
+		return r.wrap("resume", err)
+	}
+	rs := r.hub.acquire(r.name, r.channel)
+	defer r.hub.release(rs)
+	from, err := rs.history(since)
+	if err == nil {
+		err = rs.admit(ctx, m, &resumption{since: from})
+	}
+	return r.wrap("resume", err)
 }
 
 // History returns the messages that were kept after the position since, the
@@ -72,11 +94,32 @@ func (r *Room) Resume(ctx context.Context, m *Member, since Position) error {
 // If messages after since have been trimmed the error is a *GapError, and the
 // messages are those after the gap; not so after the zero Position, which asks
 // for all that is kept. Other errors are ErrNoHistory, ErrInvalidPosition, a
-// negative limit, ErrClosed, ErrRefused, and the error of ctx: while the backend
+// negative limit (ErrInvalidOption), ErrClosed, ErrRefused, and the error of ctx: while the backend
 // cannot be reached History tries again, no longer than ctx, or
 // Options.PublishTimeout if ctx has no deadline.
 func (r *Room) History(ctx context.Context, since Position, limit int) ([]Message, error) {
-	return nil, r.wrap("history", ErrNoHistory)
+	h := r.hub
+	switch {
+	case r.err != nil:
+		return nil, r.err
+	case limit < 0:
+		return nil, r.wrap("history", fmt.Errorf("%w: the limit is %d, it must be positive, or 0 for none", ErrInvalidOption, limit))
+	}
+	if err := h.ops.begin(); err != nil {
+		return nil, r.wrap("history", err)
+	}
+	defer h.ops.end()
+	rs := h.acquire(r.name, r.channel)
+	defer h.release(rs)
+	from, err := rs.history(since)
+	if err != nil {
+		return nil, r.wrap("history", err)
+	}
+	messages, err := rs.past(ctx, from, limit)
+	if gap := (*GapError)(nil); errors.As(err, &gap) {
+		return messages, err
+	}
+	return messages, r.wrap("history", err)
 }
 
 // Leave takes a member out of the room. When it returns, nothing more of the

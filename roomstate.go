@@ -23,6 +23,8 @@ type roomState struct {
 	channel string
 	log     roomlog.Log[entry]
 	out     outbound
+	kept    *retained // nil: the room keeps no history
+	invalid error     // Options.Retain has given what no history can be
 
 	mu      sync.Mutex // guards all below
 	uses    int        // of Join and Publish; while positive the state stays
@@ -50,8 +52,8 @@ const (
 	subEnding
 )
 
-func newRoomState(h *Hub, name, channel string) *roomState {
-	rs := &roomState{hub: h, name: name, channel: channel}
+func newRoomState(h *Hub, name, channel string, kept *retained) *roomState {
+	rs := &roomState{hub: h, name: name, channel: channel, kept: kept}
 	rs.log.Init(h.limits)
 	rs.out.init(h, rs, name, channel)
 	rs.out.stream, rs.out.next = h.numbers.take(channel)
@@ -71,11 +73,13 @@ func (h *Hub) acquire(name, channel string) *roomState {
 	if rs != nil {
 		return rs
 	}
+	kept, err := h.retention(name, channel) // calls the user, so no lock is held
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	rs = h.rooms[channel]
 	if rs == nil {
-		rs = newRoomState(h, name, channel)
+		rs = newRoomState(h, name, channel, kept)
+		rs.invalid = err
 		h.rooms[channel] = rs
 	}
 	rs.mu.Lock()
@@ -109,8 +113,10 @@ func (rs *roomState) markIdle() bool {
 	return true
 }
 
-// await makes ms a member of the room, once the subscription stands.
+// await makes ms a member of the room, once the subscription stands and, where
+// there is a history, its place in that is known.
 func (rs *roomState) await(ctx context.Context, ms *membership) error {
+	asked := false // for the place in the history
 	for {
 		rs.mu.Lock()
 		switch {
@@ -120,10 +126,30 @@ func (rs *roomState) await(ctx context.Context, ms *membership) error {
 		case ms.joined:
 			rs.mu.Unlock()
 			return nil
-		case rs.sub == subOn && !rs.interrupted:
+		case rs.follows() && ms.resuming == nil:
 			rs.open(ms)
+			ms.cursor.Park() // it has read everything: the next append wakes the member
 			rs.mu.Unlock()
 			return nil
+		case rs.follows():
+			r := ms.resuming
+			done, err := rs.resume(ms)
+			rs.mu.Unlock()
+			if done {
+				ms.member.enqueue(ms)
+			} else if err == nil {
+				err = rs.fetch(ctx, ms, r)
+			}
+			if done || err != nil {
+				return err
+			}
+			continue
+		case rs.sub == subOn && !rs.interrupted && !rs.kept.busy:
+			if err := rs.kept.err; asked && err != nil {
+				rs.mu.Unlock()
+				return err
+			}
+			rs.read()
 		case rs.sub == subOff:
 			rs.sub, rs.interrupted = subStarting, false
 			asking, cancel := context.WithCancelCause(ctx)
@@ -138,6 +164,7 @@ func (rs *roomState) await(ctx context.Context, ms *membership) error {
 			rs.changed = make(chan struct{})
 		}
 		changed := rs.changed
+		asked = asked || rs.sub == subOn && rs.kept != nil && rs.kept.busy
 		rs.mu.Unlock()
 		select {
 		case <-changed:
@@ -149,6 +176,13 @@ func (rs *roomState) await(ctx context.Context, ms *membership) error {
 			return ErrClosed
 		}
 	}
+}
+
+// follows reports whether what is said from now on goes into the log, or is
+// reported missing there. rs.mu is held.
+func (rs *roomState) follows() bool {
+	k := rs.kept
+	return rs.sub == subOn && !rs.interrupted && (k == nil || (k.known && !k.busy))
 }
 
 // subscribe makes the adapter's call, for all who wait, in the time of the one
@@ -168,9 +202,15 @@ func (rs *roomState) subscribe(ctx context.Context, ms *membership, cancel conte
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
 	rs.sub = subOff
-	if err == nil {
+	switch {
+	case err == nil:
 		rs.sub = subOn
 		rs.in.begin()
+		if k := rs.kept; k != nil && !k.known && !k.busy {
+			rs.read()
+		}
+	case rs.kept != nil:
+		rs.kept.forget()
 	}
 	rs.tell()
 	return err
@@ -184,7 +224,7 @@ func (rs *roomState) tell() {
 	}
 }
 
-// open puts a membership into the room. rs.mu is held.
+// open puts a membership into the room, at the end of its log. rs.mu is held.
 func (rs *roomState) open(ms *membership) {
 	ms.joined = true
 	ms.next = rs.members
@@ -194,7 +234,9 @@ func (rs *roomState) open(ms *membership) {
 	rs.members = ms
 	rs.count++
 	rs.log.Open(&ms.cursor, ms)
-	ms.cursor.Park() // it has read everything: the next append wakes the member
+	if rs.kept != nil {
+		ms.last = rs.kept.pos.public(rs.kept.mark)
+	}
 }
 
 // remove takes a membership out. The member's walk is locked, and ms.left set.

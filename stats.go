@@ -14,6 +14,9 @@ type Stats struct {
 	Repeated  uint64 // messages dropped because they had come before
 	Missed    uint64 // messages known to be missing, for each room once
 
+	Recovered uint64 // messages taken from a history because they had not come by themselves
+	Reads     uint64 // questions to the backend for history
+
 	Interruptions uint64 // times that a room's subscription broke
 	Malformed     uint64 // frames that could not be read
 	Slow          uint64 // members closed with ErrSlow
@@ -21,6 +24,7 @@ type Stats struct {
 
 type counters struct {
 	published, frames, received, foreign, repeated, missed atomic.Uint64
+	recovered, reads                                       atomic.Uint64
 	interruptions, malformed, slow                         atomic.Uint64
 }
 
@@ -35,6 +39,7 @@ func (h *Hub) Stats() Stats {
 		Published: c.published.Load(), Frames: c.frames.Load(),
 		Received: c.received.Load(), Foreign: c.foreign.Load(),
 		Repeated: c.repeated.Load(), Missed: c.missed.Load(),
+		Recovered: c.recovered.Load(), Reads: c.reads.Load(),
 		Interruptions: c.interruptions.Load(), Malformed: c.malformed.Load(),
 		Slow: c.slow.Load(),
 	}

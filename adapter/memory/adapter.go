@@ -7,10 +7,11 @@ import (
 	"sync"
 
 	"github.com/fanoutgo/fanout"
+	"github.com/fanoutgo/fanout/internal/archive"
 )
 
-// An Adapter joins one hub to a [Bus]. It is a [fanout.Adapter] and a
-// [fanout.HealthChecker], and keeps their contract; the comments here say only
+// An Adapter joins one hub to a [Bus]. It is a [fanout.Adapter], a
+// [fanout.Historian] and a [fanout.HealthChecker], and keeps their contract; the comments here say only
 // what is particular to memory.
 //
 // All methods may be called concurrently. Those that wait for the receiver,
@@ -25,6 +26,7 @@ type Adapter struct {
 
 	// Guarded by bus.mu.
 	receiver      fanout.Receiver
+	history       fanout.HistoryReceiver // the receiver, if it is one
 	subscriptions map[string]*subscription
 	link          link
 	healed        chan struct{} // closed, and made anew, when the link is mended
@@ -33,6 +35,7 @@ type Adapter struct {
 
 var (
 	_ fanout.Adapter       = (*Adapter)(nil)
+	_ fanout.Historian     = (*Adapter)(nil)
 	_ fanout.HealthChecker = (*Adapter)(nil)
 )
 
@@ -50,6 +53,7 @@ func (a *Adapter) Attach(r fanout.Receiver) error {
 		return errors.New("memory: attach: the adapter has a receiver already")
 	}
 	a.receiver = r
+	a.history, _ = r.(fanout.HistoryReceiver)
 	a.calls.Go(func() { a.inbox.deliver(r) })
 	return nil
 }
@@ -132,44 +136,58 @@ func (a *Adapter) Unsubscribe(ctx context.Context, channel string) error {
 // how many they are. It waits for nobody, unless for an interceptor. It works
 // before Attach too, so an adapter that no hub has can play a stranger.
 func (a *Adapter) Publish(ctx context.Context, channel string, frame []byte) (receivers int, err error) {
+	_, receivers, err = a.publish(ctx, channel, frame, nil)
+	return receivers, err
+}
+
+// publish is Publish, and Append if there is a record.
+func (a *Adapter) publish(ctx context.Context, channel string, frame []byte, r *archive.Record) (at fanout.Position, receivers int, err error) {
 	var fate Fate
 	if f := a.bus.interceptor.Load(); f != nil {
 		fate, err = a.intercept(ctx, *f, Frame{From: a, Channel: channel, Data: frame})
 	}
 	if err == nil {
-		receivers, err = a.send(ctx, channel, frame, fate)
+		at, receivers, err = a.send(ctx, channel, frame, fate, r)
 	}
 	if err != nil {
-		return receivers, fmt.Errorf("memory: publish to %q: %w", channel, err)
+		return at, receivers, fmt.Errorf("memory: publish to %q: %w", channel, err)
 	}
-	return receivers, nil
+	return at, receivers, nil
 }
 
-// send is a Publish whose fate is known.
-func (a *Adapter) send(ctx context.Context, channel string, frame []byte, fate Fate) (int, error) {
+// send is a publish whose fate is known.
+func (a *Adapter) send(ctx context.Context, channel string, frame []byte, fate Fate, r *archive.Record) (at fanout.Position, n int, err error) {
 	b := a.bus
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	switch {
 	case a.closed:
-		return 0, unsent(fanout.ErrClosed)
+		return at, 0, unsent(fanout.ErrClosed)
 	case ctx.Err() != nil:
-		return 0, unsent(ctx.Err())
+		return at, 0, unsent(ctx.Err())
 	case a.link == cut:
-		return 0, unsent(ErrCut)
+		return at, 0, unsent(ErrCut)
 	}
-	n := 0
+	fresh := true
+	if r != nil && !fate.Refuse {
+		var kept archive.Position
+		kept, fresh = b.history.Append(channel, r)
+		at = fanout.Position(kept)
+	}
 	switch {
+	case fate.Refuse:
+	case !fresh:
+		n = -1
 	case fate.Drop:
 	case b.drop > 0:
 		b.drop--
 	default:
-		n = b.handOutLocked(channel, frame, fate)
+		n = b.handOutLocked(channel, frame, fate, at)
 	}
 	if a.link == cutInbound {
-		return 0, ErrCut
+		return at, 0, ErrCut
 	}
-	return n, fate.Err
+	return at, n, fate.Err
 }
 
 func unsent(err error) error { return fmt.Errorf("%w: %w", fanout.ErrUnsent, err) }

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+
+	"github.com/fanoutgo/fanout/internal/archive"
 )
 
 // A Bus is a backend in memory. Adapters of one bus hear each other; two buses
@@ -16,6 +18,7 @@ import (
 // the methods of a receiver, save those that wait: Close.
 type Bus struct {
 	interceptor atomic.Pointer[Interceptor]
+	reader      atomic.Pointer[Reader]
 
 	// mu guards everything below, and what it guards in each Adapter. It is
 	// held while a frame is put in the inboxes of its subscribers, which is
@@ -25,7 +28,8 @@ type Bus struct {
 	channels map[string][]*subscription // no empty ones
 	adapters map[*Adapter]struct{}      // those that are not closed
 	link     link                       // what new adapters start with
-	drop     int                        // frames still to be lost
+	history  archive.Store
+	drop     int // frames still to be lost
 	closed   bool
 }
 

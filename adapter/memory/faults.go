@@ -81,6 +81,41 @@ func (a *Adapter) setLinkLocked(l link) {
 	}
 }
 
+// Move ends the adapter's subscriptions as a server does whose channels move
+// elsewhere in good order, and makes them anew: its receiver is told Moving, if
+// it is a fanout.HistoryReceiver, or Interrupted, and Restored. No frame is lost.
+func (a *Adapter) Move() {
+	a.bus.mu.Lock()
+	defer a.bus.mu.Unlock()
+	if a.link == up {
+		a.tellLocked(moving)
+		a.tellLocked(restored)
+	}
+}
+
+// Failover replaces the server by another one. Of each history that one lacks
+// the latest frames, as many as lost; so a new epoch begins. Whole says whether
+// it knows that nothing is lost, as it does when a slot has moved. Links are not
+// touched.
+func (b *Bus) Failover(lost int, whole bool) { b.history.Lose(lost, whole) }
+
+// Flush empties the server: there is no history any more.
+func (b *Bus) Flush() { b.history.Clear() }
+
+// A Reader is called before a history is read. It may wait, until ctx ends; an
+// error that it returns is that of the reading.
+type Reader func(ctx context.Context, channel string, q fanout.Query) error
+
+// InterceptReads has f called for each reading of a history from now on; nil
+// ends it.
+func (b *Bus) InterceptReads(f Reader) {
+	if f == nil {
+		b.reader.Store(nil)
+		return
+	}
+	b.reader.Store(&f)
+}
+
 // tellLocked queues a notice for every channel.
 func (a *Adapter) tellLocked(k kind) {
 	for _, s := range a.subscriptions {
@@ -98,9 +133,13 @@ type Frame struct {
 // A Fate says what becomes of a frame. The zero Fate is that it arrives.
 type Fate struct {
 	// Drop loses the frame as a server loses one: nobody gets it, and Publish
-	// returns 0 and no error. (The adapter does not mend that, though the
+	// returns 0 and no error. A frame of Append is in the history all the same. (The adapter does not mend that, though the
 	// contract tells it to; it would undo the fault.)
 	Drop bool
+
+	// Refuse keeps the server from taking the frame: it does not come into a
+	// history either. Set Err as well.
+	Refuse bool
 
 	// Miss lists adapters that do not get the frame, and are not told. They
 	// are not among the receivers that Publish counts.
@@ -146,11 +185,17 @@ func (b *Bus) DropNext(n int) {
 }
 
 // intercept asks f, as a call that Close waits for.
-func (a *Adapter) intercept(ctx context.Context, f Interceptor, frame Frame) (Fate, error) {
+func (a *Adapter) intercept(ctx context.Context, f Interceptor, frame Frame) (fate Fate, err error) {
+	err = a.call(ctx, func(ctx context.Context) { fate = f(ctx, frame) })
+	return fate, err
+}
+
+// call calls a function of the user's, which Close ends and waits for.
+func (a *Adapter) call(ctx context.Context, f func(context.Context)) error {
 	a.bus.mu.Lock()
 	if a.closed {
 		a.bus.mu.Unlock()
-		return Fate{}, unsent(fanout.ErrClosed)
+		return unsent(fanout.ErrClosed)
 	}
 	a.calls.Add(1)
 	a.bus.mu.Unlock()
@@ -159,13 +204,14 @@ func (a *Adapter) intercept(ctx context.Context, f Interceptor, frame Frame) (Fa
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(a.life, cancel)()
-	return f(ctx, frame), nil
+	f(ctx)
+	return nil
 }
 
 // handOutLocked puts a frame in the inboxes of all who are subscribed and can
 // be reached, and returns how many they are.
-func (b *Bus) handOutLocked(channel string, frame []byte, fate Fate) int {
-	e := event{frame: frame}
+func (b *Bus) handOutLocked(channel string, frame []byte, fate Fate, at fanout.Position) int {
+	e := event{frame: frame, at: at}
 	if fate.Delay > 0 {
 		e.due = time.Now().Add(fate.Delay)
 	}

@@ -28,7 +28,8 @@ type event struct {
 	kind  kind
 	sub   *subscription
 	frame []byte
-	due   time.Time // not before; zero is at once
+	at    fanout.Position // not zero: the frame is kept
+	due   time.Time       // not before; zero is at once
 }
 
 type kind uint8
@@ -37,6 +38,7 @@ const (
 	received kind = iota
 	interrupted
 	restored
+	moving
 )
 
 func newInbox() *inbox { return &inbox{wake: make(chan struct{}, 1)} }
@@ -74,6 +76,7 @@ func (q *inbox) wakeLocked() {
 
 // deliver calls r with one event after the other until the inbox is closed.
 func (q *inbox) deliver(r fanout.Receiver) {
+	keeper, _ := r.(fanout.HistoryReceiver)
 	for {
 		e, wait, ok := q.next()
 		switch {
@@ -81,10 +84,14 @@ func (q *inbox) deliver(r fanout.Receiver) {
 			return
 		case e.sub == nil:
 			q.sleep(wait)
-		case e.kind == interrupted:
+		case e.kind == moving && keeper != nil:
+			keeper.Moving(e.sub.channel)
+		case e.kind == interrupted, e.kind == moving:
 			r.Interrupted(e.sub.channel)
 		case e.kind == restored:
 			r.Restored(e.sub.channel)
+		case keeper != nil && !e.at.IsZero():
+			keeper.ReceiveKept(e.sub.channel, fanout.KeptFrame{At: e.at, Frame: e.frame})
 		default:
 			r.Receive(e.sub.channel, e.frame)
 		}

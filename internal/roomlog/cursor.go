@@ -172,6 +172,18 @@ func (c *Cursor[T]) jump() Gap {
 	return gap
 }
 
+// ToEnd takes a cursor that fell out of the window behind everything there is,
+// and says what it passes over.
+func (c *Cursor[T]) ToEnd() Gap {
+	l := c.log
+	l.mu.Lock()
+	from, to := c.link, l.end
+	l.mu.Unlock()
+	c.arrive(to)
+	c.atEnd = true
+	return Gap{Missed: int(to.pos - from.pos), Unknown: to.unknown != from.unknown}
+}
+
 // beforeNewest returns the link before the last segment.
 func (l *Log[T]) beforeNewest() *link[T] {
 	at := l.first

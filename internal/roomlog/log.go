@@ -226,6 +226,13 @@ func (l *Log[T]) Kept() (items, bytes int) {
 	return l.items, l.bytes
 }
 
+// Lagging returns the number of open cursors that have something to read.
+func (l *Log[T]) Lagging() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return max(0, int(l.cursors.Load())-int(uint32(l.passed.Load())))
+}
+
 // Cursors returns the number of open cursors.
 func (l *Log[T]) Cursors() int { return int(l.cursors.Load()) }
 

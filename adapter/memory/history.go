@@ -1,0 +1,59 @@
+package memory
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/fanoutgo/fanout"
+	"github.com/fanoutgo/fanout/internal/archive"
+)
+
+// Append keeps the frame in the memory of the bus, and is Publish otherwise.
+func (a *Adapter) Append(ctx context.Context, channel string, r fanout.Record) (at fanout.Position, receivers int, err error) {
+	return a.publish(ctx, channel, r.Frame, &archive.Record{
+		Frame: r.Frame, Messages: r.Messages, Time: r.Time, Keep: archive.Keep(r.Keep),
+		Publisher: r.Publisher, Stream: r.Stream, Seq: r.Seq,
+	})
+}
+
+// History returns at once, unless a [Reader] waits. While the link is cut it
+// fails with an error that wraps [ErrCut].
+func (a *Adapter) History(ctx context.Context, channel string, q fanout.Query) (page fanout.Page, err error) {
+	if f := a.bus.reader.Load(); f != nil {
+		var failed error
+		err = a.call(ctx, func(ctx context.Context) { failed = (*f)(ctx, channel, q) })
+		if err == nil {
+			err = failed
+		}
+	}
+	if err == nil {
+		page, err = a.readHistory(ctx, channel, q)
+	}
+	if err != nil {
+		return page, fmt.Errorf("memory: history of %q: %w", channel, err)
+	}
+	return page, nil
+}
+
+func (a *Adapter) readHistory(ctx context.Context, channel string, q fanout.Query) (fanout.Page, error) {
+	b := a.bus
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch {
+	case a.closed:
+		return fanout.Page{}, fanout.ErrClosed
+	case ctx.Err() != nil:
+		return fanout.Page{}, ctx.Err()
+	case a.link == cut || a.link == cutInbound:
+		return fanout.Page{}, ErrCut
+	}
+	p := b.history.Read(channel, archive.Position(q.Since), q.Limit, archive.Keep(q.Keep), q.Time)
+	page := fanout.Page{Head: fanout.Position(p.Head), First: p.First, More: p.More}
+	for _, past := range p.Before {
+		page.Before = append(page.Before, fanout.PastEpoch(past))
+	}
+	for _, f := range p.Frames {
+		page.Frames = append(page.Frames, fanout.KeptFrame{At: fanout.Position(f.At), Frame: f.Data})
+	}
+	return page, nil
+}

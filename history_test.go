@@ -1,0 +1,544 @@
+package fanout_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/fanoutgo/fanout"
+	"github.com/fanoutgo/fanout/adapter/memory"
+	"github.com/stretchr/testify/require"
+)
+
+// keeping returns options for hubs whose rooms keep so many messages.
+func keeping(messages int) *fanout.Options {
+	return &fanout.Options{Retain: func(room string) fanout.Retention {
+		if strings.HasPrefix(room, "plain") {
+			return fanout.Retention{}
+		}
+		return fanout.Retention{Messages: messages, Age: time.Hour}
+	}}
+}
+
+// position returns the position of the room's latest message.
+func position(t testing.TB, r *fanout.Room) fanout.Position {
+	t.Helper()
+	all, err := r.History(within(t), fanout.Position{}, 0)
+	require.NoError(t, err)
+	require.NotEmpty(t, all)
+	return all[len(all)-1].Position
+}
+
+func TestGuarantee4WithHistoryNoLoss(t *testing.T) {
+	bus := memory.NewBus()
+	deaf := bus.NewAdapter()
+	a, b := newHub(t, bus, keeping(1000)), newHubOn(t, deaf, keeping(1000))
+	m := connect(t, b, "x")
+	room := a.Room("x")
+	publish(t, room, 1, 3)
+
+	// Frames that get lost without a word are noticed at the next.
+	bus.Intercept(func(context.Context, memory.Frame) memory.Fate {
+		return memory.Fate{Miss: []*memory.Adapter{deaf}}
+	})
+	publish(t, room, 4, 8)
+	bus.Intercept(nil)
+	publish(t, room, 9, 9)
+	require.Equal(t, numbers(1, 9), receive(t, m, 9))
+
+	// What was said while the link was broken comes when it is back.
+	deaf.CutSubscriber()
+	publish(t, room, 10, 20)
+	deaf.Heal()
+	require.Equal(t, numbers(10, 20), receive(t, m, 11))
+
+	// A home that moves in good order loses nothing, wherever it goes.
+	publish(t, room, 21, 22)
+	bus.Failover(0, false)
+	deaf.Move()
+	publish(t, room, 23, 24)
+	require.Equal(t, numbers(21, 24), receive(t, m, 4))
+	nothing(t, b, m)
+	require.Zero(t, b.Stats().Missed)
+}
+
+// While a room catches up with much more than its window holds, members that
+// read lose nothing.
+func TestGuarantee4WithHistoryNoLossOfMoreThanTheWindow(t *testing.T) {
+	bus := memory.NewBus()
+	deaf := bus.NewAdapter()
+	o := keeping(10000)
+	o.Window = fanout.Window{Messages: 64}
+	a, b := newHub(t, bus, o), newHubOn(t, deaf, o)
+	m, stuck := connect(t, b, "x"), connect(t, b, "x")
+	deaf.CutSubscriber()
+	publish(t, a.Room("x"), 1, 5000)
+	deaf.Heal()
+	require.Equal(t, numbers(1, 5000), receive(t, m, 5000))
+	require.NoError(t, stuck.Close())
+}
+
+func TestGuarantee4TrimmedIsAGapWithItsNumber(t *testing.T) {
+	bus := memory.NewBus()
+	deaf := bus.NewAdapter()
+	a, b := newHub(t, bus, keeping(10)), newHubOn(t, deaf, keeping(10))
+	m := connect(t, b, "x")
+	publish(t, a.Room("x"), 1, 2)
+	require.Equal(t, numbers(1, 2), receive(t, m, 2))
+	deaf.CutSubscriber()
+	publish(t, a.Room("x"), 3, 30)
+	deaf.Heal()
+	require.Equal(t, append([]string{"gap 18"}, numbers(21, 30)...), receive(t, m, 11))
+	publish(t, a.Room("x"), 31, 31)
+	require.Equal(t, numbers(31, 31), receive(t, m, 1), "it is counted once")
+	require.EqualValues(t, 18, b.Stats().Missed)
+}
+
+// What a server has lost when another takes over is reported: at once that it
+// may be so, and the number when each publisher is heard again.
+func TestGuarantee4WhatTheServerLostIsReported(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bus := memory.NewBus()
+		node := bus.NewAdapter()
+		a, b, c := newHub(t, bus, keeping(100)), newHubOn(t, node, keeping(100)), newHub(t, bus, keeping(100))
+		m, witness := connect(t, b, "x"), connect(t, a, "x")
+		publish(t, a.Room("x"), 1, 3)
+		require.Equal(t, numbers(1, 3), receive(t, m, 3))
+		node.CutSubscriber()
+		publish(t, a.Room("x"), 4, 8) // 4 and 5 are there in time for the replica
+		bus.Failover(3, false)
+		node.Heal()
+		require.Equal(t, []string{"4", "5", "gap 0+"}, sortGap(receive(t, m, 3)))
+		require.NoError(t, c.Room("x").Publish(within(t), []byte("c1")))
+		require.Equal(t, []string{"c1"}, receive(t, m, 1))
+		publish(t, a.Room("x"), 9, 9)
+		require.Equal(t, []string{"gap 3", "9"}, receive(t, m, 2))
+
+		// Who had got what was lost is told, too, and has nothing in another order.
+		require.Equal(t, numbers(1, 8), receive(t, witness, 8))
+		require.Equal(t, []string{"gap 0+", "c1", "9"}, receive(t, witness, 3))
+	})
+}
+
+// sortGap puts the gap of an interruption last: it comes before the first of
+// what was read.
+func sortGap(got []string) []string {
+	if i := slices.Index(got, "gap 0+"); i >= 0 {
+		got = append(slices.Delete(got, i, i+1), "gap 0+")
+	}
+	return got
+}
+
+func TestGuarantee5OnceWhenAPublishToAHistoryIsRetried(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bus := memory.NewBus()
+		a, b := newHub(t, bus, keeping(100)), newHub(t, bus, keeping(100))
+		m := connect(t, b, "x")
+		var failures atomic.Int32
+		bus.Intercept(func(context.Context, memory.Frame) memory.Fate {
+			switch failures.Add(1) {
+			case 1, 2:
+				return memory.Fate{Err: errors.New("connection reset")} // but it arrives
+			case 3:
+				return memory.Fate{Refuse: true, Err: errors.New("connection reset")}
+			}
+			return memory.Fate{}
+		})
+		publish(t, a.Room("x"), 1, 3)
+		require.Equal(t, numbers(1, 3), receive(t, m, 3))
+		all, err := a.Room("x").History(within(t), fanout.Position{}, 0)
+		require.NoError(t, err)
+		require.Equal(t, numbers(1, 3), texts(all), "the history has it once")
+	})
+}
+
+func texts(all []fanout.Message) (list []string) {
+	for _, m := range all {
+		list = append(list, string(m.Data))
+	}
+	return list
+}
+
+func TestResumeGoesOnWithoutASeam(t *testing.T) {
+	for _, adapter := range []bool{false, true} {
+		var bus *memory.Bus
+		if adapter {
+			bus = memory.NewBus()
+		}
+		a := newHub(t, bus, keeping(10000))
+		b := a
+		if adapter {
+			b = newHub(t, bus, keeping(10000))
+		}
+		const total = 3000
+		var published sync.WaitGroup
+		published.Go(func() {
+			for n := 1; n <= total; n++ {
+				if err := a.Room("x").Publish(context.Background(), fmt.Append(nil, n)); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+		// A client that comes and goes, now here, now there.
+		var got []string
+		var at fanout.Position
+		hubs := []*fanout.Hub{a, b}
+		for visit := 0; len(got) < total; visit++ {
+			h := hubs[visit%2]
+			m, err := h.Connect(nil)
+			require.NoError(t, err)
+			require.NoError(t, h.Room("x").Resume(within(t), m, at))
+			for range min(visit%7*40, total-len(got)) {
+				msg, err := m.Receive(within(t))
+				if err != nil {
+					t.Logf("visit %d to %v from %v has got %d: %v", visit, h.ID(), at, len(got), got[max(0, len(got)-5):])
+				}
+				got = append(got, show(t, msg, err))
+				at = msg.Position
+			}
+			require.NoError(t, m.Close())
+		}
+		published.Wait()
+		require.Equal(t, numbers(1, total), got)
+	}
+}
+
+func TestResumeSaysWhatWasTrimmed(t *testing.T) {
+	bus := memory.NewBus()
+	a, b := newHub(t, bus, keeping(10)), newHub(t, bus, keeping(10))
+	publish(t, a.Room("x"), 1, 5)
+	at := position(t, a.Room("x"))
+	publish(t, a.Room("x"), 6, 30)
+	for _, h := range []*fanout.Hub{a, b} {
+		m := connect(t, h)
+		require.NoError(t, h.Room("x").Resume(within(t), m, at))
+		require.Equal(t, append([]string{"gap 15"}, numbers(21, 30)...), receive(t, m, 11))
+		newcomer := connect(t, h)
+		require.NoError(t, h.Room("x").Resume(within(t), newcomer, fanout.Position{}))
+		require.Equal(t, numbers(21, 30), receive(t, newcomer, 10), "who was never there has missed nothing")
+		messages, err := h.Room("x").History(within(t), at, 3)
+		require.Equal(t, &fanout.GapError{Room: "x", Missed: 15}, err)
+		require.Equal(t, numbers(21, 23), texts(messages))
+	}
+}
+
+// Age counts as well, also for what the hub holds itself.
+func TestResumeHandsOutNothingTooOld(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bus := memory.NewBus()
+		h := newHub(t, bus, keeping(100)) // for an hour
+		stays := connect(t, h, "x")
+		publish(t, h.Room("x"), 1, 5)
+		at := position(t, h.Room("x"))
+		publish(t, h.Room("x"), 6, 10)
+		time.Sleep(40 * time.Minute)
+		publish(t, h.Room("x"), 11, 15)
+		time.Sleep(40 * time.Minute)
+		m, newcomer := connect(t, h), connect(t, h)
+		require.NoError(t, h.Room("x").Resume(within(t), m, at))
+		require.Equal(t, append([]string{"gap 5"}, numbers(11, 15)...), receive(t, m, 6))
+		require.NoError(t, h.Room("x").Resume(within(t), newcomer, fanout.Position{}))
+		require.Equal(t, numbers(11, 15), receive(t, newcomer, 5))
+		require.Equal(t, numbers(1, 15), receive(t, stays, 15))
+
+		time.Sleep(2 * time.Hour) // the room is empty, but knows where it was
+		m = connect(t, h)
+		require.NoError(t, h.Room("x").Resume(within(t), m, at))
+		require.Equal(t, []string{"gap 10"}, receive(t, m, 1))
+	})
+}
+
+func TestResumeOfAThousandAsksOnce(t *testing.T) {
+	for name, keep := range map[string]int{"all of it fits into the window": 200, "more is kept": 5000} {
+		t.Run(name, func(t *testing.T) {
+			bus := memory.NewBus()
+			a, b := newHub(t, bus, keeping(keep)), newHub(t, bus, keeping(keep))
+			publish(t, a.Room("x"), 1, 50)
+			all, err := a.Room("x").History(within(t), fanout.Position{}, 0)
+			require.NoError(t, err)
+			publish(t, a.Room("x"), 51, 60)
+			var reads atomic.Int32
+			gate := make(chan struct{})
+			bus.InterceptReads(func(_ context.Context, _ string, q fanout.Query) error {
+				if q.Limit > 0 {
+					reads.Add(1)
+					<-gate
+				}
+				return nil
+			})
+			members := make([]*fanout.Member, 1000)
+			var resumed sync.WaitGroup
+			for i := range members {
+				members[i] = connect(t, b)
+				resumed.Go(func() {
+					if err := b.Room("x").Resume(within(t), members[i], all[9].Position); err != nil {
+						t.Error(err)
+					}
+				})
+			}
+			require.Eventually(t, func() bool { return reads.Load() == 1 }, 10*time.Second, time.Millisecond)
+			close(gate)
+			resumed.Wait()
+			for _, m := range members {
+				require.Equal(t, numbers(11, 60), receive(t, m, 50))
+			}
+			// Those who come later find it here.
+			for i := range 50 {
+				m := connect(t, b)
+				require.NoError(t, b.Room("x").Resume(within(t), m, all[9+i%40].Position))
+				require.Equal(t, numbers(11+i%40, 60), receive(t, m, 50-i%40))
+			}
+			require.EqualValues(t, 1, reads.Load())
+		})
+	}
+}
+
+// Each of many asks for another position, and all at once: two readings are
+// enough.
+func TestResumeOfManyFromEverywhereAsksTwice(t *testing.T) {
+	bus := memory.NewBus()
+	o := keeping(5000)
+	a, b := newHub(t, bus, o), newHub(t, bus, o)
+	publish(t, a.Room("x"), 1, 1000)
+	all, err := a.Room("x").History(within(t), fanout.Position{}, 0)
+	require.NoError(t, err)
+	var reads atomic.Int32
+	gate := make(chan struct{})
+	bus.InterceptReads(func(_ context.Context, _ string, q fanout.Query) error {
+		if q.Limit > 0 && reads.Add(1) == 1 {
+			<-gate
+		}
+		return nil
+	})
+	var resumed sync.WaitGroup
+	members := make([]*fanout.Member, 500)
+	for i := range members {
+		members[i] = connect(t, b)
+		resumed.Go(func() {
+			if err := b.Room("x").Resume(within(t), members[i], all[2*(i*7919%500)].Position); err != nil {
+				t.Error(err)
+			}
+		})
+		if i == 0 {
+			require.Eventually(t, func() bool { return reads.Load() == 1 }, 10*time.Second, time.Millisecond)
+		}
+	}
+	<-time.After(50 * time.Millisecond) // those who are later may need a third
+	close(gate)
+	resumed.Wait()
+	for i, m := range members {
+		from := 2*(i*7919%500) + 2
+		require.Equal(t, numbers(from, 1000), receive(t, m, 1001-from))
+	}
+	require.LessOrEqual(t, reads.Load(), int32(3))
+}
+
+// The hub that a client comes to may lag behind the one that it comes from.
+func TestResumeOfAClientThatIsAheadOfItsNewHub(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bus := memory.NewBus()
+		slow := bus.NewAdapter()
+		a, b := newHub(t, bus, keeping(100)), newHubOn(t, slow, keeping(100))
+		m := connect(t, a, "x")
+		connect(t, b, "x")
+		publish(t, a.Room("x"), 1, 3)
+		synctest.Wait()
+		slow.CutSubscriber()
+		publish(t, a.Room("x"), 4, 8)
+		var at fanout.Position
+		for range 6 {
+			msg, err := m.Receive(within(t))
+			require.NoError(t, err)
+			at = msg.Position
+		}
+		// b's link is back, but what it missed is long in coming.
+		gate := make(chan struct{})
+		first := true
+		bus.InterceptReads(func(ctx context.Context, _ string, q fanout.Query) error {
+			if first {
+				first = false
+				<-gate
+			}
+			return nil
+		})
+		slow.Heal()
+		synctest.Wait()
+		client := connect(t, b)
+		resumed := make(chan error)
+		go func() { resumed <- b.Room("x").Resume(within(t), client, at) }()
+		synctest.Wait()
+		close(gate)
+		require.NoError(t, <-resumed)
+		publish(t, a.Room("x"), 9, 9)
+		require.Equal(t, numbers(7, 9), receive(t, client, 3))
+	})
+}
+
+func TestResumeAfterAHistoryWentBack(t *testing.T) {
+	bus := memory.NewBus()
+	a, b := newHub(t, bus, keeping(100)), newHub(t, bus, keeping(100))
+	publish(t, a.Room("x"), 1, 10)
+	at := position(t, a.Room("x"))
+	bus.Failover(3, false)
+	publish(t, a.Room("x"), 11, 12)
+	m := connect(t, b)
+	require.NoError(t, b.Room("x").Resume(within(t), m, at))
+	require.Equal(t, []string{"gap 0+", "11", "12"}, receive(t, m, 3))
+
+	// One that moved whole is no reason to say anything.
+	at = position(t, a.Room("x"))
+	bus.Failover(0, true)
+	publish(t, a.Room("x"), 13, 14)
+	m = connect(t, b)
+	require.NoError(t, b.Room("x").Resume(within(t), m, at))
+	require.Equal(t, numbers(13, 14), receive(t, m, 2))
+
+	// All of it is gone.
+	bus.Flush()
+	publish(t, a.Room("x"), 15, 15)
+	c := newHub(t, bus, keeping(100))
+	m = connect(t, c)
+	require.NoError(t, c.Room("x").Resume(within(t), m, at))
+	require.Equal(t, []string{"gap 0+", "15"}, receive(t, m, 2))
+}
+
+func TestResumeBadInput(t *testing.T) {
+	bus := memory.NewBus()
+	h := newHub(t, bus, keeping(100))
+	publish(t, h.Room("x"), 1, 3)
+	publish(t, h.Room("y"), 1, 3)
+	x, y := position(t, h.Room("x")), position(t, h.Room("y"))
+	m := connect(t, h)
+	ahead := fanout.Position{Epoch: x.Epoch, Offset: x.Offset + 1}
+	for _, c := range []struct {
+		room string
+		at   fanout.Position
+		is   error
+		says string
+	}{
+		{"x", y, fanout.ErrInvalidPosition, "another room"},
+		{"x", fanout.Position{Offset: 3}, fanout.ErrInvalidPosition, "without an epoch"},
+		{"x", ahead, fanout.ErrInvalidPosition, "ahead"},
+		{"plain", fanout.Position{}, fanout.ErrNoHistory, "Options.Retain"},
+		{"", fanout.Position{}, fanout.ErrInvalidRoom, "empty"},
+	} {
+		err := h.Room(c.room).Resume(within(t), m, c.at)
+		require.ErrorIs(t, err, c.is)
+		require.ErrorContains(t, err, c.says)
+		_, err = h.Room(c.room).History(within(t), c.at, 0)
+		require.ErrorIs(t, err, c.is)
+	}
+	require.Empty(t, m.Rooms())
+	_, err := h.Room("x").History(within(t), x, -1)
+	require.ErrorIs(t, err, fanout.ErrInvalidOption)
+	require.ErrorContains(t, err, "limit is -1")
+	require.ErrorIs(t, h.Room("x").Resume(within(t), nil, x), fanout.ErrInvalidMember)
+	require.NoError(t, h.Room("x").Resume(within(t), m, x))
+	require.ErrorIs(t, h.Room("x").Resume(within(t), m, x), fanout.ErrJoined)
+	publish(t, h.Room("x"), 4, 4)
+	require.Equal(t, numbers(4, 4), receive(t, m, 1), "nothing of it did any harm")
+}
+
+func TestRetentionBadInput(t *testing.T) {
+	for _, c := range []struct {
+		keep fanout.Retention
+		says string
+	}{
+		{fanout.Retention{Messages: -1}, "1 to 1000000"},
+		{fanout.Retention{Messages: 1_000_001}, "1 to 1000000"},
+		{fanout.Retention{Age: time.Hour}, "keeps 0 messages"},
+		{fanout.Retention{Messages: 1, Age: time.Millisecond}, "it must be 1s"},
+		{fanout.Retention{Messages: 1, Age: 367 * 24 * time.Hour}, "it must be 1s"},
+	} {
+		h := newHub(t, nil, &fanout.Options{Retain: func(string) fanout.Retention { return c.keep }})
+		m := connect(t, h)
+		for _, err := range []error{
+			h.Room("x").Join(within(t), m),
+			h.Room("x").Resume(within(t), m, fanout.Position{}),
+			h.Room("x").Publish(within(t), []byte("lost")),
+			h.In("x").Publish(within(t), []byte("lost")),
+		} {
+			require.ErrorIs(t, err, fanout.ErrInvalidOption)
+			require.ErrorContains(t, err, c.says)
+			require.ErrorContains(t, err, `Retain("x")`)
+		}
+		require.NoError(t, h.Everyone().Publish(within(t), []byte("nobody else notices")))
+	}
+	_, err := fanout.New(struct{ fanout.Adapter }{memory.NewBus().NewAdapter()}, keeping(1))
+	require.ErrorIs(t, err, fanout.ErrInvalidOption)
+	require.ErrorContains(t, err, "no Historian")
+}
+
+func TestParsePosition(t *testing.T) {
+	for _, p := range []fanout.Position{{}, {1, 0}, {1, 2}, {1<<64 - 1, 1<<64 - 1}} {
+		got, err := fanout.ParsePosition(p.String())
+		require.NoError(t, err)
+		require.Equal(t, p, got)
+	}
+	for _, s := range []string{"", "1", "1-", "-1", "1-2-3", "01-2", "+1-2", "1 -2", "0-1", "1-18446744073709551616", strings.Repeat("9", 500), "１-２"} {
+		_, err := fanout.ParsePosition(s)
+		require.ErrorIs(t, err, fanout.ErrInvalidPosition, s)
+		require.Less(t, len(err.Error()), 400)
+	}
+}
+
+func TestHistoryLeavesOutWhatWasVolatile(t *testing.T) {
+	h := newHub(t, memory.NewBus(), keeping(100))
+	m := connect(t, h, "x")
+	publish(t, h.Room("x"), 1, 1)
+	require.NoError(t, h.In("x").Volatile().Publish(within(t), []byte("pointer")))
+	publish(t, h.Room("x"), 2, 2)
+	other := connect(t, h)
+	require.NoError(t, h.Room("x").Resume(within(t), other, fanout.Position{}))
+	require.Equal(t, numbers(1, 2), receive(t, other, 2))
+	all, err := h.Room("x").History(within(t), fanout.Position{}, 0)
+	require.NoError(t, err)
+	require.Equal(t, numbers(1, 2), texts(all))
+	require.Equal(t, "1", receive(t, m, 1)[0])
+}
+
+// A backend that refuses to show the history: who is in the room is told, and
+// goes on; who wants to join learns why it cannot.
+func TestHistoryRefused(t *testing.T) {
+	bus := memory.NewBus()
+	node := bus.NewAdapter()
+	h := newHubOn(t, node, keeping(100))
+	m := connect(t, h, "x")
+	refused := fmt.Errorf("no rights: %w", fanout.ErrRefused)
+	bus.InterceptReads(func(context.Context, string, fanout.Query) error { return refused })
+	publish(t, h.Room("x"), 1, 1)
+	node.CutSubscriber()
+	node.Heal()
+	require.Equal(t, []string{"1", "gap 0+"}, receive(t, m, 2))
+	publish(t, h.Room("x"), 2, 2)
+	require.Equal(t, numbers(2, 2), receive(t, m, 1))
+	require.ErrorIs(t, h.Room("y").Join(within(t), connect(t, h)), fanout.ErrRefused)
+	_, err := h.Room("y").History(within(t), fanout.Position{}, 0)
+	require.ErrorIs(t, err, fanout.ErrRefused)
+	bus.InterceptReads(nil)
+	require.NoError(t, h.Room("y").Join(within(t), connect(t, h)), "it is asked again")
+}
+
+// Rooms without a history are as they were, next to those that have one.
+func TestHistoryIsForThoseRoomsOnly(t *testing.T) {
+	bus := memory.NewBus()
+	node := bus.NewAdapter()
+	h := newHubOn(t, node, keeping(100))
+	m := connect(t, h, "plain")
+	publish(t, h.Room("plain"), 1, 1)
+	msg, err := m.Receive(within(t))
+	require.NoError(t, err)
+	require.Zero(t, msg.Position)
+	node.CutSubscriber()
+	publish(t, h.Room("plain"), 2, 2)
+	node.Heal()
+	require.Equal(t, []string{"gap 0+"}, receive(t, m, 1), "as soon as the link is back")
+	require.Zero(t, h.Stats().Reads)
+}

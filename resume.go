@@ -1,0 +1,322 @@
+package fanout
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sort"
+	"time"
+
+	"github.com/fanoutgo/fanout/internal/roomlog"
+)
+
+// A resumption is a Resume that has not put its member into the room yet, or a
+// member that fell out of the window and is to have the rest from the history.
+// Guarded by roomState.mu.
+type resumption struct {
+	since Position // the backend's
+	read  *flight  // what was read for it, nil: nothing yet
+	again int      // times that it was read in vain
+}
+
+// A backlog is what a member that has resumed gets before what is in the log.
+// Guarded by Member.walk.
+type backlog struct {
+	gap   roomlog.Gap
+	parts [][]entry // shared with others: read only
+}
+
+func (b *backlog) empty() bool {
+	b.parts = slices.DeleteFunc(b.parts, func(part []entry) bool { return len(part) == 0 })
+	return len(b.parts) == 0 && b.gap.IsZero()
+}
+
+// A flight is a reading of a room's history that all share who need it at the
+// time. Who needs more waits for the next one, which reads enough for all of
+// those. While it is under way its fields are the reader's, but for since, and
+// waiters, which roomState.mu guards.
+type flight struct {
+	since   Position // zero: all that is kept
+	waiters int
+	done    chan struct{} // closed when the rest is there
+
+	from    Position // what is read comes after this
+	page    Page     // without frames: where the history stood
+	entries []entry  // contiguous from after from to page.Head
+	times   []int64
+	err     error
+}
+
+// resume makes ms a member of the room at the place that it asks for. It is
+// false if the history has to be read first, or again: see fetch. rs.mu is held;
+// the hub follows.
+func (rs *roomState) resume(ms *membership) (done bool, err error) {
+	k, r := rs.kept, ms.resuming
+	b, err := k.since(r)
+	if b == nil {
+		return false, err
+	}
+	if !b.empty() {
+		ms.backlog = b
+	}
+	ms.resuming = nil
+	rs.open(ms)
+	ms.after = r.since.public(k.mark)
+	ms.last = ms.after
+	return true, nil
+}
+
+// refill gives a member that fell out of the window what it has missed, from the
+// history. It is called by the one who receives for the member.
+func (rs *roomState) refill(ctx context.Context, ms *membership) error {
+	k := rs.kept
+	r := &resumption{since: Position{Epoch: ms.last.Epoch >> markBits, Offset: ms.last.Offset}}
+	for {
+		done, wait, err := rs.tryRefill(ms, r)
+		switch {
+		case done:
+			return nil
+		case err != nil:
+		case wait == nil:
+			err = rs.fetch(ctx, ms, r)
+		default:
+			select {
+			case <-wait:
+			case <-ctx.Done():
+				err = context.Cause(ctx)
+			case <-ms.member.done:
+				return nil
+			}
+		}
+		if err != nil && ctx.Err() == nil && ms.member.endError() == nil {
+			rs.hub.opts.Logger.Warn("fanout: history cannot be read, a member that lagged has missed messages",
+				"room", rs.name, "position", r.since.public(k.mark), "error", err)
+			ms.plain = true
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// tryRefill is refill without waiting: if it is not done, wait tells when to try
+// again, and nil means that the history has to be read.
+func (rs *roomState) tryRefill(ms *membership, r *resumption) (done bool, wait <-chan struct{}, err error) {
+	ms.member.walk.Lock()
+	defer ms.member.walk.Unlock()
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	if ms.left.Load() {
+		return true, nil, nil
+	}
+	if !rs.follows() {
+		if rs.kept.err != nil {
+			return false, nil, rs.kept.err
+		}
+		if rs.changed == nil {
+			rs.changed = make(chan struct{})
+		}
+		return false, rs.changed, nil
+	}
+	b, err := rs.kept.since(r)
+	if b == nil {
+		return false, nil, err
+	}
+	// What was passed over and is not in the backlog is missing: what has been
+	// trimmed, what had no position, what was missing before.
+	gap := ms.cursor.ToEnd()
+	for _, part := range b.parts {
+		gap.Missed -= len(part)
+	}
+	b.gap = roomlog.Gap{Missed: max(0, gap.Missed), Unknown: gap.Unknown || b.gap.Unknown}
+	ms.backlog = b
+	return true, nil, nil
+}
+
+// since returns what comes after a place up to where the log ends. It is nil if
+// the history has to be read first, or again. The lock of the room is held.
+func (k *retained) since(r *resumption) (*backlog, error) {
+	if entries, ok := k.tail.since(r.since, k.pos, k.keep); ok {
+		return &backlog{parts: [][]entry{entries}}, nil
+	}
+	b := new(backlog)
+	if r.read == nil {
+		return nil, nil
+	}
+	if done, err := k.assemble(b, r); !done {
+		return nil, err
+	}
+	return b, nil
+}
+
+// assemble makes a backlog of what was read, and of the tail after that. It is
+// false if they do not meet: the room is so busy that the tail has moved on.
+func (k *retained) assemble(b *backlog, r *resumption) (done bool, err error) {
+	f := r.read
+	if r.since.Epoch == f.page.Head.Epoch && r.since.Offset > f.page.Head.Offset {
+		return false, fmt.Errorf("%w: %v is ahead of the room's history, which is at %v",
+			ErrInvalidPosition, r.since.public(k.mark), f.page.Head.public(k.mark))
+	}
+	a := f.page.after(r.since, false)
+	b.gap = roomlog.Gap{Missed: a.missed, Unknown: a.unknown}
+	i := sort.Search(len(f.entries), func(i int) bool { return f.entries[i].position.Offset > a.from })
+	j := sort.Search(len(f.entries), func(i int) bool { return k.pos.Before(f.entries[i].private()) })
+	b.parts = append(b.parts, f.entries[min(i, j):j:j])
+	if f.page.Head.Before(k.pos) {
+		rest, ok := k.tail.since(f.page.Head, k.pos, Retention{Messages: maxRetained, Age: maxAge})
+		if !ok && !f.page.Head.IsZero() {
+			r.read = nil
+			r.again++
+			return false, nil
+		}
+		b.parts = append(b.parts, rest)
+	}
+	return true, nil
+}
+
+// fetch waits until the room's history has been read for a resumption, by
+// whomever.
+func (rs *roomState) fetch(ctx context.Context, ms *membership, r *resumption) error {
+	rs.mu.Lock()
+	k, since := rs.kept, r.since
+	if k.keep.Messages <= rs.hub.opts.Window.Messages {
+		since = Position{} // the tail can hold it all, for those who come later
+	}
+	again := r.again
+	if again > 0 { // the room is very busy
+		rs.mu.Unlock()
+		sleep(ctx, min(time.Duration(again)*firstRetry, lastRetry))
+		rs.mu.Lock()
+	}
+	f := rs.board(since)
+	f.waiters++
+	rs.mu.Unlock()
+	defer func() {
+		rs.mu.Lock()
+		f.waiters--
+		rs.mu.Unlock()
+	}()
+	select {
+	case <-f.done:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-ms.member.done:
+		return ms.member.endError()
+	case <-rs.hub.closing:
+		return ErrClosed
+	}
+	if f.err != nil {
+		return f.err
+	}
+	rs.mu.Lock()
+	r.read = f
+	rs.mu.Unlock()
+	return nil
+}
+
+// board returns the flight that brings what comes after since: the one under
+// way, or the next. rs.mu is held.
+func (rs *roomState) board(since Position) *flight {
+	k := rs.kept
+	switch {
+	case k.flight == nil:
+		k.flight = &flight{since: since, done: make(chan struct{})}
+		f := k.flight
+		rs.hub.readers.add(func() { rs.fly(f) })
+		return f
+	case !since.Before(k.flight.since):
+		return k.flight
+	case k.next == nil:
+		k.next = &flight{since: since, done: make(chan struct{})}
+	case since.Before(k.next.since):
+		k.next.since = since
+	}
+	return k.next
+}
+
+// fly reads for a flight, lets the tail have it, and begins the next.
+func (rs *roomState) fly(f *flight) {
+	h, k := rs.hub, rs.kept
+	f.err = h.readAll(rs, f)
+	rs.mu.Lock()
+	if f.err == nil && k.known {
+		k.tail.extend(f, k.pos, h.opts.Window)
+	}
+	k.flight, k.next = k.next, nil
+	if next := k.flight; next != nil {
+		h.readers.add(func() { rs.fly(next) })
+	}
+	rs.mu.Unlock()
+	close(f.done)
+}
+
+// readAll reads what is kept after f.since, while anybody waits for it.
+func (h *Hub) readAll(rs *roomState, f *flight) error {
+	k, delay := rs.kept, firstRetry
+	since, first := f.since, true
+	for {
+		page, err := h.readPage(h.ctx, rs.channel, Query{Since: since, Limit: pageMessages, Keep: k.keep, Time: time.Now()})
+		if err != nil {
+			if h.ctx.Err() != nil {
+				return ErrClosed
+			}
+			if errors.Is(err, ErrRefused) || errors.Is(err, ErrClosed) || !rs.awaited(f) {
+				return err
+			}
+			sleep(h.ctx, delay)
+			delay = min(2*delay, lastRetry)
+			continue
+		}
+		f.add(h, k, &page, since, first)
+		if !page.More || len(page.Frames) == 0 {
+			return nil
+		}
+		since, first = page.Frames[len(page.Frames)-1].At, false
+	}
+}
+
+func (rs *roomState) awaited(f *flight) bool {
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	return f.waiters > 0
+}
+
+// add appends a page that comes after since. If it does not join on, because
+// what was between has been trimmed meanwhile or the history has changed, it
+// takes the place of what was there.
+func (f *flight) add(h *Hub, k *retained, page *Page, since Position, first bool) {
+	a := page.after(since, false)
+	last, _, ok := page.find(since.Epoch)
+	joins := ok && since.Offset <= last && a.missed == 0
+	if first || !joins {
+		f.from, f.entries, f.times = since, nil, nil
+		if !joins {
+			f.from = Position{page.Head.Epoch, a.from}
+			if len(page.Frames) > 0 {
+				f.from.Epoch = page.Frames[0].At.Epoch
+			}
+		}
+		f.page = Page{Head: page.Head, Before: page.Before, First: page.First}
+	} else {
+		// The first page says what was trimmed before, the last where it ends.
+		f.page.Head, f.page.Before = page.Head, page.Before
+	}
+	for _, frame := range page.Frames {
+		b := h.decodeKept(k, frame)
+		for i := range b.entries {
+			if b.entries[i].volatile || b.entries[i].position.Offset <= a.from {
+				continue
+			}
+			if b.head.Count > 0 {
+				b.entries[i].sender = hubID(b.head.Hub)
+			}
+			f.entries = append(f.entries, b.entries[i])
+			f.times = append(f.times, b.time)
+		}
+	}
+	if page.More && len(page.Frames) > 0 {
+		f.page.Head = page.Frames[len(page.Frames)-1].At
+	}
+}

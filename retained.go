@@ -1,0 +1,531 @@
+package fanout
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/fanoutgo/fanout/internal/roomlog"
+	"github.com/fanoutgo/fanout/internal/wire"
+)
+
+// A retained is the history of a room as this hub follows it: how far the log
+// has come, and what to do when it is not known to be whole. It is part of a
+// roomState, whose lock guards all that changes.
+//
+// While the hub follows, each frame that comes has the position after the last
+// one and goes into the log. When one does not (a hole, a new epoch), or when
+// the subscription was interrupted, a reader (see readers) asks the backend for
+// what comes after the last position; what arrives meanwhile waits, so that the
+// log gets everything once and in order.
+type retained struct {
+	keep Retention // like mark never changed
+	mark uint64    // of the room, in the epochs that users see
+
+	taken        Position // the backend's, of the last message that it took from us
+	flight, next *flight  // see resume.go
+	life         int      // grows when the room is unsubscribed: then a reader stops
+	following             // begins anew then
+}
+
+// A following is what a hub knows of a room's history while it is subscribed.
+type following struct {
+	known  bool        // pos is known: the hub follows
+	pos    Position    // the backend's, of the last message in the log
+	before []PastEpoch // as the last page had it
+	// blind: the history cannot be read. The next frame is taken as it comes.
+	blind bool
+	// torn: the subscription broke without good order, so the old home may have
+	// taken messages that nobody will ever show us.
+	torn bool
+	// doubt: on the way to the epoch that we are coming to something was lost,
+	// or may have been.
+	doubt bool
+
+	busy    bool // a reader is at it
+	again   bool // the reader is to read once more, from where it will be then
+	pending []keptBatch
+	held    int  // bytes in pending
+	dropped bool // something did not fit into pending
+	err     error
+
+	tail tail
+}
+
+const (
+	// pageMessages bounds what is asked for at a time.
+	pageMessages = 2048
+	// maxHeld bounds what waits for a reader, in bytes. What is more is read.
+	maxHeld = 4 << 20
+)
+
+// A keptBatch is a frame on its way into the log. Its head has Count 0 if it is
+// a stranger's.
+type keptBatch struct {
+	at      Position // of the last message; zero: the frame is not kept
+	first   uint64   // offset of the first message
+	head    wire.Header
+	entries []entry
+	time    int64 // ms since 1970
+	bad     error
+}
+
+// retention asks Options.Retain about a room.
+func (h *Hub) retention(room, channel string) (*retained, error) {
+	if h.opts.Retain == nil {
+		return nil, nil
+	}
+	keep, err := h.opts.Retain(room).withDefaults(room)
+	if err != nil || keep.isZero() {
+		return nil, err
+	}
+	return &retained{keep: keep, mark: roomMark(channel)}, nil
+}
+
+// decodeKept reads a frame that has a position.
+func (h *Hub) decodeKept(k *retained, f KeptFrame) keptBatch {
+	b := keptBatch{at: f.At, first: f.At.Offset}
+	b.head, b.entries, b.bad = h.decode(f.Frame)
+	if b.bad != nil {
+		b.entries = nil
+		return b
+	}
+	if n := uint64(len(b.entries)); n <= f.At.Offset {
+		b.first = f.At.Offset - n + 1
+	}
+	at := f.At.public(k.mark)
+	for i := range b.entries {
+		b.entries[i].position = Position{Epoch: at.Epoch, Offset: b.first + uint64(i)}
+	}
+	b.time = int64(b.head.Time)
+	if b.head.Count == 0 {
+		b.time = time.Now().UnixMilli()
+	}
+	return b
+}
+
+// receiveKept takes a frame with its position from the adapter.
+func (rs *roomState) receiveKept(f KeptFrame) {
+	h, k := rs.hub, rs.kept
+	if k == nil { // other hubs keep a history here, and we do not
+		rs.receive(f.Frame)
+		return
+	}
+	b := h.decodeKept(k, f)
+	h.stats.received.Add(uint64(len(b.entries)))
+	if b.bad != nil {
+		h.malformed(rs.channel, b.bad)
+	}
+	rs.mu.Lock()
+	w := rs.takeKept(b, len(f.Frame))
+	rs.mu.Unlock()
+	w.run(h)
+}
+
+// takeKept puts a batch into the log, or has it wait. rs.mu is held.
+func (rs *roomState) takeKept(b keptBatch, size int) wakeups {
+	k := rs.kept
+	if !k.busy {
+		w, fits := rs.advance(&b)
+		if fits {
+			return w
+		}
+		rs.read()
+	}
+	if k.held += size; k.held > maxHeld {
+		k.dropped = true
+	}
+	if k.dropped {
+		k.pending, k.held = nil, 0
+	} else {
+		k.pending = append(k.pending, b)
+	}
+	return wakeups{}
+}
+
+// advance puts a batch into the log if it is the next one, or nothing if it has
+// been there. It does not fit if something is missing before it. rs.mu is held.
+func (rs *roomState) advance(b *keptBatch) (w wakeups, fits bool) {
+	k := rs.kept
+	switch {
+	case b.at.IsZero():
+		return rs.take(&b.head, b.entries), true
+	case !k.known:
+		return wakeups{}, false
+	case k.blind:
+		k.blind = false
+		k.pos = Position{b.at.Epoch, b.first - 1}
+		k.tail.reset(k.pos)
+	case k.pos.IsZero() && b.first == 1: // nothing was ever said before it
+		k.pos.Epoch = b.at.Epoch
+		k.tail.reset(k.pos)
+	case b.at.Epoch < k.pos.Epoch:
+		return rs.disown(b), true
+	case b.at.Epoch == k.pos.Epoch && b.at.Offset <= k.pos.Offset:
+		rs.hub.stats.repeated.Add(uint64(len(b.entries)))
+		return wakeups{}, true
+	case b.at.Epoch > k.pos.Epoch || b.first > k.pos.Offset+1:
+		return wakeups{}, false
+	}
+	return rs.follow(b, roomlog.Gap{}), true
+}
+
+// follow puts the next batch into the log, after a gap. k.pos is before it or in
+// it. rs.mu is held.
+func (rs *roomState) follow(b *keptBatch, gap roomlog.Gap) wakeups {
+	k, skip, repeated := rs.kept, 0, 0
+	if b.first <= k.pos.Offset {
+		skip = min(len(b.entries), int(k.pos.Offset-b.first)+1)
+	}
+	if b.head.Count > 0 {
+		missed, seen, sender := rs.in.acceptKept(&b.head)
+		gap.Missed += missed
+		rs.hub.stats.missed.Add(uint64(missed))
+		repeated = max(0, seen-skip)
+		skip = max(skip, seen)
+		for i := range b.entries {
+			b.entries[i].sender = sender
+		}
+	}
+	gap.Unknown = gap.Unknown || b.bad != nil
+	rs.hub.stats.repeated.Add(uint64(repeated))
+	if !gap.IsZero() {
+		k.tail.reset(Position{b.at.Epoch, b.first - 1})
+	}
+	k.pos = b.at
+	entries := b.entries[skip:]
+	k.tail.add(entries, b.time, rs.hub.opts.Window)
+	return rs.append(gap, entries)
+}
+
+// disown deals with a batch of an epoch that is over. Unless it came before, the
+// history does not have it: a server took it that is none any more. rs.mu is held.
+func (rs *roomState) disown(b *keptBatch) wakeups {
+	for _, past := range rs.kept.before {
+		if past.Epoch == b.at.Epoch && b.at.Offset <= past.Last {
+			rs.hub.stats.repeated.Add(uint64(len(b.entries)))
+			return wakeups{}
+		}
+	}
+	if b.head.Count == 0 {
+		return wakeups{}
+	}
+	missed, seen, _ := rs.in.acceptKept(&b.head)
+	gap := roomlog.Gap{Missed: missed + b.head.Count - seen}
+	rs.hub.stats.missed.Add(uint64(gap.Missed))
+	if !gap.IsZero() {
+		rs.kept.tail.reset(rs.kept.pos)
+	}
+	return rs.append(gap, nil)
+}
+
+// read has the room's history read, from the last position on. rs.mu is held.
+func (rs *roomState) read() {
+	k := rs.kept
+	if k.busy {
+		k.again = true
+		return
+	}
+	k.busy, k.err = true, nil
+	life := k.life
+	rs.hub.readers.add(func() { rs.hub.catchUp(rs, life) })
+}
+
+// forget is called when the room is not subscribed any more. rs.mu is held.
+func (k *retained) forget() {
+	k.life++
+	k.following = following{}
+}
+
+// catchUp reads what the log lacks until it lacks nothing.
+func (h *Hub) catchUp(rs *roomState, life int) {
+	k := rs.kept
+	delay := firstRetry
+	for {
+		rs.mu.Lock()
+		if k.life != life {
+			rs.mu.Unlock()
+			return
+		}
+		q := Query{Since: k.pos, Keep: k.keep, Time: time.Now()}
+		known := k.known
+		if known {
+			q.Limit = pageMessages
+		}
+		k.again = false
+		if k.dropped {
+			k.pending, k.held, k.dropped = nil, 0, false
+		}
+		rs.mu.Unlock()
+
+		page, err := h.readPage(h.ctx, rs.channel, q)
+		switch {
+		case h.ctx.Err() != nil:
+			return
+		case err != nil && (errors.Is(err, ErrRefused) || errors.Is(err, ErrClosed)):
+			rs.giveUp(life, err)
+			return
+		case err != nil:
+			sleep(h.ctx, delay)
+			delay = min(2*delay, lastRetry)
+			continue
+		}
+		delay = firstRetry
+		if known {
+			rs.catch(life, &page)
+		} else {
+			rs.begin(life, &page)
+		}
+		if !page.More || !known {
+			if rs.caughtUp(life) {
+				return
+			}
+		}
+	}
+}
+
+// readPage is one call of the historian.
+func (h *Hub) readPage(ctx context.Context, channel string, q Query) (Page, error) {
+	h.stats.reads.Add(1)
+	return h.historian.History(ctx, channel, q)
+}
+
+// begin notes where a room stands that has just been subscribed.
+func (rs *roomState) begin(life int, page *Page) {
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	k := rs.kept
+	if k.life != life {
+		return
+	}
+	k.known, k.pos, k.before = true, page.Head, page.Before
+	k.tail.reset(page.Head)
+}
+
+// catch puts a page into the log.
+func (rs *roomState) catch(life int, page *Page) {
+	rs.mu.Lock()
+	k := rs.kept
+	if k.life != life {
+		rs.mu.Unlock()
+		return
+	}
+	gap := rs.judge(page)
+	var w wakeups
+	if len(page.Frames) == 0 {
+		if !gap.IsZero() {
+			k.tail.reset(page.Head)
+		}
+		w = rs.append(gap, nil)
+	}
+	if !page.More {
+		k.before = page.Before
+	}
+	rs.mu.Unlock()
+	w.run(rs.hub)
+
+	paced := 0
+	for _, f := range page.Frames {
+		b := rs.hub.decodeKept(k, f)
+		rs.mu.Lock()
+		if k.life != life {
+			rs.mu.Unlock()
+			return
+		}
+		rs.enter(f.At.Epoch) // the page is one history: from here on offsets tell
+		before := k.pos.Offset
+		w := rs.follow(&b, gap)
+		gap = roomlog.Gap{}
+		rs.hub.stats.recovered.Add(k.pos.Offset - before)
+		rs.mu.Unlock()
+		w.run(rs.hub)
+		if paced += len(b.entries); paced >= rs.hub.opts.Window.Messages/2 {
+			rs.pace()
+			paced = 0
+		}
+	}
+	rs.mu.Lock()
+	if k.life == life && !page.More {
+		rs.enter(page.Head.Epoch)
+		k.pos = page.Head
+		k.doubt = false
+	}
+	rs.mu.Unlock()
+}
+
+// enter goes on in an epoch. If something may have been lost on the way to it,
+// though it had been acknowledged, then what the publishers' numbers show to be
+// missing from here on is that. rs.mu is held.
+func (rs *roomState) enter(epoch uint64) {
+	k := rs.kept
+	if k.doubt && k.pos.Epoch != epoch {
+		rs.in.begin()
+	}
+	k.pos.Epoch = epoch
+}
+
+// judge says what is missing between the log and a page, and takes the position
+// to where the page goes on. rs.mu is held.
+func (rs *roomState) judge(page *Page) roomlog.Gap {
+	k := rs.kept
+	a := page.after(k.pos, !k.torn)
+	if k.pos.IsZero() { // there was no history when we came: all of it is new
+		a = after{from: page.First - 1, missed: int(page.First - 1), unknown: k.torn && !whole(page.Before)}
+	}
+	k.doubt = k.doubt || a.unknown
+	if a.missed > 0 {
+		rs.in.settle() // these are counted
+		rs.hub.stats.missed.Add(uint64(a.missed))
+	}
+	k.pos.Offset = a.from
+	return roomlog.Gap{Missed: a.missed, Unknown: a.unknown}
+}
+
+// after is what comes after a position in a history.
+type after struct {
+	from    uint64 // what is kept begins after this offset
+	missed  int    // messages before that which are not kept any more
+	unknown bool   // others may have been lost
+}
+
+// after compares a position with the history. It is witnessed when whoever was
+// at since has got everything that was said in its epoch.
+func (p *Page) after(since Position, witnessed bool) after {
+	oldest := p.First - 1
+	if since.IsZero() {
+		return after{from: oldest}
+	}
+	last, switches, ok := p.find(since.Epoch)
+	if !ok {
+		return after{from: oldest, unknown: true}
+	}
+	a := after{from: since.Offset}
+	if since.Offset > last {
+		a.from, a.unknown = last, true // it went back
+	}
+	if !whole(switches) && !(witnessed && len(switches) == 1) {
+		a.unknown = true
+	}
+	if oldest > a.from {
+		a.missed = int(oldest - a.from)
+		a.from = oldest
+	}
+	return a
+}
+
+// find returns the last offset that the history has of an epoch, and the epochs
+// from that one on that are over. It is not ok if the history has not been there.
+func (p *Page) find(epoch uint64) (last uint64, over []PastEpoch, ok bool) {
+	if epoch == p.Head.Epoch {
+		return p.Head.Offset, nil, true
+	}
+	for i, past := range p.Before {
+		if past.Epoch == epoch {
+			return past.Last, p.Before[i:], true
+		}
+	}
+	return 0, nil, false
+}
+
+// whole reports whether nothing was lost at the end of epochs, as far as the
+// backend knows.
+func whole(over []PastEpoch) bool {
+	return !slices.ContainsFunc(over, func(p PastEpoch) bool { return !p.Whole })
+}
+
+// caughtUp takes what has waited, and ends the reading if nothing is missing.
+func (rs *roomState) caughtUp(life int) (done bool) {
+	k := rs.kept
+	for {
+		rs.mu.Lock()
+		if k.life != life {
+			rs.mu.Unlock()
+			return true
+		}
+		if k.again || k.dropped {
+			rs.mu.Unlock()
+			return false
+		}
+		var ws []wakeups
+		fits := true
+		messages, n := 0, 0
+		for n < len(k.pending) && messages < max(1, rs.hub.opts.Window.Messages/2) {
+			var w wakeups
+			if w, fits = rs.advance(&k.pending[n]); !fits {
+				break
+			}
+			messages += len(k.pending[n].entries)
+			ws = append(ws, w)
+			n++
+		}
+		clear(k.pending[:n])
+		k.pending = k.pending[n:]
+		done = fits && len(k.pending) == 0
+		if done {
+			k.pending, k.held, k.busy = nil, 0, false
+			k.torn = k.torn && rs.interrupted
+			rs.tell()
+		}
+		rs.mu.Unlock()
+		for _, w := range ws {
+			w.run(rs.hub)
+		}
+		if done || !fits {
+			return done
+		}
+		rs.pace()
+	}
+}
+
+// giveUp ends a reading that the backend refuses: the room goes on as one
+// without a history does.
+func (rs *roomState) giveUp(life int, err error) {
+	h, k := rs.hub, rs.kept
+	rs.mu.Lock()
+	if k.life != life {
+		rs.mu.Unlock()
+		return
+	}
+	var ws []wakeups
+	k.busy, k.err = false, err
+	if k.known {
+		k.blind = true
+		k.tail.reset(k.pos)
+		rs.in.begin()
+		ws = append(ws, rs.append(roomlog.Gap{Unknown: true}, nil))
+		for i := range k.pending {
+			w, _ := rs.advance(&k.pending[i])
+			ws = append(ws, w)
+		}
+	}
+	k.pending, k.held, k.dropped = nil, 0, false
+	rs.tell()
+	rs.mu.Unlock()
+	for _, w := range ws {
+		w.run(h)
+	}
+	if !errors.Is(err, ErrClosed) {
+		h.opts.Logger.Error("fanout: history cannot be read, what was missed is reported as a gap", "room", rs.name, "error", err)
+	}
+}
+
+const (
+	paceStep = 2 * time.Millisecond
+	paceIdle = 5 // steps without progress after which nobody is waited for
+)
+
+// pace lets members read what was put into the log, so that a long catching up
+// does not push them out of the window. Those that do not read are not waited
+// for.
+func (rs *roomState) pace() {
+	lag := rs.log.Lagging()
+	for idle := 0; lag > 0 && idle < paceIdle && rs.hub.ctx.Err() == nil; {
+		sleep(rs.hub.ctx, paceStep)
+		now := rs.log.Lagging()
+		if idle++; now < lag {
+			idle = 0
+		}
+		lag = now
+	}
+}
