@@ -53,12 +53,13 @@ type Options struct {
 	Logger *slog.Logger
 }
 
-// An Adapter is a fanout.Adapter and a fanout.HealthChecker. Make one for each
-// hub.
+// An Adapter is a fanout.Adapter, a fanout.Historian and a fanout.HealthChecker.
+// Make one for each hub.
 type Adapter struct{ engine *redispubsub.Engine }
 
 var (
 	_ fanout.Adapter       = (*Adapter)(nil)
+	_ fanout.Historian     = (*Adapter)(nil)
 	_ fanout.HealthChecker = (*Adapter)(nil)
 )
 
@@ -98,6 +99,16 @@ func (a *Adapter) Unsubscribe(ctx context.Context, channel string) error {
 // subscribed to the channel, or -1 in a cluster.
 func (a *Adapter) Publish(ctx context.Context, channel string, frame []byte) (receivers int, err error) {
 	return a.engine.Publish(ctx, channel, frame)
+}
+
+// Append implements fanout.Historian.
+func (a *Adapter) Append(ctx context.Context, channel string, r fanout.Record) (at fanout.Position, receivers int, err error) {
+	return a.engine.Append(ctx, channel, r)
+}
+
+// History implements fanout.Historian.
+func (a *Adapter) History(ctx context.Context, channel string, q fanout.Query) (fanout.Page, error) {
+	return a.engine.History(ctx, channel, q)
 }
 
 // Health implements fanout.HealthChecker.

@@ -29,6 +29,8 @@ type Engine struct {
 	cluster  bool
 	id       string // tells our probes from others'
 	receiver fanout.Receiver
+	keeper   fanout.HistoryReceiver // the receiver, if it is one
+	library  library
 
 	ctx    context.Context // ends when the engine is closed
 	cancel context.CancelFunc
@@ -73,6 +75,7 @@ func New(client rueidis.Client, cfg Config) (*Engine, error) {
 	}
 	e.ctx, e.cancel = context.WithCancel(context.Background())
 	e.topology.init(e)
+	e.library.loading = make(chan struct{}, 1)
 	return e, nil
 }
 
@@ -87,6 +90,7 @@ func (e *Engine) Attach(r fanout.Receiver) error {
 		return fmt.Errorf("%s: this adapter has a hub already; make one adapter for each hub", e.cfg.Name)
 	}
 	e.attached, e.receiver = true, r
+	e.keeper, _ = r.(fanout.HistoryReceiver)
 	e.wg.Go(e.topology.run)
 	return nil
 }

@@ -98,7 +98,7 @@ func (l *link) release(s *sub) {
 
 // doubt has the server confirm a subscription again.
 func (l *link) doubt(s *sub) {
-	s.lost(l)
+	s.lost(l, false)
 	l.mu.Lock()
 	if st := l.seats[s.channel]; st != nil && st.sub == s && st.state == seatOn {
 		st.state = seatAgain
@@ -301,7 +301,7 @@ func (l *link) broke(err error) {
 	}
 	l.mu.Unlock()
 	for _, s := range subs {
-		s.lost(l)
+		s.lost(l, false)
 	}
 }
 
@@ -355,7 +355,7 @@ func (ses *session) onSubscription(ev rueidis.PubSubSubscription) {
 		confirmed.confirm(l)
 	}
 	if lost != nil {
-		lost.lost(l)
+		lost.lost(l, true)
 		l.engine.topology.doubt(l)
 	}
 	if work {

@@ -3,8 +3,9 @@ package redispubsub
 import (
 	"context"
 	"fmt"
-	"strings"
 	"time"
+
+	"github.com/fanoutgo/fanout/internal/wire"
 )
 
 // A probe finds out whether an idle link still hears: a connection can be up
@@ -106,7 +107,7 @@ func (l *link) probeChannel() string {
 	if host == nil {
 		return ""
 	}
-	channel := sameSlot(host.channel, ":probe:"+l.engine.id+":"+l.addr)
+	channel := wire.SameSlot(host.channel, ":probe:"+l.engine.id+":"+l.addr)
 	st := l.seats[channel]
 	if st == nil {
 		st = &seat{channel: channel, slot: host.slot}
@@ -116,17 +117,6 @@ func (l *link) probeChannel() string {
 	l.touch(st)
 	l.wake()
 	return ""
-}
-
-// sameSlot returns a name that begins like channel, ends with suffix and has
-// the slot of channel.
-func sameSlot(channel, suffix string) string {
-	if _, rest, ok := strings.Cut(channel, "{"); ok {
-		if tag, _, ok := strings.Cut(rest, "}"); ok && tag != "" {
-			return channel + suffix
-		}
-	}
-	return "{" + channel + "}" + suffix
 }
 
 // unused reports whether nobody wants anything of the link.

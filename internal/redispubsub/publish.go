@@ -13,26 +13,15 @@ import (
 
 // Publish implements fanout.Adapter.
 func (e *Engine) Publish(ctx context.Context, channel string, frame []byte) (receivers int, err error) {
-	e.mu.RLock()
-	closing, s := e.closing, e.subs[channel]
-	if !closing {
-		e.wg.Add(1) // Close waits for us
-		defer e.wg.Done()
+	s, done, err := e.enter(ctx, channel)
+	if err != nil {
+		return 0, err
 	}
-	e.mu.RUnlock()
-	if closing {
-		return 0, fmt.Errorf("%w: %w", e.errClosed(), fanout.ErrUnsent)
-	}
-	if ctx.Err() != nil {
-		return 0, fmt.Errorf("%w: %w", context.Cause(ctx), fanout.ErrUnsent)
-	}
-	var confirms int
-	if s != nil {
-		_, _, confirms = s.state()
-	}
+	defer done()
+	_, _, confirms := s.state()
 	n, at, err := e.send(ctx, channel, s, frame)
 	if err != nil {
-		return 0, e.classify(err)
+		return 0, e.classify("publish", err)
 	}
 	if n == 0 && s != nil && e.reachesHome(s, at) {
 		if n, err = e.mend(ctx, s, confirms, frame); err != nil {
@@ -45,6 +34,21 @@ func (e *Engine) Publish(ctx context.Context, channel string, frame []byte) (rec
 	return n, nil
 }
 
+// enter begins an operation that Close waits for, until done is called. s is our
+// own subscription to the channel, nil if there is none.
+func (e *Engine) enter(ctx context.Context, channel string) (s *sub, done func(), err error) {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	switch {
+	case e.closing:
+		return nil, nil, fmt.Errorf("%w: %w", e.errClosed(), fanout.ErrUnsent)
+	case ctx.Err() != nil:
+		return nil, nil, fmt.Errorf("%w: %w", context.Cause(ctx), fanout.ErrUnsent)
+	}
+	e.wg.Add(1)
+	return e.subs[channel], e.wg.Done, nil
+}
+
 // send sends a frame once. s is our own subscription to the channel, if there is
 // one. at is the node, where that is ours to choose.
 func (e *Engine) send(ctx context.Context, channel string, s *sub, frame []byte) (n int, at string, err error) {
@@ -54,7 +58,9 @@ func (e *Engine) send(ctx context.Context, channel string, s *sub, frame []byte)
 	var result rueidis.RedisResult
 	switch {
 	case e.cfg.Sharded:
-		result = e.sendSharded(ctx, channel, s, message)
+		result = e.route(ctx, channel, s, func(b rueidis.Builder) rueidis.Completed {
+			return b.Spublish().Channel(channel).Message(message).Build()
+		})
 	case e.cluster:
 		// PUBLISH would be heard from any node, but only those who publish and
 		// subscribe at the same node see one order.
@@ -77,23 +83,21 @@ func (e *Engine) send(ctx context.Context, channel string, s *sub, frame []byte)
 	return int(count), at, err
 }
 
-// sendSharded sends to where the channel lives as we know it: the home of our
+// route sends a command to where a channel lives as we know it: the home of our
 // own subscription, which follows the slot at once, or what the topology says
 // while there is trouble. The client would go on for seconds to ask a node that
 // is silent, or that the slot has left. Where we know nothing better, and when
 // we are wrong, the client finds the way.
-func (e *Engine) sendSharded(ctx context.Context, channel string, s *sub, message string) rueidis.RedisResult {
+func (e *Engine) route(ctx context.Context, channel string, s *sub, build func(rueidis.Builder) rueidis.Completed) rueidis.RedisResult {
 	addr := ""
-	if s != nil {
-		if home, on, _ := s.state(); on && home != nil {
-			addr = home.addr
-		}
+	if home, on, _ := s.state(); on && home != nil {
+		addr = home.addr
 	}
 	if addr == "" && e.cluster && e.topology.inTrouble() {
 		addr = e.topology.owner(e.slot(channel))
 	}
 	if node := e.topology.client(addr); node != nil {
-		result := node.Do(ctx, node.B().Spublish().Channel(channel).Message(message).Build())
+		result := node.Do(ctx, build(node.B()))
 		err := result.Error()
 		if re, ok := rueidis.IsRedisErr(err); !(ok && redirects(re)) && !errors.Is(err, rueidis.ErrClosing) {
 			return result
@@ -101,7 +105,7 @@ func (e *Engine) sendSharded(ctx context.Context, channel string, s *sub, messag
 		// The slot has left the node, or the node the cluster: the client knows.
 		e.topology.distrust()
 	}
-	return e.client.Do(ctx, e.client.B().Spublish().Channel(channel).Message(message).Build())
+	return e.client.Do(ctx, build(e.client.B()))
 }
 
 func redirects(err *rueidis.RedisError) bool {
@@ -151,7 +155,7 @@ func (e *Engine) mend(ctx context.Context, s *sub, confirms int, frame []byte) (
 		_, _, confirms = s.state()
 		n, _, err := e.send(ctx, s.channel, s, frame)
 		if err != nil {
-			return 0, e.classify(err)
+			return 0, e.classify("publish", err)
 		}
 		if n > 0 {
 			return n, nil
@@ -170,20 +174,20 @@ func (e *Engine) mend(ctx context.Context, s *sub, confirms int, frame []byte) (
 	}
 }
 
-// classify tells the hub what it may conclude from an error of publishing.
-func (e *Engine) classify(err error) error {
+// classify tells the hub what it may conclude from an error.
+func (e *Engine) classify(what string, err error) error {
 	if _, ok := rueidis.IsRedisErr(err); ok {
 		if temporary(err) {
-			return fmt.Errorf("%s: publish: %w: %w", e.cfg.Name, fanout.ErrUnsent, err)
+			return fmt.Errorf("%s: %s: %w: %w", e.cfg.Name, what, fanout.ErrUnsent, err)
 		}
-		return fmt.Errorf("%s: publish: %w: %w: %w", e.cfg.Name, fanout.ErrRefused, fanout.ErrUnsent, err)
+		return fmt.Errorf("%s: %s: %w: %w: %w", e.cfg.Name, what, fanout.ErrRefused, fanout.ErrUnsent, err)
 	}
 	var op *net.OpError
 	switch {
 	case errors.Is(err, rueidis.ErrClosing):
-		return fmt.Errorf("%s: publish: the client is closed: %w: %w: %w", e.cfg.Name, fanout.ErrRefused, fanout.ErrUnsent, err)
+		return fmt.Errorf("%s: %s: the client is closed: %w: %w: %w", e.cfg.Name, what, fanout.ErrRefused, fanout.ErrUnsent, err)
 	case errors.Is(err, rueidis.ErrNoSlot), errors.As(err, &op) && op.Op == "dial":
-		return fmt.Errorf("%s: publish: %w: %w", e.cfg.Name, fanout.ErrUnsent, err)
+		return fmt.Errorf("%s: %s: %w: %w", e.cfg.Name, what, fanout.ErrUnsent, err)
 	}
-	return fmt.Errorf("%s: publish: %w", e.cfg.Name, err)
+	return fmt.Errorf("%s: %s: %w", e.cfg.Name, what, err)
 }

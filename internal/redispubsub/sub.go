@@ -4,6 +4,9 @@ import (
 	"context"
 	"sync"
 	"time"
+
+	"github.com/fanoutgo/fanout"
+	"github.com/fanoutgo/fanout/internal/wire"
 )
 
 // A sub is a channel that the receiver wants: where its home is and whether the
@@ -73,7 +76,7 @@ func (s *sub) move(l *link) (old *link, ok bool) {
 	if !s.wanted {
 		return nil, false
 	}
-	s.lose()
+	s.lose(false)
 	old, s.home = s.home, l
 	return old, true
 }
@@ -93,9 +96,17 @@ func (s *sub) end() *link {
 func (s *sub) deliver(from *link, frame []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.on && s.home == from {
-		s.engine.receiver.Receive(s.channel, frame)
+	if !s.on || s.home != from {
+		return
 	}
+	if epoch, offset, kept, ok := wire.DecodeKept(frame); ok {
+		if h := s.engine.keeper; h != nil {
+			h.ReceiveKept(s.channel, fanout.KeptFrame{At: fanout.Position{Epoch: epoch, Offset: offset}, Frame: kept})
+			return
+		}
+		frame = kept
+	}
+	s.engine.receiver.Receive(s.channel, frame)
 }
 
 // confirm notes that the home has confirmed the subscription.
@@ -114,23 +125,30 @@ func (s *sub) confirm(by *link) {
 	s.tell()
 }
 
-// lost notes that the subscription does not stand any more at a link.
-func (s *sub) lost(at *link) {
+// lost notes that the subscription does not stand any more at a link. It was in
+// good order if the server itself has said so: then we have got what it took.
+func (s *sub) lost(at *link, inOrder bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.home == at {
-		s.lose()
+		s.lose(inOrder)
 	}
 }
 
 // lose is lost with s.mu held.
-func (s *sub) lose() {
-	if s.on {
-		s.on = false
-		if !s.interrupted {
-			s.interrupted = true
-			s.engine.receiver.Interrupted(s.channel)
-		}
+func (s *sub) lose(inOrder bool) {
+	if !s.on {
+		return
+	}
+	s.on = false
+	if s.interrupted {
+		return
+	}
+	s.interrupted = true
+	if h := s.engine.keeper; h != nil && inOrder {
+		h.Moving(s.channel)
+	} else {
+		s.engine.receiver.Interrupted(s.channel)
 	}
 }
 
@@ -152,8 +170,12 @@ func (s *sub) overdue(after time.Duration) bool {
 	return !s.on && (s.confirms > 0 || time.Since(s.since) > after)
 }
 
-// state returns the home and the number of confirmations.
+// state returns the home and the number of confirmations. There is none of a
+// channel that is not subscribed.
 func (s *sub) state() (home *link, on bool, confirms int) {
+	if s == nil {
+		return nil, false, 0
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.home, s.on, s.confirms

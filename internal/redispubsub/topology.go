@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/fanoutgo/fanout/internal/wire"
 	"github.com/redis/rueidis"
 )
 
@@ -412,10 +413,11 @@ func (t *topology) nudge(channels map[string]struct{}) {
 		wg.Go(func() {
 			ctx, cancel := context.WithTimeout(e.ctx, askTimeout)
 			defer cancel()
-			if e.cfg.Sharded {
-				e.client.Do(ctx, e.client.B().Spublish().Channel(sameSlot(channel, ":nudge:"+e.id)).Message("").Build())
-			} else {
-				e.client.Do(ctx, e.client.B().Exists().Key(channel).Build())
+			// A replica would take SPUBLISH for its primary's slots, and not say
+			// that it is none.
+			err := e.client.Do(ctx, e.client.B().Exists().Key(channel).Build()).Error()
+			if _, refused := rueidis.IsRedisErr(err); refused && e.cfg.Sharded {
+				e.client.Do(ctx, e.client.B().Spublish().Channel(wire.SameSlot(channel, ":nudge:"+e.id)).Message("").Build())
 			}
 		})
 	}

@@ -1,0 +1,245 @@
+package redispubsub
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/fanoutgo/fanout"
+	"github.com/fanoutgo/fanout/internal/wire"
+	"github.com/redis/rueidis"
+)
+
+const (
+	// pageBytes bounds a page, by about that and a frame.
+	pageBytes = 2 << 20
+	// callAttempts is how often a function is called on servers that lack it.
+	callAttempts = 3
+)
+
+// Append implements fanout.Historian.
+func (e *Engine) Append(ctx context.Context, channel string, r fanout.Record) (at fanout.Position, receivers int, err error) {
+	s, done, err := e.enter(ctx, channel)
+	if err != nil {
+		return at, 0, err
+	}
+	defer done()
+	_, _, confirms := s.state()
+	publisher := ""
+	if r.Publisher != "" {
+		publisher = "p:" + r.Publisher
+	}
+	publish := "PUBLISH"
+	if e.cfg.Sharded {
+		publish = "SPUBLISH"
+	}
+	stream, note := wire.HistoryKeys(channel)
+	reply, err := e.call(ctx, channel, s, func(b rueidis.Builder) rueidis.Completed {
+		return b.Fcall().Function(appendFunction).Numkeys(3).Key(stream, note, channel).Arg(
+			rueidis.BinaryString(r.Frame), strconv.Itoa(r.Messages),
+			strconv.Itoa(r.Keep.Messages), decimal(r.Keep.Age.Milliseconds()), decimal(r.Time.UnixMilli()),
+			publisher, strconv.FormatUint(r.Stream, 10), strconv.FormatUint(r.Seq+uint64(r.Messages), 10),
+			publish).Build()
+	})
+	if err != nil {
+		return at, 0, e.classifyCall("publish", err)
+	}
+	at, rest, err := parseHead(reply)
+	if err != nil || len(rest) != 1 {
+		return at, 0, fmt.Errorf("%s: publish: reply of %s: %w", e.cfg.Name, appendFunction, errors.Join(err, errReply))
+	}
+	n, err := rest[0].AsInt64()
+	if err != nil {
+		return at, 0, fmt.Errorf("%s: publish: reply of %s: %w", e.cfg.Name, appendFunction, err)
+	}
+	if n == 0 {
+		e.mistrust(s, confirms)
+	}
+	if e.cluster && !e.cfg.Sharded {
+		n = -1 // it counts the subscribers of one node
+	}
+	return at, int(n), nil
+}
+
+// mistrust has our own subscription confirmed again after nobody has got a frame
+// that is kept. The receiver reads it in the history then.
+func (e *Engine) mistrust(s *sub, confirms int) {
+	if home, on, now := s.state(); on && now == confirms && home != nil && !(e.cluster && !e.cfg.Sharded) {
+		home.doubt(s)
+		e.topology.doubt(home)
+	}
+}
+
+// History implements fanout.Historian.
+func (e *Engine) History(ctx context.Context, channel string, q fanout.Query) (fanout.Page, error) {
+	s, done, err := e.enter(ctx, channel)
+	if err != nil {
+		return fanout.Page{}, err
+	}
+	defer done()
+	stream, note := wire.HistoryKeys(channel)
+	reply, err := e.call(ctx, channel, s, func(b rueidis.Builder) rueidis.Completed {
+		return b.Fcall().Function(readFunction).Numkeys(2).Key(stream, note).Arg(
+			strconv.FormatUint(q.Since.Epoch, 10), strconv.FormatUint(q.Since.Offset, 10), strconv.Itoa(q.Limit),
+			strconv.Itoa(q.Keep.Messages), decimal(q.Keep.Age.Milliseconds()), decimal(q.Time.UnixMilli()),
+			strconv.Itoa(pageBytes)).Build()
+	})
+	if err != nil {
+		return fanout.Page{}, e.classifyCall("history", err)
+	}
+	page, err := parsePage(reply, q)
+	if err != nil {
+		return page, fmt.Errorf("%s: history: reply of %s: %w", e.cfg.Name, readFunction, err)
+	}
+	return page, nil
+}
+
+func decimal(n int64) string { return strconv.FormatInt(n, 10) }
+
+// call calls a function where a channel lives, and gives it to the servers if
+// they lack it.
+func (e *Engine) call(ctx context.Context, channel string, s *sub, build func(rueidis.Builder) rueidis.Completed) ([]rueidis.RedisMessage, error) {
+	ctx, cancel := e.bound(ctx)
+	defer cancel()
+	for attempt := 1; ; attempt++ {
+		loads := e.library.loads.Load()
+		result := e.route(ctx, channel, s, build)
+		if result.NonRedisError() != nil {
+			e.topology.distrust()
+		}
+		reply, err := result.ToArray()
+		if !missing(err) || attempt == callAttempts {
+			return reply, err
+		}
+		if err := e.load(ctx, loads); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// classifyCall tells the hub what it may conclude from an error of a function.
+func (e *Engine) classifyCall(what string, err error) error {
+	re, ok := rueidis.IsRedisErr(err)
+	switch {
+	case !ok:
+		return e.classify(what, err)
+	case missing(err): // they have been flushed just now, or the node is not known to us
+		return fmt.Errorf("%s: %s: %w: %w", e.cfg.Name, what, fanout.ErrUnsent, err)
+	case strings.HasPrefix(re.Error(), "ERR unknown command"):
+		return fmt.Errorf("%s: %s: a history needs Redis 7.0 or later, or Valkey: %w: %w: %w", e.cfg.Name, what, fanout.ErrRefused, fanout.ErrUnsent, err)
+	case strings.HasPrefix(re.Error(), "OOM"):
+		return fmt.Errorf("%s: %s: the server has no memory for the history: %w: %w: %w", e.cfg.Name, what, fanout.ErrRefused, fanout.ErrUnsent, err)
+	case strings.Contains(re.Error(), "script:"): // it had begun
+		return fmt.Errorf("%s: %s: %w: %w", e.cfg.Name, what, fanout.ErrRefused, err)
+	}
+	return e.classify(what, err)
+}
+
+var errReply = errors.New("unexpected form")
+
+// parseHead reads the position that a reply begins with.
+func parseHead(reply []rueidis.RedisMessage) (at fanout.Position, rest []rueidis.RedisMessage, err error) {
+	if len(reply) < 2 {
+		return at, nil, errReply
+	}
+	at.Epoch, err = number(&reply[0])
+	if err == nil {
+		at.Offset, err = number(&reply[1])
+	}
+	return at, reply[2:], err
+}
+
+// number reads an integer that may come as a string.
+func number(m *rueidis.RedisMessage) (uint64, error) {
+	if s, err := m.ToString(); err == nil {
+		return strconv.ParseUint(s, 10, 64)
+	}
+	n, err := m.AsInt64()
+	return uint64(n), err
+}
+
+// parsePage reads the reply of the read function.
+func parsePage(reply []rueidis.RedisMessage, q fanout.Query) (page fanout.Page, err error) {
+	if len(reply) == 0 {
+		return fanout.Page{First: 1}, nil
+	}
+	var rest []rueidis.RedisMessage
+	if page.Head, rest, err = parseHead(reply); err != nil {
+		return page, err
+	}
+	if len(rest) < 2 || len(rest)%3 != 2 {
+		return page, errReply
+	}
+	chain, err := rest[0].ToString()
+	if err != nil {
+		return page, err
+	}
+	if page.Before, err = parseChain(chain); err != nil {
+		return page, err
+	}
+	more, err := rest[1].AsInt64()
+	if err != nil {
+		return page, err
+	}
+	page.More = more == 1
+	page.First = page.Head.Offset + 1
+	for i := 2; i < len(rest); i += 3 {
+		f, first, err := parseEntry(rest[i : i+3])
+		if err != nil {
+			return page, err
+		}
+		if i == 2 {
+			page.First = first
+		}
+		page.Frames = append(page.Frames, f)
+	}
+	// A frame may reach over the bound.
+	if kept := uint64(q.Keep.Messages); page.Head.Offset > kept {
+		page.First = max(page.First, page.Head.Offset-kept+1)
+	}
+	return page, nil
+}
+
+// parseChain reads past epochs: "epoch:last:whole," each.
+func parseChain(chain string) (past []fanout.PastEpoch, err error) {
+	for one := range strings.SplitSeq(strings.TrimSuffix(chain, ","), ",") {
+		if one == "" {
+			continue
+		}
+		f := strings.Split(one, ":")
+		if len(f) != 3 {
+			return nil, errReply
+		}
+		var p fanout.PastEpoch
+		var err1, err2 error
+		p.Epoch, err1 = strconv.ParseUint(f[0], 10, 64)
+		p.Last, err2 = strconv.ParseUint(f[1], 10, 64)
+		p.Whole = f[2] == "1"
+		if err := errors.Join(err1, err2); err != nil {
+			return nil, err
+		}
+		past = append(past, p)
+	}
+	return past, nil
+}
+
+// parseEntry reads an entry: its ID, its time and number of messages, its frame.
+func parseEntry(m []rueidis.RedisMessage) (f fanout.KeptFrame, first uint64, err error) {
+	id, err1 := m[0].ToString()
+	meta, err2 := m[1].ToString()
+	frame, err3 := m[2].ToString()
+	if err := errors.Join(err1, err2, err3); err != nil {
+		return f, 0, err
+	}
+	var ok bool
+	f.At.Epoch, f.At.Offset, ok = wire.ParsePosition(id)
+	_, count, _ := strings.Cut(meta, " ")
+	n, err := strconv.ParseUint(count, 10, 64)
+	if !ok || err != nil || n == 0 || n > f.At.Offset {
+		return f, 0, fmt.Errorf("%w: entry %q of %q", errReply, id, meta)
+	}
+	f.Frame = bytesOf(frame)
+	return f, f.At.Offset - n + 1, nil
+}

@@ -1,0 +1,172 @@
+-- fanout: rooms with a history. See WIRE.md of github.com/fanoutgo/fanout.
+--
+-- A history is a stream, whose entries are frames, and a note beside it. The ID
+-- of an entry is the position of the frame's last message: epoch-offset. Its one
+-- field is named by the time in ms since 1970 and the number of messages.
+--
+-- The note is a hash: e, o: epoch and offset of the last message; b: the offset
+-- at which the epoch began; c: the epochs before, "epoch:last:whole," each; x:
+-- when the stream expires, in ms; r, n, u: in whose hands the history is (the
+-- replication ID, the cluster's node, the run); and for each publisher how far
+-- it has come: "stream next offset".
+
+local PREFIX = '\250fo\1\2'
+local DAY = 86400000
+local CHECK = 200  -- ms after which we look again who we are
+local PAST = 1600  -- bytes of past epochs that are remembered
+local MARKS = 64   -- fields of a note above which old publishers are forgotten
+
+-- Who this server is. Its replication ID changes whenever it may have lost
+-- something: when it starts, and when it becomes a primary. These live in the
+-- memory of the server alone, so a replica that takes over has its own.
+local reign, former, node, run, checked
+
+local function whoami(now)
+  if checked and now - checked < CHECK and now >= checked then return end
+  local info = redis.call('INFO', 'replication')
+  reign = string.match(info, 'master_replid:(%x+)')
+  former = string.match(info, 'master_replid2:(%x+)')
+  if not node then
+    run = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
+    local id = redis.pcall('CLUSTER', 'MYID')
+    node = type(id) == 'string' and id or ''
+  end
+  checked = now
+end
+
+-- begin starts an epoch, because there is none or it is another server's.
+local function begin(stream, key, epoch, offset)
+  local t = redis.call('TIME')
+  local now = t[1] * 1000 + math.floor(t[2] / 1000)
+  local chain = ''
+  if epoch then
+    local old = redis.call('HMGET', key, 'r', 'n', 'u', 'c')
+    -- Nothing is lost when a slot moves, with its keys, to a server that did not
+    -- succeed to the old one, nor when only the replication ID is new.
+    local whole = (node ~= '' and old[2] ~= node and old[1] ~= former)
+      or (old[3] == run and not string.find(former, '[^0]'))
+    chain = (old[4] or '') .. epoch .. ':' .. offset .. ':' .. (whole and 1 or 0) .. ','
+    while #chain > PAST do chain = string.match(chain, '^[^,]*,(.*)$') end
+    now = math.max(now, epoch + 1)
+  else
+    redis.call('DEL', stream) -- what is left of a history whose note is gone
+    offset = '0'
+  end
+  epoch = string.format('%.0f', now)
+  redis.call('HSET', key, 'e', epoch, 'o', offset, 'b', offset, 'c', chain, 'r', reign, 'n', node, 'u', run)
+  return epoch, offset, offset
+end
+
+-- oldest returns the ID at which the offset from would be.
+local function oldest(key, epoch, base, from)
+  if from <= base then
+    local chain = redis.call('HGET', key, 'c') or ''
+    for e, last in string.gmatch(chain, '(%d+):(%d+):%d,') do
+      if from <= tonumber(last) then return e .. '-' .. from end
+    end
+  end
+  return epoch .. '-' .. from
+end
+
+-- forget drops publishers whose latest message is not kept any more.
+local function forget(key, from)
+  if redis.call('HLEN', key) < MARKS then return end
+  local all = redis.call('HGETALL', key)
+  for i = 1, #all, 2 do
+    local last = string.match(all[i + 1], '^%d+ %d+ (%d+)$')
+    if last and #all[i] > 1 and tonumber(last) < from then redis.call('HDEL', key, all[i]) end
+  end
+end
+
+-- append keeps a frame and publishes it. KEYS: stream, note, channel. ARGV: frame,
+-- number of messages, how many to keep, for how many ms, the time in ms since
+-- 1970, publisher (may be empty), its stream, its next number, PUBLISH or
+-- SPUBLISH. Returns epoch, offset and the number of subscribers, or -1 for the
+-- last if the frame was there before.
+local function append(KEYS, ARGV)
+  local stream, key, publisher, now = KEYS[1], KEYS[2], ARGV[6], tonumber(ARGV[5])
+  if #publisher == 1 then return redis.error_reply('ERR a publisher of one letter would be taken for a field of the note') end
+  whoami(now)
+  local note = redis.call('HMGET', key, 'e', 'o', 'r', 'b', 'x', publisher)
+  local epoch, offset, base = note[1], note[2], note[4]
+  if note[3] ~= reign then
+    epoch, offset, base = begin(stream, key, epoch, offset)
+  end
+  local mark = publisher ~= '' and note[6]
+  if mark then
+    local number, next = string.match(mark, '(%d+) (%d+)')
+    if number == ARGV[7] and tonumber(ARGV[8]) <= tonumber(next) then return {epoch, offset, -1} end
+  end
+  local last = offset + ARGV[2]
+  local from = math.max(1, last - ARGV[3] + 1)
+  local id = epoch .. '-' .. string.format('%.0f', last)
+  if publisher == '' then
+    redis.call('HSET', key, 'o', last)
+  else
+    redis.call('HSET', key, 'o', last, publisher, ARGV[7] .. ' ' .. ARGV[8] .. ' ' .. last)
+    if not mark then forget(key, from) end
+  end
+  redis.call('XADD', stream, 'MINID', '~', oldest(key, epoch, tonumber(base), from), id, ARGV[5] .. ' ' .. ARGV[2], ARGV[1])
+  local age = tonumber(ARGV[4])
+  if not note[5] or note[5] - now < age then -- a little longer, so as not to do it each time
+    local ttl = math.ceil(age * 9 / 8)
+    redis.call('HSET', key, 'x', string.format('%.0f', now + ttl))
+    redis.call('PEXPIRE', stream, ttl)
+    redis.call('PEXPIRE', key, ttl + DAY)
+  end
+  return {epoch, last, redis.call(ARGV[9], KEYS[3], PREFIX .. string.char(#id) .. id .. ARGV[1])}
+end
+
+-- read returns a part of the history. KEYS: stream, note. ARGV: epoch and offset
+-- after which (epoch 0: all), how many messages about, how many are kept, for how
+-- many ms, the time, how many bytes about. Returns epoch, offset, the epochs
+-- before, 1 if there is more, and for each frame its ID, time and number, frame.
+-- Nothing if there is no history.
+local function read(KEYS, ARGV)
+  local stream, key, now = KEYS[1], KEYS[2], tonumber(ARGV[6])
+  whoami(now)
+  local note = redis.call('HMGET', key, 'e', 'o', 'r', 'b')
+  local epoch, offset, base = note[1], note[2], note[4]
+  if not epoch then return {} end
+  if note[3] ~= reign then
+    epoch, offset, base = begin(stream, key, epoch, offset)
+  end
+  local page = {epoch, offset, redis.call('HGET', key, 'c') or '', 0}
+  local limit, bytes = tonumber(ARGV[3]), tonumber(ARGV[7])
+  if limit == 0 then return page end
+
+  local start = oldest(key, epoch, tonumber(base), math.max(1, offset - ARGV[4] + 1))
+  local e, o = string.match(start, '(%d+)-(%d+)')
+  local since, sinceOffset = tonumber(ARGV[1]), tonumber(ARGV[2])
+  local known = since == tonumber(epoch) or string.find(',' .. page[3], ',' .. ARGV[1] .. ':', 1, true)
+  e, o = tonumber(e), tonumber(o)
+  if known and (since > e or (since == e and sinceOffset >= o)) then
+    start = '(' .. ARGV[1] .. '-' .. ARGV[2]
+  end
+  local old, messages, expired = now - ARGV[5], 0, false
+  while true do
+    local batch = redis.call('XRANGE', stream, start, '+', 'COUNT', 16)
+    for _, entry in ipairs(batch) do
+      local time, count = string.match(entry[2][1], '^(%d+) (%d+)$')
+      if messages == 0 and tonumber(time) < old then
+        expired = true
+      elseif messages >= limit or bytes <= 0 then
+        page[4] = 1
+        return page
+      else
+        if expired then -- nobody has to look at those again
+          redis.call('XTRIM', stream, 'MINID', entry[1])
+          expired = false
+        end
+        messages = messages + count
+        bytes = bytes - #entry[2][2]
+        page[#page + 1], page[#page + 2], page[#page + 3] = entry[1], entry[2][1], entry[2][2]
+      end
+    end
+    if #batch < 16 then return page end
+    start = '(' .. batch[16][1]
+  end
+end
+
+redis.register_function('fanout_append_VERSION', append)
+redis.register_function{function_name = 'fanout_read_VERSION', callback = read, flags = {'allow-oom'}}
