@@ -85,6 +85,11 @@ func TestBadRequests(t *testing.T) {
 		"room=r&name=a%0Ab":                       "control character",
 		"name=n&room=" + strings.Repeat("x", 256): "at most 255 are allowed",
 		"name=n&room=%FF":                         "invalid room name",
+		"room=r&name=n&since=":                    `since: fanout: invalid position: "" is not epoch-offset`,
+		"room=r&name=n&since=5":                   "is not epoch-offset",
+		"room=r&name=n&since=+5-1":                "is not epoch-offset",
+		"room=r&name=n&since=0-7":                 "is not epoch-offset",
+		"room=r&name=n&since=-1-7":                "is not epoch-offset",
 	} {
 		_, resp, err := websocket.Dial(t.Context(), c.url+"/ws?"+query, nil)
 		require.Error(t, err, query)
@@ -347,7 +352,8 @@ func TestStrangersAreMarked(t *testing.T) {
 	}
 	// Another program on the same Redis, which uses fanout but is no chat.
 	for _, data := range []string{"plain", `{"gap":3}`, `{"FROM":"a","TEXT":"b"}`, `{"from":"a","text":5}`, "{\"from\":\"a\",\"text\":\"\xff\"}",
-		`{"from":"a","text":"b","stranger":false}`, `["from","text"]`, "null", ""} {
+		`{"from":"a","text":"b","stranger":false}`, `{"from":"a","text":"b","pos":"9-9"}`, `{"p\u006fs":null,"from":"a","text":"b"}`,
+		`["from","text"]`, "null", ""} {
 		require.NoError(t, c.hub.Room("room").Publish(t.Context(), []byte(data)))
 		m := page.next()
 		assert.Equal(t, "", m["from"])
@@ -365,7 +371,10 @@ func TestDataIsPassedOnUnchangedAndExaminedOnce(t *testing.T) {
 	assert.Same(t, &m.Data[0], &f.of(&m)[0])
 	stranger := fanout.Message{Room: "r", Data: []byte("hello")}
 	assert.Same(t, &f.of(&stranger)[0], &f.of(&stranger)[0])
-	allocs := testing.AllocsPerRun(100, func() { f.of(&m); f.of(&stranger) })
+	// What the room keeps has a position, for which there is one copy.
+	kept := fanout.Message{Room: "r", Sender: m.Sender, Data: newSaid("가", "r", nil), Position: fanout.Position{Epoch: 7, Offset: 1}}
+	assert.Same(t, &f.of(&kept)[0], &f.of(&kept)[0])
+	allocs := testing.AllocsPerRun(100, func() { f.of(&m); f.of(&stranger); f.of(&kept) })
 	assert.Zero(t, allocs)
 }
 
@@ -452,7 +461,10 @@ func start(t *testing.T, o *fanout.Options) *chat { return startOn(t, nil, o) }
 func startOn(t *testing.T, a fanout.Adapter, o *fanout.Options) *chat {
 	t.Helper()
 	if o == nil {
-		o = &fanout.Options{Window: fanout.Window{Messages: 4096, Bytes: 8 << 20}}
+		o = new(fanout.Options)
+	}
+	if o.Window == (fanout.Window{}) {
+		o.Window = fanout.Window{Messages: 4096, Bytes: 8 << 20}
 	}
 	o.Logger = slog.New(slog.DiscardHandler)
 	hub, err := fanout.New(a, o)
@@ -496,9 +508,20 @@ func (c *chat) socketURL(room, name string) string {
 
 func (c *chat) dial(room, name string) *client {
 	c.t.Helper()
+	return c.dialURL(c.socketURL(room, name))
+}
+
+// resume dials as a page does that has seen the message at since.
+func (c *chat) resume(room, name string, since any) *client {
+	c.t.Helper()
+	return c.dialURL(c.socketURL(room, name) + "&since=" + fmt.Sprint(since))
+}
+
+func (c *chat) dialURL(url string) *client {
+	c.t.Helper()
 	ctx, cancel := context.WithTimeout(c.t.Context(), patience)
 	defer cancel()
-	ws, _, err := websocket.Dial(ctx, c.socketURL(room, name), nil)
+	ws, _, err := websocket.Dial(ctx, url, nil)
 	require.NoError(c.t, err)
 	ws.SetReadLimit(-1)
 	c.t.Cleanup(func() { ws.CloseNow() })

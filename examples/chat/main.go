@@ -6,6 +6,8 @@
 // Any number of processes make one chat when they share a Redis:
 //
 //	go run ./examples/chat -addr :8081 -adapter sharded -redis 127.0.0.1:6379
+//
+// With -history a page that comes, or comes back, gets what was said before.
 package main
 
 import (
@@ -47,6 +49,16 @@ type config struct {
 	addr    string
 	adapter string
 	redis   []string
+	history bool
+}
+
+// retain is what -history says, for fanout.Options: the same for all rooms.
+// Without it it is nil, which no backend has to be able to do anything for.
+func (c config) retain() func(room string) fanout.Retention {
+	if !c.history {
+		return nil
+	}
+	return func(string) fanout.Retention { return fanout.Retention{Messages: 200, Age: 24 * time.Hour} }
 }
 
 // run is main without the process: it serves until ctx ends and returns the
@@ -77,6 +89,7 @@ func parseFlags(args []string, stderr io.Writer) (config, error) {
 	fs.StringVar(&c.addr, "addr", ":8080", "`address` to listen on")
 	fs.StringVar(&c.adapter, "adapter", memory, "what joins the processes: memory (this one alone), redis (classic Pub/Sub) or sharded (Redis 7 or newer)")
 	redis := fs.String("redis", "", "where Redis is, for redis and sharded: `host:port[,host:port…]`, some nodes of a cluster or one server")
+	fs.BoolVar(&c.history, "history", false, "keep the latest 200 messages of each room for 24 hours: in Redis, or with memory in this process")
 	err := fs.Parse(args)
 	if errors.Is(err, flag.ErrHelp) {
 		fmt.Fprintln(stderr, "usage: chat [flags]")
@@ -130,6 +143,7 @@ func serve(ctx context.Context, c config, log *slog.Logger) (err error) {
 		// A few hundred people who all speak at once are more messages than the
 		// default window of 256 holds, before the last page has seen the first.
 		Window: fanout.Window{Messages: 4096, Bytes: 8 << 20},
+		Retain: c.retain(),
 		Logger: log,
 	})
 	if err != nil {
@@ -146,7 +160,7 @@ func serve(ctx context.Context, c config, log *slog.Logger) (err error) {
 	serving, failed := context.WithCancelCause(ctx)
 	var accepting sync.WaitGroup
 	accepting.Go(func() { failed(web.Serve(ln)) })
-	log.Info("listening", "addr", ln.Addr().String(), "adapter", c.adapter, "hub", hub.ID())
+	log.Info("listening", "addr", ln.Addr().String(), "adapter", c.adapter, "history", c.history, "hub", hub.ID())
 
 	<-serving.Done()
 	if ctx.Err() == nil {

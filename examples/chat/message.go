@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -15,8 +16,10 @@ import (
 // maxText is how long a message may be, in bytes.
 const maxText = 64 << 10
 
-// A said is a message as pages get it. It is also what is published: whoever
-// says something encodes it, once, and everybody else passes the bytes on.
+// A said is a message as pages get it, but for its position, which nobody knows
+// before it has come back from the backend (withPosition). It is also what is
+// published: whoever says something encodes it, once, and everybody else passes
+// the bytes on.
 type said struct {
 	From string `json:"from"`
 	Text string `json:"text"`
@@ -63,11 +66,11 @@ func encode(v any) []byte {
 }
 
 // frames turns messages into the frames that pages get. Almost always that is
-// the message's data as it is; but anybody who reaches Redis can publish
-// anything, and a frame that is not UTF-8 makes a browser hang up. So each
-// message is examined, which costs more than all the rest, and therefore once:
-// all members of the process share its bytes, by whose address it is recognised
-// when the next member comes along.
+// the message's data as it is, with its position if the room keeps a history;
+// but anybody who reaches Redis can publish anything, and a frame that is not
+// UTF-8 makes a browser hang up. So each message is examined, which costs more
+// than all the rest, and therefore once: all members of the process share its
+// bytes, by whose address it is recognised when the next member comes along.
 type frames struct {
 	// Two generations: when the young one is large enough it becomes the old
 	// one, and what was in that is forgotten. Keys are *byte, values *frame.
@@ -77,7 +80,15 @@ type frames struct {
 
 type frame struct {
 	data []byte // of the message; keeps anything else from getting its address
+	at   fanout.Position
 	json []byte
+}
+
+// is reports whether the frame is that of m, whose data begins where the
+// frame's does. Data that went to several rooms may be the same bytes in all of
+// them, but it has a position in each.
+func (f *frame) is(m *fanout.Message) bool {
+	return len(f.data) == len(m.Data) && f.at == m.Position
 }
 
 // generation is the size of one, in bytes. A few thousand chat messages are
@@ -101,10 +112,10 @@ func (f *frames) of(m *fanout.Message) []byte {
 	if !ok {
 		known, ok = f.old.Load().Load(key)
 	}
-	if ok && len(known.(*frame).data) == len(m.Data) {
+	if ok && known.(*frame).is(m) {
 		return known.(*frame).json
 	}
-	fresh := &frame{data: m.Data, json: frameOf(m)}
+	fresh := &frame{data: m.Data, at: m.Position, json: frameOf(m)}
 	young.Store(key, fresh)
 	size := int64(len(fresh.data) + len(fresh.json) + 200)
 	if now := f.size.Add(size); now >= generation && now-size < generation {
@@ -119,13 +130,32 @@ func (f *frames) of(m *fanout.Message) []byte {
 // shown as a stranger's text.
 func frameOf(m *fanout.Message) []byte {
 	if m.Sender != "" && isSaid(m.Data) {
-		return m.Data
+		return withPosition(m.Data, m.Position)
 	}
-	return encode(said{Room: m.Room, Text: validText(m.Data), Stranger: true})
+	return withPosition(encode(said{Room: m.Room, Text: validText(m.Data), Stranger: true}), m.Position)
+}
+
+// withPosition returns a document with the position from which a page that has
+// seen it may go on. It stands before the last brace of a copy: nothing has to
+// be encoded again, and the document stays as it was said. It is not empty.
+func withPosition(doc []byte, at fanout.Position) []byte {
+	if at.IsZero() {
+		return doc
+	}
+	doc = doc[:bytes.LastIndexByte(doc, '}')]
+	const most = len(`,"pos":"18446744073709551615-18446744073709551615"}`)
+	b := append(make([]byte, 0, len(doc)+most), doc...)
+	b = append(b, `,"pos":"`...)
+	b = strconv.AppendUint(b, at.Epoch, 10)
+	b = append(b, '-')
+	b = strconv.AppendUint(b, at.Offset, 10)
+	return append(b, `"}`...)
 }
 
 // isSaid reports whether data is a document of newSaid, of this version of the
-// program or of one that says more.
+// program or of one that says more. What a server has to say about a message,
+// no document may say of itself: a false position would make pages miss what
+// was said before it.
 func isSaid(data []byte) bool {
 	var d map[string]any // and not a struct, which would take TEXT for text
 	if !utf8.Valid(data) || json.Unmarshal(data, &d) != nil {
@@ -134,7 +164,8 @@ func isSaid(data []byte) bool {
 	_, from := d["from"].(string)
 	_, text := d["text"].(string)
 	_, stranger := d["stranger"]
-	return from && text && !stranger
+	_, pos := d["pos"]
+	return from && text && !stranger && !pos
 }
 
 // validText makes a stranger's bytes fit to be shown.

@@ -131,22 +131,34 @@ func (s *server) serveHealth(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprintln(w, "ok")
 }
 
-// who reads from the query which room and by which name. Its error is a
-// sentence for the client.
-func who(r *http.Request) (room, name string, err error) {
+// A visit is what a page asks for in the query of its address.
+type visit struct {
+	room, name string
+	since      *fanout.Position // the last that it has seen; nil if it does not ask for what was said before
+}
+
+// visitOf reads the query. Its error is a sentence for the client.
+func visitOf(r *http.Request) (visit, error) {
 	q := r.URL.Query()
-	room, name = q.Get("room"), q.Get("name")
-	switch {
-	case room == "":
-		return "", "", errors.New("the room is missing: /ws?room=…&name=…")
+	v := visit{room: q.Get("room"), name: q.Get("name")}
+	switch name := v.name; {
+	case v.room == "":
+		return v, errors.New("the room is missing: /ws?room=…&name=…")
 	case strings.TrimSpace(name) == "":
-		return "", "", errors.New("the name is missing: /ws?room=…&name=…")
+		return v, errors.New("the name is missing: /ws?room=…&name=…")
 	case len(name) > maxName:
-		return "", "", fmt.Errorf("the name is %d bytes long, at most %d are allowed", len(name), maxName)
+		return v, fmt.Errorf("the name is %d bytes long, at most %d are allowed", len(name), maxName)
 	case !utf8.ValidString(name):
-		return "", "", errors.New("the name is not valid UTF-8")
+		return v, errors.New("the name is not valid UTF-8")
 	case strings.ContainsFunc(name, unicode.IsControl):
-		return "", "", errors.New("the name contains a control character")
+		return v, errors.New("the name contains a control character")
 	}
-	return room, name, nil
+	if q.Has("since") {
+		since, err := fanout.ParsePosition(q.Get("since"))
+		if err != nil {
+			return v, fmt.Errorf("since: %w", err)
+		}
+		v.since = &since
+	}
+	return v, nil
 }

@@ -33,9 +33,10 @@ type socket struct {
 	log    *slog.Logger
 }
 
-// serveSocket is GET /ws?room=R&name=N.
+// serveSocket is GET /ws?room=R&name=N, with &since=POSITION from a page that
+// wants what was said before it came.
 func (s *server) serveSocket(w http.ResponseWriter, r *http.Request) {
-	roomName, name, err := who(r)
+	v, err := visitOf(r)
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
@@ -51,14 +52,14 @@ func (s *server) serveSocket(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer member.Close()
-	log := s.log.With("room", roomName, "name", name, "member", member.ID())
+	log := s.log.With("room", v.room, "name", v.name, "member", member.ID())
 
 	// The member joins before the socket opens: whatever is said after a page
 	// has seen its socket open reaches it, and a room that cannot be joined is
 	// an HTTP error with a reason.
-	room := s.hub.Room(roomName)
-	if err := s.join(r.Context(), room, member); err != nil {
-		if errors.Is(err, fanout.ErrInvalidRoom) {
+	room := s.hub.Room(v.room)
+	if err := s.join(r.Context(), room, member, v.since); err != nil {
+		if errors.Is(err, fanout.ErrInvalidRoom) || errors.Is(err, fanout.ErrInvalidPosition) {
 			http.Error(w, err.Error(), http.StatusBadRequest)
 			return
 		}
@@ -77,17 +78,26 @@ func (s *server) serveSocket(w http.ResponseWriter, r *http.Request) {
 		return // Accept has answered
 	}
 	ws.SetReadLimit(-1) // readPump has a limit of its own, with a reason
-	c := &socket{server: s, ws: ws, conn: hw.conn, member: member, room: room, name: name, log: log}
+	c := &socket{server: s, ws: ws, conn: hw.conn, member: member, room: room, name: v.name, log: log}
 	log.Info("joined", "remote", r.RemoteAddr)
 	why := c.run()
 	log.Info("left", "why", why)
 }
 
-// join joins the room, for as long as the client waits and the server runs.
-func (s *server) join(ctx context.Context, room *fanout.Room, member *fanout.Member) error {
+// join joins the room, for as long as the client waits and the server runs. Who
+// has been there before gets first what was said since, if the room keeps that.
+func (s *server) join(ctx context.Context, room *fanout.Room, member *fanout.Member, since *fanout.Position) error {
 	ctx, cancel := context.WithTimeout(ctx, s.timing.join)
 	defer cancel()
 	defer context.AfterFunc(s.draining, cancel)()
+	if since != nil {
+		err := room.Resume(ctx, member, *since)
+		if !errors.Is(err, fanout.ErrNoHistory) {
+			return err
+		}
+		// A page needn't know whether the server keeps a history: it asks for
+		// one in any case.
+	}
 	return room.Join(ctx, member)
 }
 
