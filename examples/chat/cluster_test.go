@@ -175,6 +175,36 @@ func TestProcessDiesAndClusterStops(t *testing.T) {
 	}
 }
 
+// A page whose process dies goes on at another one where it was, and a process
+// that was not there when something was said tells it to newcomers.
+func TestPageGoesOnAtAnotherProcess(t *testing.T) {
+	cluster := shared(t)
+	bin, addrs := build(t), addresses(t, cluster)
+	doomed, other := bin.start(addrs, "-history"), bin.start(addrs, "-history")
+	const room = "where it was" // the cluster keeps what other tests have said
+	page, speaker := doomed.chat.dial(room, "page"), other.chat.dial(room, "speaker")
+	speaker.say("0")
+	first := page.next()
+	assert.Equal(t, first, speaker.next())
+	doomed.kill()
+	said := []map[string]any{first}
+	for i := range 3 {
+		speaker.say(fmt.Sprint(i + 1))
+		said = append(said, speaker.next())
+	}
+	page = other.chat.resume(room, "page", first["pos"])
+	newcomer := bin.start(addrs, "-history").chat.resume(room, "newcomer", "0-0")
+	speaker.say("4")
+	said = append(said, speaker.next())
+	for i, want := range said {
+		assert.Equal(t, fmt.Sprint(i), want["text"])
+		assert.Equal(t, want, newcomer.next())
+		if i > 0 {
+			assert.Equal(t, want, page.next())
+		}
+	}
+}
+
 // A binary is the program under test, built.
 type binary struct {
 	t    *testing.T
@@ -220,10 +250,11 @@ func addresses(t *testing.T, cluster *redistest.Cluster) []string {
 }
 
 // start starts a process on a cluster and waits until it is healthy.
-func (b *binary) start(addrs []string) *process {
+func (b *binary) start(addrs []string, flags ...string) *process {
 	b.t.Helper()
 	stderr := new(output)
-	cmd := exec.Command(b.path, "-addr", "127.0.0.1:0", "-adapter", "sharded", "-redis", strings.Join(addrs, ","))
+	flags = append([]string{"-addr", "127.0.0.1:0", "-adapter", "sharded", "-redis", strings.Join(addrs, ",")}, flags...)
+	cmd := exec.Command(b.path, flags...)
 	cmd.Stderr = stderr
 	require.NoError(b.t, cmd.Start())
 	p := &process{t: b.t, cmd: cmd}

@@ -1,12 +1,14 @@
 // Smoke speaks once through each of several chat processes and checks that all
-// of them heard everything in one order:
+// of them heard everything in one order, and with -history that who comes later
+// hears it, too:
 //
-//	go run ./examples/chat/smoke localhost:8080 localhost:8081
+//	go run ./examples/chat/smoke [-history] localhost:8080 localhost:8081
 package main
 
 import (
 	"context"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"net/url"
 	"os"
@@ -17,22 +19,23 @@ import (
 )
 
 func main() {
+	history := flag.Bool("history", false, "the processes were started with -history")
+	flag.Parse()
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	if err := run(ctx, os.Args[1:]); err != nil {
+	if err := run(ctx, flag.Args(), *history); err != nil {
 		fmt.Fprintln(os.Stderr, "smoke:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, addrs []string) error {
+func run(ctx context.Context, addrs []string, history bool) error {
 	if len(addrs) == 0 {
 		return fmt.Errorf("which addresses? host:port …")
 	}
 	var pages []*websocket.Conn
 	for i, addr := range addrs {
-		query := url.Values{"room": {"연기 시험"}, "name": {name(i)}}
-		ws, _, err := websocket.Dial(ctx, "ws://"+addr+"/ws?"+query.Encode(), nil)
+		ws, err := dial(ctx, addr, url.Values{"name": {name(i)}})
 		if err != nil {
 			return err
 		}
@@ -48,7 +51,7 @@ func run(ctx context.Context, addrs []string) error {
 			return err
 		}
 	}
-	var first []string
+	var first []heard
 	for i, ws := range pages {
 		heard, err := listen(ctx, ws, len(pages))
 		if err != nil {
@@ -62,12 +65,45 @@ func run(ctx context.Context, addrs []string) error {
 		}
 	}
 	for i := range pages {
-		if want := name(i) + ": " + greeting(i); !slices.Contains(first, want) {
-			return fmt.Errorf("nobody heard %q, but %q", want, first)
+		said := func(h heard) bool { return h.from == name(i) && h.text == greeting(i) }
+		if !slices.ContainsFunc(first, said) {
+			return fmt.Errorf("nobody heard %q, but %q", greeting(i), first)
 		}
 	}
 	fmt.Printf("%d processes heard %q\n", len(pages), first)
+	if !history {
+		return nil
+	}
+	for _, addr := range addrs {
+		if err := resume(ctx, addr, "0-0", first); err != nil {
+			return err
+		}
+		if err := resume(ctx, addr, first[0].pos, first[1:]); err != nil {
+			return err
+		}
+	}
+	fmt.Println("and so did those who came later")
 	return nil
+}
+
+// resume comes late, and must hear what was said after a position.
+func resume(ctx context.Context, addr, since string, want []heard) error {
+	ws, err := dial(ctx, addr, url.Values{"name": {"늦은 손님"}, "since": {since}})
+	if err != nil {
+		return err
+	}
+	defer ws.CloseNow()
+	got, err := listen(ctx, ws, len(want))
+	if err != nil || !slices.Equal(got, want) {
+		return fmt.Errorf("since %q of %s is %q and not %q: %v", since, addr, got, want, err)
+	}
+	return nil
+}
+
+func dial(ctx context.Context, addr string, query url.Values) (*websocket.Conn, error) {
+	query.Set("room", "연기 시험")
+	ws, _, err := websocket.Dial(ctx, "ws://"+addr+"/ws?"+query.Encode(), nil)
+	return ws, err
 }
 
 func name(i int) string { return fmt.Sprintf("손님 %d", i+1) }
@@ -75,19 +111,25 @@ func greeting(i int) string {
 	return fmt.Sprintf("안녕하세요, %d번 서버에서 인사드립니다", i+1)
 }
 
+// A heard is a message; pos is its position, if the processes keep a history.
+type heard struct{ from, text, pos string }
+
 // listen returns the next n messages; a frame of another kind is an error.
-func listen(ctx context.Context, ws *websocket.Conn, n int) ([]string, error) {
-	var heard []string
+func listen(ctx context.Context, ws *websocket.Conn, n int) ([]heard, error) {
+	var all []heard
 	for range n {
 		_, frame, err := ws.Read(ctx)
 		if err != nil {
-			return nil, fmt.Errorf("after %q: %w", heard, err)
+			return nil, fmt.Errorf("after %q: %w", all, err)
 		}
-		var m struct{ From, Text *string }
+		var m struct {
+			From, Text *string
+			Pos        string
+		}
 		if err := json.Unmarshal(frame, &m); err != nil || m.From == nil || m.Text == nil {
-			return nil, fmt.Errorf("after %q: no message: %s", heard, frame)
+			return nil, fmt.Errorf("after %q: no message: %s", all, frame)
 		}
-		heard = append(heard, *m.From+": "+*m.Text)
+		all = append(all, heard{*m.From, *m.Text, m.Pos})
 	}
-	return heard, nil
+	return all, nil
 }
