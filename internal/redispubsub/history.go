@@ -41,7 +41,7 @@ func (e *Engine) Append(ctx context.Context, channel string, r fanout.Record) (a
 			rueidis.BinaryString(r.Frame), strconv.Itoa(r.Messages),
 			strconv.Itoa(r.Keep.Messages), decimal(r.Keep.Age.Milliseconds()), decimal(r.Time.UnixMilli()),
 			publisher, strconv.FormatUint(r.Stream, 10), strconv.FormatUint(r.Seq+uint64(r.Messages), 10),
-			publish).Build()
+			publish, wire.Checksum(r.Frame)).Build()
 	})
 	if err != nil {
 		return at, 0, e.classifyCall("publish", err)

@@ -4,13 +4,18 @@
 -- of an entry is the position of the frame's last message: epoch-offset. Its one
 -- field is named by the time in ms since 1970 and the number of messages.
 --
--- The note is a hash: e, o: epoch and offset of the last message; b: the offset
--- at which the epoch began; c: the epochs before, "epoch:last:whole," each; x:
--- when the stream expires, in ms; r, n, u: in whose hands the history is (the
--- replication ID, the cluster's node, the run); and for each publisher how far
--- it has come: "stream next offset".
+-- The note is a hash. s: "epoch base expires reign", where base is the offset at
+-- which the epoch began, expires when the stream does, in ms, and reign the
+-- first 20 digits of the replication ID of the server that began the epoch; o: the offset of the last
+-- message; c: the epochs before, "epoch:last:whole," each; n, u: the node and the
+-- run of that server; and for each publisher how far it has come: "stream next
+-- offset".
+--
+-- append is called for every frame: what can be left out there is.
 
-local PREFIX = '\250fo\1\2'
+local KEPT = '\250fo\1\2'
+local ANNOUNCED = '\250fo\1\3'
+local LONG = 2048 -- bytes of a frame above which it is announced, and sent as it is
 local DAY = 86400000
 local CHECK = 200  -- ms after which we look again who we are
 local PAST = 1600  -- bytes of past epochs that are remembered
@@ -24,8 +29,9 @@ local reign, former, node, run, checked
 local function whoami(now)
   if checked and now - checked < CHECK and now >= checked then return end
   local info = redis.call('INFO', 'replication')
-  reign = string.match(info, 'master_replid:(%x+)')
-  former = string.match(info, 'master_replid2:(%x+)')
+  -- Half of it will do, and keeps the note small enough to be a listpack.
+  reign = string.sub(string.match(info, 'master_replid:(%x+)'), 1, 20)
+  former = string.sub(string.match(info, 'master_replid2:(%x+)'), 1, 20)
   if not node then
     run = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
     local id = redis.pcall('CLUSTER', 'MYID')
@@ -34,27 +40,34 @@ local function whoami(now)
   checked = now
 end
 
+-- parse reads field s of a note, if there is one.
+local function parse(state)
+  if not state then return nil end
+  return string.match(state, '(%d+) (%d+) (%d+) (%x+)')
+end
+
 -- begin starts an epoch, because there is none or it is another server's.
-local function begin(stream, key, epoch, offset)
+local function begin(stream, key, epoch, offset, expires, old)
   local t = redis.call('TIME')
   local now = t[1] * 1000 + math.floor(t[2] / 1000)
   local chain = ''
   if epoch then
-    local old = redis.call('HMGET', key, 'r', 'n', 'u', 'c')
+    local was = redis.call('HMGET', key, 'n', 'u', 'c')
     -- Nothing is lost when a slot moves, with its keys, to a server that did not
     -- succeed to the old one, nor when only the replication ID is new.
-    local whole = (node ~= '' and old[2] ~= node and old[1] ~= former)
-      or (old[3] == run and not string.find(former, '[^0]'))
-    chain = (old[4] or '') .. epoch .. ':' .. offset .. ':' .. (whole and 1 or 0) .. ','
+    local whole = (node ~= '' and was[1] ~= node and old ~= former)
+      or (was[2] == run and not string.find(former, '[^0]'))
+    chain = (was[3] or '') .. epoch .. ':' .. offset .. ':' .. (whole and 1 or 0) .. ','
     while #chain > PAST do chain = string.match(chain, '^[^,]*,(.*)$') end
     now = math.max(now, epoch + 1)
   else
     redis.call('DEL', stream) -- what is left of a history whose note is gone
-    offset = '0'
+    offset, expires = '0', 0
   end
   epoch = string.format('%.0f', now)
-  redis.call('HSET', key, 'e', epoch, 'o', offset, 'b', offset, 'c', chain, 'r', reign, 'n', node, 'u', run)
-  return epoch, offset, offset
+  redis.call('HSET', key, 's', epoch .. ' ' .. offset .. ' ' .. expires .. ' ' .. reign,
+    'o', offset, 'c', chain, 'n', node, 'u', run)
+  return epoch, offset, offset, expires
 end
 
 -- oldest returns the ID at which the offset from would be.
@@ -81,40 +94,50 @@ end
 -- append keeps a frame and publishes it. KEYS: stream, note, channel. ARGV: frame,
 -- number of messages, how many to keep, for how many ms, the time in ms since
 -- 1970, publisher (may be empty), its stream, its next number, PUBLISH or
--- SPUBLISH. Returns epoch, offset and the number of subscribers, or -1 for the
+-- SPUBLISH, CRC-32C of the frame in 8 hexadecimal digits. Returns epoch, offset and the number of subscribers, or -1 for the
 -- last if the frame was there before.
 local function append(KEYS, ARGV)
-  local stream, key, publisher, now = KEYS[1], KEYS[2], ARGV[6], tonumber(ARGV[5])
+  local stream, key, publisher, now, age = KEYS[1], KEYS[2], ARGV[6], tonumber(ARGV[5]), tonumber(ARGV[4])
   if #publisher == 1 then return redis.error_reply('ERR a publisher of one letter would be taken for a field of the note') end
   whoami(now)
-  local note = redis.call('HMGET', key, 'e', 'o', 'r', 'b', 'x', publisher)
-  local epoch, offset, base = note[1], note[2], note[4]
-  if note[3] ~= reign then
-    epoch, offset, base = begin(stream, key, epoch, offset)
+  local note = redis.call('HMGET', key, 's', 'o', publisher)
+  local offset, mark = note[2], note[3]
+  local epoch, base, expires, old = parse(note[1])
+  if old ~= reign then
+    epoch, offset, base, expires = begin(stream, key, epoch, offset, expires, old)
   end
-  local mark = publisher ~= '' and note[6]
   if mark then
     local number, next = string.match(mark, '(%d+) (%d+)')
     if number == ARGV[7] and tonumber(ARGV[8]) <= tonumber(next) then return {epoch, offset, -1} end
   end
   local last = offset + ARGV[2]
-  local from = math.max(1, last - ARGV[3] + 1)
-  local id = epoch .. '-' .. string.format('%.0f', last)
+  local id = epoch .. '-' .. last
   if publisher == '' then
     redis.call('HSET', key, 'o', last)
   else
     redis.call('HSET', key, 'o', last, publisher, ARGV[7] .. ' ' .. ARGV[8] .. ' ' .. last)
-    if not mark then forget(key, from) end
+    if not mark then forget(key, last - ARGV[3] + 1) end
   end
-  redis.call('XADD', stream, 'MINID', '~', oldest(key, epoch, tonumber(base), from), id, ARGV[5] .. ' ' .. ARGV[2], ARGV[1])
-  local age = tonumber(ARGV[4])
-  if not note[5] or note[5] - now < age then -- a little longer, so as not to do it each time
+  -- Now and then is enough, since read leaves out what is too much.
+  if last % math.max(1, math.floor(ARGV[3] / 8)) < tonumber(ARGV[2]) then
+    local from = math.max(1, last - ARGV[3] + 1)
+    redis.call('XADD', stream, 'MINID', '~', oldest(key, epoch, tonumber(base), from), id, ARGV[5] .. ' ' .. ARGV[2], ARGV[1])
+  else
+    redis.call('XADD', stream, id, ARGV[5] .. ' ' .. ARGV[2], ARGV[1])
+  end
+  if expires - now < age then -- a little longer, so as not to do it each time
     local ttl = math.ceil(age * 9 / 8)
-    redis.call('HSET', key, 'x', string.format('%.0f', now + ttl))
+    redis.call('HSET', key, 's', epoch .. ' ' .. base .. ' ' .. string.format('%.0f', now + ttl) .. ' ' .. reign)
     redis.call('PEXPIRE', stream, ttl)
     redis.call('PEXPIRE', key, ttl + DAY)
   end
-  return {epoch, last, redis.call(ARGV[9], KEYS[3], PREFIX .. string.char(#id) .. id .. ARGV[1])}
+  if #ARGV[1] <= LONG then
+    return {epoch, last, redis.call(ARGV[9], KEYS[3], KEPT .. string.char(#id) .. id .. ARGV[1])}
+  end
+  -- A long string is hashed byte by byte whenever one is made, which would cost
+  -- more than all the rest.
+  redis.call(ARGV[9], KEYS[3], ANNOUNCED .. ARGV[10] .. id)
+  return {epoch, last, redis.call(ARGV[9], KEYS[3], ARGV[1])}
 end
 
 -- read returns a part of the history. KEYS: stream, note. ARGV: epoch and offset
@@ -125,11 +148,12 @@ end
 local function read(KEYS, ARGV)
   local stream, key, now = KEYS[1], KEYS[2], tonumber(ARGV[6])
   whoami(now)
-  local note = redis.call('HMGET', key, 'e', 'o', 'r', 'b')
-  local epoch, offset, base = note[1], note[2], note[4]
+  local note = redis.call('HMGET', key, 's', 'o')
+  local offset = note[2]
+  local epoch, base, expires, old = parse(note[1])
   if not epoch then return {} end
-  if note[3] ~= reign then
-    epoch, offset, base = begin(stream, key, epoch, offset)
+  if old ~= reign then
+    epoch, offset, base = begin(stream, key, epoch, offset, expires, old)
   end
   local page = {epoch, offset, redis.call('HGET', key, 'c') or '', 0}
   local limit, bytes = tonumber(ARGV[3]), tonumber(ARGV[7])

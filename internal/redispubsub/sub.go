@@ -27,6 +27,7 @@ type sub struct {
 	err         error     // refused for good
 	movedAt     time.Time // when a MOVED was followed
 	changed     chan struct{}
+	announced   wire.Announcement // of the frame that comes next
 }
 
 // await waits until the subscription stands and has been confirmed more than so
@@ -99,14 +100,30 @@ func (s *sub) deliver(from *link, frame []byte) {
 	if !s.on || s.home != from {
 		return
 	}
-	if epoch, offset, kept, ok := wire.DecodeKept(frame); ok {
-		if h := s.engine.keeper; h != nil {
-			h.ReceiveKept(s.channel, fanout.KeptFrame{At: fanout.Position{Epoch: epoch, Offset: offset}, Frame: kept})
-			return
-		}
-		frame = kept
+	at, frame, more := s.position(frame)
+	if more {
+		return
+	}
+	if h := s.engine.keeper; h != nil && !at.IsZero() {
+		h.ReceiveKept(s.channel, fanout.KeptFrame{At: at, Frame: frame})
+		return
 	}
 	s.engine.receiver.Receive(s.channel, frame)
+}
+
+// position tells the position of a frame, zero if it is not kept, or that there
+// is more to come: the payload only announces the next. s.mu is held.
+func (s *sub) position(payload []byte) (at fanout.Position, frame []byte, more bool) {
+	next := s.announced
+	s.announced = wire.Announcement{}
+	if next.Is(payload) {
+		return fanout.Position{Epoch: next.Epoch, Offset: next.Offset}, payload, false
+	}
+	if epoch, offset, kept, ok := wire.DecodeKept(payload); ok {
+		return fanout.Position{Epoch: epoch, Offset: offset}, kept, false
+	}
+	s.announced, more = wire.DecodeAnnouncement(payload)
+	return at, payload, more
 }
 
 // confirm notes that the home has confirmed the subscription.
@@ -116,7 +133,7 @@ func (s *sub) confirm(by *link) {
 	if !s.wanted || s.home != by {
 		return
 	}
-	s.on = true
+	s.on, s.announced = true, wire.Announcement{}
 	s.confirms++
 	if s.interrupted {
 		s.interrupted = false

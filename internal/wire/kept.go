@@ -2,16 +2,51 @@ package wire
 
 import (
 	"bytes"
+	"fmt"
+	"hash/crc32"
 	"strconv"
 	"strings"
 )
 
-// kindKept is a frame that is kept in a history, behind its position. The server
-// puts that there when it takes the frame.
-const kindKept = 2
+// Kinds of payloads by which a server tells the position of a frame that it has
+// put into a history.
+const (
+	kindKept      = 2 // the frame comes behind its position
+	kindAnnounced = 3 // it is the next payload, by itself
+)
 
-// keptPrefix begins the payload of a kept frame.
-var keptPrefix = []byte{magic[0], magic[1], magic[2], Version, kindKept}
+var (
+	keptPrefix      = []byte{magic[0], magic[1], magic[2], Version, kindKept}
+	announcedPrefix = []byte{magic[0], magic[1], magic[2], Version, kindAnnounced}
+	castagnoli      = crc32.MakeTable(crc32.Castagnoli)
+)
+
+// Checksum is what an announcement says of its frame: CRC-32C, in 8 hexadecimal
+// digits.
+func Checksum(frame []byte) string { return fmt.Sprintf("%08x", crc32.Checksum(frame, castagnoli)) }
+
+// An Announcement is the position of the frame that comes next. The zero one is
+// none.
+type Announcement struct {
+	Epoch, Offset uint64
+	checksum      string
+}
+
+// Is reports whether a frame is the one that was announced.
+func (a *Announcement) Is(frame []byte) bool {
+	return a.Offset != 0 && Checksum(frame) == a.checksum
+}
+
+// DecodeAnnouncement reads an announcement. It is not ok if the payload is none.
+func DecodeAnnouncement(payload []byte) (a Announcement, ok bool) {
+	rest, ok := bytes.CutPrefix(payload, announcedPrefix)
+	if !ok || len(rest) < 8 || len(rest) > 8+MaxPosition {
+		return a, false
+	}
+	a.checksum = string(rest[:8])
+	a.Epoch, a.Offset, ok = ParsePosition(string(rest[8:]))
+	return a, ok && a.Offset > 0
+}
 
 // MaxPosition is the length of the longest position: epoch, a hyphen, offset.
 const MaxPosition = 41
