@@ -16,9 +16,11 @@ func keeping(t testing.TB, client rueidis.Client, messages int) *fanout.Hub {
 	t.Helper()
 	a, err := newAdapter(client)
 	require.NoError(t, err)
-	h, err := fanout.New(a, &fanout.Options{Retain: func(string) fanout.Retention {
-		return fanout.Retention{Messages: messages, Age: time.Hour}
-	}})
+	o := new(fanout.Options)
+	if messages > 0 {
+		o.Retain = func(string) fanout.Retention { return fanout.Retention{Messages: messages, Age: time.Hour} }
+	}
+	h, err := fanout.New(a, o)
 	require.NoError(t, err)
 	t.Cleanup(func() {
 		if err := h.Close(within(t)); err != nil {
