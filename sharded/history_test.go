@@ -1,7 +1,9 @@
 package sharded_test
 
 import (
+	"bytes"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -105,4 +107,127 @@ func TestHistory(t *testing.T) {
 		require.Equal(t, count(11, 60), got)
 		require.Zero(t, a.Stats().Missed)
 	})
+}
+
+// What the package doc says a user needs is enough, and who may not keep a history
+// is told so.
+func TestHistoryACLUsers(t *testing.T) {
+	c := redistest.NewCluster(t, redistest.Options{Primaries: 3})
+	plain := []string{"resetchannels", "&fanout:*", "-@all",
+		"+ssubscribe", "+sunsubscribe", "+spublish", "+cluster|slots", "+cluster|shards", "+hello", "+ping", "+client|setinfo"}
+	history := []string{"~fanout:*", "+fcall", "+function|load", "+info", "+time", "+cluster|myid", "+del", "+pexpire",
+		"+hmget", "+hget", "+hset", "+hlen", "+hgetall", "+hdel", "+xadd", "+xrange", "+xtrim"}
+	for _, n := range c.Nodes() {
+		for user, rights := range map[string][]string{"plain": plain, "history": slices.Concat(plain, history)} {
+			args := append([]string{"ACL", "SETUSER", user, "on", ">secret"}, rights...)
+			require.NoError(t, n.Do(t.Context(), args...).Error())
+		}
+	}
+	as := func(user string) rueidis.Client {
+		return c.Client(t, func(o *rueidis.ClientOption) { o.Username, o.Password = user, "secret" })
+	}
+	h := keeping(t, as("history"), 10)
+	say(t, h.Room("x"), 1, 200) // enough for trimming, too
+	m := member(t, h)
+	require.NoError(t, h.Room("x").Resume(within(t), m, fanout.Position{}))
+	got, _ := hear(t, m, 10)
+	require.Equal(t, count(191, 200), got)
+
+	p := keeping(t, as("plain"), 10)
+	err := p.Room("x").Publish(within(t), []byte("lost"))
+	require.ErrorIs(t, err, fanout.ErrRefused)
+	require.ErrorContains(t, err, "NOPERM")
+	require.ErrorIs(t, p.Room("x").Join(within(t), member(t, p)), fanout.ErrRefused)
+	require.NoError(t, p.Everyone().Publish(within(t), []byte("nobody else notices")))
+}
+
+// A server without memory refuses what is to be kept, at once and with the
+// reason, and shows what it has.
+func TestHistoryOfAServerWithoutMemory(t *testing.T) {
+	s := redistest.NewServer(t, redistest.Options{})
+	h := keeping(t, s.Client(t), 1000)
+	m := member(t, h)
+	require.NoError(t, h.Room("x").Join(within(t), m))
+	say(t, h.Room("x"), 1, 5)
+	require.NoError(t, s.Do(within(t), "CONFIG", "SET", "maxmemory", "1").Error())
+	err := h.Room("x").Publish(within(t), []byte("lost"))
+	require.ErrorIs(t, err, fanout.ErrRefused)
+	require.ErrorIs(t, err, fanout.ErrUnsent)
+	require.ErrorContains(t, err, "no memory for the history")
+	other := member(t, h)
+	require.NoError(t, h.Room("x").Resume(within(t), other, fanout.Position{}))
+	got, _ := hear(t, other, 5)
+	require.Equal(t, count(1, 5), got)
+	require.NoError(t, s.Do(within(t), "CONFIG", "SET", "maxmemory", "0").Error())
+	say(t, h.Room("x"), 6, 7)
+	got, _ = hear(t, m, 7)
+	require.Equal(t, count(1, 7), got)
+}
+
+// A room that is idle for as long as it keeps messages costs nothing but its note.
+func TestHistoryExpires(t *testing.T) {
+	s := redistest.NewServer(t, redistest.Options{})
+	a, err := newAdapter(s.Client(t))
+	require.NoError(t, err)
+	h, err := fanout.New(a, &fanout.Options{Retain: func(string) fanout.Retention {
+		return fanout.Retention{Messages: 100, Age: time.Second}
+	}})
+	require.NoError(t, err)
+	defer h.Close(within(t))
+	say(t, h.Room("x"), 1, 5)
+	all, err := h.Room("x").History(within(t), fanout.Position{}, 0)
+	require.NoError(t, err)
+	require.Len(t, all, 5)
+	require.Eventually(t, func() bool {
+		n, err := s.Do(within(t), "EXISTS", "fanout:h:{x}").AsInt64()
+		return err == nil && n == 0
+	}, 10*time.Second, 20*time.Millisecond)
+	_, err = h.Room("x").History(within(t), all[1].Position, 0)
+	require.Equal(t, &fanout.GapError{Room: "x", Missed: 3}, err, "the note is there still")
+	ttl, err := s.Do(within(t), "TTL", "fanout:h:{x}:at").AsInt64()
+	require.NoError(t, err)
+	require.InDelta(t, 24*3600, ttl, 60)
+}
+
+// Frames that are long travel as they are, behind an announcement.
+func TestHistoryOfLongMessages(t *testing.T) {
+	onAll(t, func(t *testing.T, c *redistest.Cluster) {
+		h := keeping(t, c.Client(t), 50)
+		room := h.Room("long " + t.Name())
+		m := member(t, h)
+		require.NoError(t, room.Join(within(t), m))
+		inParallel(40, func(i int) {
+			data := bytes.Repeat([]byte{byte(i)}, 1+i*i*40)
+			if err := room.Publish(within(t), data); err != nil {
+				t.Error(err)
+			}
+		})
+		again := member(t, h)
+		require.NoError(t, room.Resume(within(t), again, fanout.Position{}))
+		for range 40 {
+			live, err := m.Receive(within(t))
+			require.NoError(t, err)
+			kept, err := again.Receive(within(t))
+			require.NoError(t, err)
+			require.NotZero(t, live.Position)
+			require.Equal(t, live, kept)
+		}
+	})
+}
+
+// A primary that was killed comes back as a replica and is made the primary again,
+// while the client, which has forgotten it, is told by nobody.
+func TestAPrimaryThatReturnsIsFound(t *testing.T) {
+	c := cluster(t)
+	w := newWorld(t, c, 2, roomNames(6))
+	n := c.Owner(slotOf(w.rooms[0]))
+	redistest.Must(t, n.Kill(within(t)))
+	redistest.Must(t, c.WaitHealthy(within(t)))
+	w.resumes()
+	redistest.Must(t, n.Start(within(t)))
+	redistest.Must(t, c.WaitHealthy(within(t)))
+	redistest.Must(t, c.Failover(within(t), n))
+	w.two = true
+	w.resumes()
+	w.verdict()
 }

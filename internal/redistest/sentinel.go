@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/redis/rueidis"
@@ -84,9 +85,16 @@ func (s *Sentinel) Client(tb testing.TB, opts ...func(*rueidis.ClientOption)) ru
 	})...)
 }
 
-// Failover makes the replica the primary while the primary lives.
+// Failover makes the replica the primary while the primary lives. A sentinel
+// that has not heard of the replica for some seconds does not choose it yet.
 func (s *Sentinel) Failover(ctx context.Context) error {
-	return s.watch.Do(ctx, "SENTINEL", "FAILOVER", sentinelSet).Error()
+	return poll(ctx, "have the sentinel fail over", func(ctx context.Context) error {
+		err := s.watch.Do(ctx, "SENTINEL", "FAILOVER", sentinelSet).Error()
+		if err != nil && !strings.Contains(err.Error(), "NOGOODSLAVE") {
+			return final{err}
+		}
+		return err
+	})
 }
 
 // Primary returns the server that is the primary now, by the sentinel's word.
