@@ -103,7 +103,9 @@ func (r Retention) withDefaults(room string) (Retention, error) {
 type Overflow int
 
 const (
-	// Skip reports a GapError and goes on at the oldest message that is kept.
+	// Skip reports a GapError and goes on at the oldest message that is kept. In a
+	// room with a history the member first gets what it missed from there, and
+	// only what that has not is a gap.
 	Skip Overflow = iota
 	// Latest reports a GapError and goes on at the newest message.
 	Latest

@@ -27,9 +27,11 @@
 //
 // Plain Pub/Sub cannot avoid that messages are lost between the old home and
 // the new: nobody can subscribe at the new owner before it owns the slot. The
-// members of the rooms concerned are told, with a fanout.GapError.
+// members of the rooms concerned are told, with a fanout.GapError. In a room
+// with a history (fanout.Options.Retain) they get those messages, and notice
+// nothing but the delay.
 //
-// While the replica of a primary that still lives takes over (a manual failover,
+// In a room without a history: while the replica of a primary that still lives takes over (a manual failover,
 // a primary that was paused or cut off and comes back), both have subscribers for
 // some moments, and each passes on to the other what is published to it. Nothing
 // goes uncounted, but what is said in those moments may be in different order for
@@ -45,7 +47,15 @@
 // Redis 7.0 or later, or Valkey. With ACLs: the channels of the prefix
 // (&fanout:*), +ssubscribe +sunsubscribe +spublish, +cluster|slots
 // +cluster|shards in a cluster or +role without one, and what the client itself
-// uses to connect: +hello +ping +client|setinfo.
+// uses to connect: +hello +ping +client|setinfo. In a cluster +exists for the keys
+// of the prefix (~fanout:*) helps the client to find a node that it has forgotten.
+//
+// Rooms with a history need those keys, and +fcall +function|load +info +time
+// +cluster|myid +hmget +hget +hset +hlen +hgetall +hdel +del +pexpire +xadd
+// +xrange +xtrim: the history is kept by two functions, which the adapter gives
+// to servers that lack them. Keys are fanout:h:{room}, a stream, and
+// fanout:h:{room}:at, a note of where it is; a memory policy that evicts keys
+// with an expiry may take them.
 package sharded
 
 import (

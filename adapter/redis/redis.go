@@ -21,12 +21,16 @@
 // passwords, RESP3. Publishing goes through the client itself. A broken
 // connection is made again at once, then with growing, random pauses.
 //
+// Rooms with a history (fanout.Options.Retain) need Redis 7.0 or later, or Valkey;
+// package sharded says what rights (with +publish in place of +spublish).
+//
 // # In a cluster
 //
 // A room's messages are published and subscribed at the primary that owns the
 // slot of its channel, so that there is one order. While slots move hubs may
 // disagree for some seconds on which node that is: nothing is lost by it, but
-// two hubs may then see the messages of two publishers in different order.
+// two hubs may then see the messages of two publishers in different order. (Not
+// so in rooms with a history.)
 package redis
 
 import (
