@@ -542,3 +542,29 @@ func TestHistoryIsForThoseRoomsOnly(t *testing.T) {
 	require.Equal(t, []string{"gap 0+"}, receive(t, m, 1), "as soon as the link is back")
 	require.Zero(t, h.Stats().Reads)
 }
+
+// What members had before it had a place in the history (LocalFallback, or a
+// server that went back) is there for those who come later.
+func TestResumeGetsWhatOthersHadBefore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bus := memory.NewBus()
+		node := bus.NewAdapter()
+		o := keeping(100)
+		o.LocalFallback = true
+		h := newHubOn(t, node, o)
+		m := connect(t, h, "x")
+		publish(t, h.Room("x"), 1, 2)
+		at := position(t, h.Room("x"))
+		node.CutInbound()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		require.ErrorIs(t, h.Room("x").Publish(ctx, []byte("3")), fanout.ErrLocalOnly)
+		require.Equal(t, numbers(1, 3), receive(t, m, 3))
+		node.Heal()
+		publish(t, h.Room("x"), 4, 4)
+		require.Equal(t, numbers(4, 4), receive(t, m, 1))
+		late := connect(t, h)
+		require.NoError(t, h.Room("x").Resume(within(t), late, at))
+		require.Equal(t, numbers(3, 4), receive(t, late, 2))
+	})
+}

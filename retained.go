@@ -174,16 +174,17 @@ func (rs *roomState) advance(b *keptBatch) (w wakeups, fits bool) {
 // follow puts the next batch into the log, after a gap. k.pos is before it or in
 // it. rs.mu is held.
 func (rs *roomState) follow(b *keptBatch, gap roomlog.Gap) wakeups {
-	k, skip, repeated := rs.kept, 0, 0
+	k, overlap, repeated := rs.kept, 0, 0
 	if b.first <= k.pos.Offset {
-		skip = min(len(b.entries), int(k.pos.Offset-b.first)+1)
+		overlap = min(len(b.entries), int(k.pos.Offset-b.first)+1)
 	}
+	skip := overlap
 	if b.head.Count > 0 {
 		missed, seen, sender := rs.in.acceptKept(&b.head)
 		gap.Missed += missed
 		rs.hub.stats.missed.Add(uint64(missed))
-		repeated = max(0, seen-skip)
-		skip = max(skip, seen)
+		repeated = max(0, seen-overlap)
+		skip = max(overlap, seen)
 		for i := range b.entries {
 			b.entries[i].sender = sender
 		}
@@ -194,9 +195,9 @@ func (rs *roomState) follow(b *keptBatch, gap roomlog.Gap) wakeups {
 		k.tail.reset(Position{b.at.Epoch, b.first - 1})
 	}
 	k.pos = b.at
-	entries := b.entries[skip:]
-	k.tail.add(entries, b.time, rs.hub.opts.Window)
-	return rs.append(gap, entries)
+	// What members have had before, at another place, is for those who resume.
+	k.tail.add(b.entries[overlap:], b.time, rs.hub.opts.Window)
+	return rs.append(gap, b.entries[skip:])
 }
 
 // disown deals with a batch of an epoch that is over. Unless it came before, the
