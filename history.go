@@ -18,17 +18,10 @@ func (rs *roomState) history(since Position) (Position, error) {
 	return since.private(rs.kept.mark)
 }
 
-// past returns messages after since, as Room.History does.
+// past returns messages after since, as Room.History does. It asks the backend
+// also where the hub has them: what others have published may not be here yet.
 func (rs *roomState) past(ctx context.Context, since Position, limit int) ([]Message, error) {
 	k := rs.kept
-	rs.mu.Lock()
-	if rs.follows() && !k.pos.Before(k.taken) { // what this hub has published is in it
-		if entries, ok := k.tail.since(since, k.pos, k.keep); ok {
-			rs.mu.Unlock()
-			return rs.messages(entries, limit), nil
-		}
-	}
-	rs.mu.Unlock()
 	if _, ok := ctx.Deadline(); !ok {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, rs.hub.opts.PublishTimeout)
@@ -52,8 +45,11 @@ func (rs *roomState) past(ctx context.Context, since Position, limit int) ([]Mes
 		at, first = page.Frames[len(page.Frames)-1].At, false
 	}
 	messages := rs.messages(f.entries, limit)
-	if a := f.page.after(since, false); a.missed > 0 || a.unknown {
-		return messages, &GapError{Room: rs.name, Missed: a.missed, Unknown: a.unknown}
+	if a := f.page.after(since); !since.IsZero() {
+		doubt := a.lost || !f.page.whole(a.epoch, f.page.Head.Epoch, 0)
+		if a.missed > 0 || doubt {
+			return messages, &GapError{Room: rs.name, Missed: a.missed, Unknown: doubt}
+		}
 	}
 	return messages, nil
 }

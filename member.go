@@ -164,7 +164,7 @@ func (m *Member) take(buf []Message) (n int, err error) {
 			continue
 		}
 		if ms.backlog != nil {
-			if n > 0 && !ms.backlog.gap.IsZero() {
+			if n > 0 && !ms.backlog.parts[0].gap.IsZero() {
 				return n, nil // the gap comes first the next time
 			}
 			got, err := m.takeBacklog(buf[n:], ms)
@@ -226,22 +226,31 @@ func (m *Member) gap(ms *membership) error {
 // takeBacklog takes from what a member that has resumed gets first.
 func (m *Member) takeBacklog(buf []Message, ms *membership) (got int, err error) {
 	b := ms.backlog
-	if gap := b.gap; !gap.IsZero() {
-		b.gap = roomlog.Gap{}
-		return 0, &GapError{Room: ms.room.name, Missed: gap.Missed, Unknown: gap.Unknown}
-	}
 	for len(b.parts) > 0 && got < len(buf) {
-		n, used := m.copy(buf[got:], ms, b.parts[0], false)
-		got += n
-		ms.pass(b.parts[0][:used])
-		if b.parts[0] = b.parts[0][used:]; len(b.parts[0]) == 0 {
+		p := &b.parts[0]
+		if gap := p.gap; !gap.IsZero() {
+			if got > 0 {
+				return got, nil // the gap comes first the next time
+			}
+			p.gap = roomlog.Gap{}
+			err = &GapError{Room: ms.room.name, Missed: gap.Missed, Unknown: gap.Unknown}
+		} else {
+			n, used := m.copy(buf[got:], ms, p.entries, false)
+			got += n
+			ms.pass(p.entries[:used])
+			p.entries = p.entries[used:]
+		}
+		if len(p.entries) == 0 {
 			b.parts = b.parts[1:]
+		}
+		if err != nil {
+			break
 		}
 	}
 	if len(b.parts) == 0 {
 		ms.backlog = nil
 	}
-	return got, nil
+	return got, err
 }
 
 // copy puts entries into buf and returns how many messages those gave, and how

@@ -198,15 +198,10 @@ func (o *outbound) attempt(ctx context.Context, head *wire.Header, frame []byte)
 	if o.room == nil || o.room.kept == nil {
 		return o.hub.adapter.Publish(ctx, o.channel, frame)
 	}
-	at, receivers, err := o.hub.historian.Append(ctx, o.channel, Record{
+	_, receivers, err = o.hub.historian.Append(ctx, o.channel, Record{
 		Frame: frame, Messages: head.Count, Time: time.Now(), Keep: o.room.kept.keep,
 		Publisher: o.hub.id, Stream: head.Stream, Seq: head.Seq,
 	})
-	if err == nil {
-		o.room.mu.Lock()
-		o.room.kept.taken = at
-		o.room.mu.Unlock()
-	}
 	return receivers, err
 }
 

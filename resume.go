@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"sort"
 	"time"
 
@@ -22,14 +21,20 @@ type resumption struct {
 
 // A backlog is what a member that has resumed gets before what is in the log.
 // Guarded by Member.walk.
-type backlog struct {
-	gap   roomlog.Gap
-	parts [][]entry // shared with others: read only
+type backlog struct{ parts []part }
+
+// A part is some messages, and what is missing before them. The messages are
+// shared with others: read only.
+type part struct {
+	gap     roomlog.Gap
+	entries []entry
 }
 
-func (b *backlog) empty() bool {
-	b.parts = slices.DeleteFunc(b.parts, func(part []entry) bool { return len(part) == 0 })
-	return len(b.parts) == 0 && b.gap.IsZero()
+// add appends messages after a gap.
+func (b *backlog) add(gap roomlog.Gap, entries []entry) {
+	if len(entries) > 0 || !gap.IsZero() {
+		b.parts = append(b.parts, part{gap, entries})
+	}
 }
 
 // A flight is a reading of a room's history that all share who need it at the
@@ -57,7 +62,7 @@ func (rs *roomState) resume(ms *membership) (done bool, err error) {
 	if b == nil {
 		return false, err
 	}
-	if !b.empty() {
+	if len(b.parts) > 0 {
 		ms.backlog = b
 	}
 	ms.resuming = nil
@@ -127,11 +132,19 @@ func (rs *roomState) tryRefill(ms *membership, r *resumption) (done bool, wait <
 	// What was passed over and is not in the backlog is missing: what has been
 	// trimmed, what had no position, what was missing before.
 	gap := ms.cursor.ToEnd()
-	for _, part := range b.parts {
-		gap.Missed -= len(part)
+	for i := range b.parts {
+		gap.Missed -= len(b.parts[i].entries)
+		b.parts[i].gap.Missed = 0 // it is in the sum
 	}
-	b.gap = roomlog.Gap{Missed: max(0, gap.Missed), Unknown: gap.Unknown || b.gap.Unknown}
-	ms.backlog = b
+	gap.Missed = max(0, gap.Missed)
+	ms.backlog = &backlog{}
+	ms.backlog.add(gap, nil)
+	for _, part := range b.parts {
+		ms.backlog.add(part.gap, part.entries)
+	}
+	if len(ms.backlog.parts) == 0 {
+		ms.backlog = nil
+	}
 	return true, nil, nil
 }
 
@@ -139,7 +152,9 @@ func (rs *roomState) tryRefill(ms *membership, r *resumption) (done bool, wait <
 // the history has to be read first, or again. The lock of the room is held.
 func (k *retained) since(r *resumption) (*backlog, error) {
 	if entries, ok := k.tail.since(r.since, k.pos, k.keep); ok {
-		return &backlog{parts: [][]entry{entries}}, nil
+		b := new(backlog)
+		b.add(roomlog.Gap{}, entries)
+		return b, nil
 	}
 	b := new(backlog)
 	if r.read == nil {
@@ -159,11 +174,8 @@ func (k *retained) assemble(b *backlog, r *resumption) (done bool, err error) {
 		return false, fmt.Errorf("%w: %v is ahead of the room's history, which is at %v",
 			ErrInvalidPosition, r.since.public(k.mark), f.page.Head.public(k.mark))
 	}
-	a := f.page.after(r.since, false)
-	b.gap = roomlog.Gap{Missed: a.missed, Unknown: a.unknown}
-	i := sort.Search(len(f.entries), func(i int) bool { return f.entries[i].position.Offset > a.from })
 	j := sort.Search(len(f.entries), func(i int) bool { return k.pos.Before(f.entries[i].private()) })
-	b.parts = append(b.parts, f.entries[min(i, j):j:j])
+	f.split(b, r.since, f.entries[:j:j])
 	if f.page.Head.Before(k.pos) {
 		rest, ok := k.tail.since(f.page.Head, k.pos, Retention{Messages: maxRetained, Age: maxAge})
 		if !ok && !f.page.Head.IsZero() {
@@ -171,9 +183,31 @@ func (k *retained) assemble(b *backlog, r *resumption) (done bool, err error) {
 			r.again++
 			return false, nil
 		}
-		b.parts = append(b.parts, rest)
+		b.add(roomlog.Gap{}, rest)
 	}
 	return true, nil
+}
+
+// split adds what comes after a position to a backlog, with gaps at the places
+// where something is missing, or may be. Who comes for the first time has missed
+// nothing.
+func (f *flight) split(b *backlog, since Position, entries []entry) {
+	a := f.page.after(since)
+	gap := roomlog.Gap{Missed: a.missed, Unknown: a.lost}
+	epoch := a.epoch
+	entries = entries[sort.Search(len(entries), func(i int) bool { return entries[i].position.Offset > a.from }):]
+	if a.lost && len(entries) > 0 {
+		epoch = entries[0].private().Epoch
+	}
+	for len(entries) > 0 {
+		next := entries[0].private().Epoch
+		n := sort.Search(len(entries), func(i int) bool { return entries[i].private().Epoch > next })
+		gap.Unknown = gap.Unknown || !since.IsZero() && !f.page.whole(epoch, next, 0)
+		b.add(gap, entries[:n:n])
+		gap, epoch, entries = roomlog.Gap{}, next, entries[n:]
+	}
+	gap.Unknown = gap.Unknown || !since.IsZero() && !f.page.whole(epoch, f.page.Head.Epoch, 0)
+	b.add(gap, nil)
 }
 
 // fetch waits until the room's history has been read for a resumption, by
@@ -287,9 +321,9 @@ func (rs *roomState) awaited(f *flight) bool {
 // what was between has been trimmed meanwhile or the history has changed, it
 // takes the place of what was there.
 func (f *flight) add(h *Hub, k *retained, page *Page, since Position, first bool) {
-	a := page.after(since, false)
-	last, _, ok := page.find(since.Epoch)
-	joins := ok && since.Offset <= last && a.missed == 0
+	a := page.after(since)
+	_, ok := page.find(since.Epoch)
+	joins := ok && !a.lost && a.missed == 0
 	if first || !joins {
 		f.from, f.entries, f.times = since, nil, nil
 		if !joins {

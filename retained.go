@@ -23,10 +23,9 @@ type retained struct {
 	keep Retention // like mark never changed
 	mark uint64    // of the room, in the epochs that users see
 
-	taken        Position // the backend's, of the last message that it took from us
-	flight, next *flight  // see resume.go
-	life         int      // grows when the room is unsubscribed: then a reader stops
-	following             // begins anew then
+	flight, next *flight // see resume.go
+	life         int     // grows when the room is unsubscribed: then a reader stops
+	following            // begins anew then
 }
 
 // A following is what a hub knows of a room's history while it is subscribed.
@@ -39,9 +38,9 @@ type following struct {
 	// torn: the subscription broke without good order, so the old home may have
 	// taken messages that nobody will ever show us.
 	torn bool
-	// doubt: on the way to the epoch that we are coming to something was lost,
-	// or may have been.
-	doubt bool
+	// lived is the epoch in which the reading began. If nothing was torn, we have
+	// got all that was ever said in it.
+	lived uint64
 
 	busy    bool // a reader is at it
 	again   bool // the reader is to read once more, from where it will be then
@@ -228,7 +227,7 @@ func (rs *roomState) read() {
 		k.again = true
 		return
 	}
-	k.busy, k.err = true, nil
+	k.busy, k.err, k.lived = true, nil, k.pos.Epoch
 	life := k.life
 	rs.hub.readers.add(func() { rs.hub.catchUp(rs, life) })
 }
@@ -313,18 +312,7 @@ func (rs *roomState) catch(life int, page *Page) {
 		return
 	}
 	gap := rs.judge(page)
-	var w wakeups
-	if len(page.Frames) == 0 {
-		if !gap.IsZero() {
-			k.tail.reset(page.Head)
-		}
-		w = rs.append(gap, nil)
-	}
-	if !page.More {
-		k.before = page.Before
-	}
 	rs.mu.Unlock()
-	w.run(rs.hub)
 
 	paced := 0
 	for _, f := range page.Frames {
@@ -334,7 +322,7 @@ func (rs *roomState) catch(life int, page *Page) {
 			rs.mu.Unlock()
 			return
 		}
-		rs.enter(f.At.Epoch) // the page is one history: from here on offsets tell
+		gap.Unknown = rs.enter(page, f.At.Epoch) || gap.Unknown
 		before := k.pos.Offset
 		w := rs.follow(&b, gap)
 		gap = roomlog.Gap{}
@@ -347,66 +335,82 @@ func (rs *roomState) catch(life int, page *Page) {
 		}
 	}
 	rs.mu.Lock()
+	var w wakeups
 	if k.life == life && !page.More {
-		rs.enter(page.Head.Epoch)
-		k.pos = page.Head
-		k.doubt = false
+		gap.Unknown = rs.enter(page, page.Head.Epoch) || gap.Unknown
+		k.pos, k.before = page.Head, page.Before
+		if !gap.IsZero() {
+			k.tail.reset(k.pos)
+			w = rs.append(gap, nil)
+		}
 	}
 	rs.mu.Unlock()
+	w.run(rs.hub)
 }
 
-// enter goes on in an epoch. If something may have been lost on the way to it,
-// though it had been acknowledged, then what the publishers' numbers show to be
-// missing from here on is that. rs.mu is held.
-func (rs *roomState) enter(epoch uint64) {
+// enter goes on in an epoch of a page: from here on offsets tell. It reports
+// whether something may have been lost on the way there, though it had been
+// acknowledged. Then what the publishers' numbers show to be missing from here
+// on is that. rs.mu is held.
+func (rs *roomState) enter(page *Page, epoch uint64) (doubt bool) {
 	k := rs.kept
-	if k.doubt && k.pos.Epoch != epoch {
+	if k.pos.Epoch == epoch {
+		return false
+	}
+	witnessed := k.lived
+	if k.torn {
+		witnessed = 0
+	}
+	doubt = !page.whole(k.pos.Epoch, epoch, witnessed)
+	if doubt {
 		rs.in.begin()
 	}
 	k.pos.Epoch = epoch
+	return doubt
 }
 
 // judge says what is missing between the log and a page, and takes the position
 // to where the page goes on. rs.mu is held.
 func (rs *roomState) judge(page *Page) roomlog.Gap {
 	k := rs.kept
-	a := page.after(k.pos, !k.torn)
+	a := page.after(k.pos)
 	if k.pos.IsZero() { // there was no history when we came: all of it is new
-		a = after{from: page.First - 1, missed: int(page.First - 1), unknown: k.torn && !whole(page.Before)}
+		a.missed = int(a.from)
 	}
-	k.doubt = k.doubt || a.unknown
+	if a.lost {
+		rs.in.begin()
+		k.pos.Epoch = a.epoch
+	}
 	if a.missed > 0 {
 		rs.in.settle() // these are counted
 		rs.hub.stats.missed.Add(uint64(a.missed))
 	}
 	k.pos.Offset = a.from
-	return roomlog.Gap{Missed: a.missed, Unknown: a.unknown}
+	return roomlog.Gap{Missed: a.missed, Unknown: a.lost}
 }
 
 // after is what comes after a position in a history.
 type after struct {
-	from    uint64 // what is kept begins after this offset
-	missed  int    // messages before that which are not kept any more
-	unknown bool   // others may have been lost
+	epoch  uint64 // of the position, or of what follows if the history was not there
+	from   uint64 // what is kept begins after this offset
+	missed int    // messages before that which are not kept any more
+	lost   bool   // the history is not what it was when the position was given
 }
 
-// after compares a position with the history. It is witnessed when whoever was
-// at since has got everything that was said in its epoch.
-func (p *Page) after(since Position, witnessed bool) after {
+// after compares a position with the history.
+func (p *Page) after(since Position) after {
 	oldest := p.First - 1
-	if since.IsZero() {
-		return after{from: oldest}
+	last, ok := p.find(since.Epoch)
+	if since.IsZero() || !ok {
+		a := after{epoch: p.Head.Epoch, from: oldest, lost: !since.IsZero()}
+		if len(p.Frames) > 0 {
+			a.epoch = p.Frames[0].At.Epoch
+		}
+		return a
 	}
-	last, switches, ok := p.find(since.Epoch)
-	if !ok {
-		return after{from: oldest, unknown: true}
-	}
-	a := after{from: since.Offset}
+	a := after{epoch: since.Epoch, from: since.Offset}
 	if since.Offset > last {
-		a.from, a.unknown = last, true // it went back
-	}
-	if !whole(switches) && !(witnessed && len(switches) == 1) {
-		a.unknown = true
+		a.from, a.lost = last, true // it went back
 	}
 	if oldest > a.from {
 		a.missed = int(oldest - a.from)
@@ -415,24 +419,26 @@ func (p *Page) after(since Position, witnessed bool) after {
 	return a
 }
 
-// find returns the last offset that the history has of an epoch, and the epochs
-// from that one on that are over. It is not ok if the history has not been there.
-func (p *Page) find(epoch uint64) (last uint64, over []PastEpoch, ok bool) {
+// find returns the last offset that the history has of an epoch. It is not ok if
+// the history has not been there.
+func (p *Page) find(epoch uint64) (last uint64, ok bool) {
 	if epoch == p.Head.Epoch {
-		return p.Head.Offset, nil, true
+		return p.Head.Offset, true
 	}
-	for i, past := range p.Before {
+	for _, past := range p.Before {
 		if past.Epoch == epoch {
-			return past.Last, p.Before[i:], true
+			return past.Last, true
 		}
 	}
-	return 0, nil, false
+	return 0, false
 }
 
-// whole reports whether nothing was lost at the end of epochs, as far as the
-// backend knows.
-func whole(over []PastEpoch) bool {
-	return !slices.ContainsFunc(over, func(p PastEpoch) bool { return !p.Whole })
+// whole reports whether nothing was lost on the way from one epoch to another, as
+// far as the backend knows; or we, who have witnessed one of them.
+func (p *Page) whole(from, to, witnessed uint64) bool {
+	return !slices.ContainsFunc(p.Before, func(past PastEpoch) bool {
+		return from <= past.Epoch && past.Epoch < to && !past.Whole && past.Epoch != witnessed
+	})
 }
 
 // caughtUp takes what has waited, and ends the reading if nothing is missing.

@@ -88,7 +88,8 @@ func (r *Room) Resume(ctx context.Context, m *Member, since Position) error {
 }
 
 // History returns the messages that were kept after the position since, the
-// oldest first, and at most limit of them; 0 is no limit. It includes messages
+// oldest first, and at most limit of them; 0 is no limit. It asks the backend, so
+// whatever Publish has returned nil for is in it. It includes messages
 // that were not for everyone (Except, ExceptRooms), but none that was Volatile.
 //
 // If messages after since have been trimmed the error is a *GapError, and the
