@@ -224,6 +224,10 @@ func (rs *roomState) fetch(ctx context.Context, ms *membership, r *resumption) e
 		sleep(ctx, min(time.Duration(again)*firstRetry, lastRetry))
 		rs.mu.Lock()
 	}
+	if b, err := k.since(r); b != nil || err != nil { // it has come meanwhile
+		rs.mu.Unlock()
+		return err
+	}
 	f := rs.board(since)
 	f.waiters++
 	rs.mu.Unlock()
