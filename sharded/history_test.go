@@ -116,7 +116,7 @@ func TestHistoryACLUsers(t *testing.T) {
 	plain := []string{"resetchannels", "&fanout:*", "-@all",
 		"+ssubscribe", "+sunsubscribe", "+spublish", "+cluster|slots", "+cluster|shards", "+hello", "+ping", "+client|setinfo"}
 	history := []string{"~fanout:*", "+fcall", "+function|load", "+info", "+time", "+cluster|myid", "+del", "+pexpire",
-		"+hmget", "+hget", "+hset", "+hlen", "+hgetall", "+hdel", "+xadd", "+xrange", "+xtrim"}
+		"+hmget", "+hget", "+hset", "+hlen", "+hgetall", "+hdel", "+xadd", "+xrange", "+xrevrange", "+xtrim"}
 	for _, n := range c.Nodes() {
 		for user, rights := range map[string][]string{"plain": plain, "history": slices.Concat(plain, history)} {
 			args := append([]string{"ACL", "SETUSER", user, "on", ">secret"}, rights...)

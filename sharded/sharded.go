@@ -52,7 +52,7 @@
 //
 // Rooms with a history need those keys, and +fcall +function|load +info +time
 // +cluster|myid +hmget +hget +hset +hlen +hgetall +hdel +del +pexpire +xadd
-// +xrange +xtrim: the history is kept by two functions, which the adapter gives
+// +xrange +xrevrange +xtrim: the history is kept by two functions, which the adapter gives
 // to servers that lack them. Keys are fanout:h:{room}, a stream, and
 // fanout:h:{room}:at, a note of where it is; a memory policy that evicts keys
 // with an expiry may take them.

@@ -19,25 +19,42 @@ local LONG = 2048 -- bytes of a frame above which it is announced, and sent as i
 local DAY = 86400000
 local CHECK = 200  -- ms after which we look again who we are
 local PAST = 1600  -- bytes of past epochs that are remembered
+local SKEW = 1000  -- ms by which clocks of hubs may differ, and then some
 local MARKS = 64   -- fields of a note above which old publishers are forgotten
 
 -- Who this server is. Its replication ID changes whenever it may have lost
 -- something: when it starts, and when it becomes a primary. These live in the
 -- memory of the server alone, so a replica that takes over has its own.
 local reign, former, node, run, checked
+local since -- it has been what it is since then, or for longer
 
 local function whoami(now)
   if checked and now - checked < CHECK and now >= checked then return end
   local info = redis.call('INFO', 'replication')
   -- Half of it will do, and keeps the note small enough to be a listpack.
-  reign = string.sub(string.match(info, 'master_replid:(%x+)'), 1, 20)
-  former = string.sub(string.match(info, 'master_replid2:(%x+)'), 1, 20)
-  if not node then
-    run = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
-    local id = redis.pcall('CLUSTER', 'MYID')
-    node = type(id) == 'string' and id or ''
+  local id = string.sub(string.match(info, 'master_replid:(%x+)'), 1, 20)
+  former = string.match(info, 'master_replid2:(%x+)')
+  if id ~= reign then
+    reign, since = id, now
+    local server = redis.call('INFO', 'server')
+    run = string.match(server, 'run_id:(%x+)')
+    if not string.find(former, '[^0]') then -- it never was a replica
+      since = now - string.match(server, 'uptime_in_seconds:(%d+)') * 1000
+    end
+    local myid = redis.pcall('CLUSTER', 'MYID')
+    node = type(myid) == 'string' and myid or ''
   end
   checked = now
+end
+
+-- moved reports whether a history has come here from another node as keys do
+-- when their slot moves, with all that was in it: its last frame was kept there
+-- when we were already what we are now, so it came neither by replication nor
+-- from our disk.
+local function moved(stream, from)
+  if node == '' or from == node then return false end
+  local last = redis.call('XREVRANGE', stream, '+', '-', 'COUNT', 1)
+  return last[1] ~= nil and string.match(last[1][2][1], '^%d+') - since > SKEW
 end
 
 -- parse reads field s of a note, if there is one.
@@ -47,16 +64,14 @@ local function parse(state)
 end
 
 -- begin starts an epoch, because there is none or it is another server's.
-local function begin(stream, key, epoch, offset, expires, old)
+local function begin(stream, key, epoch, offset, expires)
   local t = redis.call('TIME')
   local now = t[1] * 1000 + math.floor(t[2] / 1000)
   local chain = ''
   if epoch then
     local was = redis.call('HMGET', key, 'n', 'u', 'c')
-    -- Nothing is lost when a slot moves, with its keys, to a server that did not
-    -- succeed to the old one, nor when only the replication ID is new.
-    local whole = (node ~= '' and was[1] ~= node and old ~= former)
-      or (was[2] == run and not string.find(former, '[^0]'))
+    -- Nothing is lost when a slot moves, nor when only the replication ID is new.
+    local whole = moved(stream, was[1]) or (was[2] == run and not string.find(former, '[^0]'))
     chain = (was[3] or '') .. epoch .. ':' .. offset .. ':' .. (whole and 1 or 0) .. ','
     while #chain > PAST do chain = string.match(chain, '^[^,]*,(.*)$') end
     now = math.max(now, epoch + 1)
@@ -104,7 +119,7 @@ local function append(KEYS, ARGV)
   local offset, mark = note[2], note[3]
   local epoch, base, expires, old = parse(note[1])
   if old ~= reign then
-    epoch, offset, base, expires = begin(stream, key, epoch, offset, expires, old)
+    epoch, offset, base, expires = begin(stream, key, epoch, offset, expires)
   end
   if mark then
     local number, next = string.match(mark, '(%d+) (%d+)')
@@ -153,7 +168,7 @@ local function read(KEYS, ARGV)
   local epoch, base, expires, old = parse(note[1])
   if not epoch then return {} end
   if old ~= reign then
-    epoch, offset, base = begin(stream, key, epoch, offset, expires, old)
+    epoch, offset, base = begin(stream, key, epoch, offset, expires)
   end
   local page = {epoch, offset, redis.call('HGET', key, 'c') or '', 0}
   local limit, bytes = tonumber(ARGV[3]), tonumber(ARGV[7])
