@@ -568,3 +568,47 @@ func TestResumeGetsWhatOthersHadBefore(t *testing.T) {
 		require.Equal(t, numbers(3, 4), receive(t, late, 2))
 	})
 }
+
+// A client comes to a hub that lags behind: what has been trimmed meanwhile, and
+// what that hub will find missing, the client has had elsewhere.
+func TestResumeOnAHubThatLagsIsNotToldOfItsGaps(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bus := memory.NewBus()
+		deaf := bus.NewAdapter()
+		a, b := newHub(t, bus, keeping(10)), newHubOn(t, deaf, keeping(10))
+		stays := connect(t, b, "x")
+		publish(t, a.Room("x"), 1, 5)
+		require.Equal(t, numbers(1, 5), receive(t, stays, 5))
+		bus.Intercept(func(context.Context, memory.Frame) memory.Fate {
+			return memory.Fate{Miss: []*memory.Adapter{deaf}}
+		})
+		publish(t, a.Room("x"), 6, 50)
+		bus.Intercept(nil)
+		at := position(t, a.Room("x"))
+		m := connect(t, b)
+		require.NoError(t, b.Room("x").Resume(within(t), m, at))
+		publish(t, a.Room("x"), 51, 52)
+		require.Equal(t, numbers(51, 52), receive(t, m, 2))
+		require.Equal(t, append([]string{"gap 35"}, numbers(41, 52)...), receive(t, stays, 13))
+	})
+}
+
+// A tail that was read across the end of an epoch in which something was lost
+// does not hide that from those who come later.
+func TestResumeOfManyAcrossALoss(t *testing.T) {
+	bus := memory.NewBus()
+	a, b := newHub(t, bus, keeping(100)), newHub(t, bus, keeping(100))
+	publish(t, a.Room("x"), 1, 5)
+	at := position(t, a.Room("x"))
+	publish(t, a.Room("x"), 6, 9)
+	bus.Failover(2, false) // 8 and 9
+	publish(t, a.Room("x"), 10, 12)
+	for range 3 {
+		m := connect(t, b)
+		require.NoError(t, b.Room("x").Resume(within(t), m, at))
+		require.Equal(t, []string{"6", "7", "gap 0+", "10", "11", "12"}, receive(t, m, 6))
+		first := connect(t, b)
+		require.NoError(t, b.Room("x").Resume(within(t), first, fanout.Position{}))
+		require.Equal(t, append(numbers(1, 7), numbers(10, 12)...), receive(t, first, 10))
+	}
+}

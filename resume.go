@@ -58,6 +58,12 @@ type flight struct {
 // the hub follows.
 func (rs *roomState) resume(ms *membership) (done bool, err error) {
 	k, r := rs.kept, ms.resuming
+	if k.pos.Before(r.since) && r.read != nil && r.read.page.has(r.since) {
+		// We lag behind the hub that it comes from. What we miss until then is not
+		// missing for it.
+		rs.read()
+		return false, nil
+	}
 	b, err := k.since(r)
 	if b == nil {
 		return false, err
@@ -214,6 +220,10 @@ func (f *flight) split(b *backlog, since Position, entries []entry) {
 // whomever.
 func (rs *roomState) fetch(ctx context.Context, ms *membership, r *resumption) error {
 	rs.mu.Lock()
+	if !rs.follows() {
+		rs.mu.Unlock()
+		return nil
+	}
 	k, since := rs.kept, r.since
 	if k.keep.Messages <= rs.hub.opts.Window.Messages {
 		since = Position{} // the tail can hold it all, for those who come later
@@ -326,8 +336,7 @@ func (rs *roomState) awaited(f *flight) bool {
 // takes the place of what was there.
 func (f *flight) add(h *Hub, k *retained, page *Page, since Position, first bool) {
 	a := page.after(since)
-	_, ok := page.find(since.Epoch)
-	joins := ok && !a.lost && a.missed == 0
+	joins := page.has(since) && a.missed == 0
 	if first || !joins {
 		f.from, f.entries, f.times = since, nil, nil
 		if !joins {

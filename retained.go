@@ -433,6 +433,12 @@ func (p *Page) find(epoch uint64) (last uint64, ok bool) {
 	return 0, false
 }
 
+// has reports whether the history has gone through a position.
+func (p *Page) has(at Position) bool {
+	last, ok := p.find(at.Epoch)
+	return ok && at.Offset <= last
+}
+
 // whole reports whether nothing was lost on the way from one epoch to another, as
 // far as the backend knows; or we, who have witnessed one of them.
 func (p *Page) whole(from, to, witnessed uint64) bool {

@@ -100,12 +100,16 @@ func (t *tail) extend(f *flight, pos Position, w Window) {
 	if head.Before(t.start) || len(f.entries) == 0 || !f.from.Before(t.start) {
 		return
 	}
+	first, start := f.solid()
 	// What is beyond pos is still on its way to us, and will be added then.
 	n := sort.Search(len(f.entries), func(i int) bool { return pos.Before(f.entries[i].private()) })
+	if n <= first {
+		return
+	}
 	from := sort.Search(len(t.entries), func(i int) bool { return head.Before(t.entries[i].private()) })
-	longer := tail{start: f.from, whole: f.since.IsZero()}
-	longer.entries = slices.Concat(f.entries[:n], t.entries[from:])
-	longer.times = slices.Concat(f.times[:n], t.times[from:])
+	longer := tail{start: start, whole: f.since.IsZero() && first == 0}
+	longer.entries = slices.Concat(f.entries[first:n], t.entries[from:])
+	longer.times = slices.Concat(f.times[first:n], t.times[from:])
 	for i := range longer.entries {
 		longer.bytes += len(longer.entries[i].data)
 	}
@@ -113,4 +117,23 @@ func (t *tail) extend(f *flight, pos Position, w Window) {
 	if longer.start.Before(t.start) {
 		*t = longer
 	}
+}
+
+// solid returns the first of the entries from which on nothing can be missing
+// among them, and the position before it.
+func (f *flight) solid() (first int, start Position) {
+	start = f.from
+	for i := 1; i < len(f.entries); i++ {
+		was, is := f.entries[i-1].private(), f.entries[i].private()
+		if was.Epoch != is.Epoch && !f.page.whole(was.Epoch, is.Epoch, 0) {
+			first, start = i, Position{is.Epoch, is.Offset - 1}
+		}
+	}
+	if n := len(f.entries); n > 0 && !f.page.whole(f.entries[n-1].private().Epoch, f.page.Head.Epoch, 0) {
+		return n, f.page.Head
+	}
+	if first == 0 && len(f.entries) > 0 && !f.page.whole(f.from.Epoch, f.entries[0].private().Epoch, 0) {
+		start = Position{f.entries[0].private().Epoch, f.entries[0].position.Offset - 1}
+	}
+	return first, start
 }
