@@ -83,9 +83,12 @@ func ParsePosition(s string) (epoch, offset uint64, ok bool) {
 }
 
 // HistoryKeys returns the names of the keys of a channel's history, which share
-// the channel's slot: a stream, and the note of where it is.
+// the channel's slot: a stream, and the note of where it is. Those of rooms end
+// with a brace and all others do not, so no two channels with a hash tag have the
+// same.
 func HistoryKeys(channel string) (stream, note string) {
-	if prefix, room, ok := strings.Cut(channel, ":r:{"); ok && !strings.ContainsAny(prefix, "{}") {
+	prefix, room, ok := strings.Cut(channel, ":r:{")
+	if ok && !strings.ContainsAny(prefix, "{}") && strings.HasSuffix(room, "}") {
 		stream = prefix + ":h:{" + room
 	} else {
 		stream = SameSlot(channel, ":h")

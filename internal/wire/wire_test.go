@@ -207,6 +207,27 @@ func FuzzNames(f *testing.F) {
 	})
 }
 
+func TestEachChannelHasItsOwnHistory(t *testing.T) {
+	n := Names{DefaultPrefix}
+	channels := []string{
+		n.Room("a"), n.Room("a") + ":h", n.Room("a") + ":h:at", n.Room("a:h"), n.Room("a}:h"),
+		"fanout:h:{a}", "fanout:h:{a}:at", "fanout:h:{a}:h", n.Inbox("a"), n.Everyone(),
+	}
+	owner := make(map[string]string)
+	for _, channel := range channels {
+		stream, note := HistoryKeys(channel)
+		for _, key := range []string{stream, note} {
+			if other, ok := owner[key]; ok {
+				t.Errorf("%s is a key of %s and of %s", key, channel, other)
+			}
+			owner[key] = channel
+			if slot(key) != slot(channel) {
+				t.Errorf("%s is not in the slot of %s", key, channel)
+			}
+		}
+	}
+}
+
 // slot is Redis's hash slot as its documentation gives it: CRC-16/XMODEM of
 // what stands between the first brace and the next closing one.
 func slot(key string) uint16 {
