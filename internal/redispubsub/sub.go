@@ -24,6 +24,7 @@ type sub struct {
 	on          bool      // confirmed by home
 	confirms    int       // number of times it was
 	interrupted bool      // the receiver has been told
+	inOrder     bool      // it was told Moving, and nothing since
 	err         error     // refused for good
 	movedAt     time.Time // when a MOVED was followed
 	changed     chan struct{}
@@ -77,7 +78,9 @@ func (s *sub) move(l *link) (old *link, ok bool) {
 	if !s.wanted {
 		return nil, false
 	}
-	s.lose(false)
+	if s.on {
+		s.lose(false)
+	}
 	old, s.home = s.home, l
 	return old, true
 }
@@ -136,14 +139,15 @@ func (s *sub) confirm(by *link) {
 	s.on, s.announced = true, wire.Announcement{}
 	s.confirms++
 	if s.interrupted {
-		s.interrupted = false
+		s.interrupted, s.inOrder = false, false
 		s.engine.receiver.Restored(s.channel)
 	}
 	s.tell()
 }
 
 // lost notes that the subscription does not stand any more at a link. It was in
-// good order if the server itself has said so: then we have got what it took.
+// good order if the server itself has said so: then we have got what it took. If
+// the home, old or new, breaks after that, others may know less than it took.
 func (s *sub) lost(at *link, inOrder bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -154,17 +158,18 @@ func (s *sub) lost(at *link, inOrder bool) {
 
 // lose is lost with s.mu held.
 func (s *sub) lose(inOrder bool) {
-	if !s.on {
+	switch {
+	case s.on:
+	case s.interrupted && s.inOrder && !inOrder: // the move goes wrong
+	default:
 		return
 	}
-	s.on = false
-	if s.interrupted {
-		return
-	}
-	s.interrupted = true
+	s.on, s.interrupted = false, true
 	if h := s.engine.keeper; h != nil && inOrder {
+		s.inOrder = true
 		h.Moving(s.channel)
 	} else {
+		s.inOrder = false
 		s.engine.receiver.Interrupted(s.channel)
 	}
 }

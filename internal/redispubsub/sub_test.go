@@ -1,0 +1,49 @@
+package redispubsub
+
+import (
+	"testing"
+
+	"github.com/fanoutgo/fanout"
+	"github.com/stretchr/testify/require"
+)
+
+// word is a receiver that writes down what it is told: i for Interrupted, m for
+// Moving, r for Restored.
+type word string
+
+func (w *word) Receive(string, []byte)               { *w += "f" }
+func (w *word) ReceiveKept(string, fanout.KeptFrame) { *w += "f" }
+func (w *word) Interrupted(string)                   { *w += "i" }
+func (w *word) Moving(string)                        { *w += "m" }
+func (w *word) Restored(string)                      { *w += "r" }
+
+func TestWhatIsToldWhenTheHomeMoves(t *testing.T) {
+	from, to := new(link), new(link)
+	tests := []struct {
+		want   string
+		before func(s *sub)
+	}{
+		{"mr", func(s *sub) { s.lost(from, true); s.move(to) }},
+		{"mir", func(s *sub) { s.lost(from, true); s.lost(from, false); s.move(to) }},
+		{"mir", func(s *sub) { s.lost(from, true); s.move(to); s.lost(to, false); s.lost(to, false) }},
+		{"mr", func(s *sub) { s.lost(from, true); s.move(to); s.lost(from, false) }},
+		{"ir", func(s *sub) { s.move(to); s.lost(to, false) }},
+		{"ir", func(s *sub) { s.lost(from, false); s.lost(from, true); s.move(to) }},
+		{"mrmr", func(s *sub) { s.lost(from, true); s.move(to); s.confirm(to); s.lost(to, true) }},
+	}
+	for _, test := range tests {
+		told := new(word)
+		s := &sub{engine: &Engine{receiver: told, keeper: told}, wanted: true, home: from}
+		s.confirm(from)
+		test.before(s)
+		s.confirm(to)
+		require.Equal(t, test.want, string(*told))
+	}
+
+	// Before the subscription was confirmed there is nothing to tell.
+	told := new(word)
+	s := &sub{engine: &Engine{receiver: told, keeper: told}, wanted: true, home: from}
+	s.lost(from, false)
+	s.lost(from, true)
+	require.Empty(t, string(*told))
+}
