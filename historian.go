@@ -28,8 +28,8 @@ type Historian interface {
 	//
 	// It returns the position of the frame's last message, and receivers as
 	// Publish does. A frame that the backend has already, by its publisher's
-	// numbers, is not kept or sent again: then the position may be any at or
-	// behind it, and receivers is -1. So a repeated Append is safe, but it is
+	// numbers, is not kept or sent again: then the position is its own or any
+	// later one, and receivers is -1. So a repeated Append is safe, but it is
 	// still the hub that repeats.
 	//
 	// Errors, context, ownership of the frame and concurrency are as for Publish. A backend
@@ -40,7 +40,8 @@ type Historian interface {
 	// called concurrently, whether the channel is subscribed or not, and for a
 	// channel that has no history, which is an empty Page and no error. ctx
 	// cancels the wait. It does not retry; errors are those of Publish, but for
-	// ErrUnsent. The page is the caller's.
+	// ErrUnsent. The page is the caller's; the bytes of a frame in it may be shared,
+	// and nobody modifies them.
 	History(ctx context.Context, channel string, q Query) (Page, error)
 }
 
@@ -69,7 +70,8 @@ type Query struct {
 	// messages. 0 asks for the head alone. A backend may return less, and More.
 	Limit int
 	// Keep is the channel's retention: what is outside of it is not handed out,
-	// even if the backend still has it. Time is now, by the hub's clock.
+	// even if the backend still has it. A frame goes by its last message, so it
+	// may reach over the bound. Time is now, by the hub's clock.
 	Keep Retention
 	Time time.Time
 }
@@ -83,8 +85,9 @@ type Page struct {
 	// far as they are remembered, oldest first: it has from each the offsets up
 	// to Last, and those after it from a later one.
 	Before []PastEpoch
-	// First is the offset of the oldest message that is kept; Head.Offset+1 if
-	// none is.
+	// First is the offset of the oldest message that is kept and comes after
+	// Since, or Head.Offset+1 if there is none. It may be less if what is before
+	// that is kept as well. With Limit 0 it says nothing.
 	First uint64
 	// Frames in the order of their positions, contiguous.
 	Frames []KeptFrame
@@ -116,7 +119,8 @@ type HistoryReceiver interface {
 
 	// Moving is Interrupted for a channel whose home ends the subscription in
 	// good order, because it is moving: whatever the old home has taken from
-	// anybody was received before this call. Restored follows, as it does after
-	// Interrupted; if the move goes wrong meanwhile, Interrupted comes before it.
+	// anybody was received before this call. Like Interrupted it is called only
+	// for a channel whose subscription was confirmed, and Restored follows; if
+	// the move goes wrong meanwhile, Interrupted comes between them.
 	Moving(channel string)
 }
