@@ -137,13 +137,16 @@ func (e *env) noticed(n *node, channel string) {
 	})
 }
 
-// inTurn sees to it that every Restored follows an Interrupted, and that there
-// are no two of the same in a row.
+// turns are one or the other, or a move that went wrong.
+var turns = strings.NewReplacer("ir", "", "mr", "", "mir", "")
+
+// inTurn sees to it that every Restored follows an Interrupted or a Moving, and
+// that there are no two of the same in a row.
 func (e *env) inTurn(n *node, channels []string) {
 	for _, channel := range channels {
 		word := n.heard.notices(channel)
-		if strings.ReplaceAll(word, "ir", "") != "" {
-			e.failf("%v was told %q for %q (i: Interrupted, r: Restored), not i and r in turn", n, word, channel)
+		if turns.Replace(word) != "" {
+			e.failf("%v was told %q for %q (i: Interrupted, m: Moving, r: Restored), not i or m and r in turn", n, word, channel)
 		}
 	}
 }

@@ -25,7 +25,8 @@
 // [Faults] are optional functions that break things: what a backend cannot do
 // is left nil, and the cases that need it are skipped and say so. A backend
 // keeps the whole contract if it passes with no waivers, and no fault missing
-// that can befall it.
+// that can befall it. In the same way the cases about an optional capability,
+// fanout.HealthChecker or fanout.Historian, are skipped for adapters without it.
 //
 // The suite is as hard on a backend as it must be to find mistakes, and no
 // harder: some thousands of operations in all. It needs a backend that nobody

@@ -31,7 +31,7 @@ type node struct {
 	heard   *recorder
 
 	mu     sync.Mutex
-	sender map[string]*sync.Mutex // the contract: one Publish at a time for a channel
+	sender map[string]*sync.Mutex // the contract: one Publish or Append at a time for a channel
 }
 
 func (n *node) String() string { return fmt.Sprintf("node %d", n.index) }
@@ -123,6 +123,13 @@ func (n *node) publish(ctx context.Context, channel, frame string) (int, error) 
 }
 
 func (n *node) publishBytes(ctx context.Context, channel string, frame []byte) (int, error) {
+	defer n.turn(channel)()
+	return n.adapter.Publish(ctx, channel, frame)
+}
+
+// turn waits until nobody publishes to the channel, and keeps others from it
+// until done is called.
+func (n *node) turn(channel string) (done func()) {
 	n.mu.Lock()
 	sender := n.sender[channel]
 	if sender == nil {
@@ -131,8 +138,7 @@ func (n *node) publishBytes(ctx context.Context, channel string, frame []byte) (
 	}
 	n.mu.Unlock()
 	sender.Lock()
-	defer sender.Unlock()
-	return n.adapter.Publish(ctx, channel, frame)
+	return sender.Unlock
 }
 
 // mustPublish publishes a frame that nothing stands in the way of.
@@ -165,6 +171,13 @@ const probe = "\x00probe "
 // their order, whatever it published on the channel before has then arrived
 // there, or never will.
 func (e *env) settle(from *node, channel string, to ...*node) {
+	e.settleBy("Publish", from, channel, to, func(ctx context.Context, frame string) error {
+		_, err := from.publish(ctx, channel, frame)
+		return err
+	})
+}
+
+func (e *env) settleBy(what string, from *node, channel string, to []*node, send func(ctx context.Context, frame string) error) {
 	var frame string
 	deaf := func() []string {
 		var names []string
@@ -181,13 +194,13 @@ func (e *env) settle(from *node, channel string, to ...*node) {
 		// when this one has arrived.
 		frame = probe + nextID()
 		ctx, cancel := context.WithTimeout(e.ctx, 2*time.Second)
-		_, err = from.publish(ctx, channel, frame)
+		err = send(ctx, frame)
 		cancel()
 		if e.soon(wait, func() bool { return len(deaf()) == 0 }) {
 			return
 		}
 	}
-	e.failf("%s does not hear %v on %q (last Publish: %v)", strings.Join(deaf(), ", "), from, channel, err)
+	e.failf("%s does not hear %v on %q (last %s: %v)", strings.Join(deaf(), ", "), from, channel, what, err)
 }
 
 // silent sees to it that a node that heard so many calls on the channel hears

@@ -171,7 +171,7 @@ func hear(events []event, from *node) hearing {
 	interrupted := false
 	for i, v := range events {
 		switch v.kind {
-		case 'i':
+		case 'i', 'm':
 			interrupted = true
 		case 'r':
 			interrupted = false

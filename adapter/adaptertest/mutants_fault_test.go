@@ -13,7 +13,7 @@ import (
 
 var faultMutants = []mutant{
 	{name: "never says Interrupted", fails: "broken-link-is-told", says: `"r`, faults: breaks, breakIt: neverInterrupted},
-	{name: "never says Restored", fails: "broken-link-is-told", says: "told Restored", faults: breaks, breakIt: neverRestored},
+	{name: "never says Restored", fails: "broken-link-is-told", says: "told Restored", also: []string{"history-fills-interruption"}, faults: breaks, breakIt: neverRestored},
 	{name: "says Interrupted twice", fails: "broken-link-is-told", says: `"iir`, faults: breaks, breakIt: func(n *node) {
 		n.hear.interrupted = func(next fanout.Receiver, channel string) {
 			next.Interrupted(channel)
@@ -55,7 +55,7 @@ var faultMutants = []mutant{
 	}},
 	{
 		name: "says Interrupted too late", fails: "broken-link-hides-no-loss", says: "without being told",
-		also:   []string{"broken-link-is-told"}, // nothing follows there
+		also:   []string{"broken-link-is-told", "history-fills-interruption"}, // nothing follows there
 		faults: breaks, breakIt: tellLate,
 	},
 	{name: "never says Interrupted of an outage", fails: "outage-is-told", says: "told Interrupted", faults: cuts, breakIt: neverInterrupted},
@@ -148,6 +148,7 @@ func neverRestored(n *node)    { n.hear.restored = func(fanout.Receiver, string)
 func silence(n *node) {
 	neverInterrupted(n)
 	neverRestored(n)
+	n.hear.moving = func(fanout.HistoryReceiver, string) {}
 }
 
 // restoreFour is deaf on all but some channels when the link is back, for all

@@ -251,7 +251,7 @@ func (d *delayed) install() {
 	d.queue = make(chan func(), 1<<16)
 	n.attach = func(r fanout.Receiver) error {
 		n.own.Go(d.deliver)
-		return n.Adapter.Attach(&listener{n: n, next: r})
+		return n.Adapter.Attach(n.listener(r))
 	}
 	n.hear.receive = func(next fanout.Receiver, channel string, frame []byte) {
 		due := time.Now().Add(5 * time.Millisecond)

@@ -21,6 +21,7 @@ type mutant struct {
 	also    []string // others that cannot but fail too
 	says    string   // part of the failure
 	faults  faults   // what the backend offers
+	history bool     // it breaks nothing but what a Historian adds
 	breakIt func(n *node)
 }
 
@@ -33,7 +34,7 @@ const (
 	fails
 )
 
-var mutants = slices.Concat(deliveryMutants, subscriptionMutants, closeMutants, faultMutants)
+var mutants = slices.Concat(deliveryMutants, subscriptionMutants, closeMutants, faultMutants, historyMutants)
 
 var deliveryMutants = []mutant{
 	{
@@ -51,7 +52,7 @@ var deliveryMutants = []mutant{
 		name: "attach replaces the receiver", fails: "attach-once", says: "does not hear",
 		breakIt: func(n *node) {
 			n.attach = func(r fanout.Receiver) error {
-				err := n.Adapter.Attach(&listener{n: n, next: r})
+				err := n.Adapter.Attach(n.listener(r))
 				n.hear.receive = func(_ fanout.Receiver, channel string, frame []byte) { r.Receive(channel, frame) }
 				return err
 			}

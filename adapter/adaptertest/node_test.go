@@ -25,6 +25,8 @@ type node struct {
 	subscribe   func(ctx context.Context, channel string) error
 	unsubscribe func(ctx context.Context, channel string) error
 	publish     func(ctx context.Context, channel string, frame []byte) (int, error)
+	append      func(ctx context.Context, channel string, r fanout.Record) (fanout.Position, int, error)
+	history     func(ctx context.Context, channel string, q fanout.Query) (fanout.Page, error)
 	close       func(ctx context.Context) error
 	health      func() error
 	hear        ear // what comes between the adapter and its receiver
@@ -37,7 +39,9 @@ type node struct {
 // An ear has a function for each method of a receiver it changes.
 type ear struct {
 	receive     func(next fanout.Receiver, channel string, frame []byte)
+	kept        func(next fanout.HistoryReceiver, channel string, f fanout.KeptFrame)
 	interrupted func(next fanout.Receiver, channel string)
+	moving      func(next fanout.HistoryReceiver, channel string)
 	restored    func(next fanout.Receiver, channel string)
 }
 
@@ -50,7 +54,7 @@ func (n *node) Attach(r fanout.Receiver) error {
 	if n.attach != nil {
 		return n.attach(r)
 	}
-	return n.Adapter.Attach(&listener{n: n, next: r})
+	return n.Adapter.Attach(n.listener(r))
 }
 
 func (n *node) Subscribe(ctx context.Context, channel string) error {
@@ -72,6 +76,20 @@ func (n *node) Publish(ctx context.Context, channel string, frame []byte) (int, 
 		return n.publish(ctx, channel, frame)
 	}
 	return n.Adapter.Publish(ctx, channel, frame)
+}
+
+func (n *node) Append(ctx context.Context, channel string, r fanout.Record) (fanout.Position, int, error) {
+	if n.append != nil {
+		return n.append(ctx, channel, r)
+	}
+	return n.Adapter.Append(ctx, channel, r)
+}
+
+func (n *node) History(ctx context.Context, channel string, q fanout.Query) (fanout.Page, error) {
+	if n.history != nil {
+		return n.history(ctx, channel, q)
+	}
+	return n.Adapter.History(ctx, channel, q)
 }
 
 func (n *node) Close(ctx context.Context) error {
@@ -128,7 +146,11 @@ func (n *node) target() fanout.Receiver {
 // A listener is the receiver that memory calls.
 type listener struct {
 	n    *node
-	next fanout.Receiver
+	next fanout.HistoryReceiver
+}
+
+func (n *node) listener(r fanout.Receiver) *listener {
+	return &listener{n: n, next: r.(fanout.HistoryReceiver)}
 }
 
 func (l *listener) Receive(channel string, frame []byte) {
@@ -137,6 +159,22 @@ func (l *listener) Receive(channel string, frame []byte) {
 		return
 	}
 	l.next.Receive(channel, frame)
+}
+
+func (l *listener) ReceiveKept(channel string, f fanout.KeptFrame) {
+	if l.n.hear.kept != nil {
+		l.n.hear.kept(l.next, channel, f)
+		return
+	}
+	l.next.ReceiveKept(channel, f)
+}
+
+func (l *listener) Moving(channel string) {
+	if l.n.hear.moving != nil {
+		l.n.hear.moving(l.next, channel)
+		return
+	}
+	l.next.Moving(channel)
 }
 
 func (l *listener) Interrupted(channel string) {

@@ -34,11 +34,13 @@ type Faults struct {
 	Heal func(ctx context.Context, node int) error
 
 	// Move gives the channel another home while everything goes on working,
-	// as when a slot migrates. It returns when that is done.
+	// as when a slot migrates. A history goes with it, whole. It returns when
+	// that is done.
 	Move func(ctx context.Context, channel string) error
 
 	// Fail kills the channel's home without a warning, as when a primary dies
-	// and a replica takes over. It returns when there is a new home.
+	// and a replica takes over, which may lack the latest of a history. It
+	// returns when there is a new home.
 	Fail func(ctx context.Context, channel string) error
 }
 
@@ -51,6 +53,7 @@ const (
 	needMove
 	needFail
 	needHealth
+	needHistory
 )
 
 // lack says what of want these nodes do not offer, if anything.
@@ -67,5 +70,7 @@ func (n Nodes) lack(want needs) error {
 	lacks(needFail, n.Faults.Fail != nil, "Faults.Fail")
 	_, ok := n.Adapters[0].(fanout.HealthChecker)
 	lacks(needHealth, ok, "fanout.HealthChecker")
+	_, ok = n.Adapters[0].(fanout.Historian)
+	lacks(needHistory, ok, "fanout.Historian")
 	return errors.Join(missing...)
 }

@@ -1,12 +1,15 @@
 package adaptertest
 
 import (
+	"fmt"
 	"strings"
 	"sync"
+
+	"github.com/fanoutgo/fanout"
 )
 
 // A recorder is a receiver that writes down what it is told, and by whom it is
-// told wrongly.
+// told wrongly. It is one for a Historian too.
 type recorder struct {
 	mu   sync.Mutex
 	logs map[string]*record
@@ -23,17 +26,23 @@ type record struct {
 
 // An event is one call of the receiver.
 type event struct {
-	kind  byte // 'f', 'i', 'r': a frame, interrupted, restored
+	kind  byte // 'f', 'i', 'm', 'r': a frame, interrupted, moving, restored
 	frame string
-	kept  []byte // the frame itself, not a copy
+	kept  []byte          // the frame itself, not a copy
+	at    fanout.Position // of a frame with a place in the history
 }
 
 func (v event) String() string {
 	switch v.kind {
 	case 'i':
 		return "interrupted"
+	case 'm':
+		return "moving"
 	case 'r':
 		return "restored"
+	}
+	if !v.at.IsZero() {
+		return fmt.Sprintf("frame %s at %v", clip(v.frame), v.at)
 	}
 	return "frame " + clip(v.frame)
 }
@@ -50,7 +59,11 @@ func newRecorder() *recorder { return &recorder{logs: make(map[string]*record)} 
 func (r *recorder) Receive(channel string, frame []byte) {
 	r.call(channel, event{kind: 'f', frame: string(frame), kept: frame})
 }
+func (r *recorder) ReceiveKept(channel string, f fanout.KeptFrame) {
+	r.call(channel, event{kind: 'f', frame: string(f.Frame), kept: f.Frame, at: f.At})
+}
 func (r *recorder) Interrupted(channel string) { r.call(channel, event{kind: 'i'}) }
+func (r *recorder) Moving(channel string)      { r.call(channel, event{kind: 'm'}) }
 func (r *recorder) Restored(channel string)    { r.call(channel, event{kind: 'r'}) }
 
 func (r *recorder) call(channel string, v event) {
@@ -146,7 +159,19 @@ func (r *recorder) frames(channel string) []string {
 	return frames
 }
 
-// notices returns the calls of Interrupted and Restored as a word of i and r.
+// kept returns the frames of the channel that came with a position.
+func (r *recorder) kept(channel string) []fanout.KeptFrame {
+	var frames []fanout.KeptFrame
+	for _, v := range r.events(channel) {
+		if v.kind == 'f' && !v.at.IsZero() {
+			frames = append(frames, fanout.KeptFrame{At: v.at, Frame: v.kept})
+		}
+	}
+	return frames
+}
+
+// notices returns the calls of Interrupted, Moving and Restored as a word of i,
+// m and r.
 func (r *recorder) notices(channel string) string {
 	var word []byte
 	for _, v := range r.events(channel) {

@@ -25,13 +25,41 @@ func TestContract(t *testing.T) {
 			}
 			return nil
 		}
+		// The home hands over all that it has. Of the nodes some are told in good
+		// order, and some lose their connection before.
+		move := func(ctx context.Context) error {
+			for i, a := range adapters {
+				if i%2 == 1 {
+					a.CutSubscriber()
+				}
+			}
+			sleep(ctx, 5*time.Millisecond)
+			bus.Failover(0, true)
+			for i, a := range adapters {
+				if i%2 == 0 {
+					a.Move()
+				}
+				time.AfterFunc(20*time.Millisecond, a.Heal)
+			}
+			return nil
+		}
 		nodes.Faults = adaptertest.Faults{
 			Break: func(_ context.Context, i int) error { return broken(adapters[i]) },
 			Cut:   func(_ context.Context, i int) error { adapters[i].Cut(); return nil },
 			Heal:  func(_ context.Context, i int) error { adapters[i].Heal(); return nil },
-			Move:  func(context.Context, string) error { return broken(adapters...) },
-			Fail:  func(context.Context, string) error { return broken(adapters...) },
+			Move:  func(ctx context.Context, _ string) error { return move(ctx) },
+			Fail: func(context.Context, string) error {
+				bus.Failover(2, false)
+				return broken(adapters...)
+			},
 		}
 		return nodes
 	}, nil)
+}
+
+func sleep(ctx context.Context, d time.Duration) {
+	select {
+	case <-time.After(d):
+	case <-ctx.Done():
+	}
 }

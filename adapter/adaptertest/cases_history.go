@@ -1,0 +1,460 @@
+package adaptertest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/fanoutgo/fanout"
+)
+
+var historyCases = []Case{
+	{
+		Name:        "history-numbers-messages",
+		Explanation: "Append numbers the messages of a channel contiguously from 1; a frame's position is that of its last message, the same for its publisher, its subscribers and the history.",
+		Nodes:       2, needs: needHistory, run: historyNumbersMessages,
+	},
+	{
+		Name:        "history-delivers-live",
+		Explanation: "A frame that is kept reaches every subscriber once, in the order of positions, and Append counts them as Publish does.",
+		Nodes:       3, needs: needHistory, run: historyDeliversLive,
+	},
+	{
+		Name:        "history-frames-are-opaque",
+		Explanation: "A frame that is kept comes, live and from the history, as the bytes that were published, whatever they are.",
+		Nodes:       2, needs: needHistory, run: historyFramesAreOpaque,
+	},
+	{
+		Name:        "history-reads-after",
+		Explanation: "History after a position returns the frames that end after it, in order and without a gap; after the zero Position all, and nothing of a channel that has none.",
+		Nodes:       2, needs: needHistory, run: historyReadsAfter,
+	},
+	{
+		Name:        "history-pages",
+		Explanation: "Limit bounds a page, More tells whether frames follow, and they follow without a seam. Limit 0 asks for the head alone.",
+		Nodes:       2, needs: needHistory, run: historyPages,
+	},
+	{
+		Name:        "history-is-of-its-channel",
+		Explanation: "Each name has a history of its own: no part of it is a pattern, a separator, or left out.",
+		Nodes:       2, needs: needHistory, run: historyIsOfItsChannel,
+	},
+	{
+		Name:        "history-trims-by-number",
+		Explanation: "Of messages before the latest Keep.Messages no frame is handed out, unless it reaches over the bound; First tells where it is.",
+		Nodes:       2, needs: needHistory, run: historyTrimsByNumber,
+	},
+	{
+		Name:        "history-trims-by-age",
+		Explanation: "What is older than Keep.Age, by the hubs' clocks, is not handed out; First tells up to where.",
+		Nodes:       2, needs: needHistory, run: historyTrimsByAge,
+	},
+	{
+		Name:        "history-repeats-once",
+		Explanation: "A frame that is appended again is recognised by its publisher, stream and number: it is neither kept nor sent again.",
+		Nodes:       2, needs: needHistory, run: historyRepeatsOnce,
+	},
+	{
+		Name:        "history-matches-live",
+		Explanation: "However many publish at once: what subscribers get and what is read meanwhile is one sequence, with the same positions, and a page is of one moment.",
+		Nodes:       3, needs: needHistory, run: historyMatchesLive,
+	},
+	{
+		Name:        "history-obeys-context",
+		Explanation: "Append and History in a context that has ended return. If Append returns nil the frame is kept, and if its error wraps ErrUnsent it never is.",
+		Nodes:       2, needs: needHistory, run: historyObeysContext,
+	},
+	{
+		Name:        "history-after-close",
+		Explanation: "After Close History returns an error that wraps ErrClosed, and Append one that wraps ErrUnsent as well.",
+		Nodes:       1, needs: needHistory, run: historyAfterClose,
+	},
+}
+
+// maxEpoch bounds epochs.
+const maxEpoch = 1 << 44
+
+func historyNumbersMessages(e *env) {
+	channel := e.channel("room")
+	e.join(channel, e.nodes[1])
+	var want []fanout.KeptFrame
+	offset := uint64(0)
+	for i, messages := range []int{1, 1, 3, 1, 5, 2, 100, 1} {
+		f := e.keep(e.nodes[i%2], channel, messages, fmt.Sprint(i))
+		offset += uint64(messages)
+		if f.At.Offset != offset {
+			e.failf("Append of %d messages after %d returned %v, want offset %d", messages, offset-uint64(messages), f.At, offset)
+		}
+		if i > 0 && f.At.Epoch < want[i-1].At.Epoch {
+			e.failf("Append returned %v after %v", f.At, want[i-1].At)
+		}
+		begun := time.UnixMilli(int64(f.At.Epoch))
+		if f.At.Epoch >= maxEpoch || time.Since(begun).Abs() > 24*time.Hour {
+			e.failf("Append returned %v, whose epoch is not about the time in milliseconds", f.At)
+		}
+		want = append(want, f)
+	}
+	last := want[len(want)-1]
+	e.until(func() bool { return e.nodes[1].heard.count(channel, string(last.Frame)) > 0 }, "%v hears what is kept", e.nodes[1])
+	e.same("live", e.nodes[1].heard.kept(channel), want)
+	page := e.after(e.nodes[0], channel, fanout.Position{})
+	e.same("history", page.Frames, want)
+	if page.Head != last.At {
+		e.failf("the head of the history is %v, want %v", page.Head, last.At)
+	}
+}
+
+func historyDeliversLive(e *env) {
+	channel := e.channel("room")
+	e.join(channel, e.nodes...)
+	const each = 20
+	kept := make([][]fanout.KeptFrame, len(e.nodes))
+	e.all(len(e.nodes), func(i int) error {
+		for j := range each {
+			messages := 1 + j%3
+			r := newRecord(text(messages, fmt.Sprintf("%d of %v", j, e.nodes[i])), messages)
+			at, receivers, err := e.nodes[i].append(e.ctx, channel, r)
+			if err != nil {
+				return fmt.Errorf("%v: Append: %w", e.nodes[i], err)
+			}
+			if receivers != len(e.nodes) && receivers != -1 {
+				return fmt.Errorf("with %d subscribers Append returned %d", len(e.nodes), receivers)
+			}
+			kept[i] = append(kept[i], fanout.KeptFrame{At: at, Frame: r.Frame})
+		}
+		return nil
+	})
+	want := slices.Concat(kept...)
+	slices.SortFunc(want, func(a, b fanout.KeptFrame) int {
+		switch {
+		case a.At.Before(b.At):
+			return -1
+		case b.At.Before(a.At):
+			return 1
+		}
+		return 0
+	})
+	for _, n := range e.nodes {
+		for _, from := range e.nodes {
+			e.settle(from, channel, n)
+		}
+		for _, v := range n.heard.events(channel) {
+			if string(v.kept) != v.frame {
+				e.failf("%v was given %q, which later became %q", n, clip(v.frame), clip(string(v.kept)))
+			}
+		}
+		e.same(fmt.Sprintf("heard by %v", n), n.heard.kept(channel), want)
+	}
+}
+
+func historyFramesAreOpaque(e *env) {
+	every, big := make([]byte, 256), make([]byte, 1<<20)
+	for i := range every {
+		every[i] = byte(i)
+	}
+	random := rand.New(rand.NewPCG(1, 2))
+	for i := range big {
+		big[i] = byte(random.Uint32())
+	}
+	frames := [][]byte{
+		{}, {0}, {'x'}, []byte("\r\n"), []byte("a\x00b"), []byte("$5\r\nhello\r\n"), []byte("12"), []byte("1-1"),
+		[]byte(`{"json":true}`), []byte("\xff\xfe not UTF-8"), every, big,
+	}
+	channel := e.channel("room")
+	e.join(channel, e.nodes[1])
+	var want []fanout.KeptFrame
+	const spare = "spare"
+	for _, frame := range frames {
+		r := newRecord("", 1)
+		buffer := append(slices.Clone(frame), spare...) // the bytes behind the frame are the publisher's too
+		r.Frame = buffer[:len(frame)]
+		want = append(want, fanout.KeptFrame{At: e.mustAppend(e.nodes[0], channel, r), Frame: frame})
+		if !bytes.Equal(buffer[:len(frame)], frame) || string(buffer[len(frame):]) != spare {
+			e.failf("the adapter changed what was appended: %q is now %q", clip(string(frame)), clip(string(buffer)))
+		}
+	}
+	e.settle(e.nodes[0], channel, e.nodes[1])
+	e.same("live", e.nodes[1].heard.kept(channel), want)
+	e.same("history", e.after(e.nodes[1], channel, fanout.Position{}).Frames, want)
+}
+
+func historyReadsAfter(e *env) {
+	channel, reader := e.channel("room"), e.nodes[1]
+	page := e.page(reader, e.channel("nothing"), query(fanout.Position{}))
+	if !page.Head.IsZero() || page.First != 1 || page.More || len(page.Before)+len(page.Frames) > 0 {
+		e.failf("History of a channel that has none: %+v", page)
+	}
+	kept := e.keepSome(e.nodes[0], channel, 30)
+	head := kept[len(kept)-1].At
+
+	e.same("after the zero Position", e.after(reader, channel, fanout.Position{}).Frames, kept)
+	for i, f := range kept {
+		e.same(fmt.Sprintf("after %v", f.At), e.after(reader, channel, f.At).Frames, kept[i+1:])
+		if messagesOf(f.Frame) == 1 {
+			continue
+		}
+		inside := fanout.Position{Epoch: f.At.Epoch, Offset: f.At.Offset - 1}
+		e.same(fmt.Sprintf("after %v, which is inside of a frame", inside), e.after(reader, channel, inside).Frames, kept[i:])
+	}
+
+	// Concurrently, and what one does with a page is no matter to others.
+	e.all(8, func(int) error {
+		page, err := reader.historian().History(e.ctx, channel, query(fanout.Position{}))
+		clear(page.Frames)
+		return err
+	})
+	page = e.after(reader, channel, fanout.Position{})
+	e.same("what others have read as well", page.Frames, kept)
+	if page.Head != head || page.First != 1 {
+		e.failf("the head is %v and First %d, want %v and 1", page.Head, page.First, head)
+	}
+}
+
+func historyPages(e *env) {
+	channel, reader := e.channel("room"), e.nodes[1]
+	kept := e.keepSome(e.nodes[0], channel, 40)
+	head := kept[len(kept)-1].At
+	for _, limit := range []int{1, 2, 5, 30, 79, 80, 1000} {
+		q := query(fanout.Position{})
+		q.Limit = limit
+		var got []fanout.KeptFrame
+		for more := true; more; {
+			page := e.page(reader, channel, q)
+			messages := 0
+			for _, f := range page.Frames {
+				if messages >= limit {
+					e.failf("Limit is %d, and after %v came %d frames", limit, q.Since, len(page.Frames))
+				}
+				messages += int(messagesOf(f.Frame))
+			}
+			if more = page.More; more && len(page.Frames) == 0 {
+				e.failf("after %v there should be more, and nothing came", q.Since)
+			}
+			if page.Head != head {
+				e.failf("the head of a page is %v, want %v", page.Head, head)
+			}
+			got = append(got, page.Frames...)
+			if len(got) > len(kept) {
+				break
+			}
+			if more {
+				q.Since = got[len(got)-1].At
+			}
+		}
+		e.same(fmt.Sprintf("in pages of %d", limit), got, kept)
+	}
+	q := query(fanout.Position{})
+	q.Limit = 0
+	if page := e.page(reader, channel, q); page.Head != head || len(page.Frames) > 0 {
+		e.failf("with Limit 0 came the head %v, want %v, and %d frames", page.Head, head, len(page.Frames))
+	}
+}
+
+func historyIsOfItsChannel(e *env) {
+	channels := names(e)
+	frames := make([]fanout.KeptFrame, len(channels))
+	for i, channel := range channels {
+		frames[i] = e.keep(e.nodes[0], channel, 1, fmt.Sprint(i))
+	}
+	for i, channel := range channels {
+		e.same(fmt.Sprintf("history of %q, which is number %d", channel, i),
+			e.after(e.nodes[1], channel, fanout.Position{}).Frames, frames[i:i+1])
+	}
+}
+
+// trimmed sees to it that of the frames kept, the first of which is outside of
+// the retention, the history hands out those from one on, and that First says
+// which offset is the oldest.
+func (e *env) trimmed(n *node, channel string, q fanout.Query, kept []fanout.KeptFrame, from int, firstOffset uint64) {
+	head := kept[len(kept)-1].At
+	for _, limit := range []int{readLimit, 4} {
+		for _, since := range []fanout.Position{{}, kept[0].At} {
+			q.Limit, q.Since = limit, since
+			page := e.page(n, channel, q)
+			if page.First != firstOffset {
+				e.failf("First is %d, want %d: after %v, of %+v, the head is %v", page.First, firstOffset, since, q.Keep, page.Head)
+			}
+			if page.Head != head {
+				e.failf("the head is %v, want %v", page.Head, head)
+			}
+			e.same(fmt.Sprintf("after %v of %+v", since, q.Keep), e.pages(n, channel, q).Frames, kept[from:])
+		}
+	}
+}
+
+func historyTrimsByNumber(e *env) {
+	channel, reader := e.channel("room"), e.nodes[1]
+	const most = 10
+	var kept []fanout.KeptFrame
+	for i := range 40 {
+		messages := 1 + i%4
+		r := newRecord(text(messages, fmt.Sprint(i)), messages)
+		r.Keep.Messages = most
+		kept = append(kept, fanout.KeptFrame{At: e.mustAppend(e.nodes[0], channel, r), Frame: r.Frame})
+		if i < 10 || i%7 > 0 && i < 36 {
+			continue
+		}
+		for _, most := range []int{most, 3} { // less than what was kept, too
+			q := query(fanout.Position{})
+			q.Keep.Messages = most
+			oldest := kept[i].At.Offset - uint64(most) + 1
+			from := slices.IndexFunc(kept, func(f fanout.KeptFrame) bool { return f.At.Offset >= oldest })
+			e.trimmed(reader, channel, q, kept, from, oldest)
+		}
+	}
+}
+
+func historyTrimsByAge(e *env) {
+	channel, reader := e.channel("room"), e.nodes[1]
+	const age, step = time.Minute, 10 * time.Second
+	now := time.Now()
+	var kept []fanout.KeptFrame
+	for i := range 12 {
+		messages := 1 + i%3
+		r := newRecord(text(messages, fmt.Sprint(i)), messages)
+		r.Time, r.Keep.Age = now.Add(time.Duration(i-11)*step), age
+		kept = append(kept, fanout.KeptFrame{At: e.mustAppend(e.nodes[0], channel, r), Frame: r.Frame})
+	}
+	// By and by the clock goes on, and one after the other is too old.
+	for _, c := range []struct {
+		later time.Duration
+		from  int
+	}{{step / 2, 6}, {3*step + step/2, 9}, {5*step + step/2, 11}} {
+		q := query(fanout.Position{})
+		q.Time, q.Keep.Age = now.Add(c.later), age
+		e.trimmed(reader, channel, q, kept, c.from, first(kept[c.from]))
+	}
+	q := query(fanout.Position{})
+	q.Time, q.Keep.Age = now.Add(7*step), age
+	e.trimmed(reader, channel, q, kept, len(kept), kept[len(kept)-1].At.Offset+1)
+}
+
+func historyRepeatsOnce(e *env) {
+	channel := e.channel("room")
+	e.join(channel, e.nodes[1])
+	var want []fanout.KeptFrame
+	appendTo := func(n *node, publisher string, stream, seq uint64, messages int, fresh bool) {
+		r := newRecord(text(messages, fmt.Sprintf("%d of stream %d of %q", seq, stream, publisher)), messages)
+		r.Publisher, r.Stream, r.Seq = publisher, stream, seq
+		at, receivers, err := n.append(e.ctx, channel, r)
+		e.must(err, "Append of %q", r.Frame)
+		if fresh {
+			want = append(want, fanout.KeptFrame{At: at, Frame: r.Frame})
+			return
+		}
+		i := slices.IndexFunc(want, func(f fanout.KeptFrame) bool { return bytes.Equal(f.Frame, r.Frame) })
+		if receivers != -1 || at.Before(want[i].At) {
+			e.failf("Append of %v, again, returned %v and %d receivers, want that position, or one behind it, and -1", show(want[i]), at, receivers)
+		}
+	}
+	a, b := e.nodes[0], e.nodes[1]
+	appendTo(a, "me", 7, 1, 2, true)
+	appendTo(a, "me", 7, 1, 2, false)
+	appendTo(a, "me", 7, 3, 3, true)
+	appendTo(b, "me", 7, 3, 3, false) // it is not the node that counts
+	appendTo(a, "me", 7, 1, 2, false)
+	appendTo(b, "you", 7, 1, 2, true)
+	appendTo(b, "you", 7, 1, 2, false)
+	appendTo(a, "me", 7, 3, 3, false)
+	appendTo(a, "me", 8, 1, 2, true)
+	appendTo(a, "me", 8, 1, 2, false)
+	for range 2 {
+		appendTo(a, "", 7, 1, 2, true)
+	}
+	appendTo(a, "me", 8, 3, 1, true)
+	e.settle(a, channel, b)
+	e.settle(b, channel, b)
+	e.same("live", b.heard.kept(channel), want)
+	e.same("history", e.after(a, channel, fanout.Position{}).Frames, want)
+}
+
+func historyMatchesLive(e *env) {
+	channel, reader := e.channel("room"), e.nodes[0]
+	e.join(channel, e.nodes...)
+	keepers := e.keepers(channel, e.nodes...)
+	var read []fanout.KeptFrame
+	since := fanout.Position{}
+	readOn := func() {
+		page := e.page(reader, channel, query(since))
+		read = append(read, page.Frames...)
+		if len(read) > 0 {
+			since = read[len(read)-1].At
+		}
+		if !page.More && page.Head != since {
+			e.failf("the head of a page is %v, its last frame is at %v, and More is false", page.Head, since)
+		}
+	}
+	for range 10 {
+		readOn()
+		e.keepOn(keepers, 2)
+	}
+	e.halt(keepers)
+	for _, from := range e.nodes {
+		e.settle(from, channel, e.nodes...)
+	}
+	readOn()
+	e.contiguous("history", read)
+	e.hasAcked("history", read, keepers, nil)
+	for _, n := range e.nodes {
+		e.same(fmt.Sprintf("heard by %v, compared with the history", n), n.heard.kept(channel), read)
+	}
+}
+
+func historyObeysContext(e *env) {
+	channel := e.channel("room")
+	e.mustAppend(e.nodes[0], channel, newRecord("before", 1))
+	ended, cancel := context.WithCancel(e.ctx)
+	cancel()
+	results := make(map[string]error)
+	for i := range 20 {
+		r := newRecord(fmt.Sprint(i), 1)
+		_, _, err := e.nodes[0].append(ended, channel, r)
+		if err != nil && !errors.Is(err, context.Canceled) {
+			e.failf("Append in a canceled context: %w", err)
+		}
+		results[string(r.Frame)] = err
+		t := e.start(func() error {
+			_, err := e.nodes[0].historian().History(ended, channel, query(fanout.Position{}))
+			return err
+		})
+		if err := e.wait(t, "History returns in a canceled context"); err != nil && !errors.Is(err, context.Canceled) {
+			e.failf("History in a canceled context: %w", err)
+		}
+	}
+	e.mustAppend(e.nodes[0], channel, newRecord("after", 1))
+	e.truth(e.after(e.nodes[1], channel, fanout.Position{}).Frames, results)
+}
+
+// truth holds what Append returned against what is kept.
+func (e *env) truth(kept []fanout.KeptFrame, results map[string]error) {
+	has := make(map[string]bool)
+	for _, f := range kept {
+		has[string(f.Frame)] = true
+	}
+	for frame, err := range results {
+		switch {
+		case err == nil && !has[frame]:
+			e.failf("Append returned nil, and the frame is not kept")
+		case errors.Is(err, fanout.ErrUnsent) && has[frame]:
+			e.failf("the frame is kept but Append said: %w", err)
+		}
+	}
+}
+
+func historyAfterClose(e *env) {
+	n := e.nodes[0]
+	channel := e.channel("room")
+	e.keep(n, channel, 1, "before")
+	e.close(n)
+	if _, err := n.historian().History(e.ctx, channel, query(fanout.Position{})); !errors.Is(err, fanout.ErrClosed) {
+		e.failf("History after Close: %v", err)
+	}
+	_, _, err := n.append(e.ctx, channel, newRecord("after", 1))
+	if !errors.Is(err, fanout.ErrClosed) || !errors.Is(err, fanout.ErrUnsent) {
+		e.failf("Append after Close: %v", err)
+	}
+}

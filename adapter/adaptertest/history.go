@@ -1,0 +1,304 @@
+package adaptertest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/fanoutgo/fanout"
+)
+
+// plenty is a retention that nothing in the suite reaches.
+var plenty = fanout.Retention{Messages: 100_000, Age: time.Hour}
+
+// readLimit is more than a case keeps in a channel.
+const readLimit = 100_000
+
+func (n *node) historian() fanout.Historian { return n.adapter.(fanout.Historian) }
+
+// append is for any goroutine.
+func (n *node) append(ctx context.Context, channel string, r fanout.Record) (fanout.Position, int, error) {
+	defer n.turn(channel)()
+	return n.historian().Append(ctx, channel, r)
+}
+
+// newRecord returns a frame to be kept, of a publisher without a name.
+func newRecord(frame string, messages int) fanout.Record {
+	return fanout.Record{Frame: []byte(frame), Messages: messages, Time: time.Now(), Keep: plenty}
+}
+
+// text is a frame that says how many messages it has. To the adapter it is as
+// opaque as any other.
+func text(messages int, what string) string { return fmt.Sprintf("%d messages, %s", messages, what) }
+
+// messagesOf returns how many messages a frame has; those without a text have one.
+func messagesOf(frame []byte) uint64 {
+	var n uint64
+	if _, err := fmt.Sscanf(string(frame[:min(len(frame), 20)]), "%d messages,", &n); err != nil {
+		return 1
+	}
+	return n
+}
+
+// first returns the offset of a frame's first message.
+func first(f fanout.KeptFrame) uint64 { return f.At.Offset - messagesOf(f.Frame) + 1 }
+
+// mustAppend appends a record that nothing stands in the way of.
+func (e *env) mustAppend(n *node, channel string, r fanout.Record) fanout.Position {
+	at, _, err := n.append(e.ctx, channel, r)
+	e.must(err, "%v: Append to %q", n, channel)
+	return at
+}
+
+// keep appends a text of so many messages.
+func (e *env) keep(n *node, channel string, messages int, what string) fanout.KeptFrame {
+	r := newRecord(text(messages, what), messages)
+	return fanout.KeptFrame{At: e.mustAppend(n, channel, r), Frame: r.Frame}
+}
+
+// keepSome appends frames of one, two and three messages.
+func (e *env) keepSome(n *node, channel string, frames int) []fanout.KeptFrame {
+	var kept []fanout.KeptFrame
+	for i := range frames {
+		kept = append(kept, e.keep(n, channel, 1+i%3, fmt.Sprint(i)))
+	}
+	return kept
+}
+
+// query is all after since.
+func query(since fanout.Position) fanout.Query {
+	return fanout.Query{Since: since, Limit: readLimit, Keep: plenty, Time: time.Now()}
+}
+
+// page reads, and again while the backend cannot be reached.
+func (e *env) page(n *node, channel string, q fanout.Query) fanout.Page {
+	var page fanout.Page
+	var err error
+	ok := e.within(e.ctx, func() bool {
+		ctx, cancel := context.WithTimeout(e.ctx, 2*time.Second)
+		defer cancel()
+		var failed error
+		if page, failed = n.historian().History(ctx, channel, q); failed == nil || err == nil || e.ctx.Err() == nil {
+			err = failed // that the time of the case is over says less
+		}
+		return err == nil || errors.Is(err, fanout.ErrClosed) || errors.Is(err, fanout.ErrRefused)
+	})
+	if !ok || err != nil {
+		e.failf("%v: History of %q after %v: %w", n, channel, q.Since, err)
+	}
+	return page
+}
+
+// pages reads page after page to the end. The result is one long page, as the
+// last one has it.
+func (e *env) pages(n *node, channel string, q fanout.Query) fanout.Page {
+	var all []fanout.KeptFrame
+	for {
+		page := e.page(n, channel, q)
+		all = append(all, page.Frames...)
+		if !page.More {
+			page.Frames = all
+			return page
+		}
+		if len(page.Frames) == 0 {
+			e.failf("History of %q after %v is a page without frames, and says that there are more", channel, q.Since)
+		}
+		q.Since = page.Frames[len(page.Frames)-1].At
+	}
+}
+
+// after reads all that comes after since.
+func (e *env) after(n *node, channel string, since fanout.Position) fanout.Page {
+	return e.pages(n, channel, query(since))
+}
+
+// same sees to it that frames are those wanted, at their positions.
+func (e *env) same(what string, got, want []fanout.KeptFrame) {
+	for i := range min(len(got), len(want)) {
+		if got[i].At != want[i].At || string(got[i].Frame) != string(want[i].Frame) {
+			e.failf("%s: number %d is %v, want %v", what, i+1, show(got[i]), show(want[i]))
+		}
+	}
+	switch {
+	case len(got) > len(want):
+		e.failf("%s: %d frames, want %d; the first too many is %v", what, len(got), len(want), show(got[len(want)]))
+	case len(got) < len(want):
+		e.failf("%s: %d frames, want %d; the first that is missing is %v", what, len(got), len(want), show(want[len(got)]))
+	}
+}
+
+func show(f fanout.KeptFrame) event { return event{kind: 'f', frame: string(f.Frame), at: f.At} }
+
+// contiguous sees to it that frames follow each other without a gap. Epochs may
+// change, as long as they grow.
+func (e *env) contiguous(what string, frames []fanout.KeptFrame) {
+	for i, f := range frames {
+		if messagesOf(f.Frame) > f.At.Offset {
+			e.failf("%s: %v has %d messages, so its offset is too small", what, show(f), messagesOf(f.Frame))
+		}
+		if i == 0 {
+			continue
+		}
+		if before := frames[i-1]; first(f) != before.At.Offset+1 || f.At.Epoch < before.At.Epoch {
+			e.failf("%s: %v, of %d messages, comes after %v", what, show(f), messagesOf(f.Frame), show(before))
+		}
+	}
+}
+
+// placed is which frame the message at a position belongs to.
+type placed map[fanout.Position]string
+
+// place notes the messages of frames. A position that a message of another frame
+// has ends the case.
+func (e *env) place(p placed, who string, frames ...fanout.KeptFrame) {
+	for _, f := range frames {
+		for offset := first(f); offset <= f.At.Offset; offset++ {
+			at := fanout.Position{Epoch: f.At.Epoch, Offset: offset}
+			before, ok := p[at]
+			if ok && before != string(f.Frame) {
+				e.failf("%v is the position of %q and, for %s, of %q", at, clip(before), who, clip(string(f.Frame)))
+			}
+			p[at] = string(f.Frame)
+		}
+	}
+}
+
+// settleKept is settle with frames that are kept.
+func (e *env) settleKept(from *node, channel string, to ...*node) {
+	e.settleBy("Append", from, channel, to, func(ctx context.Context, frame string) error {
+		_, _, err := from.append(ctx, channel, newRecord(frame, 1))
+		return err
+	})
+}
+
+// A keeper appends to one channel at an easy pace. As a hub does it numbers its
+// messages, and repeats a frame until the backend has it.
+type keeper struct {
+	from    *node
+	channel string
+	task    *task
+	stop    context.CancelFunc
+
+	mu    sync.Mutex
+	acked []ack
+}
+
+// An ack is a frame that the backend has acknowledged.
+type ack struct {
+	fanout.KeptFrame
+	exact bool // the position is the frame's; otherwise it may be behind that
+}
+
+// keepers has nodes append to a channel until halt.
+func (e *env) keepers(channel string, nodes ...*node) []*keeper {
+	var list []*keeper
+	for _, n := range nodes {
+		ctx, stop := context.WithCancel(e.ctx)
+		k := &keeper{from: n, channel: channel, stop: stop}
+		e.atEnd(stop)
+		k.task = e.start(func() error { return k.run(ctx, e.ctx) })
+		list = append(list, k)
+	}
+	return list
+}
+
+// halt stops keepers when what they are about is acknowledged.
+func (e *env) halt(keepers []*keeper) {
+	for _, k := range keepers {
+		k.stop()
+	}
+	for _, k := range keepers {
+		e.must(e.wait(k.task, "%v: Append to %q succeeds", k.from, k.channel), "%v: Append to %q", k.from, k.channel)
+	}
+}
+
+// keepOn waits until each keeper has so many more acknowledged.
+func (e *env) keepOn(keepers []*keeper, by int) {
+	starts := make([]int, len(keepers))
+	for i, k := range keepers {
+		starts[i] = len(k.acks())
+	}
+	for i, k := range keepers {
+		e.until(func() bool { return len(k.acks()) >= starts[i]+by }, "Append of %v to %q goes on", k.from, k.channel)
+	}
+}
+
+func (k *keeper) acks() []ack {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.acked[:len(k.acked):len(k.acked)]
+}
+
+// run appends until ctx ends, and finishes what it is about within life.
+func (k *keeper) run(ctx, life context.Context) error {
+	pace := time.NewTicker(2 * time.Millisecond)
+	defer pace.Stop()
+	next := uint64(1)
+	for i := 0; ctx.Err() == nil; i++ {
+		messages := 1 + i%3
+		r := newRecord(text(messages, fmt.Sprintf("%d of %v", i, k.from)), messages)
+		r.Publisher, r.Stream, r.Seq = fmt.Sprint("keeper ", k.from.index), 1, next
+		next += uint64(messages)
+		if err := k.insist(life, r); err != nil {
+			return err
+		}
+		select {
+		case <-pace.C:
+		case <-ctx.Done():
+		}
+	}
+	return nil
+}
+
+// insist appends until the backend has the frame.
+func (k *keeper) insist(ctx context.Context, r fanout.Record) error {
+	for attempt := 1; ; attempt++ {
+		one, cancel := context.WithTimeout(ctx, time.Second)
+		at, receivers, err := k.from.append(one, k.channel, r)
+		cancel()
+		switch {
+		case err == nil:
+			k.mu.Lock()
+			defer k.mu.Unlock()
+			k.acked = append(k.acked, ack{
+				KeptFrame: fanout.KeptFrame{At: at, Frame: r.Frame},
+				exact:     attempt == 1 || receivers >= 0,
+			})
+			return nil
+		case ctx.Err() != nil, errors.Is(err, fanout.ErrRefused):
+			return err
+		}
+		select {
+		case <-time.After(5 * time.Millisecond):
+		case <-ctx.Done():
+		}
+	}
+}
+
+// hasAcked sees to it that a history has what was acknowledged, each frame once.
+// It may lack those that lost, if it is not nil, allows.
+func (e *env) hasAcked(what string, frames []fanout.KeptFrame, keepers []*keeper, lost func(ack) bool) {
+	places := make(map[string]fanout.Position)
+	for _, f := range frames {
+		if at, twice := places[string(f.Frame)]; twice {
+			e.failf("%s: %q is kept twice, at %v and %v", what, f.Frame, at, f.At)
+		}
+		places[string(f.Frame)] = f.At
+	}
+	for _, k := range keepers {
+		for _, a := range k.acks() {
+			at, ok := places[string(a.Frame)]
+			switch {
+			case lost != nil && lost(a):
+			case !ok:
+				e.failf("%s: %v was acknowledged, and is not in the history", what, show(a.KeptFrame))
+			case a.exact && at != a.At:
+				e.failf("%s: %v was acknowledged, and is at %v in the history", what, show(a.KeptFrame), at)
+			case a.At.Before(at):
+				e.failf("%s: %v was recognised as repeated, and is at %v, behind that", what, show(a.KeptFrame), at)
+			}
+		}
+	}
+}
