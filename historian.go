@@ -64,7 +64,7 @@ type Query struct {
 	// Since: frames that end after this position. The zero Position is before
 	// everything. If it is not on the way to the head (see Page.Before), the
 	// frames after the last place where it was are meant; if that is not known,
-	// all.
+	// those of later epochs. So positions never go back.
 	Since Position
 	// Limit bounds the page: no more frames are begun when it has so many
 	// messages. 0 asks for the head alone. A backend may return less, and More.

@@ -612,3 +612,22 @@ func TestResumeOfManyAcrossALoss(t *testing.T) {
 		require.Equal(t, append(numbers(1, 7), numbers(10, 12)...), receive(t, first, 10))
 	}
 }
+
+// A server comes back with what its disk had from long ago: nobody is shown again
+// what was before the position that they come with.
+func TestResumeAfterAHistoryThatForgotTheEpoch(t *testing.T) {
+	bus := memory.NewBus()
+	a, b := newHub(t, bus, keeping(100)), newHub(t, bus, keeping(100))
+	publish(t, a.Room("x"), 1, 5)
+	at := position(t, a.Room("x"))
+	later := fanout.Position{Epoch: at.Epoch + 1<<20, Offset: at.Offset + 7} // of an epoch between
+	bus.Failover(0, false)
+	bus.Failover(0, false)
+	publish(t, a.Room("x"), 6, 7)
+	m := connect(t, b)
+	require.NoError(t, b.Room("x").Resume(within(t), m, later))
+	require.Equal(t, []string{"gap 0+", "6", "7"}, receive(t, m, 3))
+	messages, err := a.Room("x").History(within(t), later, 0)
+	require.Equal(t, &fanout.GapError{Room: "x", Unknown: true}, err)
+	require.Equal(t, numbers(6, 7), texts(messages))
+}

@@ -201,7 +201,7 @@ func (f *flight) split(b *backlog, since Position, entries []entry) {
 	a := f.page.after(since)
 	gap := roomlog.Gap{Missed: a.missed, Unknown: a.lost}
 	epoch := a.epoch
-	entries = entries[sort.Search(len(entries), func(i int) bool { return entries[i].position.Offset > a.from }):]
+	entries = entries[sort.Search(len(entries), func(i int) bool { return since.Before(entries[i].private()) }):]
 	if a.lost && len(entries) > 0 {
 		epoch = entries[0].private().Epoch
 	}

@@ -191,7 +191,12 @@ func (c *channel) branch(since Position) uint64 {
 	if since.Epoch == c.head.Epoch {
 		return since.Offset
 	}
-	return 0
+	for _, f := range c.frames { // it is not known: what came in later epochs
+		if f.At.Epoch > since.Epoch {
+			return f.first - 1
+		}
+	}
+	return c.head.Offset
 }
 
 // Lose makes all histories lose their latest frames, as many as that, and begin

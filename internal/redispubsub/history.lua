@@ -156,7 +156,7 @@ local function append(KEYS, ARGV)
 end
 
 -- read returns a part of the history. KEYS: stream, note. ARGV: epoch and offset
--- after which (epoch 0: all), how many messages about, how many are kept, for how
+-- after which (0: all), how many messages about, how many are kept, for how
 -- many ms, the time, how many bytes about. Returns epoch, offset, the epochs
 -- before, 1 if there is more, and for each frame its ID, time and number, frame.
 -- Nothing if there is no history.
@@ -177,9 +177,8 @@ local function read(KEYS, ARGV)
   local start = oldest(key, epoch, tonumber(base), math.max(1, offset - ARGV[4] + 1))
   local e, o = string.match(start, '(%d+)-(%d+)')
   local since, sinceOffset = tonumber(ARGV[1]), tonumber(ARGV[2])
-  local known = since == tonumber(epoch) or string.find(',' .. page[3], ',' .. ARGV[1] .. ':', 1, true)
   e, o = tonumber(e), tonumber(o)
-  if known and (since > e or (since == e and sinceOffset >= o)) then
+  if since > e or (since == e and sinceOffset >= o) then
     start = '(' .. ARGV[1] .. '-' .. ARGV[2]
   end
   local old, messages, expired = now - ARGV[5], 0, false
