@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -230,4 +231,35 @@ func TestAPrimaryThatReturnsIsFound(t *testing.T) {
 	w.two = true
 	w.resumes()
 	w.verdict()
+}
+
+// WIRE.md says how another program speaks into a history.
+func TestHistoryOfAStranger(t *testing.T) {
+	c := cluster(t)
+	client := c.Client(t)
+	h := keeping(t, client, 200)
+	name := "of a stranger"
+	m := member(t, h)
+	require.NoError(t, h.Room(name).Join(within(t), m))
+	say(t, h.Room(name), 1, 1) // loads the function
+	key := "fanout:h:{" + name + "}"
+	node := c.Owner(redistest.Slot(key))
+	functions, err := node.Do(within(t), "FUNCTION", "LIST", "LIBRARYNAME", "fanout_*").ToArray()
+	require.NoError(t, err)
+	library, err := functions[0].AsMap()
+	require.NoError(t, err)
+	of := library["library_name"]
+	libraryName, err := of.ToString()
+	require.NoError(t, err)
+	function := strings.Replace(libraryName, "fanout_", "fanout_append_", 1)
+	now := fmt.Sprint(time.Now().UnixMilli())
+	require.NoError(t, node.Do(within(t), "FCALL", function, "3", key, key+":at", "fanout:r:{"+name+"}",
+		"hello", "1", "200", "86400000", now, "", "0", "0", "SPUBLISH", "").Error())
+	say(t, h.Room(name), 3, 3)
+	got, _ := hear(t, m, 3)
+	require.Equal(t, []string{"1", "hello", "3"}, got)
+	again := member(t, h)
+	require.NoError(t, h.Room(name).Resume(within(t), again, fanout.Position{}))
+	got, _ = hear(t, again, 3)
+	require.Equal(t, []string{"1", "hello", "3"}, got)
 }

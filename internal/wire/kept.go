@@ -37,6 +37,14 @@ func (a *Announcement) Is(frame []byte) bool {
 	return a.Offset != 0 && Checksum(frame) == a.checksum
 }
 
+// AppendAnnouncement appends the payload that announces a frame, as the server
+// writes it.
+func AppendAnnouncement(b []byte, epoch, offset uint64, frame []byte) []byte {
+	b = append(b, announcedPrefix...)
+	b = append(b, Checksum(frame)...)
+	return fmt.Appendf(b, "%d-%d", epoch, offset)
+}
+
 // DecodeAnnouncement reads an announcement. It is not ok if the payload is none.
 func DecodeAnnouncement(payload []byte) (a Announcement, ok bool) {
 	rest, ok := bytes.CutPrefix(payload, announcedPrefix)
