@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/fanoutgo/fanout"
 	"github.com/fanoutgo/fanout/internal/wire"
@@ -64,12 +65,27 @@ func (e *Engine) Append(ctx context.Context, channel string, r fanout.Record) (a
 }
 
 // mistrust has our own subscription confirmed again after nobody has got a frame
-// that is kept. The receiver reads it in the history then.
+// that is kept. The receiver reads it in the history then. Most likely the slot
+// is moving, and the old home is about to say so: it gets the time for that.
 func (e *Engine) mistrust(s *sub, confirms int) {
-	if home, on, now := s.state(); on && now == confirms && home != nil && !(e.cluster && !e.cfg.Sharded) {
-		home.doubt(s)
-		e.topology.doubt(home)
+	home, on, now := s.state()
+	if !on || now != confirms || home == nil || (e.cluster && !e.cfg.Sharded) || !s.mistrusted.CompareAndSwap(false, true) {
+		return
 	}
+	e.wg.Go(func() {
+		defer s.mistrusted.Store(false)
+		t := time.NewTimer(farewell)
+		defer t.Stop()
+		select {
+		case <-t.C:
+		case <-e.ctx.Done():
+			return
+		}
+		if l, on, now := s.state(); on && now == confirms && l == home {
+			home.doubt(s)
+			e.topology.doubt(home)
+		}
+	})
 }
 
 // History implements fanout.Historian.

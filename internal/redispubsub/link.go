@@ -29,6 +29,7 @@ type link struct {
 	down       error    // why; nil: there is one
 	later      []postponed
 	complained time.Time // when the log was last told of a refusal
+	suspect    time.Time // since when the node has said that it lost slots; zero: it has not
 }
 
 // A seat is a channel on a link. Guarded by link.mu.
@@ -106,6 +107,23 @@ func (l *link) doubt(s *sub) {
 	}
 	l.mu.Unlock()
 	l.wake()
+}
+
+// suspected returns for how long the node has said that it lost slots whose
+// channels are subscribed on the link. The first call begins it.
+func (l *link) suspected() time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.suspect.IsZero() {
+		l.suspect = time.Now()
+	}
+	return time.Since(l.suspect)
+}
+
+func (l *link) trust() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.suspect = time.Time{}
 }
 
 // touch puts a seat on the list of those to look at. l.mu is held.

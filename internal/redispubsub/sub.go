@@ -3,6 +3,7 @@ package redispubsub
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/fanoutgo/fanout"
@@ -17,6 +18,8 @@ type sub struct {
 	channel string
 	slot    uint16
 	since   time.Time // when it was asked for
+
+	mistrusted atomic.Bool // it is about to be confirmed again
 
 	mu          sync.Mutex // guards all below; held while the receiver is called
 	wanted      bool

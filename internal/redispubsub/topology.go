@@ -299,12 +299,28 @@ func (t *topology) verify(nodes map[string]rueidis.Client, l *link) {
 		}
 	}
 	l.mu.Unlock()
+	waits := false
 	for _, s := range subs {
-		if home, _, _ := s.state(); home == l {
+		home, on, _ := s.state()
+		switch {
+		case home != l:
+		case on && node != nil && l.suspected() < farewell:
+			waits = true
+		default:
 			t.engine.place(s, tab.at(s.slot))
 		}
 	}
+	if waits {
+		t.doubt(l) // and asked again in the next round
+	} else {
+		l.trust()
+	}
 }
+
+// farewell is how long a node that says it has lost slots has to say so on the
+// link as well. What comes there until then is the rest of what it took, and
+// once it has said so we know that we have got all.
+const farewell = 200 * time.Millisecond
 
 // askNodes asks some nodes at once and yields their answers as they come.
 func (t *topology) askNodes(nodes map[string]rueidis.Client) <-chan *table {
