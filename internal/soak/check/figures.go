@@ -1,0 +1,74 @@
+package check
+
+import "time"
+
+// Figures of what happened from the beginning of a fault to that of the next.
+type Figures struct {
+	Fault     string
+	Published int // accepted
+	Refused   int // by an error, of whatever kind
+	Received  int // by all clients together
+
+	Missed  int // reported missing, in rooms without history
+	Unknown int // gaps of unknown size, there
+	Lost    int // reported missing, in rooms with history, what was trimmed included
+	Trimmed int // of these, what was trimmed
+	Alarms  int // gaps of unknown size, there, with nothing missing
+	Order   int // messages that came in different order, where that is documented
+	Silent  int // missing without a word
+
+	Outage   time.Duration // the longest that a client heard nothing in a room
+	Service  time.Duration // until everybody heard everybody again
+	Failures int
+}
+
+// Add adds figures of the same fault.
+func (f *Figures) Add(g Figures) {
+	f.Published += g.Published
+	f.Refused += g.Refused
+	f.Received += g.Received
+	f.Missed += g.Missed
+	f.Unknown += g.Unknown
+	f.Lost += g.Lost
+	f.Trimmed += g.Trimmed
+	f.Alarms += g.Alarms
+	f.Order += g.Order
+	f.Silent += g.Silent
+	f.Outage = max(f.Outage, g.Outage)
+	f.Service = max(f.Service, g.Service)
+	f.Failures += g.Failures
+}
+
+func (c *roomCheck) countPublished() {
+	for _, numbers := range c.Published {
+		for i := range numbers {
+			f := c.figures(numbers[i].Begin)
+			if numbers[i].Outcome == Accepted {
+				f.Published++
+			} else {
+				f.Refused++
+			}
+		}
+	}
+}
+
+func (c *roomCheck) countStay(s *Stay) {
+	last := s.Joined
+	for i := range s.Events {
+		e := &s.Events[i]
+		f := c.figures(e.At)
+		switch {
+		case !e.Gap:
+			f.Received++
+			f.Outage = max(f.Outage, e.At-last)
+			last = max(last, e.At)
+		case c.Keeps > 0:
+			f.Lost += e.Missed
+		default:
+			f.Missed += e.Missed
+			if e.Unknown {
+				f.Unknown++
+			}
+		}
+	}
+}

@@ -1,0 +1,257 @@
+package check
+
+// A lossCheck looks for what a chain lacks.
+type lossCheck struct {
+	*roomCheck
+	*chain
+	gaps   []int        // indices of gaps
+	costly map[int]bool // of these: a message is missing there
+
+	silent  int // messages that are missing without a word
+	between int // missing between messages of their publisher, in rooms without history
+}
+
+// losses checks that whatever is missing was reported, at its place and with its
+// number, and that in a room with history nothing is missing without reason.
+func (c *roomCheck) losses(ch *chain) {
+	l := &lossCheck{roomCheck: c, chain: ch, costly: make(map[int]bool)}
+	for i := range ch.events {
+		if ch.events[i].Gap {
+			l.gaps = append(l.gaps, i)
+		}
+	}
+	from := c.from(ch)
+	for p := range c.Published {
+		l.publisher(p, from)
+	}
+	if c.Keeps > 0 {
+		l.eachPlace(l.judge)
+	}
+	if c.Keeps > 0 && !ch.wrong {
+		l.eachPlace(l.hole)
+	}
+	l.sums()
+}
+
+// from returns the time: what was published after it belongs to the chain.
+func (c *roomCheck) from(ch *chain) Time {
+	s := ch.first
+	if !s.Resumed || !s.Since.IsZero() || c.Keeps < c.size {
+		return s.Joined
+	}
+	// All that is kept: everything since the servers lost anything.
+	for i := c.faultAt(s.Joined); i >= 0; i-- {
+		if c.run.Faults[i].Lossy {
+			if i == c.faultAt(s.Joined) {
+				return s.Joined
+			}
+			return c.run.Faults[i+1].From
+		}
+	}
+	return -1
+}
+
+// publisher finds what is missing of a publisher: its messages come in the order
+// of their numbers, so each has its place between those before and after it.
+func (l *lossCheck) publisher(p int, from Time) {
+	var missing []ID
+	after := -1 // index of the last one that came
+	flush := func(before int) {
+		for _, m := range missing {
+			l.missing(m, after, before)
+		}
+		missing = missing[:0]
+	}
+	for n := range l.Published[p] {
+		m := ID{uint16(p), uint32(n)}
+		pub := l.publication(m)
+		if at := l.at[l.of(m)]; at >= 0 {
+			flush(at)
+			after = at
+		} else if pub.Outcome == Accepted && pub.Begin > from {
+			missing = append(missing, m)
+		}
+	}
+	if l.whole { // else it may have left before
+		flush(len(l.events))
+	}
+}
+
+// missing judges a message whose place is between two events.
+func (l *lossCheck) missing(m ID, after, before int) {
+	told := false
+	for _, g := range l.gaps {
+		if g > min(after, before) && g < max(after, before) {
+			told, l.costly[g] = true, true
+		}
+	}
+	if told {
+		if after >= 0 && before < len(l.events) {
+			l.between++
+		}
+		return
+	}
+	rule := Silence
+	switch {
+	case after >= 0:
+	case !l.first.Resumed:
+		rule = Joined
+	case l.first.Since.IsZero():
+		rule = Kept
+	}
+	l.silent++
+	pub := l.publication(m)
+	l.fail(rule, l.client, pub.End, "%v is missing, accepted at %v: %s", m, pub.End, l.around(after, before)).Silent++
+}
+
+func (l *lossCheck) around(after, before int) string {
+	text := "after " + l.begin()
+	if after >= 0 {
+		text = "after " + l.events[after].String()
+	}
+	if before < len(l.events) {
+		return text + ", before " + l.events[before].String()
+	}
+	return text
+}
+
+func (l *lossCheck) begin() string {
+	if l.first.Resumed {
+		return "a Resume after " + l.since.String() + " at " + l.first.Joined.String()
+	}
+	return "a Join at " + l.first.Joined.String()
+}
+
+// A gapPlace is between two messages that were received one after the other.
+type gapPlace struct {
+	prev, next *Event // nil: there is none
+	gaps       []Event
+	sum        int
+	unknown    bool
+	costly     bool // a message is missing
+	from, to   Time // it happened between
+}
+
+// eachPlace calls f for all places, with gaps or without.
+func (l *lossCheck) eachPlace(f func(*gapPlace)) {
+	p := &gapPlace{from: l.first.Joining}
+	for i := range l.events {
+		e := &l.events[i]
+		p.to = e.At
+		if e.Gap {
+			p.gaps = append(p.gaps, *e)
+			p.sum += e.Missed
+			p.unknown = p.unknown || e.Unknown
+			p.costly = p.costly || l.costly[i]
+			continue
+		}
+		p.next = e
+		f(p)
+		p = &gapPlace{prev: e, from: e.At}
+	}
+	if len(p.gaps) > 0 {
+		f(p)
+	}
+}
+
+// judge looks for the reason of gaps in a room with history.
+func (l *lossCheck) judge(p *gapPlace) {
+	if len(p.gaps) == 0 {
+		return
+	}
+	trimmed := p.sum > 0 && !p.unknown && l.trimmed(p)
+	switch {
+	case trimmed:
+		l.figures(p.to).Trimmed += p.sum
+	case l.during(p.from, p.to, lossy), !p.costly && l.during(p.from, p.to, doubtful):
+		if !p.costly && p.sum == 0 {
+			l.figures(p.to).Alarms++
+		}
+	default:
+		l.fail(Kept, l.client, p.to, "got %s, although nothing can have been lost; %d gaps of %d in all at that place, between %v and %v",
+			&p.gaps[0], len(p.gaps), p.sum, p.from, p.to)
+	}
+}
+
+// trimmed reports whether all that is missing may have gone out of the history:
+// so many messages as it keeps were published after it by then.
+func (l *lossCheck) trimmed(p *gapPlace) bool {
+	if p.next == nil {
+		return false
+	}
+	at := p.next.Position
+	at.Offset += uint64(l.Keeps) - 1
+	m, known := l.places[at]
+	return known && l.publication(m).Begin < p.to
+}
+
+// hole compares the offsets with what was reported.
+func (l *lossCheck) hole(p *gapPlace) {
+	before := l.since
+	if p.prev != nil {
+		before = p.prev.Position
+	}
+	if before.IsZero() || p.next == nil || !before.Before(p.next.Position) {
+		return
+	}
+	now := p.next.Position
+	hole := int(now.Offset) - int(before.Offset) - 1
+	wrong := false
+	switch {
+	case len(p.gaps) == 0:
+		wrong = hole != 0
+	case p.unknown:
+	case before.Epoch == now.Epoch:
+		wrong = p.sum != hole
+	default:
+		wrong = p.sum < hole
+	}
+	if wrong {
+		f := l.fail(Silence, l.client, p.to, "%v was followed by %v, and %d was reported missing", before, now, p.sum)
+		if l.silent == 0 {
+			f.Silent += max(hole-p.sum, 0)
+		}
+	}
+}
+
+// sums compares the numbers of all gaps with what is missing.
+func (l *lossCheck) sums() {
+	received, missed, unknown := 0, 0, false
+	for i := range l.events {
+		e := &l.events[i]
+		missed += e.Missed
+		unknown = unknown || e.Unknown
+		if !e.Gap {
+			received++
+		}
+	}
+	at := l.first.Joined
+	if n := len(l.events); n > 0 {
+		at = l.events[n-1].At
+	}
+	switch {
+	case l.whole && (l.Keeps == 0 || !unknown):
+		accepted, unclear := l.published()
+		sum := received + missed + l.silent
+		if sum < accepted || sum > accepted+unclear {
+			l.fail(Silence, l.client, at, "received %d and missed %d, published %d and perhaps %d", received, missed, accepted, unclear).Silent += max(accepted-sum, 0)
+		}
+	case l.Keeps == 0 && missed < l.between:
+		l.fail(Silence, l.client, at, "missed %d, told of %d", l.between, missed).Silent += l.between - missed
+	}
+}
+
+// published counts what was accepted in the room, and what may have been.
+func (c *roomCheck) published() (accepted, unclear int) {
+	for _, numbers := range c.Published {
+		for i := range numbers {
+			switch numbers[i].Outcome {
+			case Accepted:
+				accepted++
+			case Unclear:
+				unclear++
+			}
+		}
+	}
+	return accepted, unclear
+}

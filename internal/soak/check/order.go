@@ -1,0 +1,69 @@
+package check
+
+// order checks that any two clients got what both of them got in the same order,
+// and everybody that of a publisher in the publisher's.
+//
+// In a room with history the order is that of positions, which have been checked.
+// What is left is a message that the servers lost after some had received it, and
+// took again from its publisher: it has two positions, and is counted only.
+func (c *roomCheck) order() {
+	differs := make(map[ID]Time) // messages that came before what they followed elsewhere
+	for i, a := range c.chains {
+		c.publishersOrder(a, differs)
+		for _, b := range c.chains[i+1:] {
+			c.compare(a, b, differs)
+		}
+	}
+	for _, at := range differs {
+		c.figures(at).Order++
+	}
+}
+
+func (c *roomCheck) compare(a, b *chain, differs map[ID]Time) {
+	if len(a.events) > len(b.events) {
+		a, b = b, a
+	}
+	last, before := -1, -1 // in b, in a
+	for i := range a.events {
+		e := &a.events[i]
+		if e.Gap {
+			continue
+		}
+		at := b.at[c.of(e.Message)]
+		if at < 0 {
+			continue
+		}
+		if at < last {
+			c.differ(a, e, &a.events[before], b, &b.events[at], differs)
+		}
+		last, before = at, i
+	}
+}
+
+// differ judges a message that a got after another one, and b before.
+func (c *roomCheck) differ(a *chain, e, prev *Event, b *chain, other *Event, differs map[ID]Time) {
+	if c.Keeps > 0 || c.during(min(e.At, other.At), max(e.At, other.At), twoOrders) {
+		differs[e.Message] = e.At
+		return
+	}
+	c.fail(Order, a.client, e.At, "got %s after %s, %s got it before", e, prev, b.client)
+}
+
+func (c *roomCheck) publishersOrder(ch *chain, differs map[ID]Time) {
+	last := make([]*Event, len(c.Published))
+	for i := range ch.events {
+		e := &ch.events[i]
+		if e.Gap {
+			continue
+		}
+		p := e.Message.Publisher
+		if prev := last[p]; prev != nil && e.Message.Number < prev.Message.Number {
+			if c.during(c.publication(e.Message).Begin, e.At, twoOrders) {
+				differs[e.Message] = e.At
+			} else {
+				c.fail(Order, ch.client, e.At, "got %s after %s of the same publisher", e, prev)
+			}
+		}
+		last[p] = e
+	}
+}
