@@ -7,7 +7,8 @@ import "github.com/fanoutgo/fanout"
 type chain struct {
 	client string
 	first  *Stay
-	whole  bool // from before the first message until after the last
+	early  bool // it began before the first message was published
+	ended  bool // it ended after the last one had come
 	since  fanout.Position
 	events []Event
 	stays  []int // index of the first event of each stay
@@ -22,10 +23,11 @@ func (c *roomCheck) buildChains() (chains []*chain) {
 	for _, s := range c.Stays {
 		ch := open[s.Client]
 		if ch == nil || !s.Resumed || s.Since.IsZero() || ch.last() != s.Since {
-			ch = &chain{client: s.Client, first: s, since: s.Since, whole: c.isWhole(s)}
+			ch = &chain{client: s.Client, first: s, since: s.Since, early: c.isEarly(s)}
 			open[s.Client] = ch
 			chains = append(chains, ch)
 		}
+		ch.ended = s.Complete
 		ch.stays = append(ch.stays, len(ch.events))
 		for _, e := range s.Events {
 			if c.belongs(s, &e) {
@@ -46,10 +48,9 @@ func (ch *chain) last() fanout.Position {
 	return ch.since
 }
 
-// isWhole reports whether nothing was published before the client came, or after
-// it went.
-func (c *roomCheck) isWhole(s *Stay) bool {
-	if s.Resumed || s.Left > 0 {
+// isEarly reports whether nothing was published before the client came.
+func (c *roomCheck) isEarly(s *Stay) bool {
+	if s.Resumed {
 		return false
 	}
 	for _, numbers := range c.Published {

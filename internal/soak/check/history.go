@@ -76,7 +76,8 @@ type Stay struct {
 	Since   fanout.Position // of Resume
 
 	Joining, Joined Time // Join or Resume was called, has returned
-	Leaving, Left   Time // Leave or Close likewise; zero: it stayed until the end
+	Leaving, Left   Time // Leave or Close likewise
+	Complete        bool // it left after the last message of every publisher had come
 
 	Events []Event // in the order in which they were received
 }

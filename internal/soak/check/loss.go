@@ -72,7 +72,7 @@ func (l *lossCheck) publisher(p int, from Time) {
 			missing = append(missing, m)
 		}
 	}
-	if l.whole { // else it may have left before
+	if l.ended { // else it may have left before
 		flush(len(l.events))
 	}
 }
@@ -230,7 +230,7 @@ func (l *lossCheck) sums() {
 		at = l.events[n-1].At
 	}
 	switch {
-	case l.whole && (l.Keeps == 0 || !unknown):
+	case l.early && l.ended && (l.Keeps == 0 || !unknown):
 		accepted, unclear := l.published()
 		sum := received + missed + l.silent
 		if sum < accepted || sum > accepted+unclear {

@@ -60,6 +60,7 @@ func cleanRoom(keep int) *check.Room {
 		for i := from; i < to; i++ {
 			s.Events = append(s.Events, received(i, keep > 0))
 		}
+		s.Complete = to == size
 		if to < size {
 			s.Leaving, s.Left = published(to)-60, published(to)-55
 		}

@@ -1,0 +1,251 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/fanoutgo/fanout"
+	"github.com/fanoutgo/fanout/internal/soak/check"
+)
+
+// A client is somebody who uses the service: at any time one member of one hub,
+// but over time several. It writes down what it gets.
+//
+// Joining, leaving and closing are for one goroutine at a time; another one, the
+// reader, receives all the while.
+type client struct {
+	world *world
+	name  string
+	ctx   context.Context // of the run
+
+	hub    int
+	member *fanout.Member
+	ended  chan struct{} // closed when the member's reader has ended
+
+	mu    sync.Mutex  // guards all below
+	rooms []*presence // by room
+	turn  turn
+	known map[string]*presence
+}
+
+// A presence is what a client has to do with one room.
+type presence struct {
+	room  *room
+	stays []*check.Stay
+	in    *check.Stay // the present one, if it is in the room
+	last  fanout.Position
+	heard []uint32 // by publisher: the number after the latest heard
+}
+
+// A turn is the time from one Receive that was asked to end to the next one.
+type turn struct {
+	ctx  context.Context
+	end  context.CancelFunc
+	over chan struct{}
+}
+
+func newTurn(ctx context.Context) turn {
+	t := turn{over: make(chan struct{})}
+	t.ctx, t.end = context.WithCancel(ctx)
+	return t
+}
+
+func (w *world) newClient(ctx context.Context, name string, hub int) (*client, error) {
+	c := &client{world: w, name: name, ctx: ctx, known: make(map[string]*presence)}
+	for _, r := range w.rooms {
+		p := &presence{room: r, heard: make([]uint32, len(r.publishers))}
+		c.rooms = append(c.rooms, p)
+		c.known[r.name] = p
+	}
+	return c, c.connect(hub)
+}
+
+// connect makes the client a member of a hub. It is in no room then.
+func (c *client) connect(hub int) error {
+	m, err := c.world.hubs[hub].Connect(nil)
+	if err != nil {
+		return fmt.Errorf("%s cannot connect: %w", c.name, err)
+	}
+	c.hub, c.member, c.ended = hub, m, make(chan struct{})
+	c.mu.Lock()
+	c.turn = newTurn(c.ctx)
+	c.mu.Unlock()
+	go c.read(m, c.ended) // close waits for it
+	return nil
+}
+
+// close ends the member, and returns when its reader has ended.
+func (c *client) close() {
+	now := c.world.now()
+	c.mu.Lock()
+	for _, p := range c.rooms {
+		if p.in != nil {
+			p.in.Leaving = now
+		}
+	}
+	c.mu.Unlock()
+	c.member.Close()
+	now = c.world.now()
+	c.mu.Lock()
+	for _, p := range c.rooms {
+		if p.in != nil {
+			p.in.Left = now
+		}
+	}
+	c.mu.Unlock()
+	<-c.ended
+	c.mu.Lock()
+	for _, p := range c.rooms {
+		p.in = nil
+	}
+	c.turn.end()
+	c.mu.Unlock()
+}
+
+// join brings the client into a room.
+func (c *client) join(ctx context.Context, room int) error {
+	r := c.world.hubs[c.hub].Room(c.world.rooms[room].name)
+	return c.enter(ctx, room, &check.Stay{}, func(ctx context.Context) error { return r.Join(ctx, c.member) })
+}
+
+// resume brings the client into a room that it has been in.
+func (c *client) resume(ctx context.Context, room int, since fanout.Position) error {
+	r := c.world.hubs[c.hub].Room(c.world.rooms[room].name)
+	return c.enter(ctx, room, &check.Stay{Resumed: true, Since: since}, func(ctx context.Context) error { return r.Resume(ctx, c.member, since) })
+}
+
+func (c *client) enter(ctx context.Context, room int, s *check.Stay, enter func(context.Context) error) error {
+	ctx, cancel := within(ctx)
+	defer cancel()
+	p := c.rooms[room]
+	s.Client, s.Joining = c.name, c.world.now()
+	c.mu.Lock()
+	p.in, p.stays = s, append(p.stays, s)
+	c.mu.Unlock()
+	err := enter(ctx)
+	c.mu.Lock()
+	s.Joined = c.world.now()
+	c.mu.Unlock()
+	if err != nil {
+		return fmt.Errorf("%s on hub %d, from %v to %v: %w", c.name, c.hub, s.Joining, s.Joined, err)
+	}
+	return nil
+}
+
+// leave takes the client out of a room. It returns when the reader has begun a
+// Receive after that: what that one returns came after the client had left.
+func (c *client) leave(ctx context.Context, room int) error {
+	p := c.rooms[room]
+	c.mu.Lock()
+	p.in.Leaving = c.world.now()
+	c.mu.Unlock()
+	err := c.world.hubs[c.hub].Room(p.room.name).Leave(ctx, c.member)
+	c.mu.Lock()
+	p.in.Left = c.world.now()
+	over := c.turn.over
+	c.turn.end()
+	c.mu.Unlock()
+	select {
+	case <-over:
+	case <-c.ended:
+	}
+	c.mu.Lock()
+	p.in = nil
+	c.mu.Unlock()
+	return err
+}
+
+// batch is how many messages a reader takes at a time.
+const batch = 32
+
+// read receives until the member or the run ends.
+func (c *client) read(m *fanout.Member, ended chan struct{}) {
+	defer close(ended)
+	buf := make([]fanout.Message, batch)
+	for {
+		c.mu.Lock()
+		turn := c.turn
+		c.mu.Unlock()
+		asked := c.world.now()
+		n, err := m.ReceiveBatch(turn.ctx, buf)
+		gap := new(fanout.GapError)
+		isGap := errors.As(err, &gap)
+		if !isGap {
+			gap = nil
+		}
+		c.write(asked, buf[:n], gap)
+		switch {
+		case err == nil, isGap:
+		case errors.Is(err, fanout.ErrClosed), c.ctx.Err() != nil:
+			return
+		case turn.ctx.Err() != nil:
+			c.mu.Lock()
+			c.turn = newTurn(c.ctx)
+			c.mu.Unlock()
+			close(turn.over)
+		default:
+			c.world.fail(fmt.Errorf("%s receives: %w", c.name, err))
+			return
+		}
+	}
+}
+
+// write writes down what was received.
+func (c *client) write(asked check.Time, messages []fanout.Message, gap *fanout.GapError) {
+	now := c.world.now()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for i := range messages {
+		m := &messages[i]
+		p := c.known[m.Room]
+		id, ok := parse(m.Data)
+		if p == nil || !ok || int(id.Publisher) >= len(p.heard) {
+			c.world.fail(fmt.Errorf("%s received %q of room %q, which nobody can have said", c.name, m.Data[:min(len(m.Data), 64)], m.Room))
+			continue
+		}
+		p.last = m.Position
+		p.heard[id.Publisher] = max(p.heard[id.Publisher], id.Number+1)
+		s := p.stay()
+		s.Events = append(s.Events, check.Event{Asked: asked, At: now, Message: id, Position: m.Position})
+	}
+	if gap == nil || gap.Room == "" { // empty: direct messages and those to everyone, of which there are none
+		return
+	}
+	if p := c.known[gap.Room]; p != nil {
+		s := p.stay()
+		s.Events = append(s.Events, check.Event{Asked: asked, At: now, Gap: true, Missed: gap.Missed, Unknown: gap.Unknown})
+	}
+}
+
+// stay is the one in which something was received: the present one, or else the
+// last one, which it came too late for.
+func (p *presence) stay() *check.Stay {
+	if p.in != nil {
+		return p.in
+	}
+	if len(p.stays) == 0 {
+		p.stays = append(p.stays, &check.Stay{Client: "nobody", Left: 1})
+	}
+	return p.stays[len(p.stays)-1]
+}
+
+// lacks says which steady publisher the client has not heard up to a number, in
+// the rooms that it is in.
+func (c *client) lacks(upTo func(*publisher) uint32) string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, p := range c.rooms {
+		if p.in == nil {
+			continue
+		}
+		for i, pub := range p.room.publishers[:hubs] {
+			if want := upTo(pub); p.heard[i] < want {
+				return fmt.Sprintf("%s on hub %d has not heard publisher %d of room %s beyond %d, and should up to %d",
+					c.name, c.hub, i, p.room.name, p.heard[i], want)
+			}
+		}
+	}
+	return ""
+}

@@ -1,0 +1,328 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/fanoutgo/fanout/internal/redistest"
+)
+
+// A fault is something that happens to the cluster or to a hub.
+type fault struct {
+	name   string
+	happen func(context.Context, *world) error
+
+	// What may come of it; see check.Fault.
+	lossy, doubtful, twoOrders bool
+	takesOver                  bool // a replica becomes primary
+}
+
+// allFaults are those of the suite. A restart loses what servers have not
+// written to their disks.
+func allFaults(persist bool) []fault {
+	return []fault{
+		{name: "1,000 slots move and return", happen: moveSlots},
+		{name: "primary killed, and back", happen: killPrimary, lossy: true, takesOver: true},
+		{name: "manual failover", happen: failover, twoOrders: true, takesOver: true},
+		{name: "primary paused for 1 s", happen: pause(time.Second)},
+		{name: "primary paused for 3 s", happen: pause(3 * time.Second), lossy: true, twoOrders: true, takesOver: true},
+		{name: "primary paused until replaced", happen: pauseLong, lossy: true, twoOrders: true, takesOver: true},
+		{name: "primary off the network", happen: offNetwork, lossy: true, twoOrders: true, takesOver: true},
+		{name: "hub cut from one node", happen: cutOne},
+		{name: "hub cut from all nodes", happen: cutAll},
+		{name: "hub's connections reset", happen: resetAll},
+		{name: "CLIENT KILL", happen: killClients},
+		{name: "output buffer full", happen: overflow},
+		{name: "cluster restarts", happen: restart, lossy: !persist, doubtful: true},
+		{name: "SCRIPT and FUNCTION FLUSH", happen: flush},
+	}
+}
+
+// primary is one of the primaries that have a replica.
+func (w *world) primary() (*redistest.Node, error) {
+	nodes := w.cluster.Primaries()
+	for _, i := range w.random.Perm(len(nodes)) {
+		if len(w.cluster.ReplicasOf(nodes[i])) > 0 {
+			return nodes[i], nil
+		}
+	}
+	return nil, errors.New("no primary has a replica")
+}
+
+// moveSlots moves 1,000 slots, those of rooms first, and back.
+func moveSlots(ctx context.Context, w *world) error {
+	nodes := w.cluster.Primaries()
+	p := w.random.Perm(len(nodes))
+	from, to := nodes[p[0]], nodes[p[1]]
+	taken := make(map[int]bool)
+	var slots []int
+	take := func(slot int) {
+		if len(slots) < 1000 && !taken[slot] {
+			taken[slot] = true
+			slots = append(slots, slot)
+		}
+	}
+	owned := w.cluster.SlotsOf(from)
+	for _, r := range w.rooms {
+		if w.cluster.Owner(r.slot()) == from {
+			take(r.slot())
+		}
+	}
+	for _, s := range owned {
+		take(s)
+	}
+	if err := w.cluster.MigrateSlots(ctx, from, to, slots); err != nil {
+		return err
+	}
+	if err := w.hearing(ctx); err != nil {
+		return err
+	}
+	return w.cluster.MigrateSlots(ctx, to, from, slots)
+}
+
+func killPrimary(ctx context.Context, w *world) error {
+	n, err := w.primary()
+	if err != nil {
+		return err
+	}
+	if err := n.Kill(ctx); err != nil {
+		return err
+	}
+	if err := w.cluster.WaitHealthy(ctx); err != nil {
+		return err
+	}
+	if err := w.hearing(ctx); err != nil {
+		return err
+	}
+	return n.Start(ctx)
+}
+
+func failover(ctx context.Context, w *world) error {
+	n, err := w.primary()
+	if err != nil {
+		return err
+	}
+	return w.cluster.Failover(ctx, w.cluster.ReplicasOf(n)[0])
+}
+
+func pause(d time.Duration) func(context.Context, *world) error {
+	return func(ctx context.Context, w *world) error {
+		n, err := w.primary()
+		if err != nil {
+			return err
+		}
+		if err := n.Pause(ctx); err != nil {
+			return err
+		}
+		t := time.NewTimer(d) // the fault is its length
+		defer t.Stop()
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+		}
+		return n.Unpause(context.WithoutCancel(ctx))
+	}
+}
+
+// pauseLong lets a primary go on that does not know that it is none any more.
+func pauseLong(ctx context.Context, w *world) error {
+	n, err := w.primary()
+	if err != nil {
+		return err
+	}
+	if err := n.Pause(ctx); err != nil {
+		return err
+	}
+	err = w.cluster.WaitHealthy(ctx) // those that are not paused
+	if err == nil {
+		err = w.hearing(ctx)
+	}
+	return errors.Join(err, n.Unpause(context.WithoutCancel(ctx)))
+}
+
+func offNetwork(ctx context.Context, w *world) error {
+	n, err := w.primary()
+	if err != nil {
+		return err
+	}
+	if err := n.Cut(ctx); err != nil {
+		return err
+	}
+	if err := w.cluster.WaitHealthy(ctx); err != nil {
+		return err
+	}
+	if err := w.hearing(ctx); err != nil {
+		return err
+	}
+	return n.Heal(ctx)
+}
+
+// anyHub is one of the hubs.
+func (w *world) anyHub() (int, *hub) {
+	i := w.random.IntN(len(w.hubs))
+	return i, w.hubs[i]
+}
+
+// cutOne cuts a hub from a node until the hub notices.
+func cutOne(ctx context.Context, w *world) error {
+	n, err := w.primary()
+	if err != nil {
+		return err
+	}
+	i, h := w.anyHub()
+	noticed := w.notices(ctx, i)
+	h.net.Cut(n.Addr())
+	defer h.net.Heal(n.Addr())
+	return noticed()
+}
+
+func cutAll(ctx context.Context, w *world) error {
+	i, h := w.anyHub()
+	noticed := w.notices(ctx, i)
+	h.net.CutAll()
+	defer h.net.HealAll()
+	return noticed()
+}
+
+func resetAll(ctx context.Context, w *world) error {
+	i, h := w.anyHub()
+	noticed := w.notices(ctx, i)
+	h.net.ResetAll()
+	defer h.net.HealAll()
+	return noticed()
+}
+
+// notices returns a function that waits until a hub has noticed that a link is
+// down.
+func (w *world) notices(ctx context.Context, hub int) func() error {
+	before := w.hubs[hub].Stats().Interruptions
+	return func() error {
+		return w.await(ctx, "the hub notices", func() string {
+			if w.hubs[hub].Stats().Interruptions > before {
+				return ""
+			}
+			return fmt.Sprintf("hub %d has noticed nothing", hub)
+		})
+	}
+}
+
+// killClients breaks the connections of all subscribers, some times, and once all
+// others.
+func killClients(ctx context.Context, w *world) error {
+	for _, typ := range []string{"pubsub", "pubsub", "normal", "pubsub"} {
+		err := inParallel(w.cluster.Nodes(), func(n *redistest.Node) error {
+			_, err := n.KillClients(ctx, typ)
+			return err
+		})
+		if err == nil {
+			err = w.hearing(ctx)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// overflow makes servers give up the connections of a hub that reads nothing.
+func overflow(ctx context.Context, w *world) error {
+	n, err := w.primary()
+	if err != nil {
+		return err
+	}
+	if err := limitBuffers(ctx, w, "256kb 0 0"); err != nil {
+		return err
+	}
+	i, h := w.anyHub()
+	before, err := subscribers(ctx, n)
+	if err != nil {
+		return err
+	}
+	h.net.CutAll()
+	defer h.net.HealAll()
+	for {
+		if err := w.shout(ctx, n, (i+1)%hubs); err != nil {
+			return err
+		}
+		now, err := subscribers(ctx, n)
+		if err != nil {
+			return err
+		}
+		if now < before {
+			break
+		}
+		if ctx.Err() != nil {
+			return fmt.Errorf("waited until node %s gives up a subscriber: %w", n, context.Cause(ctx))
+		}
+	}
+	h.net.HealAll()
+	if err := w.hearing(ctx); err != nil {
+		return err
+	}
+	return limitBuffers(ctx, w, "33554432 8388608 60") // the default
+}
+
+func limitBuffers(ctx context.Context, w *world, limit string) error {
+	return inParallel(w.cluster.Nodes(), func(n *redistest.Node) error {
+		return n.Do(ctx, "CONFIG", "SET", "client-output-buffer-limit", "pubsub "+limit).Error()
+	})
+}
+
+func subscribers(ctx context.Context, n *redistest.Node) (int, error) {
+	list, err := n.Do(ctx, "CLIENT", "LIST", "TYPE", "pubsub").ToString()
+	return strings.Count(list, "id="), err
+}
+
+// shout says something long in some rooms of a node, from a hub.
+func (w *world) shout(ctx context.Context, n *redistest.Node, from int) error {
+	padding := strings.Repeat("x", 64<<10)
+	var rooms []*room
+	for _, r := range w.rooms {
+		if len(rooms) < 8 && w.cluster.Owner(r.slot()) == n {
+			rooms = append(rooms, r)
+		}
+	}
+	if len(rooms) == 0 {
+		return fmt.Errorf("no room is on node %s", n)
+	}
+	return inParallel(rooms, func(r *room) error {
+		r.publishers[hubs+from].say(ctx, padding) // what became of it is on record
+		return nil
+	})
+}
+
+// restart ends all servers at once and starts them again.
+func restart(ctx context.Context, w *world) error {
+	end := (*redistest.Node).Kill
+	if w.random.IntN(2) == 0 {
+		end = (*redistest.Node).Stop
+	}
+	if err := inParallel(w.cluster.Nodes(), func(n *redistest.Node) error { return end(n, ctx) }); err != nil {
+		return err
+	}
+	return inParallel(w.cluster.Nodes(), func(n *redistest.Node) error { return n.Start(ctx) })
+}
+
+// flush makes the servers forget all scripts, some times.
+func flush(ctx context.Context, w *world) error {
+	for range 3 {
+		err := inParallel(w.cluster.Nodes(), func(n *redistest.Node) error {
+			return n.Do(ctx, "SCRIPT", "FLUSH").Error()
+		})
+		if err == nil {
+			err = inParallel(w.cluster.Primaries(), func(n *redistest.Node) error {
+				return n.Do(ctx, "FUNCTION", "FLUSH").Error()
+			})
+		}
+		if err == nil {
+			err = w.hearing(ctx)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,141 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/fanoutgo/fanout"
+	"github.com/fanoutgo/fanout/internal/redistest"
+	"github.com/fanoutgo/fanout/internal/soak/check"
+)
+
+// A room has, on each hub, a publisher that speaks all the time, and one that
+// speaks only when the suite wants something said.
+type room struct {
+	index      int
+	name       string
+	keeps      int
+	publishers []*publisher // hubs steady ones, then hubs others
+
+	mu    sync.Mutex // guards all below
+	reads []*check.Read
+}
+
+// Every other room has a history. Most keep more than is said in a run; some
+// keep so little that a client which is away for a while has lost the rest.
+const (
+	keepsAll  = 100_000
+	keepsFew  = 50
+	fewBefore = "few"
+	allBefore = "kept"
+)
+
+func (w *world) newRoom(i int) *room {
+	r := &room{index: i, name: fmt.Sprint("plain", i)}
+	switch {
+	case w.plain:
+	case i%8 == 1:
+		r.name, r.keeps = fmt.Sprint(fewBefore, i), keepsFew
+	case i%2 == 1:
+		r.name, r.keeps = fmt.Sprint(allBefore, i), keepsAll
+	}
+	for id := range 2 * hubs {
+		r.publishers = append(r.publishers, &publisher{world: w, room: r, id: id})
+	}
+	return r
+}
+
+// retain is Options.Retain.
+func retain(room string) fanout.Retention {
+	switch {
+	case strings.HasPrefix(room, fewBefore):
+		return fanout.Retention{Messages: keepsFew, Age: time.Hour}
+	case strings.HasPrefix(room, allBefore):
+		return fanout.Retention{Messages: keepsAll, Age: time.Hour}
+	}
+	return fanout.Retention{}
+}
+
+// slot is the slot of the room's channel and history.
+func (r *room) slot() int { return redistest.Slot("{" + r.name + "}") }
+
+func (r *room) record(clients []*client) *check.Room {
+	c := &check.Room{Name: r.name, Keeps: r.keeps, Reads: r.reads}
+	for _, p := range r.publishers {
+		c.Published = append(c.Published, p.published)
+	}
+	for _, cl := range clients {
+		c.Stays = append(c.Stays, cl.rooms[r.index].stays...)
+	}
+	return c
+}
+
+// A publisher says numbers in a room, one after the other.
+type publisher struct {
+	world *world
+	room  *room
+	id    int // in the room
+
+	next atomic.Uint32 // the number of the next message
+
+	mu        sync.Mutex // held while it speaks; guards published
+	published []check.Publication
+}
+
+// run speaks until it is told to stop, and then once more, with success.
+func (p *publisher) run(ctx context.Context) {
+	tick := time.NewTicker(p.world.pace * hubs)
+	defer tick.Stop()
+	for {
+		stopped := false
+		select {
+		case <-tick.C:
+		case <-p.world.stop:
+			stopped = true
+		case <-ctx.Done():
+			return
+		}
+		err := p.say(ctx, "")
+		if stopped && (err == nil || ctx.Err() != nil) {
+			return
+		}
+	}
+}
+
+// say publishes the next number and writes down what became of it. Padding
+// makes it longer.
+func (p *publisher) say(ctx context.Context, padding string) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n := p.next.Load()
+	text := fmt.Appendf(nil, "%d.%d %s", p.id, n, padding)
+	begin := p.world.now()
+	p.next.Store(n + 1)
+	err := p.world.hubs[p.id%hubs].Room(p.room.name).Publish(ctx, text)
+	o := check.Unclear
+	switch {
+	case err == nil:
+		o = check.Accepted
+	case errors.Is(err, fanout.ErrUnsent):
+		o = check.Unsent
+	}
+	if err != nil && ctx.Err() == nil {
+		p.world.say("%v: publisher %d in room %s could not say %d: %v", begin, p.id, p.room.name, n, err)
+	}
+	p.published = append(p.published, check.Publication{Begin: begin, End: p.world.now(), Outcome: o})
+	return err
+}
+
+// count is how many messages it has begun to publish.
+func (p *publisher) count() uint32 { return p.next.Load() }
+
+// parse reads what say has written.
+func parse(data []byte) (id check.ID, ok bool) {
+	_, err := fmt.Sscanf(string(data[:min(len(data), 16)]), "%d.%d", &id.Publisher, &id.Number)
+	return id, err == nil
+}
