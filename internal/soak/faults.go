@@ -24,7 +24,7 @@ type fault struct {
 // written to their disks.
 func allFaults(persist bool) []fault {
 	return []fault{
-		{name: "1,000 slots move and return", happen: moveSlots},
+		{name: "slots move and return", happen: moveSlots},
 		{name: "primary killed, and back", happen: killPrimary, lossy: true, takesOver: true},
 		{name: "manual failover", happen: failover, twoOrders: true, takesOver: true},
 		{name: "primary paused for 1 s", happen: pause(time.Second)},
@@ -41,6 +41,16 @@ func allFaults(persist bool) []fault {
 	}
 }
 
+// named returns those with a word in their names.
+func named(faults []fault, word string) (list []fault) {
+	for _, f := range faults {
+		if strings.Contains(f.name, word) {
+			list = append(list, f)
+		}
+	}
+	return list
+}
+
 // primary is one of the primaries that have a replica.
 func (w *world) primary() (*redistest.Node, error) {
 	nodes := w.cluster.Primaries()
@@ -52,7 +62,7 @@ func (w *world) primary() (*redistest.Node, error) {
 	return nil, errors.New("no primary has a replica")
 }
 
-// moveSlots moves 1,000 slots, those of rooms first, and back.
+// moveSlots moves slots, 1,000 by default, those of rooms first, and back.
 func moveSlots(ctx context.Context, w *world) error {
 	nodes := w.cluster.Primaries()
 	p := w.random.Perm(len(nodes))
@@ -60,7 +70,7 @@ func moveSlots(ctx context.Context, w *world) error {
 	taken := make(map[int]bool)
 	var slots []int
 	take := func(slot int) {
-		if len(slots) < 1000 && !taken[slot] {
+		if len(slots) < w.slots && !taken[slot] {
 			taken[slot] = true
 			slots = append(slots, slot)
 		}

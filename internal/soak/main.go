@@ -44,7 +44,7 @@ func main() {
 
 // soak is main with its surroundings. It returns the exit code.
 func soak(ctx context.Context, args []string, out, log io.Writer) int {
-	runs, limit, err := parseFlags(args, log)
+	runs, limit, verbose, err := parseFlags(args, log)
 	if err != nil {
 		fmt.Fprintln(log, err)
 		return 2
@@ -60,11 +60,18 @@ func soak(ctx context.Context, args []string, out, log io.Writer) int {
 			break
 		}
 		fmt.Fprintf(log, "%s, seed %d\n", cfg.server, cfg.seed)
+		cfg.log = new(journal)
+		if verbose {
+			cfg.log.also = log
+		}
 		r := run(ctx, cfg)
 		if ctx.Err() != nil {
 			break // its errors are only that
 		}
 		results = append(results, r)
+		if r.failed() && !verbose {
+			cfg.log.print(log)
+		}
 		show(out, r)
 	}
 	return conclude(out, results)
@@ -72,7 +79,7 @@ func soak(ctx context.Context, args []string, out, log io.Writer) int {
 
 // parseFlags returns the runs that are asked for, and how long all of them may
 // take together, 0 if any time.
-func parseFlags(args []string, log io.Writer) (runs []config, limit time.Duration, err error) {
+func parseFlags(args []string, log io.Writer) (runs []config, limit time.Duration, verbose bool, err error) {
 	f := flag.NewFlagSet("soak", flag.ContinueOnError)
 	f.SetOutput(log)
 	server := f.String("server", "all", "redis7, redis8, valkey, or all")
@@ -86,23 +93,17 @@ func parseFlags(args []string, log io.Writer) (runs []config, limit time.Duratio
 	pace := f.Duration("pace", 25*time.Millisecond, "between messages of a room")
 	persist := f.Bool("persist", false, "servers write everything to their disks, so a restart loses nothing")
 	only := f.String("fault", "", "only faults whose name contains one of these, separated by commas, in their order")
-	verbose := f.Bool("v", false, "say what happens")
+	slots := f.Int("slots", 1000, "how many slots move at a time")
+	f.BoolVar(&verbose, "v", false, "say what happens")
 	if err := f.Parse(args); err != nil {
-		return nil, 0, err
+		return nil, 0, false, err
 	}
-	cfg := config{time: *length, rooms: *rooms, plain: *plain, movers: *movers, pace: *pace, persist: *persist, log: io.Discard}
-	if *verbose {
-		cfg.log = log
-	}
+	cfg := config{time: *length, rooms: *rooms, plain: *plain, movers: *movers, pace: *pace, slots: *slots, persist: *persist}
 	for part := range strings.SplitSeq(*only, ",") {
-		for _, fault := range allFaults(*persist) {
-			if strings.Contains(fault.name, part) {
-				cfg.faults = append(cfg.faults, fault)
-			}
-		}
+		cfg.faults = append(cfg.faults, named(allFaults(*persist), part)...)
 	}
 	if len(cfg.faults) == 0 {
-		return nil, 0, fmt.Errorf("no fault has a name as in %q", *only)
+		return nil, 0, false, fmt.Errorf("no fault has a name as in %q", *only)
 	}
 	for cfg.seed = *seed; cfg.seed < *seed+*seeds; cfg.seed++ {
 		for _, s := range servers {
@@ -113,9 +114,9 @@ func parseFlags(args []string, log io.Writer) (runs []config, limit time.Duratio
 		}
 	}
 	if len(runs) == 0 {
-		return nil, 0, fmt.Errorf("nothing to do for server %q and %d seeds", *server, *seeds)
+		return nil, 0, false, fmt.Errorf("nothing to do for server %q and %d seeds", *server, *seeds)
 	}
-	return runs, limit, nil
+	return runs, limit, verbose, nil
 }
 
 // show prints what came of a run.

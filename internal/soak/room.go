@@ -125,7 +125,7 @@ func (p *publisher) say(ctx context.Context, padding string) error {
 		o = check.Unsent
 	}
 	if err != nil && ctx.Err() == nil {
-		p.world.say("%v: publisher %d in room %s could not say %d: %v", begin, p.id, p.room.name, n, err)
+		p.world.log.say("%v: publisher %d in room %s could not say %d: %v", begin, p.id, p.room.name, n, err)
 	}
 	p.published = append(p.published, check.Publication{Begin: begin, End: p.world.now(), Outcome: o})
 	return err

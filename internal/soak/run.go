@@ -38,7 +38,7 @@ func run(ctx context.Context, cfg config) *result {
 	r.err = w.live(ctx)
 	began := time.Now()
 	r.report = check.Verify(w.record())
-	w.say("verified in %v", time.Since(began))
+	w.log.say("verified in %v", time.Since(began))
 	return r
 }
 
@@ -100,7 +100,7 @@ func (w *world) begin(f check.Fault) *check.Fault {
 func (w *world) endure(ctx context.Context, f fault) error {
 	before := w.primaries()
 	note := w.begin(check.Fault{Name: f.name, Lossy: f.lossy, Doubtful: f.doubtful, TwoOrders: f.twoOrders})
-	w.say("%v: %s", note.From, f.name)
+	w.log.say("%v: %s", note.From, f.name)
 	ctx, cancel := context.WithTimeout(ctx, 3*patience) // each wait of it has less
 	defer cancel()
 	if err := f.happen(ctx, w); err != nil {
@@ -115,7 +115,7 @@ func (w *world) endure(ctx context.Context, f fault) error {
 	if !f.takesOver && w.primaries() != before {
 		// The machine was so busy that nodes took each other for dead. It is a
 		// crash, then, and the suite would be wrong to complain of its results.
-		w.say("%v: a replica took over that should not have", w.now())
+		w.log.say("%v: a replica took over that should not have", w.now())
 		note.Name += ", and a takeover"
 		note.Lossy, note.TwoOrders = true, true
 	}
@@ -137,7 +137,7 @@ func (w *world) serves(ctx context.Context, note *check.Fault) error {
 		return err
 	}
 	note.Served = w.now()
-	w.say("%v: everybody hears everybody, %v after the beginning", note.Served, note.Served-note.From)
+	w.log.say("%v: everybody hears everybody, %v after the beginning", note.Served, note.Served-note.From)
 	for i, h := range w.hubs {
 		err := w.await(ctx, fmt.Sprintf("hub %d is healthy", i), func() string {
 			ctx, cancel := context.WithTimeout(ctx, 2*time.Second)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"math/rand/v2"
 	"sync"
@@ -263,8 +262,7 @@ type config struct {
 	plain   bool // no room has a history
 	movers  int
 	pace    time.Duration // between messages of a room
+	slots   int           // that move at a time
 	persist bool          // servers write everything to their disks
-	log     io.Writer     // what happens, line by line
+	log     *journal      // what happens
 }
-
-func (cfg *config) say(format string, args ...any) { fmt.Fprintf(cfg.log, format+"\n", args...) }
