@@ -1,5 +1,7 @@
 package check
 
+import "fmt"
+
 // A lossCheck looks for what a chain lacks.
 type lossCheck struct {
 	*roomCheck
@@ -57,8 +59,8 @@ func (l *lossCheck) publisher(p int, from Time) {
 	var missing []ID
 	after := -1 // index of the last one that came
 	flush := func(before int) {
-		for _, m := range missing {
-			l.missing(m, after, before)
+		if len(missing) > 0 {
+			l.missing(missing, after, before)
 		}
 		missing = missing[:0]
 	}
@@ -77,8 +79,8 @@ func (l *lossCheck) publisher(p int, from Time) {
 	}
 }
 
-// missing judges a message whose place is between two events.
-func (l *lossCheck) missing(m ID, after, before int) {
+// missing judges messages whose place is between two events.
+func (l *lossCheck) missing(list []ID, after, before int) {
 	told := false
 	for _, g := range l.gaps {
 		if g > min(after, before) && g < max(after, before) {
@@ -87,7 +89,7 @@ func (l *lossCheck) missing(m ID, after, before int) {
 	}
 	if told {
 		if after >= 0 && before < len(l.events) {
-			l.between++
+			l.between += len(list)
 		}
 		return
 	}
@@ -99,18 +101,19 @@ func (l *lossCheck) missing(m ID, after, before int) {
 	case l.first.Since.IsZero():
 		rule = Kept
 	}
-	l.silent++
-	pub := l.publication(m)
-	l.fail(rule, l.client, pub.End, "%v is missing, accepted at %v: %s", m, pub.End, l.around(after, before)).Silent++
+	l.silent += len(list)
+	m := list[0]
+	at := l.publication(m).End
+	l.fail(rule, l.client, at, "%v is missing, and %d more, accepted from %v on: %s", m, len(list)-1, at, l.around(after, before)).Silent += len(list)
 }
 
 func (l *lossCheck) around(after, before int) string {
 	text := "after " + l.begin()
 	if after >= 0 {
-		text = "after " + l.events[after].String()
+		text = fmt.Sprintf("after %s, received at %v", &l.events[after], l.events[after].At)
 	}
 	if before < len(l.events) {
-		return text + ", before " + l.events[before].String()
+		text += fmt.Sprintf(", before %s, received at %v", &l.events[before], l.events[before].At)
 	}
 	return text
 }
