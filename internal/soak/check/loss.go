@@ -150,7 +150,11 @@ func (l *lossCheck) eachPlace(f func(*gapPlace)) {
 		}
 		p.next = e
 		f(p)
+		// What is missing there may be as old as the message before it.
 		p = &gapPlace{prev: e, from: e.At}
+		if pub := l.publication(e.Message); pub != nil {
+			p.from = min(p.from, pub.Begin)
+		}
 	}
 	if len(p.gaps) > 0 {
 		f(p)
