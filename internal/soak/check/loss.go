@@ -186,10 +186,14 @@ func (l *lossCheck) trimmed(p *gapPlace) bool {
 	if p.next == nil {
 		return false
 	}
+	// Epochs may have come and gone meanwhile; offsets go on.
 	at := p.next.Position
-	at.Offset += uint64(l.Keeps) - 1
-	m, known := l.places[at]
-	return known && l.publication(m).Begin < p.to
+	for other, m := range l.places {
+		if other.Epoch >= at.Epoch && other.Offset >= at.Offset+uint64(l.Keeps)-1 && l.publication(m).Begin < p.to {
+			return true
+		}
+	}
+	return false
 }
 
 // hole compares the offsets with what was reported.
