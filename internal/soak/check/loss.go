@@ -175,8 +175,8 @@ func (l *lossCheck) judge(p *gapPlace) {
 			l.figures(p.to).Alarms++
 		}
 	default:
-		l.fail(Kept, l.client, p.to, "got %s, although nothing can have been lost; %d gaps of %d in all at that place, between %v and %v",
-			&p.gaps[0], len(p.gaps), p.sum, p.from, p.to)
+		l.fail(Kept, l.client, p.to, "got %s, although nothing can have been lost; %d gaps of %d in all at that place, between %v and %v, after %v and before %v",
+			&p.gaps[0], len(p.gaps), p.sum, p.from, p.to, p.prev, p.next)
 	}
 }
 
