@@ -305,6 +305,12 @@ var planted = []struct {
 	{"by the servers", keeps, func(r *check.Room) {
 		crash(r, func(s *check.Stay) { drop(s, unknown(1), 30) })
 	}, ""},
+	{"by the servers, told when the history is read", keeps, func(r *check.Room) {
+		crash(r, func(s *check.Stay) { drop(s, unknown(1), 30) })
+		for i := range r.Stays[stayC3].Events { // all of it was read later
+			r.Stays[stayC3].Events[i].At += published(size)
+		}
+	}, ""},
 	{"by the servers, and in silence", keeps, func(r *check.Room) {
 		crash(r, func(s *check.Stay) { drop(s, nil, 30) })
 	}, check.Silence},
