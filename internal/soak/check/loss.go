@@ -138,6 +138,12 @@ type gapPlace struct {
 // eachPlace calls f for all places, with gaps or without.
 func (l *lossCheck) eachPlace(f func(*gapPlace)) {
 	p := &gapPlace{from: l.first.Joining}
+	if l.first.Resumed && !l.first.Since.IsZero() {
+		p.from = 0 // what is missing may be as old as what it was there for last
+		if m, known := l.places[l.first.Since]; known {
+			p.from = min(l.first.Joining, l.publication(m).Begin)
+		}
+	}
 	for i := range l.events {
 		e := &l.events[i]
 		p.to = e.At
