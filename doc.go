@@ -75,8 +75,9 @@
 // and nothing is queued for a member: one that is awake walks the log, one that
 // has read everything is woken by the next message. Memory is the room's window
 // (Options.Window), not members times queue, and a room in which all have read
-// everything holds nothing. A member that falls out of the window learns how
-// many messages it missed and goes on (Options.Overflow).
+// everything holds nothing (one with a history a window, for those who resume). A
+// member that falls out of the window learns how many messages it missed and
+// goes on (Options.Overflow).
 //
 // # History
 //
@@ -109,7 +110,7 @@
 // few commands and not 300.
 //
 // A [*GapError] is not final. Who drops the client on any error from Receive is
-// safe: it connects again and has the state of a newcomer. Who checks for it
+// safe: it connects again, and is a newcomer or resumes. Who checks for it
 // goes on with what came after the gap. [ErrClosed] and [ErrSlow] are final.
 //
 // Rooms and members are different things: a member has no room of its own, and
