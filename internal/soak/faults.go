@@ -110,12 +110,43 @@ func killPrimary(ctx context.Context, w *world) error {
 	return n.Start(ctx)
 }
 
+// failover asks a replica to take over.
 func failover(ctx context.Context, w *world) error {
-	n, err := w.primary()
+	n, err := w.rested(ctx)
 	if err != nil {
 		return err
 	}
-	return w.cluster.Failover(ctx, w.cluster.ReplicasOf(n)[0])
+	replica := w.cluster.ReplicasOf(n)[0]
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	err = w.cluster.Failover(ctx, replica)
+	w.failedOver[n], w.failedOver[replica] = time.Now(), time.Now()
+	return err
+}
+
+// rested returns a primary whose replica has not been elected lately. Redis
+// counts the votes of the election before, if that was less than twice the node
+// timeout ago: the replica then thinks that it is primary, with an epoch that
+// nobody respects, and the primary refuses writes for 5 s.
+func (w *world) rested(ctx context.Context) (*redistest.Node, error) {
+	const rest = 6 * time.Second
+	for {
+		n, err := w.primary()
+		if err != nil {
+			return nil, err
+		}
+		wait := time.Until(w.failedOver[n].Add(rest))
+		if wait <= 0 {
+			return n, nil
+		}
+		t := time.NewTimer(wait / 4) // another one may be ready before
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			t.Stop()
+			return nil, context.Cause(ctx)
+		}
+	}
 }
 
 func pause(d time.Duration) func(context.Context, *world) error {

@@ -43,6 +43,8 @@ type world struct {
 
 	fail   context.CancelCauseFunc // ends the run
 	faults []check.Fault           // the engine's alone
+
+	failedOver map[*redistest.Node]time.Time // when that was last
 }
 
 // A hub is one process's end.
@@ -58,6 +60,7 @@ func newWorld(cfg config, c *redistest.Cluster) (*world, error) {
 		config: cfg, cluster: c,
 		random: rand.New(rand.NewPCG(cfg.seed, 0)),
 		stop:   make(chan struct{}), settle: make(chan struct{}),
+		failedOver: make(map[*redistest.Node]time.Time),
 	}
 	for i := range cfg.rooms {
 		w.rooms = append(w.rooms, w.newRoom(i))
