@@ -631,3 +631,69 @@ func TestResumeAfterAHistoryThatForgotTheEpoch(t *testing.T) {
 	require.Equal(t, &fanout.GapError{Room: "x", Unknown: true}, err)
 	require.Equal(t, numbers(6, 7), texts(messages))
 }
+
+// A gap in what a member gets from the history does not displace what it has
+// taken from another room.
+func TestResumeKeepsWhatIsThereOfOtherRooms(t *testing.T) {
+	bus := memory.NewBus()
+	a, b := newHub(t, bus, keeping(100)), newHub(t, bus, keeping(100))
+	m := connect(t, b, "plain")
+	publish(t, a.Room("x"), 1, 1)
+	at := position(t, a.Room("x"))
+	require.NoError(t, a.In("x").Except(m.ID()).Publish(within(t), []byte("not for m")))
+	publish(t, a.Room("x"), 2, 2)
+	bus.Failover(1, false)
+	publish(t, a.Room("x"), 3, 3)
+	publish(t, b.Room("plain"), 7, 8)
+	witness := connect(t, b, "plain")
+	publish(t, b.Room("plain"), 9, 9)
+	require.Equal(t, numbers(9, 9), receive(t, witness, 1))
+	require.NoError(t, b.Room("x").Resume(within(t), m, at))
+	var got []string
+	buf := make([]fanout.Message, 16)
+	for len(got) < 5 {
+		n, err := m.ReceiveBatch(within(t), buf)
+		if err != nil {
+			got = append(got, show(t, fanout.Message{}, err))
+		}
+		got = append(got, texts(buf[:n])...)
+	}
+	require.ElementsMatch(t, []string{"7", "8", "9", "gap 0+", "3"}, got)
+}
+
+// A position of an epoch that the history has never had, and will not have for
+// long, is no reason to hear nothing.
+func TestResumeFromAnEpochToCome(t *testing.T) {
+	h := newHub(t, nil, keeping(100))
+	publish(t, h.Room("x"), 1, 3)
+	at := position(t, h.Room("x"))
+	m := connect(t, h)
+	require.NoError(t, h.Room("x").Resume(within(t), m, fanout.Position{Epoch: at.Epoch + 1<<50, Offset: 5}))
+	publish(t, h.Room("x"), 4, 5)
+	require.Equal(t, []string{"gap 0+", "4", "5"}, receive(t, m, 3))
+}
+
+// Who leaves a room does not wait for its history any more.
+func TestLeaveEndsTheWaitForHistory(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bus := memory.NewBus()
+		o := keeping(1000)
+		o.Window = fanout.Window{Messages: 4}
+		h := newHub(t, bus, o)
+		m, fast := connect(t, h, "x", "plain"), connect(t, h, "x")
+		publish(t, h.Room("x"), 1, 100)
+		require.Equal(t, numbers(1, 100), receive(t, fast, 100))
+		gate := make(chan struct{})
+		bus.InterceptReads(func(ctx context.Context, _ string, _ fanout.Query) error {
+			<-gate
+			return nil
+		})
+		got := make(chan []string)
+		go func() { got <- receive(t, m, 1) }()
+		synctest.Wait()
+		require.NoError(t, h.Room("x").Leave(t.Context(), m))
+		publish(t, h.Room("plain"), 7, 7)
+		require.Equal(t, numbers(7, 7), <-got)
+		close(gate)
+	})
+}

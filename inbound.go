@@ -253,7 +253,7 @@ func (h *Hub) lookup(channel string) *roomState {
 func (rs *roomState) restore() {
 	rs.mu.Lock()
 	rs.interrupted = false
-	if rs.kept != nil && !rs.kept.blind {
+	if rs.kept != nil {
 		rs.read()
 		rs.tell()
 		rs.mu.Unlock()

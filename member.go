@@ -167,11 +167,12 @@ func (m *Member) take(buf []Message) (n int, err error) {
 			if n > 0 && !ms.backlog.parts[0].gap.IsZero() {
 				return n, nil // the gap comes first the next time
 			}
-			got, err := m.takeBacklog(buf[n:], ms)
+			got, err := m.takeBacklog(buf[n:], ms, n > 0)
 			if err != nil {
 				return 0, err
 			}
 			n += got
+			m.rotate()
 			continue
 		}
 		items, fresh, gap := ms.cursor.Peek()
@@ -180,7 +181,7 @@ func (m *Member) take(buf []Message) (n int, err error) {
 			if n > 0 {
 				return n, nil // the gap comes first the next time
 			}
-			if ms.room.kept != nil && ms.cursor.Cut() && m.hub.opts.Overflow == Skip && !ms.plain {
+			if m.refills(ms) {
 				return 0, errFellOut
 			}
 			if err := m.gap(ms); err != nil {
@@ -203,6 +204,12 @@ func (m *Member) take(buf []Message) (n int, err error) {
 	return n, nil
 }
 
+// refills reports whether the gap before the cursor of ms is its own, and the
+// history has what is missing there.
+func (m *Member) refills(ms *membership) bool {
+	return ms.room.kept != nil && ms.cursor.Cut() && m.hub.opts.Overflow == Skip && !ms.plain
+}
+
 // gap consumes the gaps before the cursor of ms, and returns the error for them.
 // It is nil when all that the cursor has fallen behind was volatile.
 func (m *Member) gap(ms *membership) error {
@@ -216,6 +223,7 @@ func (m *Member) gap(ms *membership) error {
 			return ErrSlow
 		}
 		_, _, more = ms.cursor.Peek()
+		more = more && !m.refills(ms)
 	}
 	if sum.IsZero() {
 		return nil
@@ -223,13 +231,14 @@ func (m *Member) gap(ms *membership) error {
 	return &GapError{Room: ms.room.name, Missed: sum.Missed, Unknown: sum.Unknown}
 }
 
-// takeBacklog takes from what a member that has resumed gets first.
-func (m *Member) takeBacklog(buf []Message, ms *membership) (got int, err error) {
+// takeBacklog takes from what a member that has resumed gets first. Some says that
+// there are messages in front of buf, which a gap must not displace.
+func (m *Member) takeBacklog(buf []Message, ms *membership, some bool) (got int, err error) {
 	b := ms.backlog
 	for len(b.parts) > 0 && got < len(buf) {
 		p := &b.parts[0]
 		if gap := p.gap; !gap.IsZero() {
-			if got > 0 {
+			if some || got > 0 {
 				return got, nil // the gap comes first the next time
 			}
 			p.gap = roomlog.Gap{}

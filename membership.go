@@ -17,8 +17,9 @@ type membership struct {
 	// left is set when the member has left or closed: nothing more is read.
 	left atomic.Bool
 
-	// giveUp ends the call of the adapter that a Join makes for this stay, nil
-	// if there was none. Guarded by roomState.mu.
+	// giveUp ends the call of the adapter that a Join makes for this stay, or the
+	// wait for history of who fell out of the window; nil if there was none.
+	// Guarded by roomState.mu.
 	giveUp context.CancelCauseFunc
 
 	// Of a Resume: where it begins, nil once it is in the room. Guarded by

@@ -62,6 +62,15 @@ func (rs *roomState) resume(ms *membership) (done bool, err error) {
 		// We lag behind the hub that it comes from. What we miss until then is not
 		// missing for it.
 		rs.read()
+		r.read = nil
+		return false, nil
+	}
+	if k.blind { // what is between the log and the next frame is in the history, if that can be read by now
+		if err := k.err; err != nil && r.again > 0 {
+			return false, err
+		}
+		r.again++
+		rs.read()
 		return false, nil
 	}
 	b, err := k.since(r)
@@ -73,8 +82,10 @@ func (rs *roomState) resume(ms *membership) (done bool, err error) {
 	}
 	ms.resuming = nil
 	rs.open(ms)
-	ms.after = r.since.public(k.mark)
-	ms.last = ms.after
+	if r.since.Before(k.pos) || r.since == k.pos {
+		ms.after = r.since.public(k.mark)
+		ms.last = ms.after
+	} // else the history has gone back behind it, and what comes is new
 	return true, nil
 }
 
@@ -82,6 +93,11 @@ func (rs *roomState) resume(ms *membership) (done bool, err error) {
 // history. It is called by the one who receives for the member.
 func (rs *roomState) refill(ctx context.Context, ms *membership) error {
 	k := rs.kept
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	rs.mu.Lock()
+	ms.giveUp = cancel // when the member leaves
+	rs.mu.Unlock()
 	r := &resumption{since: Position{Epoch: ms.last.Epoch >> markBits, Offset: ms.last.Offset}}
 	for {
 		done, wait, err := rs.tryRefill(ms, r)
@@ -100,7 +116,10 @@ func (rs *roomState) refill(ctx context.Context, ms *membership) error {
 				return nil
 			}
 		}
-		if err != nil && ctx.Err() == nil && ms.member.endError() == nil {
+		if err != nil && (ms.left.Load() || ms.member.endError() != nil) {
+			return nil // who receives sees it
+		}
+		if err != nil && ctx.Err() == nil {
 			rs.hub.opts.Logger.Warn("fanout: history cannot be read, a member that lagged has missed messages",
 				"room", rs.name, "position", r.since.public(k.mark), "error", err)
 			ms.plain = true
@@ -176,7 +195,12 @@ func (k *retained) since(r *resumption) (*backlog, error) {
 // false if they do not meet: the room is so busy that the tail has moved on.
 func (k *retained) assemble(b *backlog, r *resumption) (done bool, err error) {
 	f := r.read
-	if r.since.Epoch == f.page.Head.Epoch && r.since.Offset > f.page.Head.Offset {
+	if ahead := f.page.Head.Before(r.since); ahead && r.again == 0 {
+		// It may have been said after the reading had begun.
+		r.read = nil
+		r.again++
+		return false, nil
+	} else if ahead && r.since.Epoch == f.page.Head.Epoch {
 		return false, fmt.Errorf("%w: %v is ahead of the room's history, which is at %v",
 			ErrInvalidPosition, r.since.public(k.mark), f.page.Head.public(k.mark))
 	}
@@ -184,7 +208,7 @@ func (k *retained) assemble(b *backlog, r *resumption) (done bool, err error) {
 	f.split(b, r.since, f.entries[:j:j])
 	if f.page.Head.Before(k.pos) {
 		rest, ok := k.tail.since(f.page.Head, k.pos, Retention{Messages: maxRetained, Age: maxAge})
-		if !ok && !f.page.Head.IsZero() {
+		if !ok && (!f.page.Head.IsZero() || r.again == 0) {
 			r.read = nil
 			r.again++
 			return false, nil
@@ -255,8 +279,11 @@ func (rs *roomState) fetch(ctx context.Context, ms *membership, r *resumption) e
 	case <-rs.hub.closing:
 		return ErrClosed
 	}
-	if f.err != nil {
+	switch {
+	case errors.Is(f.err, ErrRefused), errors.Is(f.err, ErrClosed):
 		return f.err
+	case f.err != nil: // those who had asked have gone; ask again
+		return nil
 	}
 	rs.mu.Lock()
 	r.read = f

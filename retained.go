@@ -191,7 +191,7 @@ func (rs *roomState) follow(b *keptBatch, gap roomlog.Gap) wakeups {
 	gap.Unknown = gap.Unknown || b.bad != nil
 	rs.hub.stats.repeated.Add(uint64(repeated))
 	if !gap.IsZero() {
-		k.tail.reset(Position{b.at.Epoch, b.first - 1})
+		k.tail.reset(Position{b.at.Epoch, b.first - 1 + uint64(overlap)})
 	}
 	k.pos = b.at
 	// What members have had before, at another place, is for those who resume.
@@ -338,7 +338,7 @@ func (rs *roomState) catch(life int, page *Page) {
 	var w wakeups
 	if k.life == life && !page.More {
 		gap.Unknown = rs.enter(page, page.Head.Epoch) || gap.Unknown
-		k.pos, k.before = page.Head, page.Before
+		k.pos, k.before, k.blind = page.Head, page.Before, false
 		if !gap.IsZero() {
 			k.tail.reset(k.pos)
 			w = rs.append(gap, nil)
@@ -399,7 +399,7 @@ type after struct {
 
 // after compares a position with the history.
 func (p *Page) after(since Position) after {
-	oldest := p.First - 1
+	oldest := max(p.First, 1) - 1
 	last, ok := p.find(since.Epoch)
 	if since.IsZero() || !ok {
 		a := after{epoch: p.Head.Epoch, from: oldest, lost: !since.IsZero()}
@@ -508,7 +508,12 @@ func (rs *roomState) giveUp(life int, err error) {
 		rs.in.begin()
 		ws = append(ws, rs.append(roomlog.Gap{Unknown: true}, nil))
 		for i := range k.pending {
-			w, _ := rs.advance(&k.pending[i])
+			w, fits := rs.advance(&k.pending[i])
+			if !fits { // something is missing here as well
+				k.blind = true
+				ws = append(ws, rs.append(roomlog.Gap{Unknown: true}, nil))
+				w, _ = rs.advance(&k.pending[i])
+			}
 			ws = append(ws, w)
 		}
 	}

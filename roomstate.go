@@ -259,9 +259,9 @@ func (rs *roomState) remove(ms *membership) {
 		idle = rs.markIdle()
 	} else {
 		rs.tell() // a Join that waits learns that it was overtaken
-		if ms.giveUp != nil {
-			ms.giveUp(ErrLeft)
-		}
+	}
+	if ms.giveUp != nil {
+		ms.giveUp(ErrLeft)
 	}
 	subscribed := rs.sub != subOff
 	rs.mu.Unlock()

@@ -130,16 +130,16 @@ func (e *Engine) call(ctx context.Context, channel string, s *sub, build func(ru
 			return reply, err
 		}
 		if err := e.load(ctx, loads); err != nil {
-			return nil, err
+			return nil, fmt.Errorf("%w: %w", fanout.ErrUnsent, err)
 		}
 	}
 }
 
 // classifyCall tells the hub what it may conclude from an error of a function.
 func (e *Engine) classifyCall(what string, err error) error {
-	re, ok := rueidis.IsRedisErr(err)
+	re := redisError(err)
 	switch {
-	case !ok:
+	case re == nil:
 		return e.classify(what, err)
 	case missing(err): // they have been flushed just now, or the node is not known to us
 		return fmt.Errorf("%s: %s: %w: %w", e.cfg.Name, what, fanout.ErrUnsent, err)

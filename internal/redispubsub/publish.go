@@ -174,10 +174,18 @@ func (e *Engine) mend(ctx context.Context, s *sub, confirms int, frame []byte) (
 	}
 }
 
+// redisError returns the server's own answer that an error is, or wraps; nil if
+// there is none.
+func redisError(err error) *rueidis.RedisError {
+	var re *rueidis.RedisError
+	errors.As(err, &re)
+	return re
+}
+
 // classify tells the hub what it may conclude from an error.
 func (e *Engine) classify(what string, err error) error {
-	if _, ok := rueidis.IsRedisErr(err); ok {
-		if temporary(err) {
+	if re := redisError(err); re != nil {
+		if temporary(re) {
 			return fmt.Errorf("%s: %s: %w: %w", e.cfg.Name, what, fanout.ErrUnsent, err)
 		}
 		return fmt.Errorf("%s: %s: %w: %w: %w", e.cfg.Name, what, fanout.ErrRefused, fanout.ErrUnsent, err)
