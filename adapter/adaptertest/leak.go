@@ -4,15 +4,16 @@ import (
 	"bytes"
 	"reflect"
 	"runtime/pprof"
+	"slices"
 	"strconv"
 	"strings"
 )
 
 // leaked returns the stacks of goroutines that adapters have started in this
 // check and that still run. They are known by the label, which a goroutine has
-// from the one that starts it, and by a function of the adapter's module on
-// their stack: what a client library starts on the way may live as long as the
-// client.
+// from the one that starts it, and by a function of the adapter's module that
+// they began with: what a client library starts on the way may live as long as
+// the client, even if it calls what the test has given it.
 func (e *env) leaked() []string {
 	var profile bytes.Buffer
 	if err := pprof.Lookup("goroutine").WriteTo(&profile, 1); err != nil {
@@ -23,13 +24,24 @@ func (e *env) leaked() []string {
 	var stacks []string
 	for stack := range strings.SplitSeq(profile.String(), "\n\n") {
 		if strings.Contains(stack, strconv.Quote(label)+":"+strconv.Quote(e.id)) &&
-			strings.Contains(stack, "\t"+"0x") &&
-			strings.Contains(stack, theirs) &&
+			strings.Contains(began(stack), theirs) &&
 			!strings.Contains(stack, mine) {
 			stacks = append(stacks, stack)
 		}
 	}
 	return stacks
+}
+
+// began returns the outermost frame of a stack that is not of the standard
+// library, whose WaitGroup and AfterFunc begin goroutines for others.
+func began(stack string) string {
+	for _, line := range slices.Backward(strings.Split(stack, "\n")) {
+		frame := strings.Fields(line) // #, address, function, file
+		if len(frame) >= 3 && frame[0] == "#" && strings.HasPrefix(frame[1], "0x") && strings.Contains(strings.SplitN(frame[2], "/", 2)[0], ".") && strings.Contains(frame[2], "/") {
+			return line
+		}
+	}
+	return ""
 }
 
 // module guesses the module of an adapter from its type's package: for
