@@ -85,7 +85,7 @@ func (e *Engine) send(ctx context.Context, channel string, s *sub, frame []byte)
 
 // route sends a command to where a channel lives as we know it: the home of our
 // own subscription, which follows the slot at once, or what the topology says
-// when there is none. The client would go on for seconds to ask a node that
+// while there is trouble. The client would go on for seconds to ask a node that
 // is silent, or that the slot has left. Where we know nothing better, and when
 // we are wrong, the client finds the way.
 func (e *Engine) route(ctx context.Context, channel string, s *sub, build func(rueidis.Builder) rueidis.Completed) rueidis.RedisResult {
@@ -93,7 +93,7 @@ func (e *Engine) route(ctx context.Context, channel string, s *sub, build func(r
 	if home, on, _ := s.state(); on && home != nil {
 		addr = home.addr
 	}
-	if addr == "" && e.cluster {
+	if addr == "" && e.cluster && e.topology.inTrouble() {
 		addr = e.topology.owner(e.slot(channel))
 	}
 	if node := e.topology.client(addr); node != nil {

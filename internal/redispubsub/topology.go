@@ -18,9 +18,8 @@ const (
 	slots = 16384
 	// roundPause is the least time between two rounds of questions.
 	roundPause = 30 * time.Millisecond
-	// refreshEvery is how often the nodes of a cluster are asked who owns what.
-	// PUBLISH is not redirected, and a node that has become a replica takes
-	// SPUBLISH without a word, though its primary's subscribers may not hear it.
+	// refreshEvery is how often who publishes classic Pub/Sub in a cluster asks
+	// who owns what: PUBLISH is not redirected.
 	refreshEvery = 2 * time.Second
 	// askTimeout bounds one question to one node.
 	askTimeout = 500 * time.Millisecond
@@ -57,6 +56,7 @@ type topology struct {
 	clients map[string]rueidis.Client // nodes, as the client knows them
 	nudges  map[string]struct{}       // channels whose home the client does not know
 	stale   bool                      // what we know has turned out wrong
+	trouble time.Time                 // when that was last
 }
 
 func (t *topology) init(e *Engine) {
@@ -93,9 +93,19 @@ func (t *topology) doubt(l *link) {
 // distrust has all asked anew: a node did not answer a publisher.
 func (t *topology) distrust() {
 	t.mu.Lock()
-	t.stale = true
+	t.stale, t.trouble = true, time.Now()
 	t.mu.Unlock()
 	t.ask()
+}
+
+// troubleTime is how long after a node did not answer the client's own idea of
+// who owns what is not relied on: longer than it takes to find out.
+const troubleTime = 30 * time.Second
+
+func (t *topology) inTrouble() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return !t.trouble.IsZero() && time.Since(t.trouble) < troubleTime
 }
 
 // client returns the client of a node, or nil.
@@ -152,8 +162,8 @@ func (t *topology) run() {
 	pause := roundPause
 	refresh := time.NewTicker(refreshEvery)
 	defer refresh.Stop()
-	if !e.cluster {
-		refresh.Stop()
+	if !e.cluster || e.cfg.Sharded {
+		refresh.Stop() // there the servers tell when something changes
 	}
 	for {
 		select {
