@@ -229,7 +229,6 @@ func TestAPrimaryThatReturnsIsFound(t *testing.T) {
 	redistest.Must(t, c.WaitHealthy(within(t)))
 	redistest.Must(t, c.Failover(within(t), n))
 	w.two = true
-	w.leaves(c)
 	w.resumes()
 	w.verdict()
 }

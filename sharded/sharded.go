@@ -32,9 +32,9 @@
 // nothing but the delay.
 //
 // In a room without a history: while the replica of a primary that still lives takes over (a manual failover,
-// a primary that was paused or cut off and comes back), both have subscribers until
-// all hubs have noticed, at the latest after three probes (6 s), and each passes on
-// to the other what is published to it. Nothing
+// a primary that was paused or cut off and comes back), both may have subscribers until
+// something makes a hub look again, and each passes on to the other what is
+// published to it. Nothing
 // goes uncounted, but what is said in those moments may be in different order for
 // the members of different hubs.
 //

@@ -168,9 +168,6 @@ func (l *link) run() {
 		ses, err := l.connect()
 		if ses != nil {
 			delay = 0
-			if e.cluster {
-				e.topology.doubt(l) // it may have come back as a replica, which says nothing
-			}
 			if broken {
 				e.cfg.Logger.Info(e.cfg.Name+": link is back", "node", l.addr)
 			}

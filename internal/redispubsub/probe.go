@@ -21,10 +21,8 @@ type probe struct {
 	ticks int
 }
 
-// verifyTicks is how often a link in a cluster checks that its node still owns
-// the slots. Of classic Pub/Sub nothing tells it. With sharded Pub/Sub a node
-// that has become a replica may serve its primary's slots, messages and all, as
-// if they were its own, in an order of its own, and not say a word.
+// verifyTicks is how often a link of classic Pub/Sub in a cluster checks that
+// its node still owns the slots, since nothing tells it.
 const verifyTicks = 3
 
 func newProbe(l *link) *probe {
@@ -55,7 +53,7 @@ func (p *probe) tick() error {
 	if cfg.ProbeInterval < 0 {
 		return nil
 	}
-	if t := &p.link.engine.topology; p.link.engine.cluster && t.client(p.link.addr) != nil {
+	if t := &p.link.engine.topology; p.link.engine.cluster && !cfg.Sharded && t.client(p.link.addr) != nil {
 		if p.ticks++; p.ticks%verifyTicks == 0 {
 			t.doubt(p.link)
 		}
