@@ -197,7 +197,7 @@ func TestACLUsers(t *testing.T) {
 	c := redistest.NewCluster(t, redistest.Options{Primaries: 3})
 	for _, n := range c.Nodes() {
 		require.NoError(t, n.Do(t.Context(), "ACL", "SETUSER", "chat", "on", ">secret", "resetchannels", "&fanout:*", "-@all",
-			"+ssubscribe", "+sunsubscribe", "+spublish", "+cluster|slots", "+cluster|shards", "+hello", "+ping", "+client|setinfo").Error())
+			"+ssubscribe", "+sunsubscribe", "+spublish", "+role", "+cluster|slots", "+cluster|shards", "+hello", "+ping", "+client|setinfo").Error())
 	}
 	as := func(o *rueidis.ClientOption) { o.Username, o.Password = "chat", "secret" }
 	h := newHub(t, c.Client(t, as))

@@ -51,6 +51,7 @@ func testFaults(t *testing.T, cluster func(testing.TB) *redistest.Cluster) {
 			w := newWorld(t, c, 3, roomNames(24))
 			w.two = f.two
 			f.happen(t, c, w)
+			w.leaves(c)
 			w.resumes()
 			worst := w.verdict()
 			if f.worst > 0 {
@@ -58,6 +59,24 @@ func testFaults(t *testing.T, cluster func(testing.TB) *redistest.Cluster) {
 			}
 		})
 	}
+}
+
+// leaves waits until no hub is subscribed at a replica. One that was a primary
+// serves subscribers as if it still were, and need not pass on to them what is
+// published at the new one.
+func (w *world) leaves(c *redistest.Cluster) {
+	w.t.Helper()
+	w.until("no hub is subscribed at a replica", func() bool {
+		for _, p := range c.Primaries() {
+			for _, r := range c.ReplicasOf(p) {
+				channels, err := r.Do(w.t.Context(), "PUBSUB", "SHARDCHANNELS", "fanout:r:*").AsStrSlice()
+				if err != nil || len(channels) > 0 {
+					return false
+				}
+			}
+		}
+		return true
+	})
 }
 
 // slotOf is the slot of a room's channel.

@@ -115,7 +115,7 @@ func TestHistory(t *testing.T) {
 func TestHistoryACLUsers(t *testing.T) {
 	c := redistest.NewCluster(t, redistest.Options{Primaries: 3})
 	plain := []string{"resetchannels", "&fanout:*", "-@all",
-		"+ssubscribe", "+sunsubscribe", "+spublish", "+cluster|slots", "+cluster|shards", "+hello", "+ping", "+client|setinfo"}
+		"+ssubscribe", "+sunsubscribe", "+spublish", "+role", "+cluster|slots", "+cluster|shards", "+hello", "+ping", "+client|setinfo"}
 	history := []string{"~fanout:*", "+fcall", "+function|load", "+info", "+time", "+cluster|myid", "+del", "+pexpire",
 		"+hmget", "+hget", "+hset", "+hlen", "+hgetall", "+hdel", "+xadd", "+xrange", "+xrevrange", "+xtrim"}
 	for _, n := range c.Nodes() {

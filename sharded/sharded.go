@@ -31,12 +31,15 @@
 // with a history (fanout.Options.Retain) they get those messages, and notice
 // nothing but the delay.
 //
-// In a room without a history: while the replica of a primary that still lives takes over (a manual failover,
-// a primary that was paused or cut off and comes back), both may have subscribers until
-// something makes a hub look again, and each passes on to the other what is
-// published to it. Nothing
-// goes uncounted, but what is said in those moments may be in different order for
-// the members of different hubs.
+// A node that has become a replica goes on to take subscriptions and messages
+// for its primary's slots, without a word, and need not pass them on. So a hub
+// asks for the node's role with each subscription, and leaves a replica at once;
+// and with each publish that nobody received, and sends it again to the primary.
+// Still, while the replica of a primary that lives takes over (a manual failover,
+// a primary that was paused or cut off and comes back), both may have subscribers
+// for a moment. Nothing goes uncounted, but in a room without a history what is
+// said in that moment may be in different order for the members of different
+// hubs.
 //
 // A publish that nobody received although this hub is subscribed is taken as
 // proof that its subscription is broken: it is mended, and the message sent
@@ -46,9 +49,9 @@
 // # What it needs
 //
 // Redis 7.0 or later, or Valkey. With ACLs: the channels of the prefix
-// (&fanout:*), +ssubscribe +sunsubscribe +spublish, +cluster|slots
-// +cluster|shards in a cluster or +role without one, and what the client itself
-// uses to connect: +hello +ping +client|setinfo. In a cluster +exists for the keys
+// (&fanout:*), +ssubscribe +sunsubscribe +spublish +role, in a cluster
+// +cluster|slots +cluster|shards, and what the client itself uses to
+// connect: +hello +ping +client|setinfo. In a cluster +exists for the keys
 // of the prefix (~fanout:*) helps the client to find a node that it has forgotten.
 //
 // Rooms with a history need those keys, and +fcall +function|load +info +time

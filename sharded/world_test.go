@@ -212,11 +212,23 @@ func (w *world) resumes() {
 	}
 	w.mu.Unlock()
 	w.until("everybody hears in every room again", func() bool {
-		return w.all(func(r *record) bool { return len(r.messages) > from[r]+3*len(w.hubs) })
+		return w.all(func(r *record) bool {
+			return len(r.messages) > from[r]+3*len(w.hubs) && r.heardAll(from[r], len(w.hubs))
+		})
 	})
 	w.until("all links are healthy", func() bool {
 		return !slices.ContainsFunc(w.hubs, func(h *fanout.Hub) bool { return h.Health(within(w.t)) != nil })
 	})
+}
+
+// heardAll reports whether each hub was heard since a message.
+func (r *record) heardAll(since, hubs int) bool {
+	heard := make(map[string]bool)
+	for _, m := range r.messages[since:] {
+		from, _, _ := strings.Cut(m, ".")
+		heard[from] = true
+	}
+	return len(heard) == hubs
 }
 
 func (w *world) until(what string, f func() bool) {

@@ -31,6 +31,7 @@ type Engine struct {
 	receiver fanout.Receiver
 	keeper   fanout.HistoryReceiver // the receiver, if it is one
 	library  library
+	roles    roles
 
 	ctx    context.Context // ends when the engine is closed
 	cancel context.CancelFunc
@@ -75,6 +76,7 @@ func New(client rueidis.Client, cfg Config) (*Engine, error) {
 	}
 	e.ctx, e.cancel = context.WithCancel(context.Background())
 	e.topology.init(e)
+	e.roles.init(e)
 	e.library.loading = make(chan struct{}, 1)
 	return e, nil
 }

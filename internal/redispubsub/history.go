@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/fanoutgo/fanout"
 	"github.com/fanoutgo/fanout/internal/wire"
@@ -74,11 +73,7 @@ func (e *Engine) mistrust(s *sub, confirms int) {
 	}
 	e.wg.Go(func() {
 		defer s.mistrusted.Store(false)
-		t := time.NewTimer(farewell)
-		defer t.Stop()
-		select {
-		case <-t.C:
-		case <-e.ctx.Done():
+		if !e.sleep(e.ctx, farewell) {
 			return
 		}
 		if l, on, now := s.state(); on && now == confirms && l == home {
@@ -121,7 +116,7 @@ func (e *Engine) call(ctx context.Context, channel string, s *sub, build func(ru
 	defer cancel()
 	for attempt := 1; ; attempt++ {
 		loads := e.library.loads.Load()
-		result := e.route(ctx, channel, s, build)
+		result, _ := e.route(ctx, channel, s, build)
 		if result.NonRedisError() != nil {
 			e.topology.distrust()
 		}

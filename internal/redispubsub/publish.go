@@ -23,10 +23,15 @@ func (e *Engine) Publish(ctx context.Context, channel string, frame []byte) (rec
 	if err != nil {
 		return 0, e.classify("publish", err)
 	}
-	if n == 0 && s != nil && e.reachesHome(s, at) {
-		if n, err = e.mend(ctx, s, confirms, frame); err != nil {
-			return 0, err
-		}
+	switch {
+	case n > 0:
+	case s == nil && e.cluster && e.cfg.Sharded:
+		n, err = e.insist(ctx, channel, at, frame)
+	case s != nil && e.reachesHome(s, at):
+		n, err = e.mend(ctx, s, confirms, frame)
+	}
+	if err != nil {
+		return 0, err
 	}
 	if e.cluster && !e.cfg.Sharded {
 		return -1, nil // it counts the subscribers of one node
@@ -50,7 +55,7 @@ func (e *Engine) enter(ctx context.Context, channel string) (s *sub, done func()
 }
 
 // send sends a frame once. s is our own subscription to the channel, if there is
-// one. at is the node, where that is ours to choose.
+// one. at is the node it went to, if it was we who chose it.
 func (e *Engine) send(ctx context.Context, channel string, s *sub, frame []byte) (n int, at string, err error) {
 	ctx, cancel := e.bound(ctx)
 	defer cancel()
@@ -58,7 +63,7 @@ func (e *Engine) send(ctx context.Context, channel string, s *sub, frame []byte)
 	var result rueidis.RedisResult
 	switch {
 	case e.cfg.Sharded:
-		result = e.route(ctx, channel, s, func(b rueidis.Builder) rueidis.Completed {
+		result, at = e.route(ctx, channel, s, func(b rueidis.Builder) rueidis.Completed {
 			return b.Spublish().Channel(channel).Message(message).Build()
 		})
 	case e.cluster:
@@ -84,28 +89,26 @@ func (e *Engine) send(ctx context.Context, channel string, s *sub, frame []byte)
 }
 
 // route sends a command to where a channel lives as we know it: the home of our
-// own subscription, which follows the slot at once, or what the topology says
-// while there is trouble. The client would go on for seconds to ask a node that
-// is silent, or that the slot has left. Where we know nothing better, and when
-// we are wrong, the client finds the way.
-func (e *Engine) route(ctx context.Context, channel string, s *sub, build func(rueidis.Builder) rueidis.Completed) rueidis.RedisResult {
-	addr := ""
+// own subscription, which follows the slot at once, or what the topology says.
+// The client would go on for seconds to ask a node that is silent, or that the
+// slot has left. Where we know nothing better, and when we are wrong, the client
+// finds the way, and at is "".
+func (e *Engine) route(ctx context.Context, channel string, s *sub, build func(rueidis.Builder) rueidis.Completed) (_ rueidis.RedisResult, at string) {
 	if home, on, _ := s.state(); on && home != nil {
-		addr = home.addr
+		at = home.addr
+	} else if e.cluster {
+		at = e.topology.owner(e.slot(channel))
 	}
-	if addr == "" && e.cluster && e.topology.inTrouble() {
-		addr = e.topology.owner(e.slot(channel))
-	}
-	if node := e.topology.client(addr); node != nil {
+	if node := e.topology.client(at); node != nil {
 		result := node.Do(ctx, build(node.B()))
 		err := result.Error()
 		if re, ok := rueidis.IsRedisErr(err); !(ok && redirects(re)) && !errors.Is(err, rueidis.ErrClosing) {
-			return result
+			return result, at
 		}
 		// The slot has left the node, or the node the cluster: the client knows.
 		e.topology.distrust()
 	}
-	return e.client.Do(ctx, build(e.client.B()))
+	return e.client.Do(ctx, build(e.client.B())), ""
 }
 
 func redirects(err *rueidis.RedisError) bool {
@@ -130,6 +133,49 @@ func (e *Engine) reachesHome(s *sub, at string) bool {
 	}
 	home, _, _ := s.state()
 	return home == nil || home.addr == at
+}
+
+// insist is called when nobody got a frame and we are not subscribed ourselves:
+// so it is, or the node that took it has become a replica, which takes what is
+// published in its primary's slots without a word. Then it is sent again, to the
+// primary. (Hubs that got it nevertheless recognise it.)
+func (e *Engine) insist(ctx context.Context, channel, at string, frame []byte) (n int, err error) {
+	for delay := firstRetry; ; delay = min(2*delay, lastRetry) {
+		primary := false
+		if node := e.topology.client(at); node != nil {
+			primary, err = e.roles.primary(ctx, at, node)
+		}
+		if primary {
+			return 0, nil
+		}
+		e.topology.distrust()
+		if !e.sleep(ctx, delay) {
+			if e.ctx.Err() != nil {
+				return 0, e.errClosed()
+			}
+			return 0, fmt.Errorf("%s: nobody received what was published to %s, by a node that is no primary: %w",
+				e.cfg.Name, channel, errors.Join(context.Cause(ctx), err))
+		}
+		if n, at, err = e.send(ctx, channel, nil, frame); err != nil {
+			return 0, e.classify("publish", err)
+		}
+		if n > 0 {
+			return n, nil
+		}
+	}
+}
+
+// sleep reports false if the context or the engine has ended first.
+func (e *Engine) sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+	case <-e.ctx.Done():
+	}
+	return false
 }
 
 // mend is called when nobody got a frame although we are subscribed: then we
@@ -160,15 +206,11 @@ func (e *Engine) mend(ctx context.Context, s *sub, confirms int, frame []byte) (
 		if n > 0 {
 			return n, nil
 		}
-		t := time.NewTimer(delay)
-		select {
-		case <-t.C:
-		case <-ctx.Done():
-			t.Stop()
+		if !e.sleep(ctx, delay) {
+			if e.ctx.Err() != nil {
+				return 0, e.errClosed()
+			}
 			return 0, fmt.Errorf("%s: nobody receives what is published to %s: %w", e.cfg.Name, s.channel, context.Cause(ctx))
-		case <-e.ctx.Done():
-			t.Stop()
-			return 0, e.errClosed()
 		}
 		delay = min(2*delay, lastRetry)
 	}

@@ -45,6 +45,9 @@ func (l *link) reconcile(conn rueidis.DedicatedClient) error {
 		for i, c := range commands {
 			built[i] = l.engine.build(conn.B(), c)
 		}
+		if l.engine.cluster && l.engine.cfg.Sharded {
+			built = append(built, conn.B().Role().Build())
+		}
 		ctx, cancel := l.exchange()
 		results := conn.DoMulti(ctx, built...)
 		cancel()
@@ -54,7 +57,33 @@ func (l *link) reconcile(conn rueidis.DedicatedClient) error {
 			}
 			l.settle(c, results[i].Error())
 		}
+		if len(built) > len(commands) && isReplica(results[len(commands)]) {
+			l.demoted(commands)
+		}
 	}
+}
+
+// demoted is called when the node has said, after it confirmed subscriptions,
+// that it is a replica. It serves its primary's slots as if they were its own,
+// but what others publish need not come here, and comes in another order. (One
+// that becomes a replica later ends the subscriptions itself.)
+func (l *link) demoted(commands []*command) {
+	var subs []*sub
+	l.mu.Lock()
+	for _, c := range commands {
+		for _, st := range c.seats {
+			if !c.leave && st.sub != nil && st.state == seatOn {
+				st.state = seatAgain // it may be the primary again by then
+				l.later = append(l.later, postponed{st, time.Now().Add(retryPause)})
+				subs = append(subs, st.sub)
+			}
+		}
+	}
+	l.mu.Unlock()
+	for _, s := range subs {
+		s.lost(l, false)
+	}
+	l.engine.topology.doubt(l)
 }
 
 // next takes dirty seats and returns the commands for them.
@@ -74,7 +103,9 @@ func (l *link) next() []*command {
 		case st.wanted() && (st.state == seatNone || st.state == seatAgain):
 			st.state = seatAsked
 		case !st.wanted() && st.state == seatNone:
-			delete(l.seats, st.channel)
+			if l.seats[st.channel] == st {
+				delete(l.seats, st.channel)
+			}
 			continue
 		case !st.wanted() && st.state != seatLeaving:
 			st.state = seatLeaving

@@ -56,7 +56,6 @@ type topology struct {
 	clients map[string]rueidis.Client // nodes, as the client knows them
 	nudges  map[string]struct{}       // channels whose home the client does not know
 	stale   bool                      // what we know has turned out wrong
-	trouble time.Time                 // when that was last
 }
 
 func (t *topology) init(e *Engine) {
@@ -90,22 +89,13 @@ func (t *topology) doubt(l *link) {
 	t.ask()
 }
 
-// distrust has all asked anew: a node did not answer a publisher.
+// distrust has all asked anew: a node did not answer a publisher, or as one that
+// does not own the slot.
 func (t *topology) distrust() {
 	t.mu.Lock()
-	t.stale, t.trouble = true, time.Now()
+	t.stale = true
 	t.mu.Unlock()
 	t.ask()
-}
-
-// troubleTime is how long after a node did not answer the client's own idea of
-// who owns what is not relied on: longer than it takes to find out.
-const troubleTime = 30 * time.Second
-
-func (t *topology) inTrouble() bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return !t.trouble.IsZero() && time.Since(t.trouble) < troubleTime
 }
 
 // client returns the client of a node, or nil.
@@ -361,20 +351,29 @@ func (t *topology) askNode(addr string, node rueidis.Client) (*table, error) {
 // askRole is askNode without a cluster: the one primary owns everything. A
 // server that does not let us ask is taken for it.
 func askRole(ctx context.Context, addr string, node rueidis.Client) (*table, error) {
-	reply, err := node.Do(ctx, node.B().Role().Build()).ToArray()
-	if _, refused := rueidis.IsRedisErr(err); err != nil && !refused {
+	result := node.Do(ctx, node.B().Role().Build())
+	if err := result.NonRedisError(); err != nil {
 		return nil, err
 	}
-	if len(reply) > 0 {
-		if role, _ := reply[0].ToString(); role != "master" {
-			return nil, errReplica
-		}
+	if isReplica(result) {
+		return nil, errReplica
 	}
 	tab := &table{addrs: []string{"", addr}}
 	for i := range tab.owner {
 		tab.owner[i] = 1
 	}
 	return tab, nil
+}
+
+// isReplica reads the reply of ROLE. A server that does not let us ask is taken
+// for a primary.
+func isReplica(r rueidis.RedisResult) bool {
+	reply, err := r.ToArray()
+	if err != nil || len(reply) == 0 {
+		return false
+	}
+	role, _ := reply[0].ToString()
+	return role != "master"
 }
 
 // parseSlots reads the reply of CLUSTER SLOTS: first slot, last slot, and the

@@ -22,7 +22,7 @@ func TestGuaranteesHoldThroughFaults(t *testing.T) {
 				server: s.name, image: s.image, seed: uint64(time.Now().UnixNano()),
 				rooms: 16, movers: 6, pace: 40 * time.Millisecond, slots: 100, log: new(journal),
 			}
-			cfg.faults = chosen(t, "slots move", "killed", "cut from all", "CLIENT KILL", "output buffer", "restarts", "FLUSH")
+			cfg.faults = chosen(t, "slots move", "killed", "manual", "cut from all", "CLIENT KILL", "output buffer", "restarts", "FLUSH")
 			r := run(t.Context(), cfg)
 			redistest.Must(t, r.err)
 			if r.failed() {

@@ -1,0 +1,70 @@
+package redispubsub
+
+import (
+	"context"
+	"sync"
+
+	"github.com/redis/rueidis"
+)
+
+// roles asks nodes whether they are primaries. A question is asked after it was
+// put; those put while one is on its way share the next.
+type roles struct {
+	engine *Engine
+
+	mu    sync.Mutex
+	asked map[string]*question // by address, the next one; nil: there is none yet
+}
+
+type question struct {
+	done    chan struct{}
+	primary bool
+	err     error
+}
+
+func (r *roles) init(e *Engine) {
+	r.engine = e
+	r.asked = make(map[string]*question)
+}
+
+// primary reports whether a node is a primary now. An error means that it did
+// not answer.
+func (r *roles) primary(ctx context.Context, addr string, node rueidis.Client) (bool, error) {
+	r.mu.Lock()
+	q, running := r.asked[addr]
+	if q == nil {
+		q = &question{done: make(chan struct{})}
+		r.asked[addr] = q
+	}
+	if !running {
+		r.engine.wg.Go(func() { r.run(addr, node) }) // the caller has entered
+	}
+	r.mu.Unlock()
+	select {
+	case <-q.done:
+		return q.primary, q.err
+	case <-ctx.Done():
+		return false, context.Cause(ctx)
+	}
+}
+
+// run asks one node while there are questions for it.
+func (r *roles) run(addr string, node rueidis.Client) {
+	for {
+		r.mu.Lock()
+		q := r.asked[addr]
+		if q == nil {
+			delete(r.asked, addr)
+			r.mu.Unlock()
+			return
+		}
+		r.asked[addr] = nil
+		r.mu.Unlock()
+		ctx, cancel := context.WithTimeout(r.engine.ctx, askTimeout)
+		result := node.Do(ctx, node.B().Role().Build())
+		cancel()
+		q.err = result.NonRedisError()
+		q.primary = q.err == nil && !isReplica(result)
+		close(q.done)
+	}
+}
