@@ -1,0 +1,98 @@
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"time"
+)
+
+// suites are all there are, in the order in which they run.
+var suites = []*suite{}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	code := mainCode(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
+}
+
+func mainCode(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	o, chosen, err := parse(args, stderr)
+	if err == flag.ErrHelp {
+		return 0
+	}
+	if err != nil {
+		fmt.Fprintf(stderr, "bench: %v\n", err)
+		return 2
+	}
+	for _, s := range chosen {
+		r, err := run(ctx, s, o, stderr)
+		show(stdout, r)
+		if err == nil && o.pictures != "" {
+			err = draw(o.pictures, r)
+		}
+		if err != nil {
+			fmt.Fprintf(stderr, "bench: %v\n", err)
+			return 1
+		}
+	}
+	return 0
+}
+
+func parse(args []string, stderr io.Writer) (*options, []*suite, error) {
+	o := new(options)
+	fs := flag.NewFlagSet("bench", flag.ContinueOnError)
+	fs.SetOutput(io.Discard)
+	fs.IntVar(&o.rounds, "rounds", 5, "rounds in which every contestant has its turn")
+	fs.DurationVar(&o.duration, "time", 2*time.Second, "how long a contestant is measured in a round, where that is not given by the work")
+	fs.StringVar(&o.only, "run", "", "run only cases with this `text` in their name")
+	fs.StringVar(&o.pictures, "pictures", "", "write an SVG of each suite into this `folder`")
+	fs.BoolVar(&o.quick, "quick", false, "small sizes, to see that everything works; the figures mean nothing")
+	err := fs.Parse(args)
+	if err == flag.ErrHelp {
+		fmt.Fprintln(stderr, "usage: bench [flags] SUITE…")
+		fs.SetOutput(stderr)
+		fs.PrintDefaults()
+		fmt.Fprint(stderr, names())
+		return nil, nil, err
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	if o.rounds < 1 || o.duration <= 0 {
+		return nil, nil, fmt.Errorf("-rounds is %d and -time %v, both must be positive", o.rounds, o.duration)
+	}
+	chosen, err := choose(fs.Args())
+	return o, chosen, err
+}
+
+// choose returns the suites with these names.
+func choose(wanted []string) (list []*suite, err error) {
+	if len(wanted) == 0 {
+		return nil, fmt.Errorf("name a suite:\n%s", names())
+	}
+next:
+	for _, name := range wanted {
+		for _, s := range suites {
+			if s.name == name {
+				list = append(list, s)
+				continue next
+			}
+		}
+		return nil, fmt.Errorf("there is no suite %q:\n%s", name, names())
+	}
+	return list, nil
+}
+
+func names() string {
+	var b strings.Builder
+	for _, s := range suites {
+		fmt.Fprintf(&b, "  %-8s %s\n", s.name, s.about)
+	}
+	return b.String()
+}

@@ -1,0 +1,26 @@
+package main
+
+import (
+	"runtime"
+	"syscall"
+	"time"
+)
+
+// ownCPU returns the processor time that this process has used.
+func ownCPU() time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		panic(err) // cannot be: the arguments are right
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// heap returns the bytes of the heap and of stacks that are in use after a
+// collection.
+func heap() (objects, stacks uint64) {
+	runtime.GC()
+	runtime.GC() // finalizers and pools have had their turn
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc, m.StackInuse
+}

@@ -1,0 +1,66 @@
+package main
+
+import (
+	"context"
+	"time"
+)
+
+// A suite is what is asked for by name on the command line.
+type suite struct {
+	name    string
+	about   string
+	metrics []metric // in the order of the table's columns
+	// open starts what the cases share, such as servers, and returns the cases and
+	// a function that ends it.
+	open func(ctx context.Context, o *options) (cases []*contest, end func() error, err error)
+	// conclude may add to the report what no single case shows, such as growth
+	// from case to case.
+	conclude func(r *report)
+}
+
+// A metric is a column of the table.
+type metric struct {
+	key    string // in figures
+	title  string // with its unit
+	digits int    // after the point
+	more   bool   // more is better
+}
+
+// A contest is a case: some contestants do the same work.
+type contest struct {
+	name string
+	// measure is the contestant that ratios are against: ours divided by its.
+	measure     string
+	contestants []contestant
+	targets     []target
+}
+
+// A contestant does the work of a case, once a round. Everything that it needs
+// is set up and taken down in its turn, outside of what it measures, so that
+// contestants do not disturb each other.
+type contestant struct {
+	name string
+	turn func(ctx context.Context, o *options) (figures, error)
+}
+
+// figures are what a turn has measured, by the metrics' keys.
+type figures map[string]float64
+
+// A target is a bound for a figure of a contestant, by itself or as the ratio to
+// the same figure of another in the same run.
+type target struct {
+	of      string // contestant
+	key     string // metric
+	to      string // the other contestant; empty: the figure itself
+	atLeast float64
+	atMost  float64 // one of the two
+}
+
+// options are what the command line says.
+type options struct {
+	rounds   int
+	duration time.Duration // of what is measured in a turn
+	only     string        // cases with this in their name
+	pictures string        // folder
+	quick    bool          // small sizes, to see that everything works
+}
