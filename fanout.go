@@ -47,10 +47,11 @@ type Hub struct {
 	inbox   inbox
 	outbox  map[string]*outbound // to other hubs' inboxes, by hub ID. Guarded by outMu
 	outMu   sync.Mutex
-	numbers numbers // of channels that are forgotten
-	janitor janitor // what is idle
-	readers readers // of histories
-	wakers  wakers  // who wakes crowds
+	numbers numbers      // of channels that are forgotten
+	janitor janitor      // what is idle
+	readers readers      // of histories
+	refused occasionally // complains of histories that cannot be read
+	wakers  wakers       // who wakes crowds
 
 	lastMember atomic.Uint64
 	lastStream atomic.Uint64

@@ -430,6 +430,26 @@ func TestGuarantee8LocalFallback(t *testing.T) {
 	})
 }
 
+// What was lost before a message that only the fallback delivers is not forgotten.
+func TestGuarantee8LocalFallbackCountsWhatIsMissing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bus := memory.NewBus()
+		node := bus.NewAdapter()
+		h := newHubOn(t, node, &fanout.Options{LocalFallback: true})
+		m := connect(t, h, "x")
+		publish(t, h.Room("x"), 1, 1)
+		node.CutSubscriber()
+		publish(t, h.Room("x"), 2, 3)
+		node.Cut()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		require.ErrorIs(t, h.Room("x").Publish(ctx, []byte("4")), fanout.ErrLocalOnly)
+		require.Equal(t, []string{"1", "gap 2", "4"}, receive(t, m, 3))
+		node.Heal()
+		require.Equal(t, []string{"gap 0+"}, receive(t, m, 1))
+	})
+}
+
 // Nor does the fallback forget those who wait behind a publish that is tried
 // again and again.
 func TestGuarantee8LocalFallbackOfThoseWhoWait(t *testing.T) {

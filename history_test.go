@@ -696,3 +696,108 @@ func TestLeaveEndsTheWaitForHistory(t *testing.T) {
 		close(gate)
 	})
 }
+
+// blockReads has the readings of a room's history wait until the function that it
+// returns is called.
+func blockReads(bus *memory.Bus, room string) (unblock func()) {
+	gate := make(chan struct{})
+	bus.InterceptReads(func(ctx context.Context, channel string, q fanout.Query) error {
+		if q.Limit > 0 && strings.Contains(channel, "{"+room+"}") {
+			select {
+			case <-gate:
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			}
+		}
+		return nil
+	})
+	return sync.OnceFunc(func() { close(gate) })
+}
+
+// A member whose room has gone on without it hears its other rooms while the
+// history is asked for what it missed.
+func TestAMemberThatIsRefilledHearsItsOtherRooms(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bus := memory.NewBus()
+		o := keeping(1000)
+		o.Window.Messages = 8
+		h := newHub(t, bus, o)
+		m := connect(t, h, "busy", "quiet")
+		publish(t, h.Room("busy"), 1, 100)
+		unblock := blockReads(bus, "busy")
+		defer unblock()
+		for n := range 3 {
+			text := fmt.Sprint("quiet ", n)
+			require.NoError(t, h.Room("quiet").Publish(within(t), []byte(text)))
+			require.Equal(t, []string{text}, receive(t, m, 1))
+		}
+		unblock()
+		require.Equal(t, numbers(1, 100), receive(t, m, 100))
+		publish(t, h.Room("busy"), 101, 102)
+		require.Equal(t, numbers(101, 102), receive(t, m, 2))
+
+		// Who leaves meanwhile gets nothing of it, and others are not disturbed.
+		publish(t, h.Room("busy"), 103, 200)
+		defer blockReads(bus, "busy")()
+		require.NoError(t, h.Room("quiet").Publish(within(t), []byte("before")))
+		require.Equal(t, []string{"before"}, receive(t, m, 1))
+		require.NoError(t, h.Room("busy").Leave(within(t), m))
+		require.NoError(t, h.Room("quiet").Publish(within(t), []byte("after")))
+		require.Equal(t, []string{"after"}, receive(t, m, 1))
+		nothing(t, h, m)
+	})
+}
+
+// However many rooms wait for a server that does not answer, those of others are
+// read at once.
+func TestHistoriesThatCannotBeReadDoNotHoldUpOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bus := memory.NewBus()
+		h := newHub(t, bus, keeping(10))
+		bus.InterceptReads(func(_ context.Context, channel string, _ fanout.Query) error {
+			if strings.Contains(channel, "down") {
+				return errors.New("the cluster is down")
+			}
+			return nil
+		})
+		waiting, giveUp := context.WithCancel(t.Context())
+		var joining sync.WaitGroup
+		for n := range 2000 {
+			m := connect(t, h)
+			joining.Go(func() {
+				if err := h.Room(fmt.Sprint("down ", n)).Join(waiting, m); !errors.Is(err, context.Canceled) {
+					t.Error(err)
+				}
+			})
+		}
+		time.Sleep(10 * time.Second) // of the test's own time: all are tried again by now, at long intervals
+		begun := time.Now()
+		connect(t, h, "up")
+		require.Zero(t, time.Since(begun))
+		giveUp()
+		joining.Wait()
+	})
+}
+
+// Who still reads what it resumed with does not count as slow.
+func TestResumeOfMuchIsNotSlow(t *testing.T) {
+	bus := memory.NewBus()
+	o := keeping(1000)
+	o.Window.Messages, o.Overflow = 8, fanout.Disconnect
+	h := newHub(t, bus, o)
+	publish(t, h.Room("x"), 1, 100)
+	m, slow := connect(t, h), connect(t, h)
+	require.NoError(t, h.Room("x").Resume(within(t), m, fanout.Position{}))
+	publish(t, h.Room("x"), 101, 200)
+	require.Equal(t, numbers(1, 200), receive(t, m, 200))
+	publish(t, h.Room("x"), 201, 201)
+	require.Equal(t, numbers(201, 201), receive(t, m, 1))
+
+	// From then on it is a member as any other.
+	require.NoError(t, h.Room("x").Join(within(t), slow))
+	publish(t, h.Room("x"), 202, 300)
+	for _, m := range []*fanout.Member{m, slow} {
+		_, err := m.Receive(within(t))
+		require.ErrorIs(t, err, fanout.ErrSlow)
+	}
+}

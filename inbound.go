@@ -355,17 +355,18 @@ func (rs *roomState) deliverFrame(frame []byte) {
 		return // cannot be: the hub has just encoded it
 	}
 	rs.mu.Lock()
-	var skip int
+	var missed, skip int
 	var sender string
 	if rs.kept != nil {
-		_, skip, sender = rs.in.acceptKept(&head)
+		missed, skip, sender = rs.in.acceptKept(&head)
 	} else {
-		_, _, skip, sender = rs.in.accept(&head)
+		missed, _, skip, sender = rs.in.accept(&head)
 	}
 	for i := range entries {
 		entries[i].sender = sender
 	}
-	w := rs.append(roomlog.Gap{}, entries[skip:])
+	rs.hub.stats.missed.Add(uint64(missed))
+	w := rs.append(roomlog.Gap{Missed: missed}, entries[skip:])
 	rs.mu.Unlock()
 	w.run(rs.hub)
 }

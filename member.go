@@ -2,7 +2,6 @@ package fanout
 
 import (
 	"context"
-	"errors"
 	"iter"
 	"sync"
 	"sync/atomic"
@@ -24,7 +23,7 @@ type Member struct {
 	// walk is held while cursors are read or closed, never while waiting.
 	walk      sync.Mutex
 	receiving bool        // somebody is in Receive. Guarded by walk, as is current
-	current   *membership // being read; not in the ready queue, not parked
+	current   *membership // being read; not in the ready queue, not parked, not refilled
 	copies    copies      // likewise
 
 	wake chan struct{} // capacity 1: there is something in the ready queue
@@ -88,15 +87,6 @@ func (m *Member) ReceiveBatch(ctx context.Context, buf []Message) (int, error) {
 	m.receiving = true
 	for {
 		n, err := m.take(buf)
-		if err == errFellOut {
-			ms := m.current
-			m.walk.Unlock()
-			err = ms.room.refill(ctx, ms)
-			m.walk.Lock()
-			if err == nil {
-				continue
-			}
-		}
 		if n == 0 && err == nil {
 			m.walk.Unlock()
 			err = m.wait(ctx)
@@ -143,10 +133,6 @@ func (m *Member) Messages(ctx context.Context) iter.Seq2[Message, error] {
 	}
 }
 
-// errFellOut means that the member's current room has gone on without it, and
-// that the history has what it missed.
-var errFellOut = errors.New("fell out of the window")
-
 // take fills buf with what is ready. m.walk is held.
 func (m *Member) take(buf []Message) (n int, err error) {
 	if err := m.endError(); err != nil {
@@ -182,12 +168,15 @@ func (m *Member) take(buf []Message) (n int, err error) {
 				return n, nil // the gap comes first the next time
 			}
 			if m.refills(ms) {
-				return 0, errFellOut
+				m.current = nil
+				m.hub.wg.Go(func() { ms.room.refill(ms) }) // which puts it into the queue again
+				continue
 			}
 			if err := m.gap(ms); err != nil {
 				return 0, err
 			}
 		case len(items) > 0:
+			ms.caughtUp()
 			got, used := m.copy(buf[n:], ms, items, fresh)
 			n += got
 			ms.pass(items[:used])
@@ -198,6 +187,7 @@ func (m *Member) take(buf []Message) (n int, err error) {
 			// parking can wait: a busy member costs publishers nothing.
 			return n, nil
 		case ms.cursor.Park():
+			ms.caughtUp()
 			m.current = nil
 		}
 	}
@@ -207,7 +197,7 @@ func (m *Member) take(buf []Message) (n int, err error) {
 // refills reports whether the gap before the cursor of ms is its own, and the
 // history has what is missing there.
 func (m *Member) refills(ms *membership) bool {
-	return ms.room.kept != nil && ms.cursor.Cut() && m.hub.opts.Overflow == Skip && !ms.plain
+	return ms.room.kept != nil && ms.cursor.Cut() && (m.hub.opts.Overflow == Skip || ms.behind.Load()) && !ms.plain
 }
 
 // gap consumes the gaps before the cursor of ms, and returns the error for them.

@@ -29,6 +29,9 @@ type membership struct {
 	// learns that there is something to read; then guarded by Member.walk.
 	backlog *backlog
 	after   Position
+	// behind is set while the member reads what it resumed with, and has not
+	// caught up since: it does not count as slow.
+	behind atomic.Bool
 	// How far the member has come in a room with a history, as users see it. Set
 	// and guarded like backlog.
 	last Position
@@ -49,6 +52,13 @@ func (ms *membership) init(m *Member, rs *roomState) { ms.member, ms.room = m, r
 // Wake is called when there is something to read after the cursor had parked:
 // it implements roomlog.Owner.
 func (ms *membership) Wake() { ms.member.enqueue(ms) }
+
+// caughtUp notes that the member is within the window.
+func (ms *membership) caughtUp() {
+	if ms.behind.Load() {
+		ms.behind.Store(false)
+	}
+}
 
 // pass notes how far the member has come in the room's history.
 func (ms *membership) pass(entries []entry) {

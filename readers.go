@@ -1,6 +1,9 @@
 package fanout
 
-import "sync"
+import (
+	"sync"
+	"time"
+)
 
 // maxReaders bounds how many readings of histories a hub has under way: enough
 // to have them travel together, few enough not to fill a server's memory with
@@ -31,6 +34,10 @@ func (r *readers) add(f func()) {
 		r.hub.wg.Go(r.run)
 	}
 }
+
+// later has f run after a while: what failed must not keep others waiting
+// meanwhile.
+func (r *readers) later(d time.Duration, f func()) { time.AfterFunc(d, func() { r.add(f) }) }
 
 func (r *readers) run() {
 	for {

@@ -46,6 +46,8 @@ type flight struct {
 	waiters int
 	done    chan struct{} // closed when the rest is there
 
+	last    Position // up to which it has been read, if begun
+	begun   bool
 	from    Position // what is read comes after this
 	page    Page     // without frames: where the history stood
 	entries []entry  // contiguous from after from to page.Head
@@ -79,6 +81,7 @@ func (rs *roomState) resume(ms *membership) (done bool, err error) {
 	}
 	if len(b.parts) > 0 {
 		ms.backlog = b
+		ms.behind.Store(true)
 	}
 	ms.resuming = nil
 	rs.open(ms)
@@ -90,15 +93,29 @@ func (rs *roomState) resume(ms *membership) (done bool, err error) {
 }
 
 // refill gives a member that fell out of the window what it has missed, from the
-// history. It is called by the one who receives for the member.
-func (rs *roomState) refill(ctx context.Context, ms *membership) error {
-	k := rs.kept
-	ctx, cancel := context.WithCancelCause(ctx)
+// history. Meanwhile the member receives from its other rooms.
+func (rs *roomState) refill(ms *membership) {
+	ctx, cancel := context.WithCancelCause(rs.hub.ctx)
 	defer cancel(nil)
 	rs.mu.Lock()
 	ms.giveUp = cancel // when the member leaves
 	rs.mu.Unlock()
+	if err := rs.awaitRefill(ctx, ms); err != nil {
+		ms.member.walk.Lock()
+		ms.plain = true
+		ms.member.walk.Unlock()
+		rs.hub.opts.Logger.Warn("fanout: history cannot be read, a member that lagged has missed messages",
+			"room", rs.name, "error", err)
+	}
+	ms.member.enqueue(ms)
+}
+
+// awaitRefill returns when there is something to read or the member has left, or
+// with an error if the history cannot be read.
+func (rs *roomState) awaitRefill(ctx context.Context, ms *membership) error {
+	ms.member.walk.Lock()
 	r := &resumption{since: Position{Epoch: ms.last.Epoch >> markBits, Offset: ms.last.Offset}}
+	ms.member.walk.Unlock()
 	for {
 		done, wait, err := rs.tryRefill(ms, r)
 		switch {
@@ -111,19 +128,14 @@ func (rs *roomState) refill(ctx context.Context, ms *membership) error {
 			select {
 			case <-wait:
 			case <-ctx.Done():
-				err = context.Cause(ctx)
 			case <-ms.member.done:
-				return nil
 			}
 		}
-		if err != nil && (ms.left.Load() || ms.member.endError() != nil) {
-			return nil // who receives sees it
+		if errors.Is(err, ErrClosed) {
+			<-ctx.Done() // the hub is about to end the member
 		}
-		if err != nil && ctx.Err() == nil {
-			rs.hub.opts.Logger.Warn("fanout: history cannot be read, a member that lagged has missed messages",
-				"room", rs.name, "position", r.since.public(k.mark), "error", err)
-			ms.plain = true
-			return nil
+		if ctx.Err() != nil || ms.left.Load() || ms.member.endError() != nil {
+			return nil // who receives sees it
 		}
 		if err != nil {
 			return err
@@ -299,7 +311,7 @@ func (rs *roomState) board(since Position) *flight {
 	case k.flight == nil:
 		k.flight = &flight{since: since, done: make(chan struct{})}
 		f := k.flight
-		rs.hub.readers.add(func() { rs.fly(f) })
+		rs.hub.readers.add(func() { rs.fly(f, firstRetry) })
 		return f
 	case !since.Before(k.flight.since):
 		return k.flight
@@ -311,44 +323,50 @@ func (rs *roomState) board(since Position) *flight {
 	return k.next
 }
 
-// fly reads for a flight, lets the tail have it, and begins the next.
-func (rs *roomState) fly(f *flight) {
+// fly reads for a flight, lets the tail have it, and begins the next. When the
+// backend does not answer it is called again, after the delay.
+func (rs *roomState) fly(f *flight, delay time.Duration) {
 	h, k := rs.hub, rs.kept
-	f.err = h.readAll(rs, f)
+	again := false
+	if again, f.err = h.readAll(rs, f); again {
+		h.readers.later(delay, func() { rs.fly(f, min(2*delay, lastRetry)) })
+		return
+	}
 	rs.mu.Lock()
 	if f.err == nil && k.known {
 		k.tail.extend(f, k.pos, h.opts.Window)
 	}
 	k.flight, k.next = k.next, nil
 	if next := k.flight; next != nil {
-		h.readers.add(func() { rs.fly(next) })
+		h.readers.add(func() { rs.fly(next, firstRetry) })
 	}
 	rs.mu.Unlock()
 	close(f.done)
 }
 
-// readAll reads what is kept after f.since, while anybody waits for it.
-func (h *Hub) readAll(rs *roomState, f *flight) error {
-	k, delay := rs.kept, firstRetry
-	since, first := f.since, true
+// readAll reads what is kept after f.since, while anybody waits for it. Again
+// means that it is to go on later.
+func (h *Hub) readAll(rs *roomState, f *flight) (again bool, err error) {
+	k := rs.kept
+	if !f.begun {
+		f.last = f.since
+	}
 	for {
-		page, err := h.readPage(h.ctx, rs.channel, Query{Since: since, Limit: pageMessages, Keep: k.keep, Time: time.Now()})
-		if err != nil {
-			if h.ctx.Err() != nil {
-				return ErrClosed
-			}
-			if errors.Is(err, ErrRefused) || errors.Is(err, ErrClosed) || !rs.awaited(f) {
-				return err
-			}
-			sleep(h.ctx, delay)
-			delay = min(2*delay, lastRetry)
-			continue
+		page, err := h.readPage(h.ctx, rs.channel, Query{Since: f.last, Limit: pageMessages, Keep: k.keep, Time: time.Now()})
+		switch {
+		case err == nil:
+		case h.ctx.Err() != nil:
+			return false, ErrClosed
+		case errors.Is(err, ErrRefused), errors.Is(err, ErrClosed), !rs.awaited(f):
+			return false, err
+		default:
+			return true, nil
 		}
-		f.add(h, k, &page, since, first)
+		f.add(h, k, &page, f.last, !f.begun)
 		if !page.More || len(page.Frames) == 0 {
-			return nil
+			return false, nil
 		}
-		since, first = page.Frames[len(page.Frames)-1].At, false
+		f.last, f.begun = page.Frames[len(page.Frames)-1].At, true
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/fanoutgo/fanout/internal/roomlog"
@@ -229,7 +230,7 @@ func (rs *roomState) read() {
 	}
 	k.busy, k.err, k.lived = true, nil, k.pos.Epoch
 	life := k.life
-	rs.hub.readers.add(func() { rs.hub.catchUp(rs, life) })
+	rs.hub.readers.add(func() { rs.hub.catchUp(rs, life, firstRetry) })
 }
 
 // forget is called when the room is not subscribed any more. rs.mu is held.
@@ -238,10 +239,10 @@ func (k *retained) forget() {
 	k.following = following{}
 }
 
-// catchUp reads what the log lacks until it lacks nothing.
-func (h *Hub) catchUp(rs *roomState, life int) {
+// catchUp reads what the log lacks until it lacks nothing. When the backend does
+// not answer it is called again, after the delay.
+func (h *Hub) catchUp(rs *roomState, life int, delay time.Duration) {
 	k := rs.kept
-	delay := firstRetry
 	for {
 		rs.mu.Lock()
 		if k.life != life {
@@ -267,9 +268,8 @@ func (h *Hub) catchUp(rs *roomState, life int) {
 			rs.giveUp(life, err)
 			return
 		case err != nil:
-			sleep(h.ctx, delay)
-			delay = min(2*delay, lastRetry)
-			continue
+			h.readers.later(delay, func() { h.catchUp(rs, life, min(2*delay, lastRetry)) })
+			return
 		}
 		delay = firstRetry
 		if known {
@@ -523,9 +523,21 @@ func (rs *roomState) giveUp(life int, err error) {
 	for _, w := range ws {
 		w.run(h)
 	}
-	if !errors.Is(err, ErrClosed) {
-		h.opts.Logger.Error("fanout: history cannot be read, what was missed is reported as a gap", "room", rs.name, "error", err)
+	if !errors.Is(err, ErrClosed) && h.refused.first() {
+		h.opts.Logger.Error("fanout: history cannot be read, what was missed is reported as a gap (said once a minute, for all rooms)",
+			"room", rs.name, "error", err)
 	}
+}
+
+// An occasionally says when something is worth a line in the log again.
+type occasionally struct{ last atomic.Int64 }
+
+const complainEvery = time.Minute
+
+// first reports true the first time, and again a while later.
+func (o *occasionally) first() bool {
+	last, now := o.last.Load(), time.Now().UnixNano()
+	return (last == 0 || time.Duration(now-last) >= complainEvery) && o.last.CompareAndSwap(last, now)
 }
 
 const (

@@ -299,7 +299,7 @@ func (rs *roomState) slowMembers() (slow []*Member) {
 	}
 	rs.sweptAt = oldest
 	for ms := rs.members; ms != nil; ms = ms.next {
-		if ms.cursor.Overrun(oldest) {
+		if ms.cursor.Overrun(oldest) && !ms.behind.Load() {
 			slow = append(slow, ms.member)
 		}
 	}

@@ -181,6 +181,7 @@ func (c *Cursor[T]) ToEnd() Gap {
 	l.mu.Unlock()
 	c.arrive(to)
 	c.atEnd = true
+	c.pos.Store(to.pos)
 	return Gap{Missed: int(to.pos - from.pos), Unknown: to.unknown != from.unknown}
 }
 
