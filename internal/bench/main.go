@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"runtime/pprof"
 	"strings"
 	"time"
 )
@@ -30,6 +31,12 @@ func mainCode(ctx context.Context, args []string, stdout, stderr io.Writer) int 
 		fmt.Fprintf(stderr, "bench: %v\n", err)
 		return 2
 	}
+	end, err := o.profile()
+	if err != nil {
+		fmt.Fprintf(stderr, "bench: %v\n", err)
+		return 1
+	}
+	defer end()
 	for _, s := range chosen {
 		r, err := run(ctx, s, o, stderr)
 		show(stdout, r)
@@ -51,6 +58,8 @@ func parse(args []string, stderr io.Writer) (*options, []*suite, error) {
 	fs.IntVar(&o.rounds, "rounds", 5, "rounds in which every contestant has its turn")
 	fs.DurationVar(&o.duration, "time", 2*time.Second, "how long a contestant is measured in a round, where that is not given by the work")
 	fs.StringVar(&o.only, "run", "", "run only cases with this `text` in their name")
+	fs.StringVar(&o.who, "who", "", "run only contestants with this `text` in their name")
+	fs.StringVar(&o.cpuProfile, "cpuprofile", "", "write a profile of this process to a `file`")
 	fs.StringVar(&o.pictures, "pictures", "", "write an SVG of each suite into this `folder`")
 	fs.BoolVar(&o.quick, "quick", false, "small sizes, to see that everything works; the figures mean nothing")
 	err := fs.Parse(args)
@@ -69,6 +78,21 @@ func parse(args []string, stderr io.Writer) (*options, []*suite, error) {
 	}
 	chosen, err := choose(fs.Args())
 	return o, chosen, err
+}
+
+// profile begins a profile, if one is wanted, and returns what ends it.
+func (o *options) profile() (end func(), err error) {
+	if o.cpuProfile == "" {
+		return func() {}, nil
+	}
+	f, err := os.Create(o.cpuProfile)
+	if err != nil {
+		return nil, err
+	}
+	if err := pprof.StartCPUProfile(f); err != nil {
+		return nil, err
+	}
+	return func() { pprof.StopCPUProfile(); f.Close() }, nil
 }
 
 // choose returns the suites with these names.

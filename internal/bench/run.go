@@ -94,6 +94,9 @@ func runCases(ctx context.Context, r *report, cases []*contest, o *options, prog
 		for round := range o.rounds {
 			for i := range c.contestants {
 				p := c.contestants[(i+round)%len(c.contestants)]
+				if !strings.Contains(p.name, o.who) {
+					continue
+				}
 				fmt.Fprintf(progress, "%s: %s: round %d of %d: %s\n", r.suite.name, c.name, round+1, o.rounds, p.name)
 				debug.FreeOSMemory() // nobody pays for what another has left
 				f, err := p.turn(ctx, o)

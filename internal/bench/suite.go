@@ -58,9 +58,11 @@ type target struct {
 
 // options are what the command line says.
 type options struct {
-	rounds   int
-	duration time.Duration // of what is measured in a turn
-	only     string        // cases with this in their name
-	pictures string        // folder
-	quick    bool          // small sizes, to see that everything works
+	rounds     int
+	duration   time.Duration // of what is measured in a turn
+	only       string        // cases with this in their name
+	who        string        // contestants with this in their name
+	pictures   string        // folder
+	cpuProfile string        // file
+	quick      bool          // small sizes, to see that everything works
 }
