@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/fanoutgo/fanout/internal/deadline"
 	"github.com/fanoutgo/fanout/internal/roomlog"
 	"github.com/fanoutgo/fanout/internal/wire"
 )
@@ -32,6 +33,8 @@ type Hub struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 	wg     sync.WaitGroup // all goroutines of the hub
+	// publishes bounds a publish whose context has no deadline.
+	publishes *deadline.Group
 
 	// ready is closed when the hub's own channels are subscribed, or will
 	// never be: then readyErr says why.
@@ -93,9 +96,13 @@ func New(a Adapter, o *Options) (*Hub, error) {
 		outbox:  make(map[string]*outbound),
 		closing: make(chan struct{}),
 		closed:  make(chan struct{}),
+		ops:     operations{done: make(chan struct{})},
 	}
 	h.id = fmt.Sprintf("%016x", h.num)
-	h.ctx, h.cancel = context.WithCancel(context.Background())
+	var cancel context.CancelCauseFunc
+	h.ctx, cancel = context.WithCancelCause(context.Background())
+	h.cancel = func() { cancel(ErrClosed) }
+	h.publishes = deadline.NewGroup(h.ctx, opts.PublishTimeout, context.DeadlineExceeded)
 	h.inbox = inbox{hub: h, channel: h.names.Inbox(h.id)}
 	h.readers.hub = h
 	h.historian, _ = a.(Historian)
@@ -300,36 +307,31 @@ func (h *Hub) shutDown(ctx context.Context) {
 
 // operations counts what is in flight, and refuses more once stopped.
 type operations struct {
-	mu      sync.Mutex // guards all
-	n       int
-	stopped bool
-	done    chan struct{} // made by stop; closed when nothing is in flight
+	state atomic.Int64  // twice their number, and 1 once stopped
+	done  chan struct{} // made by New; closed when stopped and nothing is in flight
 }
 
 func (o *operations) begin() error {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.stopped {
-		return ErrClosed
+	for {
+		s := o.state.Load()
+		if s&1 != 0 {
+			return ErrClosed
+		}
+		if o.state.CompareAndSwap(s, s+2) {
+			return nil
+		}
 	}
-	o.n++
-	return nil
 }
 
 func (o *operations) end() {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.n--; o.n == 0 && o.stopped {
+	if o.state.Add(-2) == 1 {
 		close(o.done)
 	}
 }
 
+// stop is called once.
 func (o *operations) stop() {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.stopped = true
-	o.done = make(chan struct{})
-	if o.n == 0 {
+	if o.state.Add(1) == 1 {
 		close(o.done)
 	}
 }

@@ -99,6 +99,7 @@ func (j *janitor) forgetPublishing(now time.Time) time.Time {
 		rs.queued = rs.idle() && rs.sub != subOff
 		lingers := rs.queued
 		if rs.idle() && rs.sub == subOff {
+			rs.gone = true
 			delete(j.hub.rooms, rs.channel)
 			j.hub.numbers.keep(rs.channel, rs.out.stream, rs.out.next)
 		}

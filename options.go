@@ -28,7 +28,7 @@ type Options struct {
 	Linger time.Duration
 
 	// PublishTimeout bounds a publish whose context has no deadline, retries
-	// included. Default 10 s.
+	// included: it ends then, or up to an eighth earlier. Default 10 s.
 	PublishTimeout time.Duration
 
 	// Retain says which rooms keep a history, and how much of it. It is called

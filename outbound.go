@@ -87,6 +87,17 @@ func (o *outbound) Go(f func()) {
 	})
 }
 
+// Keep implements coalesce.Sender. A caller whose context can end may leave before
+// its message is encoded, and do with the data what it likes.
+func (o *outbound) Keep(ctx context.Context, m *wire.Message) *wire.Message {
+	if ctx.Done() == nil {
+		return m
+	}
+	kept := *m
+	kept.Data = slices.Clone(m.Data)
+	return &kept
+}
+
 // hold keeps the channel from being forgotten until unhold.
 func (o *outbound) hold() {
 	if o.room != nil {
@@ -161,9 +172,9 @@ func encode(head *wire.Header, batch []*wire.Message) []byte {
 func (o *outbound) transmit(ctx context.Context, head *wire.Header, frame []byte) (receivers int, unsent bool, err error) {
 	h := o.hub
 	if _, ok := ctx.Deadline(); !ok && !h.alone {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, h.opts.PublishTimeout)
-		defer cancel()
+		var done func()
+		ctx, done = h.publishes.Bound(ctx)
+		defer done()
 	}
 	unsent = true
 	delay := firstRetry

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 
 	"github.com/fanoutgo/fanout/internal/wire"
 )
@@ -15,6 +16,18 @@ type Room struct {
 	name    string
 	channel string
 	err     error // the name is invalid
+
+	state atomic.Pointer[roomState] // the latest that was acquired
+}
+
+// acquire returns the room's state, which stays until it is released.
+func (r *Room) acquire() *roomState {
+	if rs := r.state.Load(); rs != nil && rs.hold() {
+		return rs
+	}
+	rs := r.hub.acquire(r.name, r.channel)
+	r.state.Store(rs)
+	return rs
 }
 
 // Name returns the room's name.
@@ -36,7 +49,7 @@ func (r *Room) Join(ctx context.Context, m *Member) error {
 	if err := r.hub.awaitReady(ctx, m.done); err != nil {
 		return r.wrap("join", err)
 	}
-	rs := r.hub.acquire(r.name, r.channel)
+	rs := r.acquire()
 	defer r.hub.release(rs)
 	return r.wrap("join", rs.admit(ctx, m, nil))
 }
@@ -78,7 +91,7 @@ func (r *Room) Resume(ctx context.Context, m *Member, since Position) error {
 	if err := r.hub.awaitReady(ctx, m.done); err != nil {
 		return r.wrap("resume", err)
 	}
-	rs := r.hub.acquire(r.name, r.channel)
+	rs := r.acquire()
 	defer r.hub.release(rs)
 	from, err := rs.history(since)
 	if err == nil {
@@ -110,7 +123,7 @@ func (r *Room) History(ctx context.Context, since Position, limit int) ([]Messag
 		return nil, r.wrap("history", err)
 	}
 	defer h.ops.end()
-	rs := h.acquire(r.name, r.channel)
+	rs := r.acquire()
 	defer h.release(rs)
 	from, err := rs.history(since)
 	if err != nil {
@@ -159,9 +172,9 @@ func (r *Room) Publish(ctx context.Context, data []byte) error {
 		return r.wrap("publish", err)
 	}
 	defer h.ops.end()
-	rs := h.acquire(r.name, r.channel)
+	rs := r.acquire()
 	defer h.release(rs)
-	return rs.out.publish(ctx, &wire.Message{Data: own(ctx, data)})
+	return rs.out.publish(ctx, &wire.Message{Data: data})
 }
 
 // check says what is wrong with the arguments of Join and Leave.

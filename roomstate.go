@@ -27,6 +27,7 @@ type roomState struct {
 	invalid error     // Options.Retain has given what no history can be
 
 	mu      sync.Mutex // guards all below
+	gone    bool       // the hub has forgotten it
 	uses    int        // of Join and Publish; while positive the state stays
 	members *membership
 	count   int // of members
@@ -86,6 +87,18 @@ func (h *Hub) acquire(name, channel string) *roomState {
 	rs.uses++
 	rs.mu.Unlock()
 	return rs
+}
+
+// hold is acquire for who knows the state from before. It is false if the hub has
+// forgotten it.
+func (rs *roomState) hold() bool {
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	if rs.gone {
+		return false
+	}
+	rs.uses++
+	return true
 }
 
 func (h *Hub) release(rs *roomState) {

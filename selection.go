@@ -106,7 +106,7 @@ func (s Selection) Publish(ctx context.Context, data []byte) error {
 		s.publishLocally(&m)
 		return nil
 	}
-	m.Data = own(ctx, data)
+	m.Data = data
 	switch s.kind {
 	case toMembers:
 		return s.publishToMembers(ctx, &m)
@@ -158,16 +158,6 @@ func (h *Hub) checkSize(data []byte) error {
 		return fmt.Errorf("%w: %d bytes, at most %d are allowed (Options.MaxMessage)", ErrTooLarge, len(data), limit)
 	}
 	return nil
-}
-
-// own returns data that the caller of a publish cannot change any more while it
-// is needed. Frames are copies, so that is only so if the caller can leave before
-// its frame is made.
-func own(ctx context.Context, data []byte) []byte {
-	if ctx.Done() == nil {
-		return data
-	}
-	return slices.Clone(data)
 }
 
 func (s Selection) publishToRooms(ctx context.Context, m *wire.Message) error {

@@ -19,6 +19,9 @@ type Sender[T any] interface {
 	Send(ctx context.Context, batch []T) error
 	// Go runs f in a goroutine that the sender's owner waits for.
 	Go(f func())
+	// Keep is called for an item that is to be sent later: its caller may have
+	// left by then. It returns what to send in its place.
+	Keep(ctx context.Context, item T) T
 }
 
 // A Queue is ready to use as it is; Sender must be set before the first Do. It
@@ -51,26 +54,48 @@ type batch[T any] struct {
 // If ctx ends first Do returns its error; sent tells whether the send had begun
 // by then. If it had not, the item is withdrawn: nobody will get it.
 func (q *Queue[T]) Do(ctx context.Context, item T, bytes int) (sent bool, err error) {
-	q.mu.Lock()
-	if !q.busy {
-		q.busy = true
-		q.mu.Unlock()
+	var b *batch[T]
+	at := 0
+	if !q.begin() {
+		item = q.Sender.Keep(ctx, item) // outside of the lock: it may copy much
+		b, at = q.join(item, bytes)
+	}
+	if b == nil {
 		defer q.next() // also when Send panics: others must not wait for ever
 		return true, q.Sender.Send(ctx, []T{item})
 	}
-	b := q.gather(bytes)
-	at := len(b.items)
-	b.items = append(b.items, &item)
-	b.bytes += bytes
-	b.waiting++
-	q.mu.Unlock()
-
 	select {
 	case <-b.done:
 		return true, b.err
 	case <-ctx.Done():
 		return q.leave(b, at, bytes), context.Cause(ctx)
 	}
+}
+
+// begin makes an idle queue busy, and reports whether it was idle.
+func (q *Queue[T]) begin() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	idle := !q.busy
+	q.busy = true
+	return idle
+}
+
+// join adds an item to a batch, and returns that and the item's place in it. If
+// the queue has become idle meanwhile it is busy now, and there is no batch.
+func (q *Queue[T]) join(item T, bytes int) (b *batch[T], at int) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if !q.busy {
+		q.busy = true
+		return nil, 0
+	}
+	b = q.gather(bytes)
+	at = len(b.items)
+	b.items = append(b.items, &item)
+	b.bytes += bytes
+	b.waiting++
+	return b, at
 }
 
 // gather returns the batch that an item of so many bytes joins.

@@ -21,6 +21,8 @@ type sender struct {
 
 func (s *sender) Go(f func()) { s.wg.Go(f) }
 
+func (s *sender) Keep(_ context.Context, item int) int { return item }
+
 func (s *sender) Send(ctx context.Context, batch []int) error {
 	s.mu.Lock()
 	s.batches = append(s.batches, batch)

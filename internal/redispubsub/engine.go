@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/fanoutgo/fanout"
+	"github.com/fanoutgo/fanout/internal/deadline"
+	"github.com/fanoutgo/fanout/internal/wire"
 	"github.com/redis/rueidis"
 )
 
@@ -35,8 +37,11 @@ type Engine struct {
 
 	ctx    context.Context // ends when the engine is closed
 	cancel context.CancelFunc
-	wg     sync.WaitGroup // all goroutines
-	closed chan struct{}  // closed when Close has done everything
+	// attempts bounds one attempt, so that a server that is silent is given up
+	// (what the next attempt asks may be another), and so that Close need not wait.
+	attempts *deadline.Group
+	wg       sync.WaitGroup // all goroutines
+	closed   chan struct{}  // closed when Close has done everything
 
 	topology topology
 
@@ -75,6 +80,7 @@ func New(client rueidis.Client, cfg Config) (*Engine, error) {
 		links:   make(map[string]*link),
 	}
 	e.ctx, e.cancel = context.WithCancel(context.Background())
+	e.attempts = deadline.NewGroup(e.ctx, cfg.ProbeTimeout, fmt.Errorf("%w within %v", errSilent, cfg.ProbeTimeout))
 	e.topology.init(e)
 	e.roles.init(e)
 	e.library.loading = make(chan struct{}, 1)
@@ -169,6 +175,7 @@ func (e *Engine) placeLocked(s *sub, addr string) {
 		return // it is not wanted any more
 	}
 	if l != nil {
+		e.topology.note(s.slot, addr)
 		l.seat(s)
 	} else {
 		e.topology.ask()
@@ -201,13 +208,12 @@ func (e *Engine) all() []*sub {
 	return list
 }
 
-// slot is a channel's hash slot as the client computes it.
+// slot is a channel's hash slot; without a cluster there is one.
 func (e *Engine) slot(channel string) uint16 {
 	if !e.cluster {
 		return 0
 	}
-	cmd := e.client.B().Spublish().Channel(channel).Message("").Build()
-	return cmd.Slot()
+	return wire.Slot(channel)
 }
 
 // Health implements fanout.HealthChecker.

@@ -21,12 +21,10 @@ const (
 
 // Append implements fanout.Historian.
 func (e *Engine) Append(ctx context.Context, channel string, r fanout.Record) (at fanout.Position, receivers int, err error) {
-	s, done, err := e.enter(ctx, channel)
-	if err != nil {
+	if err := e.enter(ctx); err != nil {
 		return at, 0, err
 	}
-	defer done()
-	_, _, confirms := s.state()
+	defer e.wg.Done()
 	publisher := ""
 	if r.Publisher != "" {
 		publisher = "p:" + r.Publisher
@@ -36,8 +34,8 @@ func (e *Engine) Append(ctx context.Context, channel string, r fanout.Record) (a
 		publish = "SPUBLISH"
 	}
 	stream, note := wire.HistoryKeys(channel)
-	reply, err := e.call(ctx, channel, s, func(b rueidis.Builder) rueidis.Completed {
-		return b.Fcall().Function(appendFunction).Numkeys(3).Key(stream, note, channel).Arg(
+	reply, err := e.call(ctx, channel, func() rueidis.Completed {
+		return e.client.B().Fcall().Function(appendFunction).Numkeys(3).Key(stream, note, channel).Arg(
 			rueidis.BinaryString(r.Frame), strconv.Itoa(r.Messages),
 			strconv.Itoa(r.Keep.Messages), decimal(r.Keep.Age.Milliseconds()), decimal(r.Time.UnixMilli()),
 			publisher, strconv.FormatUint(r.Stream, 10), strconv.FormatUint(r.Seq+uint64(r.Messages), 10),
@@ -55,7 +53,7 @@ func (e *Engine) Append(ctx context.Context, channel string, r fanout.Record) (a
 		return at, 0, fmt.Errorf("%s: publish: reply of %s: %w", e.cfg.Name, appendFunction, err)
 	}
 	if n == 0 {
-		e.mistrust(s, confirms)
+		e.mistrust(e.sub(channel))
 	}
 	if e.cluster && !e.cfg.Sharded {
 		n = -1 // it counts the subscribers of one node
@@ -66,9 +64,9 @@ func (e *Engine) Append(ctx context.Context, channel string, r fanout.Record) (a
 // mistrust has our own subscription confirmed again after nobody has got a frame
 // that is kept. The receiver reads it in the history then. Most likely the slot
 // is moving, and the old home is about to say so: it gets the time for that.
-func (e *Engine) mistrust(s *sub, confirms int) {
-	home, on, now := s.state()
-	if !on || now != confirms || home == nil || (e.cluster && !e.cfg.Sharded) || !s.mistrusted.CompareAndSwap(false, true) {
+func (e *Engine) mistrust(s *sub) {
+	home, on, confirms := s.state()
+	if !on || home == nil || (e.cluster && !e.cfg.Sharded) || !s.mistrusted.CompareAndSwap(false, true) {
 		return
 	}
 	e.wg.Go(func() {
@@ -85,14 +83,13 @@ func (e *Engine) mistrust(s *sub, confirms int) {
 
 // History implements fanout.Historian.
 func (e *Engine) History(ctx context.Context, channel string, q fanout.Query) (fanout.Page, error) {
-	s, done, err := e.enter(ctx, channel)
-	if err != nil {
+	if err := e.enter(ctx); err != nil {
 		return fanout.Page{}, err
 	}
-	defer done()
+	defer e.wg.Done()
 	stream, note := wire.HistoryKeys(channel)
-	reply, err := e.call(ctx, channel, s, func(b rueidis.Builder) rueidis.Completed {
-		return b.Fcall().Function(readFunction).Numkeys(2).Key(stream, note).Arg(
+	reply, err := e.call(ctx, channel, func() rueidis.Completed {
+		return e.client.B().Fcall().Function(readFunction).Numkeys(2).Key(stream, note).Arg(
 			strconv.FormatUint(q.Since.Epoch, 10), strconv.FormatUint(q.Since.Offset, 10), strconv.Itoa(q.Limit),
 			strconv.Itoa(q.Keep.Messages), decimal(q.Keep.Age.Milliseconds()), decimal(q.Time.UnixMilli()),
 			strconv.Itoa(pageBytes)).Build()
@@ -111,15 +108,11 @@ func decimal(n int64) string { return strconv.FormatInt(n, 10) }
 
 // call calls a function where a channel lives, and gives it to the servers if
 // they lack it.
-func (e *Engine) call(ctx context.Context, channel string, s *sub, build func(rueidis.Builder) rueidis.Completed) ([]rueidis.RedisMessage, error) {
-	ctx, cancel := e.bound(ctx)
-	defer cancel()
+func (e *Engine) call(ctx context.Context, channel string, build func() rueidis.Completed) ([]rueidis.RedisMessage, error) {
 	for attempt := 1; ; attempt++ {
 		loads := e.library.loads.Load()
-		result, _ := e.route(ctx, channel, s, build)
-		if result.NonRedisError() != nil {
-			e.topology.distrust()
-		}
+		result, _ := e.route(ctx, channel, build)
+		e.notice(result.NonRedisError())
 		reply, err := result.ToArray()
 		if !missing(err) || attempt == callAttempts {
 			return reply, err

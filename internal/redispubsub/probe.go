@@ -84,7 +84,7 @@ func (p *probe) send() {
 	e.wg.Go(func() {
 		ctx, cancel := context.WithTimeout(e.ctx, e.cfg.ProbeTimeout)
 		defer cancel()
-		n, _, err := e.send(ctx, channel, nil, []byte("probe"))
+		n, _, err := e.send(ctx, channel, []byte("probe"))
 		if err == nil && n == 0 {
 			e.topology.doubt(l) // the slot may live elsewhere now
 		}

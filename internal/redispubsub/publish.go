@@ -8,30 +8,24 @@ import (
 	"time"
 
 	"github.com/fanoutgo/fanout"
+	"github.com/fanoutgo/fanout/internal/deadline"
 	"github.com/redis/rueidis"
 )
 
 // Publish implements fanout.Adapter.
 func (e *Engine) Publish(ctx context.Context, channel string, frame []byte) (receivers int, err error) {
-	s, done, err := e.enter(ctx, channel)
-	if err != nil {
+	if err := e.enter(ctx); err != nil {
 		return 0, err
 	}
-	defer done()
-	_, _, confirms := s.state()
-	n, at, err := e.send(ctx, channel, s, frame)
+	defer e.wg.Done()
+	n, at, err := e.send(ctx, channel, frame)
 	if err != nil {
 		return 0, e.classify("publish", err)
 	}
-	switch {
-	case n > 0:
-	case s == nil && e.cluster && e.cfg.Sharded:
-		n, err = e.insist(ctx, channel, at, frame)
-	case s != nil && e.reachesHome(s, at):
-		n, err = e.mend(ctx, s, confirms, frame)
-	}
-	if err != nil {
-		return 0, err
+	if n == 0 {
+		if n, err = e.nobody(ctx, channel, at, frame); err != nil {
+			return 0, err
+		}
 	}
 	if e.cluster && !e.cfg.Sharded {
 		return -1, nil // it counts the subscribers of one node
@@ -39,90 +33,124 @@ func (e *Engine) Publish(ctx context.Context, channel string, frame []byte) (rec
 	return n, nil
 }
 
-// enter begins an operation that Close waits for, until done is called. s is our
-// own subscription to the channel, nil if there is none.
-func (e *Engine) enter(ctx context.Context, channel string) (s *sub, done func(), err error) {
+// enter begins an operation that Close waits for, until e.wg.Done.
+func (e *Engine) enter(ctx context.Context) error {
 	e.mu.RLock()
 	defer e.mu.RUnlock()
 	switch {
 	case e.closing:
-		return nil, nil, fmt.Errorf("%w: %w", e.errClosed(), fanout.ErrUnsent)
+		return fmt.Errorf("%w: %w", e.errClosed(), fanout.ErrUnsent)
 	case ctx.Err() != nil:
-		return nil, nil, fmt.Errorf("%w: %w", context.Cause(ctx), fanout.ErrUnsent)
+		return fmt.Errorf("%w: %w", context.Cause(ctx), fanout.ErrUnsent)
 	}
 	e.wg.Add(1)
-	return e.subs[channel], e.wg.Done, nil
+	return nil
 }
 
-// send sends a frame once. s is our own subscription to the channel, if there is
-// one. at is the node it went to, if it was we who chose it.
-func (e *Engine) send(ctx context.Context, channel string, s *sub, frame []byte) (n int, at string, err error) {
-	ctx, cancel := e.bound(ctx)
-	defer cancel()
-	message := rueidis.BinaryString(frame)
-	var result rueidis.RedisResult
+// sub returns our own subscription to a channel; nil if there is none.
+func (e *Engine) sub(channel string) *sub {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	return e.subs[channel]
+}
+
+// nobody is called when a node has told that nobody got a frame. It sends it again
+// where that should not be so.
+func (e *Engine) nobody(ctx context.Context, channel, at string, frame []byte) (int, error) {
+	s := e.sub(channel)
 	switch {
-	case e.cfg.Sharded:
-		result, at = e.route(ctx, channel, s, func(b rueidis.Builder) rueidis.Completed {
-			return b.Spublish().Channel(channel).Message(message).Build()
-		})
-	case e.cluster:
-		// PUBLISH would be heard from any node, but only those who publish and
-		// subscribe at the same node see one order.
-		var node rueidis.Client
-		if node, at, err = e.topology.node(ctx, channel); err != nil {
-			return 0, "", err
-		}
-		result = node.Do(ctx, node.B().Publish().Channel(channel).Message(message).Build())
-		if errors.Is(result.Error(), rueidis.ErrClosing) { // the node has left the cluster
-			e.topology.distrust()
-			return 0, at, rueidis.ErrNoSlot
-		}
-	default:
-		result = e.client.Do(ctx, e.client.B().Publish().Channel(channel).Message(message).Build())
+	case s == nil && e.cluster && e.cfg.Sharded:
+		return e.insist(ctx, channel, at, frame)
+	case s != nil && e.reachesHome(s, at):
+		return e.mend(ctx, s, frame)
 	}
-	if result.NonRedisError() != nil {
-		e.topology.distrust()
+	return 0, nil
+}
+
+// send sends a frame once. at is the node it went to, if it was we who chose it.
+func (e *Engine) send(ctx context.Context, channel string, frame []byte) (n int, at string, err error) {
+	result, at, err := e.dispatch(ctx, channel, rueidis.BinaryString(frame))
+	if err != nil {
+		return 0, "", err
 	}
+	e.notice(result.NonRedisError())
 	count, err := result.AsInt64()
 	return int(count), at, err
 }
 
-// route sends a command to where a channel lives as we know it: the home of our
-// own subscription, which follows the slot at once, or what the topology says.
-// The client would go on for seconds to ask a node that is silent, or that the
-// slot has left. Where we know nothing better, and when we are wrong, the client
-// finds the way, and at is "".
-func (e *Engine) route(ctx context.Context, channel string, s *sub, build func(rueidis.Builder) rueidis.Completed) (_ rueidis.RedisResult, at string) {
-	if home, on, _ := s.state(); on && home != nil {
-		at = home.addr
-	} else if e.cluster {
-		at = e.topology.owner(e.slot(channel))
+// notice has the topology looked at if a node did not answer. That a caller has
+// gone is not the node's fault.
+func (e *Engine) notice(err error) {
+	if err != nil && !errors.Is(err, context.Canceled) {
+		e.topology.distrust()
 	}
-	if node := e.topology.client(at); node != nil {
-		result := node.Do(ctx, build(node.B()))
+}
+
+// dispatch sends the command that publishes a message.
+func (e *Engine) dispatch(ctx context.Context, channel string, message string) (result rueidis.RedisResult, at string, err error) {
+	switch {
+	case e.cfg.Sharded:
+		result, at = e.route(ctx, channel, func() rueidis.Completed {
+			return e.client.B().Spublish().Channel(channel).Message(message).Build()
+		})
+		return result, at, nil
+	case !e.cluster:
+		result, _ = e.route(ctx, channel, func() rueidis.Completed {
+			return e.client.B().Publish().Channel(channel).Message(message).Build()
+		})
+		return result, "", nil
+	}
+	// PUBLISH would be heard from any node, but only those who publish and
+	// subscribe at the same node see one order.
+	node, at, err := e.topology.node(ctx, channel)
+	if err != nil {
+		return result, "", err
+	}
+	result = node.do(e.patience(ctx), e.client.B().Publish().Channel(channel).Message(message).Build())
+	if errors.Is(result.Error(), rueidis.ErrClosing) { // the node has left the cluster
+		e.topology.distrust()
+		return result, at, rueidis.ErrNoSlot
+	}
+	return result, at, nil
+}
+
+// patience returns the context in which an order is waited for: one that ends when
+// an attempt has to, or the caller's own, since what is sent for it has a time of
+// its own (twice that, if it is the last that still finds the node answering).
+func (e *Engine) patience(ctx context.Context) context.Context {
+	if ctx == context.Background() || deadline.Shared(ctx) {
+		ctx, _ = e.attempts.Bound(ctx)
+		return ctx
+	}
+	return deadline.Waive(ctx, 2*e.cfg.ProbeTimeout)
+}
+
+// route sends a command to where a channel lives as we know it. The client would go
+// on for seconds to ask a node that is silent, or that the slot has left; our table
+// has the homes of our own subscriptions, which follow the slot at once. Where we
+// know nothing, and when we are wrong, the client finds the way, and at is "".
+func (e *Engine) route(ctx context.Context, channel string, build func() rueidis.Completed) (_ rueidis.RedisResult, at string) {
+	at = e.topology.owner(e.slot(channel))
+	if node := e.topology.pipeline(at); node != nil {
+		result := node.do(e.patience(ctx), build())
 		err := result.Error()
 		if re, ok := rueidis.IsRedisErr(err); !(ok && redirects(re)) && !errors.Is(err, rueidis.ErrClosing) {
 			return result, at
 		}
 		// The slot has left the node, or the node the cluster: the client knows.
 		e.topology.distrust()
+	} else if at != "" && e.cluster {
+		e.topology.refreshClient(channel) // which does not know the node
 	}
-	return e.client.Do(ctx, build(e.client.B())), ""
+	ctx, done := e.attempts.Bound(ctx)
+	defer done()
+	return e.client.Do(ctx, build()), ""
 }
 
 func redirects(err *rueidis.RedisError) bool {
 	_, moved := err.IsMoved()
 	_, ask := err.IsAsk()
 	return moved || ask
-}
-
-// bound limits one attempt, so that a server that is silent is given up (what
-// the next attempt asks may be another), and so that Close need not wait.
-func (e *Engine) bound(ctx context.Context) (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithTimeoutCause(ctx, e.cfg.ProbeTimeout, fmt.Errorf("%w within %v", errSilent, e.cfg.ProbeTimeout))
-	stop := context.AfterFunc(e.ctx, cancel)
-	return ctx, func() { stop(); cancel() }
 }
 
 // reachesHome reports whether what was sent to a node counts the subscribers of
@@ -156,7 +184,7 @@ func (e *Engine) insist(ctx context.Context, channel, at string, frame []byte) (
 			return 0, fmt.Errorf("%s: nobody received what was published to %s, by a node that is no primary: %w",
 				e.cfg.Name, channel, errors.Join(context.Cause(ctx), err))
 		}
-		if n, at, err = e.send(ctx, channel, nil, frame); err != nil {
+		if n, at, err = e.send(ctx, channel, frame); err != nil {
 			return 0, e.classify("publish", err)
 		}
 		if n > 0 {
@@ -181,8 +209,9 @@ func (e *Engine) sleep(ctx context.Context, d time.Duration) bool {
 // mend is called when nobody got a frame although we are subscribed: then we
 // are not. It has the subscription confirmed again, and sends the frame again.
 // (Subscribers of a replica may have got the first; hubs recognise the second.)
-func (e *Engine) mend(ctx context.Context, s *sub, confirms int, frame []byte) (int, error) {
+func (e *Engine) mend(ctx context.Context, s *sub, frame []byte) (int, error) {
 	delay := firstRetry
+	_, _, confirms := s.state()
 	for {
 		home, on, now := s.state()
 		if on && now == confirms && home != nil {
@@ -199,7 +228,7 @@ func (e *Engine) mend(ctx context.Context, s *sub, confirms int, frame []byte) (
 			return 0, fmt.Errorf("%s: nobody received the message, and the subscription is not confirmed again: %w", e.cfg.Name, err)
 		}
 		_, _, confirms = s.state()
-		n, _, err := e.send(ctx, s.channel, s, frame)
+		n, _, err := e.send(ctx, s.channel, frame)
 		if err != nil {
 			return 0, e.classify("publish", err)
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -15,7 +16,7 @@ import (
 )
 
 const (
-	slots = 16384
+	slots = wire.Slots
 	// roundPause is the least time between two rounds of questions.
 	roundPause = 30 * time.Millisecond
 	// refreshEvery is how often who publishes classic Pub/Sub in a cluster asks
@@ -27,16 +28,17 @@ const (
 	askAtOnce = 8
 )
 
-// A table says who owns the slots. Without a cluster it has one owner.
+// A table says who owns the slots. Without a cluster it has one owner. Slots may
+// be given to other owners while it is in use.
 type table struct {
 	addrs []string // [0] is "": nobody
-	owner [slots]uint16
+	owner [slots]atomic.Uint32
 }
 
 // errReplica means that a server is not the primary.
 var errReplica = errors.New("not a primary")
 
-func (t *table) at(slot uint16) string { return t.addrs[t.owner[slot]] }
+func (t *table) at(slot uint16) string { return t.addrs[t.owner[slot].Load()] }
 
 // A topology finds homes for subs that have none, or whose home does not
 // answer. It asks the nodes only when there is a reason. A node's word that it
@@ -50,12 +52,12 @@ type topology struct {
 	current atomic.Pointer[table]
 	known   chan struct{} // closed when there is a first table
 	once    sync.Once
+	nodes   atomic.Pointer[map[string]*pipeline] // as the client knows them
 
 	mu      sync.Mutex // guards all below
 	doubted map[*link]struct{}
-	clients map[string]rueidis.Client // nodes, as the client knows them
-	nudges  map[string]struct{}       // channels whose home the client does not know
-	stale   bool                      // what we know has turned out wrong
+	nudges  map[string]struct{} // channels whose home the client does not know
+	stale   bool                // what we know has turned out wrong
 }
 
 func (t *topology) init(e *Engine) {
@@ -71,6 +73,19 @@ func (t *topology) owner(slot uint16) string {
 		return tab.at(slot)
 	}
 	return ""
+}
+
+// note notes that a slot has another owner, if that is one whom we know of.
+func (t *topology) note(slot uint16, addr string) {
+	if tab := t.current.Load(); tab != nil {
+		tab.note(slot, addr)
+	}
+}
+
+func (t *table) note(slot uint16, addr string) {
+	if n := slices.Index(t.addrs, addr); n > 0 {
+		t.owner[slot].Store(uint32(n))
+	}
 }
 
 // ask has the topology look for homes.
@@ -100,9 +115,32 @@ func (t *topology) distrust() {
 
 // client returns the client of a node, or nil.
 func (t *topology) client(addr string) rueidis.Client {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.clients[addr]
+	if p := t.pipeline(addr); p != nil {
+		return *p.client.Load()
+	}
+	return nil
+}
+
+// pipeline returns the way to a node, or nil.
+func (t *topology) pipeline(addr string) *pipeline {
+	if nodes := t.nodes.Load(); nodes != nil {
+		return (*nodes)[addr]
+	}
+	return nil
+}
+
+// meet notes the nodes that the client knows.
+func (t *topology) meet(clients map[string]rueidis.Client) {
+	nodes := make(map[string]*pipeline, len(clients))
+	for addr, client := range clients {
+		p := t.pipeline(addr)
+		if p == nil {
+			p = &pipeline{engine: t.engine}
+		}
+		p.client.Store(&client)
+		nodes[addr] = p
+	}
+	t.nodes.Store(&nodes)
 }
 
 // refreshClient has the client learn of the node that a channel lives on, which
@@ -119,8 +157,8 @@ func (t *topology) refreshClient(channel string) {
 	t.ask()
 }
 
-// node returns the client of the owner of a channel's slot.
-func (t *topology) node(ctx context.Context, channel string) (rueidis.Client, string, error) {
+// node returns the way to the owner of a channel's slot.
+func (t *topology) node(ctx context.Context, channel string) (*pipeline, string, error) {
 	select {
 	case <-t.known:
 	default:
@@ -134,13 +172,13 @@ func (t *topology) node(ctx context.Context, channel string) (rueidis.Client, st
 		}
 	}
 	addr := t.owner(t.engine.slot(channel))
-	c := t.client(addr)
-	if c == nil {
+	p := t.pipeline(addr)
+	if p == nil {
 		t.distrust()
 		t.refreshClient(channel)
 		return nil, "", rueidis.ErrNoSlot
 	}
-	return c, addr, nil
+	return p, addr, nil
 }
 
 // run answers questions until the engine closes. While somebody has no home it
@@ -193,9 +231,7 @@ func (t *topology) round() bool {
 	t.nudge(nudges)
 
 	nodes := e.client.Nodes()
-	t.mu.Lock()
-	t.clients = nodes
-	t.mu.Unlock()
+	t.meet(nodes)
 	var wg sync.WaitGroup
 	for l := range doubted {
 		wg.Go(func() { t.verify(nodes, l) })
@@ -238,7 +274,13 @@ func (t *topology) doubtful(tab *table) bool {
 	return false
 }
 
+// learn takes over an answer, but for what our own subscriptions know better.
 func (t *topology) learn(tab *table) {
+	for _, s := range t.engine.all() {
+		if home, on, _ := s.state(); on && home != nil {
+			tab.note(s.slot, home.addr)
+		}
+	}
 	t.current.Store(tab)
 	t.once.Do(func() { close(t.known) })
 }
@@ -360,7 +402,7 @@ func askRole(ctx context.Context, addr string, node rueidis.Client) (*table, err
 	}
 	tab := &table{addrs: []string{"", addr}}
 	for i := range tab.owner {
-		tab.owner[i] = 1
+		tab.owner[i].Store(1)
 	}
 	return tab, nil
 }
@@ -381,7 +423,7 @@ func isReplica(r rueidis.RedisResult) bool {
 // its own host leaves it empty.
 func parseSlots(from string, reply []rueidis.RedisMessage) (*table, error) {
 	tab := &table{addrs: []string{""}}
-	index := make(map[string]uint16)
+	index := make(map[string]uint32)
 	for _, r := range reply {
 		row, err := r.ToArray()
 		if err != nil || len(row) < 3 {
@@ -404,12 +446,12 @@ func parseSlots(from string, reply []rueidis.RedisMessage) (*table, error) {
 		addr := net.JoinHostPort(host, strconv.FormatInt(port, 10))
 		n, ok := index[addr]
 		if !ok {
-			n = uint16(len(tab.addrs))
+			n = uint32(len(tab.addrs))
 			index[addr] = n
 			tab.addrs = append(tab.addrs, addr)
 		}
 		for slot := first; slot <= last; slot++ {
-			tab.owner[slot] = n
+			tab.owner[slot].Store(n)
 		}
 	}
 	return tab, nil

@@ -7,31 +7,15 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/fanoutgo/fanout/internal/wire"
 )
 
 // Slots is how many slots a cluster has.
-const Slots = 16384
+const Slots = wire.Slots
 
 // Slot is the slot of a key or a sharded channel.
-func Slot(key string) int {
-	if i := strings.IndexByte(key, '{'); i >= 0 {
-		if j := strings.IndexByte(key[i+1:], '}'); j > 0 {
-			key = key[i+1 : i+1+j]
-		}
-	}
-	var crc uint16 // CRC-16/XMODEM
-	for i := range len(key) {
-		crc ^= uint16(key[i]) << 8
-		for range 8 {
-			carry := crc&0x8000 != 0
-			crc <<= 1
-			if carry {
-				crc ^= 0x1021
-			}
-		}
-	}
-	return int(crc) % Slots
-}
+func Slot(key string) int { return int(wire.Slot(key)) }
 
 // A view is a node's idea of the cluster: the lines of its CLUSTER NODES.
 type view []entry

@@ -198,7 +198,7 @@ func FuzzNames(f *testing.F) {
 			t.Fatalf("%q is another kind's channel", a)
 		}
 		key := strings.Replace(n.Room(a), ":r:", ":h:", 1)
-		if slot(n.Room(a)) != slot(key) || slot(n.Room(a)) != slot(escape(a)) {
+		if Slot(n.Room(a)) != Slot(key) || Slot(n.Room(a)) != Slot(escape(a)) {
 			t.Fatalf("%q: the slot is not that of its name", a)
 		}
 		if !utf8.ValidString(n.Room(a)) {
@@ -221,35 +221,9 @@ func TestEachChannelHasItsOwnHistory(t *testing.T) {
 				t.Errorf("%s is a key of %s and of %s", key, channel, other)
 			}
 			owner[key] = channel
-			if slot(key) != slot(channel) {
+			if Slot(key) != Slot(channel) {
 				t.Errorf("%s is not in the slot of %s", key, channel)
 			}
 		}
 	}
-}
-
-// slot is Redis's hash slot as its documentation gives it: CRC-16/XMODEM of
-// what stands between the first brace and the next closing one.
-func slot(key string) uint16 {
-	if _, rest, ok := strings.Cut(key, "{"); ok {
-		if tag, _, ok := strings.Cut(rest, "}"); ok && tag != "" {
-			key = tag
-		}
-	}
-	var crc uint16
-	for _, c := range []byte(key) {
-		crc ^= uint16(c) << 8
-		for range 8 {
-			if crc&0x8000 != 0 {
-				crc = crc<<1 ^ 0x1021
-			} else {
-				crc <<= 1
-			}
-		}
-	}
-	return crc % 16384
-}
-
-func TestSlot(t *testing.T) {
-	require.EqualValues(t, 12739, slot("123456789"), "the check value of CRC-16/XMODEM")
 }
