@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -45,7 +46,8 @@ type Hub struct {
 
 	mu      sync.RWMutex          // guards rooms and members
 	rooms   map[string]*roomState // by channel
-	members map[string]*Member    // by ID
+	members map[uint64]*Member    // by number
+	hearing bool                  // all members hear what is said to everyone
 
 	inbox   inbox
 	outbox  map[string]*outbound // to other hubs' inboxes, by hub ID. Guarded by outMu
@@ -92,7 +94,7 @@ func New(a Adapter, o *Options) (*Hub, error) {
 		limits:  opts.limits(),
 		ready:   make(chan struct{}),
 		rooms:   make(map[string]*roomState),
-		members: make(map[string]*Member),
+		members: make(map[uint64]*Member),
 		outbox:  make(map[string]*outbound),
 		closing: make(chan struct{}),
 		closed:  make(chan struct{}),
@@ -141,11 +143,15 @@ func (h *Hub) subscribeOwn() {
 
 // awaitReady waits until the hub's own channels are subscribed, or until a
 // member ends (nil: there is none to wait for).
-func (h *Hub) awaitReady(ctx context.Context, member <-chan struct{}) error {
+func (h *Hub) awaitReady(ctx context.Context, m *Member) error {
 	select {
 	case <-h.ready:
 		return h.readyErr
 	default:
+	}
+	var ended <-chan struct{}
+	if m != nil {
+		ended = m.Done()
 	}
 	select {
 	case <-h.ready:
@@ -154,7 +160,7 @@ func (h *Hub) awaitReady(ctx context.Context, member <-chan struct{}) error {
 		return context.Cause(ctx)
 	case <-h.closing:
 		return ErrClosed
-	case <-member:
+	case <-ended:
 		return ErrClosed
 	}
 }
@@ -171,26 +177,55 @@ type MemberOptions struct {
 // latest. Nil options are the defaults. Close the Member when its connection
 // ends. The only error is ErrClosed.
 func (h *Hub) Connect(o *MemberOptions) (*Member, error) {
-	m := newMember(h, h.id+"-"+strconv.FormatUint(h.lastMember.Add(1), 36))
-	if o != nil {
-		m.info = append([]byte(nil), o.Info...)
+	m := &Member{hub: h, num: h.lastMember.Add(1)}
+	if o != nil && len(o.Info) > 0 {
+		m.extras().info = slices.Clone(o.Info)
 	}
-	m.everyone.init(m, h.everyone)
-	h.everyone.mu.Lock()
-	h.everyone.open(&m.everyone)
-	m.everyone.cursor.Park()
-	h.everyone.mu.Unlock()
 	h.mu.Lock()
-	closing := h.isClosing()
-	if !closing {
-		h.members[m.id] = m
-	}
-	h.mu.Unlock()
-	if closing {
-		m.end(ErrClosed)
+	defer h.mu.Unlock()
+	if h.isClosing() {
 		return nil, ErrClosed
 	}
+	h.members[m.num] = m
+	if h.hearing {
+		h.everyone.mu.Lock()
+		m.hear()
+		h.everyone.mu.Unlock()
+	}
 	return m, nil
+}
+
+// hear makes a member hear what is said to everyone. Hub.mu and the lock of
+// everyone are held.
+func (m *Member) hear() {
+	ms := new(membership)
+	ms.init(m, m.hub.everyone)
+	m.hub.everyone.open(ms)
+	ms.cursor.Park()
+	m.extras().everyone = ms
+}
+
+// hearEveryone makes all members hear what is said to everyone. It is called
+// before anything is: most hubs say nothing to everyone, and a cursor for each
+// member would be a third of what an idle one costs.
+func (h *Hub) hearEveryone() {
+	h.mu.RLock()
+	hearing := h.hearing
+	h.mu.RUnlock()
+	if hearing {
+		return
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.hearing {
+		return
+	}
+	h.hearing = true
+	h.everyone.mu.Lock()
+	defer h.everyone.mu.Unlock()
+	for _, m := range h.members {
+		m.hear()
+	}
 }
 
 // Room returns a handle to a room. It costs next to nothing, is never nil, and
@@ -208,9 +243,14 @@ func (h *Hub) Room(name string) *Room {
 
 // member returns the member of this hub with an ID, or nil.
 func (h *Hub) member(id string) *Member {
+	digits, ours := strings.CutPrefix(id, h.id+"-")
+	n, err := strconv.ParseUint(digits, 36, 64)
+	if !ours || err != nil || strconv.FormatUint(n, 36) != digits {
+		return nil
+	}
 	h.mu.RLock()
 	defer h.mu.RUnlock()
-	return h.members[id]
+	return h.members[n]
 }
 
 // hubOf returns the hub's part of a member ID.

@@ -19,7 +19,7 @@ func (f *filter) admits(m *Member) bool {
 	if _, left := f.except[m]; left {
 		return false
 	}
-	return f.copy.id == 0 || m.copies.first(f.copy)
+	return f.copy.id == 0 || m.extras().copies.first(f.copy)
 }
 
 // filterFor returns the filter for a message that came from a hub, or nil. It

@@ -269,9 +269,17 @@ func (rs *roomState) restore() {
 	w.run(rs.hub)
 }
 
+// prepare is called before something is put into the log, without locks.
+func (rs *roomState) prepare() {
+	if rs == rs.hub.everyone {
+		rs.hub.hearEveryone()
+	}
+}
+
 // receive delivers a frame to the room's members on this hub.
 func (rs *roomState) receive(frame []byte) {
 	h := rs.hub
+	rs.prepare()
 	head, entries, err := h.decode(frame)
 	h.stats.received.Add(uint64(len(entries)))
 	if err != nil {
@@ -354,6 +362,7 @@ func (rs *roomState) deliverFrame(frame []byte) {
 	if err != nil {
 		return // cannot be: the hub has just encoded it
 	}
+	rs.prepare()
 	rs.mu.Lock()
 	var missed, skip int
 	var sender string
@@ -373,6 +382,7 @@ func (rs *roomState) deliverFrame(frame []byte) {
 
 // deliver gives a message to the members of this hub. It has no number.
 func (rs *roomState) deliver(e entry) {
+	rs.prepare()
 	rs.mu.Lock()
 	w := rs.append(roomlog.Gap{}, []entry{e})
 	rs.mu.Unlock()

@@ -106,6 +106,7 @@ func (b *inbox) restore() {
 // tellAll tells every member that direct messages may be missing.
 func (b *inbox) tellAll() {
 	rs := b.hub.everyone
+	b.hub.hearEveryone()
 	rs.mu.Lock()
 	w := rs.append(roomlog.Gap{Unknown: true}, nil)
 	rs.mu.Unlock()

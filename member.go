@@ -3,6 +3,8 @@ package fanout
 import (
 	"context"
 	"iter"
+	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 
@@ -16,29 +18,47 @@ import (
 // second one gets ErrConcurrentReceive. All else may be called from any
 // goroutine at any time, Close included.
 type Member struct {
-	hub  *Hub
-	id   string
-	info []byte
+	hub *Hub
+	num uint64 // of the hub's members
 
 	// walk is held while cursors are read or closed, never while waiting.
-	walk      sync.Mutex
-	receiving bool        // somebody is in Receive. Guarded by walk, as is current
-	current   *membership // being read; not in the ready queue, not parked, not refilled
-	copies    copies      // likewise
+	walk    sync.Mutex
+	current *membership // being read; not in the ready queue, not parked, not refilled. Guarded by walk
 
-	wake chan struct{} // capacity 1: there is something in the ready queue
-
-	readyMu   sync.Mutex // guards the ready queue
+	readyMu   sync.Mutex // guards the ready queue, and wake but for its use
 	ready     *membership
 	readyLast *membership
-	others    atomic.Bool // ready is not nil. Written under readyMu
-	everyone  membership  // what is said to everyone
-	direct    *direct     // direct messages; nil until the first. Guarded by mu
-	mu        sync.Mutex  // guards rooms, direct, err
-	rooms     memberships
-	err       error // final
-	done      chan struct{}
+	wake      chan struct{} // capacity 1: there is something in the ready queue, or the end; nil: nobody has waited yet
+
+	mu    sync.Mutex // guards rooms, done, err
+	rooms memberships
+	done  chan struct{} // closed at the end; nil: nobody has asked yet
+
+	more      atomic.Pointer[extras]
+	receiving bool          // somebody is in Receive. Guarded by walk
+	others    atomic.Bool   // ready is not nil. Written under readyMu
+	err       atomic.Uint32 // final: an index of ends. Written under mu
 }
+
+// There are many members, most of them idle: what few of them have is apart.
+type extras struct {
+	info     []byte      // never changed
+	copies   copies      // guarded by Member.walk
+	direct   *direct     // direct messages; nil until the first. Guarded by Member.mu
+	everyone *membership // what is said to everyone, from when it is. Guarded by Hub.mu
+}
+
+// extras returns what few members have.
+func (m *Member) extras() *extras {
+	if e := m.more.Load(); e != nil {
+		return e
+	}
+	m.more.CompareAndSwap(nil, new(extras))
+	return m.more.Load()
+}
+
+// ends are the final errors.
+var ends = [...]error{nil, ErrClosed, ErrSlow}
 
 // direct is a member's log of direct messages.
 type direct struct {
@@ -46,13 +66,9 @@ type direct struct {
 	membership
 }
 
-func newMember(h *Hub, id string) *Member {
-	return &Member{hub: h, id: id, wake: make(chan struct{}, 1), done: make(chan struct{})}
-}
-
 // ID returns the member's ID. It says which hub the member is connected to, is
 // never given again, and has nothing to do with the names of rooms.
-func (m *Member) ID() string { return m.id }
+func (m *Member) ID() string { return m.hub.id + "-" + strconv.FormatUint(m.num, 36) }
 
 // Receive returns the next message of any of the member's rooms, in the order
 // of each room; rooms take turns. It waits until there is one or ctx ends.
@@ -107,13 +123,26 @@ func (m *Member) ReceiveBatch(ctx context.Context, buf []Message) (int, error) {
 // wait waits until something may be ready. The end of the member is no error
 // here: take says it.
 func (m *Member) wait(ctx context.Context) error {
+	m.readyMu.Lock()
+	if m.wake == nil {
+		m.wake = make(chan struct{}, 1)
+	}
+	wake := m.wake
+	something := m.ready != nil || m.err.Load() != 0
+	m.readyMu.Unlock()
+	if something {
+		return nil
+	}
+	if ctx.Done() == nil {
+		<-wake
+		return nil
+	}
 	select {
-	case <-m.wake:
-	case <-m.done:
+	case <-wake:
+		return nil
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
-	return nil
 }
 
 // Messages returns the messages and gaps as they come, as Receive does. It ends
@@ -149,8 +178,8 @@ func (m *Member) take(buf []Message) (n int, err error) {
 			m.current = nil
 			continue
 		}
-		if ms.backlog != nil {
-			if n > 0 && !ms.backlog.parts[0].gap.IsZero() {
+		if ms.place != nil && ms.place.backlog != nil {
+			if n > 0 && !ms.place.backlog.parts[0].gap.IsZero() {
 				return n, nil // the gap comes first the next time
 			}
 			got, err := m.takeBacklog(buf[n:], ms, n > 0)
@@ -197,7 +226,8 @@ func (m *Member) take(buf []Message) (n int, err error) {
 // refills reports whether the gap before the cursor of ms is its own, and the
 // history has what is missing there.
 func (m *Member) refills(ms *membership) bool {
-	return ms.room.kept != nil && ms.cursor.Cut() && (m.hub.opts.Overflow == Skip || ms.behind.Load()) && !ms.plain
+	p := ms.place
+	return p != nil && ms.room.kept != nil && ms.cursor.Cut() && (m.hub.opts.Overflow == Skip || p.behind.Load()) && !p.plain
 }
 
 // gap consumes the gaps before the cursor of ms, and returns the error for them.
@@ -224,7 +254,7 @@ func (m *Member) gap(ms *membership) error {
 // takeBacklog takes from what a member that has resumed gets first. Some says that
 // there are messages in front of buf, which a gap must not displace.
 func (m *Member) takeBacklog(buf []Message, ms *membership, some bool) (got int, err error) {
-	b := ms.backlog
+	b := ms.place.backlog
 	for len(b.parts) > 0 && got < len(buf) {
 		p := &b.parts[0]
 		if gap := p.gap; !gap.IsZero() {
@@ -247,7 +277,7 @@ func (m *Member) takeBacklog(buf []Message, ms *membership, some bool) (got int,
 		}
 	}
 	if len(b.parts) == 0 {
-		ms.backlog = nil
+		ms.place.backlog = nil
 	}
 	return got, err
 }
@@ -255,6 +285,10 @@ func (m *Member) takeBacklog(buf []Message, ms *membership, some bool) (got int,
 // copy puts entries into buf and returns how many messages those gave, and how
 // many entries are dealt with.
 func (m *Member) copy(buf []Message, ms *membership, entries []entry, fresh bool) (got, used int) {
+	var after Position
+	if ms.place != nil {
+		after = ms.place.after
+	}
 	for i := range entries {
 		if got == len(buf) {
 			return got, i
@@ -263,7 +297,7 @@ func (m *Member) copy(buf []Message, ms *membership, entries []entry, fresh bool
 		if (e.volatile && !fresh) || (e.filter != nil && !e.filter.admits(m)) {
 			continue
 		}
-		if !ms.after.IsZero() && !e.position.IsZero() && !ms.after.Before(e.position) {
+		if !after.IsZero() && !e.position.IsZero() && !after.Before(e.position) {
 			continue // another hub was faster, and it resumed here
 		}
 		buf[got] = Message{Room: ms.room.name, Data: e.data, Sender: e.sender, Position: e.position}
@@ -288,12 +322,19 @@ func (m *Member) enqueue(ms *membership) {
 		m.readyLast.nextReady = ms
 	}
 	m.readyLast = ms
+	wake := m.wake
 	m.readyMu.Unlock()
 	if wasEmpty {
-		select {
-		case m.wake <- struct{}{}:
-		default:
-		}
+		signal(wake)
+	}
+}
+
+// signal leaves a word for who waits, or will wait. There may be one already, and
+// a channel that is nil has nobody.
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
 	}
 }
 
@@ -325,7 +366,12 @@ func (m *Member) rotate() {
 }
 
 // Info returns what was given as MemberOptions.Info. Nobody may modify it.
-func (m *Member) Info() []byte { return m.info }
+func (m *Member) Info() []byte {
+	if e := m.more.Load(); e != nil {
+		return e.info
+	}
+	return nil
+}
 
 // Rooms returns the names of the rooms that the member is in, in no order.
 func (m *Member) Rooms() []string {
@@ -346,7 +392,17 @@ func (m *Member) Rooms() []string {
 // Done returns a channel that is closed when the member has ended: by Close, by
 // its hub, or as too slow. Whoever may be stuck in a write to the member's
 // connection watches it.
-func (m *Member) Done() <-chan struct{} { return m.done }
+func (m *Member) Done() <-chan struct{} {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.done == nil {
+		m.done = make(chan struct{})
+		if m.err.Load() != 0 {
+			close(m.done)
+		}
+	}
+	return m.done
+}
 
 // Close takes the member out of all rooms and off the hub. When it returns
 // nothing more arrives: Receive returns ErrClosed. It always returns nil; a
@@ -363,15 +419,24 @@ func (m *Member) end(err error) {
 	}
 	h := m.hub
 	h.mu.Lock()
-	delete(h.members, m.id)
+	delete(h.members, m.num)
+	var everyone *membership
+	if e := m.more.Load(); e != nil {
+		everyone = e.everyone
+	}
 	h.mu.Unlock()
 
 	m.mu.Lock()
 	all := m.rooms.all()
 	m.rooms = memberships{}
-	direct := m.direct
+	var direct *direct
+	if e := m.more.Load(); e != nil {
+		direct = e.direct
+	}
 	m.mu.Unlock()
-	m.remove(&m.everyone)
+	if everyone != nil {
+		m.remove(everyone)
+	}
 	for _, ms := range all {
 		m.remove(ms)
 	}
@@ -386,42 +451,41 @@ func (m *Member) end(err error) {
 func (m *Member) fail(err error) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.err != nil {
+	if m.err.Load() != 0 {
 		return false
 	}
-	m.err = err
+	m.err.Store(uint32(slices.Index(ends[:], err)))
 	if err == ErrSlow {
 		m.hub.stats.slow.Add(1)
 	}
-	close(m.done)
+	if m.done != nil {
+		close(m.done)
+	}
+	m.readyMu.Lock()
+	wake := m.wake
+	m.readyMu.Unlock()
+	signal(wake)
 	return true
 }
 
 // endError returns the final error, or nil while the member lives.
-func (m *Member) endError() error {
-	select {
-	case <-m.done:
-		m.mu.Lock()
-		defer m.mu.Unlock()
-		return m.err
-	default:
-		return nil
-	}
-}
+func (m *Member) endError() error { return ends[m.err.Load()] }
 
 // reserve returns the membership of a room for a Join that begins: the one that
 // is there, or a new one. A Resume (nil: it is none) needs a new one.
 func (m *Member) reserve(rs *roomState, r *resumption) (*membership, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.err != nil {
-		return nil, m.err
+	if err := m.endError(); err != nil {
+		return nil, err
 	}
 	ms := m.rooms.get(rs.channel)
 	if ms == nil {
 		ms = new(membership)
 		ms.init(m, rs)
-		ms.resuming = r
+		if r != nil {
+			ms.place.resuming = r
+		}
 		m.rooms.put(ms)
 	} else if r != nil {
 		return nil, ErrJoined
@@ -476,18 +540,19 @@ func (m *Member) remove(ms *membership) {
 // send appends a direct message.
 func (m *Member) send(e entry) {
 	m.mu.Lock()
-	if m.err != nil {
+	if m.endError() != nil {
 		m.mu.Unlock()
 		return
 	}
-	d := m.direct
+	x := m.extras()
+	d := x.direct
 	if d == nil {
 		d = new(direct)
 		d.log.Init(m.hub.limits)
 		d.init(m, m.hub.everyone)
 		d.log.Open(&d.cursor, &d.membership)
 		d.cursor.Park()
-		m.direct = d
+		x.direct = d
 	}
 	woken := d.log.Append(roomlog.Gap{}, []entry{e})
 	m.mu.Unlock()

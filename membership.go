@@ -8,15 +8,27 @@ import (
 )
 
 // A membership is a member in a room: its cursor into the room's log. It is
-// used for one stay; who leaves and joins again gets a new one.
+// used for one stay; who leaves and joins again gets a new one. There are as many
+// as members and rooms are combined, so it is kept small.
 type membership struct {
 	member *Member
 	room   *roomState
 	cursor roomlog.Cursor[entry]
+	place  *place // nil in most rooms that keep no history
+
+	next, prev *membership // in the room. Guarded by roomState.mu
+	nextReady  *membership // in the member's ready queue. Guarded by Member.readyMu
 
 	// left is set when the member has left or closed: nothing more is read.
-	left atomic.Bool
+	left    atomic.Bool
+	joiners int32 // Joins that wait on it. Guarded by Member.mu
+	joined  bool  // the cursor is open. Guarded by roomState.mu
+	queued  bool  // in the member's ready queue. Guarded by Member.readyMu
+}
 
+// A place is where a membership is in its room's history, and what is being done
+// to get it there.
+type place struct {
 	// giveUp ends the call of the adapter that a Join makes for this stay, or the
 	// wait for history of who fell out of the window; nil if there was none.
 	// Guarded by roomState.mu.
@@ -29,42 +41,52 @@ type membership struct {
 	// learns that there is something to read; then guarded by Member.walk.
 	backlog *backlog
 	after   Position
-	// behind is set while the member reads what it resumed with, and has not
-	// caught up since: it does not count as slow.
-	behind atomic.Bool
-	// How far the member has come in a room with a history, as users see it. Set
-	// and guarded like backlog.
+	// How far the member has come, as users see it. Set and guarded like backlog.
 	last Position
 	// The history cannot be read: what falls out of the window is a gap. Guarded by
 	// Member.walk.
 	plain bool
-
-	joiners    int         // Joins that wait on it. Guarded by Member.mu
-	joined     bool        // the cursor is open. Guarded by roomState.mu, as are next and prev
-	next, prev *membership // in the room
-
-	queued    bool // in the member's ready queue. Guarded by Member.readyMu, as is nextReady
-	nextReady *membership
+	// behind is set while the member reads what it resumed with, and has not
+	// caught up since: it does not count as slow.
+	behind atomic.Bool
 }
 
-func (ms *membership) init(m *Member, rs *roomState) { ms.member, ms.room = m, rs }
+func (ms *membership) init(m *Member, rs *roomState) {
+	ms.member, ms.room = m, rs
+	if rs.kept != nil {
+		ms.place = new(place)
+	}
+}
 
 // Wake is called when there is something to read after the cursor had parked:
 // it implements roomlog.Owner.
 func (ms *membership) Wake() { ms.member.enqueue(ms) }
 
+// resumes reports whether the membership is to begin at a place in the history.
+// roomState.mu is held.
+func (ms *membership) resumes() bool { return ms.place != nil && ms.place.resuming != nil }
+
+// canBeGivenUp notes what ends a call that is made for this stay when the member
+// leaves. roomState.mu is held.
+func (ms *membership) canBeGivenUp(cancel context.CancelCauseFunc) {
+	if ms.place == nil {
+		ms.place = new(place)
+	}
+	ms.place.giveUp = cancel
+}
+
 // caughtUp notes that the member is within the window.
 func (ms *membership) caughtUp() {
-	if ms.behind.Load() {
-		ms.behind.Store(false)
+	if p := ms.place; p != nil && p.behind.Load() {
+		p.behind.Store(false)
 	}
 }
 
 // pass notes how far the member has come in the room's history.
 func (ms *membership) pass(entries []entry) {
-	if n := len(entries); n > 0 && ms.room.kept != nil {
+	if n := len(entries); n > 0 && ms.place != nil {
 		if at := entries[n-1].position; !at.IsZero() {
-			ms.last = at
+			ms.place.last = at
 		}
 	}
 }

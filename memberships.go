@@ -2,20 +2,31 @@ package fanout
 
 import "slices"
 
-// memberships are the rooms of a member by channel. Most members are in a few
-// rooms, so it is a slice until there are many.
+// memberships are the rooms of a member by channel. Most members are in one room,
+// many in a few, so there is a map only when there are many.
 type memberships struct {
+	one  *membership
+	more *moreRooms // nil until there are two
+}
+
+type moreRooms struct {
 	few  []*membership
-	many map[string]*membership
+	many map[string]*membership // instead of few
 }
 
 const fewRooms = 16
 
 func (s *memberships) get(channel string) *membership {
-	if s.many != nil {
-		return s.many[channel]
+	if s.one != nil && s.one.room.channel == channel {
+		return s.one
 	}
-	for _, ms := range s.few {
+	if s.more == nil {
+		return nil
+	}
+	if s.more.many != nil {
+		return s.more.many[channel]
+	}
+	for _, ms := range s.more.few {
 		if ms.room.channel == channel {
 			return ms
 		}
@@ -24,33 +35,50 @@ func (s *memberships) get(channel string) *membership {
 }
 
 func (s *memberships) put(ms *membership) {
-	if s.many == nil && len(s.few) < fewRooms {
-		s.few = append(s.few, ms)
+	if s.one == nil {
+		s.one = ms
 		return
 	}
-	if s.many == nil {
-		s.many = make(map[string]*membership, 2*fewRooms)
-		for _, old := range s.few {
-			s.many[old.room.channel] = old
-		}
-		s.few = nil
+	if s.more == nil {
+		s.more = new(moreRooms)
 	}
-	s.many[ms.room.channel] = ms
+	more := s.more
+	if more.many == nil && len(more.few) < fewRooms {
+		more.few = append(more.few, ms)
+		return
+	}
+	if more.many == nil {
+		more.many = make(map[string]*membership, 2*fewRooms)
+		for _, old := range more.few {
+			more.many[old.room.channel] = old
+		}
+		more.few = nil
+	}
+	more.many[ms.room.channel] = ms
 }
 
 func (s *memberships) delete(channel string) {
-	if s.many != nil {
-		delete(s.many, channel)
-		return
+	switch {
+	case s.one != nil && s.one.room.channel == channel:
+		s.one = nil
+	case s.more == nil:
+	case s.more.many != nil:
+		delete(s.more.many, channel)
+	default:
+		s.more.few = slices.DeleteFunc(s.more.few, func(ms *membership) bool { return ms.room.channel == channel })
 	}
-	s.few = slices.DeleteFunc(s.few, func(ms *membership) bool { return ms.room.channel == channel })
 }
 
 // all returns a copy of the list.
-func (s *memberships) all() []*membership {
-	list := slices.Clone(s.few)
-	for _, ms := range s.many {
-		list = append(list, ms)
+func (s *memberships) all() (list []*membership) {
+	if s.one != nil {
+		list = append(list, s.one)
+	}
+	if s.more != nil {
+		list = append(list, s.more.few...)
+		for _, ms := range s.more.many {
+			list = append(list, ms)
+		}
 	}
 	return list
 }

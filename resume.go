@@ -59,7 +59,8 @@ type flight struct {
 // false if the history has to be read first, or again: see fetch. rs.mu is held;
 // the hub follows.
 func (rs *roomState) resume(ms *membership) (done bool, err error) {
-	k, r := rs.kept, ms.resuming
+	k, p := rs.kept, ms.place
+	r := p.resuming
 	if k.pos.Before(r.since) && r.read != nil && r.read.page.has(r.since) {
 		// We lag behind the hub that it comes from. What we miss until then is not
 		// missing for it.
@@ -80,14 +81,14 @@ func (rs *roomState) resume(ms *membership) (done bool, err error) {
 		return false, err
 	}
 	if len(b.parts) > 0 {
-		ms.backlog = b
-		ms.behind.Store(true)
+		p.backlog = b
+		p.behind.Store(true)
 	}
-	ms.resuming = nil
+	p.resuming = nil
 	rs.open(ms)
 	if r.since.Before(k.pos) || r.since == k.pos {
-		ms.after = r.since.public(k.mark)
-		ms.last = ms.after
+		p.after = r.since.public(k.mark)
+		p.last = p.after
 	} // else the history has gone back behind it, and what comes is new
 	return true, nil
 }
@@ -98,11 +99,11 @@ func (rs *roomState) refill(ms *membership) {
 	ctx, cancel := context.WithCancelCause(rs.hub.ctx)
 	defer cancel(nil)
 	rs.mu.Lock()
-	ms.giveUp = cancel // when the member leaves
+	ms.place.giveUp = cancel // when the member leaves
 	rs.mu.Unlock()
 	if err := rs.awaitRefill(ctx, ms); err != nil {
 		ms.member.walk.Lock()
-		ms.plain = true
+		ms.place.plain = true
 		ms.member.walk.Unlock()
 		rs.hub.opts.Logger.Warn("fanout: history cannot be read, a member that lagged has missed messages",
 			"room", rs.name, "error", err)
@@ -114,7 +115,7 @@ func (rs *roomState) refill(ms *membership) {
 // with an error if the history cannot be read.
 func (rs *roomState) awaitRefill(ctx context.Context, ms *membership) error {
 	ms.member.walk.Lock()
-	r := &resumption{since: Position{Epoch: ms.last.Epoch >> markBits, Offset: ms.last.Offset}}
+	r := &resumption{since: Position{Epoch: ms.place.last.Epoch >> markBits, Offset: ms.place.last.Offset}}
 	ms.member.walk.Unlock()
 	for {
 		done, wait, err := rs.tryRefill(ms, r)
@@ -128,7 +129,7 @@ func (rs *roomState) awaitRefill(ctx context.Context, ms *membership) error {
 			select {
 			case <-wait:
 			case <-ctx.Done():
-			case <-ms.member.done:
+			case <-ms.member.Done():
 			}
 		}
 		if errors.Is(err, ErrClosed) {
@@ -174,13 +175,13 @@ func (rs *roomState) tryRefill(ms *membership, r *resumption) (done bool, wait <
 		b.parts[i].gap.Missed = 0 // it is in the sum
 	}
 	gap.Missed = max(0, gap.Missed)
-	ms.backlog = &backlog{}
-	ms.backlog.add(gap, nil)
+	all := &backlog{}
+	all.add(gap, nil)
 	for _, part := range b.parts {
-		ms.backlog.add(part.gap, part.entries)
+		all.add(part.gap, part.entries)
 	}
-	if len(ms.backlog.parts) == 0 {
-		ms.backlog = nil
+	if len(all.parts) > 0 {
+		ms.place.backlog = all
 	}
 	return true, nil, nil
 }
@@ -286,7 +287,7 @@ func (rs *roomState) fetch(ctx context.Context, ms *membership, r *resumption) e
 	case <-f.done:
 	case <-ctx.Done():
 		return context.Cause(ctx)
-	case <-ms.member.done:
+	case <-ms.member.Done():
 		return ms.member.endError()
 	case <-rs.hub.closing:
 		return ErrClosed

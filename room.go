@@ -46,7 +46,7 @@ func (r *Room) Join(ctx context.Context, m *Member) error {
 	if err := r.check(ctx, m); err != nil {
 		return r.wrap("join", err)
 	}
-	if err := r.hub.awaitReady(ctx, m.done); err != nil {
+	if err := r.hub.awaitReady(ctx, m); err != nil {
 		return r.wrap("join", err)
 	}
 	rs := r.acquire()
@@ -88,7 +88,7 @@ func (r *Room) Resume(ctx context.Context, m *Member, since Position) error {
 	if err := r.check(ctx, m); err != nil {
 		return r.wrap("resume", err)
 	}
-	if err := r.hub.awaitReady(ctx, m.done); err != nil {
+	if err := r.hub.awaitReady(ctx, m); err != nil {
 		return r.wrap("resume", err)
 	}
 	rs := r.acquire()
@@ -185,7 +185,7 @@ func (r *Room) check(ctx context.Context, m *Member) error {
 	case m == nil:
 		return fmt.Errorf("%w: the member is nil", ErrInvalidMember)
 	case m.hub != r.hub:
-		return fmt.Errorf("%w: member %s belongs to another hub", ErrInvalidMember, m.id)
+		return fmt.Errorf("%w: member %s belongs to another hub", ErrInvalidMember, m.ID())
 	case r.hub.isClosing():
 		return ErrClosed
 	}

@@ -139,13 +139,13 @@ func (rs *roomState) await(ctx context.Context, ms *membership) error {
 		case ms.joined:
 			rs.mu.Unlock()
 			return nil
-		case rs.follows() && ms.resuming == nil:
+		case rs.follows() && !ms.resumes():
 			rs.open(ms)
 			ms.cursor.Park() // it has read everything: the next append wakes the member
 			rs.mu.Unlock()
 			return nil
 		case rs.follows():
-			r := ms.resuming
+			r := ms.place.resuming
 			done, err := rs.resume(ms)
 			rs.mu.Unlock()
 			if done {
@@ -166,7 +166,7 @@ func (rs *roomState) await(ctx context.Context, ms *membership) error {
 		case rs.sub == subOff:
 			rs.sub, rs.interrupted = subStarting, false
 			asking, cancel := context.WithCancelCause(ctx)
-			ms.giveUp = cancel
+			ms.canBeGivenUp(cancel)
 			rs.mu.Unlock()
 			if err := rs.subscribe(asking, ms, cancel); err != nil {
 				return err
@@ -183,7 +183,7 @@ func (rs *roomState) await(ctx context.Context, ms *membership) error {
 		case <-changed:
 		case <-ctx.Done():
 			return context.Cause(ctx)
-		case <-ms.member.done:
+		case <-ms.member.Done():
 			return ms.member.endError()
 		case <-rs.hub.closing:
 			return ErrClosed
@@ -200,7 +200,7 @@ func (rs *roomState) follows() bool {
 
 // subscribe makes the adapter's call, for all who wait, in the time of the one
 // who came first; if that ends early, because of its context or because the
-// member leaves (ms.giveUp, which is cancel), the next tries.
+// member leaves (which cancels), the next tries.
 func (rs *roomState) subscribe(ctx context.Context, ms *membership, cancel context.CancelCauseFunc) error {
 	stop := context.AfterFunc(rs.hub.ctx, func() { cancel(ErrClosed) })
 	err := rs.hub.adapter.Subscribe(ctx, rs.channel)
@@ -215,6 +215,9 @@ func (rs *roomState) subscribe(ctx context.Context, ms *membership, cancel conte
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
 	rs.sub = subOff
+	if rs.kept == nil {
+		ms.place = nil
+	}
 	switch {
 	case err == nil:
 		rs.sub = subOn
@@ -248,7 +251,7 @@ func (rs *roomState) open(ms *membership) {
 	rs.count++
 	rs.log.Open(&ms.cursor, ms)
 	if rs.kept != nil {
-		ms.last = rs.kept.pos.public(rs.kept.mark)
+		ms.place.last = rs.kept.pos.public(rs.kept.mark)
 	}
 }
 
@@ -273,8 +276,8 @@ func (rs *roomState) remove(ms *membership) {
 	} else {
 		rs.tell() // a Join that waits learns that it was overtaken
 	}
-	if ms.giveUp != nil {
-		ms.giveUp(ErrLeft)
+	if p := ms.place; p != nil && p.giveUp != nil {
+		p.giveUp(ErrLeft)
 	}
 	subscribed := rs.sub != subOff
 	rs.mu.Unlock()
@@ -312,7 +315,7 @@ func (rs *roomState) slowMembers() (slow []*Member) {
 	}
 	rs.sweptAt = oldest
 	for ms := rs.members; ms != nil; ms = ms.next {
-		if ms.cursor.Overrun(oldest) && !ms.behind.Load() {
+		if ms.cursor.Overrun(oldest) && (ms.place == nil || !ms.place.behind.Load()) {
 			slow = append(slow, ms.member)
 		}
 	}

@@ -16,15 +16,15 @@ type Cursor[T Item] struct {
 	// The place: in a segment at item i, or (seg nil) on a link.
 	link *link[T]
 	seg  *segment[T]
-	i    int
+	i    int32
 	// atEnd: the cursor had read everything when it came to this link.
 	atEnd bool
 	// fresh: the items of seg came when the cursor had read all before them.
 	fresh bool
 	// gapDue: the gap before seg's items is not reported yet.
 	gapDue bool
+	parked bool // in the log's list. Guarded by log.mu, as are next and prev
 
-	parked     bool // in the log's list. Guarded by log.mu, as are next and prev
 	next, prev *Cursor[T]
 
 	// pos is how far the cursor has come, for Overrun.
@@ -67,7 +67,7 @@ func (c *Cursor[T]) Peek() (items []T, fresh, gap bool) {
 			if c.gapDue {
 				return nil, false, true
 			}
-			if c.i < len(c.seg.items) {
+			if int(c.i) < len(c.seg.items) {
 				return c.seg.items[c.i:], c.fresh, false
 			}
 			c.arrive(c.seg.after)
@@ -120,8 +120,8 @@ func (c *Cursor[T]) arrive(at *link[T]) {
 
 // Advance consumes the first n of the items that Peek returned.
 func (c *Cursor[T]) Advance(n int) {
-	c.i += n
-	if c.i >= len(c.seg.items) {
+	c.i += int32(n)
+	if int(c.i) >= len(c.seg.items) {
 		c.arrive(c.seg.after)
 	}
 }
@@ -164,7 +164,7 @@ func (c *Cursor[T]) jump() Gap {
 	}
 	c.enter(s)
 	c.fresh = false
-	for ; newest && c.i < len(s.items)-1; c.i++ {
+	for ; newest && int(c.i) < len(s.items)-1; c.i++ {
 		if s.items[c.i].Counts() {
 			gap.Missed++
 		}
