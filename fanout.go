@@ -238,6 +238,9 @@ func (h *Hub) Room(name string) *Room {
 		return r
 	}
 	r.channel = h.names.Room(name)
+	if i := len(h.names.Prefix) + len(":r:{"); i+len(name)+1 == len(r.channel) {
+		r.name = r.channel[i : i+len(name)] // nothing was escaped: keep one string, not two
+	}
 	return r
 }
 

@@ -145,9 +145,8 @@ func (h *Hub) publishTo(ctx context.Context, hub string, m *wire.Message) error 
 	o := h.outbox[hub]
 	if o == nil {
 		o = new(outbound)
-		o.init(h, nil, "", h.names.Inbox(hub))
-		o.what = "members of hub " + hub
-		o.stream, o.next = h.numbers.take(o.channel)
+		o.init(h, nil, h.names.Inbox(hub))
+		o.to = hub
 		h.outbox[hub] = o
 		if len(h.outbox) == 1 {
 			defer h.janitor.wake()

@@ -101,7 +101,9 @@ func (j *janitor) forgetPublishing(now time.Time) time.Time {
 		if rs.idle() && rs.sub == subOff {
 			rs.gone = true
 			delete(j.hub.rooms, rs.channel)
-			j.hub.numbers.keep(rs.channel, rs.out.stream, rs.out.next)
+			if o := rs.out.Load(); o != nil {
+				j.hub.numbers.keep(rs.channel, o.stream, o.next)
+			}
 		}
 		rs.mu.Unlock()
 		j.hub.mu.Unlock()
@@ -124,7 +126,7 @@ func (j *janitor) sweep(q *[]*roomState, after time.Duration, now time.Time, exp
 		}
 		rs := (*q)[0]
 		rs.mu.Lock()
-		due, used := rs.idleSince.Add(after), !rs.idle()
+		due, used := time.Unix(0, rs.idleSince).Add(after), !rs.idle()
 		if used {
 			rs.queued = false
 		}
@@ -152,7 +154,7 @@ func (rs *roomState) idleSinceAfter(other *roomState) bool {
 	rs.mu.Unlock()
 	other.mu.Lock()
 	defer other.mu.Unlock()
-	return a.After(other.idleSince)
+	return a > other.idleSince
 }
 
 // idle reports whether nobody is in the room or works with it. rs.mu is held.

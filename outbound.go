@@ -29,7 +29,7 @@ const (
 type outbound struct {
 	hub     *Hub
 	room    *roomState // nil for an inbox
-	what    string     // for errors
+	to      string     // of an inbox: the hub's ID
 	channel string
 	queue   coalesce.Queue[*wire.Message]
 
@@ -41,13 +41,21 @@ type outbound struct {
 	used time.Time
 }
 
-func (o *outbound) init(h *Hub, rs *roomState, name, channel string) {
+func (o *outbound) init(h *Hub, rs *roomState, channel string) {
 	o.hub, o.room, o.channel = h, rs, channel
-	o.what = fmt.Sprintf("room %q", name)
-	if name == "" {
-		o.what = "everyone"
-	}
 	o.queue.Sender, o.queue.Limit = o, maxFrame
+	o.stream, o.next = h.numbers.take(channel)
+}
+
+// what says for errors where the way leads.
+func (o *outbound) what() string {
+	switch {
+	case o.room == nil:
+		return "members of hub " + o.to
+	case o.room == o.hub.everyone:
+		return "everyone"
+	}
+	return fmt.Sprintf("room %q", o.room.name)
 }
 
 // publish sends a message and returns when the backend has taken it.
@@ -73,7 +81,7 @@ func (o *outbound) wrap(err error) error {
 	if err == nil {
 		return nil
 	}
-	return fmt.Errorf("fanout: publish to %s: %w", o.what, err)
+	return fmt.Errorf("fanout: publish to %s: %w", o.what(), err)
 }
 
 // Go implements coalesce.Sender. It is called by a publish in flight, so the

@@ -174,7 +174,7 @@ func (r *Room) Publish(ctx context.Context, data []byte) error {
 	defer h.ops.end()
 	rs := r.acquire()
 	defer h.release(rs)
-	return rs.out.publish(ctx, &wire.Message{Data: data})
+	return rs.way().publish(ctx, &wire.Message{Data: data})
 }
 
 // check says what is wrong with the arguments of Join and Leave.

@@ -3,6 +3,7 @@ package fanout
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/fanoutgo/fanout/internal/roomlog"
@@ -22,9 +23,9 @@ type roomState struct {
 	name    string // empty for the room of everyone
 	channel string
 	log     roomlog.Log[entry]
-	out     outbound
-	kept    *retained // nil: the room keeps no history
-	invalid error     // Options.Retain has given what no history can be
+	out     atomic.Pointer[outbound] // nil until something is published
+	kept    *retained                // nil: the room keeps no history
+	invalid error                    // Options.Retain has given what no history can be
 
 	mu      sync.Mutex // guards all below
 	gone    bool       // the hub has forgotten it
@@ -38,8 +39,8 @@ type roomState struct {
 	in          inbound
 	sweptAt     uint64 // OldestKept at the last search for slow members
 
-	idleSince time.Time // when uses and members became 0
-	queued    bool      // the janitor has it
+	idleSince int64 // when uses and members became 0, in ns since 1970
+	queued    bool  // the janitor has it
 }
 
 // A subscription is where a room stands with the adapter. Whoever finds it off
@@ -56,9 +57,23 @@ const (
 func newRoomState(h *Hub, name, channel string, kept *retained) *roomState {
 	rs := &roomState{hub: h, name: name, channel: channel, kept: kept}
 	rs.log.Init(h.limits)
-	rs.out.init(h, rs, name, channel)
-	rs.out.stream, rs.out.next = h.numbers.take(channel)
 	return rs
+}
+
+// way returns the way out to the room's channel. The room is in use.
+func (rs *roomState) way() *outbound {
+	if o := rs.out.Load(); o != nil {
+		return o
+	}
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	if o := rs.out.Load(); o != nil {
+		return o // somebody was faster
+	}
+	o := new(outbound)
+	o.init(rs.hub, rs, rs.channel)
+	rs.out.Store(o)
+	return o
 }
 
 // acquire returns the state of a room, which stays until it is released.
@@ -118,7 +133,7 @@ func (rs *roomState) markIdle() bool {
 	if rs.uses > 0 || rs.count > 0 || rs == rs.hub.everyone {
 		return false
 	}
-	rs.idleSince = time.Now()
+	rs.idleSince = time.Now().UnixNano()
 	if rs.queued {
 		return false
 	}

@@ -114,7 +114,7 @@ func (s Selection) Publish(ctx context.Context, data []byte) error {
 		if err := h.awaitReady(ctx, nil); err != nil {
 			return fmt.Errorf("fanout: publish to everyone: %w: %w", err, ErrUnsent)
 		}
-		return h.everyone.out.publish(ctx, &m)
+		return h.everyone.way().publish(ctx, &m)
 	}
 	return s.publishToRooms(ctx, &m)
 }
@@ -168,7 +168,7 @@ func (s Selection) publishToRooms(ctx context.Context, m *wire.Message) error {
 	return forAll(rooms, func(room string) error {
 		rs := s.hub.acquire(room, s.hub.names.Room(room))
 		defer s.hub.release(rs)
-		return rs.out.publish(ctx, m)
+		return rs.way().publish(ctx, m)
 	})
 }
 

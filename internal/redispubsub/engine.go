@@ -117,7 +117,7 @@ func (e *Engine) Subscribe(ctx context.Context, channel string) error {
 	}
 	s := e.subs[channel]
 	if s == nil {
-		s = &sub{engine: e, channel: channel, slot: e.slot(channel), wanted: true, since: time.Now()}
+		s = &sub{engine: e, channel: channel, slot: e.slot(channel), wanted: true, since: time.Now().UnixNano()}
 		e.subs[channel] = s
 		e.placeLocked(s, e.topology.owner(s.slot))
 	}

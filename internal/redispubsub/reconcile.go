@@ -239,9 +239,10 @@ func temporary(err error) bool {
 func (s *sub) movedLately() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	lately := time.Since(s.movedAt) < retryPause
+	now := time.Now().UnixNano()
+	lately := time.Duration(now-s.movedAt) < retryPause
 	if !lately {
-		s.movedAt = time.Now()
+		s.movedAt = now
 	}
 	return lately
 }

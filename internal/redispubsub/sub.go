@@ -16,33 +16,36 @@ import (
 type sub struct {
 	engine  *Engine
 	channel string
+	since   int64 // when it was asked for, in ns since 1970
 	slot    uint16
-	since   time.Time // when it was asked for
 
 	mistrusted atomic.Bool // it is about to be confirmed again
 
 	mu          sync.Mutex // guards all below; held while the receiver is called
 	wanted      bool
-	home        *link     // nil: not known
-	on          bool      // confirmed by home
-	confirms    int       // number of times it was
-	interrupted bool      // the receiver has been told
-	inOrder     bool      // it was told Moving, and nothing since
-	err         error     // refused for good
-	movedAt     time.Time // when a MOVED was followed
+	on          bool   // confirmed by home
+	interrupted bool   // the receiver has been told
+	inOrder     bool   // it was told Moving, and nothing since
+	confirms    uint32 // number of times home, or another, has confirmed it
+	home        *link  // nil: not known
+	movedAt     int64  // when a MOVED was followed, in ns since 1970
 	changed     chan struct{}
-	announced   wire.Announcement // of the frame that comes next
+	failed      *failure           // refused for good
+	announced   *wire.Announcement // of the frame that comes next
 }
+
+// A failure is why a subscription is refused.
+type failure struct{ err error }
 
 // await waits until the subscription stands and has been confirmed more than so
 // many times.
-func (s *sub) await(ctx context.Context, confirms int) error {
+func (s *sub) await(ctx context.Context, confirms uint32) error {
 	for {
 		s.mu.Lock()
 		switch {
-		case s.err != nil:
+		case s.failed != nil:
 			defer s.mu.Unlock()
-			return s.err
+			return s.failed.err
 		case s.on && s.confirms > confirms:
 			s.mu.Unlock()
 			return nil
@@ -121,15 +124,18 @@ func (s *sub) deliver(from *link, frame []byte) {
 // is more to come: the payload only announces the next. s.mu is held.
 func (s *sub) position(payload []byte) (at fanout.Position, frame []byte, more bool) {
 	next := s.announced
-	s.announced = wire.Announcement{}
-	if next.Is(payload) {
+	s.announced = nil
+	if next != nil && next.Is(payload) {
 		return fanout.Position{Epoch: next.Epoch, Offset: next.Offset}, payload, false
 	}
 	if epoch, offset, kept, ok := wire.DecodeKept(payload); ok {
 		return fanout.Position{Epoch: epoch, Offset: offset}, kept, false
 	}
-	s.announced, more = wire.DecodeAnnouncement(payload)
-	return at, payload, more
+	if a, ok := wire.DecodeAnnouncement(payload); ok {
+		s.announced = &a
+		return at, payload, true
+	}
+	return at, payload, false
 }
 
 // confirm notes that the home has confirmed the subscription.
@@ -139,7 +145,7 @@ func (s *sub) confirm(by *link) {
 	if !s.wanted || s.home != by {
 		return
 	}
-	s.on, s.announced = true, wire.Announcement{}
+	s.on, s.announced = true, nil
 	s.confirms++
 	if s.interrupted {
 		s.interrupted, s.inOrder = false, false
@@ -182,7 +188,7 @@ func (s *sub) refuse(by *link, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.wanted && s.home == by {
-		s.err = err
+		s.failed = &failure{err}
 		s.tell()
 	}
 }
@@ -192,12 +198,12 @@ func (s *sub) refuse(by *link, err error) {
 func (s *sub) overdue(after time.Duration) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return !s.on && (s.confirms > 0 || time.Since(s.since) > after)
+	return !s.on && (s.confirms > 0 || time.Since(time.Unix(0, s.since)) > after)
 }
 
 // state returns the home and the number of confirmations. There is none of a
 // channel that is not subscribed.
-func (s *sub) state() (home *link, on bool, confirms int) {
+func (s *sub) state() (home *link, on bool, confirms uint32) {
 	if s == nil {
 		return nil, false, 0
 	}
