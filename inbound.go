@@ -2,6 +2,8 @@ package fanout
 
 import (
 	"fmt"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/fanoutgo/fanout/internal/roomlog"
@@ -280,7 +282,9 @@ func (rs *roomState) prepare() {
 func (rs *roomState) receive(frame []byte) {
 	h := rs.hub
 	rs.prepare()
-	head, entries, err := h.decode(frame)
+	scratch := scratches.Get().(*[]entry)
+	defer scratches.Put(scratch)
+	head, entries, err := h.decode(frame, (*scratch)[:0])
 	h.stats.received.Add(uint64(len(entries)))
 	if err != nil {
 		h.malformed(rs.channel, err)
@@ -293,13 +297,18 @@ func (rs *roomState) receive(frame []byte) {
 	rs.mu.Lock()
 	var w wakeups
 	if rs.kept != nil && rs.kept.busy { // it waits with the others, to keep the order
-		w = rs.takeKept(keptBatch{head: head, entries: entries}, len(frame))
+		w = rs.takeKept(keptBatch{head: head, entries: slices.Clone(entries)}, len(frame))
 	} else {
 		w = rs.take(&head, entries)
 	}
 	rs.mu.Unlock()
+	clear(entries) // the log has copied them
+	*scratch = entries[:0]
 	w.run(h)
 }
+
+// scratches are for entries on their way from a frame into a log.
+var scratches = sync.Pool{New: func() any { return new([]entry) }}
 
 // take puts what has no position into the log. rs.mu is held.
 func (rs *roomState) take(head *wire.Header, entries []entry) wakeups {
@@ -324,17 +333,18 @@ func (rs *roomState) take(head *wire.Header, entries []entry) wakeups {
 	return rs.append(gap, entries)
 }
 
-// decode turns a frame into entries without their sender. A stranger's payload
-// gives one entry and a header with Count 0.
-func (h *Hub) decode(frame []byte) (wire.Header, []entry, error) {
+// decode turns a frame into entries without their sender, which it appends to
+// some that there are. A stranger's payload gives one entry and a header with
+// Count 0.
+func (h *Hub) decode(frame []byte, entries []entry) (wire.Header, []entry, error) {
 	head, d, err := wire.Decode(frame)
 	if err == wire.ErrForeign {
-		return wire.Header{}, []entry{{data: frame}}, nil
+		return wire.Header{}, append(entries, entry{data: frame}), nil
 	}
 	if err != nil {
 		return head, nil, err
 	}
-	entries := make([]entry, 0, head.Count)
+	entries = slices.Grow(entries, head.Count)
 	var m wire.Message
 	for {
 		more, err := d.Next(&m)
@@ -358,7 +368,7 @@ func (h *Hub) malformed(channel string, err error) {
 // deliverFrame gives the members of this hub a frame of its own that could not
 // be published. If it comes back after all it is known by its numbers.
 func (rs *roomState) deliverFrame(frame []byte) {
-	head, entries, err := rs.hub.decode(frame)
+	head, entries, err := rs.hub.decode(frame, nil)
 	if err != nil {
 		return // cannot be: the hub has just encoded it
 	}

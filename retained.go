@@ -86,7 +86,7 @@ func (h *Hub) retention(room, channel string) (*retained, error) {
 // decodeKept reads a frame that has a position.
 func (h *Hub) decodeKept(k *retained, f KeptFrame) keptBatch {
 	b := keptBatch{at: f.At, first: f.At.Offset}
-	b.head, b.entries, b.bad = h.decode(f.Frame)
+	b.head, b.entries, b.bad = h.decode(f.Frame, nil)
 	if b.bad != nil {
 		b.entries = nil
 		return b
