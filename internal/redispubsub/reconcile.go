@@ -33,6 +33,8 @@ type command struct {
 	names []string
 }
 
+func (c *command) subscribes() bool { return !c.leave }
+
 // reconcile asks the server for what is wanted until nothing is dirty. It
 // returns an error when the connection is of no more use.
 func (l *link) reconcile(conn rueidis.DedicatedClient) error {
@@ -45,9 +47,6 @@ func (l *link) reconcile(conn rueidis.DedicatedClient) error {
 		for i, c := range commands {
 			built[i] = l.engine.build(conn.B(), c)
 		}
-		if l.engine.cluster && l.engine.cfg.Sharded {
-			built = append(built, conn.B().Role().Build())
-		}
 		ctx, cancel := l.exchange()
 		results := conn.DoMulti(ctx, built...)
 		cancel()
@@ -57,17 +56,25 @@ func (l *link) reconcile(conn rueidis.DedicatedClient) error {
 			}
 			l.settle(c, results[i].Error())
 		}
-		if len(built) > len(commands) && isReplica(results[len(commands)]) {
-			l.demoted(commands)
+		if l.engine.cluster && l.engine.cfg.Sharded && slices.ContainsFunc(commands, (*command).subscribes) {
+			l.engine.wg.Go(func() { l.checkRole(commands) })
 		}
 	}
 }
 
-// demoted is called when the node has said, after it confirmed subscriptions,
-// that it is a replica. It serves its primary's slots as if they were its own,
-// but what others publish need not come here, and comes in another order. (One
-// that becomes a replica later ends the subscriptions itself.)
-func (l *link) demoted(commands []*command) {
+// checkRole asks whether the node that has confirmed subscriptions is a primary. A
+// replica serves its primary's slots as if they were its own, but what others
+// publish need not come here, and comes in another order. (One that becomes a
+// replica later ends the subscriptions itself.)
+func (l *link) checkRole(commands []*command) {
+	e := l.engine
+	node := e.topology.client(l.addr)
+	if node == nil {
+		return
+	}
+	if primary, err := e.roles.primary(e.ctx, l.addr, node); primary || err != nil {
+		return
+	}
 	var subs []*sub
 	l.mu.Lock()
 	for _, c := range commands {
