@@ -25,7 +25,7 @@ type Member struct {
 	walk    sync.Mutex
 	current *membership // being read; not in the ready queue, not parked, not refilled. Guarded by walk
 
-	readyMu   sync.Mutex // guards the ready queue, and wake but for its use
+	readyMu   sync.Mutex // guards the ready queue; and wake, which who receives makes
 	ready     *membership
 	readyLast *membership
 	wake      chan struct{} // capacity 1: there is something in the ready queue, or the end; nil: nobody has waited yet
@@ -121,28 +121,30 @@ func (m *Member) ReceiveBatch(ctx context.Context, buf []Message) (int, error) {
 }
 
 // wait waits until something may be ready. The end of the member is no error
-// here: take says it.
+// here: take says it. One goroutine at a time waits, so it alone makes wake.
 func (m *Member) wait(ctx context.Context) error {
-	m.readyMu.Lock()
-	if m.wake == nil {
-		m.wake = make(chan struct{}, 1)
-	}
-	wake := m.wake
-	something := m.ready != nil || m.err.Load() != 0
-	m.readyMu.Unlock()
-	if something {
+	if m.wake == nil && !m.firstWait() {
 		return nil
 	}
 	if ctx.Done() == nil {
-		<-wake
+		<-m.wake
 		return nil
 	}
 	select {
-	case <-wake:
+	case <-m.wake:
 		return nil
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
+}
+
+// firstWait makes wake, and reports whether there is something to wait for: until
+// now nobody could be told.
+func (m *Member) firstWait() bool {
+	m.readyMu.Lock()
+	defer m.readyMu.Unlock()
+	m.wake = make(chan struct{}, 1)
+	return m.ready == nil && m.err.Load() == 0
 }
 
 // Messages returns the messages and gaps as they come, as Receive does. It ends
@@ -339,6 +341,9 @@ func signal(c chan struct{}) {
 }
 
 func (m *Member) dequeue() *membership {
+	if !m.anyReady() {
+		return nil
+	}
 	m.readyMu.Lock()
 	defer m.readyMu.Unlock()
 	ms := m.ready

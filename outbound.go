@@ -66,15 +66,33 @@ func (o *outbound) publish(ctx context.Context, m *wire.Message) error {
 	case o.room != nil && o.room.invalid != nil:
 		return o.wrap(fmt.Errorf("%w: %w", o.room.invalid, ErrUnsent))
 	}
+	if o.hub.alone && o.room != nil && o.room.kept == nil {
+		o.deliver(m)
+		return nil
+	}
 	sent, err := o.queue.Do(ctx, m, m.Size())
 	if err != nil && !sent {
 		err = fmt.Errorf("%w: %w", err, ErrUnsent)
 		if o.hub.opts.LocalFallback && o.room != nil && o.hub.ctx.Err() == nil {
-			o.room.deliver(entry{data: slices.Clone(m.Data), sender: o.hub.id, volatile: m.Volatile, filter: o.hub.filterFor(o.hub.num, m)})
+			o.room.deliver(o.hub.entryOf(m))
 			err = fmt.Errorf("%w: %w", ErrLocalOnly, err)
 		}
 	}
 	return o.wrap(err)
+}
+
+// deliver is publish for a hub that is alone: there is nobody to make frames for.
+func (o *outbound) deliver(m *wire.Message) {
+	h := o.hub
+	h.stats.published.Add(1)
+	h.stats.frames.Add(1)
+	h.stats.received.Add(1)
+	o.room.deliver(h.entryOf(m))
+}
+
+// entryOf returns a message of the hub's own for a log.
+func (h *Hub) entryOf(m *wire.Message) entry {
+	return entry{data: slices.Clone(m.Data), sender: h.id, volatile: m.Volatile, filter: h.filterFor(h.num, m)}
 }
 
 func (o *outbound) wrap(err error) error {
