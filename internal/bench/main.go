@@ -13,7 +13,7 @@ import (
 )
 
 // suites are all there are, in the order in which they run.
-var suites = []*suite{}
+var suites = []*suite{localSuite}
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
