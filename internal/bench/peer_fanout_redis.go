@@ -31,7 +31,7 @@ func shardedAdapter(c rueidis.Client) (fanout.Adapter, error) { return sharded.N
 func classicAdapter(c rueidis.Client) (fanout.Adapter, error) { return redis.New(c, nil) }
 
 // openHubs opens a peer of two hubs.
-func openHubs(adapter newAdapter) redisOpener {
+func openHubs(adapter newAdapter, opts ...func(*rueidis.ClientOption)) redisOpener {
 	return func(ctx context.Context, s servers, rooms int, t *tally) (_ redisPeer, err error) {
 		p := new(hubPeer)
 		defer func() {
@@ -39,11 +39,11 @@ func openHubs(adapter newAdapter) redisOpener {
 				p.close()
 			}
 		}()
-		publisher, err := p.hub(s, adapter)
+		publisher, err := p.hub(s, adapter, opts)
 		if err != nil {
 			return nil, err
 		}
-		receiver, err := p.hub(s, adapter)
+		receiver, err := p.hub(s, adapter, opts)
 		if err != nil {
 			return nil, err
 		}
@@ -62,8 +62,8 @@ func openHubs(adapter newAdapter) redisOpener {
 	}
 }
 
-func (p *hubPeer) hub(s servers, adapter newAdapter) (*fanout.Hub, error) {
-	client, err := connect(s)
+func (p *hubPeer) hub(s servers, adapter newAdapter, opts []func(*rueidis.ClientOption)) (*fanout.Hub, error) {
+	client, err := dial(s, opts...)
 	if err != nil {
 		return nil, err
 	}

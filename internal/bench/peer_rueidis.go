@@ -47,7 +47,7 @@ var (
 )
 
 // openRaw opens a peer that uses rueidis alone.
-func openRaw(commands pubsub) redisOpener {
+func openRaw(commands pubsub, opts ...func(*rueidis.ClientOption)) redisOpener {
 	return func(ctx context.Context, s servers, rooms int, t *tally) (_ redisPeer, err error) {
 		p := &rawPeer{commands: commands}
 		defer func() {
@@ -58,10 +58,10 @@ func openRaw(commands pubsub) redisOpener {
 		for i := range rooms {
 			p.channels = append(p.channels, "fanout:r:{"+roomName(i)+"}") // fanout's own, so that they are as long
 		}
-		if p.publisher, err = connect(s); err != nil {
+		if p.publisher, err = dial(s, opts...); err != nil {
 			return nil, err
 		}
-		if p.receiver, err = connect(s); err != nil {
+		if p.receiver, err = dial(s, opts...); err != nil {
 			return nil, err
 		}
 		return p, p.subscribe(ctx, s, t)

@@ -14,7 +14,7 @@ import (
 // runQuick runs a suite in small, and returns its report.
 func runQuick(t *testing.T, s *suite) *report {
 	var progress bytes.Buffer
-	r, err := run(context.Background(), s, &options{rounds: 1, duration: 100 * time.Millisecond, quick: true}, &progress)
+	r, err := run(context.Background(), s, &options{rounds: 1, duration: 50 * time.Millisecond, quick: true}, &progress)
 	if errors.Is(err, redistest.ErrUnavailable) {
 		t.Skip(err)
 	}

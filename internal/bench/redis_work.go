@@ -2,10 +2,14 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
+	"net"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/redis/rueidis"
 )
 
 // A redisPeer is a contestant that is set up: its receiving side has subscribed
@@ -21,6 +25,31 @@ type redisPeer interface {
 // A redisOpener sets up a peer: connections, subscriptions to rooms 0 to rooms-1.
 // Publisher and receiver share no connection, as if they were two processes.
 type redisOpener func(ctx context.Context, s servers, rooms int, t *tally) (redisPeer, error)
+
+// dial returns a client of the servers that stands on a plain connection: that of
+// redistest, which tests can break, would slow down those who use it, and not
+// Centrifuge, which connects by itself.
+func dial(s servers, opts ...func(*rueidis.ClientOption)) (rueidis.Client, error) {
+	return connect(s, append(opts, func(o *rueidis.ClientOption) {
+		o.DialCtxFn = func(ctx context.Context, addr string, d *net.Dialer, _ *tls.Config) (net.Conn, error) {
+			for _, node := range nodesOf(s) {
+				if node.Addr() == addr {
+					host, err := node.HostAddr(ctx)
+					if err != nil {
+						return nil, err
+					}
+					return d.DialContext(ctx, "tcp", host)
+				}
+			}
+			return nil, fmt.Errorf("no server has the address %s", addr)
+		}
+	})...)
+}
+
+// lateFlush has a client wait, after it has sent something, for up to so long
+// that there is more to send. Centrifuge sets its client so; rueidis' default is
+// not to wait.
+func lateFlush(o *rueidis.ClientOption) { o.MaxFlushDelay = 100 * time.Microsecond }
 
 // A crowd is those who publish at the same time. Each hands over a batch, waits
 // until it is taken, and goes on with the next.
