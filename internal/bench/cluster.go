@@ -1,0 +1,182 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/fanoutgo/fanout/internal/redistest"
+)
+
+const clusterRooms = 100
+
+var clusterSuite = &suite{
+	name:  "cluster",
+	about: fmt.Sprintf("what a publish costs all nodes of a Redis Cluster together, %d rooms, messages of %d B", clusterRooms, messageLength),
+	metrics: []metric{
+		{key: "servers", title: "nodes µs/msg", digits: 1},
+		{key: "bus", title: "bus messages/msg", digits: 2},
+		{key: "in", title: "clients in B/msg"},
+		{key: "out", title: "clients out B/msg"},
+		{key: "published", title: "published/s (16 wait)", more: true},
+	},
+	open:     openClusters,
+	conclude: growth,
+}
+
+func openClusters(_ context.Context, o *options) ([]*contest, func() error, error) {
+	sizes := []int{3, 6, 12}
+	if o.quick {
+		sizes = []int{2, 3}
+	}
+	one := new(oneCluster)
+	var cases []*contest
+	for _, primaries := range sizes {
+		cases = append(cases, &contest{
+			name:    fmt.Sprintf("%d primaries", primaries),
+			measure: "raw SPUBLISH",
+			contestants: []contestant{
+				{"fanout sharded", one.turn(primaries, openHubs(shardedAdapter))},
+				{"fanout classic", one.turn(primaries, openHubs(classicAdapter))},
+				{"raw SPUBLISH", one.turn(primaries, openRaw(shardedCommands))},
+				{"raw PUBLISH", one.turn(primaries, openRaw(classicCommands))},
+			},
+		})
+	}
+	return cases, one.Close, nil
+}
+
+// oneCluster has one cluster at a time, since idle ones use processors too.
+type oneCluster struct {
+	*redistest.Cluster
+	primaries int
+}
+
+func (c *oneCluster) start(ctx context.Context, primaries int) (err error) {
+	if c.primaries == primaries {
+		return nil
+	}
+	if err := c.Close(); err != nil {
+		return err
+	}
+	if c.Cluster, err = startCluster(ctx, primaries); err == nil {
+		c.primaries = primaries
+	}
+	return err
+}
+
+func (c *oneCluster) Close() error {
+	if c.Cluster == nil {
+		return nil
+	}
+	old := c.Cluster
+	c.Cluster, c.primaries = nil, 0
+	return old.Close()
+}
+
+// turn measures how many messages a second a few publishers that wait get
+// through, and then what a message costs when there is one such publisher. Then no
+// node ever finds two messages at once, which it would take for less than twice
+// the price of one: in a large cluster, where each node gets fewer, that happens
+// less often, and a publish would look dearer for it.
+func (c *oneCluster) turn(primaries int, open redisOpener) func(context.Context, *options) (figures, error) {
+	return func(ctx context.Context, o *options) (f figures, err error) {
+		if err := c.start(ctx, primaries); err != nil {
+			return nil, err
+		}
+		t := new(tally)
+		p, err := open(ctx, c.Cluster, clusterRooms, t)
+		if err != nil {
+			return nil, err
+		}
+		defer func() { err = errors.Join(err, p.close()) }()
+		publish := func(publishers int, d time.Duration) func() (int64, error) {
+			return func() (int64, error) {
+				return crowd{publishers: publishers, batch: 1}.publish(ctx, p, clusterRooms, d)
+			}
+		}
+		fast, err := c.sample(ctx, t, publish(16, o.duration/2))
+		if err != nil {
+			return nil, err
+		}
+		idle, err := c.sample(ctx, t, func() (int64, error) { return 0, sleep(ctx, o.duration) })
+		if err != nil {
+			return nil, err
+		}
+		slow, err := c.sample(ctx, t, publish(1, o.duration))
+		if err != nil {
+			return nil, err
+		}
+		f = slow.without(idle).figures()
+		f["published"] = fast.figures()["published"]
+		return f, nil
+	}
+}
+
+// sample measures, and takes a loss for an error.
+func (c *oneCluster) sample(ctx context.Context, t *tally, work func() (int64, error)) (sample, error) {
+	m, err := measure(ctx, c.Cluster, t, work)
+	if err == nil && m.lost > 0 {
+		err = fmt.Errorf("%d of %d messages are lost", m.lost, m.messages)
+	}
+	return m, err
+}
+
+// without takes off what the nodes use when nothing is published: they gossip,
+// each with all others, and the more of them there are the more of that there is.
+// Idle must have taken about as long, since it also takes off what it costs to ask
+// the nodes what they have used.
+func (m sample) without(idle sample) sample {
+	share := m.elapsed.Seconds() / idle.elapsed.Seconds()
+	u := idle.servers
+	m.servers = m.servers.minus(usage{
+		cpu:      time.Duration(share * float64(u.cpu)),
+		commands: share * u.commands,
+		netIn:    share * u.netIn,
+		netOut:   share * u.netOut,
+		bus:      share * u.bus,
+	})
+	return m
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	select {
+	case <-time.After(d):
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// growth adds what a publish costs in the largest cluster compared to the
+// smallest. With sharded Pub/Sub the number of nodes should not matter.
+func growth(r *report) {
+	if len(r.cases) < 2 {
+		return
+	}
+	small, large := r.cases[0], r.cases[len(r.cases)-1]
+	r.notes = append(r.notes, fmt.Sprintf("\nprocessor time of a publish, %s compared to %s:", large.name, small.name))
+	for _, p := range small.contestants {
+		from, ok1 := small.median(p.name, "servers")
+		to, ok2 := large.median(p.name, "servers")
+		if !ok1 || !ok2 || from <= 0 {
+			continue
+		}
+		ratio, verdict := to/from, ""
+		switch p.name {
+		case "fanout sharded":
+			verdict = note(ratio >= 0.9 && ratio <= 1.1) + ", should be 0.9 to 1.1"
+		case "fanout classic":
+			verdict = note(ratio > 1.1) + ", should be more than 1.1: every node takes part"
+		}
+		r.notes = append(r.notes, fmt.Sprintf("  %s: ×%.2f%s", p.name, ratio, verdict))
+	}
+}
+
+func note(met bool) string {
+	if met {
+		return ", met"
+	}
+	return ", NOT MET"
+}

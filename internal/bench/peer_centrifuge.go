@@ -1,0 +1,107 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/centrifugal/centrifuge"
+	"github.com/fanoutgo/fanout/internal/redistest"
+)
+
+// centrifugePeer is the Redis broker of Centrifuge, used below its nodes: what is
+// published goes to the broker at once, and what is received is counted in the
+// broker's event handler, so that its hub and its clients cost nothing. It uses
+// classic Pub/Sub, since it has the sharded one for clusters only. Its client is
+// set up by itself: it waits up to 100 µs for more to send together.
+//
+// From the connection messages go to as many goroutines as there are processors,
+// through queues of 4,096; what finds its queue full is dropped.
+type centrifugePeer struct {
+	publisher, receiver *centrifugeBroker
+	channels            []string
+}
+
+// A centrifugeBroker is one end.
+type centrifugeBroker struct {
+	*centrifuge.RedisBroker
+	shard *centrifuge.RedisShard
+}
+
+func openCentrifuge(ctx context.Context, s servers, rooms int, t *tally) (_ redisPeer, err error) {
+	p := new(centrifugePeer)
+	defer func() {
+		if err != nil {
+			p.close()
+		}
+	}()
+	node := nodesOf(s)[0]
+	if p.publisher, err = newCentrifugeBroker(ctx, node); err != nil {
+		return nil, err
+	}
+	if p.receiver, err = newCentrifugeBroker(ctx, node); err != nil {
+		return nil, err
+	}
+	if err := p.receiver.RegisterBrokerEventHandler(centrifugeEvents{t}); err != nil {
+		return nil, err
+	}
+	for i := range rooms {
+		p.channels = append(p.channels, roomName(i))
+	}
+	if err := p.receiver.Subscribe(p.channels...); err != nil {
+		return nil, fmt.Errorf("subscribe: %w", err)
+	}
+	return p, nil
+}
+
+func newCentrifugeBroker(ctx context.Context, at *redistest.Node) (*centrifugeBroker, error) {
+	node, err := centrifuge.New(centrifuge.Config{}) // never run; the broker wants its metrics
+	if err != nil {
+		return nil, err
+	}
+	addr, err := at.HostAddr(ctx)
+	if err != nil {
+		return nil, err
+	}
+	shard, err := centrifuge.NewRedisShard(node, centrifuge.RedisShardConfig{Address: addr})
+	if err != nil {
+		return nil, err
+	}
+	b, err := centrifuge.NewRedisBroker(node, centrifuge.RedisBrokerConfig{Shards: []*centrifuge.RedisShard{shard}})
+	if err != nil {
+		shard.Close()
+		return nil, err
+	}
+	return &centrifugeBroker{b, shard}, nil
+}
+
+// publish publishes one after the other: Centrifuge has no way to publish
+// several messages at a time.
+func (p *centrifugePeer) publish(_ context.Context, batch []post) error {
+	for _, m := range batch {
+		if _, err := p.publisher.Publish(p.channels[m.room], m.data, centrifuge.PublishOptions{}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p *centrifugePeer) close() error {
+	for _, b := range []*centrifugeBroker{p.publisher, p.receiver} {
+		if b != nil {
+			b.Close(context.Background()) // it has no error
+			b.shard.Close()
+		}
+	}
+	return nil
+}
+
+// centrifugeEvents is the centrifuge.BrokerEventHandler.
+type centrifugeEvents struct{ t *tally }
+
+func (e centrifugeEvents) HandlePublication(_ string, p *centrifuge.Publication, _ centrifuge.StreamPosition, _ bool, _ *centrifuge.Publication) error {
+	e.t.note(p.Data)
+	return nil
+}
+
+func (e centrifugeEvents) HandleJoin(string, *centrifuge.ClientInfo) error  { return nil }
+func (e centrifugeEvents) HandleLeave(string, *centrifuge.ClientInfo) error { return nil }

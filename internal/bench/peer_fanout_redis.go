@@ -1,0 +1,137 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/fanoutgo/fanout"
+	"github.com/fanoutgo/fanout/adapter/redis"
+	"github.com/fanoutgo/fanout/sharded"
+	"github.com/redis/rueidis"
+)
+
+// hubPeer is fanout: a hub that publishes, and another with one member in all
+// rooms, whose goroutine takes what has come in batches. Beyond what raw rueidis
+// does it keeps one order in each room, numbers messages and would report each
+// that is lost, and crosses from the connection's goroutine to the member's.
+type hubPeer struct {
+	clients  []rueidis.Client
+	hubs     []*fanout.Hub
+	rooms    []*fanout.Room // of the hub that publishes
+	receiver sync.WaitGroup
+	failed   error // of the receiver, once it has ended
+}
+
+type newAdapter func(rueidis.Client) (fanout.Adapter, error)
+
+func shardedAdapter(c rueidis.Client) (fanout.Adapter, error) { return sharded.New(c, nil) }
+func classicAdapter(c rueidis.Client) (fanout.Adapter, error) { return redis.New(c, nil) }
+
+// openHubs opens a peer of two hubs.
+func openHubs(adapter newAdapter, opts ...func(*rueidis.ClientOption)) redisOpener {
+	return func(ctx context.Context, s servers, rooms int, t *tally) (_ redisPeer, err error) {
+		p := new(hubPeer)
+		defer func() {
+			if err != nil {
+				p.close()
+			}
+		}()
+		publisher, err := p.hub(s, adapter, opts)
+		if err != nil {
+			return nil, err
+		}
+		receiver, err := p.hub(s, adapter, opts)
+		if err != nil {
+			return nil, err
+		}
+		for i := range rooms {
+			p.rooms = append(p.rooms, publisher.Room(roomName(i)))
+		}
+		member, err := receiver.Connect(nil)
+		if err != nil {
+			return nil, err
+		}
+		if err := joinAll(ctx, receiver, member, rooms); err != nil {
+			return nil, err
+		}
+		p.receiver.Go(func() { p.failed = p.receive(member, t) })
+		return p, nil
+	}
+}
+
+func (p *hubPeer) hub(s servers, adapter newAdapter, opts []func(*rueidis.ClientOption)) (*fanout.Hub, error) {
+	client, err := dial(s, opts...)
+	if err != nil {
+		return nil, err
+	}
+	p.clients = append(p.clients, client)
+	a, err := adapter(client)
+	if err != nil {
+		return nil, err
+	}
+	// Nobody else would hold back publishers either that are faster than who
+	// receives: what waits lies in the server's buffer then. So the room's window
+	// must hold what comes while the member's goroutine waits for a processor.
+	hub, err := fanout.New(a, &fanout.Options{Window: fanout.Window{Messages: 1 << 20, Bytes: 1 << 28}})
+	if err == nil {
+		p.hubs = append(p.hubs, hub)
+	}
+	return hub, err
+}
+
+func joinAll(ctx context.Context, hub *fanout.Hub, member *fanout.Member, rooms int) error {
+	_, err := crowd{publishers: 64}.each(func(i int) (int64, error) {
+		for ; i < rooms; i += 64 {
+			if err := hub.Room(roomName(i)).Join(ctx, member); err != nil {
+				return 0, err
+			}
+		}
+		return 0, nil
+	})
+	return err
+}
+
+// receive notes what a member gets until it is closed.
+func (p *hubPeer) receive(member *fanout.Member, t *tally) error {
+	buf := make([]fanout.Message, 256)
+	for {
+		n, err := member.ReceiveBatch(context.Background(), buf)
+		if err != nil {
+			return err
+		}
+		for i := range n {
+			t.note(buf[i].Data)
+		}
+	}
+}
+
+// publish publishes the messages of a batch one after the other, as there is no
+// way yet to have several under way: a crowd of batches of one does that.
+func (p *hubPeer) publish(ctx context.Context, batch []post) error {
+	for _, m := range batch {
+		if err := p.rooms[m.room].Publish(ctx, m.data); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p *hubPeer) close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	var errs []error
+	for _, hub := range p.hubs {
+		errs = append(errs, hub.Close(ctx))
+	}
+	p.receiver.Wait()
+	for _, client := range p.clients {
+		client.Close()
+	}
+	if p.failed != nil && !errors.Is(p.failed, fanout.ErrClosed) {
+		errs = append(errs, fmt.Errorf("receive: %w", p.failed))
+	}
+	return errors.Join(errs...)
+}
