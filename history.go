@@ -11,7 +11,7 @@ import (
 func (rs *roomState) history(since Position) (Position, error) {
 	switch {
 	case rs.invalid != nil:
-		return Position{}, rs.invalid
+		return Position{}, rs.invalid.error
 	case rs.kept == nil:
 		return Position{}, fmt.Errorf("%w: Options.Retain gives it none", ErrNoHistory)
 	}

@@ -14,17 +14,17 @@ import (
 // missing and what came before. See WIRE.md. Its owner's lock guards it.
 type inbound struct {
 	streams []stream
-	last    int // index of the stream that was heard last
+	last    int32 // index of the stream that was heard last
 
 	// run counts the times without interruption, from 1; a stream that was not
 	// heard in this run may have been missed before it.
 	run   uint32
-	since time.Time // when the run began; zero in the first
+	since int64 // when the run began, in ms since 1970; zero in the first
 	// heard is the hub whose frame was the first to be delivered in this run,
 	// and others tells that a second hub's was, too.
 	heard   uint64
-	others  bool
 	frames  uint32 // counter for age
+	others  bool
 	started bool
 }
 
@@ -46,7 +46,7 @@ const maxStreams = 2048
 func (in *inbound) begin() {
 	in.run++
 	if in.run > 1 {
-		in.since = time.Now() // before the first, there was nobody to see an order
+		in.since = time.Now().UnixMilli() // before the first, there was nobody to see an order
 	}
 	in.heard, in.others, in.started = 0, false, false
 }
@@ -141,7 +141,7 @@ const clockSkew = 250 * time.Millisecond
 // late reports whether a frame may have been sent before the run began: because
 // it is sent again, or because it waited in a server that was cut off.
 func (in *inbound) late(h *wire.Header) bool {
-	return h.Resent || (!in.since.IsZero() && int64(h.Time) < in.since.Add(-clockSkew).UnixMilli())
+	return h.Resent || (in.since != 0 && int64(h.Time) < in.since-clockSkew.Milliseconds())
 }
 
 // heardOther reports whether a frame of another hub was delivered in this run.
@@ -161,19 +161,19 @@ func (in *inbound) note(hub uint64) {
 }
 
 func (in *inbound) find(h *wire.Header) (s *stream, known bool) {
-	if in.last < len(in.streams) && in.streams[in.last].hub == h.Hub {
+	if int(in.last) < len(in.streams) && in.streams[in.last].hub == h.Hub {
 		return &in.streams[in.last], true
 	}
 	for i := range in.streams {
 		if in.streams[i].hub == h.Hub {
-			in.last = i
+			in.last = int32(i)
 			return &in.streams[i], true
 		}
 	}
 	if len(in.streams) >= maxStreams {
 		in.prune()
 	}
-	in.last = len(in.streams)
+	in.last = int32(len(in.streams))
 	in.streams = append(in.streams, stream{hub: h.Hub, stream: h.Stream, next: h.Seq, id: hubID(h.Hub)})
 	return &in.streams[in.last], false
 }

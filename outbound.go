@@ -64,7 +64,7 @@ func (o *outbound) publish(ctx context.Context, m *wire.Message) error {
 	case ctx.Err() != nil:
 		return o.wrap(fmt.Errorf("%w: %w", context.Cause(ctx), ErrUnsent))
 	case o.room != nil && o.room.invalid != nil:
-		return o.wrap(fmt.Errorf("%w: %w", o.room.invalid, ErrUnsent))
+		return o.wrap(fmt.Errorf("%w: %w", o.room.invalid.error, ErrUnsent))
 	}
 	if o.hub.alone && o.room != nil && o.room.kept == nil {
 		o.deliver(m)

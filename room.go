@@ -58,7 +58,7 @@ func (r *Room) Join(ctx context.Context, m *Member) error {
 // history.
 func (rs *roomState) admit(ctx context.Context, m *Member, r *resumption) error {
 	if rs.invalid != nil {
-		return rs.invalid
+		return rs.invalid.error
 	}
 	ms, err := m.reserve(rs, r)
 	if err != nil {

@@ -25,23 +25,25 @@ type roomState struct {
 	log     roomlog.Log[entry]
 	out     atomic.Pointer[outbound] // nil until something is published
 	kept    *retained                // nil: the room keeps no history
-	invalid error                    // Options.Retain has given what no history can be
+	invalid *badRetention            // Options.Retain has given what no history can be
 
 	mu      sync.Mutex // guards all below
-	gone    bool       // the hub has forgotten it
-	uses    int        // of Join and Publish; while positive the state stays
+	uses    int32      // of Join and Publish; while positive the state stays
+	count   int32      // of members
 	members *membership
-	count   int // of members
 
-	sub         subscription
-	interrupted bool          // the adapter says frames may be missing
 	changed     chan struct{} // closed when sub or interrupted change; nil: nobody waits
 	in          inbound
 	sweptAt     uint64 // OldestKept at the last search for slow members
-
-	idleSince int64 // when uses and members became 0, in ns since 1970
-	queued    bool  // the janitor has it
+	idleSince   int64  // when uses and members became 0, in ns since 1970
+	sub         subscription
+	interrupted bool // the adapter says frames may be missing
+	queued      bool // the janitor has it
+	gone        bool // the hub has forgotten it
 }
+
+// A badRetention is what is wrong with what Options.Retain has given for a room.
+type badRetention struct{ error }
 
 // A subscription is where a room stands with the adapter. Whoever finds it off
 // and needs it makes the call; the others wait for the outcome.
@@ -95,7 +97,9 @@ func (h *Hub) acquire(name, channel string) *roomState {
 	rs = h.rooms[channel]
 	if rs == nil {
 		rs = newRoomState(h, name, channel, kept)
-		rs.invalid = err
+		if err != nil {
+			rs.invalid = &badRetention{err}
+		}
 		h.rooms[channel] = rs
 	}
 	rs.mu.Lock()
