@@ -25,10 +25,9 @@ type Member struct {
 	walk    sync.Mutex
 	current *membership // being read; not in the ready queue, not parked, not refilled. Guarded by walk
 
-	readyMu   sync.Mutex // guards the ready queue; and wake, which who receives makes
-	ready     *membership
-	readyLast *membership
-	wake      chan struct{} // capacity 1: there is something in the ready queue, or the end; nil: nobody has waited yet
+	readyMu sync.Mutex    // guards the ready queue; and wake, which who receives makes
+	ready   *membership   // the last of the queue, followed by the first; nil: it is empty
+	wake    chan struct{} // capacity 1: there is something in the ready queue, or the end; nil: nobody has waited yet
 
 	mu    sync.Mutex // guards rooms, done, err
 	rooms memberships
@@ -318,12 +317,12 @@ func (m *Member) enqueue(ms *membership) {
 	ms.queued = true
 	wasEmpty := m.ready == nil
 	if wasEmpty {
-		m.ready = ms
+		ms.nextReady = ms
 		m.others.Store(true)
 	} else {
-		m.readyLast.nextReady = ms
+		ms.nextReady, m.ready.nextReady = m.ready.nextReady, ms
 	}
-	m.readyLast = ms
+	m.ready = ms
 	wake := m.wake
 	m.readyMu.Unlock()
 	if wasEmpty {
@@ -346,14 +345,17 @@ func (m *Member) dequeue() *membership {
 	}
 	m.readyMu.Lock()
 	defer m.readyMu.Unlock()
-	ms := m.ready
-	if ms != nil {
-		m.ready, ms.nextReady, ms.queued = ms.nextReady, nil, false
-		if m.ready == nil {
-			m.readyLast = nil
-			m.others.Store(false)
-		}
+	if m.ready == nil {
+		return nil
 	}
+	ms := m.ready.nextReady
+	if ms == m.ready {
+		m.ready = nil
+		m.others.Store(false)
+	} else {
+		m.ready.nextReady = ms.nextReady
+	}
+	ms.nextReady, ms.queued = nil, false
 	return ms
 }
 

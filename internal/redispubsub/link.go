@@ -35,8 +35,8 @@ type link struct {
 // A seat is a channel on a link. Guarded by link.mu.
 type seat struct {
 	channel string
-	slot    uint16
 	sub     *sub // nil: not wanted, unless it is the probe's
+	slot    uint16
 	state   seatState
 	dirty   bool
 	probe   bool // the link's own; see probe.go

@@ -6,17 +6,18 @@ import "fmt"
 type lossCheck struct {
 	*roomCheck
 	*chain
-	gaps   []int        // indices of gaps
-	costly map[int]bool // of these: a message is missing there
+	gaps   []int       // indices of gaps
+	costly map[int]int // of these: how many messages are missing that may be meant
 
-	silent  int // messages that are missing without a word
-	between int // missing between messages of their publisher, in rooms without history
+	told    uint64 // the epoch that began with a gap of unknown size
+	silent  int    // messages that are missing without a word
+	between int    // missing between messages of their publisher, in rooms without history
 }
 
 // losses checks that whatever is missing was reported, at its place and with its
 // number, and that in a room with history nothing is missing without reason.
 func (c *roomCheck) losses(ch *chain) {
-	l := &lossCheck{roomCheck: c, chain: ch, costly: make(map[int]bool)}
+	l := &lossCheck{roomCheck: c, chain: ch, costly: make(map[int]int)}
 	for i := range ch.events {
 		if ch.events[i].Gap {
 			l.gaps = append(l.gaps, i)
@@ -84,7 +85,8 @@ func (l *lossCheck) missing(list []ID, after, before int) {
 	told := false
 	for _, g := range l.gaps {
 		if g > min(after, before) && g < max(after, before) {
-			told, l.costly[g] = true, true
+			told = true
+			l.costly[g] += len(list)
 		}
 	}
 	if told {
@@ -131,7 +133,7 @@ type gapPlace struct {
 	gaps       []Event
 	sum        int
 	unknown    bool
-	costly     bool // a message is missing
+	costly     int  // messages that are missing, and may be meant
 	from, to   Time // it happened between
 }
 
@@ -151,7 +153,7 @@ func (l *lossCheck) eachPlace(f func(*gapPlace)) {
 			p.gaps = append(p.gaps, *e)
 			p.sum += e.Missed
 			p.unknown = p.unknown || e.Unknown
-			p.costly = p.costly || l.costly[i]
+			p.costly = max(p.costly, l.costly[i])
 			continue
 		}
 		p.next = e
@@ -176,8 +178,8 @@ func (l *lossCheck) judge(p *gapPlace) {
 	switch {
 	case trimmed:
 		l.figures(p.to).Trimmed += p.sum
-	case l.during(p.from, p.to, lossy), !p.costly && l.during(p.from, p.to, doubtful):
-		if !p.costly && p.sum == 0 {
+	case l.during(p.from, p.to, lossy), p.costly == 0 && l.during(p.from, p.to, doubtful):
+		if p.costly == 0 && p.sum == 0 {
 			l.figures(p.to).Alarms++
 		}
 	default:
@@ -212,14 +214,21 @@ func (l *lossCheck) hole(p *gapPlace) {
 		return
 	}
 	now := p.next.Position
+	if p.unknown && before.Epoch != now.Epoch {
+		l.told = now.Epoch
+	}
 	hole := int(now.Offset) - int(before.Offset) - 1
 	wrong := false
 	switch {
 	case len(p.gaps) == 0:
 		wrong = hole != 0
 	case p.unknown:
-	case before.Epoch == now.Epoch:
+	case before.Epoch == now.Epoch && l.told != now.Epoch:
 		wrong = p.sum != hole
+	case before.Epoch == now.Epoch:
+		// What servers lost before the epoch shows by the next message of its
+		// publisher, which may come after others'.
+		wrong = p.sum < hole || p.sum > hole+p.costly
 	default:
 		wrong = p.sum < hole
 	}

@@ -311,6 +311,15 @@ var planted = []struct {
 			r.Stays[stayC3].Events[i].At += published(size)
 		}
 	}, ""},
+	{"by the servers, told by the next message of its publisher", keeps, func(r *check.Room) {
+		crash(r, func(s *check.Stay) { toldLater(s, 1) })
+	}, ""},
+	{"by the servers, told later with a number too great", keeps, func(r *check.Room) {
+		crash(r, func(s *check.Stay) { toldLater(s, 2) })
+	}, check.Silence},
+	{"a number told later, of nothing that is missing", keeps, func(r *check.Room) {
+		crash(r, func(s *check.Stay) { drop(s, unknown(1), 30); later(s, 34, 1) })
+	}, check.Silence},
 	{"by the servers, and in silence", keeps, func(r *check.Room) {
 		crash(r, func(s *check.Stay) { drop(s, nil, 30) })
 	}, check.Silence},
@@ -361,6 +370,19 @@ func late(s *check.Stay) {
 	e := received(20, !s.Events[0].Position.IsZero())
 	e.Asked = s.Left + 1
 	s.Events = append(s.Events, e)
+}
+
+// toldLater reports message 30 as lost in unknown number, and its number when the
+// next of its publisher comes.
+func toldLater(s *check.Stay, n int) {
+	drop(s, unknown(0), 30)
+	later(s, 32, n)
+}
+
+// later puts a gap before message i.
+func later(s *check.Stay, i, n int) {
+	at := find(s.Events, i)
+	s.Events = slices.Insert(s.Events, at, check.Event{At: s.Events[at].At, Gap: true, Missed: n})
 }
 
 // crash makes the servers lose message 30, which nobody received: those after it
