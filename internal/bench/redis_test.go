@@ -58,3 +58,7 @@ func TestSuiteCluster(t *testing.T) {
 		require.Zero(t, sharded, c.name)
 	}
 }
+
+func TestHubsQuickly(t *testing.T) {
+	requireFigures(t, runQuick(t, hubsSuite), "cpu", "copy", "out")
+}

@@ -56,16 +56,6 @@ func (o *outcome) ratio(contestant, to, key string) (float64, bool) {
 	return ratios[len(ratios)/2], true
 }
 
-// of returns the outcome of a case, or nil.
-func (r *report) of(name string) *outcome {
-	for _, c := range r.cases {
-		if c.name == name {
-			return c
-		}
-	}
-	return nil
-}
-
 // run runs a suite and returns its report, of what was measured before an error
 // as well.
 func run(ctx context.Context, s *suite, o *options, progress io.Writer) (*report, error) {
