@@ -19,6 +19,7 @@ var roomsSuite = &suite{
 	metrics: []metric{
 		{key: "join", title: "rooms joined/s", more: true},
 		{key: "room", title: "B/room"},
+		{key: "redis", title: "servers' B/room"},
 		{key: "back", title: "ms until back"},
 		{key: "servers", title: "of it servers' CPU ms"},
 		{key: "own", title: "own CPU ms"},

@@ -49,42 +49,54 @@ func (e *estate) fanout(ctx context.Context) (f figures, err error) {
 }
 
 // settle brings a member into each room, and measures how fast, and the memory
-// that a room takes. What the members and their being in a room take is left out:
-// it is known from all being in one room before.
+// that a room takes, here and on the servers. What the members and their being in
+// a room take is left out: it is known from as many others, who are all in one
+// room.
 func (e *estate) settle(ctx context.Context, hub *fanout.Hub) ([]*fanout.Member, figures, error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	members := make([]*fanout.Member, len(e.rooms))
-	for i := range members {
-		m, err := hub.Connect(nil)
-		if err != nil {
-			return nil, nil, err
-		}
-		members[i] = m
+	crowd, err1 := connectMembers(hub, len(e.rooms))
+	members, err2 := connectMembers(hub, len(e.rooms))
+	if err := errors.Join(err1, err2); err != nil {
+		return nil, nil, err
 	}
 	connected, _ := heap()
 	lobby := hub.Room("lobby")
-	for _, m := range members {
+	for _, m := range crowd {
 		if err := lobby.Join(ctx, m); err != nil {
 			return nil, nil, err
 		}
 	}
 	together, _ := heap()
+	empty, err := memoryOf(ctx, e.cluster)
+	if err != nil {
+		return nil, nil, err
+	}
 	rate, err := e.eachRoom(func(i int) error { return hub.Room(e.rooms[i]).Join(ctx, members[i]) })
 	if err != nil {
 		return nil, nil, err
 	}
 	apart, _ := heap()
-	for _, m := range members {
-		if err := lobby.Leave(ctx, m); err != nil {
-			return nil, nil, err
-		}
+	full, err := memoryOf(ctx, e.cluster)
+	for _, m := range crowd {
+		m.Close()
 	}
 	n := len(e.rooms)
 	return members, figures{
-		"join": rate,
-		"room": bytesOfEach(together, apart, n) - bytesOfEach(connected, together, n),
-	}, nil
+		"join":  rate,
+		"room":  bytesOfEach(together, apart, n) - bytesOfEach(connected, together, n),
+		"redis": (full - empty) / float64(n),
+	}, err
+}
+
+func connectMembers(hub *fanout.Hub, n int) (members []*fanout.Member, err error) {
+	members = make([]*fanout.Member, n)
+	for i := range members {
+		if members[i], err = hub.Connect(nil); err != nil {
+			return nil, err
+		}
+	}
+	return members, nil
 }
 
 // countGaps is a member's goroutine. Nobody says anything, so what it receives

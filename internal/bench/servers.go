@@ -94,6 +94,18 @@ func usageOf(ctx context.Context, s servers) (sum usage, err error) {
 	return sum, nil
 }
 
+// memoryOf returns the bytes that all nodes use.
+func memoryOf(ctx context.Context, s servers) (sum float64, err error) {
+	for _, n := range nodesOf(s) {
+		info, err := n.Do(ctx, "INFO", "memory").ToString()
+		if err != nil {
+			return 0, err
+		}
+		sum += statistic(info, "used_memory")
+	}
+	return sum, nil
+}
+
 // statistic reads a line of INFO.
 func statistic(info, name string) float64 {
 	_, rest, _ := strings.Cut(info, name+":")
