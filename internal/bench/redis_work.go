@@ -55,6 +55,9 @@ func lateFlush(o *rueidis.ClientOption) { o.MaxFlushDelay = 100 * time.Microseco
 // until it is taken, and goes on with the next.
 type crowd struct{ publishers, batch int }
 
+// crowdOf is a crowd of so many who each wait for every message.
+func crowdOf(publishers int) crowd { return crowd{publishers: publishers, batch: 1} }
+
 // publish has the crowd publish for a while, and returns the number of messages
 // that were taken.
 func (c crowd) publish(ctx context.Context, p redisPeer, rooms int, d time.Duration) (int64, error) {
@@ -79,6 +82,11 @@ func (c crowd) publish(ctx context.Context, p redisPeer, rooms int, d time.Durat
 		}
 		return n, nil
 	})
+}
+
+// publisher is publish, to be measured.
+func (c crowd) publisher(ctx context.Context, p redisPeer, rooms int, d time.Duration) func() (int64, error) {
+	return func() (int64, error) { return c.publish(ctx, p, rooms, d) }
 }
 
 // each runs f for each of the crowd at once, and sums up.
