@@ -179,15 +179,18 @@ func (w *redisWork) steady(e redisEntrant) func(context.Context, *options) (figu
 			publish := func(n int64) func() (int64, error) {
 				return func() (int64, error) { return n, publishAt(ctx, p, w.rooms, rate, n) }
 			}
-			if m, err := measure(ctx, w.servers, t, publish(warm)); err != nil {
+			if m, err := measure(ctx, w.servers, t, publish(warm)); err != nil { // to warm up
 				return m, err
 			}
 			from = t.count.Load()
 			return measure(ctx, w.servers, t, publish(n))
 		})
+		if err != nil {
+			return nil, err
+		}
 		f := m.figures()
 		f["p50"], f["p99"] = t.quantile(from, 0.5), t.quantile(from, 0.99)
-		return f, err
+		return f, nil
 	}
 }
 

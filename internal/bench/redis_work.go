@@ -76,7 +76,7 @@ func (c crowd) publish(ctx context.Context, p redisPeer, rooms int, d time.Durat
 			}
 			if err := p.publish(ctx, batch); err != nil {
 				stop.Store(true)
-				return n, err
+				return n, fmt.Errorf("publish: %w", err)
 			}
 			n += int64(len(batch))
 		}
@@ -106,7 +106,7 @@ func (c crowd) each(f func(i int) (int64, error)) (int64, error) {
 	wg.Wait()
 	select {
 	case err := <-failed:
-		return sum.Load(), fmt.Errorf("publish: %w", err)
+		return sum.Load(), err
 	default:
 		return sum.Load(), nil
 	}
@@ -136,7 +136,6 @@ func takeReading(ctx context.Context, s servers) (reading, error) {
 type sample struct {
 	messages, lost      int64
 	published, received time.Duration // until all were taken, until the last came
-	elapsed             time.Duration // from reading to reading
 	own                 time.Duration
 	servers             usage
 }
@@ -159,7 +158,7 @@ func measure(ctx context.Context, s servers, t *tally, publish func() (int64, er
 	}
 	m.received, m.lost = last.Sub(from.at), lost
 	to, err := takeReading(ctx, s)
-	m.elapsed, m.own, m.servers = to.at.Sub(from.at), to.own-from.own, to.servers.minus(from.servers)
+	m.own, m.servers = to.own-from.own, to.servers.minus(from.servers)
 	return m, err
 }
 
