@@ -83,7 +83,7 @@ func (p *hubPeer) hub(s servers, adapter newAdapter, opts []func(*rueidis.Client
 }
 
 func joinAll(ctx context.Context, hub *fanout.Hub, member *fanout.Member, rooms int) error {
-	_, err := crowd{publishers: 64}.each(func(i int) (int64, error) {
+	_, err := crowdOf(64).each(func(i int) (int64, error) {
 		for ; i < rooms; i += 64 {
 			if err := hub.Room(roomName(i)).Join(ctx, member); err != nil {
 				return 0, err

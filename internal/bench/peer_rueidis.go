@@ -56,7 +56,7 @@ func openRaw(commands pubsub, opts ...func(*rueidis.ClientOption)) redisOpener {
 			}
 		}()
 		for i := range rooms {
-			p.channels = append(p.channels, "fanout:r:{"+roomName(i)+"}") // fanout's own, so that they are as long
+			p.channels = append(p.channels, channelOf(i))
 		}
 		if p.publisher, err = dial(s, opts...); err != nil {
 			return nil, err
@@ -70,6 +70,10 @@ func openRaw(commands pubsub, opts ...func(*rueidis.ClientOption)) redisOpener {
 
 // roomName is the name of a room, for all contestants.
 func roomName(i int) string { return fmt.Sprintf("room-%d", i) }
+
+// channelOf is the channel of a room as fanout calls it, so that those of others
+// are as long and in the same slot.
+func channelOf(room int) string { return "fanout:r:{" + roomName(room) + "}" }
 
 // subscribe subscribes each channel at its home, on one connection to each.
 func (p *rawPeer) subscribe(ctx context.Context, s servers, t *tally) error {

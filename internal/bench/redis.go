@@ -39,7 +39,7 @@ type redisEntrant struct {
 // made for; who has no way to have several in flight has a goroutine for each.
 // (DoMulti gets no faster from half of that on.)
 func redisEntrants(o *options) []redisEntrant {
-	one, many := crowd{publishers: 4096, batch: 1}, crowd{publishers: 64, batch: 64}
+	one, many := crowdOf(4096), crowd{publishers: 64, batch: 64}
 	if o.quick {
 		one.publishers, many.publishers = 64, 2
 	}
@@ -63,7 +63,7 @@ func openRedis(ctx context.Context, o *options) ([]*contest, func() error, error
 		return nil, nil, err
 	}
 	sizes, ratios := []int{1, 100, 10_000}, []float64{2, 1.5, 0.9}
-	waiting := crowd{publishers: 256, batch: 1}
+	waiting := crowdOf(256)
 	if o.quick {
 		sizes, waiting.publishers = []int{1, 5, 50}, 16
 	}
@@ -155,13 +155,10 @@ func (w *redisWork) flow(e redisEntrant, c crowd) func(context.Context, *options
 	return func(ctx context.Context, o *options) (figures, error) {
 		t := new(tally)
 		m, err := w.turn(ctx, e, t, func(p redisPeer) (sample, error) {
-			publish := func(d time.Duration) func() (int64, error) {
-				return func() (int64, error) { return c.publish(ctx, p, w.rooms, d) }
-			}
-			if m, err := measure(ctx, w.servers, t, publish(o.duration/10)); err != nil { // to warm up
+			if m, err := measure(ctx, w.servers, t, c.publisher(ctx, p, w.rooms, o.duration/10)); err != nil { // to warm up
 				return m, err
 			}
-			return measure(ctx, w.servers, t, publish(o.duration))
+			return measure(ctx, w.servers, t, c.publisher(ctx, p, w.rooms, o.duration))
 		})
 		return m.figures(), err
 	}
@@ -182,15 +179,18 @@ func (w *redisWork) steady(e redisEntrant) func(context.Context, *options) (figu
 			publish := func(n int64) func() (int64, error) {
 				return func() (int64, error) { return n, publishAt(ctx, p, w.rooms, rate, n) }
 			}
-			if m, err := measure(ctx, w.servers, t, publish(warm)); err != nil {
+			if m, err := measure(ctx, w.servers, t, publish(warm)); err != nil { // to warm up
 				return m, err
 			}
 			from = t.count.Load()
 			return measure(ctx, w.servers, t, publish(n))
 		})
+		if err != nil {
+			return nil, err
+		}
 		f := m.figures()
 		f["p50"], f["p99"] = t.quantile(from, 0.5), t.quantile(from, 0.99)
-		return f, err
+		return f, nil
 	}
 }
 

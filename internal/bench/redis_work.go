@@ -55,6 +55,9 @@ func lateFlush(o *rueidis.ClientOption) { o.MaxFlushDelay = 100 * time.Microseco
 // until it is taken, and goes on with the next.
 type crowd struct{ publishers, batch int }
 
+// crowdOf is a crowd of so many who each wait for every message.
+func crowdOf(publishers int) crowd { return crowd{publishers: publishers, batch: 1} }
+
 // publish has the crowd publish for a while, and returns the number of messages
 // that were taken.
 func (c crowd) publish(ctx context.Context, p redisPeer, rooms int, d time.Duration) (int64, error) {
@@ -73,12 +76,17 @@ func (c crowd) publish(ctx context.Context, p redisPeer, rooms int, d time.Durat
 			}
 			if err := p.publish(ctx, batch); err != nil {
 				stop.Store(true)
-				return n, err
+				return n, fmt.Errorf("publish: %w", err)
 			}
 			n += int64(len(batch))
 		}
 		return n, nil
 	})
+}
+
+// publisher is publish, to be measured.
+func (c crowd) publisher(ctx context.Context, p redisPeer, rooms int, d time.Duration) func() (int64, error) {
+	return func() (int64, error) { return c.publish(ctx, p, rooms, d) }
 }
 
 // each runs f for each of the crowd at once, and sums up.
@@ -98,7 +106,7 @@ func (c crowd) each(f func(i int) (int64, error)) (int64, error) {
 	wg.Wait()
 	select {
 	case err := <-failed:
-		return sum.Load(), fmt.Errorf("publish: %w", err)
+		return sum.Load(), err
 	default:
 		return sum.Load(), nil
 	}
@@ -128,7 +136,6 @@ func takeReading(ctx context.Context, s servers) (reading, error) {
 type sample struct {
 	messages, lost      int64
 	published, received time.Duration // until all were taken, until the last came
-	elapsed             time.Duration // from reading to reading
 	own                 time.Duration
 	servers             usage
 }
@@ -151,7 +158,7 @@ func measure(ctx context.Context, s servers, t *tally, publish func() (int64, er
 	}
 	m.received, m.lost = last.Sub(from.at), lost
 	to, err := takeReading(ctx, s)
-	m.elapsed, m.own, m.servers = to.at.Sub(from.at), to.own-from.own, to.servers.minus(from.servers)
+	m.own, m.servers = to.own-from.own, to.servers.minus(from.servers)
 	return m, err
 }
 
