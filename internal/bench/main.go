@@ -12,7 +12,7 @@ import (
 )
 
 // suites are all there are, in the order in which they run.
-var suites = []*suite{}
+var suites = []*suite{live}
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
