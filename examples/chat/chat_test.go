@@ -438,6 +438,7 @@ func TestFlagsThatAreWrong(t *testing.T) {
 		"-adapter redis -redis ,":         {2, "-adapter redis needs -redis host:port"},
 		"-redis 127.0.0.1:6379":           {2, "of no use with -adapter memory"},
 		"-adapter redis -redis localhost": {2, `"localhost" is not host:port`},
+		"-gather -1s":                     {2, "-gather is -1s, it must not be negative"},
 		"-wrong":                          {2, "flag provided but not defined"},
 		"extra":                           {2, `unexpected argument "extra"`},
 		"-addr 127.0.0.1:99999":           {1, "listening on 127.0.0.1:99999"},

@@ -44,10 +44,11 @@ var patient = timing{
 
 // A server is the chat's web server: the page, the sockets, the health.
 type server struct {
-	hub    *fanout.Hub
-	log    *slog.Logger
-	frames *frames
-	timing timing
+	hub     *fanout.Hub
+	log     *slog.Logger
+	frames  *frames
+	windows windows
+	timing  timing
 
 	draining context.Context // ends with drain
 	stop     context.CancelFunc

@@ -215,7 +215,10 @@ func (c *socket) copyBatches(ctx context.Context) error {
 			return err
 		}
 		clear(batch[:n]) // a page that hears nothing more must not hold these
-		if n == len(batch) && n < maxBatch {
+		switch {
+		case n < len(batch):
+			c.gather(ctx)
+		case n < maxBatch:
 			batch = make([]fanout.Message, 2*n)
 		}
 	}

@@ -65,32 +65,33 @@ func openLive(ctx context.Context, o *options) (_ []*contest, end func() error, 
 	if err != nil {
 		return nil, nil, err
 	}
-	programs := []*program{chat}
+	var peer *program
 	if socketIOIsThere() && !o.quick {
-		peer, err := installSocketIO(ctx, strings.Join(nodes, ","))
-		if err != nil {
+		if peer, err = installSocketIO(ctx, strings.Join(nodes, ",")); err != nil {
 			return nil, nil, err
 		}
-		programs = append(programs, peer)
 	}
-	return liveContests(programs), end, nil
+	return liveContests(chat, peer), end, nil
 }
 
 // liveContests are the cases, with the targets that the project has set itself.
-func liveContests(programs []*program) []*contest {
-	newCase := func(name string, play play, targets ...target) *contest {
+// The peer may be nil.
+func liveContests(chat, peer *program) []*contest {
+	newCase := func(name string, chat *program, play play, targets ...target) *contest {
 		c := &contest{name: name, measure: socketIOName, targets: targets}
-		for _, p := range programs {
-			c.contestants = append(c.contestants, contestant{p.name, p.turn(play)})
+		c.contestants = append(c.contestants, contestant{chat.name, chat.turn(play)})
+		if peer != nil {
+			c.contestants = append(c.contestants, contestant{peer.name, peer.turn(play)})
 		}
 		return c
 	}
 	of := func(key string, atMost float64) target {
-		return target{of: "fanout", key: key, to: socketIOName, atMost: atMost}
+		return target{of: chat.name, key: key, to: socketIOName, atMost: atMost}
 	}
 	return []*contest{
-		newCase("burst", playBurst, of("all", 0.1), of("cpu", 0.05)),
-		newCase("steady", playSteady, of("cpu", 0.9)),
+		newCase("burst", chat, playBurst, of("all", 0.1), of("cpu", 0.05)),
+		newCase("steady", chat, playSteady, of("cpu", 0.9)),
+		newCase("steady, gathered", chat.with("-gather", "50ms"), playSteady, of("cpu", 0.33)),
 	}
 }
 

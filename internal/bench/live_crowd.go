@@ -134,7 +134,6 @@ func (c *crowd) open(n int, pause time.Duration) *hearing {
 	h := &hearing{first: c.next, n: n, pause: pause, ears: make([]ear, len(c.people)), done: make(chan struct{})}
 	for i := range h.ears {
 		h.ears[i].heard = make([]bool, n)
-		h.ears[i].delays = make([]time.Duration, 0, n)
 	}
 	h.missing.Store(int64(len(c.people)))
 	c.next += n
@@ -204,7 +203,7 @@ func (p *person) hear(frame []byte) error {
 type hearing struct {
 	first, n int // numbers of the messages
 	began    time.Time
-	pause    time.Duration // from one message to the next
+	pause    time.Duration // from one message to the next; 0: all are said at once
 	ears     []ear         // one for each person, who alone touches it until done
 
 	missing atomic.Int64 // people who have not heard everything
@@ -230,11 +229,12 @@ func (h *hearing) heard(e *ear, number int) error {
 	if i >= h.n || e.heard[i] {
 		return fmt.Errorf("message %d was never said, or comes twice", number)
 	}
-	now := time.Now()
 	e.heard[i] = true
-	e.delays = append(e.delays, now.Sub(h.saidAt(i)))
+	if h.pause > 0 { // in a burst nobody asks
+		e.delays = append(e.delays, time.Since(h.saidAt(i)))
+	}
 	if e.count++; e.count == h.n && h.missing.Add(-1) == 0 {
-		h.ended = now
+		h.ended = time.Now()
 		close(h.done)
 	}
 	return nil
@@ -242,7 +242,8 @@ func (h *hearing) heard(e *ear, number int) error {
 
 func (h *hearing) deliveries() int { return h.n * len(h.ears) }
 
-// delays are how long messages took to people, in order. The hearing is done.
+// delays are how long messages took to people, in order, unless all were said at
+// once. The hearing is done.
 func (h *hearing) delays() (all []time.Duration) {
 	for i := range h.ears {
 		all = append(all, h.ears[i].delays...)

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -18,6 +19,13 @@ type program struct {
 	name    string
 	command []string
 	dialect dialect
+}
+
+// with returns the program with more flags.
+func (p *program) with(flags ...string) *program {
+	other := *p
+	other.command = append(slices.Clone(p.command), flags...)
+	return &other
 }
 
 // A process is a program that runs.

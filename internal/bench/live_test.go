@@ -23,7 +23,7 @@ func TestLiveMeasuresEveryCase(t *testing.T) {
 		t.Skip(err)
 	}
 	require.NoError(t, err)
-	for name, keys := range map[string][]string{"burst": {"all", "cpu"}, "steady": {"p50", "p99", "cpu"}} {
+	for name, keys := range map[string][]string{"burst": {"all", "cpu"}, "steady": {"p50", "p99", "cpu"}, "steady, gathered": {"p50", "p99", "cpu"}} {
 		c := r.of(name)
 		require.NotNil(t, c, name)
 		for _, key := range keys {
@@ -35,7 +35,7 @@ func TestLiveMeasuresEveryCase(t *testing.T) {
 
 func TestAHearingEndsWhenEveryoneHasHeardEverything(t *testing.T) {
 	c := &crowd{people: make([]*person, 2), next: 7, failed: make(chan error, 1)}
-	h := c.open(2, 0)
+	h := c.open(2, time.Nanosecond)
 	require.Error(t, h.heard(&h.ears[0], 9), "never said")
 	require.NoError(t, h.heard(&h.ears[0], 6), "of an earlier hearing")
 	require.NoError(t, h.heard(&h.ears[0], 7))
