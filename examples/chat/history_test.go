@@ -162,10 +162,10 @@ func TestPositionIsInTheFrameAndUnforgeable(t *testing.T) {
 	} {
 		data := []byte(data)
 		before := string(data)
-		frame := frameOf(&fanout.Message{Room: "r", Sender: "hub", Data: data[:len(data):cap(data)], Position: at})
-		assert.Equal(t, want, string(frame))
+		doc := documentOf(&fanout.Message{Room: "r", Sender: "hub", Data: data[:len(data):cap(data)], Position: at})
+		assert.Equal(t, want, string(doc))
 		assert.Equal(t, before, string(data), "the document is everybody's")
-		assert.True(t, json.Valid(frame))
+		assert.True(t, json.Valid(doc))
 	}
 
 	// By the way of a hub: what somebody publishes has the room's position and
@@ -190,6 +190,6 @@ func TestOneDocumentInTwoRoomsHasTwoPositions(t *testing.T) {
 	doc := newSaid("a", "r", []byte("b"))
 	for offset := range uint64(3) {
 		m := fanout.Message{Room: "r", Sender: "hub", Data: doc, Position: fanout.Position{Epoch: offset, Offset: offset}}
-		assert.Equal(t, withPosition(doc, m.Position), f.of(&m))
+		assert.Equal(t, textFrame(withPosition(doc, m.Position)), f.of(&m))
 	}
 }

@@ -25,7 +25,7 @@ const maxName = 64 // bytes
 type timing struct {
 	join   time.Duration // the backend, to confirm that somebody is in the room
 	health time.Duration // the backend, to bring back a message of the hub's own
-	write  time.Duration // a page, to take what is written to it
+	write  time.Duration // a page, to take what is written to it; up to twice that
 	ping   time.Duration // from one ping to the next
 	pong   time.Duration // a page, to answer a ping
 	grace  time.Duration // a write, to finish when its member has ended
@@ -44,10 +44,11 @@ var patient = timing{
 
 // A server is the chat's web server: the page, the sockets, the health.
 type server struct {
-	hub    *fanout.Hub
-	log    *slog.Logger
-	frames *frames
-	timing timing
+	hub     *fanout.Hub
+	log     *slog.Logger
+	frames  *frames
+	windows windows
+	timing  timing
 
 	draining context.Context // ends with drain
 	stop     context.CancelFunc

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"sync"
 	"time"
@@ -16,9 +17,16 @@ import (
 	"github.com/fanoutgo/fanout"
 )
 
-// maxBatch is how many messages go to a page in one write. More than that is
-// cheaper by next to nothing, and each page holds a buffer of so many.
-const maxBatch = 64
+// Up to maxBatch messages go to a page in one write. A page has a buffer for
+// minBatch of them at first, and a larger one when that was once full.
+const (
+	minBatch = 16
+	maxBatch = 256
+)
+
+// maxWrite bounds what is copied for one write, in bytes. A single message may
+// be longer.
+const maxWrite = 256 << 10
 
 // A socket is one page: a WebSocket on one side, a member of a room on the
 // other. Three goroutines serve it: readPump publishes what the page says,
@@ -26,7 +34,7 @@ const maxBatch = 64
 type socket struct {
 	server *server
 	ws     *websocket.Conn
-	conn   *gatherer // what ws writes to
+	conn   *conn // what ws writes to, and we
 	member *fanout.Member
 	room   *fanout.Room
 	name   string
@@ -167,9 +175,7 @@ func (c *socket) refuse(status websocket.StatusCode, reason string) error {
 }
 
 // tell writes a frame that is not a message of the room.
-func (c *socket) tell(v any) error {
-	return c.ws.Write(context.Background(), websocket.MessageText, encode(v))
-}
+func (c *socket) tell(v any) error { return c.conn.send(textFrame(encode(v))) }
 
 // writePump writes what the room says until it can't, and closes the socket
 // accordingly. It closes written when it will not write any more.
@@ -177,7 +183,7 @@ func (c *socket) writePump(ctx context.Context, written chan<- struct{}) {
 	err := c.copyBatches(ctx)
 	close(written)
 	switch {
-	case ctx.Err() != nil: // watch or readPump close
+	case ctx.Err() != nil, errors.Is(err, net.ErrClosed): // watch or readPump close
 	case errors.Is(err, fanout.ErrClosed):
 		c.ws.Close(websocket.StatusGoingAway, "the server has ended the connection")
 	case errors.Is(err, fanout.ErrSlow):
@@ -190,7 +196,7 @@ func (c *socket) writePump(ctx context.Context, written chan<- struct{}) {
 
 // copyBatches takes what is ready and writes all of it in one write.
 func (c *socket) copyBatches(ctx context.Context) error {
-	batch := make([]fanout.Message, maxBatch)
+	batch := make([]fanout.Message, minBatch)
 	for {
 		n, err := c.member.ReceiveBatch(ctx, batch)
 		if gap := (*fanout.GapError)(nil); errors.As(err, &gap) {
@@ -205,24 +211,40 @@ func (c *socket) copyBatches(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		c.conn.gather()
-		for i := range batch[:n] {
-			// No ctx: while gathering it cannot wait, and the gatherer has a
-			// deadline for the rest.
-			if err = c.ws.Write(context.Background(), websocket.MessageText, c.server.frames.of(&batch[i])); err != nil {
-				break
-			}
-		}
-		// Flush in any case: a close frame may have been gathered.
-		if ferr := c.conn.flush(); err == nil {
-			err = ferr
-		}
-		if err != nil {
+		if err := c.write(batch[:n]); err != nil {
 			return err
 		}
 		clear(batch[:n]) // a page that hears nothing more must not hold these
+		switch {
+		case n < len(batch):
+			c.gather(ctx)
+		case n < maxBatch:
+			batch = make([]fanout.Message, 2*n)
+		}
 	}
 }
+
+// write writes messages, all in one write if they fit into maxWrite.
+func (c *socket) write(batch []fanout.Message) error {
+	buf := buffers.Get().(*[]byte)
+	defer buffers.Put(buf)
+	frames := (*buf)[:0]
+	for i := range batch {
+		frame := c.server.frames.of(&batch[i])
+		if len(frames) > 0 && len(frames)+len(frame) > maxWrite {
+			if err := c.conn.send(frames); err != nil {
+				return err
+			}
+			frames = frames[:0]
+		}
+		frames = append(frames, frame...)
+	}
+	*buf = frames
+	return c.conn.send(frames)
+}
+
+// buffers are shared by all sockets: most of them are silent at any time.
+var buffers = sync.Pool{New: func() any { return new([]byte) }}
 
 // watch ends a socket whose server drains, whose member has ended while a write
 // to it is stuck, or whose page does not answer pings.

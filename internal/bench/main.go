@@ -13,7 +13,7 @@ import (
 )
 
 // suites are all there are, in the order in which they run.
-var suites = []*suite{localSuite, redisSuite, clusterSuite, hubsSuite, roomsSuite}
+var suites = []*suite{localSuite, redisSuite, clusterSuite, hubsSuite, roomsSuite, live}
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
