@@ -23,7 +23,7 @@ const (
 // live is what somebody who runs a chat has in the end: WebSockets, processes,
 // a cluster. The processor time is that of the chat's processes; neither the
 // people, who are in this process, nor Redis count.
-var live = &suite{
+var liveSuite = &suite{
 	name:  "live",
 	about: fmt.Sprintf("a chat of %d processes over a cluster of three, a room of %d people on WebSockets, messages of %d bytes", liveProcesses, livePeople, liveMessage),
 	metrics: []metric{

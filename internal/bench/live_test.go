@@ -18,17 +18,17 @@ func TestLiveMeasuresEveryCase(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("processor time is read from /proc")
 	}
-	r, err := run(t.Context(), live, &options{rounds: 1, duration: time.Second, quick: true}, io.Discard)
+	r, err := run(t.Context(), liveSuite, &options{rounds: 1, duration: time.Second, quick: true}, io.Discard)
 	if errors.Is(err, redistest.ErrUnavailable) {
 		t.Skip(err)
 	}
 	require.NoError(t, err)
-	for name, keys := range map[string][]string{"burst": {"all", "cpu"}, "steady": {"p50", "p99", "cpu"}, "steady, gathered": {"p50", "p99", "cpu"}} {
-		c := r.of(name)
-		require.NotNil(t, c, name)
-		for _, key := range keys {
+	keys := map[string][]string{"burst": {"all", "cpu"}, "steady": {"p50", "p99", "cpu"}, "steady, gathered": {"p50", "p99", "cpu"}}
+	require.Len(t, r.cases, len(keys))
+	for _, c := range r.cases {
+		for _, key := range keys[c.name] {
 			_, ok := c.median("fanout", key)
-			require.True(t, ok, "%s has no %s", name, key)
+			require.True(t, ok, "%s has no %s", c.name, key)
 		}
 	}
 }

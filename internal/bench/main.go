@@ -13,7 +13,7 @@ import (
 )
 
 // suites are all there are, in the order in which they run.
-var suites = []*suite{localSuite, redisSuite, clusterSuite, hubsSuite, roomsSuite, live}
+var suites = []*suite{localSuite, redisSuite, clusterSuite, hubsSuite, roomsSuite, liveSuite}
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
