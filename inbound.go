@@ -287,6 +287,7 @@ func (rs *roomState) receive(frame []byte) {
 	head, entries, err := h.decode(frame, (*scratch)[:0])
 	h.stats.received.Add(uint64(len(entries)))
 	if err != nil {
+		clear((*scratch)[:cap(*scratch)])
 		h.malformed(rs.channel, err)
 		rs.mu.Lock()
 		w := rs.append(roomlog.Gap{Unknown: true}, nil)

@@ -126,7 +126,7 @@ func (j *janitor) sweep(q *[]*roomState, after time.Duration, now time.Time, exp
 		}
 		rs := (*q)[0]
 		rs.mu.Lock()
-		due, used := time.Unix(0, rs.idleSince).Add(after), !rs.idle()
+		due, used := began.Add(time.Duration(rs.idleSince)).Add(after), !rs.idle()
 		if used {
 			rs.queued = false
 		}

@@ -199,7 +199,7 @@ func (m *Member) take(buf []Message) (n int, err error) {
 			}
 			if m.refills(ms) {
 				m.current = nil
-				m.hub.wg.Go(func() { ms.room.refill(ms) }) // which puts it into the queue again
+				m.hub.readers.aside(func() { ms.room.refill(ms) }) // which puts it into the queue again
 				continue
 			}
 			if err := m.gap(ms); err != nil {

@@ -92,7 +92,7 @@ func (o *outbound) deliver(m *wire.Message) {
 
 // entryOf returns a message of the hub's own for a log.
 func (h *Hub) entryOf(m *wire.Message) entry {
-	return entry{data: slices.Clone(m.Data), sender: h.id, volatile: m.Volatile, filter: h.filterFor(h.num, m)}
+	return entry{data: append([]byte{}, m.Data...), sender: h.id, volatile: m.Volatile, filter: h.filterFor(h.num, m)}
 }
 
 func (o *outbound) wrap(err error) error {

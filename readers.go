@@ -35,6 +35,16 @@ func (r *readers) add(f func()) {
 	}
 }
 
+// aside runs f, which waits, in a goroutine of its own. A hub that has closed runs
+// nothing.
+func (r *readers) aside(f func()) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.stopped {
+		r.hub.wg.Go(f)
+	}
+}
+
 // later has f run after a while: what failed must not keep others waiting
 // meanwhile.
 func (r *readers) later(d time.Duration, f func()) { time.AfterFunc(d, func() { r.add(f) }) }

@@ -536,7 +536,7 @@ const complainEvery = time.Minute
 
 // first reports true the first time, and again a while later.
 func (o *occasionally) first() bool {
-	last, now := o.last.Load(), time.Now().UnixNano()
+	last, now := o.last.Load(), ticks()|1 // 0 is never
 	return (last == 0 || time.Duration(now-last) >= complainEvery) && o.last.CompareAndSwap(last, now)
 }
 

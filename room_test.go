@@ -2,6 +2,7 @@ package fanout_test
 
 import (
 	"context"
+	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -283,15 +284,21 @@ func TestCloseGivesUpPublishesWhenItsContextEnds(t *testing.T) {
 		h := newHub(t, bus, nil)
 		connect(t, h, "x")
 		bus.Cut()
-		sent := make(chan error, 1)
-		go func() { sent <- h.Room("x").Publish(context.Background(), nil) }()
+		sent := make(chan error, 2)
+		own, stop := context.WithCancel(t.Context())
+		defer stop()
+		for i, ctx := range []context.Context{context.Background(), own} {
+			go func() { sent <- h.Room(fmt.Sprint("room ", i)).Publish(ctx, nil) }()
+		}
 		synctest.Wait()
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		start := time.Now()
 		require.ErrorIs(t, h.Close(ctx), context.DeadlineExceeded)
 		require.Equal(t, time.Second, time.Since(start))
-		require.ErrorIs(t, <-sent, fanout.ErrClosed)
+		for range 2 {
+			require.ErrorIs(t, <-sent, fanout.ErrClosed)
+		}
 		require.NoError(t, h.Close(within(t)))
 	})
 }

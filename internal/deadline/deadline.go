@@ -63,18 +63,18 @@ func (g *Group) Bound(ctx context.Context) (_ context.Context, done func()) {
 
 func nothing() {}
 
-// Shared reports whether a context is a group's: nobody cancels it for reasons of
-// its own.
-func Shared(ctx context.Context) bool {
-	_, ok := ctx.(*shared)
-	return ok
+// Shared reports whether a context is a group's, so that nobody cancels it for
+// reasons of his own, and lasts so much longer.
+func Shared(ctx context.Context, atLeast time.Duration) bool {
+	s, ok := ctx.(*shared)
+	return ok && (atLeast <= 0 || time.Until(s.ends) >= atLeast)
 }
 
-// Waive returns the context that one was made of by a group's Bound, if that gives
-// it at least so much time: for those who see themselves to it that they end
-// earlier. Otherwise it returns ctx.
+// Waive returns the context that one was made of by a group's Bound, if that has
+// about so much time left, an eighth less at least: for those who see themselves to
+// it that they end earlier. Otherwise it returns ctx.
 func Waive(ctx context.Context, atLeast time.Duration) context.Context {
-	if l, ok := ctx.(*lazy); ok && l.group.after >= atLeast {
+	if l, ok := ctx.(*lazy); ok && time.Until(l.ends) >= atLeast-atLeast/share {
 		return l.parent
 	}
 	return ctx
@@ -104,14 +104,16 @@ type lazy struct {
 	group  *Group
 	ends   time.Time
 
-	mu     sync.Mutex // guards all below
-	real   context.Context
-	cancel func()
+	mu       sync.Mutex // guards all below
+	real     context.Context
+	cancel   func()
+	released bool
 }
 
 func (l *lazy) release() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.released = true
 	if l.cancel != nil {
 		l.cancel()
 	}
@@ -122,9 +124,13 @@ func (l *lazy) enforce() context.Context {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.real == nil {
-		ctx, cancel := context.WithDeadlineCause(l.parent, l.ends, l.group.cause)
-		stop := context.AfterFunc(l.group.parent, cancel)
-		l.real, l.cancel = ctx, func() { stop(); cancel() }
+		ctx, end := context.WithCancelCause(l.parent)
+		ctx, cancel := context.WithDeadlineCause(ctx, l.ends, l.group.cause)
+		stop := context.AfterFunc(l.group.parent, func() { end(context.Cause(l.group.parent)) })
+		l.real, l.cancel = ctx, func() { stop(); cancel(); end(nil) }
+		if l.released {
+			l.cancel()
+		}
 	}
 	return l.real
 }

@@ -126,8 +126,36 @@ func TestATimeCanBeWaived(t *testing.T) {
 	ctx, done := g.Bound(own)
 	defer done()
 	require.Equal(t, own, Waive(ctx, time.Minute))
-	require.Equal(t, ctx, Waive(ctx, time.Minute+1), "it is shorter")
+	require.Equal(t, ctx, Waive(ctx, 2*time.Minute), "it is shorter")
 	require.Equal(t, own, Waive(own, 0))
+}
+
+func TestATimeThatIsNearlyOverIsNotWaived(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		own, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		ctx, done := NewGroup(t.Context(), time.Minute, errLate).Bound(own)
+		defer done()
+		time.Sleep(10 * time.Second)
+		require.Equal(t, ctx, Waive(ctx, time.Minute))
+	})
+}
+
+func TestTheCauseIsTheGroups(t *testing.T) {
+	parent, cancel := context.WithCancelCause(t.Context())
+	g := NewGroup(parent, time.Minute, errLate)
+	own, stop := context.WithCancel(t.Context())
+	defer stop()
+	for _, ctx := range []context.Context{context.Background(), own} {
+		ctx, done := g.Bound(ctx)
+		defer done()
+		ctx.Done()
+		defer func() {
+			<-ctx.Done()
+			require.Equal(t, errLate, context.Cause(ctx))
+		}()
+	}
+	cancel(errLate)
 }
 
 func first(ctx context.Context, _ func()) context.Context { return ctx }

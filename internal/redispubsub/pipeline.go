@@ -75,11 +75,11 @@ func (p *pipeline) do(ctx context.Context, cmd rueidis.Completed) rueidis.RedisR
 	}
 }
 
-// begin begins a flight. A caller who has no will of its own makes it itself,
-// which saves two switches of goroutines; what gathers meanwhile goes on in a
-// goroutine, so that it need not stay for others.
+// begin begins a flight. A caller who has no will of its own, and time, makes it
+// itself, which saves two switches of goroutines; what gathers meanwhile goes on in
+// a goroutine, so that it need not stay for others.
 func (p *pipeline) begin(ctx context.Context) {
-	if deadline.Shared(ctx) {
+	if enough := p.engine.cfg.ProbeTimeout * 3 / 4; deadline.Shared(ctx, enough) {
 		if p.send(ctx, p.take()); !p.more() {
 			return
 		}

@@ -61,10 +61,23 @@ func (e *Engine) nobody(ctx context.Context, channel, at string, frame []byte) (
 	switch {
 	case s == nil && e.cluster && e.cfg.Sharded:
 		return e.insist(ctx, channel, at, frame)
-	case s != nil && e.reachesHome(s, at):
-		return e.mend(ctx, s, frame)
+	case s == nil:
+		return 0, nil
+	case e.cfg.Sharded && !e.reachesHome(s, at):
+		e.topology.distrust() // our table lags behind our own subscription
+	case !e.reachesHome(s, at):
+		return 0, nil
 	}
-	return 0, nil
+	return e.mend(ctx, s, frame)
+}
+
+// again tells the hub what it may conclude from the error of sending something
+// again that a node has taken before: never that it cannot have arrived.
+func (e *Engine) again(err error) error {
+	if err = e.classify("publish again", err); errors.Is(err, fanout.ErrRefused) {
+		return fmt.Errorf("%w: %v", fanout.ErrRefused, err)
+	}
+	return errors.New(err.Error())
 }
 
 // send sends a frame once. at is the node it went to, if it was we who chose it.
@@ -118,7 +131,7 @@ func (e *Engine) dispatch(ctx context.Context, channel string, message string) (
 // an attempt has to, or the caller's own, since what is sent for it has a time of
 // its own (twice that, if it is the last that still finds the node answering).
 func (e *Engine) patience(ctx context.Context) context.Context {
-	if ctx == context.Background() || deadline.Shared(ctx) {
+	if ctx == context.Background() || deadline.Shared(ctx, 0) {
 		ctx, _ = e.attempts.Bound(ctx)
 		return ctx
 	}
@@ -185,7 +198,7 @@ func (e *Engine) insist(ctx context.Context, channel, at string, frame []byte) (
 				e.cfg.Name, channel, errors.Join(context.Cause(ctx), err))
 		}
 		if n, at, err = e.send(ctx, channel, frame); err != nil {
-			return 0, e.classify("publish", err)
+			return 0, e.again(err)
 		}
 		if n > 0 {
 			return n, nil
@@ -230,7 +243,7 @@ func (e *Engine) mend(ctx context.Context, s *sub, frame []byte) (int, error) {
 		_, _, confirms = s.state()
 		n, _, err := e.send(ctx, s.channel, frame)
 		if err != nil {
-			return 0, e.classify("publish", err)
+			return 0, e.again(err)
 		}
 		if n > 0 {
 			return n, nil

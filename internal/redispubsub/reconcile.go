@@ -68,12 +68,21 @@ func (l *link) reconcile(conn rueidis.DedicatedClient) error {
 // replica later ends the subscriptions itself.)
 func (l *link) checkRole(commands []*command) {
 	e := l.engine
-	node := e.topology.client(l.addr)
-	if node == nil {
-		return
-	}
-	if primary, err := e.roles.primary(e.ctx, l.addr, node); primary || err != nil {
-		return
+	for delay := firstRetry; ; delay = min(2*delay, lastRetry) {
+		node := e.client.Nodes()[l.addr]
+		if node == nil || l.health() != nil {
+			return // the topology finds another home
+		}
+		primary, err := e.roles.primary(e.ctx, l.addr, node)
+		if primary {
+			return
+		}
+		if err == nil {
+			break
+		}
+		if !e.sleep(e.ctx, delay) {
+			return
+		}
 	}
 	var subs []*sub
 	l.mu.Lock()
@@ -87,6 +96,7 @@ func (l *link) checkRole(commands []*command) {
 		}
 	}
 	l.mu.Unlock()
+	l.wake() // it has a time to wake up at now
 	for _, s := range subs {
 		s.lost(l, false)
 	}
@@ -246,8 +256,8 @@ func temporary(err error) bool {
 func (s *sub) movedLately() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	now := time.Now().UnixNano()
-	lately := time.Duration(now-s.movedAt) < retryPause
+	now := ticks()
+	lately := s.movedAt != 0 && time.Duration(now-s.movedAt) < retryPause
 	if !lately {
 		s.movedAt = now
 	}

@@ -16,7 +16,7 @@ import (
 type sub struct {
 	engine  *Engine
 	channel string
-	since   int64 // when it was asked for, in ns since 1970
+	since   int64 // when it was asked for; see ticks
 	slot    uint16
 
 	mistrusted atomic.Bool // it is about to be confirmed again
@@ -28,7 +28,7 @@ type sub struct {
 	inOrder     bool   // it was told Moving, and nothing since
 	confirms    uint32 // number of times home, or another, has confirmed it
 	home        *link  // nil: not known
-	movedAt     int64  // when a MOVED was followed, in ns since 1970
+	movedAt     int64  // when a MOVED was followed; see ticks, and 0 for never
 	changed     chan struct{}
 	failed      *failure           // refused for good
 	announced   *wire.Announcement // of the frame that comes next
@@ -198,7 +198,7 @@ func (s *sub) refuse(by *link, err error) {
 func (s *sub) overdue(after time.Duration) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return !s.on && (s.confirms > 0 || time.Since(time.Unix(0, s.since)) > after)
+	return !s.on && (s.confirms > 0 || time.Duration(ticks()-s.since) > after)
 }
 
 // state returns the home and the number of confirmations. There is none of a

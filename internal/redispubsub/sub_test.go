@@ -1,9 +1,13 @@
 package redispubsub
 
 import (
+	"errors"
+	"fmt"
+	"net"
 	"testing"
 
 	"github.com/fanoutgo/fanout"
+	"github.com/redis/rueidis"
 	"github.com/stretchr/testify/require"
 )
 
@@ -46,4 +50,19 @@ func TestWhatIsToldWhenTheHomeMoves(t *testing.T) {
 	s.lost(from, false)
 	s.lost(from, true)
 	require.Empty(t, string(*told))
+}
+
+// What a node has taken once may have arrived, whatever becomes of the second try.
+func TestSendingAgainIsNeverUnsent(t *testing.T) {
+	e := &Engine{cfg: Config{Name: "test"}}
+	for _, err := range []error{
+		rueidis.ErrNoSlot,
+		&net.OpError{Op: "dial", Err: errSilent},
+		fmt.Errorf("%w: %w", errSilent, fanout.ErrUnsent),
+		rueidis.ErrClosing,
+	} {
+		require.ErrorIs(t, e.classify("publish", err), fanout.ErrUnsent)
+		require.NotErrorIs(t, e.again(err), fanout.ErrUnsent)
+		require.Equal(t, errors.Is(e.classify("publish", err), fanout.ErrRefused), errors.Is(e.again(err), fanout.ErrRefused))
+	}
 }

@@ -75,17 +75,20 @@ func (t *topology) owner(slot uint16) string {
 	return ""
 }
 
-// note notes that a slot has another owner, if that is one whom we know of.
+// note notes that a slot has another owner. If we have never heard of that one it
+// is time to ask.
 func (t *topology) note(slot uint16, addr string) {
-	if tab := t.current.Load(); tab != nil {
-		tab.note(slot, addr)
+	if tab := t.current.Load(); tab != nil && !tab.note(slot, addr) {
+		t.distrust()
 	}
 }
 
-func (t *table) note(slot uint16, addr string) {
-	if n := slices.Index(t.addrs, addr); n > 0 {
+func (t *table) note(slot uint16, addr string) (known bool) {
+	n := slices.Index(t.addrs, addr)
+	if n > 0 {
 		t.owner[slot].Store(uint32(n))
 	}
+	return n > 0
 }
 
 // ask has the topology look for homes.
@@ -274,14 +277,15 @@ func (t *topology) doubtful(tab *table) bool {
 	return false
 }
 
-// learn takes over an answer, but for what our own subscriptions know better.
+// learn takes over an answer, but for what our own subscriptions know better. A
+// home that one is given meanwhile is noted here or by who gives it.
 func (t *topology) learn(tab *table) {
+	t.current.Store(tab)
 	for _, s := range t.engine.all() {
-		if home, on, _ := s.state(); on && home != nil {
+		if home, _, _ := s.state(); home != nil && home.health() == nil {
 			tab.note(s.slot, home.addr)
 		}
 	}
-	t.current.Store(tab)
 	t.once.Do(func() { close(t.known) })
 }
 
