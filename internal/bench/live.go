@@ -36,13 +36,13 @@ var liveSuite = &suite{
 	conclude: noteMissingPeer,
 }
 
-func openLive(ctx context.Context, o *options) (_ []*contest, end func() error, err error) {
+func openLive(ctx context.Context, o *options) (_ []*contest, _ func() error, err error) {
 	dir, err := os.MkdirTemp("", "bench-live-")
 	if err != nil {
 		return nil, nil, err
 	}
 	var cluster *redistest.Cluster
-	end = func() error {
+	end := func() error {
 		defer os.RemoveAll(dir)
 		if cluster == nil {
 			return nil
