@@ -91,7 +91,7 @@ func liveContests(chat, peer *program) []*contest {
 	return []*contest{
 		newCase("burst", chat, playBurst, of("all", 0.1), of("cpu", 0.05)),
 		newCase("steady", chat, playSteady, of("cpu", 0.9)),
-		newCase("steady, gathered", chat.with("-gather", "50ms"), playSteady, of("cpu", 0.33)),
+		newCase("steady, gathered", chat.with("-gather", "50ms"), playSteady, of("cpu", 1.0/3)),
 	}
 }
 
