@@ -9,10 +9,12 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/coder/websocket"
@@ -156,19 +158,22 @@ func TestNothingFollowsAClose(t *testing.T) {
 }
 
 func TestDeadlineIsForEveryWrite(t *testing.T) {
-	ours, theirs := net.Pipe()
-	defer theirs.Close()
-	c := &conn{Conn: ours, timeout: 10 * time.Millisecond}
-	for range 20 { // longer than the first deadline
+	synctest.Test(t, func(t *testing.T) {
+		ours, theirs := net.Pipe()
+		c := &conn{Conn: ours, timeout: 10 * time.Second}
+		for range 10 {
+			go readFrame(bufio.NewReader(theirs))
+			require.NoError(t, c.send(textFrame(nil)), "longer after the first deadline than that was away")
+			time.Sleep(c.timeout * 2 / 3)
+		}
+		began := time.Now()
+		require.ErrorIs(t, c.send(textFrame(nil)), os.ErrDeadlineExceeded, "nobody reads")
+		assert.GreaterOrEqual(t, time.Since(began), c.timeout)
+		assert.LessOrEqual(t, time.Since(began), 2*c.timeout)
 		go readFrame(bufio.NewReader(theirs))
-		require.NoError(t, c.send(textFrame(nil)))
-		time.Sleep(2 * time.Millisecond)
-	}
-	began := time.Now()
-	require.ErrorContains(t, c.send(textFrame(nil)), "timeout", "nobody reads")
-	assert.GreaterOrEqual(t, time.Since(began), c.timeout)
-	go readFrame(bufio.NewReader(theirs))
-	require.ErrorContains(t, c.send(textFrame(nil)), "timeout", "half a frame may have been written")
+		require.ErrorIs(t, c.send(textFrame(nil)), os.ErrDeadlineExceeded, "half a frame may have been written")
+		ours.Close()
+	})
 }
 
 // A rawFrame is a WebSocket frame as it is on the wire.
