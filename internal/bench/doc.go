@@ -2,7 +2,7 @@
 // on, in one run, in turns:
 //
 //	go run -C internal/bench . local
-//	go run -C internal/bench . -rounds 7 -pictures /tmp/pictures redis cluster
+//	go run -C internal/bench . -rounds 7 -pictures pictures redis cluster
 //
 // A suite is a list of cases, a case a list of contestants who do the same work.
 // In each round every contestant of a case has its turn, the order changing from
