@@ -17,7 +17,8 @@ import (
 
 // BenchmarkRetention compares the processor time that a message of 300 bytes
 // costs the server: with one SPUBLISH each, as a frame of its own with and without
-// a history, and in a hot room, where a frame carries many. All are measured in
+// a history, by 64 publishers, whose commands travel together, and by one alone, and
+// in a hot room, where a frame carries many. All are measured in
 // one run, in turns; the figures are medians of several rounds. A subscriber
 // listens throughout.
 //
@@ -32,6 +33,8 @@ func BenchmarkRetention(b *testing.B) {
 		{"raw-SPUBLISH", rawPublish(b, s)},
 		{"unretained", roomsPublish(b, s, 64, 1, 0)},
 		{"retained", roomsPublish(b, s, 64, 1, 200)},
+		{"alone-unretained", roomsPublish(b, s, 1, 1, 0)},
+		{"alone-retained", roomsPublish(b, s, 1, 1, 200)},
 		{"hot-unretained", roomsPublish(b, s, 1, 300, 0)},
 		{"hot-retained", roomsPublish(b, s, 1, 300, 200)},
 	}
@@ -56,6 +59,7 @@ func BenchmarkRetention(b *testing.B) {
 		b.ReportMetric(cost[kind.name], kind.name+"-µs/msg")
 	}
 	b.ReportMetric(cost["retained"]/cost["unretained"], "retained/unretained")
+	b.ReportMetric(cost["alone-retained"]/cost["alone-unretained"], "alone-retained/unretained")
 	b.ReportMetric(cost["hot-retained"]/cost["raw-SPUBLISH"], "hot-retained/raw")
 	b.ReportMetric(0, "ns/op") // means nothing here
 }
@@ -124,7 +128,7 @@ func roomsPublish(b *testing.B, s *redistest.Server, rooms, publishers, keep int
 	}
 	var names []string
 	for i := range rooms {
-		names = append(names, fmt.Sprint("bench ", rooms, publishers, keep, " ", i))
+		names = append(names, fmt.Sprint("bench ", rooms, publishers, keep, " ", i)) // no two kinds share rooms
 		if err := hubs[1].Room(names[i]).Join(within(b), m); err != nil {
 			b.Fatal(err)
 		}
