@@ -99,8 +99,10 @@
 // from those that are given again: nobody is shown another message in the place
 // of one that was lost.
 //
-// Publishing to such a room costs the backend some 2.5 times as much for a single
-// message, and little where many are said at once.
+// Publishing to such a room costs Redis some 14 µs of work more for each frame: as
+// much again as a single message that comes alone, ten times one of many rooms'
+// that travel together, and little where many are said in one room, since those
+// share a frame.
 //
 // # Under load
 //
