@@ -13,7 +13,9 @@
 //	   │         ▲
 //	   ├── link ─┴─ seat (a channel on a connection: what the server has)
 //	   ├── link …
-//	   └── topology (who owns which slot; asked when in doubt)
+//	   ├── topology (who owns which slot; asked when in doubt)
+//	   │      └── pipeline (to each node: what is published shares batches)
+//	   └── roles (is a node a primary just now?)
 //
 // A sub moves to another link when its slot does. The server says so in several
 // ways: an unsolicited sunsubscribe, MOVED as the reply to SSUBSCRIBE (which
