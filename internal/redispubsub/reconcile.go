@@ -50,11 +50,16 @@ func (l *link) reconcile(conn rueidis.DedicatedClient) error {
 		ctx, cancel := l.exchange()
 		results := conn.DoMulti(ctx, built...)
 		cancel()
+		kept := false
 		for i, c := range commands {
 			if err := results[i].NonRedisError(); err != nil {
 				return err
 			}
+			kept = kept || c.leave && results[i].Error() != nil
 			l.settle(c, results[i].Error())
+		}
+		if kept && l.unused() {
+			return errIdle // a replica answers MOVED, and keeps the subscription: only this ends it
 		}
 		if l.engine.cluster && l.engine.cfg.Sharded && slices.ContainsFunc(commands, (*command).subscribes) {
 			l.engine.wg.Go(func() { l.checkRole(commands) })
@@ -162,7 +167,7 @@ func (e *Engine) build(b rueidis.Builder, c *command) rueidis.Completed {
 // settle notes the reply to a command. Confirmations of single channels come
 // through onSubscription.
 func (l *link) settle(c *command, err error) {
-	if c.leave { // an error, too, means that the server has no subscription
+	if c.leave { // an error, too: the server has no subscription, or reconcile ends it
 		l.mu.Lock()
 		for _, st := range c.seats {
 			st.state = seatNone

@@ -36,7 +36,8 @@ func TestNobodyStaysAtAReplica(t *testing.T) {
 	defer cancel()
 	const channel = "fanout:r:{led astray}"
 	primary := c.Owner(redistest.Slot(channel))
-	replica := c.ReplicasOf(primary)[0].Addr()
+	node := c.ReplicasOf(primary)[0]
+	replica := node.Addr()
 	subscribed, publishes := newEngine(t, c), newEngine(t, c)
 	require.NoError(t, subscribed.Subscribe(ctx, channel))
 	at := func() string {
@@ -49,6 +50,11 @@ func TestNobodyStaysAtAReplica(t *testing.T) {
 
 	subscribed.place(subscribed.sub(channel), replica)
 	require.Eventually(t, func() bool { return at() == primary.Addr() }, 20*time.Second, time.Millisecond)
+
+	require.Eventually(t, func() bool {
+		channels, err := node.Do(ctx, "PUBSUB", "SHARDCHANNELS").AsStrSlice()
+		return err == nil && len(channels) == 0
+	}, 20*time.Second, time.Millisecond, "it has left")
 
 	_, _, err := publishes.topology.node(ctx, channel) // it has a table
 	require.NoError(t, err)
