@@ -76,7 +76,7 @@ func run(ctx context.Context, s *suite, o *options, progress io.Writer) (*report
 
 func runCases(ctx context.Context, r *report, cases []*contest, o *options, progress io.Writer) error {
 	for _, c := range cases {
-		if o.only != "" && !strings.Contains(c.name, o.only) {
+		if !chosen(o.only, c.name, strings.Contains) {
 			continue
 		}
 		out := &outcome{contest: c, all: make(map[string]map[string][]float64)}
@@ -84,7 +84,7 @@ func runCases(ctx context.Context, r *report, cases []*contest, o *options, prog
 		for round := range o.rounds {
 			for i := range c.contestants {
 				p := c.contestants[(i+round)%len(c.contestants)]
-				if !strings.Contains(p.name, o.who) {
+				if !chosen(o.who, p.name, func(name, who string) bool { return name == who }) {
 					continue
 				}
 				fmt.Fprintf(progress, "%s: %s: round %d of %d: %s\n", r.suite.name, c.name, round+1, o.rounds, p.name)
@@ -103,4 +103,15 @@ func runCases(ctx context.Context, r *report, cases []*contest, o *options, prog
 		}
 	}
 	return nil
+}
+
+// chosen reports whether a name matches one of the texts of a flag, or the flag is
+// not set.
+func chosen(texts, name string, match func(name, text string) bool) bool {
+	for text := range strings.SplitSeq(texts, "|") {
+		if texts == "" || match(name, text) {
+			return true
+		}
+	}
+	return false
 }
