@@ -111,8 +111,7 @@ func (l *Log[T]) Append(gap Gap, items []T) Wakeups[T] {
 		l.mu.Unlock()
 		return Wakeups[T]{}
 	}
-	c := chain[T]{last: &link[T]{pos: l.end.pos, unknown: l.end.unknown, gen: l.end.gen + 1}}
-	c.first = c.last
+	c := chain[T]{pos: l.end.pos, unknown: l.end.unknown, gen: l.end.gen + 1}
 	if !gap.IsZero() {
 		c.hang(&segment[T]{gap: gap})
 	}
@@ -124,8 +123,8 @@ func (l *Log[T]) Append(gap Gap, items []T) Wakeups[T] {
 	// Readers see the whole chain at once: none of its links is ever an end but
 	// the last. Those who come there are counted for the new generation, so
 	// that is set before.
-	l.passed.Store(uint64(c.last.gen) << 32)
-	l.end.next.Store(c.first.next.Load())
+	l.passed.Store(uint64(c.gen) << 32)
+	l.end.next.Store(c.first)
 	l.end = c.last
 	l.items += c.items
 	l.bytes += c.bytes
@@ -160,27 +159,32 @@ func (l *Log[T]) chunk(items []T) *segment[T] {
 	return s
 }
 
-// A chain is what one append adds: segments and the links after them. first
-// stands for the link that they will hang on.
+// A chain is what one append adds: segments and the links after them.
 type chain[T Item] struct {
-	first, last  *link[T]
+	first        *segment[T]
+	last         *link[T] // nil: there is none yet
+	pos          uint64   // of the last link, like unknown and gen
+	unknown, gen uint32
 	items, bytes int
 }
 
 func (c *chain[T]) hang(s *segment[T]) {
-	after := &link[T]{pos: c.last.pos + uint64(s.gap.Missed), unknown: c.last.unknown, gen: c.last.gen}
+	c.pos += uint64(s.gap.Missed)
 	if s.gap.Unknown {
-		after.unknown++
+		c.unknown++
 	}
 	for i := range s.items {
 		if s.items[i].Counts() {
-			after.pos++
+			c.pos++
 		}
 	}
-	s.after = after
-	s.joined = c.last != c.first
-	c.last.next.Store(s)
-	c.last = after
+	s.after = &link[T]{pos: c.pos, unknown: c.unknown, gen: c.gen}
+	if s.joined = c.last != nil; s.joined {
+		c.last.next.Store(s)
+	} else {
+		c.first = s
+	}
+	c.last = s.after
 	c.items += s.weight()
 	c.bytes += s.bytes
 }
