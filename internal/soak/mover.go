@@ -151,7 +151,7 @@ func (m *mover) history(ctx context.Context, p *presence) error {
 	gap := new(fanout.GapError)
 	switch {
 	case errors.As(err, &gap):
-		r.Missed = gap.Missed
+		r.Missed, r.Unknown = gap.Missed, gap.Unknown
 	case err != nil:
 		return fmt.Errorf("%s on hub %d, from %v to %v: %w", m.name, m.hub, r.Begin, r.End, err)
 	}

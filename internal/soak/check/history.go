@@ -98,6 +98,7 @@ type Read struct {
 	Client     string
 	Since      fanout.Position
 	Begin, End Time
-	Missed     int // as the gap says
+	Missed     int  // as the gap says
+	Unknown    bool // there may be more
 	Messages   []Event
 }

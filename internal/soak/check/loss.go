@@ -8,6 +8,7 @@ type lossCheck struct {
 	*chain
 	gaps   []int       // indices of gaps
 	costly map[int]int // of these: how many messages are missing that may be meant
+	meant  map[int]ID  // of these: one of them
 
 	told    uint64 // the epoch that began with a gap of unknown size
 	silent  int    // messages that are missing without a word
@@ -17,7 +18,7 @@ type lossCheck struct {
 // losses checks that whatever is missing was reported, at its place and with its
 // number, and that in a room with history nothing is missing without reason.
 func (c *roomCheck) losses(ch *chain) {
-	l := &lossCheck{roomCheck: c, chain: ch, costly: make(map[int]int)}
+	l := &lossCheck{roomCheck: c, chain: ch, costly: make(map[int]int), meant: make(map[int]ID)}
 	for i := range ch.events {
 		if ch.events[i].Gap {
 			l.gaps = append(l.gaps, i)
@@ -82,14 +83,21 @@ func (l *lossCheck) publisher(p int, from Time) {
 
 // missing judges messages whose place is between two events.
 func (l *lossCheck) missing(list []ID, after, before int) {
-	told := false
+	var told []int
+	numbered := false
 	for _, g := range l.gaps {
 		if g > min(after, before) && g < max(after, before) {
-			told = true
-			l.costly[g] += len(list)
+			told = append(told, g)
+			numbered = numbered || l.events[g].Missed > 0
 		}
 	}
-	if told {
+	for _, g := range told {
+		if !numbered || l.events[g].Missed > 0 { // one without a number is not meant where others have one
+			l.costly[g] += len(list)
+			l.meant[g] = list[0]
+		}
+	}
+	if len(told) > 0 {
 		if after >= 0 && before < len(l.events) {
 			l.between += len(list)
 		}
@@ -134,6 +142,7 @@ type gapPlace struct {
 	sum        int
 	unknown    bool
 	costly     int  // messages that are missing, and may be meant
+	meant      ID   // one of them
 	from, to   Time // it happened between
 }
 
@@ -153,7 +162,9 @@ func (l *lossCheck) eachPlace(f func(*gapPlace)) {
 			p.gaps = append(p.gaps, *e)
 			p.sum += e.Missed
 			p.unknown = p.unknown || e.Unknown
-			p.costly = max(p.costly, l.costly[i])
+			if l.costly[i] > p.costly {
+				p.costly, p.meant = l.costly[i], l.meant[i]
+			}
 			continue
 		}
 		p.next = e
@@ -174,7 +185,9 @@ func (l *lossCheck) judge(p *gapPlace) {
 	if len(p.gaps) == 0 {
 		return
 	}
-	trimmed := p.sum > 0 && !p.unknown && l.trimmed(p)
+	// Where servers cannot know whether something was lost before, that does not show
+	// in the number of what has been trimmed.
+	trimmed := p.sum > 0 && (!p.unknown || l.during(p.from, p.to, doubtful)) && l.trimmed(p)
 	switch {
 	case trimmed:
 		l.figures(p.to).Trimmed += p.sum
@@ -183,8 +196,12 @@ func (l *lossCheck) judge(p *gapPlace) {
 			l.figures(p.to).Alarms++
 		}
 	default:
-		l.fail(Kept, l.client, p.to, "got %s, although nothing can have been lost; %d gaps of %d in all at that place, between %v and %v, after %v and before %v",
-			&p.gaps[0], len(p.gaps), p.sum, p.from, p.to, p.prev, p.next)
+		what := "nothing is"
+		if p.costly > 0 {
+			what = fmt.Sprintf("%d are, such as %v, accepted at %v", p.costly, p.meant, l.publication(p.meant).End)
+		}
+		l.fail(Kept, l.client, p.to, "got %s, although nothing can have been lost; %d gaps of %d in all at that place, between %v and %v, after %v and before %v; of what is missing %s",
+			&p.gaps[0], len(p.gaps), p.sum, p.from, p.to, p.prev, p.next, what)
 	}
 }
 

@@ -165,6 +165,18 @@ func publicationOf(r *check.Room, i int) *check.Publication {
 	return &r.Published[i%2][i/2]
 }
 
+// readLate reads the history after a position of another life of it.
+func readLate(r *check.Room, unknown bool) {
+	read := &check.Read{
+		Client: "c", Since: fanout.Position{Offset: 2003}, Unknown: unknown,
+		Begin: published(50) - 20, End: published(50) - 10,
+	}
+	for i := 45; i < 50; i++ {
+		read.Messages = append(read.Messages, received(i, true))
+	}
+	r.Reads = append(r.Reads, read)
+}
+
 // Each of these changes one thing of the clean run's room, and is found by the
 // one rule it breaks; or by none, where it is allowed.
 var planted = []struct {
@@ -173,6 +185,20 @@ var planted = []struct {
 	plant func(r *check.Room)
 	rule  check.Rule
 }{
+	{"trimmed, and perhaps more, where servers cannot know", trims, func(r *check.Room) {
+		s := &check.Stay{Client: "c", Resumed: true, Since: at(59), Joining: published(85) - 45, Joined: published(85) - 40}
+		s.Events = []check.Event{{At: s.Joined + 1, Gap: true, Missed: 20, Unknown: true}}
+		for i := 80; i < 95; i++ {
+			e := received(i, true)
+			e.At = max(e.At, s.Joined+50)
+			s.Events = append(s.Events, e)
+		}
+		s.Leaving, s.Left = published(95)-60, published(95)-55
+		r.Stays = append(r.Stays, s)
+	}, ""},
+	{"trimmed, and perhaps more, where they can", trims, func(r *check.Room) { r.Stays[stayC3].Events[0].Unknown = true }, check.Kept},
+	{"History after what is trimmed, and perhaps more", trims, func(r *check.Room) { readLate(r, true) }, ""},
+	{"History after what is trimmed, without a word", trims, func(r *check.Room) { readLate(r, false) }, check.Kept},
 	{"a message lost in silence", plain, func(r *check.Room) { drop(r.Stays[stayA], nil, 30) }, check.Silence},
 	{"in a short stay", plain, func(r *check.Room) { drop(r.Stays[stayC2], nil, 30) }, check.Silence},
 	{"the last message", plain, func(r *check.Room) { drop(r.Stays[stayA], nil, size-1) }, check.Silence},

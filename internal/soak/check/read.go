@@ -28,7 +28,7 @@ func (c *roomCheck) read(r *Read) {
 	c.readHoles(r)
 	for at, m := range c.places {
 		p := c.publication(m)
-		trims := c.Keeps < c.size && (r.Missed > 0 || r.Since.IsZero()) && (len(r.Messages) == 0 || at.Before(r.Messages[0].Position))
+		trims := c.Keeps < c.size && (r.Missed > 0 || r.Unknown || r.Since.IsZero()) && (len(r.Messages) == 0 || at.Before(r.Messages[0].Position))
 		if got[m] || p.Outcome != Accepted || p.End >= r.Begin || !r.Since.Before(at) || trims || c.during(p.Begin, r.End, lossy) {
 			continue
 		}
