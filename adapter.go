@@ -10,7 +10,7 @@ import "context"
 // one hub publishes to a channel. Both are opaque to the adapter. Channel names
 // are valid UTF-8 of at most a kilobyte, control characters included, with a
 // Redis hash tag in them (fanout:r:{room}); frames are bounded by the hub's
-// MaxMessage and some 32 KiB for a batch of smaller messages.
+// MaxMessage and some 64 KiB for a batch of smaller messages.
 //
 // An adapter promises, for each channel:
 //
@@ -24,8 +24,8 @@ import "context"
 // An adapter belongs to one hub, which attaches it in [New] and closes it in
 // [Hub.Close]. Package adaptertest holds this contract as a test suite.
 //
-// An adapter may also have the optional capabilities [HealthChecker] and
-// [Historian].
+// An adapter may also have the optional capabilities [HealthChecker],
+// [AsyncPublisher] and [Historian].
 type Adapter interface {
 	// Attach tells the adapter who receives its frames. New calls it once,
 	// before anything else. A second call is an error, and so is a call after
@@ -120,4 +120,29 @@ type HealthChecker interface {
 	// Health returns nil while everything that is subscribed is connected and
 	// confirmed; otherwise an error that says what is not. It does not wait.
 	Health() error
+}
+
+// AsyncPublisher is an optional capability of an Adapter: it publishes without a
+// goroutine that waits. Hubs with many rooms that are spoken to at once use it, so
+// that a frame costs no goroutine. Who wraps an adapter to change what Publish does
+// has to change this as well, or to hide it.
+type AsyncPublisher interface {
+	// PublishAsync is Publish for who does not wait. It returns at once, and
+	// done.Complete is called once, on another goroutine, with what Publish would
+	// have returned; it may be before PublishAsync returns. The adapter bounds the
+	// time that takes to a few seconds.
+	//
+	// False means that the adapter has done nothing and calls nobody, because it
+	// would have to wait (it does not know the way yet), or is closed: Publish does
+	// it, or says so. For one channel there is one call of PublishAsync or Publish
+	// at a time, which lasts until Complete is called. When Close has returned,
+	// Complete has been called, and has returned, for every call that returned true.
+	PublishAsync(channel string, frame []byte, done Completion) bool
+}
+
+// A Completion is told how a PublishAsync has ended; the hub has them.
+type Completion interface {
+	// Complete is given what Publish returns. It does not block, and may call
+	// PublishAsync.
+	Complete(receivers int, err error)
 }

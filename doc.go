@@ -111,6 +111,12 @@
 // idle room adds no delay, and a room in which 300 people talk at once needs a
 // few commands and not 300.
 //
+// A loop of a server that has much to say does not wait for each message:
+// [Room.PublishAsync] returns when the message is under way, calls back when the
+// backend has it, and costs a fraction.
+//
+//	err = hub.Room("lobby").PublishAsync(ctx, data, func(err error) { ... })
+//
 // A [*GapError] is not final. Who drops the client on any error from Receive is
 // safe: it connects again, and is a newcomer or resumes. Who checks for it
 // goes on with what came after the gap. [ErrClosed] and [ErrSlow] are final.

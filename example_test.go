@@ -137,3 +137,43 @@ func ExampleSelection() {
 	fmt.Printf("Bob gets %q, Ann gets %q\n", forBob.Data, forAnn.Data)
 	// Output: Bob gets "Ann: hi", Ann gets "sent"
 }
+
+// A loop that has much to say hands its messages over, and is told later what became
+// of them.
+func ExampleRoom_PublishAsync() {
+	ctx := context.Background()
+	hub, err := fanout.New(nil, nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer hub.Close(ctx)
+	member, err := hub.Connect(nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	score := hub.Room("score")
+	if err := score.Join(ctx, member); err != nil {
+		log.Fatal(err)
+	}
+	for n := range 3 {
+		err := score.PublishAsync(ctx, fmt.Append(nil, n, " : 0"), func(err error) {
+			if err != nil {
+				log.Print("not published: ", err)
+			}
+		})
+		if err != nil {
+			log.Fatal(err) // it has not been sent
+		}
+	}
+	for range 3 {
+		msg, err := member.Receive(ctx)
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(string(msg.Data))
+	}
+	// Output:
+	// 0 : 0
+	// 1 : 0
+	// 2 : 0
+}

@@ -23,8 +23,9 @@ type Hub struct {
 	id        string // 16 hexadecimal digits
 	num       uint64 // the same as a number
 	adapter   Adapter
-	historian Historian // the adapter, if it is one
-	alone     bool      // there is no backend: nothing ever waits
+	historian Historian      // the adapter, if it is one
+	async     AsyncPublisher // the adapter, if it is one
+	alone     bool           // there is no backend: nothing ever waits
 	opts      Options
 	names     wire.Names
 	limits    *roomlog.Limits[entry]
@@ -57,6 +58,8 @@ type Hub struct {
 	readers readers      // of histories
 	refused occasionally // complains of histories that cannot be read
 	wakers  wakers       // who wakes crowds
+	acks    acks         // publishers that do not wait
+	buffer  buffer       // what they have under way
 
 	lastMember atomic.Uint64
 	lastStream atomic.Uint64
@@ -108,6 +111,9 @@ func New(a Adapter, o *Options) (*Hub, error) {
 	h.inbox = inbox{hub: h, channel: h.names.Inbox(h.id)}
 	h.readers.hub = h
 	h.historian, _ = a.(Historian)
+	h.async, _ = a.(AsyncPublisher)
+	h.acks.hub = h
+	h.buffer.limit = int64(opts.PublishBuffer)
 	if opts.Retain != nil && h.historian == nil {
 		return nil, fmt.Errorf("%w: Retain is set, but the adapter (%T) keeps no history: it is no Historian", ErrInvalidOption, a)
 	}
@@ -354,20 +360,24 @@ type operations struct {
 	done  chan struct{} // made by New; closed when stopped and nothing is in flight
 }
 
-func (o *operations) begin() error {
+func (o *operations) begin() error { return o.beginAll(1) }
+
+func (o *operations) beginAll(n int) error {
 	for {
 		s := o.state.Load()
 		if s&1 != 0 {
 			return ErrClosed
 		}
-		if o.state.CompareAndSwap(s, s+2) {
+		if o.state.CompareAndSwap(s, s+int64(2*n)) {
 			return nil
 		}
 	}
 }
 
-func (o *operations) end() {
-	if o.state.Add(-2) == 1 {
+func (o *operations) end() { o.endAll(1) }
+
+func (o *operations) endAll(n int) {
+	if o.state.Add(int64(-2*n)) == 1 {
 		close(o.done)
 	}
 }

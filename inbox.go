@@ -120,7 +120,9 @@ func (b *inbox) echo(ctx context.Context) error {
 	b.echoes = append(b.echoes, arrived)
 	b.mu.Unlock()
 	defer b.forget(arrived)
-	if err := b.hub.publishTo(ctx, b.hub.id, &wire.Message{Data: []byte{}}); err != nil {
+	o := b.hub.wayTo(b.hub.id)
+	defer o.unhold(1)
+	if err := o.publish(ctx, &wire.Message{Data: []byte{}}); err != nil {
 		return err
 	}
 	select {
@@ -139,9 +141,10 @@ func (b *inbox) forget(echo chan struct{}) {
 	b.mu.Unlock()
 }
 
-// publishTo publishes to the inbox of a hub.
-func (h *Hub) publishTo(ctx context.Context, hub string, m *wire.Message) error {
+// wayTo returns the way to the inbox of a hub, which stays until unhold.
+func (h *Hub) wayTo(hub string) *outbound {
 	h.outMu.Lock()
+	defer h.outMu.Unlock()
 	o := h.outbox[hub]
 	if o == nil {
 		o = new(outbound)
@@ -153,13 +156,7 @@ func (h *Hub) publishTo(ctx context.Context, hub string, m *wire.Message) error 
 		}
 	}
 	o.uses++
-	h.outMu.Unlock()
-	err := o.publish(ctx, m)
-	h.outMu.Lock()
-	o.uses--
-	o.used = time.Now()
-	h.outMu.Unlock()
-	return err
+	return o
 }
 
 // sweepOutbox forgets the ways to hubs that nothing was sent to for a while, and

@@ -10,7 +10,7 @@ type Message struct {
 	// bytes: nobody may modify them, and work that is the same for all members
 	// can be done once (&Data[0] is the same for all). They stay valid as long
 	// as they are held; that may keep the frame alive in which they came (some
-	// 32 KiB).
+	// 64 KiB).
 	Data []byte
 
 	// Sender is the ID of the hub that published the message; empty for a

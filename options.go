@@ -28,8 +28,13 @@ type Options struct {
 	Linger time.Duration
 
 	// PublishTimeout bounds a publish whose context has no deadline, retries
-	// included: it ends then, or up to an eighth earlier. Default 10 s.
+	// included: it ends then, or up to an eighth earlier. It bounds PublishAsync as
+	// well, but for an attempt that has begun. Default 10 s.
 	PublishTimeout time.Duration
+
+	// PublishBuffer bounds what PublishAsync has under way, in bytes: the data of
+	// each message and 256 more. While it is full PublishAsync waits. Default 16 MiB.
+	PublishBuffer int
 
 	// Retain says which rooms keep a history, and how much of it. It is called
 	// with a room's name when the room comes into use on this hub, concurrently,
@@ -42,7 +47,8 @@ type Options struct {
 	// published to the backend. The error of the publish says so (ErrLocalOnly),
 	// unless its context ended while the frame was on its way with those of
 	// others: then it cannot say what became of it. The order of the room may
-	// differ between hubs.
+	// differ between hubs, and what somebody waits for may overtake what has been
+	// handed over before.
 	LocalFallback bool
 
 	// Prefix begins the names of all channels, so that several applications
@@ -129,6 +135,7 @@ func (o *Options) withDefaults() (Options, error) {
 	orDefault(&c.MaxMessage, 1<<20)
 	orDefault(&c.Linger, 5*time.Second)
 	orDefault(&c.PublishTimeout, 10*time.Second)
+	orDefault(&c.PublishBuffer, 16<<20)
 	orDefault(&c.Prefix, wire.DefaultPrefix)
 	if c.Logger == nil {
 		c.Logger = slog.Default()
@@ -147,6 +154,8 @@ func (o *Options) withDefaults() (Options, error) {
 		return bad("MaxMessage is %d, it must be 1 to %d", c.MaxMessage, maxMessage)
 	case c.PublishTimeout < 0:
 		return bad("PublishTimeout is %v, it must be positive", c.PublishTimeout)
+	case c.PublishBuffer < 0:
+		return bad("PublishBuffer is %d, it must be positive", c.PublishBuffer)
 	}
 	if err := wire.CheckPrefix(c.Prefix); err != nil {
 		return bad("Prefix %q: %v", c.Prefix, err)

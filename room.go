@@ -169,12 +169,50 @@ func (r *Room) Publish(ctx context.Context, data []byte) error {
 		return err
 	}
 	if err := h.ops.begin(); err != nil {
-		return r.wrap("publish", err)
+		return r.wrap("publish", mark(err, true))
 	}
 	defer h.ops.end()
 	rs := r.acquire()
 	defer h.release(rs)
 	return rs.way().publish(ctx, &wire.Message{Data: data})
+}
+
+// PublishAsync is Publish for who does not wait, such as the loop of a server: it
+// returns when the hub has accepted the message, and done is called with what
+// Publish would have returned. Data is copied before that. What one goroutine
+// publishes to a room, in either way, stays in order. Publishing like this costs a
+// fraction: nothing waits for a single message, and hundreds of them, of any rooms,
+// travel together.
+//
+// Done is called once for each nil that PublishAsync returns; it may be nil. All of a
+// hub's are called by one goroutine, those of a room in order: one that takes its time
+// delays the others and Hub.Close, so it must not wait for that, and whatever has been
+// published by then stays in memory until it has been told.
+//
+// While Options.PublishBuffer is full PublishAsync waits, no longer than ctx. That is
+// all that ctx is for: a message that was accepted is not taken back. It is tried as
+// long as Options.PublishTimeout says, or as the message that it travels with; an
+// attempt that has begun by then is waited for, which with a server that is silent
+// takes some seconds.
+//
+// PublishAsync's own errors are ErrInvalidRoom, ErrTooLarge, ErrClosed and that of ctx;
+// the message is not sent then.
+func (r *Room) PublishAsync(ctx context.Context, data []byte, done func(error)) error {
+	h := r.hub
+	if r.err != nil {
+		return r.err
+	}
+	if err := h.checkSize(data); err != nil {
+		return err
+	}
+	rs := r.acquire() // first: it may call the user, who may panic
+	a, err := h.beginOne(ctx, len(data), done)
+	if err != nil {
+		h.release(rs)
+		return r.wrap("publish", err)
+	}
+	rs.way().publishAsync(&wire.Message{Data: data}, a)
+	return nil
 }
 
 // check says what is wrong with the arguments of Join and Leave.

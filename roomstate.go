@@ -125,9 +125,12 @@ func (rs *roomState) hold() bool {
 	return true
 }
 
-func (h *Hub) release(rs *roomState) {
+func (h *Hub) release(rs *roomState) { h.releaseAll(rs, 1) }
+
+// releaseAll releases a state that has been acquired, or held, so many times.
+func (h *Hub) releaseAll(rs *roomState, n int) {
 	rs.mu.Lock()
-	rs.uses--
+	rs.uses -= int32(n)
 	idle := rs.markIdle()
 	subscribed := rs.sub != subOff
 	rs.mu.Unlock()

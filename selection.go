@@ -97,26 +97,71 @@ func (s Selection) Publish(ctx context.Context, data []byte) error {
 	}
 	h := s.hub
 	if err := h.ops.begin(); err != nil {
-		return fmt.Errorf("fanout: publish: %w", err)
+		return fmt.Errorf("fanout: publish: %w: %w", err, ErrUnsent)
 	}
 	defer h.ops.end()
-	m := wire.Message{Except: s.except, ExceptRooms: s.exceptRooms, Volatile: s.volatile}
 	if s.local {
-		m.Data = slices.Clone(data)
-		s.publishLocally(&m)
+		s.publishLocally(s.message(slices.Clone(data)))
 		return nil
 	}
-	m.Data = data
-	switch s.kind {
-	case toMembers:
-		return s.publishToMembers(ctx, &m)
-	case toEveryone:
-		if err := h.awaitReady(ctx, nil); err != nil {
-			return fmt.Errorf("fanout: publish to everyone: %w: %w", err, ErrUnsent)
-		}
-		return h.everyone.way().publish(ctx, &m)
+	legs, err := s.legs(ctx, s.message(data))
+	if err != nil {
+		return err
 	}
-	return s.publishToRooms(ctx, &m)
+	return forAll(legs, func(l leg) error {
+		if l.way == nil {
+			l.deliver(h)
+			return nil
+		}
+		defer l.way.unhold(1)
+		return l.way.publish(ctx, &l.message)
+	})
+}
+
+// PublishAsync is Publish for who does not wait; see Room.PublishAsync, which it works
+// like. Done is called once, when it is known what became of all parts of a message to
+// several rooms or members, with all their errors. PublishAsync's own errors are those
+// of Publish that are known before anything is sent.
+func (s Selection) PublishAsync(ctx context.Context, data []byte, done func(error)) error {
+	if err := s.check(data); err != nil {
+		return err
+	}
+	h := s.hub
+	if err := h.ops.begin(); err != nil {
+		return fmt.Errorf("fanout: publish: %w: %w", err, ErrUnsent)
+	}
+	defer h.ops.end()
+	if s.local {
+		acks, err := h.beginAsync(ctx, 1, len(data), done)
+		if err != nil {
+			return err
+		}
+		s.publishLocally(s.message(slices.Clone(data)))
+		h.acks.tell(acks, nil)
+		return nil
+	}
+	legs, err := s.legs(ctx, s.message(data))
+	if err != nil {
+		return err
+	}
+	acks, err := h.beginAsync(ctx, len(legs), len(data), done)
+	for i, l := range legs {
+		switch {
+		case err != nil && l.way != nil:
+			l.way.unhold(1)
+		case err != nil:
+		case l.way == nil:
+			l.deliver(h)
+			h.acks.tell(acks[i:i+1], nil)
+		default:
+			l.way.publishAsync(&l.message, acks[i])
+		}
+	}
+	return err
+}
+
+func (s Selection) message(data []byte) *wire.Message {
+	return &wire.Message{Except: s.except, ExceptRooms: s.exceptRooms, Volatile: s.volatile, Data: data}
 }
 
 // check says what is wrong with the selection or the data.
@@ -160,38 +205,61 @@ func (h *Hub) checkSize(data []byte) error {
 	return nil
 }
 
-func (s Selection) publishToRooms(ctx context.Context, m *wire.Message) error {
-	rooms := unique(s.names)
-	if len(rooms) > 1 {
-		m.ID = s.hub.lastCopyID.Add(1)
-	}
-	return forAll(rooms, func(room string) error {
-		rs := s.hub.acquire(room, s.hub.names.Room(room))
-		defer s.hub.release(rs)
-		return rs.way().publish(ctx, m)
-	})
+// A leg is a part of a selection, and what to send there.
+type leg struct {
+	way     *outbound // held; nil: the message is to members of this hub
+	message wire.Message
 }
 
-func (s Selection) publishToMembers(ctx context.Context, m *wire.Message) error {
-	byHub := make(map[string][]string)
-	var hubs []string
+// deliver gives a message to members of this hub.
+func (l *leg) deliver(h *Hub) {
+	l.message.Data = slices.Clone(l.message.Data)
+	h.sendTo(&l.message, h.id)
+}
+
+// legs returns the parts of a selection that is not local.
+func (s Selection) legs(ctx context.Context, m *wire.Message) ([]leg, error) {
+	h := s.hub
+	switch s.kind {
+	case toEveryone:
+		if err := h.awaitReady(ctx, nil); err != nil {
+			return nil, fmt.Errorf("fanout: publish to everyone: %w: %w", err, ErrUnsent)
+		}
+		o := h.everyone.way()
+		o.hold()
+		return []leg{{o, *m}}, nil
+	case toMembers:
+		return s.hubs(m), nil
+	}
+	rooms := unique(s.names)
+	if len(rooms) > 1 {
+		m.ID = h.lastCopyID.Add(1)
+	}
+	legs := make([]leg, len(rooms))
+	for i, room := range rooms {
+		legs[i] = leg{h.acquire(room, h.names.Room(room)).way(), *m}
+	}
+	return legs, nil
+}
+
+// hubs returns a part for each hub that has one of the members.
+func (s Selection) hubs(m *wire.Message) (legs []leg) {
+	byHub := make(map[string]int)
 	for _, id := range unique(s.names) {
 		hub, _ := hubOf(id) // checked before
-		if byHub[hub] == nil {
-			hubs = append(hubs, hub)
+		i, known := byHub[hub]
+		if !known {
+			i = len(legs)
+			byHub[hub] = i
+			l := leg{message: *m}
+			if hub != s.hub.id {
+				l.way = s.hub.wayTo(hub)
+			}
+			legs = append(legs, l)
 		}
-		byHub[hub] = append(byHub[hub], id)
+		legs[i].message.To = append(legs[i].message.To, id)
 	}
-	return forAll(hubs, func(hub string) error {
-		one := *m
-		one.To = byHub[hub]
-		if hub == s.hub.id {
-			one.Data = slices.Clone(m.Data)
-			s.hub.sendTo(&one, s.hub.id)
-			return nil
-		}
-		return s.hub.publishTo(ctx, hub, &one)
-	})
+	return legs
 }
 
 // publishLocally gives a message to the members of this hub.
@@ -220,17 +288,17 @@ func (s Selection) publishLocally(m *wire.Message) {
 	}
 }
 
-// forAll calls f for each name, at the same time, and returns all errors.
-func forAll(names []string, f func(string) error) error {
-	if len(names) == 1 {
-		return f(names[0])
+// forAll calls f for each leg, at the same time, and returns all errors.
+func forAll(legs []leg, f func(leg) error) error {
+	if len(legs) == 1 {
+		return f(legs[0])
 	}
-	errs := make([]error, len(names))
+	errs := make([]error, len(legs))
 	var wg sync.WaitGroup
-	for i, name := range names[1:] {
-		wg.Go(func() { errs[i+1] = f(name) })
+	for i, l := range legs[1:] {
+		wg.Go(func() { errs[i+1] = f(l) })
 	}
-	errs[0] = f(names[0])
+	errs[0] = f(legs[0])
 	wg.Wait()
 	return errors.Join(errs...)
 }

@@ -86,14 +86,16 @@ type Options struct {
 	Logger *slog.Logger
 }
 
-// An Adapter is a fanout.Adapter, a fanout.Historian and a fanout.HealthChecker.
+// An Adapter is a fanout.Adapter, a fanout.AsyncPublisher, a fanout.Historian and a
+// fanout.HealthChecker.
 // Make one for each hub.
 type Adapter struct{ engine *redispubsub.Engine }
 
 var (
-	_ fanout.Adapter       = (*Adapter)(nil)
-	_ fanout.Historian     = (*Adapter)(nil)
-	_ fanout.HealthChecker = (*Adapter)(nil)
+	_ fanout.Adapter        = (*Adapter)(nil)
+	_ fanout.AsyncPublisher = (*Adapter)(nil)
+	_ fanout.Historian      = (*Adapter)(nil)
+	_ fanout.HealthChecker  = (*Adapter)(nil)
 )
 
 // New returns an adapter on a client, which stays the caller's: close it after
@@ -133,6 +135,11 @@ func (a *Adapter) Unsubscribe(ctx context.Context, channel string) error {
 // subscribed to the channel.
 func (a *Adapter) Publish(ctx context.Context, channel string, frame []byte) (receivers int, err error) {
 	return a.engine.Publish(ctx, channel, frame)
+}
+
+// PublishAsync implements fanout.AsyncPublisher.
+func (a *Adapter) PublishAsync(channel string, frame []byte, done fanout.Completion) bool {
+	return a.engine.PublishAsync(channel, frame, done)
 }
 
 // Append implements fanout.Historian.

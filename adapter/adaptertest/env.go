@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/fanoutgo/fanout"
@@ -30,7 +31,10 @@ type node struct {
 	adapter fanout.Adapter
 	heard   *recorder
 
-	mu     sync.Mutex
+	mu        sync.Mutex
+	published atomic.Uint64  // frames; every other one goes by PublishAsync, if there is that
+	late      sync.WaitGroup // what waits for those that nobody waits for any more
+
 	sender map[string]*sync.Mutex // the contract: one Publish or Append at a time for a channel
 }
 
@@ -59,7 +63,10 @@ func (e *env) cleanup() error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(e.ctx), grace/2)
 	defer cancel()
 	for _, n := range e.nodes {
-		e.tasks.Go(func() { _ = n.adapter.Close(ctx) })
+		e.tasks.Go(func() {
+			_ = n.adapter.Close(ctx)
+			n.late.Wait()
+		})
 	}
 	e.tasks.Wait()
 	return nil
@@ -123,8 +130,45 @@ func (n *node) publish(ctx context.Context, channel, frame string) (int, error) 
 }
 
 func (n *node) publishBytes(ctx context.Context, channel string, frame []byte) (int, error) {
-	defer n.turn(channel)()
+	done := n.turn(channel)
+	if a, ok := n.adapter.(fanout.AsyncPublisher); ok && ctx.Err() == nil && n.published.Add(1)%2 == 0 {
+		if c := make(completion, 1); a.PublishAsync(channel, frame, c) {
+			return n.await(ctx, c, done)
+		}
+	}
+	defer done()
 	return n.adapter.Publish(ctx, channel, frame)
+}
+
+// await waits for a PublishAsync. It is bounded by the adapter and not by ctx: if that
+// ends first it goes on, and the channel's turn with it.
+func (n *node) await(ctx context.Context, c completion, done func()) (int, error) {
+	select {
+	case r := <-c:
+		done()
+		return r.receivers, r.err
+	case <-ctx.Done():
+		n.late.Go(func() {
+			<-c
+			done()
+		})
+		return 0, context.Cause(ctx)
+	}
+}
+
+// A completion gets what Complete is given the first time.
+type completion chan completed
+
+type completed struct {
+	receivers int
+	err       error
+}
+
+func (c completion) Complete(receivers int, err error) {
+	select {
+	case c <- completed{receivers, err}:
+	default:
+	}
 }
 
 // turn waits until nobody publishes to the channel, and keeps others from it

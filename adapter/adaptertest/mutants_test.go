@@ -34,7 +34,7 @@ const (
 	fails
 )
 
-var mutants = slices.Concat(deliveryMutants, subscriptionMutants, closeMutants, faultMutants, historyMutants)
+var mutants = slices.Concat(deliveryMutants, asyncMutants, subscriptionMutants, closeMutants, faultMutants, historyMutants)
 
 var deliveryMutants = []mutant{
 	{
@@ -60,6 +60,7 @@ var deliveryMutants = []mutant{
 	},
 	{
 		name: "drops a frame", fails: "delivers-to-all", says: "did not hear",
+		also: []string{"async-completes-once"},
 		breakIt: func(n *node) {
 			n.hear.receive = func(next fanout.Receiver, channel string, frame []byte) {
 				if isProbe(frame) || n.tally(channel) != 7 {
@@ -85,6 +86,7 @@ var deliveryMutants = []mutant{
 	},
 	{
 		name: "repeats a frame", fails: "delivers-once", says: "2 times",
+		also: []string{"async-completes-once"},
 		breakIt: func(n *node) {
 			n.hear.receive = func(next fanout.Receiver, channel string, frame []byte) {
 				next.Receive(channel, frame)
@@ -220,7 +222,7 @@ var deliveryMutants = []mutant{
 			}
 		},
 	},
-	{name: "swaps two frames", fails: "publisher-order", says: "than it was published", breakIt: swapTwo},
+	{name: "swaps two frames", fails: "publisher-order", says: "than it was published", also: []string{"async-completes-once"}, breakIt: swapTwo},
 	{name: "has an order of its own", fails: "one-order", says: "than node", breakIt: ownOrder},
 	{name: "calls before the last call is over", fails: "calls-do-not-overlap", says: "while another one was running", breakIt: overlap},
 	{
@@ -479,3 +481,66 @@ func haunt(n *node) {
 		return count + g.channels[channel], err
 	}
 }
+
+var asyncMutants = []mutant{
+	{
+		name: "completes twice", fails: "async-completes-once", says: "more often than",
+		breakIt: func(n *node) {
+			n.publishAsync = func(channel string, frame []byte, done fanout.Completion) bool {
+				if isProbe(frame) || n.tally(channel) != 7 {
+					return n.Adapter.PublishAsync(channel, frame, done)
+				}
+				return n.Adapter.PublishAsync(channel, frame, completions{done, done})
+			}
+		},
+	},
+	{
+		name: "loses count of receivers", fails: "async-completes-once", says: "1 receiver or -1",
+		also: []string{"receivers-are-counted"},
+		breakIt: func(n *node) {
+			n.publishAsync = func(channel string, frame []byte, done fanout.Completion) bool {
+				return n.Adapter.PublishAsync(channel, frame, completion(func(_ int, err error) { done.Complete(0, err) }))
+			}
+		},
+	},
+	{
+		name: "closes before it completes", fails: "async-ends-with-close", says: "Close has returned",
+		breakIt: func(n *node) {
+			n.publishAsync = func(channel string, frame []byte, done fanout.Completion) bool {
+				late := completion(func(receivers int, err error) {
+					n.own.Go(func() {
+						select {
+						case <-time.After(5 * time.Millisecond):
+						case <-n.done:
+						}
+						done.Complete(receivers, err)
+					})
+				})
+				return n.Adapter.PublishAsync(channel, frame, late)
+			}
+		},
+	},
+	{
+		name: "accepts after Close", fails: "async-ends-with-close", says: "returned true",
+		breakIt: func(n *node) {
+			n.publishAsync = func(channel string, frame []byte, done fanout.Completion) bool {
+				if !n.Adapter.PublishAsync(channel, frame, done) {
+					n.own.Go(func() { done.Complete(0, fmt.Errorf("%w: %w", fanout.ErrClosed, fanout.ErrUnsent)) })
+				}
+				return true
+			}
+		},
+	},
+}
+
+type completions []fanout.Completion
+
+func (all completions) Complete(receivers int, err error) {
+	for _, c := range all {
+		c.Complete(receivers, err)
+	}
+}
+
+type completion func(receivers int, err error)
+
+func (f completion) Complete(receivers int, err error) { f(receivers, err) }

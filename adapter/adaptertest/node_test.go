@@ -5,6 +5,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/fanoutgo/fanout"
 	"github.com/fanoutgo/fanout/adapter/memory"
@@ -21,17 +22,21 @@ type node struct {
 	isCut atomic.Bool
 	cutBy func() // Cut, if nil
 
-	attach      func(fanout.Receiver) error
-	subscribe   func(ctx context.Context, channel string) error
-	unsubscribe func(ctx context.Context, channel string) error
-	publish     func(ctx context.Context, channel string, frame []byte) (int, error)
-	append      func(ctx context.Context, channel string, r fanout.Record) (fanout.Position, int, error)
-	history     func(ctx context.Context, channel string, q fanout.Query) (fanout.Page, error)
-	close       func(ctx context.Context) error
-	health      func() error
-	hear        ear // what comes between the adapter and its receiver
+	attach       func(fanout.Receiver) error
+	subscribe    func(ctx context.Context, channel string) error
+	unsubscribe  func(ctx context.Context, channel string) error
+	publish      func(ctx context.Context, channel string, frame []byte) (int, error)
+	publishAsync func(channel string, frame []byte, done fanout.Completion) bool
+	append       func(ctx context.Context, channel string, r fanout.Record) (fanout.Position, int, error)
+	history      func(ctx context.Context, channel string, q fanout.Query) (fanout.Page, error)
+	close        func(ctx context.Context) error
+	health       func() error
+	hear         ear // what comes between the adapter and its receiver
+
+	async sync.WaitGroup // PublishAsync
 
 	mu       sync.Mutex
+	closed   bool
 	receiver fanout.Receiver // the suite's
 	counts   map[string]int  // for mutants, by what they like
 }
@@ -78,6 +83,24 @@ func (n *node) Publish(ctx context.Context, channel string, frame []byte) (int, 
 	return n.Adapter.Publish(ctx, channel, frame)
 }
 
+// PublishAsync does as Publish does, whatever that is now.
+func (n *node) PublishAsync(channel string, frame []byte, done fanout.Completion) bool {
+	if n.publishAsync != nil {
+		return n.publishAsync(channel, frame, done)
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.closed {
+		return false
+	}
+	n.async.Go(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		done.Complete(n.Publish(ctx, channel, frame))
+	})
+	return true
+}
+
 func (n *node) Append(ctx context.Context, channel string, r fanout.Record) (fanout.Position, int, error) {
 	if n.append != nil {
 		return n.append(ctx, channel, r)
@@ -93,10 +116,17 @@ func (n *node) History(ctx context.Context, channel string, q fanout.Query) (fan
 }
 
 func (n *node) Close(ctx context.Context) error {
+	n.mu.Lock()
+	n.closed = true
+	n.mu.Unlock()
+	var err error
 	if n.close != nil {
-		return n.close(ctx)
+		err = n.close(ctx)
+	} else {
+		err = n.Adapter.Close(ctx)
 	}
-	return n.Adapter.Close(ctx)
+	n.async.Wait()
+	return err
 }
 
 func (n *node) Health() error {

@@ -54,6 +54,7 @@ const (
 	needFail
 	needHealth
 	needHistory
+	needAsync
 )
 
 // lack says what of want these nodes do not offer, if anything.
@@ -72,5 +73,7 @@ func (n Nodes) lack(want needs) error {
 	lacks(needHealth, ok, "fanout.HealthChecker")
 	_, ok = n.Adapters[0].(fanout.Historian)
 	lacks(needHistory, ok, "fanout.Historian")
+	_, ok = n.Adapters[0].(fanout.AsyncPublisher)
+	lacks(needAsync, ok, "fanout.AsyncPublisher")
 	return errors.Join(missing...)
 }

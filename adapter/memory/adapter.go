@@ -5,13 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/fanoutgo/fanout"
 	"github.com/fanoutgo/fanout/internal/archive"
 )
 
 // An Adapter joins one hub to a [Bus]. It is a [fanout.Adapter], a
-// [fanout.Historian] and a [fanout.HealthChecker], and keeps their contract; the comments here say only
+// [fanout.AsyncPublisher], a [fanout.Historian] and a [fanout.HealthChecker], and keeps their contract; the comments here say only
 // what is particular to memory.
 //
 // All methods may be called concurrently. Those that wait for the receiver,
@@ -34,9 +35,10 @@ type Adapter struct {
 }
 
 var (
-	_ fanout.Adapter       = (*Adapter)(nil)
-	_ fanout.Historian     = (*Adapter)(nil)
-	_ fanout.HealthChecker = (*Adapter)(nil)
+	_ fanout.Adapter        = (*Adapter)(nil)
+	_ fanout.AsyncPublisher = (*Adapter)(nil)
+	_ fanout.Historian      = (*Adapter)(nil)
+	_ fanout.HealthChecker  = (*Adapter)(nil)
 )
 
 // Attach starts the goroutine that calls r. Close waits for it.
@@ -138,6 +140,26 @@ func (a *Adapter) Unsubscribe(ctx context.Context, channel string) error {
 func (a *Adapter) Publish(ctx context.Context, channel string, frame []byte) (receivers int, err error) {
 	_, receivers, err = a.publish(ctx, channel, frame, nil)
 	return receivers, err
+}
+
+// asyncTime bounds a PublishAsync, which only an interceptor can make wait.
+const asyncTime = 2 * time.Second
+
+// PublishAsync is Publish on a goroutine of its own.
+func (a *Adapter) PublishAsync(channel string, frame []byte, done fanout.Completion) bool {
+	a.bus.mu.Lock()
+	defer a.bus.mu.Unlock()
+	if a.closed {
+		return false
+	}
+	a.calls.Add(1)
+	go func() { // Close waits for calls
+		defer a.calls.Done()
+		ctx, cancel := context.WithTimeout(a.life, asyncTime)
+		defer cancel()
+		done.Complete(a.Publish(ctx, channel, frame))
+	}()
+	return true
 }
 
 // publish is Publish, and Append if there is a record.

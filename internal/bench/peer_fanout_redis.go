@@ -108,15 +108,24 @@ func (p *hubPeer) receive(member *fanout.Member, t *tally) error {
 	}
 }
 
-// publish publishes the messages of a batch one after the other, as there is no
-// way yet to have several under way: a crowd of batches of one does that.
 func (p *hubPeer) publish(ctx context.Context, batch []post) error {
+	if len(batch) == 1 {
+		return p.rooms[batch[0].room].Publish(ctx, batch[0].data)
+	}
+	// Callbacks are called one after the other, so they may count.
+	left, outcome, failed := len(batch), make(chan error, 1), error(nil)
+	done := func(err error) {
+		failed = errors.Join(failed, err)
+		if left--; left == 0 {
+			outcome <- failed
+		}
+	}
 	for _, m := range batch {
-		if err := p.rooms[m.room].Publish(ctx, m.data); err != nil {
+		if err := p.rooms[m.room].PublishAsync(ctx, m.data, done); err != nil {
 			return err
 		}
 	}
-	return nil
+	return <-outcome
 }
 
 func (p *hubPeer) close() error {

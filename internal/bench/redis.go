@@ -44,8 +44,8 @@ func redisEntrants(o *options) []redisEntrant {
 		one.publishers, many.publishers = 64, 2
 	}
 	return []redisEntrant{
-		{name: "fanout", open: openHubs(shardedAdapter), flood: one},
-		{name: "fanout, late flush", open: openHubs(shardedAdapter, lateFlush), flood: one},
+		{name: "fanout", open: openHubs(shardedAdapter), flood: many},
+		{name: "fanout, late flush", open: openHubs(shardedAdapter, lateFlush), flood: many},
 		{name: "raw rueidis", open: openRaw(shardedCommands), flood: one},
 		{name: "raw, late flush", open: openRaw(shardedCommands, lateFlush), flood: one},
 		{name: rawBatches, open: openRaw(shardedCommands), flood: many},

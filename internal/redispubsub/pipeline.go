@@ -3,9 +3,11 @@ package redispubsub
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/fanoutgo/fanout"
 	"github.com/fanoutgo/fanout/internal/deadline"
@@ -13,9 +15,12 @@ import (
 )
 
 const (
-	// maxFlights is how many batches a pipeline has under way. One would make who
-	// comes a moment later wait for the whole of the one before.
-	maxFlights = 2
+	// maxFlights is how many batches a pipeline has under way: one, and more when
+	// flights take longer than longFlight. Where the network is fast one makes
+	// larger batches, and where it is slow who comes a moment later need not wait for
+	// the whole of the one before.
+	maxFlights = 3
+	longFlight = 2 * time.Millisecond
 	// maxBatch bounds a batch. The client sends those of 2,000 commands otherwise.
 	maxBatch = 512
 )
@@ -34,12 +39,23 @@ type pipeline struct {
 	mu      sync.Mutex // guards all below
 	pending []*order
 	flights int
+	begun   int64 // when the latest flight was; see ticks
+	slow    bool  // the last flight that returned was long
 }
 
 // An order is a command and who waits for its result.
 type order struct {
 	cmd    rueidis.Completed
-	result chan rueidis.RedisResult // capacity 1
+	result chan rueidis.RedisResult // capacity 1; nil: nobody waits
+	errand *errand                  // then it learns the result
+}
+
+func (o *order) finish(result rueidis.RedisResult) {
+	if o.errand != nil {
+		o.errand.finish(result)
+		return
+	}
+	o.result <- result
 }
 
 var orders = sync.Pool{New: func() any { return &order{result: make(chan rueidis.RedisResult, 1)} }}
@@ -50,14 +66,7 @@ var orders = sync.Pool{New: func() any { return &order{result: make(chan rueidis
 func (p *pipeline) do(ctx context.Context, cmd rueidis.Completed) rueidis.RedisResult {
 	o := orders.Get().(*order)
 	o.cmd = cmd
-	p.mu.Lock()
-	p.pending = append(p.pending, o)
-	first := p.flights < maxFlights
-	if first {
-		p.flights++
-	}
-	p.mu.Unlock()
-	if first {
+	if p.add(o) {
 		p.begin(ctx)
 	}
 	select {
@@ -75,6 +84,26 @@ func (p *pipeline) do(ctx context.Context, cmd rueidis.Completed) rueidis.RedisR
 	}
 }
 
+// submit sends a command that nobody waits for.
+func (p *pipeline) submit(o *order) {
+	if p.add(o) {
+		p.engine.wg.Go(p.fly) // who submits has entered
+	}
+}
+
+// add adds an order, and reports whether the caller is to begin a flight.
+func (p *pipeline) add(o *order) (first bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.pending = append(p.pending, o)
+	first = p.flights == 0 || p.flights < maxFlights && (p.slow || ticks()-p.begun > int64(longFlight))
+	if first {
+		p.flights++
+		p.begun = ticks()
+	}
+	return first
+}
+
 // begin begins a flight. A caller who has no will of its own, and time, makes it
 // itself, which saves two switches of goroutines; what gathers meanwhile goes on in
 // a goroutine, so that it need not stay for others.
@@ -84,11 +113,14 @@ func (p *pipeline) begin(ctx context.Context) {
 			return
 		}
 	}
-	p.engine.wg.Go(func() { // a caller has entered
-		for more := true; more; more = p.more() {
-			p.send(p.engine.attempts.Context(), p.take())
-		}
-	})
+	p.engine.wg.Go(p.fly) // a caller has entered
+}
+
+// fly sends batches until there are none.
+func (p *pipeline) fly() {
+	for more := true; more; more = p.more() {
+		p.send(p.engine.attempts.Context(), p.take())
+	}
 }
 
 // withdraw takes back an order, if it has not been sent.
@@ -102,10 +134,14 @@ func (p *pipeline) withdraw(o *order) bool {
 	return i >= 0
 }
 
-// take takes the next batch. There may be none: another flight took it.
+// take takes the next batch. There may be none: another flight took it. Those who
+// are about to publish do so before, if they need nothing but a processor: that
+// costs an idle process nothing, and saves a busy one most of its writes.
 func (p *pipeline) take() (batch []*order) {
+	runtime.Gosched()
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.begun = ticks()
 	if len(p.pending) <= maxBatch {
 		batch, p.pending = p.pending, nil
 		return batch
@@ -120,6 +156,7 @@ func (p *pipeline) take() (batch []*order) {
 func (p *pipeline) more() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.slow = ticks()-p.begun > int64(longFlight)
 	if len(p.pending) > 0 {
 		return true
 	}
@@ -142,11 +179,11 @@ func (p *pipeline) send(ctx context.Context, batch []*order) {
 		if err := result.NonRedisError(); err != nil {
 			down = err
 		}
-		batch[i].result <- result
+		batch[i].finish(result)
 	}
 	if down != nil {
 		for _, o := range p.takeAll() {
-			o.result <- rueidis.NewErrorResult(fmt.Errorf("%w: %w", down, fanout.ErrUnsent))
+			o.finish(rueidis.NewErrorResult(fmt.Errorf("%w: %w", down, fanout.ErrUnsent)))
 		}
 	}
 }

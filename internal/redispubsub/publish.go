@@ -19,6 +19,12 @@ func (e *Engine) Publish(ctx context.Context, channel string, frame []byte) (rec
 	}
 	defer e.wg.Done()
 	n, at, err := e.send(ctx, channel, frame)
+	return e.conclude(ctx, channel, frame, n, at, err)
+}
+
+// conclude looks after a frame that was sent once, to a number of subscribers of a
+// node, and returns what Publish does.
+func (e *Engine) conclude(ctx context.Context, channel string, frame []byte, n int, at string, err error) (receivers int, _ error) {
 	if err != nil {
 		return 0, e.classify("publish", err)
 	}
@@ -82,12 +88,39 @@ func (e *Engine) again(err error) error {
 
 // send sends a frame once. at is the node it went to, if it was we who chose it.
 func (e *Engine) send(ctx context.Context, channel string, frame []byte) (n int, at string, err error) {
-	result, at, err := e.dispatch(ctx, channel, rueidis.BinaryString(frame))
+	build := func() rueidis.Completed { return e.command(channel, frame) }
+	if !e.cluster || e.cfg.Sharded {
+		result, at := e.route(ctx, channel, build)
+		return e.count(result, at)
+	}
+	// PUBLISH would be heard from any node, but only those who publish and
+	// subscribe at the same node see one order.
+	node, at, err := e.topology.node(ctx, channel)
 	if err != nil {
 		return 0, "", err
 	}
+	return e.count(node.do(e.patience(ctx), build()), at)
+}
+
+// command returns the command that publishes a frame.
+func (e *Engine) command(channel string, frame []byte) rueidis.Completed {
+	if e.cfg.Sharded {
+		return e.client.B().Spublish().Channel(channel).Message(rueidis.BinaryString(frame)).Build()
+	}
+	return e.client.B().Publish().Channel(channel).Message(rueidis.BinaryString(frame)).Build()
+}
+
+// count returns the number of subscribers that a node has counted.
+func (e *Engine) count(result rueidis.RedisResult, at string) (n int, _ string, err error) {
+	if errors.Is(result.NonRedisError(), rueidis.ErrClosing) && e.cluster && !e.cfg.Sharded {
+		e.topology.distrust() // the node has left the cluster
+		return 0, at, rueidis.ErrNoSlot
+	}
 	e.notice(result.NonRedisError())
 	count, err := result.AsInt64()
+	if !e.cluster && !e.cfg.Sharded {
+		at = "" // there is one server, whatever its address
+	}
 	return int(count), at, err
 }
 
@@ -97,34 +130,6 @@ func (e *Engine) notice(err error) {
 	if err != nil && !errors.Is(err, context.Canceled) {
 		e.topology.distrust()
 	}
-}
-
-// dispatch sends the command that publishes a message.
-func (e *Engine) dispatch(ctx context.Context, channel string, message string) (result rueidis.RedisResult, at string, err error) {
-	switch {
-	case e.cfg.Sharded:
-		result, at = e.route(ctx, channel, func() rueidis.Completed {
-			return e.client.B().Spublish().Channel(channel).Message(message).Build()
-		})
-		return result, at, nil
-	case !e.cluster:
-		result, _ = e.route(ctx, channel, func() rueidis.Completed {
-			return e.client.B().Publish().Channel(channel).Message(message).Build()
-		})
-		return result, "", nil
-	}
-	// PUBLISH would be heard from any node, but only those who publish and
-	// subscribe at the same node see one order.
-	node, at, err := e.topology.node(ctx, channel)
-	if err != nil {
-		return result, "", err
-	}
-	result = node.do(e.patience(ctx), e.client.B().Publish().Channel(channel).Message(message).Build())
-	if errors.Is(result.Error(), rueidis.ErrClosing) { // the node has left the cluster
-		e.topology.distrust()
-		return result, at, rueidis.ErrNoSlot
-	}
-	return result, at, nil
 }
 
 // patience returns the context in which an order is waited for: one that ends when
@@ -146,24 +151,33 @@ func (e *Engine) route(ctx context.Context, channel string, build func() rueidis
 	at = e.topology.owner(e.slot(channel))
 	if node := e.topology.pipeline(at); node != nil {
 		result := node.do(e.patience(ctx), build())
-		err := result.Error()
-		if re, ok := rueidis.IsRedisErr(err); !(ok && redirects(re)) && !errors.Is(err, rueidis.ErrClosing) {
+		if !elsewhere(result) {
 			return result, at
 		}
-		// The slot has left the node, or the node the cluster: the client knows.
 		e.topology.distrust()
 	} else if at != "" && e.cluster {
 		e.topology.refreshClient(channel) // which does not know the node
 	}
-	ctx, done := e.attempts.Bound(ctx)
-	defer done()
-	return e.client.Do(ctx, build()), ""
+	return e.ask(ctx, build()), ""
 }
 
-func redirects(err *rueidis.RedisError) bool {
-	_, moved := err.IsMoved()
-	_, ask := err.IsAsk()
-	return moved || ask
+// ask leaves it to the client to find the way.
+func (e *Engine) ask(ctx context.Context, cmd rueidis.Completed) rueidis.RedisResult {
+	ctx, done := e.attempts.Bound(ctx)
+	defer done()
+	return e.client.Do(ctx, cmd)
+}
+
+// elsewhere reports whether the slot has left the node, or the node the cluster:
+// the client knows the way then.
+func elsewhere(result rueidis.RedisResult) bool {
+	err := result.Error()
+	if re, ok := rueidis.IsRedisErr(err); ok {
+		_, moved := re.IsMoved()
+		_, ask := re.IsAsk()
+		return moved || ask
+	}
+	return errors.Is(err, rueidis.ErrClosing)
 }
 
 // reachesHome reports whether what was sent to a node counts the subscribers of

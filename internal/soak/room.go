@@ -116,7 +116,7 @@ func (p *publisher) say(ctx context.Context, padding string) error {
 	text := fmt.Appendf(nil, "%d.%d %s", p.id, n, padding)
 	begin := p.world.now()
 	p.next.Store(n + 1)
-	err := p.world.hubs[p.id%hubs].Room(p.room.name).Publish(ctx, text)
+	err := publish(ctx, p.world.hubs[p.id%hubs].Room(p.room.name), text, n%2 == 1)
 	o := check.Unclear
 	switch {
 	case err == nil:
@@ -129,6 +129,23 @@ func (p *publisher) say(ctx context.Context, padding string) error {
 	}
 	p.published = append(p.published, check.Publication{Begin: begin, End: p.world.now(), Outcome: o})
 	return err
+}
+
+// publish publishes in either way, and waits.
+func publish(ctx context.Context, room *fanout.Room, text []byte, async bool) error {
+	if !async {
+		return room.Publish(ctx, text)
+	}
+	told := make(chan error, 1)
+	if err := room.PublishAsync(ctx, text, func(err error) { told <- err }); err != nil {
+		return err
+	}
+	select {
+	case err := <-told:
+		return err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 }
 
 // count is how many messages it has begun to publish.

@@ -1,0 +1,206 @@
+package fanout
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+)
+
+// acks tells publishers that do not wait what became of their messages, on one
+// goroutine, which there is while there is something to tell. Those who deliver
+// and send never call users: a callback that takes its time delays other callbacks
+// and nobody else.
+type acks struct {
+	hub *Hub
+
+	mu      sync.Mutex // guards all below
+	queue   []told
+	running bool
+
+	batch []told // of the goroutine
+}
+
+// An ack is a publisher that does not wait.
+type ack struct {
+	done  func(error) // nil: it does not want to know
+	bytes int64       // that it has of the buffer
+}
+
+// told is what became of some publishers' messages.
+type told struct {
+	to  []ack
+	err error
+}
+
+// messageCost is what a message that nobody waits for takes of the buffer, beside
+// its data.
+const messageCost = 256
+
+// beginOne begins to publish a message of so many bytes that nobody waits for. The
+// operation that it begins is over when the ack is told.
+func (h *Hub) beginOne(ctx context.Context, size int, done func(error)) (ack, error) {
+	a := ack{done, int64(size + messageCost)}
+	return a, h.reserve(ctx, 1, a.bytes)
+}
+
+// beginAsync is beginOne for n messages: done is called when all acks have been told.
+func (h *Hub) beginAsync(ctx context.Context, n, size int, done func(error)) ([]ack, error) {
+	if n > 1 && done != nil {
+		done = jointly(n, done)
+	}
+	acks := slices.Repeat([]ack{{done, int64(size + messageCost)}}, n)
+	if err := h.reserve(ctx, n, int64(n)*acks[0].bytes); err != nil {
+		return nil, fmt.Errorf("fanout: publish: %w", err)
+	}
+	return acks, nil
+}
+
+// reserve takes room in the buffer and begins n operations.
+func (h *Hub) reserve(ctx context.Context, n int, bytes int64) error {
+	err := context.Cause(ctx)
+	if err == nil {
+		err = h.buffer.take(ctx, bytes, h.closing)
+	}
+	if err == nil {
+		if err = h.ops.beginAll(n); err != nil {
+			h.buffer.give(bytes)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %w", err, ErrUnsent)
+	}
+	return nil
+}
+
+// jointly returns what is to be called n times, and calls done the last time. All are
+// called by the hub's one goroutine for that.
+func jointly(n int, done func(error)) func(error) {
+	errs := make([]error, 0, n)
+	return func(err error) {
+		if errs = append(errs, err); len(errs) == n {
+			done(errors.Join(errs...))
+		}
+	}
+}
+
+// tell has publishers told. For each an operation is in flight, which is over
+// when it has been told.
+func (a *acks) tell(to []ack, err error) {
+	var bytes int64
+	for i := range to {
+		bytes += to[i].bytes
+	}
+	a.hub.buffer.give(bytes) // now: a callback may publish
+	a.mu.Lock()
+	a.queue = append(a.queue, told{to, err})
+	start := !a.running
+	a.running = true
+	a.mu.Unlock()
+	if start {
+		a.hub.wg.Go(a.run) // operations are in flight: the hub still waits for goroutines
+	}
+}
+
+func (a *acks) run() {
+	for {
+		for ; len(a.batch) > 0; a.batch = a.batch[1:] {
+			for t := &a.batch[0]; len(t.to) > 0; {
+				one := t.to[0]
+				t.to = t.to[1:]
+				a.call(one, t.err)
+			}
+		}
+		a.mu.Lock()
+		a.batch, a.queue = a.queue, nil
+		if len(a.batch) == 0 {
+			a.running = false
+			a.mu.Unlock()
+			return
+		}
+		a.mu.Unlock()
+	}
+}
+
+// call tells one publisher. If that ends the goroutine (runtime.Goexit, as a failing
+// test does) another tells the others.
+func (a *acks) call(one ack, err error) {
+	returned := false
+	defer func() {
+		if !returned {
+			a.hub.wg.Go(a.run)
+		}
+		a.hub.ops.end()
+	}()
+	if one.done != nil {
+		one.done(err)
+	}
+	returned = true
+}
+
+// A buffer bounds the bytes that publishers who do not wait have under way. Its
+// methods may be called by anyone.
+type buffer struct {
+	limit   int64
+	used    atomic.Int64
+	waiting atomic.Int32 // publishers who wait for others' bytes
+
+	mu      sync.Mutex
+	changed chan struct{} // closed when there may be room; nil: nobody waits. Guarded by mu
+}
+
+// take waits until there is room for n bytes, or until ctx or the hub ends. What is
+// larger than the whole buffer has room when that is empty.
+func (b *buffer) take(ctx context.Context, n int64, closing <-chan struct{}) error {
+	if b.tryTake(n) {
+		return nil
+	}
+	b.waiting.Add(1)
+	defer b.waiting.Add(-1)
+	for {
+		b.mu.Lock()
+		if b.changed == nil {
+			b.changed = make(chan struct{})
+		}
+		changed := b.changed
+		b.mu.Unlock()
+		if b.tryTake(n) { // after asking to be told, so that nothing is missed
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-closing:
+			return ErrClosed
+		}
+	}
+}
+
+func (b *buffer) tryTake(n int64) bool {
+	for {
+		used := b.used.Load()
+		if used > 0 && used+n > b.limit {
+			return false
+		}
+		if b.used.CompareAndSwap(used, used+n) {
+			return true
+		}
+	}
+}
+
+// give gives bytes back.
+func (b *buffer) give(n int64) {
+	b.used.Add(-n)
+	if b.waiting.Load() == 0 {
+		return
+	}
+	b.mu.Lock()
+	if b.changed != nil {
+		close(b.changed)
+		b.changed = nil
+	}
+	b.mu.Unlock()
+}

@@ -1,0 +1,72 @@
+package redispubsub
+
+import (
+	"sync"
+
+	"github.com/fanoutgo/fanout"
+	"github.com/redis/rueidis"
+)
+
+// An errand is a frame that nobody waits for, on its way to a node.
+type errand struct {
+	engine  *Engine
+	channel string
+	frame   []byte
+	at      string // the node
+	done    fanout.Completion
+	order   order
+}
+
+var errands = sync.Pool{New: func() any { return new(errand) }}
+
+// PublishAsync implements fanout.AsyncPublisher.
+func (e *Engine) PublishAsync(channel string, frame []byte, done fanout.Completion) bool {
+	if e.enter(e.ctx) != nil {
+		return false
+	}
+	e.wg.Add(1) // the errand may be over before this is
+	defer e.wg.Done()
+	at := e.topology.owner(e.slot(channel))
+	node := e.topology.pipeline(at)
+	if node == nil {
+		e.wg.Done()
+		return false
+	}
+	r := errands.Get().(*errand)
+	*r = errand{engine: e, channel: channel, frame: frame, at: at, done: done}
+	r.order = order{cmd: e.command(channel, frame), errand: r}
+	node.submit(&r.order)
+	return true
+}
+
+// finish is called by the flight that the errand was part of: it does not wait.
+// What was not simply taken and handed on is looked after by a goroutine.
+func (r *errand) finish(result rueidis.RedisResult) {
+	e := r.engine
+	n, err := result.AsInt64()
+	if err == nil && n > 0 {
+		if e.cluster && !e.cfg.Sharded {
+			n = -1 // it counts the subscribers of one node
+		}
+		r.complete(int(n), nil)
+		return
+	}
+	e.wg.Go(func() { // this errand has entered
+		ctx := e.attempts.Context()
+		at := r.at
+		if (!e.cluster || e.cfg.Sharded) && elsewhere(result) {
+			e.topology.distrust()
+			result, at = e.ask(ctx, e.command(r.channel, r.frame)), ""
+		}
+		n, at, err := e.count(result, at)
+		r.complete(e.conclude(ctx, r.channel, r.frame, n, at, err))
+	})
+}
+
+func (r *errand) complete(receivers int, err error) {
+	e, done := r.engine, r.done
+	*r = errand{}
+	errands.Put(r)
+	done.Complete(receivers, err)
+	e.wg.Done()
+}
