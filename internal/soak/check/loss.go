@@ -1,6 +1,9 @@
 package check
 
-import "fmt"
+import (
+	"fmt"
+	"time"
+)
 
 // A lossCheck looks for what a chain lacks.
 type lossCheck struct {
@@ -8,7 +11,9 @@ type lossCheck struct {
 	*chain
 	gaps   []int       // indices of gaps
 	costly map[int]int // of these: how many messages are missing that may be meant
-	meant  map[int]ID  // of these: one of them
+	// Of these: how many of those nothing else explains, and one of them.
+	puzzling map[int]int
+	meant    map[int]ID
 
 	told    uint64 // the epoch that began with a gap of unknown size
 	silent  int    // messages that are missing without a word
@@ -18,7 +23,7 @@ type lossCheck struct {
 // losses checks that whatever is missing was reported, at its place and with its
 // number, and that in a room with history nothing is missing without reason.
 func (c *roomCheck) losses(ch *chain) {
-	l := &lossCheck{roomCheck: c, chain: ch, costly: make(map[int]int), meant: make(map[int]ID)}
+	l := &lossCheck{roomCheck: c, chain: ch, costly: make(map[int]int), puzzling: make(map[int]int), meant: make(map[int]ID)}
 	for i := range ch.events {
 		if ch.events[i].Gap {
 			l.gaps = append(l.gaps, i)
@@ -92,9 +97,9 @@ func (l *lossCheck) missing(list []ID, after, before int) {
 		}
 	}
 	for _, g := range told {
+		l.costly[g] += len(list)
 		if !numbered || l.events[g].Missed > 0 { // one without a number is not meant where others have one
-			l.costly[g] += len(list)
-			l.meant[g] = list[0]
+			l.puzzle(g, list)
 		}
 	}
 	if len(told) > 0 {
@@ -115,6 +120,37 @@ func (l *lossCheck) missing(list []ID, after, before int) {
 	m := list[0]
 	at := l.publication(m).End
 	l.fail(rule, l.client, at, "%v is missing, and %d more, accepted from %v on: %s", m, len(list)-1, at, l.around(after, before)).Silent += len(list)
+}
+
+// puzzle notes those of the missing messages that a gap must mean if nothing else
+// explains them: they were said before it came, not so long before that the history
+// may have lost them to others, and not when servers lost something.
+func (l *lossCheck) puzzle(gap int, list []ID) {
+	for _, m := range list {
+		pub := l.publication(m)
+		at := l.events[gap].At
+		if pub.Begin < at && !l.during(pub.Begin, pub.End+time.Second, lossy) && !l.outlived(pub.End, at) {
+			l.puzzling[gap]++
+			l.meant[gap] = m
+		}
+	}
+}
+
+// outlived reports whether as many messages as the history keeps were said between
+// two times.
+func (l *lossCheck) outlived(from, to Time) bool {
+	if l.Keeps >= l.size {
+		return false
+	}
+	n := 0
+	for _, list := range l.Published {
+		for i := range list {
+			if list[i].Outcome != Unsent && list[i].Begin >= from && list[i].Begin < to {
+				n++
+			}
+		}
+	}
+	return n >= l.Keeps
 }
 
 func (l *lossCheck) around(after, before int) string {
@@ -142,7 +178,8 @@ type gapPlace struct {
 	sum        int
 	unknown    bool
 	costly     int  // messages that are missing, and may be meant
-	meant      ID   // one of them
+	puzzling   int  // those of them that nothing else explains
+	meant      ID   // one of these
 	from, to   Time // it happened between
 }
 
@@ -162,8 +199,9 @@ func (l *lossCheck) eachPlace(f func(*gapPlace)) {
 			p.gaps = append(p.gaps, *e)
 			p.sum += e.Missed
 			p.unknown = p.unknown || e.Unknown
-			if l.costly[i] > p.costly {
-				p.costly, p.meant = l.costly[i], l.meant[i]
+			p.costly = max(p.costly, l.costly[i])
+			if l.puzzling[i] > p.puzzling {
+				p.puzzling, p.meant = l.puzzling[i], l.meant[i]
 			}
 			continue
 		}
@@ -191,14 +229,14 @@ func (l *lossCheck) judge(p *gapPlace) {
 	switch {
 	case trimmed:
 		l.figures(p.to).Trimmed += p.sum
-	case l.during(p.from, p.to, lossy), p.costly == 0 && l.during(p.from, p.to, doubtful):
+	case l.during(p.from, p.to, lossy), p.puzzling == 0 && l.during(p.from, p.to, doubtful):
 		if p.costly == 0 && p.sum == 0 {
 			l.figures(p.to).Alarms++
 		}
 	default:
 		what := "nothing is"
-		if p.costly > 0 {
-			what = fmt.Sprintf("%d are, such as %v, accepted at %v", p.costly, p.meant, l.publication(p.meant).End)
+		if p.puzzling > 0 {
+			what = fmt.Sprintf("%d are, such as %v, accepted at %v", p.puzzling, p.meant, l.publication(p.meant).End)
 		}
 		l.fail(Kept, l.client, p.to, "got %s, although nothing can have been lost; %d gaps of %d in all at that place, between %v and %v, after %v and before %v; of what is missing %s",
 			&p.gaps[0], len(p.gaps), p.sum, p.from, p.to, p.prev, p.next, what)
