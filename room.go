@@ -186,8 +186,8 @@ func (r *Room) Publish(ctx context.Context, data []byte) error {
 //
 // Done is called once for each nil that PublishAsync returns; it may be nil. All of a
 // hub's are called by one goroutine, those of a room in order: one that takes its time
-// delays the others and Hub.Close, so it must not wait for that, and whatever has been
-// published by then stays in memory until it has been told.
+// delays the others and Hub.Close, so it must not wait for that. Those that wait for
+// it take some memory, which Options.PublishBuffer does not count.
 //
 // While Options.PublishBuffer is full PublishAsync waits, no longer than ctx. That is
 // all that ctx is for: a message that was accepted is not taken back. It is tried as
