@@ -11,7 +11,8 @@ import (
 // A probe finds out whether an idle link still hears: a connection can be up
 // and deaf. It publishes to a channel of the link's own, the way everything is
 // published, and expects to hear of it. Anything that the server sends meanwhile
-// will do, so a busy link is never probed. Used by link.serve alone.
+// will do, so a busy link is never probed; but its node is asked whether it is still a
+// primary. Used by link.serve alone.
 type probe struct {
 	link  *link
 	timer *time.Timer
@@ -57,6 +58,9 @@ func (p *probe) tick() error {
 		if p.ticks++; p.ticks%verifyTicks == 0 {
 			t.doubt(p.link)
 		}
+	}
+	if p.link.engine.cluster && cfg.Sharded {
+		p.link.engine.wg.Go(p.link.stillPrimary)
 	}
 	heard := p.link.heard.Load()
 	switch {

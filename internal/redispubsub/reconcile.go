@@ -2,6 +2,7 @@ package redispubsub
 
 import (
 	"fmt"
+	"maps"
 	"net"
 	"slices"
 	"strings"
@@ -89,15 +90,42 @@ func (l *link) checkRole(commands []*command) {
 			return
 		}
 	}
+	var seats []*seat
+	for _, c := range commands {
+		if !c.leave {
+			seats = append(seats, c.seats...)
+		}
+	}
+	l.demoted(seats)
+}
+
+// stillPrimary looks after all seats if the node has become a replica. It may have
+// said that it was a primary before it knew better, and serves its subscribers all
+// the same: nothing else need tell.
+func (l *link) stillPrimary() {
+	e := l.engine
+	node := e.client.Nodes()[l.addr]
+	if node == nil {
+		return
+	}
+	if primary, err := e.roles.primary(e.ctx, l.addr, node); primary || err != nil {
+		return
+	}
+	l.mu.Lock()
+	seats := slices.Collect(maps.Values(l.seats))
+	l.mu.Unlock()
+	l.demoted(seats)
+}
+
+// demoted has other homes found for seats, and asks for them again in a while.
+func (l *link) demoted(seats []*seat) {
 	var subs []*sub
 	l.mu.Lock()
-	for _, c := range commands {
-		for _, st := range c.seats {
-			if !c.leave && st.sub != nil && st.state == seatOn {
-				st.state = seatAgain // it may be the primary again by then
-				l.later = append(l.later, postponed{st, time.Now().Add(retryPause)})
-				subs = append(subs, st.sub)
-			}
+	for _, st := range seats {
+		if st.sub != nil && st.state == seatOn {
+			st.state = seatAgain // it may be the primary again by then
+			l.later = append(l.later, postponed{st, time.Now().Add(retryPause)})
+			subs = append(subs, st.sub)
 		}
 	}
 	l.mu.Unlock()
