@@ -140,9 +140,12 @@ func (s *numbered) run(ctx context.Context) {
 // compare sees to it that n heard what was published, or was told about it.
 // The stream is over and settled, so nothing of it is on its way.
 func (e *env) compare(s *numbered, n *node, once bool) {
-	heard := hear(n.heard.events(s.channel), s.from)
+	events := n.heard.events(s.channel)
+	heard := hear(events, s.from)
 	next := heard.next(s)
-	last := 0 // the place of the frame before that was heard
+	// The place of the last frame before that was taken, and heard. One whose
+	// Publish failed says nothing: it may still arrive, after later ones even.
+	last := 0
 	for i, err := range s.results {
 		frame := s.frame(i)
 		places := heard.places[frame]
@@ -151,11 +154,14 @@ func (e *env) compare(s *numbered, n *node, once bool) {
 			e.failf("%v heard %q %d times", n, frame, len(places))
 		case len(places) > 0 && errors.Is(err, fanout.ErrUnsent):
 			e.failf("%v heard %q, but its Publish said: %w", n, frame, err)
+		case err != nil:
 		case len(places) > 0:
 			last = places[0]
-		case err == nil && !slices.Contains(heard.during[last:next[i]], true):
-			e.failf("%v missed %q on %q without being told: Publish returned nil, and there is no interruption between the frames of %v before and after it",
-				n, frame, s.channel, s.from)
+		case last > next[i]:
+			e.failf("%v heard %q before an earlier one whose Publish had returned nil", n, events[next[i]].frame)
+		case !slices.Contains(heard.during[last:next[i]], true):
+			e.failf("%v missed %q on %q without being told: Publish returned nil, and there is no interruption between the frames of %v before and after it. All that it heard there:\n%v",
+				n, frame, s.channel, s.from, events)
 		}
 	}
 }

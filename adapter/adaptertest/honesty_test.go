@@ -1,0 +1,68 @@
+package adaptertest
+
+import (
+	"context"
+	"strings"
+	"testing"
+
+	"github.com/fanoutgo/fanout"
+	"github.com/stretchr/testify/assert"
+)
+
+// Histories are written as what each Publish returned, by number: "ok", "?" (it may
+// have been delivered), "unsent"; and what the other node heard: the numbers, and i
+// and r for Interrupted and Restored.
+func TestHonestyIsJudgedByWhatWasHeard(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		results string
+		heard   string
+		says    string // part of the failure; "": there is none
+	}{
+		{"all is heard", "ok ok ok", "0 1 2", ""},
+		{"a loss that was told", "ok ok ok", "0 i r 2", ""},
+		{"a loss that was not", "ok ok ok", "0 2 i r", `missed "1 of node 0"`},
+		{"a loss of the last", "ok ok", "i r 0", `missed "1 of node 0"`},
+		{"a loss after Restored", "ok ok ok ok", "0 i r 1 3", `missed "2 of node 0"`},
+		{"a failure need not be told", "ok ? ok", "0 2", ""},
+		{"a failure may arrive", "ok ? ok", "0 1 2", ""},
+		{"a failure may arrive late, and a loss before that was told", "ok ? ok ok", "0 i r 1 3", ""},
+		{"a failure may arrive after later ones", "ok ? ok ok ok", "0 i r 3 1 4", ""},
+		{"a failure that arrives late excuses no loss", "ok ? ok ok ok", "0 2 1 4", `missed "3 of node 0"`},
+		{"what was unsent arrives", "ok unsent ok", "0 1 2", "its Publish said"},
+		{"twice", "ok ok", "0 1 1", "2 times"},
+		{"out of order", "ok ok ok ok", "0 3 1", `heard "3 of node 0" before`},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			from, to := &node{index: 0}, &node{index: 1, heard: newRecorder()}
+			s := &numbered{from: from, channel: "x"}
+			for _, word := range strings.Fields(c.results) {
+				s.results = append(s.results, map[string]error{"?": context.DeadlineExceeded, "unsent": fanout.ErrUnsent}[word])
+			}
+			for _, word := range strings.Fields(c.heard) {
+				switch word {
+				case "i":
+					to.heard.Interrupted("x")
+				case "r":
+					to.heard.Restored("x")
+				default:
+					to.heard.Receive("x", []byte(word+" of node 0"))
+				}
+			}
+			said := ""
+			func() {
+				defer func() {
+					if f, ok := recover().(failure); ok {
+						said = f.err.Error()
+					}
+				}()
+				new(env).compare(s, to, true)
+			}()
+			if c.says == "" {
+				assert.Empty(t, said)
+			} else {
+				assert.Contains(t, said, c.says)
+			}
+		})
+	}
+}
