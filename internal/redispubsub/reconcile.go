@@ -75,9 +75,12 @@ func (l *link) reconcile(conn rueidis.DedicatedClient) error {
 func (l *link) checkRole(commands []*command) {
 	e := l.engine
 	for delay := firstRetry; ; delay = min(2*delay, lastRetry) {
-		node := e.client.Nodes()[l.addr]
-		if node == nil || l.health() != nil {
+		if l.health() != nil {
 			return // the topology finds another home
+		}
+		node := l.node()
+		if node == nil {
+			return
 		}
 		primary, err := e.roles.primary(e.ctx, l.addr, node)
 		if primary {
@@ -104,7 +107,7 @@ func (l *link) checkRole(commands []*command) {
 // the same: nothing else need tell.
 func (l *link) stillPrimary() {
 	e := l.engine
-	node := e.client.Nodes()[l.addr]
+	node := l.node()
 	if node == nil {
 		return
 	}
@@ -115,6 +118,18 @@ func (l *link) stillPrimary() {
 	seats := slices.Collect(maps.Values(l.seats))
 	l.mu.Unlock()
 	l.demoted(seats)
+}
+
+// node returns the client of the link's node. If it is nil the topology looks into
+// that: the client has forgotten a node that others took for dead, and does not ask
+// again, while the link goes on to hear from it.
+func (l *link) node() rueidis.Client {
+	node := l.engine.client.Nodes()[l.addr]
+	if node == nil {
+		l.engine.topology.refreshClient(l.anyChannel()) // it may be a new one
+		l.engine.topology.doubt(l)
+	}
+	return node
 }
 
 // demoted has other homes found for seats, and asks for them again in a while.

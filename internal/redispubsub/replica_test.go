@@ -2,10 +2,13 @@ package redispubsub
 
 import (
 	"context"
+	"maps"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/fanoutgo/fanout/internal/redistest"
+	"github.com/redis/rueidis"
 	"github.com/stretchr/testify/require"
 )
 
@@ -18,13 +21,21 @@ func (silent) Receive(string, []byte) {}
 func (silent) Interrupted(string)     {}
 func (silent) Restored(string)        {}
 
-func newEngine(t *testing.T, c *redistest.Cluster) *Engine {
+func newEngine(t *testing.T, client rueidis.Client, probes time.Duration) *Engine {
 	t.Helper()
-	e, err := New(c.Client(t), Config{Name: "test", Sharded: true, ProbeInterval: -1})
+	e, err := New(client, Config{Name: "test", Sharded: true, ProbeInterval: probes})
 	require.NoError(t, err)
 	require.NoError(t, e.Attach(silent{}))
 	t.Cleanup(func() { require.NoError(t, e.Close(context.Background())) })
 	return e
+}
+
+// standsAt returns the node at which a subscription stands, or "".
+func standsAt(e *Engine, channel string) string {
+	if home, on, _ := e.sub(channel).state(); on && home != nil {
+		return home.addr
+	}
+	return ""
 }
 
 // A replica takes subscriptions and messages for its primary's slots as if they
@@ -38,14 +49,9 @@ func TestNobodyStaysAtAReplica(t *testing.T) {
 	primary := c.Owner(redistest.Slot(channel))
 	node := c.ReplicasOf(primary)[0]
 	replica := node.Addr()
-	subscribed, publishes := newEngine(t, c), newEngine(t, c)
+	subscribed, publishes := newEngine(t, c.Client(t), -1), newEngine(t, c.Client(t), -1)
 	require.NoError(t, subscribed.Subscribe(ctx, channel))
-	at := func() string {
-		if home, on, _ := subscribed.sub(channel).state(); on && home != nil {
-			return home.addr
-		}
-		return ""
-	}
+	at := func() string { return standsAt(subscribed, channel) }
 	require.Equal(t, primary.Addr(), at())
 
 	subscribed.place(subscribed.sub(channel), replica)
@@ -64,4 +70,49 @@ func TestNobodyStaysAtAReplica(t *testing.T) {
 	n, err := publishes.Publish(ctx, channel, []byte("hello"))
 	require.NoError(t, err)
 	require.Equal(t, 1, n, "the replica has no subscribers, the primary has one")
+}
+
+// forgetful is a client that can forget a node. A client does that with one that
+// was paused: others take it for dead when it asks them, and it does not ask again.
+type forgetful struct {
+	rueidis.Client
+	forgotten atomic.Pointer[string]
+}
+
+func (f *forgetful) Nodes() map[string]rueidis.Client {
+	nodes := maps.Clone(f.Client.Nodes())
+	if addr := f.forgotten.Load(); addr != nil {
+		delete(nodes, *addr)
+	}
+	return nodes
+}
+
+// A hub that has come back to a primary which was paused, and replaced meanwhile,
+// does not stay there because its client does not know the node any more. The new
+// primary passes on to the old one what is published, so nothing else tells.
+func TestNobodyStaysAtANodeThatItsClientHasForgotten(t *testing.T) {
+	c := redistest.NewCluster(t, redistest.Options{Primaries: 3, Replicas: 1})
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	const first, channel = "fanout:i:{forgotten}", "fanout:r:{forgotten}"
+	primary := c.Owner(redistest.Slot(channel))
+	replica := c.ReplicasOf(primary)[0].Addr()
+	client := &forgetful{Client: c.Client(t)}
+	e := newEngine(t, client, -1)
+	require.NoError(t, e.Subscribe(ctx, channel))
+
+	// There is a link to the replica, and it works: who is seated there never leaves.
+	e.mu.Lock()
+	link := e.linkTo(replica)
+	e.mu.Unlock()
+	link.seat(&sub{engine: e, channel: first, slot: e.slot(first)})
+	require.Eventually(t, func() bool { return link.health() == nil }, 20*time.Second, time.Millisecond)
+
+	client.forgotten.Store(&replica)
+	_, _, were := e.sub(channel).state()
+	e.place(e.sub(channel), replica)
+	require.Eventually(t, func() bool { // it goes there, and comes back
+		_, _, confirms := e.sub(channel).state()
+		return confirms >= were+2 && standsAt(e, channel) == primary.Addr()
+	}, 20*time.Second, time.Millisecond)
 }
