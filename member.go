@@ -18,8 +18,7 @@ import (
 // second one gets ErrConcurrentReceive. All else may be called from any
 // goroutine at any time, Close included.
 type Member struct {
-	hub *Hub
-	num uint64 // of the hub's members
+	// What each wake-up touches comes first, and lies together.
 
 	// walk is held while cursors are read or closed, never while waiting.
 	walk    sync.Mutex
@@ -29,14 +28,17 @@ type Member struct {
 	ready   *membership   // the last of the queue, followed by the first; nil: it is empty
 	wake    chan struct{} // capacity 1: there is something in the ready queue, or the end; nil: nobody has waited yet
 
+	err       atomic.Uint32 // final: an index of ends. Written under mu
+	others    atomic.Bool   // ready is not nil. Written under readyMu
+	receiving bool          // somebody is in Receive. Guarded by walk
+
 	mu    sync.Mutex // guards rooms, done, err
 	rooms memberships
 	done  chan struct{} // closed at the end; nil: nobody has asked yet
 
-	more      atomic.Pointer[extras]
-	receiving bool          // somebody is in Receive. Guarded by walk
-	others    atomic.Bool   // ready is not nil. Written under readyMu
-	err       atomic.Uint32 // final: an index of ends. Written under mu
+	hub  *Hub
+	num  uint64 // of the hub's members
+	more atomic.Pointer[extras]
 }
 
 // There are many members, most of them idle: what few of them have is apart.
@@ -61,7 +63,7 @@ var ends = [...]error{nil, ErrClosed, ErrSlow}
 
 // direct is a member's log of direct messages.
 type direct struct {
-	log roomlog.Log[entry]
+	log roomlog.Log[entry, *membership]
 	membership
 }
 

@@ -11,19 +11,19 @@ import (
 // used for one stay; who leaves and joins again gets a new one. There are as many
 // as members and rooms are combined, so it is kept small.
 type membership struct {
+	cursor roomlog.Cursor[entry, *membership] // a cache line; what follows is another
 	member *Member
 	room   *roomState
-	cursor roomlog.Cursor[entry]
 	place  *place // nil in most rooms that keep no history
 
-	next, prev *membership // in the room. Guarded by roomState.mu
-	nextReady  *membership // in the member's ready queue. Guarded by Member.readyMu
-
 	// left is set when the member has left or closed: nothing more is read.
-	left    atomic.Bool
-	joiners int32 // Joins that wait on it. Guarded by Member.mu
-	joined  bool  // the cursor is open. Guarded by roomState.mu
-	queued  bool  // in the member's ready queue. Guarded by Member.readyMu
+	left      atomic.Bool
+	joined    bool        // the cursor is open. Guarded by roomState.mu
+	queued    bool        // in the member's ready queue. Guarded by Member.readyMu
+	nextReady *membership // there. Guarded by Member.readyMu
+
+	next, prev *membership // in the room. Guarded by roomState.mu
+	joiners    int32       // Joins that wait on it. Guarded by Member.mu
 }
 
 // A place is where a membership is in its room's history, and what is being done

@@ -22,7 +22,7 @@ type roomState struct {
 	hub     *Hub
 	name    string // empty for the room of everyone
 	channel string
-	log     roomlog.Log[entry]
+	log     roomlog.Log[entry, *membership]
 	out     atomic.Pointer[outbound] // nil until something is published
 	kept    *retained                // nil: the room keeps no history
 	invalid *badRetention            // Options.Retain has given what no history can be
@@ -351,7 +351,7 @@ func (rs *roomState) slowMembers() (slow []*Member) {
 
 // wakeups are what follows an append, outside of all locks.
 type wakeups struct {
-	log  roomlog.Wakeups[entry]
+	log  roomlog.Wakeups[entry, *membership]
 	slow []*Member
 }
 

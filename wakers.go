@@ -22,7 +22,7 @@ const (
 type wakers struct {
 	mu      sync.Mutex // guards all below
 	work    sync.Cond
-	queue   []roomlog.Wakeups[entry]
+	queue   []roomlog.Wakeups[entry, *membership]
 	stopped bool
 }
 
@@ -41,7 +41,7 @@ func (w *wakers) stop() {
 }
 
 // add has cursors woken. It does not wait.
-func (w *wakers) add(crowd roomlog.Wakeups[entry]) {
+func (w *wakers) add(crowd roomlog.Wakeups[entry, *membership]) {
 	w.mu.Lock()
 	w.queue = append(w.queue, crowd)
 	w.mu.Unlock()

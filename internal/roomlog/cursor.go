@@ -9,9 +9,9 @@ type Owner interface{ Wake() }
 // A Cursor is a place in a log. One goroutine at a time may use it (its owner
 // sees to that); appends to the log go on meanwhile. A cursor is opened once
 // and closed once, and not used again.
-type Cursor[T Item] struct {
-	log   *Log[T]
-	owner Owner
+type Cursor[T Item, O Owner] struct {
+	log   *Log[T, O]
+	owner O
 
 	// The place: in a segment at item i, or (seg nil) on a link.
 	link *link[T]
@@ -23,45 +23,42 @@ type Cursor[T Item] struct {
 	fresh bool
 	// gapDue: the gap before seg's items is not reported yet.
 	gapDue bool
-	parked bool // in the log's list. Guarded by log.mu, as are next and prev
+	parked bool // since it came to this link; see listed
 
-	next, prev *Cursor[T]
+	// In the log's list: guarded by log.mu. On the way to who wakes it: his.
+	next, prev *Cursor[T, O]
 
 	// pos is how far the cursor has come, for Overrun.
 	pos atomic.Uint64
 }
 
 // Open puts c at the end of l: it will read what is appended from now on.
-func (l *Log[T]) Open(c *Cursor[T], owner Owner) {
+func (l *Log[T, O]) Open(c *Cursor[T, O], owner O) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	c.log, c.owner, c.link, c.atEnd = l, owner, l.end, true
 	c.pos.Store(l.end.pos)
-	l.cursors.Add(1)
-	l.passed.Add(1) // appends need the lock: the generation stays
+	l.cursors++
 }
 
 // Close takes c off its log.
-func (c *Cursor[T]) Close() {
+func (c *Cursor[T, O]) Close() {
 	l := c.log
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if c.parked {
+	if c.listed() {
 		c.unpark()
 	}
-	if c.seg == nil && c.link == l.end {
-		l.passed.Add(^uint64(0)) // it was counted there
-	}
 	c.link, c.seg = nil, nil
-	l.cursors.Add(-1)
-	l.forgetIfPassed()
+	l.cursors--
+	l.forgetIfRead()
 }
 
 // Peek returns what the cursor has before it: items, to be consumed with
 // Advance, or a gap, to be consumed with TakeGap, or neither when everything is
 // read. fresh reports whether the cursor had read everything before these items
 // when they came. The caller must not modify items.
-func (c *Cursor[T]) Peek() (items []T, fresh, gap bool) {
+func (c *Cursor[T, O]) Peek() (items []T, fresh, gap bool) {
 	for {
 		if c.seg != nil {
 			if c.gapDue {
@@ -85,9 +82,9 @@ func (c *Cursor[T]) Peek() (items []T, fresh, gap bool) {
 }
 
 // enter goes from a link into the segment after it.
-func (c *Cursor[T]) enter(s *segment[T]) {
+func (c *Cursor[T, O]) enter(s *segment[T]) {
 	c.fresh = c.atEnd || (s.joined && c.fresh)
-	c.atEnd = false
+	c.atEnd, c.parked = false, false
 	c.seg, c.i, c.link = s, 0, nil
 	c.gapDue = !s.gap.IsZero()
 	if c.log.limits.policy == Track {
@@ -95,31 +92,14 @@ func (c *Cursor[T]) enter(s *segment[T]) {
 	}
 }
 
-// arrive goes from a segment to the link after it, and is counted there if
-// that is the end.
-func (c *Cursor[T]) arrive(at *link[T]) {
-	c.seg, c.link = nil, at
-	if at.next.Load() != nil {
-		return
-	}
-	c.atEnd = true
-	l := c.log
-	for {
-		w := l.passed.Load()
-		if uint32(w>>32) != at.gen {
-			return // an append came between
-		}
-		if l.passed.CompareAndSwap(w, w+1) {
-			if int32(uint32(w+1)) >= l.cursors.Load() {
-				l.forget()
-			}
-			return
-		}
-	}
+// arrive goes from a segment to the link after it.
+func (c *Cursor[T, O]) arrive(at *link[T]) {
+	c.seg, c.link, c.parked = nil, at, false
+	c.atEnd = at.next.Load() == nil
 }
 
 // Advance consumes the first n of the items that Peek returned.
-func (c *Cursor[T]) Advance(n int) {
+func (c *Cursor[T, O]) Advance(n int) {
 	c.i += int32(n)
 	if int(c.i) >= len(c.seg.items) {
 		c.arrive(c.seg.after)
@@ -128,10 +108,10 @@ func (c *Cursor[T]) Advance(n int) {
 
 // Cut reports whether the gap that Peek announced is the cursor's own, because
 // it fell out of the window.
-func (c *Cursor[T]) Cut() bool { return c.seg == nil }
+func (c *Cursor[T, O]) Cut() bool { return c.seg == nil }
 
 // TakeGap consumes the gap that Peek announced and says what is missing.
-func (c *Cursor[T]) TakeGap() Gap {
+func (c *Cursor[T, O]) TakeGap() Gap {
 	if c.seg != nil {
 		c.gapDue = false
 		g := c.seg.gap
@@ -146,7 +126,7 @@ func (c *Cursor[T]) TakeGap() Gap {
 // jump takes a cursor that fell out of the window back into it: into the
 // segment, not to the link before it, which might be cut off again before the
 // cursor has read anything.
-func (c *Cursor[T]) jump() Gap {
+func (c *Cursor[T, O]) jump() Gap {
 	l := c.log
 	newest := l.limits.policy == Newest
 	l.mu.Lock()
@@ -174,7 +154,7 @@ func (c *Cursor[T]) jump() Gap {
 
 // ToEnd takes a cursor that fell out of the window behind everything there is,
 // and says what it passes over.
-func (c *Cursor[T]) ToEnd() Gap {
+func (c *Cursor[T, O]) ToEnd() Gap {
 	l := c.log
 	l.mu.Lock()
 	from, to := c.link, l.end
@@ -186,7 +166,7 @@ func (c *Cursor[T]) ToEnd() Gap {
 }
 
 // beforeNewest returns the link before the last segment.
-func (l *Log[T]) beforeNewest() *link[T] {
+func (l *Log[T, O]) beforeNewest() *link[T] {
 	at := l.first
 	for {
 		s := at.next.Load()
@@ -199,7 +179,7 @@ func (l *Log[T]) beforeNewest() *link[T] {
 
 // Park makes the next append call the owner's Wake, once. It reports false, and
 // does nothing, when there is something to read already.
-func (c *Cursor[T]) Park() bool {
+func (c *Cursor[T, O]) Park() bool {
 	l := c.log
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -212,11 +192,17 @@ func (c *Cursor[T]) Park() bool {
 		l.parked.prev = c
 	}
 	l.parked = c
+	l.waiting++
+	l.forgetIfRead()
 	return true
 }
 
+// listed reports whether c is in the list of those that have parked: an append takes
+// all of them, and changes the end. The log's lock is held.
+func (c *Cursor[T, O]) listed() bool { return c.parked && c.link == c.log.end }
+
 // unpark takes c off the list. The log's lock is held.
-func (c *Cursor[T]) unpark() {
+func (c *Cursor[T, O]) unpark() {
 	if c.prev != nil {
 		c.prev.next = c.next
 	} else {
@@ -226,8 +212,9 @@ func (c *Cursor[T]) unpark() {
 		c.next.prev = c.prev
 	}
 	c.parked, c.prev, c.next = false, nil, nil
+	c.log.waiting--
 }
 
 // Overrun reports whether the window has moved past the cursor: OldestKept of
 // its log is oldest. Any goroutine may call it.
-func (c *Cursor[T]) Overrun(oldest uint64) bool { return c.pos.Load() < oldest }
+func (c *Cursor[T, O]) Overrun(oldest uint64) bool { return c.pos.Load() < oldest }

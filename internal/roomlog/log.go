@@ -51,24 +51,18 @@ func NewLimits[T Item](items, bytes int, policy Policy) *Limits[T] {
 // Append, Open and the methods of Cursor that say so take the log's lock, for a
 // short time each. Appends are ordered by their caller: two that run at once
 // are both kept, in either order.
-type Log[T Item] struct {
+type Log[T Item, O Owner] struct {
 	limits *Limits[T]
 
-	// end is where the next append hangs. Guarded by mu.
-	end *link[T]
-	// first is the link before the oldest segment that is kept; end if none is.
-	first *link[T]
-	items int // in the window, like bytes
-	bytes int
-	// parked cursors, in a list. Guarded by mu.
-	parked *Cursor[T]
-	// cursors is the number of open ones. Written under mu.
-	cursors atomic.Int32
+	// mu guards all below.
 
-	// passed counts the cursors that have read everything: the low half is
-	// their number, the high half says at which end (link.gen). A cursor that
-	// is overtaken by an append thus never counts for the new end.
-	passed atomic.Uint64
+	end     *link[T] // where the next append hangs
+	first   *link[T] // before the oldest segment that is kept; end if none is
+	items   int      // in the window, like bytes
+	bytes   int
+	parked  *Cursor[T, O] // in a list
+	waiting int           // their number
+	cursors int           // that are open
 
 	mu sync.Mutex
 }
@@ -78,7 +72,6 @@ type link[T Item] struct {
 	next    atomic.Pointer[segment[T]] // nil at the end; &Limits.cut when cut off
 	pos     uint64                     // items that count, and gaps, before this place
 	unknown uint32                     // unknown gaps before this place
-	gen     uint32                     // number of the append that made the link
 }
 
 // A segment is immutable once it hangs in the log.
@@ -93,7 +86,7 @@ type segment[T Item] struct {
 }
 
 // Init makes l ready for use with the limits given.
-func (l *Log[T]) Init(limits *Limits[T]) {
+func (l *Log[T, O]) Init(limits *Limits[T]) {
 	l.limits = limits
 	l.end = &link[T]{}
 	l.first = l.end
@@ -102,16 +95,16 @@ func (l *Log[T]) Init(limits *Limits[T]) {
 // Append adds a gap and items to the log and returns the cursors to wake. The
 // log copies items; it calls nobody. Call Wake on the result, or who they wait
 // for never comes, after all locks are released. A log without cursors keeps nothing.
-func (l *Log[T]) Append(gap Gap, items []T) Wakeups[T] {
+func (l *Log[T, O]) Append(gap Gap, items []T) Wakeups[T, O] {
 	if gap.IsZero() && len(items) == 0 {
-		return Wakeups[T]{}
+		return Wakeups[T, O]{}
 	}
 	l.mu.Lock()
-	if l.cursors.Load() == 0 {
+	if l.cursors == 0 {
 		l.mu.Unlock()
-		return Wakeups[T]{}
+		return Wakeups[T, O]{}
 	}
-	c := chain[T]{pos: l.end.pos, unknown: l.end.unknown, gen: l.end.gen + 1}
+	c := chain[T]{pos: l.end.pos, unknown: l.end.unknown}
 	if !gap.IsZero() {
 		c.hang(&segment[T]{gap: gap})
 	}
@@ -121,25 +114,20 @@ func (l *Log[T]) Append(gap Gap, items []T) Wakeups[T] {
 		c.hang(s)
 	}
 	// Readers see the whole chain at once: none of its links is ever an end but
-	// the last. Those who come there are counted for the new generation, so
-	// that is set before.
-	l.passed.Store(uint64(c.gen) << 32)
+	// the last.
 	l.end.next.Store(c.first)
 	l.end = c.last
 	l.items += c.items
 	l.bytes += c.bytes
 	l.trim()
-	woken := l.parked
-	l.parked = nil
-	for c := woken; c != nil; c = c.next {
-		c.parked, c.prev = false, nil
-	}
+	woken := l.parked // they are many, and far apart: who wakes them looks at each
+	l.parked, l.waiting = nil, 0
 	l.mu.Unlock()
-	return Wakeups[T]{woken}
+	return Wakeups[T, O]{woken}
 }
 
 // chunk returns a segment with the first of items, as many as one may hold.
-func (l *Log[T]) chunk(items []T) *segment[T] {
+func (l *Log[T, O]) chunk(items []T) *segment[T] {
 	s := new(segment[T])
 	n := 0
 	for n < len(items) && n < l.limits.chunk {
@@ -163,8 +151,8 @@ func (l *Log[T]) chunk(items []T) *segment[T] {
 type chain[T Item] struct {
 	first        *segment[T]
 	last         *link[T] // nil: there is none yet
-	pos          uint64   // of the last link, like unknown and gen
-	unknown, gen uint32
+	pos          uint64   // of the last link, like unknown
+	unknown      uint32
 	items, bytes int
 }
 
@@ -178,7 +166,7 @@ func (c *chain[T]) hang(s *segment[T]) {
 			c.pos++
 		}
 	}
-	s.after = &link[T]{pos: c.pos, unknown: c.unknown, gen: c.gen}
+	s.after = &link[T]{pos: c.pos, unknown: c.unknown}
 	if s.joined = c.last != nil; s.joined {
 		c.last.next.Store(s)
 	} else {
@@ -194,7 +182,7 @@ func (c *chain[T]) hang(s *segment[T]) {
 func (s *segment[T]) weight() int { return max(1, len(s.items)) }
 
 // trim cuts off what is more than the window holds; the newest segment stays.
-func (l *Log[T]) trim() {
+func (l *Log[T, O]) trim() {
 	for l.items > l.limits.items || l.bytes > l.limits.bytes {
 		s := l.first.next.Load()
 		if s.after == l.end {
@@ -207,74 +195,64 @@ func (l *Log[T]) trim() {
 	}
 }
 
-// forget drops the window when every cursor has passed it. Cursors that lag
-// all the same still walk the chain: it is theirs.
-func (l *Log[T]) forget() {
-	l.mu.Lock()
-	l.forgetIfPassed()
-	l.mu.Unlock()
-}
-
-func (l *Log[T]) forgetIfPassed() {
-	w := l.passed.Load()
-	if uint32(w>>32) == l.end.gen && int32(uint32(w)) >= l.cursors.Load() {
+// forgetIfRead drops the window when every cursor has read everything, and parked.
+// Cursors that lag all the same still walk the chain: it is theirs.
+func (l *Log[T, O]) forgetIfRead() {
+	if l.waiting == l.cursors {
 		l.first = l.end
 		l.items, l.bytes = 0, 0
 	}
 }
 
 // Kept returns the number of items and bytes that the window holds.
-func (l *Log[T]) Kept() (items, bytes int) {
+func (l *Log[T, O]) Kept() (items, bytes int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.items, l.bytes
 }
 
-// Lagging returns the number of open cursors that have something to read.
-func (l *Log[T]) Lagging() int {
+// Lagging returns the number of open cursors that have not parked.
+func (l *Log[T, O]) Lagging() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return max(0, int(l.cursors.Load())-int(uint32(l.passed.Load())))
+	return l.cursors - l.waiting
 }
 
-// Cursors returns the number of open cursors.
-func (l *Log[T]) Cursors() int { return int(l.cursors.Load()) }
-
 // OldestKept is a mark that Cursor.Overrun compares with.
-func (l *Log[T]) OldestKept() uint64 {
+func (l *Log[T, O]) OldestKept() uint64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.first.pos
 }
 
 // Wakeups are parked cursors that an append has taken off the log.
-type Wakeups[T Item] struct{ head *Cursor[T] }
+type Wakeups[T Item, O Owner] struct{ head *Cursor[T, O] }
 
 // None reports whether there is nobody to wake.
-func (w Wakeups[T]) None() bool { return w.head == nil }
+func (w Wakeups[T, O]) None() bool { return w.head == nil }
 
 // Wake calls Wake of the owners of the first n cursors, and returns the rest.
 // Call it with no lock held, and once for each Wakeups.
-func (w Wakeups[T]) Wake(n int) (rest Wakeups[T]) {
+func (w Wakeups[T, O]) Wake(n int) (rest Wakeups[T, O]) {
 	c := w.head
 	for ; c != nil && n > 0; n-- {
 		// Once its owner knows, the cursor may park again and reuse next.
 		next := c.next
-		c.next = nil
+		c.next, c.prev = nil, nil
 		c.owner.Wake()
 		c = next
 	}
-	return Wakeups[T]{c}
+	return Wakeups[T, O]{c}
 }
 
 // Split returns the first n and the rest.
-func (w Wakeups[T]) Split(n int) (first, rest Wakeups[T]) {
+func (w Wakeups[T, O]) Split(n int) (first, rest Wakeups[T, O]) {
 	last := w.head
 	for ; last != nil && n > 1; n-- {
 		last = last.next
 	}
 	if last == nil {
-		return w, Wakeups[T]{}
+		return w, Wakeups[T, O]{}
 	}
 	rest.head, last.next = last.next, nil
 	return w, rest

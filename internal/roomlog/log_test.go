@@ -28,19 +28,19 @@ type sleeper struct{ woken atomic.Int32 }
 
 func (s *sleeper) Wake() { s.woken.Add(1) }
 
-func newLog(items, bytes int, p Policy) *Log[item] {
-	l := new(Log[item])
+func newLog(items, bytes int, p Policy) *Log[item, Owner] {
+	l := new(Log[item, Owner])
 	l.Init(NewLimits[item](items, bytes, p))
 	return l
 }
 
-func open(l *Log[item]) *Cursor[item] {
-	c := new(Cursor[item])
+func open(l *Log[item, Owner]) *Cursor[item, Owner] {
+	c := new(Cursor[item, Owner])
 	l.Open(c, &sleeper{})
 	return c
 }
 
-func say(l *Log[item], ns ...int) {
+func say(l *Log[item, Owner], ns ...int) {
 	var items []item
 	for _, n := range ns {
 		items = append(items, item{n: n, data: make([]byte, 10)})
@@ -49,7 +49,7 @@ func say(l *Log[item], ns ...int) {
 }
 
 // readAll reads to the end: items as numbers, gaps as "-n" and "?".
-func readAll(c *Cursor[item]) (out []string) {
+func readAll(c *Cursor[item, Owner]) (out []string) {
 	for {
 		items, _, gap := c.Peek()
 		switch {
@@ -187,22 +187,25 @@ func TestParkedCursorIsWokenOnceAndAnAwakeOneNever(t *testing.T) {
 	require.EqualValues(t, 1, a.owner.(*sleeper).woken.Load())
 }
 
-func TestLogHoldsNothingWhenAllHaveRead(t *testing.T) {
+func TestLogHoldsNothingWhenAllHaveReadAndParked(t *testing.T) {
 	l := newLog(100, 1<<20, Oldest)
 	a, b := open(l), open(l)
 	say(l, 1, 2, 3)
 	items, _ := l.Kept()
 	require.Equal(t, 3, items)
 	readAll(a)
+	a.Park()
 	items, _ = l.Kept()
 	require.Equal(t, 3, items, "b has not read")
 	readAll(b)
+	require.True(t, b.Park())
 	items, bytes := l.Kept()
 	require.Zero(t, items)
 	require.Zero(t, bytes)
 
 	say(l, 4)
 	readAll(a)
+	a.Park()
 	b.Close()
 	items, _ = l.Kept()
 	require.Zero(t, items, "the one that lagged is gone")
@@ -258,6 +261,7 @@ func TestReadUpCursorKeepsNothingAlive(t *testing.T) {
 		l.Append(Gap{}, []item{{n: n, data: data}})
 	}
 	readAll(c)
+	require.True(t, c.Park())
 	require.Eventually(t, func() bool { runtime.GC(); return freed.Load() == 50 }, 10e9, 1e6)
 	runtime.KeepAlive(c)
 	runtime.KeepAlive(l)
@@ -286,7 +290,7 @@ func TestReceivedAndMissedIsWhatWasAppended(t *testing.T) {
 		var wg sync.WaitGroup
 		for r := range readers {
 			wake := make(chan struct{}, 1)
-			c := new(Cursor[item])
+			c := new(Cursor[item, Owner])
 			l.Open(c, chanOwner(wake))
 			wg.Go(func() {
 				seen := 0
@@ -313,6 +317,9 @@ func TestReceivedAndMissedIsWhatWasAppended(t *testing.T) {
 							runtime.Gosched()
 						}
 					}
+				}
+				if !c.Park() {
+					t.Errorf("reader %d has read everything and does not park", r)
 				}
 			})
 		}
