@@ -2,6 +2,7 @@ package check
 
 import (
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -98,11 +99,10 @@ func (l *lossCheck) missing(list []ID, after, before int) {
 	}
 	for _, g := range told {
 		l.costly[g] += len(list)
-		if !numbered || l.events[g].Missed > 0 { // one without a number is not meant where others have one
-			l.puzzle(g, list)
-		}
 	}
 	if len(told) > 0 {
+		// One without a number is not meant where others have one.
+		l.puzzle(slices.DeleteFunc(told, func(g int) bool { return numbered && l.events[g].Missed == 0 }), list)
 		if after >= 0 && before < len(l.events) {
 			l.between += len(list)
 		}
@@ -122,18 +122,34 @@ func (l *lossCheck) missing(list []ID, after, before int) {
 	l.fail(rule, l.client, at, "%v is missing, and %d more, accepted from %v on: %s", m, len(list)-1, at, l.around(after, before)).Silent += len(list)
 }
 
-// puzzle notes those of the missing messages that a gap must mean if nothing else
-// explains them: they were said before it came, not so long before that the history
-// may have lost them to others, and not when servers lost something.
-func (l *lossCheck) puzzle(gap int, list []ID) {
+// puzzle notes those of the missing messages that a gap must mean, the first of these
+// that may, if nothing else explains them: they were not said so long before it that
+// the history may have lost them to others, and not when servers lost something.
+func (l *lossCheck) puzzle(gaps []int, list []ID) {
 	for _, m := range list {
 		pub := l.publication(m)
-		at := l.events[gap].At
-		if pub.Begin < at && !l.during(pub.Begin, pub.End+time.Second, lossy) && !l.outlived(pub.End, at) {
-			l.puzzling[gap]++
-			l.meant[gap] = m
+		i := slices.IndexFunc(gaps, func(g int) bool { return l.means(g, pub) })
+		if i < 0 || l.during(pub.Begin, pub.End+time.Second, lossy) || l.outlived(pub.End, l.events[gaps[i]].At) {
+			continue
+		}
+		l.puzzling[gaps[i]]++
+		l.meant[gaps[i]] = m
+	}
+}
+
+// means reports whether a gap may mean a message: it was said before the gap came,
+// and not after what was received next.
+func (l *lossCheck) means(gap int, pub *Publication) bool {
+	if pub.Begin >= l.events[gap].At {
+		return false
+	}
+	for i := gap; i < len(l.events); i++ {
+		if !l.events[i].Gap {
+			next := l.publication(l.events[i].Message)
+			return next == nil || pub.Begin <= next.End
 		}
 	}
+	return true
 }
 
 // outlived reports whether as many messages as the history keeps were said between

@@ -353,6 +353,18 @@ var planted = []struct {
 	{"a false alarm of such servers", keeps, func(r *check.Room) {
 		r.Stays[stayA].Events = slices.Insert(r.Stays[stayA].Events, 85, check.Event{At: published(85), Gap: true, Unknown: true})
 	}, ""},
+	{"by servers in a crash, and a false alarm later", keeps, func(r *check.Room) {
+		tellTwice(r, published(40)-30)
+	}, ""},
+	{"by servers that may be in doubt, after what others lost", keeps, func(r *check.Room) {
+		tellTwice(r, published(84)+20)
+	}, check.Kept},
+	{"the same, read late", keeps, func(r *check.Room) {
+		tellTwice(r, published(84)+20)
+		for i := range r.Stays[stayA].Events {
+			r.Stays[stayA].Events[i].At += published(size)
+		}
+	}, check.Kept},
 	{"a number that the offsets belie", keeps, func(r *check.Room) { drop(r.Stays[stayA], missed(2), 30) }, check.Silence},
 	{"what is kept, after the zero position", keeps, func(r *check.Room) {
 		s := r.Stays[stayD]
@@ -409,6 +421,21 @@ func toldLater(s *check.Stay, n int) {
 func later(s *check.Stay, i, n int) {
 	at := find(s.Events, i)
 	s.Events = slices.Insert(s.Events, at, check.Event{At: s.Events[at].At, Gap: true, Missed: n})
+}
+
+// tellTwice has one client only, and a third publisher: of its two messages the first,
+// said at a time, is lost, and the second comes at the end. Two gaps without a number
+// come between: one after the crash, and one in the restart.
+func tellTwice(r *check.Room, lost check.Time) {
+	r.Stays, r.Reads = r.Stays[:1], nil
+	s := r.Stays[stayA]
+	s.Events[find(s.Events, 90)].Message = check.ID{Publisher: 2, Number: 1}
+	publicationOf(r, 90).Outcome = check.Unclear
+	r.Published = append(r.Published, []check.Publication{{Begin: lost, End: lost + 5}, {Begin: published(90), End: published(90) + 5}})
+	for _, i := range []int{40, 85} {
+		at := find(s.Events, i)
+		s.Events = slices.Insert(s.Events, at, check.Event{At: s.Events[at].At, Gap: true, Unknown: true})
+	}
 }
 
 // crash makes the servers lose message 30, which nobody received: those after it
