@@ -303,7 +303,8 @@ func (m *Member) copy(buf []Message, ms *membership, entries []entry, fresh bool
 		if !after.IsZero() && !e.position.IsZero() && !after.Before(e.position) {
 			continue // another hub was faster, and it resumed here
 		}
-		buf[got] = Message{Room: ms.room.name, Data: e.data, Sender: e.sender, Position: e.position}
+		b := &buf[got]
+		b.Room, b.Data, b.Sender, b.Position = ms.room.name, e.data, e.sender, e.position
 		got++
 	}
 	return got, len(entries)
