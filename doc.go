@@ -75,8 +75,8 @@
 // and nothing is queued for a member: one that is awake walks the log, one that
 // has read everything is woken by the next message. Memory is the room's window
 // (Options.Window), not members times queue, and a room in which all have read
-// everything holds nothing (one with a history a window, for those who resume). A
-// member that falls out of the window learns how many messages it missed and
+// everything, and wait for more, holds nothing (one with a history a window, for those
+// who resume). A member that falls out of the window learns how many messages it missed and
 // goes on (Options.Overflow).
 //
 // # History

@@ -199,7 +199,7 @@ func (h hearing) next(s *numbered) []int {
 	for i := len(next) - 1; i >= 0; i-- {
 		next[i] = end
 		if places := h.places[s.frame(i)]; len(places) > 0 {
-			end = places[0]
+			end = min(end, places[0]) // one whose Publish failed may come after later ones
 		}
 	}
 	return next

@@ -29,6 +29,7 @@ func TestHonestyIsJudgedByWhatWasHeard(t *testing.T) {
 		{"a failure may arrive late, and a loss before that was told", "ok ? ok ok", "0 i r 1 3", ""},
 		{"a failure may arrive after later ones", "ok ? ok ok ok", "0 i r 3 1 4", ""},
 		{"a failure that arrives late excuses no loss", "ok ? ok ok ok", "0 2 1 4", `missed "3 of node 0"`},
+		{"nor one that is told after later ones", "ok ok ? ok", "0 3 i r 2", `missed "1 of node 0"`},
 		{"what was unsent arrives", "ok unsent ok", "0 1 2", "its Publish said"},
 		{"twice", "ok ok", "0 1 1", "2 times"},
 		{"out of order", "ok ok ok ok", "0 3 1", `heard "3 of node 0" before`},

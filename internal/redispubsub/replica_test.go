@@ -77,9 +77,11 @@ func TestNobodyStaysAtAReplica(t *testing.T) {
 type forgetful struct {
 	rueidis.Client
 	forgotten atomic.Pointer[string]
+	asked     atomic.Int32 // calls of Nodes
 }
 
 func (f *forgetful) Nodes() map[string]rueidis.Client {
+	f.asked.Add(1)
 	nodes := maps.Clone(f.Client.Nodes())
 	if addr := f.forgotten.Load(); addr != nil {
 		delete(nodes, *addr)
@@ -115,4 +117,30 @@ func TestNobodyStaysAtANodeThatItsClientHasForgotten(t *testing.T) {
 		_, _, confirms := e.sub(channel).state()
 		return confirms >= were+2 && standsAt(e, channel) == primary.Addr()
 	}, 20*time.Second, time.Millisecond)
+}
+
+// A primary that its client has forgotten, and the others have not, is where it was:
+// nothing is interrupted.
+func TestAPrimaryThatItsClientHasForgottenIsNotLeft(t *testing.T) {
+	c := redistest.NewCluster(t, redistest.Options{Primaries: 3, Replicas: 1})
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	const channel = "fanout:r:{forgotten}"
+	primary := c.Owner(redistest.Slot(channel)).Addr()
+	client := &forgetful{Client: c.Client(t)}
+	e := newEngine(t, client, -1)
+	require.NoError(t, e.Subscribe(ctx, channel))
+	home, on, were := e.sub(channel).state()
+	require.True(t, on)
+	require.Equal(t, primary, home.addr)
+
+	client.forgotten.Store(&primary)
+	for range 5 { // the round that one of them begins is over when that of the next begins
+		asked := client.asked.Load()
+		home.stillPrimary()
+		require.Eventually(t, func() bool { return client.asked.Load() >= asked+2 }, 20*time.Second, time.Millisecond)
+	}
+	_, on, confirms := e.sub(channel).state()
+	require.True(t, on)
+	require.Equal(t, were, confirms, "times that it was confirmed")
 }

@@ -313,19 +313,22 @@ func (t *topology) homeless() (list []*sub) {
 	return list
 }
 
-// verify asks a link's own node what it owns, and moves what it does not. A node
-// that is none any more owns nothing.
+// verify asks a link's own node what it owns, and moves what it does not. Of a node
+// that the client does not know others are asked.
 func (t *topology) verify(nodes map[string]rueidis.Client, l *link) {
 	node := nodes[l.addr]
-	tab := &table{addrs: []string{""}}
-	if node != nil {
-		answer, err := t.askNode(l.addr, node)
-		switch {
-		case err == nil:
-			tab = answer
-		case !errors.Is(err, errReplica):
-			return
+	var tab *table
+	if node == nil {
+		tab = t.hearsay(nodes, l.addr)
+	} else {
+		var err error
+		if tab, err = t.askNode(l.addr, node); errors.Is(err, errReplica) {
+			tab = new(table)
+			tab.addrs = []string{""}
 		}
+	}
+	if tab == nil {
+		return // nobody knows better than the link
 	}
 	l.mu.Lock()
 	var subs []*sub
@@ -351,6 +354,30 @@ func (t *topology) verify(nodes map[string]rueidis.Client, l *link) {
 	} else {
 		l.trust()
 	}
+}
+
+// hearsay asks nodes what another one owns: it owns what any of them gives to it,
+// since the client may know less than they. It is nil if nobody answers.
+func (t *topology) hearsay(nodes map[string]rueidis.Client, addr string) (tab *table) {
+	for answer := range t.askNodes(nodes) {
+		if tab == nil {
+			tab = answer
+			continue
+		}
+		index := slices.Index(answer.addrs, addr)
+		if index < 0 {
+			continue
+		}
+		if !slices.Contains(tab.addrs, addr) {
+			tab.addrs = append(tab.addrs, addr)
+		}
+		for slot := range answer.owner {
+			if answer.owner[slot].Load() == uint32(index) {
+				tab.note(uint16(slot), addr)
+			}
+		}
+	}
+	return tab
 }
 
 // farewell is how long a node that says it has lost slots has to say so on the

@@ -196,7 +196,6 @@ func (l *Log[T, O]) trim() {
 }
 
 // forgetIfRead drops the window when every cursor has read everything, and parked.
-// Cursors that lag all the same still walk the chain: it is theirs.
 func (l *Log[T, O]) forgetIfRead() {
 	if l.waiting == l.cursors {
 		l.first = l.end

@@ -146,7 +146,7 @@ func (l *lossCheck) means(gap int, pub *Publication) bool {
 	for i := gap; i < len(l.events); i++ {
 		if !l.events[i].Gap {
 			next := l.publication(l.events[i].Message)
-			return next == nil || pub.Begin <= next.End
+			return next == nil || next.Outcome != Accepted || pub.Begin <= next.End
 		}
 	}
 	return true

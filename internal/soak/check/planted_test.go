@@ -365,6 +365,10 @@ var planted = []struct {
 			r.Stays[stayA].Events[i].At += published(size)
 		}
 	}, check.Kept},
+	{"the same, before one whose Publish had failed", keeps, func(r *check.Room) {
+		tellTwice(r, published(84)+20)
+		*publicationOf(r, 85) = check.Publication{Begin: published(84) + 6, End: published(84) + 10, Outcome: check.Unclear}
+	}, check.Kept},
 	{"a number that the offsets belie", keeps, func(r *check.Room) { drop(r.Stays[stayA], missed(2), 30) }, check.Silence},
 	{"what is kept, after the zero position", keeps, func(r *check.Room) {
 		s := r.Stays[stayD]
