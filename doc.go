@@ -76,8 +76,8 @@
 // has read everything is woken by the next message. Memory is the room's window
 // (Options.Window), not members times queue, and a room in which all have read
 // everything, and wait for more, holds nothing (one with a history a window, for those
-// who resume). A member that falls out of the window learns how many messages it missed and
-// goes on (Options.Overflow).
+// who resume). A member that falls out of the window learns how many messages it
+// missed and goes on (Options.Overflow).
 //
 // # History
 //

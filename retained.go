@@ -546,8 +546,8 @@ const (
 )
 
 // pace lets members read what was put into the log, so that a long catching up
-// does not push them out of the window. Those that do not read are not waited
-// for.
+// does not push them out of the window. Those that do not come back for more are
+// not waited for, whether they have read everything or not.
 func (rs *roomState) pace() {
 	lag := rs.log.Lagging()
 	for idle := 0; lag > 0 && idle < paceIdle && rs.hub.ctx.Err() == nil; {

@@ -323,8 +323,7 @@ func (t *topology) verify(nodes map[string]rueidis.Client, l *link) {
 	} else {
 		var err error
 		if tab, err = t.askNode(l.addr, node); errors.Is(err, errReplica) {
-			tab = new(table)
-			tab.addrs = []string{""}
+			tab = &table{addrs: []string{""}} // it owns nothing
 		}
 	}
 	if tab == nil {

@@ -128,9 +128,9 @@ func Main(m *testing.M, opts ...goleak.Option) {
 const leaveTime = 10 * time.Second
 
 // leaks returns an error if goroutines are left and do not end in time. Those of an
-// HTTP client's idle connection are no leak of ours: nothing here has such a client
-// but the one for Docker, of which testcontainers makes one for each container, and
-// once in many runs keeps a connection.
+// HTTP client's connection are no leak of ours, for the library has no such client:
+// tests do, and testcontainers makes one for each container, which once in many runs
+// keeps an idle connection.
 func leaks(opts []goleak.Option) (err error) {
 	opts = append(slices.Clone(opts),
 		goleak.IgnoreAnyFunction("net/http.(*persistConn).readLoop"),
