@@ -724,6 +724,7 @@ func TestAMemberThatIsRefilledHearsItsOtherRooms(t *testing.T) {
 		h := newHub(t, bus, o)
 		m := connect(t, h, "busy", "quiet")
 		publish(t, h.Room("busy"), 1, 100)
+		synctest.Wait() // until all of it has come, and the window has gone on
 		unblock := blockReads(bus, "busy")
 		defer unblock()
 		for n := range 3 {
@@ -738,6 +739,7 @@ func TestAMemberThatIsRefilledHearsItsOtherRooms(t *testing.T) {
 
 		// Who leaves meanwhile gets nothing of it, and others are not disturbed.
 		publish(t, h.Room("busy"), 103, 200)
+		synctest.Wait()
 		defer blockReads(bus, "busy")()
 		require.NoError(t, h.Room("quiet").Publish(within(t), []byte("before")))
 		require.Equal(t, []string{"before"}, receive(t, m, 1))
