@@ -107,6 +107,13 @@ func (t *topology) doubt(l *link) {
 	t.ask()
 }
 
+// keepDoubting is doubt for when it is time for another round.
+func (t *topology) keepDoubting(l *link) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.doubted[l] = struct{}{}
+}
+
 // distrust has all asked anew: a node did not answer a publisher, or as one that
 // does not own the slot.
 func (t *topology) distrust() {
@@ -224,7 +231,8 @@ func (t *topology) run() {
 	}
 }
 
-// round asks once, and reports whether everybody has a home that answers.
+// round asks once, and reports whether everybody has a home that answers, and that
+// is one as far as somebody knows.
 func (t *topology) round() bool {
 	e := t.engine
 	t.mu.Lock()
@@ -236,13 +244,19 @@ func (t *topology) round() bool {
 	nodes := e.client.Nodes()
 	t.meet(nodes)
 	var wg sync.WaitGroup
+	var unsure atomic.Bool
 	for l := range doubted {
-		wg.Go(func() { t.verify(nodes, l) })
+		wg.Go(func() {
+			if !t.verify(nodes, l) {
+				unsure.Store(true)
+				t.keepDoubting(l)
+			}
+		})
 	}
 	wg.Wait()
 	homeless := t.homeless()
 	if len(homeless) == 0 && t.current.Load() != nil && !stale {
-		return true
+		return !unsure.Load()
 	}
 	first := true
 	for tab := range t.askNodes(nodes) {
@@ -258,7 +272,7 @@ func (t *topology) round() bool {
 		}
 		homeless = t.homeless()
 	}
-	return len(homeless) == 0
+	return len(homeless) == 0 && !unsure.Load()
 }
 
 // doubtful reports whether what we know differs from an answer, and names an
@@ -314,8 +328,9 @@ func (t *topology) homeless() (list []*sub) {
 }
 
 // verify asks a link's own node what it owns, and moves what it does not. Of a node
-// that the client does not know others are asked.
-func (t *topology) verify(nodes map[string]rueidis.Client, l *link) {
+// that the client does not know others are asked; false means that none of them has
+// answered. (If it is the link's own that does not answer the link finds out.)
+func (t *topology) verify(nodes map[string]rueidis.Client, l *link) (sure bool) {
 	node := nodes[l.addr]
 	var tab *table
 	if node == nil {
@@ -326,8 +341,8 @@ func (t *topology) verify(nodes map[string]rueidis.Client, l *link) {
 			tab = &table{addrs: []string{""}} // it owns nothing
 		}
 	}
-	if tab == nil {
-		return // nobody knows better than the link
+	if tab == nil { // nobody knows better than the link
+		return node != nil || l.anyChannel() == ""
 	}
 	l.mu.Lock()
 	var subs []*sub
@@ -353,6 +368,7 @@ func (t *topology) verify(nodes map[string]rueidis.Client, l *link) {
 	} else {
 		l.trust()
 	}
+	return true
 }
 
 // hearsay asks nodes what another one owns: it owns what any of them gives to it,
