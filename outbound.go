@@ -68,13 +68,18 @@ func (o *outbound) wrap(err error) error {
 
 // check says what keeps everything from being published.
 func (o *outbound) check(ctx context.Context) error {
-	switch {
-	case ctx.Err() != nil:
-		return o.wrap(fmt.Errorf("%w: %w", context.Cause(ctx), ErrUnsent))
-	case o.room != nil && o.room.invalid != nil:
-		return o.wrap(fmt.Errorf("%w: %w", o.room.invalid.error, ErrUnsent))
+	if ctx.Err() == nil && (o.room == nil || o.room.invalid == nil) {
+		return nil
 	}
-	return nil
+	return o.refusal(ctx)
+}
+
+func (o *outbound) refusal(ctx context.Context) error {
+	err := context.Cause(ctx)
+	if err == nil {
+		err = o.room.invalid.error
+	}
+	return o.wrap(fmt.Errorf("%w: %w", err, ErrUnsent))
 }
 
 // loops reports whether what is published is delivered at once, and to nobody
@@ -85,6 +90,10 @@ func (o *outbound) loops() bool { return o.hub.alone && o.room != nil && o.room.
 func (o *outbound) keeps() bool { return o.room != nil && o.room.kept != nil }
 
 // publish sends a message and returns when the backend has taken it.
+//
+// Its callers may be goroutines that begin with a small stack, which costs more to
+// grow than all that is done here. So each way has a function of its own, with what
+// it needs, and what is unusual has another.
 func (o *outbound) publish(ctx context.Context, m *wire.Message) error {
 	if err := o.check(ctx); err != nil {
 		return err
@@ -93,36 +102,40 @@ func (o *outbound) publish(ctx context.Context, m *wire.Message) error {
 		o.deliver(m)
 		return nil
 	}
-	sent, err := o.do(ctx, m)
-	if err != nil && !sent {
-		err = fmt.Errorf("%w: %w", err, ErrUnsent)
-		if o.hub.opts.LocalFallback && o.room != nil && o.hub.ctx.Err() == nil {
-			o.room.deliver(o.hub.entryOf(m))
-			err = fmt.Errorf("%w: %w", ErrLocalOnly, err)
-		}
+	o.mu.Lock()
+	if o.busy {
+		return o.join(ctx, m)
 	}
-	return o.wrap(err)
+	o.busy = true
+	o.mu.Unlock()
+	return o.alone(ctx, m)
 }
 
-// do sends a message, or waits until it is sent with others. If ctx ends first it
-// returns the error of that; sent tells whether the message was under way by then.
-// If not, it is withdrawn: nobody will get it.
-func (o *outbound) do(ctx context.Context, m *wire.Message) (sent bool, err error) {
-	size := m.Size()
-	o.mu.Lock()
-	if !o.busy {
-		o.busy = true
-		o.mu.Unlock()
-		p := newParcel(size)
-		p.add(m)
-		o.seal(p)
-		end := outcome{err: errPanic}
-		defer o.goOn()                            // also then: others must not wait for ever
-		defer func() { err = o.settle(p, end) }() // and the numbers may have been seen
-		end = o.transmit(ctx, p, nil)
-		return true, nil
+// alone sends a message and waits until it has arrived. It is called by who is busy,
+// who is not any more.
+func (o *outbound) alone(ctx context.Context, m *wire.Message) error {
+	p := newParcel(m.Size())
+	p.add(m)
+	o.seal(p)
+	if err := o.send(ctx, p); err != nil {
+		return o.wrap(err)
 	}
-	p := o.gather(size)
+	return nil
+}
+
+func (o *outbound) send(ctx context.Context, p *parcel) (err error) {
+	end := outcome{err: errPanic}
+	defer o.goOn()                            // also then: others must not wait for ever
+	defer func() { err = o.settle(p, end) }() // and the numbers may have been seen
+	end = o.transmit(ctx, p, nil)
+	return nil
+}
+
+// join has a message sent with others, and waits until they have arrived. If ctx ends
+// first and the message is not under way by then, it is withdrawn: nobody will get
+// it. o.mu is held, and released.
+func (o *outbound) join(ctx context.Context, m *wire.Message) error {
+	p := o.gather(m.Size())
 	at := p.add(m)
 	p.waiting++
 	if p.done == nil {
@@ -136,12 +149,27 @@ func (o *outbound) do(ctx context.Context, m *wire.Message) (sent bool, err erro
 	}
 	select {
 	case <-done:
-		return true, p.err
+		if p.err != nil {
+			return o.wrap(p.err)
+		}
+		return nil
 	case <-ctx.Done():
-		return o.leave(p, at), context.Cause(ctx)
+		return o.quit(context.Cause(ctx), m, p, at)
 	case <-bound.Done():
-		return o.leave(p, at), context.Cause(bound)
+		return o.quit(context.Cause(bound), m, p, at)
 	}
+}
+
+// quit takes a publisher whose context has ended, with err, out of a parcel.
+func (o *outbound) quit(err error, m *wire.Message, p *parcel, at span) error {
+	if !o.leave(p, at) {
+		err = fmt.Errorf("%w: %w", err, ErrUnsent)
+		if o.hub.opts.LocalFallback && o.room != nil && o.hub.ctx.Err() == nil {
+			o.room.deliver(o.hub.entryOf(m))
+			err = fmt.Errorf("%w: %w", ErrLocalOnly, err)
+		}
+	}
+	return o.wrap(err)
 }
 
 // publishAsync sends a message, and has a told when the backend has taken it. The

@@ -161,20 +161,34 @@ func (r *Room) Leave(ctx context.Context, m *Member) error {
 // Messages that are published while another of the same room is on its way are
 // gathered and go together.
 func (r *Room) Publish(ctx context.Context, data []byte) error {
-	h := r.hub
-	if r.err != nil {
-		return r.err
-	}
-	if err := h.checkSize(data); err != nil {
+	rs, err := r.beginPublish(data)
+	if err != nil {
 		return err
 	}
-	if err := h.ops.begin(); err != nil {
-		return r.wrap("publish", mark(err, true))
-	}
-	defer h.ops.end()
-	rs := r.acquire()
-	defer h.release(rs)
+	defer r.hub.endPublish(rs)
 	return rs.way().publish(ctx, &wire.Message{Data: data})
+}
+
+// beginPublish begins an operation, until endPublish.
+func (r *Room) beginPublish(data []byte) (*roomState, error) {
+	h := r.hub
+	if r.err != nil {
+		return nil, r.err
+	}
+	if err := h.checkSize(data); err != nil {
+		return nil, err
+	}
+	rs := r.acquire() // first: it may call the user, who may panic
+	if err := h.ops.begin(); err != nil {
+		h.release(rs)
+		return nil, r.wrap("publish", mark(err, true))
+	}
+	return rs, nil
+}
+
+func (h *Hub) endPublish(rs *roomState) {
+	h.release(rs)
+	h.ops.end()
 }
 
 // PublishAsync is Publish for who does not wait, such as the loop of a server: it

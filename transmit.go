@@ -26,19 +26,25 @@ func (o *outbound) transmit(ctx context.Context, p *parcel, failed error) outcom
 		ctx, done = h.publishes.Bound(ctx)
 		defer done()
 	}
+	if failed == nil {
+		if h.ctx.Err() != nil {
+			return outcome{unsent: true, err: mark(ErrClosed, true)}
+		}
+		var receivers int
+		if receivers, failed = o.attempt(ctx, p, p.frame); failed == nil {
+			return outcome{receivers: receivers}
+		}
+	}
+	return o.retry(ctx, p, failed)
+}
+
+// retry is transmit after an attempt that has failed.
+func (o *outbound) retry(ctx context.Context, p *parcel, failed error) outcome {
+	h := o.hub
 	unsent := true
 	frame := p.frame // p keeps the first: others know that by its form
 	var err error
 	for delay := firstRetry; ; delay = min(2*delay, lastRetry) {
-		if failed == nil {
-			if h.ctx.Err() != nil {
-				return outcome{unsent: unsent, err: mark(errors.Join(ErrClosed, err), unsent)}
-			}
-			var receivers int
-			if receivers, failed = o.attempt(ctx, p, frame); failed == nil {
-				return outcome{receivers: receivers}
-			}
-		}
 		unsent = unsent && errors.Is(failed, ErrUnsent)
 		// The error of ctx says less than the one before it, which it cut off.
 		if err == nil || ctx.Err() == nil {
@@ -51,16 +57,27 @@ func (o *outbound) transmit(ctx context.Context, p *parcel, failed error) outcom
 		if ctx.Err() != nil {
 			return outcome{unsent: unsent, err: gaveUp(ctx, unsent, err)}
 		}
+		if h.ctx.Err() != nil {
+			return outcome{unsent: unsent, err: mark(errors.Join(ErrClosed, err), unsent)}
+		}
 		frame = wire.Again(frame, !unsent, millis(time.Now()))
-		failed = nil
+		var receivers int
+		if receivers, failed = o.attempt(ctx, p, frame); failed == nil {
+			return outcome{receivers: receivers}
+		}
 	}
 }
 
 // attempt sends a frame once, into the room's history if it keeps one.
 func (o *outbound) attempt(ctx context.Context, p *parcel, frame []byte) (receivers int, err error) {
-	if !o.keeps() {
-		return o.hub.adapter.Publish(ctx, o.channel, frame)
+	if o.keeps() {
+		return o.appendTo(ctx, p, frame)
 	}
+	return o.hub.adapter.Publish(ctx, o.channel, frame)
+}
+
+// appendTo sends a frame once into the room's history.
+func (o *outbound) appendTo(ctx context.Context, p *parcel, frame []byte) (receivers int, err error) {
 	_, receivers, err = o.hub.historian.Append(ctx, o.channel, Record{
 		Frame: frame, Messages: p.count, Time: time.Now(), Keep: o.room.kept.keep,
 		Publisher: o.hub.id, Stream: p.head.Stream, Seq: p.head.Seq,

@@ -111,7 +111,7 @@ func decimal(n int64) string { return strconv.FormatInt(n, 10) }
 func (e *Engine) call(ctx context.Context, channel string, build func() rueidis.Completed) ([]rueidis.RedisMessage, error) {
 	for attempt := 1; ; attempt++ {
 		loads := e.library.loads.Load()
-		result, _ := e.route(ctx, channel, build)
+		result, _ := e.route(ctx, channel, build(), build)
 		e.notice(result.NonRedisError())
 		reply, err := result.ToArray()
 		if !missing(err) || attempt == callAttempts {

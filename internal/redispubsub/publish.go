@@ -90,7 +90,7 @@ func (e *Engine) again(err error) error {
 func (e *Engine) send(ctx context.Context, channel string, frame []byte) (n int, at string, err error) {
 	build := func() rueidis.Completed { return e.command(channel, frame) }
 	if !e.cluster || e.cfg.Sharded {
-		result, at := e.route(ctx, channel, build)
+		result, at := e.route(ctx, channel, build(), build)
 		return e.count(result, at)
 	}
 	// PUBLISH would be heard from any node, but only those who publish and
@@ -146,19 +146,21 @@ func (e *Engine) patience(ctx context.Context) context.Context {
 // route sends a command to where a channel lives as we know it. The client would go
 // on for seconds to ask a node that is silent, or that the slot has left; our table
 // has the homes of our own subscriptions, which follow the slot at once. Where we
-// know nothing, and when we are wrong, the client finds the way, and at is "".
-func (e *Engine) route(ctx context.Context, channel string, build func() rueidis.Completed) (_ rueidis.RedisResult, at string) {
+// know nothing, and when we are wrong, the client finds the way, and at is "". Then
+// again makes the command again: each is sent once.
+func (e *Engine) route(ctx context.Context, channel string, cmd rueidis.Completed, again func() rueidis.Completed) (_ rueidis.RedisResult, at string) {
 	at = e.topology.owner(e.slot(channel))
 	if node := e.topology.pipeline(at); node != nil {
-		result := node.do(e.patience(ctx), build())
+		result := node.do(e.patience(ctx), cmd)
 		if !elsewhere(result) {
 			return result, at
 		}
 		e.topology.distrust()
+		cmd = again()
 	} else if at != "" && e.cluster {
 		e.topology.refreshClient(channel) // which does not know the node
 	}
-	return e.ask(ctx, build()), ""
+	return e.ask(ctx, cmd), ""
 }
 
 // ask leaves it to the client to find the way.
