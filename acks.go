@@ -65,7 +65,7 @@ func (h *Hub) reserve(ctx context.Context, n int, bytes int64) error {
 		err = h.buffer.take(ctx, bytes, h.closing)
 	}
 	if err == nil {
-		if err = h.ops.beginAll(n); err != nil {
+		if err = h.begin(n); err != nil {
 			h.buffer.give(bytes)
 		}
 	}
@@ -132,7 +132,7 @@ func (a *acks) call(one ack, err error) {
 		if !returned {
 			a.hub.wg.Go(a.run)
 		}
-		a.hub.ops.end()
+		a.hub.ops.Leave(1)
 	}()
 	if one.done != nil {
 		one.done(err)

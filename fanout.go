@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/fanoutgo/fanout/internal/deadline"
+	"github.com/fanoutgo/fanout/internal/gate"
 	"github.com/fanoutgo/fanout/internal/roomlog"
 	"github.com/fanoutgo/fanout/internal/wire"
 )
@@ -68,7 +69,7 @@ type Hub struct {
 	closing   chan struct{} // closed when Close is called
 	closed    chan struct{} // closed when Close has done everything
 	closeOnce sync.Once
-	ops       operations // publishes in flight
+	ops       *gate.Gate // publishes in flight
 }
 
 // New returns a Hub on a. With a nil adapter the rooms live in this process
@@ -101,7 +102,7 @@ func New(a Adapter, o *Options) (*Hub, error) {
 		outbox:  make(map[string]*outbound),
 		closing: make(chan struct{}),
 		closed:  make(chan struct{}),
-		ops:     operations{done: make(chan struct{})},
+		ops:     gate.New(),
 	}
 	h.id = fmt.Sprintf("%016x", h.num)
 	var cancel context.CancelCauseFunc
@@ -317,7 +318,7 @@ func (h *Hub) Close(ctx context.Context) error {
 		h.mu.Lock()
 		close(h.closing)
 		h.mu.Unlock()
-		h.ops.stop()
+		h.ops.Close()
 		go h.shutDown(ctx) // waited for below, through h.closed
 	})
 	select {
@@ -332,7 +333,7 @@ func (h *Hub) Close(ctx context.Context) error {
 func (h *Hub) shutDown(ctx context.Context) {
 	defer close(h.closed)
 	select {
-	case <-h.ops.done:
+	case <-h.ops.Empty():
 	case <-ctx.Done():
 	}
 	h.cancel()
@@ -348,45 +349,18 @@ func (h *Hub) shutDown(ctx context.Context) {
 	if err := h.adapter.Close(context.WithoutCancel(ctx)); err != nil {
 		h.opts.Logger.Error("fanout: closing the adapter", "hub", h.id, "error", err)
 	}
-	<-h.ops.done
+	<-h.ops.Empty()
 	h.readers.stop()
 	h.wakers.stop()
 	h.wg.Wait()
 }
 
-// operations counts what is in flight, and refuses more once stopped.
-type operations struct {
-	state atomic.Int64  // twice their number, and 1 once stopped
-	done  chan struct{} // made by New; closed when stopped and nothing is in flight
-}
-
-func (o *operations) begin() error { return o.beginAll(1) }
-
-func (o *operations) beginAll(n int) error {
-	for {
-		s := o.state.Load()
-		if s&1 != 0 {
-			return ErrClosed
-		}
-		if o.state.CompareAndSwap(s, s+int64(2*n)) {
-			return nil
-		}
+// begin begins n operations that Close waits for, until so many h.ops.Leave.
+func (h *Hub) begin(n int) error {
+	if !h.ops.Enter(n) {
+		return ErrClosed
 	}
-}
-
-func (o *operations) end() { o.endAll(1) }
-
-func (o *operations) endAll(n int) {
-	if o.state.Add(int64(-2*n)) == 1 {
-		close(o.done)
-	}
-}
-
-// stop is called once.
-func (o *operations) stop() {
-	if o.state.Add(1) == 1 {
-		close(o.done)
-	}
+	return nil
 }
 
 // sleep waits for d or until ctx ends.

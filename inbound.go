@@ -5,6 +5,7 @@ import (
 	"slices"
 	"sync"
 	"time"
+	"unique"
 
 	"github.com/fanoutgo/fanout/internal/roomlog"
 	"github.com/fanoutgo/fanout/internal/wire"
@@ -31,11 +32,11 @@ type inbound struct {
 // A stream is what is known of one publishing hub.
 type stream struct {
 	hub, stream uint64
-	next        uint64 // the number that follows what has come
-	id          string // of the hub
-	run         uint32 // inbound.run when it was last heard
-	age         uint32 // inbound.frames when it was last heard
-	loose       bool   // what is missing before its next number has been counted
+	next        uint64                // the number that follows what has come
+	id          unique.Handle[string] // of the hub, which is known in many rooms
+	run         uint32                // inbound.run when it was last heard
+	age         uint32                // inbound.frames when it was last heard
+	loose       bool                  // what is missing before its next number has been counted
 }
 
 // maxStreams bounds the hubs that are remembered; the half that has not been
@@ -66,10 +67,10 @@ func (in *inbound) accept(h *wire.Header) (missed, repeated, skip int, sender st
 		}
 		s.stream = h.Stream
 	case h.Stream < s.stream:
-		return 0, h.Count, h.Count, s.id
+		return 0, h.Count, h.Count, s.id.Value()
 	case h.Seq+uint64(h.Count) <= s.next:
 		s.run = in.run
-		return 0, h.Count, h.Count, s.id
+		return 0, h.Count, h.Count, s.id.Value()
 	case h.Seq < s.next:
 		repeated = int(s.next - h.Seq)
 		skip = repeated
@@ -82,10 +83,10 @@ func (in *inbound) accept(h *wire.Header) (missed, repeated, skip int, sender st
 		// Others may have had it before what we have delivered in this run.
 		missed += h.Count - skip
 		skip = h.Count
-		return missed, repeated, skip, s.id
+		return missed, repeated, skip, s.id.Value()
 	}
 	in.note(h.Hub)
-	return missed, repeated, skip, s.id
+	return missed, repeated, skip, s.id.Value()
 }
 
 // acceptKept is accept for a room with a history, in which the order and what is
@@ -103,7 +104,7 @@ func (in *inbound) acceptKept(h *wire.Header) (missed, seen int, sender string) 
 	switch {
 	case !known:
 	case h.Stream < s.stream, h.Stream == s.stream && end <= s.next:
-		return 0, h.Count, s.id
+		return 0, h.Count, s.id.Value()
 	case h.Stream > s.stream:
 		if fresh {
 			missed = hole(1, h.Seq)
@@ -114,7 +115,7 @@ func (in *inbound) acceptKept(h *wire.Header) (missed, seen int, sender string) 
 		missed = hole(s.next, h.Seq)
 	}
 	s.stream, s.next = h.Stream, end
-	return missed, seen, s.id
+	return missed, seen, s.id.Value()
 }
 
 // settle means that what was missed by now has been counted otherwise.
@@ -174,7 +175,7 @@ func (in *inbound) find(h *wire.Header) (s *stream, known bool) {
 		in.prune()
 	}
 	in.last = int32(len(in.streams))
-	in.streams = append(in.streams, stream{hub: h.Hub, stream: h.Stream, next: h.Seq, id: hubID(h.Hub)})
+	in.streams = append(in.streams, stream{hub: h.Hub, stream: h.Stream, next: h.Seq, id: unique.Make(hubID(h.Hub))})
 	return &in.streams[in.last], false
 }
 

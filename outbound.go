@@ -24,21 +24,22 @@ const maxFrame = 64 << 10
 // Its methods may be called by anyone, but for those that say whose they are: one
 // frame at a time is under way, and busy is the right to send it.
 type outbound struct {
-	hub     *Hub
-	room    *roomState // nil for an inbox
-	to      string     // of an inbox: the hub's ID
-	channel string
+	hub  *Hub
+	room *roomState // nil for an inbox
 
 	// Of who is busy.
 	stream, next uint64  // the numbers
 	flight       *parcel // under way without a goroutine that waits
 
-	mu      sync.Mutex // guards all below
+	mu      sync.Mutex // guards the next three
 	busy    bool
 	pending []*parcel // the last may still grow
 	usual   int       // bytes of messages of the last frame that had gathered
 
-	// Of inboxes, guarded by Hub.outMu.
+	channel string // like all below not changed, or guarded by Hub.outMu
+
+	// Of inboxes.
+	to   string // the hub's ID
 	uses int
 	used time.Time
 }

@@ -119,10 +119,10 @@ func (r *Room) History(ctx context.Context, since Position, limit int) ([]Messag
 	case limit < 0:
 		return nil, r.wrap("history", fmt.Errorf("%w: the limit is %d, it must be positive, or 0 for none", ErrInvalidOption, limit))
 	}
-	if err := h.ops.begin(); err != nil {
+	if err := h.begin(1); err != nil {
 		return nil, r.wrap("history", err)
 	}
-	defer h.ops.end()
+	defer h.ops.Leave(1)
 	rs := r.acquire()
 	defer h.release(rs)
 	from, err := rs.history(since)
@@ -179,7 +179,7 @@ func (r *Room) beginPublish(data []byte) (*roomState, error) {
 		return nil, err
 	}
 	rs := r.acquire() // first: it may call the user, who may panic
-	if err := h.ops.begin(); err != nil {
+	if err := h.begin(1); err != nil {
 		h.release(rs)
 		return nil, r.wrap("publish", mark(err, true))
 	}
@@ -188,7 +188,7 @@ func (r *Room) beginPublish(data []byte) (*roomState, error) {
 
 func (h *Hub) endPublish(rs *roomState) {
 	h.release(rs)
-	h.ops.end()
+	h.ops.Leave(1)
 }
 
 // PublishAsync is Publish for who does not wait, such as the loop of a server: it

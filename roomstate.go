@@ -18,28 +18,34 @@ import (
 // released. Locks nest in the order Member.walk, Member.mu, roomState.mu,
 // Log.mu; Hub.mu comes before roomState.mu, Member.readyMu is innermost. Two
 // roomStates are never locked at once.
+//
+// Most rooms have not been heard of for a while, and what takes longest is to fetch
+// them from memory: what is needed together lies together, in lines of 64 bytes.
 type roomState struct {
+	// What publishing needs.
 	hub     *Hub
-	name    string // empty for the room of everyone
-	channel string
-	log     roomlog.Log[entry, *membership]
-	out     atomic.Pointer[outbound] // nil until something is published
 	kept    *retained                // nil: the room keeps no history
 	invalid *badRetention            // Options.Retain has given what no history can be
+	out     atomic.Pointer[outbound] // nil until something is published
 
-	mu      sync.Mutex // guards all below
-	uses    int32      // of Join and Publish; while positive the state stays
-	count   int32      // of members
-	members *membership
-
-	changed     chan struct{} // closed when sub or interrupted change; nil: nobody waits
-	in          inbound
-	sweptAt     uint64 // OldestKept at the last search for slow members
-	idleSince   int64  // when uses and members became 0; see ticks
+	mu          sync.Mutex // guards all below but log, name and channel
+	uses        int32      // of Join and Publish; while positive the state stays
+	count       int32      // of members
+	idleSince   int64      // when uses and members became 0; see ticks
 	sub         subscription
 	interrupted bool // the adapter says frames may be missing
 	queued      bool // the janitor has it
 	gone        bool // the hub has forgotten it
+
+	// What arriving frames need, too.
+	in      inbound
+	members *membership
+	log     roomlog.Log[entry, *membership]
+
+	name    string // empty for the room of everyone
+	channel string
+	changed chan struct{} // closed when sub or interrupted change; nil: nobody waits
+	sweptAt uint64        // OldestKept at the last search for slow members
 }
 
 // ticks is a clock that nobody sets, in ns: a time.Time takes three times the room.

@@ -96,10 +96,10 @@ func (s Selection) Publish(ctx context.Context, data []byte) error {
 		return fmt.Errorf("fanout: publish: %w: %w", context.Cause(ctx), ErrUnsent)
 	}
 	h := s.hub
-	if err := h.ops.begin(); err != nil {
+	if err := h.begin(1); err != nil {
 		return fmt.Errorf("fanout: publish: %w: %w", err, ErrUnsent)
 	}
-	defer h.ops.end()
+	defer h.ops.Leave(1)
 	if s.local {
 		s.publishLocally(s.message(slices.Clone(data)))
 		return nil
@@ -127,10 +127,10 @@ func (s Selection) PublishAsync(ctx context.Context, data []byte, done func(erro
 		return err
 	}
 	h := s.hub
-	if err := h.ops.begin(); err != nil {
+	if err := h.begin(1); err != nil {
 		return fmt.Errorf("fanout: publish: %w: %w", err, ErrUnsent)
 	}
-	defer h.ops.end()
+	defer h.ops.Leave(1)
 	if s.local {
 		acks, err := h.beginAsync(ctx, 1, len(data), done)
 		if err != nil {
@@ -231,7 +231,7 @@ func (s Selection) legs(ctx context.Context, m *wire.Message) ([]leg, error) {
 	case toMembers:
 		return s.hubs(m), nil
 	}
-	rooms := unique(s.names)
+	rooms := distinct(s.names)
 	if len(rooms) > 1 {
 		m.ID = h.lastCopyID.Add(1)
 	}
@@ -245,7 +245,7 @@ func (s Selection) legs(ctx context.Context, m *wire.Message) ([]leg, error) {
 // hubs returns a part for each hub that has one of the members.
 func (s Selection) hubs(m *wire.Message) (legs []leg) {
 	byHub := make(map[string]int)
-	for _, id := range unique(s.names) {
+	for _, id := range distinct(s.names) {
 		hub, _ := hubOf(id) // checked before
 		i, known := byHub[hub]
 		if !known {
@@ -271,12 +271,12 @@ func (s Selection) publishLocally(m *wire.Message) {
 	}
 	switch s.kind {
 	case toMembers:
-		m.To = unique(s.names)
+		m.To = distinct(s.names)
 		h.sendTo(m, h.id)
 	case toEveryone:
 		deliver(h.everyone)
 	default:
-		rooms := unique(s.names)
+		rooms := distinct(s.names)
 		if len(rooms) > 1 {
 			m.ID = h.lastCopyID.Add(1)
 		}
@@ -303,8 +303,8 @@ func forAll(legs []leg, f func(leg) error) error {
 	return errors.Join(errs...)
 }
 
-// unique returns the names without repetitions, in their order.
-func unique(names []string) []string {
+// distinct returns the names without repetitions, in their order.
+func distinct(names []string) []string {
 	if len(names) == 1 {
 		return names
 	}

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/fanoutgo/fanout/internal/deadline"
 	"github.com/fanoutgo/fanout/internal/wire"
 )
 
@@ -22,9 +23,9 @@ const (
 func (o *outbound) transmit(ctx context.Context, p *parcel, failed error) outcome {
 	h := o.hub
 	if _, ok := ctx.Deadline(); !ok && !h.alone {
-		var done func()
-		ctx, done = h.publishes.Bound(ctx)
-		defer done()
+		var hold deadline.Hold
+		ctx, hold = h.publishes.Bound(ctx)
+		defer hold.Release()
 	}
 	if failed == nil {
 		if h.ctx.Err() != nil {

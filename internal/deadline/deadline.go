@@ -45,23 +45,31 @@ func NewGroup(parent context.Context, after time.Duration, cause error) *Group {
 }
 
 // Bound returns a context that ends when ctx does, or as those of the group. The
-// caller calls done when it needs it no longer.
-func (g *Group) Bound(ctx context.Context) (_ context.Context, done func()) {
+// caller releases it when it needs it no longer.
+func (g *Group) Bound(ctx context.Context) (context.Context, Hold) {
 	if theirs, ok := ctx.(*shared); ok {
 		ours := g.Context()
 		if end, _ := ours.Deadline(); theirs.ends.Before(end) {
-			return theirs, nothing
+			return theirs, Hold{}
 		}
-		return ours, nothing
+		return ours, Hold{}
 	}
 	if ctx == context.Background() {
-		return g.Context(), nothing
+		return g.Context(), Hold{}
 	}
 	l := &lazy{parent: ctx, group: g, ends: time.Now().Add(g.after)}
-	return l, l.release
+	return l, Hold{l}
 }
 
-func nothing() {}
+// A Hold is on what a context takes that Bound has returned.
+type Hold struct{ of *lazy }
+
+// Release ends the context, if that is nobody else's too.
+func (h Hold) Release() {
+	if h.of != nil {
+		h.of.release()
+	}
+}
 
 // Shared reports whether a context is a group's, so that nobody cancels it for
 // reasons of his own, and lasts so much longer.

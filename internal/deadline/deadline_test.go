@@ -19,7 +19,7 @@ func TestContextsEndInTime(t *testing.T) {
 		g := NewGroup(parent, 8*time.Second, errLate)
 		for range 50 {
 			begun := time.Now()
-			ctx, done := g.Bound(context.Background())
+			ctx, hold := g.Bound(context.Background())
 			time.Sleep(700 * time.Millisecond)
 			other, _ := g.Bound(context.Background())
 			require.NoError(t, other.Err())
@@ -28,7 +28,7 @@ func TestContextsEndInTime(t *testing.T) {
 			require.GreaterOrEqual(t, took, 7*time.Second)
 			require.LessOrEqual(t, took, 8*time.Second)
 			require.Equal(t, errLate, context.Cause(ctx))
-			done()
+			hold.Release()
 		}
 	})
 }
@@ -36,13 +36,13 @@ func TestContextsEndInTime(t *testing.T) {
 func TestContextsAreShared(t *testing.T) {
 	g := NewGroup(t.Context(), time.Hour, errLate)
 	a, _ := g.Bound(context.Background())
-	b, done := g.Bound(context.Background())
-	done() // is nobody else's affair
+	b, hold := g.Bound(context.Background())
+	hold.Release() // is nobody else's affair
 	require.Same(t, a, b)
 	require.NoError(t, a.Err())
 	require.Zero(t, testing.AllocsPerRun(100, func() {
-		_, done := g.Bound(context.Background())
-		done()
+		_, hold := g.Bound(context.Background())
+		hold.Release()
 	}))
 }
 
@@ -52,8 +52,8 @@ func TestContextsEndWithTheParent(t *testing.T) {
 	own, stop := context.WithCancel(t.Context())
 	defer stop()
 	for _, ctx := range []context.Context{context.Background(), own} {
-		ctx, done := g.Bound(ctx)
-		defer done()
+		ctx, hold := g.Bound(ctx)
+		defer hold.Release()
 		require.NoError(t, ctx.Err())
 		defer func() { <-ctx.Done() }()
 	}
@@ -67,8 +67,8 @@ func TestACallersContextIsHeard(t *testing.T) {
 		g := NewGroup(t.Context(), time.Minute, errLate)
 		own, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		ctx, done := g.Bound(own)
-		defer done()
+		ctx, hold := g.Bound(own)
+		defer hold.Release()
 		begun := time.Now()
 		<-ctx.Done()
 		require.Equal(t, time.Second, time.Since(begun))
@@ -94,8 +94,8 @@ func TestAContextWithoutATimerIsLikeOne(t *testing.T) {
 				defer endGroup()
 				own, endCaller := context.WithCancel(context.WithValue(t.Context(), key{}, "value"))
 				defer endCaller()
-				ctx, done := NewGroup(parent, time.Minute, errLate).Bound(own)
-				defer done()
+				ctx, hold := NewGroup(parent, time.Minute, errLate).Bound(own)
+				defer hold.Release()
 				var child context.Context = ctx
 				if asked {
 					var stop func()
@@ -123,8 +123,8 @@ func TestATimeCanBeWaived(t *testing.T) {
 	g := NewGroup(t.Context(), time.Minute, errLate)
 	own, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	ctx, done := g.Bound(own)
-	defer done()
+	ctx, hold := g.Bound(own)
+	defer hold.Release()
 	require.Equal(t, own, Waive(ctx, time.Minute))
 	require.Equal(t, ctx, Waive(ctx, 2*time.Minute), "it is shorter")
 	require.Equal(t, own, Waive(own, 0))
@@ -134,8 +134,8 @@ func TestATimeThatIsNearlyOverIsNotWaived(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		own, cancel := context.WithCancel(t.Context())
 		defer cancel()
-		ctx, done := NewGroup(t.Context(), time.Minute, errLate).Bound(own)
-		defer done()
+		ctx, hold := NewGroup(t.Context(), time.Minute, errLate).Bound(own)
+		defer hold.Release()
 		time.Sleep(10 * time.Second)
 		require.Equal(t, ctx, Waive(ctx, time.Minute))
 	})
@@ -147,8 +147,8 @@ func TestTheCauseIsTheGroups(t *testing.T) {
 	own, stop := context.WithCancel(t.Context())
 	defer stop()
 	for _, ctx := range []context.Context{context.Background(), own} {
-		ctx, done := g.Bound(ctx)
-		defer done()
+		ctx, hold := g.Bound(ctx)
+		defer hold.Release()
 		ctx.Done()
 		defer func() {
 			<-ctx.Done()
@@ -158,4 +158,4 @@ func TestTheCauseIsTheGroups(t *testing.T) {
 	cancel(errLate)
 }
 
-func first(ctx context.Context, _ func()) context.Context { return ctx }
+func first(ctx context.Context, _ Hold) context.Context { return ctx }

@@ -21,15 +21,14 @@ var errands = sync.Pool{New: func() any { return new(errand) }}
 
 // PublishAsync implements fanout.AsyncPublisher.
 func (e *Engine) PublishAsync(channel string, frame []byte, done fanout.Completion) bool {
-	if e.enter(e.ctx) != nil {
+	if !e.ops.Enter(2) { // the errand may be over before this is
 		return false
 	}
-	e.wg.Add(1) // the errand may be over before this is
-	defer e.wg.Done()
+	defer e.ops.Leave(1)
 	at := e.topology.owner(e.slot(channel))
 	node := e.topology.pipeline(at)
 	if node == nil {
-		e.wg.Done()
+		e.ops.Leave(1)
 		return false
 	}
 	r := errands.Get().(*errand)
@@ -68,5 +67,5 @@ func (r *errand) complete(receivers int, err error) {
 	*r = errand{}
 	errands.Put(r)
 	done.Complete(receivers, err)
-	e.wg.Done()
+	e.ops.Leave(1)
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/fanoutgo/fanout"
 	"github.com/fanoutgo/fanout/internal/deadline"
+	"github.com/fanoutgo/fanout/internal/gate"
 	"github.com/fanoutgo/fanout/internal/wire"
 	"github.com/redis/rueidis"
 )
@@ -45,6 +46,7 @@ type Engine struct {
 	// attempts bounds one attempt, so that a server that is silent is given up
 	// (what the next attempt asks may be another), and so that Close need not wait.
 	attempts *deadline.Group
+	ops      *gate.Gate     // calls in flight, but for those that wait for a subscription
 	wg       sync.WaitGroup // all goroutines
 	closed   chan struct{}  // closed when Close has done everything
 
@@ -81,6 +83,7 @@ func New(client rueidis.Client, cfg Config) (*Engine, error) {
 		cluster: client.Mode() == rueidis.ClientModeCluster,
 		id:      fmt.Sprintf("%016x", rand.Uint64()),
 		closed:  make(chan struct{}),
+		ops:     gate.New(),
 		subs:    make(map[string]*sub),
 		links:   make(map[string]*link),
 	}
@@ -265,7 +268,9 @@ func (e *Engine) Close(ctx context.Context) error {
 		for _, s := range e.all() {
 			s.end()
 		}
+		e.ops.Close()
 		go func() { // waited for below
+			<-e.ops.Empty() // who is in flight may begin goroutines
 			e.wg.Wait()
 			close(e.closed)
 		}()

@@ -24,7 +24,7 @@ func (e *Engine) Append(ctx context.Context, channel string, r fanout.Record) (a
 	if err := e.enter(ctx); err != nil {
 		return at, 0, err
 	}
-	defer e.wg.Done()
+	defer e.ops.Leave(1)
 	publisher := ""
 	if r.Publisher != "" {
 		publisher = "p:" + r.Publisher
@@ -86,7 +86,7 @@ func (e *Engine) History(ctx context.Context, channel string, q fanout.Query) (f
 	if err := e.enter(ctx); err != nil {
 		return fanout.Page{}, err
 	}
-	defer e.wg.Done()
+	defer e.ops.Leave(1)
 	stream, note := wire.HistoryKeys(channel)
 	reply, err := e.call(ctx, channel, func() rueidis.Completed {
 		return e.client.B().Fcall().Function(readFunction).Numkeys(2).Key(stream, note).Arg(

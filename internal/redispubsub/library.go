@@ -49,8 +49,8 @@ func missing(err error) bool {
 // given.
 func (e *Engine) load(ctx context.Context, loads uint64) error {
 	lib := &e.library
-	ctx, done := e.attempts.Bound(ctx)
-	defer done()
+	ctx, hold := e.attempts.Bound(ctx)
+	defer hold.Release()
 	select {
 	case lib.loading <- struct{}{}:
 		defer func() { <-lib.loading }()

@@ -17,7 +17,7 @@ func (e *Engine) Publish(ctx context.Context, channel string, frame []byte) (rec
 	if err := e.enter(ctx); err != nil {
 		return 0, err
 	}
-	defer e.wg.Done()
+	defer e.ops.Leave(1)
 	n, at, err := e.send(ctx, channel, frame)
 	return e.conclude(ctx, channel, frame, n, at, err)
 }
@@ -39,17 +39,14 @@ func (e *Engine) conclude(ctx context.Context, channel string, frame []byte, n i
 	return n, nil
 }
 
-// enter begins an operation that Close waits for, until e.wg.Done.
+// enter begins an operation that Close waits for, until e.ops.Leave.
 func (e *Engine) enter(ctx context.Context) error {
-	e.mu.RLock()
-	defer e.mu.RUnlock()
 	switch {
-	case e.closing:
-		return fmt.Errorf("%w: %w", e.errClosed(), fanout.ErrUnsent)
 	case ctx.Err() != nil:
 		return fmt.Errorf("%w: %w", context.Cause(ctx), fanout.ErrUnsent)
+	case !e.ops.Enter(1):
+		return fmt.Errorf("%w: %w", e.errClosed(), fanout.ErrUnsent)
 	}
-	e.wg.Add(1)
 	return nil
 }
 
@@ -165,8 +162,8 @@ func (e *Engine) route(ctx context.Context, channel string, cmd rueidis.Complete
 
 // ask leaves it to the client to find the way.
 func (e *Engine) ask(ctx context.Context, cmd rueidis.Completed) rueidis.RedisResult {
-	ctx, done := e.attempts.Bound(ctx)
-	defer done()
+	ctx, hold := e.attempts.Bound(ctx)
+	defer hold.Release()
 	return e.client.Do(ctx, cmd)
 }
 

@@ -123,16 +123,18 @@ func (s *sub) deliver(from *link, frame []byte) {
 // position tells the position of a frame, zero if it is not kept, or that there
 // is more to come: the payload only announces the next. s.mu is held.
 func (s *sub) position(payload []byte) (at fanout.Position, frame []byte, more bool) {
-	next := s.announced
-	s.announced = nil
-	if next != nil && next.Is(payload) {
-		return fanout.Position{Epoch: next.Epoch, Offset: next.Offset}, payload, false
+	if next := s.announced; next != nil {
+		s.announced = nil
+		if next.Is(payload) {
+			return fanout.Position{Epoch: next.Epoch, Offset: next.Offset}, payload, false
+		}
 	}
 	if epoch, offset, kept, ok := wire.DecodeKept(payload); ok {
 		return fanout.Position{Epoch: epoch, Offset: offset}, kept, false
 	}
 	if a, ok := wire.DecodeAnnouncement(payload); ok {
-		s.announced = &a
+		next := a // which lies on the heap, and only then
+		s.announced = &next
 		return at, payload, true
 	}
 	return at, payload, false

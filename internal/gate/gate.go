@@ -1,0 +1,44 @@
+// Package gate counts operations in flight, and lets nobody in once it is closed:
+// what a WaitGroup does for those who know that they may still begin.
+package gate
+
+import "sync/atomic"
+
+// A Gate is made by New. Its methods may be called by anyone.
+type Gate struct {
+	state atomic.Int64 // twice the number in flight, and 1 once closed
+	empty chan struct{}
+}
+
+// New returns an open gate.
+func New() *Gate { return &Gate{empty: make(chan struct{})} }
+
+// Enter begins n operations, or reports false if the gate is closed.
+func (g *Gate) Enter(n int) bool {
+	for {
+		s := g.state.Load()
+		if s&1 != 0 {
+			return false
+		}
+		if g.state.CompareAndSwap(s, s+int64(2*n)) {
+			return true
+		}
+	}
+}
+
+// Leave ends n operations that have begun.
+func (g *Gate) Leave(n int) {
+	if g.state.Add(int64(-2*n)) == 1 {
+		close(g.empty)
+	}
+}
+
+// Close closes the gate. It is called once, and does not wait.
+func (g *Gate) Close() {
+	if g.state.Add(1) == 1 {
+		close(g.empty)
+	}
+}
+
+// Empty is closed when the gate is, and nothing is in flight any more.
+func (g *Gate) Empty() <-chan struct{} { return g.empty }
