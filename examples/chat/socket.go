@@ -225,26 +225,23 @@ func (c *socket) copyBatches(ctx context.Context) error {
 }
 
 // write writes messages, all in one write if they fit into maxWrite.
-func (c *socket) write(batch []fanout.Message) error {
-	buf := buffers.Get().(*[]byte)
-	defer buffers.Put(buf)
-	frames := (*buf)[:0]
-	for i := range batch {
-		frame := c.server.frames.of(&batch[i])
-		if len(frames) > 0 && len(frames)+len(frame) > maxWrite {
-			if err := c.conn.send(frames); err != nil {
+func (c *socket) write(messages []fanout.Message) error {
+	b := batches.Get().(*batch)
+	defer batches.Put(b)
+	defer b.reset()
+	var prev *frame
+	for i := range messages {
+		prev = c.server.frames.of(&messages[i], prev)
+		if len(b.frames) > 0 && len(b.frames)+len(prev.bytes) > maxWrite {
+			if err := c.conn.send(b.frames); err != nil {
 				return err
 			}
-			frames = frames[:0]
+			b.reset()
 		}
-		frames = append(frames, frame...)
+		b.add(prev.bytes)
 	}
-	*buf = frames
-	return c.conn.send(frames)
+	return c.conn.send(b.frames)
 }
-
-// buffers are shared by all sockets: most of them are silent at any time.
-var buffers = sync.Pool{New: func() any { return new([]byte) }}
 
 // watch ends a socket whose server drains, whose member has ended while a write
 // to it is stuck, or whose page does not answer pings.
