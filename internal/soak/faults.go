@@ -16,15 +16,15 @@ type fault struct {
 	happen func(context.Context, *world) error
 
 	// What may come of it; see check.Fault.
-	lossy, doubtful, twoOrders bool
-	takesOver                  bool // a replica becomes primary
+	lossy, doubtful, twoOrders, moves bool
+	takesOver                         bool // a replica becomes primary
 }
 
 // allFaults are those of the suite. A restart loses what servers have not
 // written to their disks.
 func allFaults(persist bool) []fault {
 	return []fault{
-		{name: "slots move and return", happen: moveSlots},
+		{name: "slots move and return", happen: moveSlots, moves: true},
 		{name: "primary killed, and back", happen: killPrimary, lossy: true, takesOver: true},
 		// Nothing is lost, but the server cannot know. A hub that was there can;
 		// who resumes at another hub may be told that something may be missing.

@@ -99,7 +99,7 @@ func (w *world) begin(f check.Fault) *check.Fault {
 // endure lets a fault happen and waits until everything works again.
 func (w *world) endure(ctx context.Context, f fault) error {
 	before := w.primaries()
-	note := w.begin(check.Fault{Name: f.name, Lossy: f.lossy, Doubtful: f.doubtful, TwoOrders: f.twoOrders})
+	note := w.begin(check.Fault{Name: f.name, Lossy: f.lossy, Doubtful: f.doubtful, TwoOrders: f.twoOrders, Moves: f.moves})
 	w.log.say("%v: %s", note.From, f.name)
 	ctx, cancel := context.WithTimeout(ctx, 3*patience) // each wait of it has less
 	defer cancel()

@@ -127,6 +127,7 @@ func (v *verifier) during(a, b Time, kind func(*Fault) bool) bool {
 func lossy(f *Fault) bool     { return f.Lossy }
 func doubtful(f *Fault) bool  { return f.Doubtful || f.Lossy }
 func twoOrders(f *Fault) bool { return f.TwoOrders }
+func moves(f *Fault) bool     { return f.Moves }
 
 // An index numbers the messages of a room.
 type index struct {

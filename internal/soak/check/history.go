@@ -36,6 +36,9 @@ type Fault struct {
 	// TwoOrders: two primaries serve a slot for a while, so rooms without
 	// history may see two orders.
 	TwoOrders bool
+	// Moves: slots move, with the histories in them. A server that has not been one
+	// for long cannot know that they came whole.
+	Moves bool
 }
 
 // A Room is what happened in a room.

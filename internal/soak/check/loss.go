@@ -234,6 +234,11 @@ func (l *lossCheck) eachPlace(f func(*gapPlace)) {
 	}
 }
 
+// newcomer is for how long a server takes a history that has moved to it for one that
+// may have come from its disk, or by replication: SKEW of history.lua, and a second
+// because servers tell in seconds for how long they have been up.
+const newcomer = Time(2 * time.Second)
+
 // judge looks for the reason of gaps in a room with history.
 func (l *lossCheck) judge(p *gapPlace) {
 	if len(p.gaps) == 0 {
@@ -249,6 +254,9 @@ func (l *lossCheck) judge(p *gapPlace) {
 		if p.costly == 0 && p.sum == 0 {
 			l.figures(p.to).Alarms++
 		}
+	case p.puzzling == 0 && p.costly == 0 && p.sum == 0 &&
+		l.during(p.from, p.to, moves) && l.during(p.from-newcomer, p.to, doubtful):
+		l.figures(p.to).Alarms++
 	default:
 		what := "nothing is"
 		if p.puzzling > 0 {

@@ -42,6 +42,7 @@ func cleanRun() *check.Run {
 		{Name: "calm again", From: published(40) - 50},
 		{Name: "failover", From: published(60) - 50, TwoOrders: true},
 		{Name: "restart", From: published(80) - 50, Doubtful: true},
+		{Name: "slots move", From: published(90) - 50, Moves: true},
 	}}
 	for _, keep := range []int{0, 1000, 5} {
 		run.Rooms = append(run.Rooms, cleanRoom(keep))
@@ -353,6 +354,31 @@ var planted = []struct {
 	{"a false alarm of such servers", keeps, func(r *check.Room) {
 		r.Stays[stayA].Events = slices.Insert(r.Stays[stayA].Events, 85, check.Event{At: published(85), Gap: true, Unknown: true})
 	}, ""},
+	{"a false alarm of servers to which slots move when they have just restarted", keeps, func(r *check.Room) {
+		r.Stays[stayA].Events = slices.Insert(r.Stays[stayA].Events, 95, check.Event{At: published(95), Gap: true, Unknown: true})
+	}, ""},
+	{"by such servers, but they lose nothing", keeps, func(r *check.Room) { drop(r.Stays[stayA], unknown(1), 95) }, check.Kept},
+	{"a false alarm of servers to which slots move much later", keeps, func(r *check.Room) {
+		later := func(at *check.Time, from check.Time) {
+			if *at > from {
+				*at += check.Time(time.Minute)
+			}
+		}
+		const from = 9000 // after message 88
+		for i := range r.Published {
+			for j := range r.Published[i] {
+				later(&r.Published[i][j].Begin, from)
+				later(&r.Published[i][j].End, from)
+			}
+		}
+		for _, s := range r.Stays {
+			for i := range s.Events {
+				later(&s.Events[i].At, from)
+			}
+			later(&s.Left, from)
+		}
+		r.Stays[stayA].Events = slices.Insert(r.Stays[stayA].Events, 95, check.Event{At: r.Stays[stayA].Events[95].At, Gap: true, Unknown: true})
+	}, check.Kept},
 	{"by servers in a crash, and a false alarm later", keeps, func(r *check.Room) {
 		tellTwice(r, published(40)-30)
 	}, ""},
