@@ -419,3 +419,33 @@ func TestWhatIsWithdrawnOrToldIsNotKept(t *testing.T) {
 	close(hold)
 	require.NoError(t, <-first)
 }
+
+// A closed hub neither asks about rooms, nor remembers them.
+func TestAClosedHubAsksAboutNoRoom(t *testing.T) {
+	asked := 0
+	h, err := fanout.New(nil, &fanout.Options{Retain: func(string) fanout.Retention { asked++; panic("it is asked") }})
+	require.NoError(t, err)
+	require.NoError(t, h.Close(within(t)))
+	rooms := h.Stats().Rooms
+	for i := range 3 {
+		room := h.Room(fmt.Sprint("room", i))
+		for _, err := range []error{
+			room.Publish(within(t), nil),
+			room.PublishAsync(within(t), nil, func(error) { t.Error("it was not accepted") }),
+		} {
+			require.ErrorIs(t, err, fanout.ErrClosed)
+			require.ErrorIs(t, err, fanout.ErrUnsent)
+		}
+	}
+	require.Zero(t, asked)
+	require.Equal(t, rooms, h.Stats().Rooms)
+}
+
+// A Retain that panics takes nothing from the hub: it can be closed.
+func TestAPanicOfRetainLeavesNothingInFlight(t *testing.T) {
+	h, err := fanout.New(nil, &fanout.Options{Retain: func(string) fanout.Retention { panic("no") }})
+	require.NoError(t, err)
+	require.PanicsWithValue(t, "no", func() { h.Room("room").Publish(within(t), nil) })
+	require.PanicsWithValue(t, "no", func() { h.Room("room").PublishAsync(within(t), nil, nil) })
+	require.NoError(t, h.Close(within(t))) // it would wait for operations in flight
+}

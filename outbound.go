@@ -36,10 +36,10 @@ type outbound struct {
 	pending []*parcel // the last may still grow
 	usual   int       // bytes of messages of the last frame that had gathered
 
-	channel string // like all below not changed, or guarded by Hub.outMu
+	channel string
+	to      string // of an inbox: the hub's ID
 
-	// Of inboxes.
-	to   string // the hub's ID
+	// Of inboxes, guarded by Hub.outMu.
 	uses int
 	used time.Time
 }
@@ -103,27 +103,27 @@ func (o *outbound) publish(ctx context.Context, m *wire.Message) error {
 		o.deliver(m)
 		return nil
 	}
+	size := m.Size()
 	o.mu.Lock()
 	if o.busy {
-		return o.join(ctx, m)
+		return o.join(ctx, m, size)
 	}
 	o.busy = true
 	o.mu.Unlock()
-	return o.alone(ctx, m)
+	return o.publishAlone(ctx, m, size)
 }
 
-// alone sends a message and waits until it has arrived. It is called by who is busy,
-// who is not any more.
-func (o *outbound) alone(ctx context.Context, m *wire.Message) error {
-	p := newParcel(m.Size())
+// publishAlone sends a message of so many bytes by itself, and waits until it has
+// arrived. It is called by who is busy, who is not any more.
+func (o *outbound) publishAlone(ctx context.Context, m *wire.Message, size int) error {
+	p := newParcel(size)
 	p.add(m)
 	o.seal(p)
-	if err := o.send(ctx, p); err != nil {
-		return o.wrap(err)
-	}
-	return nil
+	return o.wrap(o.send(ctx, p))
 }
 
+// send sends a parcel that is sealed, waits, and goes on with what has gathered
+// meanwhile.
 func (o *outbound) send(ctx context.Context, p *parcel) (err error) {
 	end := outcome{err: errPanic}
 	defer o.goOn()                            // also then: others must not wait for ever
@@ -132,11 +132,11 @@ func (o *outbound) send(ctx context.Context, p *parcel) (err error) {
 	return nil
 }
 
-// join has a message sent with others, and waits until they have arrived. If ctx ends
-// first and the message is not under way by then, it is withdrawn: nobody will get
-// it. o.mu is held, and released.
-func (o *outbound) join(ctx context.Context, m *wire.Message) error {
-	p := o.gather(m.Size())
+// join has a message of so many bytes sent with others, and waits until they have
+// arrived. If ctx ends first and the message is not under way by then, it is
+// withdrawn: nobody will get it. o.mu is held, and released.
+func (o *outbound) join(ctx context.Context, m *wire.Message, size int) error {
+	p := o.gather(size)
 	at := p.add(m)
 	p.waiting++
 	if p.done == nil {
@@ -150,10 +150,7 @@ func (o *outbound) join(ctx context.Context, m *wire.Message) error {
 	}
 	select {
 	case <-done:
-		if p.err != nil {
-			return o.wrap(p.err)
-		}
-		return nil
+		return o.wrap(p.err)
 	case <-ctx.Done():
 		return o.quit(context.Cause(ctx), m, p, at)
 	case <-bound.Done():

@@ -170,7 +170,7 @@ func (r *Room) Publish(ctx context.Context, data []byte) error {
 }
 
 // beginPublish begins an operation, until endPublish.
-func (r *Room) beginPublish(data []byte) (*roomState, error) {
+func (r *Room) beginPublish(data []byte) (rs *roomState, err error) {
 	h := r.hub
 	if r.err != nil {
 		return nil, r.err
@@ -178,12 +178,15 @@ func (r *Room) beginPublish(data []byte) (*roomState, error) {
 	if err := h.checkSize(data); err != nil {
 		return nil, err
 	}
-	rs := r.acquire() // first: it may call the user, who may panic
 	if err := h.begin(1); err != nil {
-		h.release(rs)
 		return nil, r.wrap("publish", mark(err, true))
 	}
-	return rs, nil
+	defer func() {
+		if rs == nil { // acquire may call the user, who may panic
+			h.ops.Leave(1)
+		}
+	}()
+	return r.acquire(), nil
 }
 
 func (h *Hub) endPublish(rs *roomState) {
@@ -219,7 +222,10 @@ func (r *Room) PublishAsync(ctx context.Context, data []byte, done func(error)) 
 	if err := h.checkSize(data); err != nil {
 		return err
 	}
-	rs := r.acquire() // first: it may call the user, who may panic
+	if h.isClosing() { // it makes no states any more
+		return r.wrap("publish", mark(ErrClosed, true))
+	}
+	rs := r.acquire() // before there is anything to undo: it may call the user, who may panic
 	a, err := h.beginOne(ctx, len(data), done)
 	if err != nil {
 		h.release(rs)

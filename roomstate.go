@@ -28,7 +28,7 @@ type roomState struct {
 	invalid *badRetention            // Options.Retain has given what no history can be
 	out     atomic.Pointer[outbound] // nil until something is published
 
-	mu          sync.Mutex // guards all below but log, name and channel
+	mu          sync.Mutex // guards all below, but for what has a word of its own
 	uses        int32      // of Join and Publish; while positive the state stays
 	count       int32      // of members
 	idleSince   int64      // when uses and members became 0; see ticks
@@ -40,9 +40,9 @@ type roomState struct {
 	// What arriving frames need, too.
 	in      inbound
 	members *membership
-	log     roomlog.Log[entry, *membership]
+	log     roomlog.Log[entry, *membership] // it has a lock of its own
 
-	name    string // empty for the room of everyone
+	name    string // never changed, like channel; empty for the room of everyone
 	channel string
 	changed chan struct{} // closed when sub or interrupted change; nil: nobody waits
 	sweptAt uint64        // OldestKept at the last search for slow members

@@ -1,6 +1,7 @@
 package adaptertest
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"time"
@@ -76,9 +77,13 @@ func closeIsFinal(e *env) {
 	if err := n.adapter.Attach(n.heard); !errors.Is(err, fanout.ErrClosed) {
 		e.failf("Attach after Close: %v", err)
 	}
-	_, err := n.publish(e.ctx, channel, "frame")
-	if !errors.Is(err, fanout.ErrClosed) || !errors.Is(err, fanout.ErrUnsent) {
-		e.failf("Publish after Close: %v", err)
+	ended, cancel := context.WithCancel(e.ctx)
+	cancel()
+	for _, ctx := range []context.Context{e.ctx, ended} {
+		_, err := n.publish(ctx, channel, "frame")
+		if !errors.Is(err, fanout.ErrClosed) || !errors.Is(err, fanout.ErrUnsent) {
+			e.failf("Publish after Close: %v", err)
+		}
 	}
 }
 

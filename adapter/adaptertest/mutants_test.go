@@ -203,10 +203,11 @@ var deliveryMutants = []mutant{
 		name: "loses what is published too late", fails: "publish-obeys-context", says: "was lost",
 		breakIt: func(n *node) {
 			n.publish = func(ctx context.Context, channel string, frame []byte) (int, error) {
-				if ctx.Err() != nil {
+				count, err := n.Adapter.Publish(ctx, channel, frame)
+				if ctx.Err() != nil && !errors.Is(err, fanout.ErrClosed) {
 					return -1, nil
 				}
-				return n.Adapter.Publish(ctx, channel, frame)
+				return count, err
 			}
 		},
 	},

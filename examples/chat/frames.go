@@ -55,7 +55,8 @@ type frames struct {
 	young, old atomic.Pointer[sync.Map]
 
 	mu     sync.Mutex // of who lays a frame down; guards all below
-	size   int        // of the young one, about, in bytes
+	gen    int        // number of the young one
+	size   int        // of it, about, in bytes
 	latest *frame     // that was laid down; nil: there is none
 	room   string     // of its message
 }
@@ -63,19 +64,26 @@ type frames struct {
 type frame struct {
 	data  []byte // of the message; keeps anything else from getting its address
 	at    fanout.Position
+	room  string
 	bytes []byte
-	next  atomic.Pointer[frame] // nil: nobody has wanted another after it
+	gen   int // the generation that it belongs to
 
-	// The strip of memory that bytes is in, if it is in one: its size, and what is
-	// left of it behind bytes. Guarded by frames.mu.
+	// next is never of an older generation: who holds a frame, for as long as a batch
+	// takes, holds none that are forgotten but those that came after it. Nil: nobody
+	// has wanted another after it.
+	next atomic.Pointer[frame]
+
+	// The size of the strip of memory that bytes is in, 0 if it is in none, and what
+	// of it is free behind bytes: nil if there is another frame, empty if it is full.
+	// All frames of a strip are of one generation. Guarded by frames.mu.
 	strip int
 	rest  []byte
 }
 
 // is reports whether the frame is that of m. Data that went to several rooms may be
-// the same bytes in all of them, but it has a position in each.
+// the same bytes in all of them.
 func (f *frame) is(m *fanout.Message) bool {
-	return len(f.data) == len(m.Data) && &f.data[0] == &m.Data[0] && f.at == m.Position
+	return len(f.data) == len(m.Data) && &f.data[0] == &m.Data[0] && f.at == m.Position && f.room == m.Room
 }
 
 const (
@@ -109,7 +117,7 @@ func (f *frames) of(m *fanout.Message, prev *frame) *frame {
 	if known == nil {
 		known = f.lay(m, documentOf(m), prev)
 	}
-	if prev != nil && len(prev.data) > 0 {
+	if prev != nil && len(prev.data) > 0 && prev.gen <= known.gen {
 		prev.next.CompareAndSwap(nil, known)
 	}
 	return known
@@ -139,13 +147,13 @@ func (f *frames) lay(m *fanout.Message, doc []byte, prev *frame) *frame {
 	if f.latest != nil && f.room == m.Room {
 		prev = f.latest
 	}
-	fresh := &frame{data: m.Data, at: m.Position}
+	fresh := &frame{data: m.Data, at: m.Position, room: m.Room, gen: f.gen}
 	f.latest, f.room = fresh, m.Room
 	size, taken := frameSize(doc), 0
 	switch {
 	case prev == nil, prev.strip > 0 && prev.rest == nil: // the first, or there is another behind it
 		fresh.bytes, taken = textFrame(doc), size
-	case size > len(prev.rest):
+	case size > len(prev.rest), prev.gen != f.gen:
 		taken = max(size, min(max(4*prev.strip, minStrip), maxStrip))
 		fresh.strip = taken
 		fresh.cutFrom(make([]byte, taken), doc)
@@ -172,6 +180,7 @@ func (f *frames) keep(fresh *frame, taken int) {
 	if f.size += len(fresh.data) + taken + 200; f.size >= generation {
 		f.old.Store(young)
 		f.young.Store(new(sync.Map))
+		f.gen++
 		f.size = 0
 	}
 }

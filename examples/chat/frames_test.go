@@ -3,7 +3,10 @@ package main
 import (
 	"bytes"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
+	"net"
+	"runtime"
 	"sync"
 	"testing"
 
@@ -106,29 +109,81 @@ func TestBatchesOfAnySequenceAreWhole(t *testing.T) {
 	wg.Wait()
 }
 
-// What frames take is bounded, whatever is said: also where each second message
-// begins a strip.
+// What frames take is bounded, whatever is said and in whatever order it is read.
 func TestFramesAreForgotten(t *testing.T) {
-	f := newFrames()
-	kept := func() (sum int) {
-		seen := make(map[*byte]bool)
-		for _, g := range []*sync.Map{f.young.Load(), f.old.Load()} {
-			g.Range(func(_, v any) bool {
-				fr := v.(*frame)
-				sum += len(fr.data) + len(fr.bytes)
-				if end := fr.bytes[:cap(fr.bytes)]; fr.strip > 0 && !seen[&end[len(end)-1]] {
-					seen[&end[len(end)-1]] = true
-					sum += fr.strip
+	for name, read := range map[string]func(f *frames, b *batch){
+		"each second message begins a strip": func(f *frames, b *batch) {
+			for range 20_000 {
+				f.batchOf(b, sequence("room", 2))
+			}
+		},
+		"the later one is read first": func(f *frames, b *batch) {
+			before := sequence("room", 1)[0]
+			for range 80_000 {
+				m := sequence("room", 1)[0]
+				f.batchOf(b, []fanout.Message{m, before})
+				before = m
+			}
+		},
+		"a strip in each of many rooms goes on for long": func(f *frames, b *batch) {
+			last := make(map[string]fanout.Message)
+			for i := range 90 { // some bursts are a generation
+				room := fmt.Sprint("room", i)
+				burst := sequence(room, 40)
+				for j := range burst {
+					burst[j].Data = newSaid("a", room, bytes.Repeat([]byte("x"), 5000))
 				}
-				return true
-			})
-		}
-		return sum
+				f.batchOf(b, burst)
+				last[room] = burst[len(burst)-1]
+				for room, m := range last {
+					if next := sequence(room, 1)[0]; i%3 == 0 {
+						f.batchOf(b, []fanout.Message{m, next})
+						last[room] = next
+					}
+				}
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f, b := newFrames(), new(batch)
+			read(f, b)
+			b.reset()
+			with := heap()
+			runtime.KeepAlive(f)
+			f = nil
+			assert.Less(t, with-heap(), 3*generation)
+		})
 	}
-	for range 10_000 {
-		pair := sequence("room", 2)
-		f.batchOf(new(batch), pair)
+}
+
+// A page that is stuck in a batch holds what it writes, and not all that comes after it.
+func TestNobodyIsHeldByAStuckPage(t *testing.T) {
+	ours, theirs := net.Pipe()
+	s := newServer(nil, slog.New(slog.DiscardHandler))
+	c := &socket{server: s, conn: &conn{Conn: ours, timeout: patience}}
+	long := sequence("room", 6)
+	for i := range long {
+		long[i].Data = newSaid("a", "room", bytes.Repeat([]byte("x"), maxText))
 	}
-	assert.Less(t, kept(), 2*generation)
-	assert.Greater(t, kept(), generation/2)
+	written := make(chan error)
+	go func() { written <- c.write(long) }()
+	var one [1]byte
+	_, err := theirs.Read(one[:]) // it is stuck in the first of two writes
+	require.NoError(t, err)
+	before := heap()
+	at := s.frames.of(&long[maxWrite/maxText-1], nil) // with which the second will begin
+	for range 80_000 {
+		at = s.frames.of(&sequence("room", 1)[0], at)
+	}
+	assert.Less(t, heap()-before, 3*generation)
+	theirs.Close()
+	require.Error(t, <-written)
+}
+
+// heap returns how much memory is in use.
+func heap() int {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int(m.HeapAlloc)
 }

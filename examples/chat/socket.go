@@ -24,8 +24,7 @@ const (
 	maxBatch = 256
 )
 
-// maxWrite bounds what is copied for one write, in bytes. A single message may
-// be longer.
+// maxWrite bounds one write, in bytes. A single message may be longer.
 const maxWrite = 256 << 10
 
 // A socket is one page: a WebSocket on one side, a member of a room on the
@@ -232,13 +231,15 @@ func (c *socket) write(messages []fanout.Message) error {
 	var prev *frame
 	for i := range messages {
 		prev = c.server.frames.of(&messages[i], prev)
-		if len(b.frames) > 0 && len(b.frames)+len(prev.bytes) > maxWrite {
+		frame := prev.bytes
+		if len(b.frames) > 0 && len(b.frames)+len(frame) > maxWrite {
+			prev = nil // the write may take long, and it leads to all that comes meanwhile
 			if err := c.conn.send(b.frames); err != nil {
 				return err
 			}
 			b.reset()
 		}
-		b.add(prev.bytes)
+		b.add(frame)
 	}
 	return c.conn.send(b.frames)
 }

@@ -61,7 +61,8 @@ func (g *Group) Bound(ctx context.Context) (context.Context, Hold) {
 	return l, Hold{l}
 }
 
-// A Hold is on what a context takes that Bound has returned.
+// A Hold is a claim to the timer of a context that Bound has returned. The zero Hold
+// is none.
 type Hold struct{ of *lazy }
 
 // Release ends the context, if that is nobody else's too.

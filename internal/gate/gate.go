@@ -28,8 +28,11 @@ func (g *Gate) Enter(n int) bool {
 
 // Leave ends n operations that have begun.
 func (g *Gate) Leave(n int) {
-	if g.state.Add(int64(-2*n)) == 1 {
+	switch s := g.state.Add(int64(-2 * n)); {
+	case s == 1:
 		close(g.empty)
+	case s < 0:
+		panic("gate: more have left than have entered")
 	}
 }
 

@@ -49,3 +49,11 @@ func TestEmptyIsAfterTheLastThatHasEntered(t *testing.T) {
 		wg.Wait()
 	}
 }
+
+func TestWhoHasNotEnteredCannotLeave(t *testing.T) {
+	require.Panics(t, func() { New().Leave(1) })
+	g := New()
+	require.True(t, g.Enter(1))
+	g.Close()
+	require.Panics(t, func() { g.Leave(2) })
+}

@@ -262,13 +262,15 @@ func (e *Engine) Close(ctx context.Context) error {
 	e.mu.Lock()
 	first := !e.closing
 	e.closing = true
+	if first {
+		e.ops.Close() // before e.ctx ends, which would be their error
+	}
 	e.mu.Unlock()
 	if first {
 		e.cancel()
 		for _, s := range e.all() {
 			s.end()
 		}
-		e.ops.Close()
 		go func() { // waited for below
 			<-e.ops.Empty() // who is in flight may begin goroutines
 			e.wg.Wait()

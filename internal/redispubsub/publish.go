@@ -41,11 +41,12 @@ func (e *Engine) conclude(ctx context.Context, channel string, frame []byte, n i
 
 // enter begins an operation that Close waits for, until e.ops.Leave.
 func (e *Engine) enter(ctx context.Context) error {
-	switch {
-	case ctx.Err() != nil:
-		return fmt.Errorf("%w: %w", context.Cause(ctx), fanout.ErrUnsent)
-	case !e.ops.Enter(1):
+	if !e.ops.Enter(1) {
 		return fmt.Errorf("%w: %w", e.errClosed(), fanout.ErrUnsent)
+	}
+	if ctx.Err() != nil {
+		e.ops.Leave(1)
+		return fmt.Errorf("%w: %w", context.Cause(ctx), fanout.ErrUnsent)
 	}
 	return nil
 }

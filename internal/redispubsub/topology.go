@@ -214,12 +214,16 @@ func (t *topology) run() {
 		case <-e.ctx.Done():
 			return
 		}
-		if t.round() {
-			pause = roundPause
-			timer.Stop()
-		} else {
+		switch served, sure := t.round(); {
+		case !served:
 			pause = min(2*pause, lastRetry)
 			timer.Reset(pause)
+		case !sure: // which is nothing to hurry about, or to hold up others
+			pause = roundPause
+			timer.Reset(lastRetry)
+		default:
+			pause = roundPause
+			timer.Stop()
 		}
 		wait := time.NewTimer(roundPause)
 		select {
@@ -231,9 +235,9 @@ func (t *topology) run() {
 	}
 }
 
-// round asks once, and reports whether everybody has a home that answers, and that
-// is one as far as somebody knows.
-func (t *topology) round() bool {
+// round asks once, and reports whether everybody has a home that answers, and whether
+// each home that is doubted has been asked about.
+func (t *topology) round() (served, sure bool) {
 	e := t.engine
 	t.mu.Lock()
 	doubted, nudges, stale := t.doubted, t.nudges, t.stale
@@ -256,7 +260,7 @@ func (t *topology) round() bool {
 	wg.Wait()
 	homeless := t.homeless()
 	if len(homeless) == 0 && t.current.Load() != nil && !stale {
-		return !unsure.Load()
+		return true, !unsure.Load()
 	}
 	first := true
 	for tab := range t.askNodes(nodes) {
@@ -272,7 +276,7 @@ func (t *topology) round() bool {
 		}
 		homeless = t.homeless()
 	}
-	return len(homeless) == 0 && !unsure.Load()
+	return len(homeless) == 0, !unsure.Load()
 }
 
 // doubtful reports whether what we know differs from an answer, and names an
@@ -342,7 +346,7 @@ func (t *topology) verify(nodes map[string]rueidis.Client, l *link) (sure bool) 
 		}
 	}
 	if tab == nil { // nobody knows better than the link
-		return node != nil || l.anyChannel() == ""
+		return node != nil || l.unused()
 	}
 	l.mu.Lock()
 	var subs []*sub
