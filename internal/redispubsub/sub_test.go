@@ -1,12 +1,14 @@
 package redispubsub
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
 	"testing"
 
 	"github.com/fanoutgo/fanout"
+	"github.com/fanoutgo/fanout/internal/redistest"
 	"github.com/redis/rueidis"
 	"github.com/stretchr/testify/require"
 )
@@ -65,4 +67,26 @@ func TestSendingAgainIsNeverUnsent(t *testing.T) {
 		require.NotErrorIs(t, e.again(err), fanout.ErrUnsent)
 		require.Equal(t, errors.Is(e.classify("publish", err), fanout.ErrRefused), errors.Is(e.again(err), fanout.ErrRefused))
 	}
+}
+
+// Whoever publishes while the engine closes is told that, and not that a context has
+// ended which is none of theirs.
+func TestPublishWhileTheEngineClosesIsErrClosed(t *testing.T) {
+	e := newEngine(t, redistest.NewServer(t, redistest.Options{}).Client(t), -1)
+	e.mu.Lock()
+	for i := range 10_000 { // so that it takes a while
+		channel := fmt.Sprint("channel", i)
+		e.subs[channel] = &sub{engine: e, channel: channel, wanted: true}
+	}
+	e.mu.Unlock()
+	published := make(chan error)
+	go func() {
+		<-e.ctx.Done()
+		_, err := e.Publish(context.Background(), "channel", nil)
+		published <- err
+	}()
+	require.NoError(t, e.Close(context.Background()))
+	err := <-published
+	require.ErrorIs(t, err, fanout.ErrClosed)
+	require.ErrorIs(t, err, fanout.ErrUnsent)
 }
