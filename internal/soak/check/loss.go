@@ -250,13 +250,10 @@ func (l *lossCheck) judge(p *gapPlace) {
 	switch {
 	case trimmed:
 		l.figures(p.to).Trimmed += p.sum
-	case l.during(p.from, p.to, lossy), p.puzzling == 0 && l.during(p.from, p.to, doubtful):
+	case l.during(p.from, p.to, lossy), p.puzzling == 0 && l.inDoubt(p):
 		if p.costly == 0 && p.sum == 0 {
 			l.figures(p.to).Alarms++
 		}
-	case p.puzzling == 0 && p.costly == 0 && p.sum == 0 &&
-		l.during(p.from, p.to, moves) && l.during(p.from-newcomer, p.to, doubtful):
-		l.figures(p.to).Alarms++
 	default:
 		what := "nothing is"
 		if p.puzzling > 0 {
@@ -265,6 +262,12 @@ func (l *lossCheck) judge(p *gapPlace) {
 		l.fail(Kept, l.client, p.to, "got %s, although nothing can have been lost; %d gaps of %d in all at that place, between %v and %v, after %v and before %v; of what is missing %s",
 			&p.gaps[0], len(p.gaps), p.sum, p.from, p.to, p.prev, p.next, what)
 	}
+}
+
+// inDoubt reports whether servers cannot know whether something was lost.
+func (l *lossCheck) inDoubt(p *gapPlace) bool {
+	return l.during(p.from, p.to, doubtful) ||
+		p.sum == 0 && l.during(p.from, p.to, moves) && l.during(p.from-newcomer, p.to, doubtful)
 }
 
 // trimmed reports whether all that is missing may have gone out of the history:
