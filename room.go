@@ -77,7 +77,7 @@ func (rs *roomState) admit(ctx context.Context, m *Member, r *resumption) error 
 //
 // What has been trimmed is a *GapError before the first message, with the number
 // (none after the zero Position). If the history has lost what was said at since,
-// because a server took over that lacked it, the GapError is Unknown, and the
+// because a server took over that lacked it, or may have, the GapError is Unknown, and the
 // member goes on with what the history has in its place.
 //
 // Resume returns when the history is read; the member holds it until it has
