@@ -94,7 +94,8 @@ func (o *outbound) keeps() bool { return o.room != nil && o.room.kept != nil }
 //
 // Its callers may be goroutines that begin with a small stack, which costs more to
 // grow than all that is done here. So each way has a function of its own, with what
-// it needs, and what is unusual has another.
+// it needs, and what is unusual has another. (-run 'half load' of internal/bench's
+// redis suite publishes in such goroutines.)
 func (o *outbound) publish(ctx context.Context, m *wire.Message) error {
 	if err := o.check(ctx); err != nil {
 		return err
