@@ -2,11 +2,12 @@ package fanout
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"sync"
 	"sync/atomic"
+
+	"github.com/fanoutgo/fanout/internal/deadline"
 )
 
 // acks tells publishers that do not wait what became of their messages, on one
@@ -61,8 +62,8 @@ func (h *Hub) beginAsync(ctx context.Context, n, size int, done func(error)) ([]
 // reserve takes room in the buffer and begins n operations.
 func (h *Hub) reserve(ctx context.Context, n int, bytes int64) error {
 	err := context.Cause(ctx)
-	if err == nil {
-		err = h.buffer.take(ctx, bytes, h.closing)
+	if err == nil && !h.buffer.tryTake(bytes) {
+		err = h.awaitBuffer(ctx, bytes)
 	}
 	if err == nil {
 		if err = h.begin(n); err != nil {
@@ -75,13 +76,23 @@ func (h *Hub) reserve(ctx context.Context, n int, bytes int64) error {
 	return nil
 }
 
+// awaitBuffer waits for room in the buffer, as long as a publish may take.
+func (h *Hub) awaitBuffer(ctx context.Context, bytes int64) error {
+	if _, ok := ctx.Deadline(); !ok {
+		var hold deadline.Hold
+		ctx, hold = h.publishes.Bound(ctx)
+		defer hold.Release()
+	}
+	return h.explain(ctx, h.buffer.take(ctx, bytes, h.closing))
+}
+
 // jointly returns what is to be called n times, and calls done the last time. All are
 // called by the hub's one goroutine for that.
 func jointly(n int, done func(error)) func(error) {
 	errs := make([]error, 0, n)
 	return func(err error) {
 		if errs = append(errs, err); len(errs) == n {
-			done(errors.Join(errs...))
+			done(joinErrors(errs))
 		}
 	}
 }

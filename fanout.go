@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -39,10 +40,8 @@ type Hub struct {
 	// publishes bounds a publish whose context has no deadline.
 	publishes *deadline.Group
 
-	// ready is closed when the hub's own channels are subscribed, or will
-	// never be: then readyErr says why.
-	ready    chan struct{}
-	readyErr error
+	own *ownChannels
+	log *logQueue
 
 	everyone *roomState // its log has what is said to everyone; all members are in it
 
@@ -66,19 +65,48 @@ type Hub struct {
 	lastStream atomic.Uint64
 	lastCopyID atomic.Uint64
 
-	closing   chan struct{} // closed when Close is called
-	closed    chan struct{} // closed when Close has done everything
+	open      context.Context // ends when Close is called, with ErrClosed
+	shut      func()          // ends it
+	closing   <-chan struct{} // its Done
+	closed    chan struct{}   // closed when Close has done everything
+	closeErr  error           // of Close; set before closed
 	closeOnce sync.Once
-	ops       *gate.Gate // publishes in flight
+	awaited   atomic.Pointer[string] // what Close is waiting for
+	ops       *gate.Gate             // publishes in flight
 }
 
 // New returns a Hub on a. With a nil adapter the rooms live in this process
 // alone. Nil options are the defaults; an option out of its range is
-// ErrInvalidOption. The hub owns the adapter from here on, and closes it.
+// ErrInvalidOption, and so is an adapter that is a nil pointer.
+//
+// The hub owns the adapter from here on, and closes it. If New fails it has
+// closed the adapter, unless that belongs to another hub, waiting no longer than
+// 5 s.
 //
 // New does not wait for the backend: a hub starts while it is down, and the
-// first Join waits for it.
+// first Join waits for it. What the backend refuses the hub itself, for example
+// for want of rights, it tries again as long as it lives.
 func New(a Adapter, o *Options) (*Hub, error) {
+	if isNil(a) {
+		return nil, fmt.Errorf("%w: the adapter is a nil %T; for a hub without one give New nil itself", ErrInvalidOption, a)
+	}
+	h, err := newHub(a, o)
+	if err != nil && a != nil && !attached.has(a) {
+		ctx, cancel := context.WithTimeout(context.Background(), failedCloseTimeout)
+		defer cancel()
+		if closeErr := a.Close(ctx); closeErr != nil {
+			err = fmt.Errorf("%w (closing the adapter: %v)", err, closeErr)
+		}
+	}
+	return h, err
+}
+
+// failedCloseTimeout is how long New waits for an adapter that it closes because
+// it fails.
+const failedCloseTimeout = 5 * time.Second
+
+// newHub is New for an adapter that is no nil pointer, and does not close it.
+func newHub(a Adapter, o *Options) (*Hub, error) {
 	opts, err := o.withDefaults()
 	if err != nil {
 		return nil, err
@@ -96,11 +124,11 @@ func New(a Adapter, o *Options) (*Hub, error) {
 		opts:    opts,
 		names:   wire.Names{Prefix: opts.Prefix},
 		limits:  opts.limits(),
-		ready:   make(chan struct{}),
+		own:     newOwnChannels(),
+		log:     newLogQueue(opts.Logger),
 		rooms:   make(map[string]*roomState),
 		members: make(map[uint64]*Member),
 		outbox:  make(map[string]*outbound),
-		closing: make(chan struct{}),
 		closed:  make(chan struct{}),
 		ops:     gate.New(),
 	}
@@ -108,6 +136,9 @@ func New(a Adapter, o *Options) (*Hub, error) {
 	var cancel context.CancelCauseFunc
 	h.ctx, cancel = context.WithCancelCause(context.Background())
 	h.cancel = func() { cancel(ErrClosed) }
+	var shut context.CancelCauseFunc
+	h.open, shut = context.WithCancelCause(context.Background())
+	h.shut, h.closing = func() { shut(ErrClosed) }, h.open.Done()
 	h.publishes = deadline.NewGroup(h.ctx, opts.PublishTimeout, context.DeadlineExceeded)
 	h.inbox = inbox{hub: h, channel: h.names.Inbox(h.id)}
 	h.readers.hub = h
@@ -125,6 +156,7 @@ func New(a Adapter, o *Options) (*Hub, error) {
 	if err := a.Attach(receiver{h}); err != nil {
 		return nil, fmt.Errorf("fanout: attaching the adapter: %w", err)
 	}
+	attached.add(a)
 	h.wg.Go(h.subscribeOwn)
 	h.wg.Go(h.janitor.run)
 	h.wakers.start(h)
@@ -133,44 +165,6 @@ func New(a Adapter, o *Options) (*Hub, error) {
 
 // ID returns the hub's ID: 16 hexadecimal digits, random.
 func (h *Hub) ID() string { return h.id }
-
-// subscribeOwn subscribes the channels that every hub listens to.
-func (h *Hub) subscribeOwn() {
-	defer close(h.ready)
-	for _, channel := range []string{h.inbox.channel, h.everyone.channel} {
-		if err := h.adapter.Subscribe(h.ctx, channel); err != nil {
-			h.readyErr = fmt.Errorf("fanout: subscribing to the hub's own channel %s: %w", channel, err)
-			if h.ctx.Err() == nil {
-				h.opts.Logger.Error("fanout: hub gets no direct messages and none to everyone", "hub", h.id, "error", err)
-			}
-			return
-		}
-	}
-}
-
-// awaitReady waits until the hub's own channels are subscribed, or until a
-// member ends (nil: there is none to wait for).
-func (h *Hub) awaitReady(ctx context.Context, m *Member) error {
-	select {
-	case <-h.ready:
-		return h.readyErr
-	default:
-	}
-	var ended <-chan struct{}
-	if m != nil {
-		ended = m.Done()
-	}
-	select {
-	case <-h.ready:
-		return h.readyErr
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-h.closing:
-		return ErrClosed
-	case <-ended:
-		return ErrClosed
-	}
-}
 
 // MemberOptions describe a member.
 type MemberOptions struct {
@@ -277,7 +271,8 @@ func hubOf(memberID string) (string, error) {
 // Health returns nil when the hub's way to the backend works: a message of its
 // own has gone through the backend and come back, and the adapter says that all
 // its links are up (see HealthChecker). Otherwise it says what does not work. It
-// waits no longer than ctx; give it a deadline of a second or two.
+// waits no longer than ctx, or Options.PublishTimeout if ctx has no deadline;
+// give it one of a second or two.
 func (h *Hub) Health(ctx context.Context) error {
 	if h.isClosing() {
 		return ErrClosed
@@ -287,7 +282,9 @@ func (h *Hub) Health(ctx context.Context) error {
 			return fmt.Errorf("fanout: adapter: %w", err)
 		}
 	}
-	if err := h.awaitReady(ctx, nil); err != nil {
+	ctx, release := h.bound(ctx)
+	defer release()
+	if err := h.awaitOwn(ctx, nil); err != nil {
 		return fmt.Errorf("fanout: hub's own channels are not subscribed: %w", err)
 	}
 	if err := h.inbox.echo(ctx); err != nil {
@@ -306,28 +303,37 @@ func (h *Hub) isClosing() bool {
 }
 
 // Close ends the hub. Publishes that have begun are finished; everything asked
-// for from now on is ErrClosed. Then the members are closed, the adapter too,
-// and when Close returns nil no goroutine, subscription or connection of the
-// hub's is left.
+// for from now on is ErrClosed, and so are calls of Join and Resume that wait.
+// Then the members are closed, the adapter too, and when Close returns nil no
+// goroutine, subscription or connection of the hub's is left.
 //
 // If ctx ends first, publishes in flight are given up and Close returns the
-// error of ctx while the rest goes on in the background. A second call waits
-// for the first.
+// error of ctx, which says what it was waiting for, while the rest goes on in
+// the background: until calls of the adapter and its Close have returned, which
+// is up to the adapter, and callbacks of PublishAsync, which is up to those. A
+// second call waits for the first.
+//
+// When all else has ended, Close waits a second for Options.Logger. If that does
+// not return by then, the error says so, and a goroutine is left until it does.
 func (h *Hub) Close(ctx context.Context) error {
 	h.closeOnce.Do(func() {
 		h.mu.Lock()
-		close(h.closing)
+		h.shut()
 		h.mu.Unlock()
+		h.await("publishes under way")
 		h.ops.Close()
 		go h.shutDown(ctx) // waited for below, through h.closed
 	})
 	select {
 	case <-h.closed:
-		return nil
+		return h.closeErr
 	case <-ctx.Done():
-		return fmt.Errorf("fanout: close: %w", context.Cause(ctx))
+		return fmt.Errorf("fanout: close: %w (waiting for %s)", context.Cause(ctx), *h.awaited.Load())
 	}
 }
+
+// await notes what Close is waiting for.
+func (h *Hub) await(what string) { h.awaited.Store(&what) }
 
 // shutDown does the work of Close. ctx bounds how long publishes are awaited.
 func (h *Hub) shutDown(ctx context.Context) {
@@ -346,13 +352,32 @@ func (h *Hub) shutDown(ctx context.Context) {
 	for _, m := range members {
 		m.end(ErrClosed)
 	}
+	h.await("the adapter to close")
 	if err := h.adapter.Close(context.WithoutCancel(ctx)); err != nil {
-		h.opts.Logger.Error("fanout: closing the adapter", "hub", h.id, "error", err)
+		h.log.error("fanout: closing the adapter", "hub", h.id, "error", err)
 	}
+	attached.remove(h.adapter)
+	h.await("publishes that were given up, and callbacks of PublishAsync")
 	<-h.ops.Empty()
 	h.readers.stop()
 	h.wakers.stop()
 	h.wg.Wait()
+	h.await("Options.Logger")
+	if !h.log.stop(logPatience) {
+		h.closeErr = errLoggerStuck
+	}
+}
+
+var errLoggerStuck = errors.New("fanout: close: a call of Options.Logger has not returned; its goroutine is left until it does")
+
+// bound returns ctx if it has a deadline; otherwise one that ends after
+// Options.PublishTimeout, and with the hub. The caller releases it.
+func (h *Hub) bound(ctx context.Context) (context.Context, func()) {
+	if _, ok := ctx.Deadline(); ok {
+		return ctx, func() {}
+	}
+	bounded, hold := h.publishes.Bound(ctx)
+	return bounded, hold.Release
 }
 
 // begin begins n operations that Close waits for, until so many h.ops.Leave.

@@ -21,7 +21,7 @@ func (o *outbound) goOn() {
 			return
 		}
 		o.seal(p) // its numbers are used again, unless it is delivered here
-		o.tell(p, o.settle(p, outcome{unsent: true, err: mark(context.DeadlineExceeded, true)}))
+		o.tell(p, o.settle(p, outcome{unsent: true, err: mark(o.hub.withHealth(context.DeadlineExceeded), true)}))
 		o.unhold(len(p.acks))
 	}
 }
@@ -160,7 +160,7 @@ func (o *outbound) settle(p *parcel, end outcome) error {
 	if h.opts.LocalFallback && o.room != nil && h.ctx.Err() == nil {
 		o.room.deliverFrame(p.frame)
 		end.unsent = false // these numbers have been seen
-		end.err = fmt.Errorf("%w: %w", ErrLocalOnly, end.err)
+		end.err = fmt.Errorf("%w: %w", ErrLocalOnly, sent(end.err))
 	}
 	// Numbers that nobody can have seen are used again. Others are burnt: if
 	// the frame did not arrive, receivers report it missing.

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/fanoutgo/fanout/internal/deadline"
 )
 
 // history checks a position that a user gives, and makes it the backend's.
@@ -23,9 +25,9 @@ func (rs *roomState) history(since Position) (Position, error) {
 func (rs *roomState) past(ctx context.Context, since Position, limit int) ([]Message, error) {
 	k := rs.kept
 	if _, ok := ctx.Deadline(); !ok {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, rs.hub.opts.PublishTimeout)
-		defer cancel()
+		var hold deadline.Hold
+		ctx, hold = rs.hub.publishes.Bound(ctx)
+		defer hold.Release()
 	}
 	f := flight{since: since}
 	at, first := since, true
@@ -69,7 +71,7 @@ func (rs *roomState) ask(ctx context.Context, since Position, limit int) (Page, 
 		sleep(ctx, delay)
 		delay = min(2*delay, lastRetry)
 		if ctx.Err() != nil {
-			return page, fmt.Errorf("%w (last: %w)", context.Cause(ctx), err)
+			return page, rs.hub.withHealth(fmt.Errorf("%w (last: %w)", context.Cause(ctx), err))
 		}
 	}
 }

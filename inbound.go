@@ -341,7 +341,7 @@ func (rs *roomState) take(head *wire.Header, entries []entry) wakeups {
 func (h *Hub) decode(frame []byte, entries []entry) (wire.Header, []entry, error) {
 	head, d, err := wire.Decode(frame)
 	if err == wire.ErrForeign {
-		return wire.Header{}, append(entries, entry{data: frame}), nil
+		return wire.Header{}, append(entries, entry{data: payload(frame)}), nil
 	}
 	if err != nil {
 		return head, nil, err
@@ -356,13 +356,13 @@ func (h *Hub) decode(frame []byte, entries []entry) (wire.Header, []entry, error
 		if !more {
 			return head, entries, nil
 		}
-		entries = append(entries, entry{data: m.Data, volatile: m.Volatile, filter: h.filterFor(head.Hub, &m)})
+		entries = append(entries, entry{data: payload(m.Data), volatile: m.Volatile, filter: h.filterFor(head.Hub, &m)})
 	}
 }
 
 func (h *Hub) malformed(channel string, err error) {
 	if h.stats.malformed.Add(1) == 1 {
-		h.opts.Logger.Error("fanout: frame dropped, is another program or version publishing here? (said once; see Stats.Malformed)",
+		h.log.error("fanout: frame dropped, is another program or version publishing here? (said once; see Stats.Malformed)",
 			"channel", channel, "error", err)
 	}
 }

@@ -79,7 +79,7 @@ func (h *Hub) sendTo(m *wire.Message, sender string) {
 			continue
 		}
 		if _, left := except[member]; !left {
-			member.send(entry{data: m.Data, sender: sender, volatile: m.Volatile})
+			member.send(entry{data: payload(m.Data), sender: sender, volatile: m.Volatile})
 		}
 	}
 }
@@ -115,6 +115,10 @@ func (b *inbox) tellAll() {
 
 // echo sends a message for nobody to the hub itself and waits until it is here.
 func (b *inbox) echo(ctx context.Context) error {
+	if err := b.hub.begin(1); err != nil {
+		return err
+	}
+	defer b.hub.ops.Leave(1)
 	arrived := make(chan struct{})
 	b.mu.Lock()
 	b.echoes = append(b.echoes, arrived)

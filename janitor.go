@@ -1,6 +1,7 @@
 package fanout
 
 import (
+	"context"
 	"sync"
 	"time"
 )
@@ -8,6 +9,10 @@ import (
 // publisherIdle is how long a hub keeps a channel that it does not publish to
 // any more. Its numbers are remembered for longer.
 const publisherIdle = 5 * time.Second
+
+// unsubscribeTimeout is how long the janitor waits for one Unsubscribe. The
+// subscription is over then, too.
+const unsubscribeTimeout = 5 * time.Second
 
 // A janitor removes what is not used any more: it ends subscriptions after
 // Options.Linger and forgets rooms and outboxes. One goroutine, run.
@@ -162,8 +167,10 @@ func (rs *roomState) idle() bool { return rs.uses == 0 && rs.count == 0 }
 
 func (rs *roomState) unsubscribe() {
 	h := rs.hub
-	if err := h.adapter.Unsubscribe(h.ctx, rs.channel); err != nil && h.ctx.Err() == nil {
-		h.opts.Logger.Warn("fanout: unsubscribing", "room", rs.name, "error", err)
+	ctx, cancel := context.WithTimeout(h.ctx, unsubscribeTimeout)
+	defer cancel()
+	if err := h.adapter.Unsubscribe(ctx, rs.channel); err != nil && h.ctx.Err() == nil {
+		h.log.warn("fanout: unsubscribing", "room", rs.name, "error", err)
 	}
 	rs.mu.Lock()
 	rs.sub, rs.interrupted = subOff, false

@@ -422,26 +422,27 @@ func (m *Member) Close() error {
 	return nil
 }
 
-// end makes err the member's final error, if it has none, and cleans up.
+// end makes err the member's final error, if it has none, and takes the member
+// out of everything. That is one step for all who look: whoever ends a member
+// that is being ended waits until it is out.
 func (m *Member) end(err error) {
-	if !m.fail(err) {
-		return
-	}
+	m.fail(err)
+	m.walk.Lock() // a Receive that is copying has finished, and the next one sees the error
+	defer m.walk.Unlock()
 	h := m.hub
 	h.mu.Lock()
 	delete(h.members, m.num)
 	var everyone *membership
 	if e := m.more.Load(); e != nil {
-		everyone = e.everyone
+		everyone, e.everyone = e.everyone, nil
 	}
 	h.mu.Unlock()
 
 	m.mu.Lock()
 	all := m.rooms.all()
 	m.rooms = memberships{}
-	var direct *direct
-	if e := m.more.Load(); e != nil {
-		direct = e.direct
+	if e := m.more.Load(); e != nil && e.direct != nil {
+		e.direct.left.Store(true)
 	}
 	m.mu.Unlock()
 	if everyone != nil {
@@ -450,19 +451,14 @@ func (m *Member) end(err error) {
 	for _, ms := range all {
 		m.remove(ms)
 	}
-	if direct != nil {
-		m.walk.Lock()
-		direct.left.Store(true)
-		m.walk.Unlock()
-	}
 }
 
-// fail sets the final error and reports whether this call did.
-func (m *Member) fail(err error) bool {
+// fail sets the final error, unless there is one.
+func (m *Member) fail(err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.err.Load() != 0 {
-		return false
+		return
 	}
 	m.err.Store(uint32(slices.Index(ends[:], err)))
 	if err == ErrSlow {
@@ -475,7 +471,6 @@ func (m *Member) fail(err error) bool {
 	wake := m.wake
 	m.readyMu.Unlock()
 	signal(wake)
-	return true
 }
 
 // endError returns the final error, or nil while the member lives.
@@ -504,30 +499,42 @@ func (m *Member) reserve(rs *roomState, r *resumption) (*membership, error) {
 	return ms, nil
 }
 
-// settle ends a Join. If it failed, and no other one goes on for the same
-// membership, and none succeeded before, then there is no membership.
-func (m *Member) settle(ms *membership, err error) {
+// settle ends a Join, or a Resume (r; nil: it was none). If it failed, and no
+// other one goes on for the same membership, and none succeeded before, then
+// there is no membership; nothing was received by it. A Join that goes on does
+// so without a Resume that failed.
+func (m *Member) settle(ms *membership, r *resumption, err error) {
 	m.mu.Lock()
+	defer m.mu.Unlock()
 	ms.joiners--
-	undo := false
-	if err != nil && ms.joiners == 0 && m.rooms.get(ms.room.channel) == ms {
-		ms.room.mu.Lock()
-		undo = !ms.joined
-		ms.room.mu.Unlock()
-		if undo {
-			m.rooms.delete(ms.room.channel)
-			ms.left.Store(true)
-		}
+	if err == nil {
+		return
 	}
-	m.mu.Unlock()
+	rs := ms.room
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	switch {
+	case ms.joined:
+	case ms.joiners == 0 && m.rooms.get(rs.channel) == ms:
+		m.rooms.delete(rs.channel)
+		ms.left.Store(true)
+	case r != nil && ms.place.resuming == r:
+		ms.place.resuming = nil
+		ms.tell()
+	}
 }
 
-// leave takes the member out of the room with a channel.
+// leave takes the member out of the room with a channel. From the first moment
+// at which the membership is not found any more nothing of it is received:
+// walk is held.
 func (m *Member) leave(channel string) {
+	m.walk.Lock()
+	defer m.walk.Unlock()
 	m.mu.Lock()
 	ms := m.rooms.get(channel)
 	if ms != nil {
 		m.rooms.delete(channel)
+		ms.left.Store(true)
 	}
 	m.mu.Unlock()
 	if ms != nil {
@@ -535,11 +542,9 @@ func (m *Member) leave(channel string) {
 	}
 }
 
-// remove ends a membership. When it returns nothing more of it is received: a
-// Receive that is copying has finished, and the next one sees that ms has left.
+// remove ends a membership that is not among the member's rooms any more.
+// m.walk is held: no Receive is copying, and the next one sees that ms has left.
 func (m *Member) remove(ms *membership) {
-	m.walk.Lock()
-	defer m.walk.Unlock()
 	ms.left.Store(true)
 	if m.current == ms {
 		m.current = nil

@@ -29,10 +29,9 @@ type membership struct {
 // A place is where a membership is in its room's history, and what is being done
 // to get it there.
 type place struct {
-	// giveUp ends the call of the adapter that a Join makes for this stay, or the
-	// wait for history of who fell out of the window; nil if there was none.
+	// What is being waited for on behalf of the membership; nil: nothing.
 	// Guarded by roomState.mu.
-	giveUp context.CancelCauseFunc
+	waits *waits
 
 	// Of a Resume: where it begins, nil once it is in the room. Guarded by
 	// roomState.mu.
@@ -51,6 +50,17 @@ type place struct {
 	behind atomic.Bool
 }
 
+// waits are the calls that wait on behalf of a membership. Guarded by
+// roomState.mu.
+type waits struct {
+	// giveUp ends a call of the adapter that a Join makes, or the reading of what
+	// a member missed that fell out of the window; nil if there is none.
+	giveUp context.CancelCauseFunc
+	// moved is closed when the member has left or is in the room, and when its
+	// Resume has failed; nil: nobody waits for that.
+	moved chan struct{}
+}
+
 func (ms *membership) init(m *Member, rs *roomState) {
 	ms.member, ms.room = m, rs
 	if rs.kept != nil {
@@ -66,13 +76,75 @@ func (ms *membership) Wake() { ms.member.enqueue(ms) }
 // roomState.mu is held.
 func (ms *membership) resumes() bool { return ms.place != nil && ms.place.resuming != nil }
 
-// canBeGivenUp notes what ends a call that is made for this stay when the member
-// leaves. roomState.mu is held.
-func (ms *membership) canBeGivenUp(cancel context.CancelCauseFunc) {
+// waiting returns the calls that wait on behalf of the membership.
+// roomState.mu is held.
+func (ms *membership) waiting() *waits {
 	if ms.place == nil {
 		ms.place = new(place)
 	}
-	ms.place.giveUp = cancel
+	if ms.place.waits == nil {
+		ms.place.waits = new(waits)
+	}
+	return ms.place.waits
+}
+
+// whenMoved returns a channel that is closed when the member has left or is in
+// the room, and when its Resume has failed. roomState.mu is held.
+func (ms *membership) whenMoved() <-chan struct{} {
+	w := ms.waiting()
+	if w.moved == nil {
+		w.moved = make(chan struct{})
+	}
+	return w.moved
+}
+
+// tell wakes those who wait for whenMoved. roomState.mu is held.
+func (ms *membership) tell() {
+	if p := ms.place; p != nil && p.waits != nil && p.waits.moved != nil {
+		close(p.waits.moved)
+		p.waits.moved = nil
+	}
+}
+
+// doneWaiting is called when a membership is put into its room: nobody waits for
+// that any more. roomState.mu is held.
+func (ms *membership) doneWaiting() {
+	ms.tell()
+	if ms.room.kept == nil {
+		ms.place = nil
+	} else {
+		ms.place.waits = nil
+	}
+}
+
+// wait waits until c or moved is closed. It ends earlier, with an error, with
+// ctx, the member, or the hub.
+func (ms *membership) wait(ctx context.Context, c, moved <-chan struct{}) error {
+	select {
+	case <-c:
+	case <-moved:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-ms.member.Done():
+		return ms.member.endError()
+	case <-ms.room.hub.closing:
+		return ErrClosed
+	}
+	return nil
+}
+
+// awaitChange waits for c on behalf of a Join, as wait does. It is over when the
+// member has left, or is in the room.
+func (ms *membership) awaitChange(ctx context.Context, c <-chan struct{}) (over bool, err error) {
+	rs := ms.room
+	rs.mu.Lock()
+	if ms.left.Load() || ms.joined {
+		rs.mu.Unlock()
+		return true, nil
+	}
+	moved := ms.whenMoved()
+	rs.mu.Unlock()
+	return false, ms.wait(ctx, c, moved)
 }
 
 // caughtUp notes that the member is within the window.

@@ -56,7 +56,11 @@ type Options struct {
 	Prefix string
 
 	// Logger gets what an operator may want to know: interruptions, malformed
-	// frames. Default slog.Default().
+	// frames. Default slog.Default(). It is called on a goroutine that does
+	// nothing else, so one that is slow, or blocks, delays nothing but
+	// Hub.Close, by up to a second. While it is slow the hub keeps 64 lines for
+	// it, and says how many more there were. A line that makes it panic is
+	// dropped.
 	Logger *slog.Logger
 }
 

@@ -153,9 +153,9 @@ func (o *outbound) join(ctx context.Context, m *wire.Message, size int) error {
 	case <-done:
 		return o.wrap(p.err)
 	case <-ctx.Done():
-		return o.quit(context.Cause(ctx), m, p, at)
+		return o.quit(o.hub.withHealth(context.Cause(ctx)), m, p, at)
 	case <-bound.Done():
-		return o.quit(context.Cause(bound), m, p, at)
+		return o.quit(o.hub.withHealth(context.Cause(bound)), m, p, at)
 	}
 }
 
@@ -165,7 +165,7 @@ func (o *outbound) quit(err error, m *wire.Message, p *parcel, at span) error {
 		err = fmt.Errorf("%w: %w", err, ErrUnsent)
 		if o.hub.opts.LocalFallback && o.room != nil && o.hub.ctx.Err() == nil {
 			o.room.deliver(o.hub.entryOf(m))
-			err = fmt.Errorf("%w: %w", ErrLocalOnly, err)
+			err = fmt.Errorf("%w: %w", ErrLocalOnly, sent(err))
 		}
 	}
 	return o.wrap(err)
@@ -258,5 +258,5 @@ func (o *outbound) deliver(m *wire.Message) {
 
 // entryOf returns a message of the hub's own for a log.
 func (h *Hub) entryOf(m *wire.Message) entry {
-	return entry{data: append([]byte{}, m.Data...), sender: h.id, volatile: m.Volatile, filter: h.filterFor(h.num, m)}
+	return entry{data: clonePayload(m.Data), sender: h.id, volatile: m.Volatile, filter: h.filterFor(h.num, m)}
 }

@@ -99,13 +99,18 @@ func (rs *roomState) refill(ms *membership) {
 	ctx, cancel := context.WithCancelCause(rs.hub.ctx)
 	defer cancel(nil)
 	rs.mu.Lock()
-	ms.place.giveUp = cancel // when the member leaves
+	ms.waiting().giveUp = cancel // when the member leaves
 	rs.mu.Unlock()
+	defer func() {
+		rs.mu.Lock()
+		ms.place.waits = nil
+		rs.mu.Unlock()
+	}()
 	if err := rs.awaitRefill(ctx, ms); err != nil {
 		ms.member.walk.Lock()
 		ms.place.plain = true
 		ms.member.walk.Unlock()
-		rs.hub.opts.Logger.Warn("fanout: history cannot be read, a member that lagged has missed messages",
+		rs.hub.log.warn("fanout: history cannot be read, a member that lagged has missed messages",
 			"room", rs.name, "error", err)
 	}
 	ms.member.enqueue(ms)
@@ -158,10 +163,7 @@ func (rs *roomState) tryRefill(ms *membership, r *resumption) (done bool, wait <
 		if rs.kept.err != nil {
 			return false, nil, rs.kept.err
 		}
-		if rs.changed == nil {
-			rs.changed = make(chan struct{})
-		}
-		return false, rs.changed, nil
+		return false, rs.whenChanged(), nil
 	}
 	b, err := rs.kept.since(r)
 	if b == nil {
@@ -267,8 +269,15 @@ func (rs *roomState) fetch(ctx context.Context, ms *membership, r *resumption) e
 	}
 	again := r.again
 	if again > 0 { // the room is very busy
+		moved := ms.whenMoved()
 		rs.mu.Unlock()
-		sleep(ctx, min(time.Duration(again)*firstRetry, lastRetry))
+		over := make(chan struct{})
+		timer := time.AfterFunc(min(time.Duration(again)*firstRetry, lastRetry), func() { close(over) })
+		err := ms.wait(ctx, over, moved)
+		timer.Stop()
+		if err != nil || ms.left.Load() {
+			return err
+		}
 		rs.mu.Lock()
 	}
 	if b, err := k.since(r); b != nil || err != nil { // it has come meanwhile
@@ -277,20 +286,15 @@ func (rs *roomState) fetch(ctx context.Context, ms *membership, r *resumption) e
 	}
 	f := rs.board(since)
 	f.waiters++
+	moved := ms.whenMoved()
 	rs.mu.Unlock()
 	defer func() {
 		rs.mu.Lock()
 		f.waiters--
 		rs.mu.Unlock()
 	}()
-	select {
-	case <-f.done:
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-ms.member.Done():
-		return ms.member.endError()
-	case <-rs.hub.closing:
-		return ErrClosed
+	if err := ms.wait(ctx, f.done, moved); err != nil || ms.left.Load() {
+		return err // the caller sees that the member has left
 	}
 	switch {
 	case errors.Is(f.err, ErrRefused), errors.Is(f.err, ErrClosed):

@@ -524,7 +524,7 @@ func (rs *roomState) giveUp(life int, err error) {
 		w.run(h)
 	}
 	if !errors.Is(err, ErrClosed) && h.refused.first() {
-		h.opts.Logger.Error("fanout: history cannot be read, what was missed is reported as a gap (said once a minute, for all rooms)",
+		h.log.error("fanout: history cannot be read, what was missed is reported as a gap (said once a minute, for all rooms)",
 			"room", rs.name, "error", err)
 	}
 }

@@ -46,9 +46,6 @@ func (r *Room) Join(ctx context.Context, m *Member) error {
 	if err := r.check(ctx, m); err != nil {
 		return r.wrap("join", err)
 	}
-	if err := r.hub.awaitReady(ctx, m); err != nil {
-		return r.wrap("join", err)
-	}
 	rs := r.acquire()
 	defer r.hub.release(rs)
 	return r.wrap("join", rs.admit(ctx, m, nil))
@@ -56,7 +53,7 @@ func (r *Room) Join(ctx context.Context, m *Member) error {
 
 // admit brings a member into the room, to its end or, with r, to a place in its
 // history.
-func (rs *roomState) admit(ctx context.Context, m *Member, r *resumption) error {
+func (rs *roomState) admit(ctx context.Context, m *Member, r *resumption) (err error) {
 	if rs.invalid != nil {
 		return rs.invalid.error
 	}
@@ -64,8 +61,9 @@ func (rs *roomState) admit(ctx context.Context, m *Member, r *resumption) error 
 	if err != nil {
 		return err
 	}
-	err = rs.await(ctx, ms)
-	m.settle(ms, err)
+	err = errPanic
+	defer func() { m.settle(ms, r, err) }()
+	err = rs.hub.explain(ctx, rs.await(ctx, ms, r))
 	return err
 }
 
@@ -86,9 +84,6 @@ func (rs *roomState) admit(ctx context.Context, m *Member, r *resumption) error 
 // ErrNoHistory, ErrInvalidPosition, and ErrJoined if the member is in the room.
 func (r *Room) Resume(ctx context.Context, m *Member, since Position) error {
 	if err := r.check(ctx, m); err != nil {
-		return r.wrap("resume", err)
-	}
-	if err := r.hub.awaitReady(ctx, m); err != nil {
 		return r.wrap("resume", err)
 	}
 	rs := r.acquire()

@@ -159,9 +159,13 @@ func (rs *roomState) markIdle() bool {
 	return true
 }
 
-// await makes ms a member of the room, once the subscription stands and, where
-// there is a history, its place in that is known.
-func (rs *roomState) await(ctx context.Context, ms *membership) error {
+// await makes ms a member of the room, once the hub's own channels and the room's
+// stand and, where there is a history, its place in that is known. A Resume (r)
+// puts itself there; a Join beside it waits for how that ends.
+func (rs *roomState) await(ctx context.Context, ms *membership, r *resumption) error {
+	if err := rs.hub.awaitOwn(ctx, ms); err != nil {
+		return err
+	}
 	asked := false // for the place in the history
 	for {
 		rs.mu.Lock()
@@ -177,8 +181,7 @@ func (rs *roomState) await(ctx context.Context, ms *membership) error {
 			ms.cursor.Park() // it has read everything: the next append wakes the member
 			rs.mu.Unlock()
 			return nil
-		case rs.follows():
-			r := ms.place.resuming
+		case rs.follows() && r != nil:
 			done, err := rs.resume(ms)
 			rs.mu.Unlock()
 			if done {
@@ -190,6 +193,7 @@ func (rs *roomState) await(ctx context.Context, ms *membership) error {
 				return err
 			}
 			continue
+		case rs.follows():
 		case rs.sub == subOn && !rs.interrupted && !rs.kept.busy:
 			if err := rs.kept.err; asked && err != nil {
 				rs.mu.Unlock()
@@ -199,29 +203,29 @@ func (rs *roomState) await(ctx context.Context, ms *membership) error {
 		case rs.sub == subOff:
 			rs.sub, rs.interrupted = subStarting, false
 			asking, cancel := context.WithCancelCause(ctx)
-			ms.canBeGivenUp(cancel)
+			ms.waiting().giveUp = cancel
 			rs.mu.Unlock()
 			if err := rs.subscribe(asking, ms, cancel); err != nil {
 				return err
 			}
 			continue
 		}
-		if rs.changed == nil {
-			rs.changed = make(chan struct{})
-		}
-		changed := rs.changed
+		changed, moved := rs.whenChanged(), ms.whenMoved()
 		asked = asked || rs.sub == subOn && rs.kept != nil && rs.kept.busy
 		rs.mu.Unlock()
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-ms.member.Done():
-			return ms.member.endError()
-		case <-rs.hub.closing:
-			return ErrClosed
+		if err := ms.wait(ctx, changed, moved); err != nil {
+			return err
 		}
 	}
+}
+
+// whenChanged returns a channel that is closed when the subscription, or what is
+// known of the history, changes. rs.mu is held.
+func (rs *roomState) whenChanged() <-chan struct{} {
+	if rs.changed == nil {
+		rs.changed = make(chan struct{})
+	}
+	return rs.changed
 }
 
 // follows reports whether what is said from now on goes into the log, or is
@@ -234,22 +238,33 @@ func (rs *roomState) follows() bool {
 // subscribe makes the adapter's call, for all who wait, in the time of the one
 // who came first; if that ends early, because of its context or because the
 // member leaves (which cancels), the next tries.
-func (rs *roomState) subscribe(ctx context.Context, ms *membership, cancel context.CancelCauseFunc) error {
-	stop := context.AfterFunc(rs.hub.ctx, func() { cancel(ErrClosed) })
-	err := rs.hub.adapter.Subscribe(ctx, rs.channel)
-	stop()
+func (rs *roomState) subscribe(ctx context.Context, ms *membership, cancel context.CancelCauseFunc) (err error) {
+	stop := context.AfterFunc(rs.hub.open, func() { cancel(ErrClosed) })
+	err = errPanic // others must not wait for ever, whatever the adapter does
+	defer func() {
+		stop()
+		cancel(nil)
+		rs.subscribed(ms, err)
+	}()
+	err = rs.hub.adapter.Subscribe(ctx, rs.channel)
 	switch {
-	case err != nil && rs.hub.ctx.Err() != nil:
+	case err == nil:
+	case rs.hub.isClosing():
 		err = ErrClosed
-	case err != nil && ms.left.Load():
+	case ms.left.Load():
 		err = ms.endError()
 	}
-	cancel(nil)
+	return err
+}
+
+// subscribed notes how a call of the adapter has ended that was made on behalf of
+// a membership. Nothing of that call's context is kept.
+func (rs *roomState) subscribed(ms *membership, err error) {
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
 	rs.sub = subOff
-	if rs.kept == nil {
-		ms.place = nil
+	if p := ms.place; p != nil && p.waits != nil {
+		p.waits.giveUp = nil
 	}
 	switch {
 	case err == nil:
@@ -262,7 +277,6 @@ func (rs *roomState) subscribe(ctx context.Context, ms *membership, cancel conte
 		rs.kept.forget()
 	}
 	rs.tell()
-	return err
 }
 
 // tell wakes those who wait for a change. rs.mu is held.
@@ -286,6 +300,9 @@ func (rs *roomState) open(ms *membership) {
 	if rs.kept != nil {
 		ms.place.last = rs.kept.pos.public(rs.kept.mark)
 	}
+	if ms.place != nil {
+		ms.doneWaiting()
+	}
 }
 
 // remove takes a membership out. The member's walk is locked, and ms.left set.
@@ -306,11 +323,10 @@ func (rs *roomState) remove(ms *membership) {
 		rs.count--
 		ms.cursor.Close()
 		idle = rs.markIdle()
-	} else {
-		rs.tell() // a Join that waits learns that it was overtaken
 	}
-	if p := ms.place; p != nil && p.giveUp != nil {
-		p.giveUp(ErrLeft)
+	ms.tell() // a Join that waits learns that it was overtaken
+	if p := ms.place; p != nil && p.waits != nil && p.waits.giveUp != nil {
+		p.waits.giveUp(ErrLeft)
 	}
 	subscribed := rs.sub != subOff
 	rs.mu.Unlock()
@@ -367,7 +383,11 @@ func (w wakeups) run(h *Hub) {
 	if rest := w.log.Wake(wakeSelf); !rest.None() {
 		h.wakers.add(rest)
 	}
-	for _, m := range w.slow {
-		m.end(ErrSlow)
+	if len(w.slow) > 0 {
+		h.readers.aside(func() { // ending a member waits for its locks
+			for _, m := range w.slow {
+				m.end(ErrSlow)
+			}
+		})
 	}
 }

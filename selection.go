@@ -2,7 +2,6 @@ package fanout
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -84,6 +83,11 @@ func (s Selection) Volatile() Selection {
 //
 // A message to several rooms or members may reach some and fail for others: then
 // the error holds one error for each that failed (errors.Is finds any of them).
+// It wraps ErrUnsent only if nothing was sent to any of them.
+//
+// While the hub's own channels have not been subscribed yet, a message to
+// everyone waits for that, no longer than ctx, or Options.PublishTimeout if ctx
+// has no deadline; if the backend refuses them it is ErrRefused.
 //
 // Errors besides those of Room.Publish are ErrEmptySelection, ErrInvalidMember
 // for what cannot be a member ID, and ErrNoReceiver. A message to a member that
@@ -101,8 +105,13 @@ func (s Selection) Publish(ctx context.Context, data []byte) error {
 	}
 	defer h.ops.Leave(1)
 	if s.local {
-		s.publishLocally(s.message(slices.Clone(data)))
+		s.publishLocally(s.message(clonePayload(data)))
 		return nil
+	}
+	if s.kind == toEveryone && !h.own.isReady() {
+		var release func()
+		ctx, release = h.bound(ctx)
+		defer release()
 	}
 	legs, err := s.legs(ctx, s.message(data))
 	if err != nil {
@@ -136,7 +145,7 @@ func (s Selection) PublishAsync(ctx context.Context, data []byte, done func(erro
 		if err != nil {
 			return err
 		}
-		s.publishLocally(s.message(slices.Clone(data)))
+		s.publishLocally(s.message(clonePayload(data)))
 		h.acks.tell(acks, nil)
 		return nil
 	}
@@ -213,7 +222,7 @@ type leg struct {
 
 // deliver gives a message to members of this hub.
 func (l *leg) deliver(h *Hub) {
-	l.message.Data = slices.Clone(l.message.Data)
+	l.message.Data = clonePayload(l.message.Data)
 	h.sendTo(&l.message, h.id)
 }
 
@@ -222,8 +231,10 @@ func (s Selection) legs(ctx context.Context, m *wire.Message) ([]leg, error) {
 	h := s.hub
 	switch s.kind {
 	case toEveryone:
-		if err := h.awaitReady(ctx, nil); err != nil {
-			return nil, fmt.Errorf("fanout: publish to everyone: %w: %w", err, ErrUnsent)
+		ctx, release := h.bound(ctx)
+		defer release()
+		if err := h.explain(ctx, h.awaitOwn(ctx, nil)); err != nil {
+			return nil, fmt.Errorf("fanout: publish to everyone: %w", mark(err, true))
 		}
 		o := h.everyone.way()
 		o.hold()
@@ -235,11 +246,25 @@ func (s Selection) legs(ctx context.Context, m *wire.Message) ([]leg, error) {
 	if len(rooms) > 1 {
 		m.ID = h.lastCopyID.Add(1)
 	}
-	legs := make([]leg, len(rooms))
-	for i, room := range rooms {
-		legs[i] = leg{h.acquire(room, h.names.Room(room)).way(), *m}
+	return s.acquireAll(rooms, m), nil
+}
+
+// acquireAll returns a part for each of some rooms. If the user's Options.Retain
+// panics for one of them, none is in use.
+func (s Selection) acquireAll(rooms []string, m *wire.Message) []leg {
+	h := s.hub
+	legs := make([]leg, 0, len(rooms))
+	defer func() {
+		if len(legs) < len(rooms) {
+			for _, l := range legs {
+				l.way.unhold(1)
+			}
+		}
+	}()
+	for _, room := range rooms {
+		legs = append(legs, leg{h.acquire(room, h.names.Room(room)).way(), *m})
 	}
-	return legs, nil
+	return legs
 }
 
 // hubs returns a part for each hub that has one of the members.
@@ -300,7 +325,7 @@ func forAll(legs []leg, f func(leg) error) error {
 	}
 	errs[0] = f(legs[0])
 	wg.Wait()
-	return errors.Join(errs...)
+	return joinErrors(errs)
 }
 
 // distinct returns the names without repetitions, in their order.

@@ -56,7 +56,7 @@ func (o *outbound) retry(ctx context.Context, p *parcel, failed error) outcome {
 		}
 		sleep(ctx, delay/2+rand.N(delay/2))
 		if ctx.Err() != nil {
-			return outcome{unsent: unsent, err: gaveUp(ctx, unsent, err)}
+			return outcome{unsent: unsent, err: h.gaveUp(ctx, unsent, err)}
 		}
 		if h.ctx.Err() != nil {
 			return outcome{unsent: unsent, err: mark(errors.Join(ErrClosed, err), unsent)}
@@ -86,12 +86,12 @@ func (o *outbound) appendTo(ctx context.Context, p *parcel, frame []byte) (recei
 	return receivers, err
 }
 
-func gaveUp(ctx context.Context, unsent bool, last error) error {
+func (h *Hub) gaveUp(ctx context.Context, unsent bool, last error) error {
 	err := context.Cause(ctx)
 	if !errors.Is(last, err) {
 		err = fmt.Errorf("%w (last: %w)", err, last)
 	}
-	return mark(err, unsent)
+	return mark(h.withHealth(err), unsent)
 }
 
 // mark has an error say that nothing was sent, if that is so. If it is not, the
