@@ -83,7 +83,11 @@ func (h *Hub) awaitBuffer(ctx context.Context, bytes int64) error {
 		ctx, hold = h.publishes.Bound(ctx)
 		defer hold.Release()
 	}
-	return h.explain(ctx, h.buffer.take(ctx, bytes, h.closing))
+	err := h.buffer.take(ctx, bytes, h.closing)
+	if err == nil {
+		return nil
+	}
+	return h.explain(ctx, fmt.Errorf("waiting for room in Options.PublishBuffer: %w", err))
 }
 
 // jointly returns what is to be called n times, and calls done the last time. All are

@@ -22,7 +22,7 @@ import "context"
 //     that was on its way when the link broke was published before.)
 //
 // An adapter belongs to one hub, which attaches it in [New] and closes it in
-// [Hub.Close]. Package adaptertest holds this contract as a test suite.
+// [Hub.Close], or in New if that fails. Package adaptertest holds this contract as a test suite.
 //
 // An adapter may also have the optional capabilities [HealthChecker],
 // [AsyncPublisher] and [Historian].
@@ -118,7 +118,8 @@ type Receiver interface {
 // its links without sending anything through them.
 type HealthChecker interface {
 	// Health returns nil while everything that is subscribed is connected and
-	// confirmed; otherwise an error that says what is not. It does not wait.
+	// confirmed; otherwise an error that says what is not. It does not wait. Its
+	// text is also part of the errors of calls that end with their context.
 	Health() error
 }
 

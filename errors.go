@@ -60,13 +60,15 @@ var (
 	// Options.LocalFallback delivered it to the members of this hub alone.
 	ErrLocalOnly = errors.New("fanout: delivered to local members only")
 
-	// ErrUnsent is for adapters: an error of Adapter.Publish that wraps it
-	// promises that no receiver can have got the frame.
+	// ErrUnsent means that nobody has got, or can still get, any part of a
+	// message. An adapter promises so for a frame by wrapping it in an error of
+	// Adapter.Publish.
 	ErrUnsent = errors.New("fanout: not sent")
 
 	// ErrRefused is for adapters: it means that the backend refuses what was
 	// asked for a reason that waiting does not cure, such as missing rights.
-	// The hub does not try again.
+	// The hub does not try again, but for its own channels, which it tries as
+	// long as it lives.
 	ErrRefused = errors.New("fanout: refused by the backend")
 
 	errEmptyBuffer = errors.New("fanout: ReceiveBatch needs a buffer for at least one message")

@@ -13,15 +13,20 @@ import (
 // finish, and goOn with the next. Whoever runs one of these is busy.
 
 // goOn begins to send what has gathered while something was sent, or makes the
-// channel idle. It is called by who is busy, who is not any more.
-func (o *outbound) goOn() {
+// channel idle. It is called by who is busy, who is not any more. On a goroutine
+// of the adapter's (theirs) the adapter is not asked for its health.
+func (o *outbound) goOn(theirs bool) {
 	for p := o.nextParcel(); p != nil; p = o.nextParcel() {
 		if !p.expired() {
 			o.start(p)
 			return
 		}
 		o.seal(p) // its numbers are used again, unless it is delivered here
-		o.tell(p, o.settle(p, outcome{unsent: true, err: mark(o.hub.withHealth(context.DeadlineExceeded), true)}))
+		err := context.DeadlineExceeded
+		if !theirs {
+			err = o.hub.withHealth(err)
+		}
+		o.tell(p, o.settle(p, outcome{unsent: true, err: mark(err, true)}))
 		o.unhold(len(p.acks))
 	}
 }
@@ -64,7 +69,7 @@ func (o *outbound) hand(p *parcel) (taken bool) {
 	defer func() {
 		if panics {
 			o.flight = nil
-			o.finish(p, o.settle(p, outcome{err: errPanic}))
+			o.finish(p, o.settle(p, outcome{err: errPanic}), true)
 		} else if !taken {
 			o.flight = nil
 		}
@@ -86,7 +91,7 @@ func (o *outbound) Complete(receivers int, err error) {
 		o.hub.wg.Go(func() { o.carry(p, err) })
 		return
 	}
-	o.finish(p, o.settle(p, outcome{receivers: receivers}))
+	o.finish(p, o.settle(p, outcome{receivers: receivers}), true)
 }
 
 // carry sends a parcel and waits. failed is the error of a first attempt, if there
@@ -104,13 +109,14 @@ func (o *outbound) carry(p *parcel, failed error) {
 		cancel()
 	}
 	o.mu.Unlock()
-	o.finish(p, o.settle(p, o.transmit(ctx, p, failed)))
+	o.finish(p, o.settle(p, o.transmit(ctx, p, failed)), false)
 }
 
-// finish tells the publishers of a parcel what became of it, and goes on.
-func (o *outbound) finish(p *parcel, err error) {
+// finish tells the publishers of a parcel what became of it, and goes on: on a
+// goroutine of the adapter's (theirs), or of the hub's.
+func (o *outbound) finish(p *parcel, err error, theirs bool) {
 	o.tell(p, err)
-	o.goOn()
+	o.goOn(theirs)
 	o.unhold(1 + len(p.acks))
 }
 

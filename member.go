@@ -416,7 +416,8 @@ func (m *Member) Done() <-chan struct{} {
 
 // Close takes the member out of all rooms and off the hub. When it returns
 // nothing more arrives: Receive returns ErrClosed. It always returns nil; a
-// second call does nothing.
+// second call, and one beside the end of the member for another reason, waits
+// until that is so.
 func (m *Member) Close() error {
 	m.end(ErrClosed)
 	return nil

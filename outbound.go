@@ -127,7 +127,7 @@ func (o *outbound) publishAlone(ctx context.Context, m *wire.Message, size int) 
 // meanwhile.
 func (o *outbound) send(ctx context.Context, p *parcel) (err error) {
 	end := outcome{err: errPanic}
-	defer o.goOn()                            // also then: others must not wait for ever
+	defer o.goOn(false)                       // also then: others must not wait for ever
 	defer func() { err = o.settle(p, end) }() // and the numbers may have been seen
 	end = o.transmit(ctx, p, nil)
 	return nil

@@ -36,12 +36,15 @@ func (r *Room) Name() string { return r.name }
 // Join brings a member into the room. When it returns nil, everything that is
 // published to the room from then on, by any hub, reaches the member or is
 // reported to it as missed: the backend has confirmed the subscription. While
-// the backend cannot be reached Join waits, no longer than ctx.
+// the backend cannot be reached Join waits, no longer than ctx; it ends at once
+// when the member leaves or closes, and when the hub closes.
 //
 // Joining twice is joining once. A Join that is overtaken by a Leave returns
 // ErrLeft. Other errors are ErrInvalidRoom, ErrInvalidMember, ErrClosed, the
-// error of ctx, and what the backend refuses for good (ErrRefused); after an
-// error the member is not in the room, unless it was before.
+// error of ctx, with what the adapter knows of its links in its text, and
+// ErrRefused if the backend refuses, for example for want of rights: the room
+// now, or the hub's own channels at the last attempt (the hub goes on trying).
+// After an error the member is not in the room, unless it was before.
 func (r *Room) Join(ctx context.Context, m *Member) error {
 	if err := r.check(ctx, m); err != nil {
 		return r.wrap("join", err)
@@ -132,9 +135,12 @@ func (r *Room) History(ctx context.Context, since Position, limit int) ([]Messag
 }
 
 // Leave takes a member out of the room. When it returns, nothing more of the
-// room arrives at the member, not even what it had not read yet. Leaving a room
-// that the member is not in is no error. Leave waits for nothing; its errors are
-// those of bad arguments.
+// room arrives at the member, not even what it had not read yet (a Receive that
+// was under way may still return what it had taken before). That holds for each
+// of several Leaves at a time, and for a Join that is called meanwhile: at no
+// time is a member in a room twice. Leaving a room that the member is not in is
+// no error. Leave does not wait for the backend; its errors are those of bad
+// arguments.
 func (r *Room) Leave(ctx context.Context, m *Member) error {
 	if err := r.check(context.WithoutCancel(ctx), m); err != nil {
 		return r.wrap("leave", err)
@@ -201,8 +207,8 @@ func (h *Hub) endPublish(rs *roomState) {
 // delays the others and Hub.Close, so it must not wait for that. Those that wait for
 // it take some memory, which Options.PublishBuffer does not count.
 //
-// While Options.PublishBuffer is full PublishAsync waits, no longer than ctx. That is
-// all that ctx is for: a message that was accepted is not taken back. It is tried as
+// While Options.PublishBuffer is full PublishAsync waits, no longer than ctx, or
+// Options.PublishTimeout if ctx has no deadline. That is all that ctx is for: a message that was accepted is not taken back. It is tried as
 // long as Options.PublishTimeout says, or as the message that it travels with; an
 // attempt that has begun by then is waited for, which with a server that is silent
 // takes some seconds.

@@ -231,9 +231,7 @@ func (s Selection) legs(ctx context.Context, m *wire.Message) ([]leg, error) {
 	h := s.hub
 	switch s.kind {
 	case toEveryone:
-		ctx, release := h.bound(ctx)
-		defer release()
-		if err := h.explain(ctx, h.awaitOwn(ctx, nil)); err != nil {
+		if err := s.awaitEveryone(ctx); err != nil {
 			return nil, fmt.Errorf("fanout: publish to everyone: %w", mark(err, true))
 		}
 		o := h.everyone.way()
@@ -247,6 +245,17 @@ func (s Selection) legs(ctx context.Context, m *wire.Message) ([]leg, error) {
 		m.ID = h.lastCopyID.Add(1)
 	}
 	return s.acquireAll(rooms, m), nil
+}
+
+// awaitEveryone waits until the hub hears itself what is said to everyone.
+func (s Selection) awaitEveryone(ctx context.Context) error {
+	h := s.hub
+	if h.own.isReady() {
+		return nil
+	}
+	ctx, release := h.bound(ctx)
+	defer release()
+	return h.explain(ctx, h.awaitOwn(ctx, nil))
 }
 
 // acquireAll returns a part for each of some rooms. If the user's Options.Retain
