@@ -320,7 +320,7 @@ func (h *Hub) Close(ctx context.Context) error {
 		h.mu.Lock()
 		h.shut()
 		h.mu.Unlock()
-		h.await("publishes under way")
+		h.await("publishes under way, and callbacks of PublishAsync")
 		h.ops.Close()
 		go h.shutDown(ctx) // waited for below, through h.closed
 	})

@@ -101,17 +101,7 @@ func mark(err error, unsent bool) error {
 	case unsent && !says:
 		return fmt.Errorf("%w: %w", err, ErrUnsent)
 	case says && !unsent:
-		return perhapsSent{err}
+		return fmt.Errorf("an earlier attempt may have arrived; the last: %w", sent(err))
 	}
 	return err
 }
-
-// perhapsSent is an error that wraps ErrUnsent, after an attempt that may have
-// arrived.
-type perhapsSent struct{ last error }
-
-func (e perhapsSent) Error() string {
-	return "an earlier attempt may have arrived; the last: " + e.last.Error()
-}
-func (e perhapsSent) Is(target error) bool { return target != ErrUnsent && errors.Is(e.last, target) }
-func (e perhapsSent) As(target any) bool   { return errors.As(e.last, target) }
