@@ -293,8 +293,13 @@ func (rs *roomState) fetch(ctx context.Context, ms *membership, r *resumption) e
 		f.waiters--
 		rs.mu.Unlock()
 	}()
-	if err := ms.wait(ctx, f.done, moved); err != nil || ms.left.Load() {
-		return err // the caller sees that the member has left
+	if err := ms.wait(ctx, f.done, moved); err != nil {
+		return err
+	}
+	select {
+	case <-f.done:
+	default:
+		return nil // the caller sees that the member has left
 	}
 	switch {
 	case errors.Is(f.err, ErrRefused), errors.Is(f.err, ErrClosed):

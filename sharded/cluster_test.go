@@ -225,6 +225,31 @@ func TestACLUsers(t *testing.T) {
 	require.ErrorContains(t, err, "NOPERM")
 }
 
+// Rights for the hub's own channels may be granted later.
+func TestACLRightsGrantedLater(t *testing.T) {
+	s := redistest.NewServer(t, redistest.Options{})
+	grant := func(channels string) {
+		t.Helper()
+		require.NoError(t, s.Do(t.Context(), "ACL", "SETUSER", "chat", "on", ">secret", "resetchannels", channels, "-@all",
+			"+ssubscribe", "+sunsubscribe", "+spublish", "+role", "+hello", "+ping", "+client|setinfo").Error())
+	}
+	grant("&fanout:r:*")
+	h := newHub(t, s.Client(t, func(o *rueidis.ClientOption) { o.Username, o.Password = "chat", "secret" }))
+	m, err := h.Connect(nil)
+	require.NoError(t, err)
+	for _, err := range []error{h.Room("x").Join(within(t), m), h.Health(within(t)), h.Everyone().Publish(within(t), nil)} {
+		require.ErrorIs(t, err, fanout.ErrRefused)
+		require.ErrorContains(t, err, "NOPERM")
+	}
+	grant("&fanout:*")
+	require.Eventually(t, func() bool { return h.Room("x").Join(within(t), m) == nil }, 3*time.Second, 10*time.Millisecond)
+	require.NoError(t, h.Health(within(t)))
+	require.NoError(t, h.Everyone().Publish(within(t), []byte("hello")))
+	msg, err := m.Receive(within(t))
+	require.NoError(t, err)
+	require.Equal(t, "hello", string(msg.Data))
+}
+
 func TestRESP2(t *testing.T) {
 	c := cluster(t)
 	h := newHub(t, c.Client(t, func(o *rueidis.ClientOption) { o.AlwaysRESP2 = true }))
