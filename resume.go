@@ -101,11 +101,6 @@ func (rs *roomState) refill(ms *membership) {
 	rs.mu.Lock()
 	ms.waiting().giveUp = cancel // when the member leaves
 	rs.mu.Unlock()
-	defer func() {
-		rs.mu.Lock()
-		ms.place.waits = nil
-		rs.mu.Unlock()
-	}()
 	if err := rs.awaitRefill(ctx, ms); err != nil {
 		ms.member.walk.Lock()
 		ms.place.plain = true
@@ -113,7 +108,10 @@ func (rs *roomState) refill(ms *membership) {
 		rs.hub.log.warn("fanout: history cannot be read, a member that lagged has missed messages",
 			"room", rs.name, "error", err)
 	}
-	ms.member.enqueue(ms)
+	rs.mu.Lock()
+	ms.place.waits = nil
+	rs.mu.Unlock()
+	ms.member.enqueue(ms) // from here on another refill may begin
 }
 
 // awaitRefill returns when there is something to read or the member has left, or
