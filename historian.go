@@ -2,6 +2,7 @@ package fanout
 
 import (
 	"context"
+	"fmt"
 	"time"
 )
 
@@ -123,4 +124,35 @@ type HistoryReceiver interface {
 	// for a channel whose subscription was confirmed, and Restored follows; if
 	// the move goes wrong meanwhile, Interrupted comes between them.
 	Moving(channel string)
+}
+
+// check says what is wrong with a page, which comes from outside: a history that
+// contradicts itself must not be followed.
+func (p *Page) check(q *Query) error {
+	switch head := p.Head; {
+	case head.IsZero() && len(p.Frames) == 0:
+		return nil // there is no history
+	case head.Epoch == 0, head.Epoch > maxEpoch, head.Offset > maxOffset:
+		return brokenHistory("it is at %v", head)
+	case p.More && len(p.Frames) == 0 && q.Limit > 0:
+		return brokenHistory("there is more after %v, and nothing comes", q.Since)
+	}
+	for _, past := range p.Before {
+		if past.Epoch >= p.Head.Epoch || past.Last > maxOffset {
+			return brokenHistory("epoch %d up to %d is before %v", past.Epoch, past.Last, p.Head)
+		}
+	}
+	at := q.Since
+	for _, f := range p.Frames {
+		if !f.At.believed() || !at.Before(f.At) || at != q.Since && f.At.Offset <= at.Offset ||
+			f.At.Epoch > p.Head.Epoch || f.At.Offset > p.Head.Offset {
+			return brokenHistory("%v comes after %v, and it is at %v", f.At, at, p.Head)
+		}
+		at = f.At
+	}
+	return nil
+}
+
+func brokenHistory(format string, args ...any) error {
+	return fmt.Errorf("%w: broken history: "+format, append([]any{ErrRefused}, args...)...)
 }

@@ -3,6 +3,8 @@ package fanout
 import (
 	"sync"
 	"time"
+
+	"github.com/fanoutgo/fanout/internal/sequence"
 )
 
 // publisherIdle is how long a hub keeps a channel that it does not publish to
@@ -167,7 +169,7 @@ func (rs *roomState) unsubscribe() {
 	}
 	rs.mu.Lock()
 	rs.sub, rs.interrupted = subOff, false
-	rs.in = inbound{}
+	rs.in = sequence.Tracker{}
 	if rs.kept != nil {
 		rs.kept.forget()
 	}

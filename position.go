@@ -54,6 +54,19 @@ func ParsePosition(s string) (Position, error) {
 // position of another room is told apart.
 const markBits = 20
 
+// What a backend may give: see Historian. An epoch has room for the mark then, and
+// lies before the year 2527; an offset is a number that Redis scripts count with
+// exactly.
+const (
+	maxEpoch  = 1<<(64-markBits) - 1
+	maxOffset = 1<<53 - 1
+)
+
+// believed reports whether a position of a backend's can be that of a message.
+func (p Position) believed() bool {
+	return p.Epoch > 0 && p.Epoch <= maxEpoch && p.Offset > 0 && p.Offset <= maxOffset
+}
+
 // roomMark returns the mark of a room, from its channel: FNV-1a, folded.
 func roomMark(channel string) uint64 {
 	h := fnv.New32a()
@@ -79,6 +92,8 @@ func (p Position) private(mark uint64) (Position, error) {
 		return p, fmt.Errorf("%w: %v has an offset without an epoch", ErrInvalidPosition, p)
 	case p.Epoch&(1<<markBits-1) != mark:
 		return p, fmt.Errorf("%w: %v is a position of another room", ErrInvalidPosition, p)
+	case p.Offset > maxOffset:
+		return p, fmt.Errorf("%w: %v has an offset that no message has", ErrInvalidPosition, p)
 	}
 	return Position{Epoch: p.Epoch >> markBits, Offset: p.Offset}, nil
 }
