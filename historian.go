@@ -132,7 +132,7 @@ func (p *Page) check(q *Query) error {
 	switch head := p.Head; {
 	case head.IsZero() && len(p.Frames) == 0:
 		return nil // there is no history
-	case head.Epoch == 0, head.Epoch > maxEpoch, head.Offset > maxOffset:
+	case !epochBelieved(head.Epoch), head.Offset > maxOffset:
 		return brokenHistory("it is at %v", head)
 	case p.More && len(p.Frames) == 0 && q.Limit > 0:
 		return brokenHistory("there is more after %v, and nothing comes", q.Since)

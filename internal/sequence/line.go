@@ -35,6 +35,8 @@ func (s *stream) begin(number, from uint64) {
 func (s *stream) choose(h *wire.Header) {
 	other := s.other
 	switch {
+	case other != nil && other.reaches(h) && other.floor == s.floor && other.next == h.Seq:
+		s.line, s.other = *other, nil // the doubtful jump was made up
 	case s.reaches(h):
 	case other != nil && other.reaches(h):
 		*other, s.line = s.line, *other
@@ -47,8 +49,9 @@ func (s *stream) choose(h *wire.Header) {
 }
 
 // jump goes on at seq, which is not before the next number, and returns how many
-// numbers lie between; none if that is absurd.
-func (s *stream) jump(seq uint64) (hole uint64, absurd bool) {
+// numbers lie between; none if that is absurd. They are accounted for if they will
+// be reported missing.
+func (s *stream) jump(seq uint64, reported bool) (hole uint64, absurd bool) {
 	if hole = seq - s.next; hole == 0 {
 		return 0, false
 	}
@@ -56,11 +59,14 @@ func (s *stream) jump(seq uint64) (hole uint64, absurd bool) {
 		hole -= o.next - o.floor // these are accounted for
 		s.other = nil
 	}
-	if hole >= doubtful {
+	absurd = hole >= MaxHole
+	if hole >= doubtful || !reported {
 		s.leave()
 	}
-	if hole >= MaxHole {
+	if absurd || !reported {
 		s.floor = seq
+	}
+	if absurd {
 		return 0, true
 	}
 	return hole, false

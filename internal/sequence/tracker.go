@@ -129,7 +129,7 @@ func (t *Tracker) Accept(h *wire.Header) (v Verdict) {
 		v.Repeated = int(s.next - h.Seq)
 		v.Skip = v.Repeated
 	} else {
-		hole, v.Unknown = s.jump(h.Seq)
+		hole, v.Unknown = s.jump(h.Seq, true)
 	}
 	s.next, s.proof = end, 0
 	if known && !inRun {
@@ -154,7 +154,7 @@ func (t *Tracker) AcceptStranger() { t.note(stranger) }
 // missing is told by positions. Numbers tell what came before, though it has
 // another position now, and, for the first frame of each hub in a run, what a
 // server has lost. (Within a run a hole is a message that its publisher knows it
-// could not send.)
+// could not send. Should it come after all, it is delivered where it comes.)
 //
 // The first passed messages of the frame have positions that the log is beyond,
 // so they will not be delivered. Those that were not delivered before either are
@@ -169,14 +169,15 @@ func (t *Tracker) AcceptKept(h *wire.Header, passed int, trimmed *uint64) (v Ver
 	end := h.Seq + uint64(h.Count)
 	hole, absurd, seen := uint64(0), false, 0
 	switch {
-	case end <= s.next:
-		seen = h.Count
+	case end <= s.next, s.other != nil && s.other.has(h.Stream, h.Seq, end):
+		seen, end = h.Count, s.next
 	case h.Seq < s.next:
 		seen = int(s.next - h.Seq)
 	default:
-		hole, absurd = s.jump(h.Seq)
+		reported := (fresh || loose) && h.Seq-s.next < doubtful
+		hole, absurd = s.jump(h.Seq, reported)
 	}
-	s.next = max(s.next, end)
+	s.next = end
 	unseen := uint64(max(0, passed-seen))
 	if !known && passed == h.Count {
 		unseen = 0 // it was on its way when we came
