@@ -134,8 +134,6 @@ func (p *Page) check(q *Query) error {
 		return nil // there is no history
 	case !epochBelieved(head.Epoch), head.Offset > maxOffset:
 		return brokenHistory("it is at %v", head)
-	case p.More && len(p.Frames) == 0 && q.Limit > 0:
-		return brokenHistory("there is more after %v, and nothing comes", q.Since)
 	}
 	for _, past := range p.Before {
 		if past.Epoch >= p.Head.Epoch || past.Last > maxOffset {

@@ -48,9 +48,9 @@ type following struct {
 	// trimmed is the number of messages that were reported missing because of
 	// their positions, and that no publisher's numbers have shown yet.
 	trimmed uint64
-	// doubted is when the history was last read because of an older epoch; see
-	// ticks. 0: never.
-	doubted int64
+	// comparedAt is when the history was last read because of a frame from before
+	// pos; see ticks. 0: never.
+	comparedAt int64
 
 	busy    bool // a reader is at it
 	again   bool // the reader is to read once more, from where it will be then
@@ -175,11 +175,14 @@ func (rs *roomState) advance(b *keptBatch) (w wakeups, fits bool) {
 		k.pos.Epoch = b.at.Epoch
 		k.tail.reset(k.pos)
 	case b.at.Epoch < k.pos.Epoch:
-		if k.doubts(b.at.Epoch) {
+		if _, past := k.lastOf(b.at.Epoch); !past && k.compares() {
 			return wakeups{}, false
 		}
 		return rs.disown(b), true
 	case b.at.Epoch == k.pos.Epoch && b.at.Offset <= k.pos.Offset:
+		if b.head.Count > 0 && !rs.in.Accounted(&b.head) && k.compares() {
+			return wakeups{}, false
+		}
 		return rs.pass(b), true
 	case b.at.Epoch > k.pos.Epoch || b.first-1 > k.pos.Offset:
 		return wakeups{}, false
@@ -254,21 +257,21 @@ func (rs *roomState) disown(b *keptBatch) wakeups {
 	return rs.appendAfter(earlier, gap, nil)
 }
 
-// doubtEvery is how often a history is read because of frames of an epoch before
-// the one that is followed.
-const doubtEvery = time.Second
+// compareEvery is how often a history is read because of frames that contradict
+// the place where the log is in it.
+const compareEvery = time.Second
 
-// doubts reports whether the history is to be read because of a frame of an
-// earlier epoch. If the history has gone through that, the frame is late. If not,
-// the frame may be that of a server that is none any more; or the epoch that is
-// followed was made up, or its history is gone and the clock was set back. The lock
-// of the room is held.
-func (k *retained) doubts(epoch uint64) bool {
+// compares reports whether the history is to be read because of a frame that is
+// from before the place where the log is, and did not come before. It may be that
+// of a server that is none any more. Or it is that place that is wrong: somebody
+// has made it up, or the history is gone, and its server's clock was set back. The
+// lock of the room is held.
+func (k *retained) compares() bool {
 	now := ticks() | 1
-	if _, past := k.lastOf(epoch); past || k.doubted != 0 && time.Duration(now-k.doubted) < doubtEvery {
+	if k.comparedAt != 0 && time.Duration(now-k.comparedAt) < compareEvery {
 		return false
 	}
-	k.doubted = now
+	k.comparedAt = now
 	return true
 }
 
@@ -405,11 +408,13 @@ func (rs *roomState) catch(life int, page *Page) {
 	var w wakeups
 	if k.life == life && !page.More {
 		gap.Unknown = rs.enter(page, page.Head.Epoch) || gap.Unknown
-		gap = rs.trim(gap, page.Head.Offset)
-		k.pos, k.before, k.blind = page.Head, page.Before, false
-		if page.Head.Epoch < since.Epoch {
+		if page.Head.Before(since) {
 			k.pos = k.goBack(page.Head)
+		} else {
+			gap = rs.trim(gap, page.Head.Offset)
+			k.pos = page.Head
 		}
+		k.before, k.blind = page.Before, false
 		if !gap.IsZero() {
 			k.tail.reset(k.pos)
 			w = rs.append(gap, nil)
@@ -464,8 +469,8 @@ func (rs *roomState) trimmed(missed int) {
 	rs.hub.stats.missed.Add(uint64(missed))
 }
 
-// goBack returns where to go on in a history that is at head, in an epoch before
-// the one that was followed: at the frames of it that have waited. The lock of the
+// goBack returns where to go on in a history that is at head, which is before the
+// place where the log was: at the frames of it that have waited. The lock of the
 // room is held.
 func (k *retained) goBack(head Position) Position {
 	for i := range k.pending {

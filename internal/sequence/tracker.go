@@ -195,6 +195,19 @@ func (t *Tracker) AcceptKept(h *wire.Header, passed int, trimmed *uint64) (v Ver
 	return v
 }
 
+// Accounted reports whether all numbers of a frame of a room with a history are
+// accounted for, or may be: it is not known what was before a hub was first heard,
+// and whose messages were trimmed.
+func (t *Tracker) Accounted(h *wire.Header) bool {
+	for i := range t.streams {
+		if s := &t.streams[i]; s.hub == h.Hub {
+			end := h.Seq + uint64(h.Count)
+			return s.loose || s.has(h.Stream, h.Seq, end) || s.other != nil && s.other.has(h.Stream, h.Seq, end)
+		}
+	}
+	return true
+}
+
 // take takes up to n from a number that is left.
 func take(left *uint64, n uint64) uint64 {
 	n = min(n, *left)

@@ -302,7 +302,7 @@ func TestNumbersOfARoomWithAHistory(t *testing.T) {
 			1 1/5000000-5000000 => 5000000, missed 4999993
 			kept 1 1/6-6 => 6
 			run
-			kept 1 1/9-9 => 7, earlier 2 after run 1`,
+			kept 1 1/9-9 => 9, earlier 2 after run 1`,
 	} {
 		t.Run(name, func(t *testing.T) { play(t, script) })
 	}
