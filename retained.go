@@ -474,7 +474,7 @@ func (rs *roomState) trimmed(missed int) {
 // room is held.
 func (k *retained) goBack(head Position) Position {
 	for i := range k.pending {
-		if b := &k.pending[i]; b.at.Epoch == head.Epoch && b.first <= head.Offset {
+		if b := &k.pending[i]; !b.at.IsZero() && b.at.Epoch == head.Epoch && b.first <= head.Offset {
 			return Position{head.Epoch, b.first - 1}
 		}
 	}
