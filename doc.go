@@ -38,15 +38,17 @@
 //  3. No silent loss. Whatever a member does not get, because it is slow, a link
 //     broke, slots moved, a primary died, it is told about, before the next
 //     message of that room, as a [*GapError]. For each member and room: received
-//     and reported missed is what was published. Where the number cannot be known
-//     yet the error says so.
+//     and reported missed is what was published since it joined. Where the number
+//     cannot be known yet the error says so; [GapError] lists where it never is.
 //  4. With history, no loss. A room with retention (Options.Retain) fills what a
 //     member missed from the history by itself: a broken link, a slot that moved,
 //     a server that was replaced, a member that fell out of the window. A
 //     *GapError is left for what has been trimmed, with its number, and for what
 //     a server lost that had taken it: that is reported as Unknown when another
 //     takes over that may have lacked it, and with its number when the publisher
-//     is heard again.
+//     is heard again. To a member that resumes after that, what was lost stays
+//     Unknown, since nobody counted for it; what has been trimmed since has its
+//     number.
 //  5. Once. A message to several rooms reaches a member of several of them once.
 //     A publish that was retried after a broken link is not delivered twice.
 //  6. The slow harm themselves. No member can delay another member or the

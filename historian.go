@@ -2,6 +2,7 @@ package fanout
 
 import (
 	"context"
+	"fmt"
 	"time"
 )
 
@@ -11,9 +12,11 @@ import (
 //
 // A history is a sequence of frames, each with the position of its last
 // message. The backend gives the positions: offsets number the messages of a
-// channel contiguously, from 1, and Epoch says in whose hands the history is. An
-// epoch is a number below 2^44, larger than all before it in the channel; it is
-// about the time of its beginning in milliseconds since 1970. A new one begins, with
+// channel contiguously, from 1, and are below 2^53. Epoch says in whose hands the
+// history is. An epoch is a number below 2^44, larger than all before it in the
+// channel; it is about the time of its beginning in milliseconds since 1970. A hub
+// does not believe one that is more than 366 days ahead of its clock. A new one
+// begins, with
 // the next Append or History, when the history is at a server, or a life of a
 // server, that cannot know for sure that it has all that was acknowledged
 // before; offsets go on from what it has.
@@ -42,6 +45,10 @@ type Historian interface {
 	// cancels the wait. It does not retry; errors are those of Publish, but for
 	// ErrUnsent. The page is the caller's; the bytes of a frame in it may be shared,
 	// and nobody modifies them.
+	//
+	// The hub takes a page that contradicts itself for a broken history, as if it
+	// had been ErrRefused: the room's members are told that messages may be missing,
+	// and the history is read again when there is a reason to.
 	History(ctx context.Context, channel string, q Query) (Page, error)
 }
 
@@ -83,7 +90,8 @@ type Page struct {
 	Head Position
 	// Before are the epochs before Head's that the history has gone through, as
 	// far as they are remembered, oldest first: it has from each the offsets up
-	// to Last, and those after it from a later one.
+	// to Last, and those after it from a later one. If there are none, the history
+	// began with Head's epoch.
 	Before []PastEpoch
 	// First is the offset of the oldest message that is kept and comes after
 	// Since, or Head.Offset+1 if there is none. It may be less if what is before
@@ -123,4 +131,33 @@ type HistoryReceiver interface {
 	// for a channel whose subscription was confirmed, and Restored follows; if
 	// the move goes wrong meanwhile, Interrupted comes between them.
 	Moving(channel string)
+}
+
+// check says what is wrong with a page, which comes from outside: a history that
+// contradicts itself must not be followed.
+func (p *Page) check(q *Query) error {
+	switch head := p.Head; {
+	case head.IsZero() && len(p.Frames) == 0:
+		return nil // there is no history
+	case !epochBelieved(head.Epoch), head.Offset > maxOffset:
+		return brokenHistory("it is at %v", head)
+	}
+	for _, past := range p.Before {
+		if past.Epoch >= p.Head.Epoch || past.Last > maxOffset {
+			return brokenHistory("epoch %d up to %d is before %v", past.Epoch, past.Last, p.Head)
+		}
+	}
+	at := q.Since
+	for _, f := range p.Frames {
+		if !f.At.believed() || !at.Before(f.At) || at != q.Since && f.At.Offset <= at.Offset ||
+			f.At.Epoch > p.Head.Epoch || f.At.Offset > p.Head.Offset {
+			return brokenHistory("%v comes after %v, and it is at %v", f.At, at, p.Head)
+		}
+		at = f.At
+	}
+	return nil
+}
+
+func brokenHistory(format string, args ...any) error {
+	return fmt.Errorf("%w: broken history: "+format, append([]any{ErrRefused}, args...)...)
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/fanoutgo/fanout/internal/roomlog"
+	"github.com/fanoutgo/fanout/internal/sequence"
 	"github.com/fanoutgo/fanout/internal/wire"
 )
 
@@ -16,7 +17,7 @@ type inbox struct {
 	channel string
 
 	mu          sync.Mutex // guards all below
-	in          inbound
+	in          sequence.Tracker
 	interrupted bool
 	used        bool            // a direct message has come
 	echoes      []chan struct{} // closed when the next frame of our own arrives
@@ -36,8 +37,9 @@ func (b *inbox) receive(frame []byte) {
 		return
 	}
 	b.mu.Lock()
-	missed, repeated, skip, sender := b.in.accept(&head)
-	lost := missed > 0 || b.interrupted
+	// What was missed before this run has been told of when that began.
+	v := b.in.Accept(&head)
+	lost := v.Missed > 0 || v.Unknown || b.interrupted
 	if head.Hub == h.num {
 		for _, c := range b.echoes {
 			close(c)
@@ -48,8 +50,8 @@ func (b *inbox) receive(frame []byte) {
 	}
 	b.mu.Unlock()
 	h.stats.received.Add(uint64(head.Count))
-	h.stats.missed.Add(uint64(missed))
-	h.stats.repeated.Add(uint64(repeated))
+	h.stats.missed.Add(uint64(v.Lost()))
+	h.stats.repeated.Add(uint64(v.Repeated))
 	if lost {
 		b.tellAll()
 	}
@@ -64,8 +66,8 @@ func (b *inbox) receive(frame []byte) {
 		if !more {
 			return
 		}
-		if i >= skip {
-			h.sendTo(&m, sender)
+		if i >= v.Skip {
+			h.sendTo(&m, v.Sender)
 		}
 	}
 }
@@ -95,7 +97,7 @@ func (b *inbox) interrupt() {
 func (b *inbox) restore() {
 	b.mu.Lock()
 	b.interrupted = false
-	b.in.begin()
+	b.in.BeginRun(time.Now())
 	used := b.used
 	b.mu.Unlock()
 	if used {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"sync"
 	"time"
+
+	"github.com/fanoutgo/fanout/internal/sequence"
 )
 
 // publisherIdle is how long a hub keeps a channel that it does not publish to
@@ -174,7 +176,7 @@ func (rs *roomState) unsubscribe() {
 	}
 	rs.mu.Lock()
 	rs.sub, rs.interrupted = subOff, false
-	rs.in = inbound{}
+	rs.in = sequence.Tracker{}
 	if rs.kept != nil {
 		rs.kept.forget()
 	}

@@ -3,6 +3,7 @@ package fanout
 import (
 	"context"
 	"iter"
+	"math"
 	"slices"
 	"strconv"
 	"sync"
@@ -239,8 +240,8 @@ func (m *Member) gap(ms *membership) error {
 	var sum roomlog.Gap
 	for more := true; more; {
 		fell := ms.cursor.Cut()
-		g := ms.cursor.TakeGap()
-		sum.Missed += g.Missed
+		g := ms.cursor.TakeGap(ms.opened)
+		sum.Missed += min(g.Missed, math.MaxInt-sum.Missed)
 		sum.Unknown = sum.Unknown || g.Unknown
 		if fell && !g.IsZero() && m.hub.opts.Overflow == Disconnect {
 			return ErrSlow

@@ -24,6 +24,9 @@ type membership struct {
 
 	next, prev *membership // in the room. Guarded by roomState.mu
 	joiners    int32       // Joins that wait on it. Guarded by Member.mu
+	// opened is the run of the room's numbers in which the cursor was opened.
+	// Written under roomState.mu, before anybody reads with the cursor.
+	opened uint32
 }
 
 // A place is where a membership is in its room's history, and what is being done

@@ -5,6 +5,7 @@ import (
 	"hash/fnv"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // A Position is a place in a room's history. Offsets number the room's messages
@@ -54,6 +55,30 @@ func ParsePosition(s string) (Position, error) {
 // position of another room is told apart.
 const markBits = 20
 
+// What a backend may give: see Historian. An epoch has room for the mark then, and
+// an offset is a number that Redis scripts count with exactly.
+const (
+	maxEpoch  = 1<<(64-markBits) - 1
+	maxOffset = 1<<53 - 1
+
+	// maxAhead is how far an epoch may lie ahead of the hub's clock.
+	maxAhead = 366 * 24 * time.Hour
+	// written is when this was written: a clock that is before it is wrong.
+	written = 1_767_225_600_000 // 2026-01-01, in ms since 1970
+)
+
+// believed reports whether a position of a backend's can be that of a message.
+func (p Position) believed() bool {
+	return epochBelieved(p.Epoch) && p.Offset > 0 && p.Offset <= maxOffset
+}
+
+// epochBelieved reports whether a history can have begun an epoch by now. It looks
+// at the clock only if it could not have when the process began.
+func epochBelieved(epoch uint64) bool {
+	ahead := func(now int64) bool { return epoch > uint64(max(now, written)+maxAhead.Milliseconds()) }
+	return epoch > 0 && epoch <= maxEpoch && (!ahead(began.UnixMilli()) || !ahead(time.Now().UnixMilli()))
+}
+
 // roomMark returns the mark of a room, from its channel: FNV-1a, folded.
 func roomMark(channel string) uint64 {
 	h := fnv.New32a()
@@ -79,6 +104,8 @@ func (p Position) private(mark uint64) (Position, error) {
 		return p, fmt.Errorf("%w: %v has an offset without an epoch", ErrInvalidPosition, p)
 	case p.Epoch&(1<<markBits-1) != mark:
 		return p, fmt.Errorf("%w: %v is a position of another room", ErrInvalidPosition, p)
+	case p.Offset > maxOffset:
+		return p, fmt.Errorf("%w: %v has an offset that no message has", ErrInvalidPosition, p)
 	}
 	return Position{Epoch: p.Epoch >> markBits, Offset: p.Offset}, nil
 }

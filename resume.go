@@ -169,7 +169,7 @@ func (rs *roomState) tryRefill(ms *membership, r *resumption) (done bool, wait <
 	}
 	// What was passed over and is not in the backlog is missing: what has been
 	// trimmed, what had no position, what was missing before.
-	gap := ms.cursor.ToEnd()
+	gap := ms.cursor.ToEnd(ms.opened)
 	for i := range b.parts {
 		gap.Missed -= len(b.parts[i].entries)
 		b.parts[i].gap.Missed = 0 // it is in the sum

@@ -3,11 +3,14 @@ package fanout
 import (
 	"context"
 	"errors"
+	"fmt"
+	"math"
 	"slices"
 	"sync/atomic"
 	"time"
 
 	"github.com/fanoutgo/fanout/internal/roomlog"
+	"github.com/fanoutgo/fanout/internal/sequence"
 	"github.com/fanoutgo/fanout/internal/wire"
 )
 
@@ -42,6 +45,12 @@ type following struct {
 	// lived is the epoch in which the reading began. If nothing was torn, we have
 	// got all that was ever said in it.
 	lived uint64
+	// trimmed is the number of messages that were reported missing because of
+	// their positions, and that no publisher's numbers have shown yet.
+	trimmed uint64
+	// comparedAt is when the history was last read because of a frame from before
+	// pos; see ticks. 0: never.
+	comparedAt int64
 
 	busy    bool // a reader is at it
 	again   bool // the reader is to read once more, from where it will be then
@@ -83,22 +92,23 @@ func (h *Hub) retention(room, channel string) (*retained, error) {
 	return &retained{keep: keep, mark: roomMark(channel)}, nil
 }
 
-// decodeKept reads a frame that has a position.
+// decodeKept reads a frame that has a position, which is believed.
 func (h *Hub) decodeKept(k *retained, f KeptFrame) keptBatch {
 	b := keptBatch{at: f.At, first: f.At.Offset}
 	b.head, b.entries, b.bad = h.decode(f.Frame, nil)
+	if n := uint64(len(b.entries)); b.bad == nil && n > f.At.Offset {
+		b.bad = fmt.Errorf("%d messages that end at offset %d", n, f.At.Offset)
+	}
 	if b.bad != nil {
-		b.entries = nil
+		b.head, b.entries = wire.Header{}, nil
 		return b
 	}
-	if n := uint64(len(b.entries)); n <= f.At.Offset {
-		b.first = f.At.Offset - n + 1
-	}
+	b.first -= uint64(len(b.entries)) - 1
 	at := f.At.public(k.mark)
 	for i := range b.entries {
 		b.entries[i].position = Position{Epoch: at.Epoch, Offset: b.first + uint64(i)}
 	}
-	b.time = int64(b.head.Time)
+	b.time = int64(min(b.head.Time, math.MaxInt64))
 	if b.head.Count == 0 {
 		b.time = time.Now().UnixMilli()
 	}
@@ -110,6 +120,10 @@ func (rs *roomState) receiveKept(f KeptFrame) {
 	h, k := rs.hub, rs.kept
 	if k == nil { // other hubs keep a history here, and we do not
 		rs.receive(f.Frame)
+		return
+	}
+	if !f.At.believed() {
+		rs.unreadable(fmt.Errorf("a frame with the position %v", f.At))
 		return
 	}
 	b := h.decodeKept(k, f)
@@ -161,11 +175,16 @@ func (rs *roomState) advance(b *keptBatch) (w wakeups, fits bool) {
 		k.pos.Epoch = b.at.Epoch
 		k.tail.reset(k.pos)
 	case b.at.Epoch < k.pos.Epoch:
+		if _, past := k.lastOf(b.at.Epoch); !past && k.compares() {
+			return wakeups{}, false
+		}
 		return rs.disown(b), true
 	case b.at.Epoch == k.pos.Epoch && b.at.Offset <= k.pos.Offset:
-		rs.hub.stats.repeated.Add(uint64(len(b.entries)))
-		return wakeups{}, true
-	case b.at.Epoch > k.pos.Epoch || b.first > k.pos.Offset+1:
+		if b.head.Count > 0 && !rs.in.Accounted(&b.head) && k.compares() {
+			return wakeups{}, false
+		}
+		return rs.pass(b), true
+	case b.at.Epoch > k.pos.Epoch || b.first-1 > k.pos.Offset:
 		return wakeups{}, false
 	}
 	return rs.follow(b, roomlog.Gap{}), true
@@ -174,51 +193,96 @@ func (rs *roomState) advance(b *keptBatch) (w wakeups, fits bool) {
 // follow puts the next batch into the log, after a gap. k.pos is before it or in
 // it. rs.mu is held.
 func (rs *roomState) follow(b *keptBatch, gap roomlog.Gap) wakeups {
-	k, overlap, repeated := rs.kept, 0, 0
+	k, overlap := rs.kept, 0
 	if b.first <= k.pos.Offset {
-		overlap = min(len(b.entries), int(k.pos.Offset-b.first)+1)
+		overlap = int(min(uint64(len(b.entries)), k.pos.Offset-b.first+1))
 	}
 	skip := overlap
+	var earlier roomlog.Gap
 	if b.head.Count > 0 {
-		missed, seen, sender := rs.in.acceptKept(&b.head)
-		gap.Missed += missed
-		rs.hub.stats.missed.Add(uint64(missed))
-		repeated = max(0, seen-overlap)
-		skip = max(overlap, seen)
+		v := rs.in.AcceptKept(&b.head, overlap, &k.trimmed)
+		skip = v.Skip
+		earlier, gap = rs.addGaps(gap, &v)
+		rs.hub.stats.repeated.Add(uint64(max(0, v.Repeated-overlap)))
 		for i := range b.entries {
-			b.entries[i].sender = sender
+			b.entries[i].sender = v.Sender
 		}
 	}
 	gap.Unknown = gap.Unknown || b.bad != nil
-	rs.hub.stats.repeated.Add(uint64(repeated))
-	if !gap.IsZero() {
+	if !gap.IsZero() || !earlier.IsZero() {
 		k.tail.reset(Position{b.at.Epoch, b.first - 1 + uint64(overlap)})
 	}
 	k.pos = b.at
 	// What members have had before, at another place, is for those who resume.
 	k.tail.add(b.entries[overlap:], b.time, rs.hub.opts.Window)
-	return rs.append(gap, b.entries[skip:])
+	return rs.appendAfter(earlier, gap, b.entries[skip:])
+}
+
+// addGaps returns what is missing before the run, and a gap with what is missing
+// besides that. rs.mu is held.
+func (rs *roomState) addGaps(gap roomlog.Gap, v *sequence.Verdict) (earlier, sum roomlog.Gap) {
+	earlier, more := rs.gaps(v)
+	return earlier, roomlog.Gap{Missed: gap.Missed + more.Missed, Unknown: gap.Unknown || more.Unknown}
+}
+
+// pass takes a batch whose place in the order the log is beyond: it came before.
+// If the numbers say that it did not, another was made up in its place, and it is
+// missing. rs.mu is held.
+func (rs *roomState) pass(b *keptBatch) wakeups {
+	if b.head.Count == 0 {
+		rs.hub.stats.repeated.Add(uint64(len(b.entries)))
+		return wakeups{}
+	}
+	v := rs.in.AcceptKept(&b.head, b.head.Count, &rs.kept.trimmed)
+	rs.hub.stats.repeated.Add(uint64(v.Repeated))
+	earlier, gap := rs.gaps(&v)
+	return rs.appendAfter(earlier, gap, nil)
 }
 
 // disown deals with a batch of an epoch that is over. Unless it came before, the
 // history does not have it: a server took it that is none any more. rs.mu is held.
 func (rs *roomState) disown(b *keptBatch) wakeups {
-	for _, past := range rs.kept.before {
-		if past.Epoch == b.at.Epoch && b.at.Offset <= past.Last {
-			rs.hub.stats.repeated.Add(uint64(len(b.entries)))
-			return wakeups{}
-		}
+	if last, ok := rs.kept.lastOf(b.at.Epoch); ok && b.at.Offset <= last {
+		return rs.pass(b)
 	}
 	if b.head.Count == 0 {
 		return wakeups{}
 	}
-	missed, seen, _ := rs.in.acceptKept(&b.head)
-	gap := roomlog.Gap{Missed: missed + b.head.Count - seen}
-	rs.hub.stats.missed.Add(uint64(gap.Missed))
-	if !gap.IsZero() {
+	v := rs.in.AcceptKept(&b.head, 0, &rs.kept.trimmed)
+	v.Missed += b.head.Count - v.Skip
+	earlier, gap := rs.gaps(&v)
+	if v.Lost() > 0 {
 		rs.kept.tail.reset(rs.kept.pos)
 	}
-	return rs.append(gap, nil)
+	return rs.appendAfter(earlier, gap, nil)
+}
+
+// compareEvery is how often a history is read because of frames that contradict
+// the place where the log is in it.
+const compareEvery = time.Second
+
+// compares reports whether the history is to be read because of a frame that is
+// from before the place where the log is, and did not come before. It may be that
+// of a server that is none any more. Or it is that place that is wrong: somebody
+// has made it up, or the history is gone, and its server's clock was set back. The
+// lock of the room is held.
+func (k *retained) compares() bool {
+	now := ticks() | 1
+	if k.comparedAt != 0 && time.Duration(now-k.comparedAt) < compareEvery {
+		return false
+	}
+	k.comparedAt = now
+	return true
+}
+
+// lastOf returns the last offset of a past epoch.
+func (k *retained) lastOf(epoch uint64) (last uint64, ok bool) {
+	for _, past := range k.before {
+		if past.Epoch == epoch {
+			return past.Last, true
+		}
+	}
+	return 0, false
 }
 
 // read has the room's history read, from the last position on. rs.mu is held.
@@ -288,7 +352,11 @@ func (h *Hub) catchUp(rs *roomState, life int, delay time.Duration) {
 // readPage is one call of the historian.
 func (h *Hub) readPage(ctx context.Context, channel string, q Query) (Page, error) {
 	h.stats.reads.Add(1)
-	return h.historian.History(ctx, channel, q)
+	page, err := h.historian.History(ctx, channel, q)
+	if err == nil {
+		err = page.check(&q)
+	}
+	return page, err
 }
 
 // begin notes where a room stands that has just been subscribed.
@@ -311,6 +379,7 @@ func (rs *roomState) catch(life int, page *Page) {
 		rs.mu.Unlock()
 		return
 	}
+	since := k.pos
 	gap := rs.judge(page)
 	rs.mu.Unlock()
 
@@ -323,6 +392,7 @@ func (rs *roomState) catch(life int, page *Page) {
 			return
 		}
 		gap.Unknown = rs.enter(page, f.At.Epoch) || gap.Unknown
+		gap = rs.trim(gap, b.first-1)
 		before := k.pos.Offset
 		w := rs.follow(&b, gap)
 		gap = roomlog.Gap{}
@@ -338,7 +408,13 @@ func (rs *roomState) catch(life int, page *Page) {
 	var w wakeups
 	if k.life == life && !page.More {
 		gap.Unknown = rs.enter(page, page.Head.Epoch) || gap.Unknown
-		k.pos, k.before, k.blind = page.Head, page.Before, false
+		if page.Head.Before(since) {
+			k.pos = k.goBack(page.Head)
+		} else {
+			gap = rs.trim(gap, page.Head.Offset)
+			k.pos = page.Head
+		}
+		k.before, k.blind = page.Before, false
 		if !gap.IsZero() {
 			k.tail.reset(k.pos)
 			w = rs.append(gap, nil)
@@ -363,10 +439,46 @@ func (rs *roomState) enter(page *Page, epoch uint64) (doubt bool) {
 	}
 	doubt = !page.whole(k.pos.Epoch, epoch, witnessed)
 	if doubt {
-		rs.in.begin()
+		rs.in.BeginRun(time.Now())
 	}
 	k.pos.Epoch = epoch
 	return doubt
+}
+
+// trim goes on at an offset, if that is further on, and adds what lies between to
+// a gap: it is not in the history any more. rs.mu is held.
+func (rs *roomState) trim(gap roomlog.Gap, offset uint64) roomlog.Gap {
+	k := rs.kept
+	if offset <= k.pos.Offset {
+		return gap
+	}
+	missed, absurd := believe(offset - k.pos.Offset)
+	k.pos.Offset = offset
+	rs.trimmed(missed)
+	return roomlog.Gap{Missed: gap.Missed + missed, Unknown: gap.Unknown || absurd}
+}
+
+// trimmed notes that messages have been found missing by their positions. rs.mu is
+// held.
+func (rs *roomState) trimmed(missed int) {
+	if missed == 0 {
+		return
+	}
+	rs.in.Trim() // whose they were is seen later: they are not counted twice
+	rs.kept.trimmed += uint64(missed)
+	rs.hub.stats.missed.Add(uint64(missed))
+}
+
+// goBack returns where to go on in a history that is at head, which is before the
+// place where the log was: at the frames of it that have waited. The lock of the
+// room is held.
+func (k *retained) goBack(head Position) Position {
+	for i := range k.pending {
+		if b := &k.pending[i]; !b.at.IsZero() && b.at.Epoch == head.Epoch && b.first <= head.Offset {
+			return Position{head.Epoch, b.first - 1}
+		}
+	}
+	return head
 }
 
 // judge says what is missing between the log and a page, and takes the position
@@ -375,16 +487,13 @@ func (rs *roomState) judge(page *Page) roomlog.Gap {
 	k := rs.kept
 	a := page.after(k.pos)
 	if k.pos.IsZero() { // there was no history when we came: all of it is new
-		a.missed = int(a.from)
+		a.count(a.from)
 	}
 	if a.lost {
-		rs.in.begin()
+		rs.in.BeginRun(time.Now())
 		k.pos.Epoch = a.epoch
 	}
-	if a.missed > 0 {
-		rs.in.settle() // these are counted
-		rs.hub.stats.missed.Add(uint64(a.missed))
-	}
+	rs.trimmed(a.missed)
 	k.pos.Offset = a.from
 	return roomlog.Gap{Missed: a.missed, Unknown: a.lost}
 }
@@ -399,12 +508,15 @@ type after struct {
 
 // after compares a position with the history.
 func (p *Page) after(since Position) after {
-	oldest := max(p.First, 1) - 1
+	oldest := min(max(p.First, 1)-1, p.Head.Offset)
 	last, ok := p.find(since.Epoch)
 	if since.IsZero() || !ok {
 		a := after{epoch: p.Head.Epoch, from: oldest, lost: !since.IsZero()}
 		if len(p.Frames) > 0 {
 			a.epoch = p.Frames[0].At.Epoch
+		}
+		if a.lost && len(p.Before) == 0 && since.Epoch < p.Head.Epoch {
+			a.count(oldest) // it has begun anew since: all of it is new
 		}
 		return a
 	}
@@ -413,10 +525,25 @@ func (p *Page) after(since Position) after {
 		a.from, a.lost = last, true // it went back
 	}
 	if oldest > a.from {
-		a.missed = int(oldest - a.from)
+		a.count(oldest - a.from)
 		a.from = oldest
 	}
 	return a
+}
+
+// count notes how many messages are missing.
+func (a *after) count(n uint64) {
+	missed, absurd := believe(n)
+	a.missed, a.lost = missed, a.lost || absurd
+}
+
+// believe returns how many messages lie between two offsets that a backend has given.
+// Nobody has said that many if it is absurd; then it is 0.
+func believe(n uint64) (missed int, absurd bool) {
+	if n >= sequence.MaxHole {
+		return 0, true
+	}
+	return int(n), false
 }
 
 // find returns the last offset that the history has of an epoch. It is not ok if
@@ -505,7 +632,7 @@ func (rs *roomState) giveUp(life int, err error) {
 	if k.known {
 		k.blind = true
 		k.tail.reset(k.pos)
-		rs.in.begin()
+		rs.in.BeginRun(time.Now())
 		ws = append(ws, rs.append(roomlog.Gap{Unknown: true}, nil))
 		for i := range k.pending {
 			w, fits := rs.advance(&k.pending[i])

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/fanoutgo/fanout/internal/roomlog"
+	"github.com/fanoutgo/fanout/internal/sequence"
 )
 
 // A roomState is a room as one hub has it: its log, its members on this hub, its
@@ -38,7 +39,7 @@ type roomState struct {
 	gone        bool // the hub has forgotten it
 
 	// What arriving frames need, too.
-	in      inbound
+	in      sequence.Tracker
 	members *membership
 	log     roomlog.Log[entry, *membership] // it has a lock of its own
 
@@ -269,7 +270,7 @@ func (rs *roomState) subscribed(ms *membership, err error) {
 	switch {
 	case err == nil:
 		rs.sub = subOn
-		rs.in.begin()
+		rs.in.BeginRun(time.Now())
 		if k := rs.kept; k != nil && !k.known && !k.busy {
 			rs.read()
 		}
@@ -289,7 +290,7 @@ func (rs *roomState) tell() {
 
 // open puts a membership into the room, at the end of its log. rs.mu is held.
 func (rs *roomState) open(ms *membership) {
-	ms.joined = true
+	ms.joined, ms.opened = true, rs.in.Run()
 	ms.next = rs.members
 	if ms.next != nil {
 		ms.next.prev = ms
@@ -347,7 +348,13 @@ func (rs *roomState) addMembers(set map[*Member]struct{}) {
 // append adds to the log what is to reach all members. rs.mu is held; the
 // caller wakes whom it returns after releasing it.
 func (rs *roomState) append(gap roomlog.Gap, entries []entry) wakeups {
-	w := wakeups{log: rs.log.Append(gap, entries)}
+	return rs.appendAfter(roomlog.Gap{}, gap, entries)
+}
+
+// appendAfter is append with a gap before all that lies before the run. rs.mu is
+// held.
+func (rs *roomState) appendAfter(earlier, gap roomlog.Gap, entries []entry) wakeups {
+	w := wakeups{log: rs.log.AppendAfter(earlier, gap, entries)}
 	if rs.hub.opts.Overflow == Disconnect {
 		w.slow = rs.slowMembers()
 	}

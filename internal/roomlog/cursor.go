@@ -110,23 +110,24 @@ func (c *Cursor[T, O]) Advance(n int) {
 // it fell out of the window.
 func (c *Cursor[T, O]) Cut() bool { return c.seg == nil }
 
-// TakeGap consumes the gap that Peek announced and says what is missing.
-func (c *Cursor[T, O]) TakeGap() Gap {
+// TakeGap consumes the gap that Peek announced and says what is missing for a
+// cursor that was opened at a time (see Gap).
+func (c *Cursor[T, O]) TakeGap(opened uint32) Gap {
 	if c.seg != nil {
 		c.gapDue = false
-		g := c.seg.gap
+		g := c.seg.gap.For(opened)
 		if len(c.seg.items) == 0 {
 			c.arrive(c.seg.after)
 		}
 		return g
 	}
-	return c.jump()
+	return c.jump(opened)
 }
 
 // jump takes a cursor that fell out of the window back into it: into the
 // segment, not to the link before it, which might be cut off again before the
 // cursor has read anything.
-func (c *Cursor[T, O]) jump() Gap {
+func (c *Cursor[T, O]) jump(opened uint32) Gap {
 	l := c.log
 	newest := l.limits.policy == Newest
 	l.mu.Lock()
@@ -134,7 +135,7 @@ func (c *Cursor[T, O]) jump() Gap {
 	if newest {
 		to = l.beforeNewest()
 	}
-	gap := Gap{Missed: int(to.pos - from.pos), Unknown: to.unknown != from.unknown}
+	gap := l.between(from, to, opened)
 	s := to.next.Load()
 	l.mu.Unlock()
 	c.atEnd, c.fresh = false, false
@@ -153,16 +154,17 @@ func (c *Cursor[T, O]) jump() Gap {
 }
 
 // ToEnd takes a cursor that fell out of the window behind everything there is,
-// and says what it passes over.
-func (c *Cursor[T, O]) ToEnd() Gap {
+// and says what it passes over, as TakeGap does.
+func (c *Cursor[T, O]) ToEnd(opened uint32) Gap {
 	l := c.log
 	l.mu.Lock()
-	from, to := c.link, l.end
+	to := l.end
+	gap := l.between(c.link, to, opened)
 	l.mu.Unlock()
 	c.arrive(to)
 	c.atEnd = true
 	c.pos.Store(to.pos)
-	return Gap{Missed: int(to.pos - from.pos), Unknown: to.unknown != from.unknown}
+	return gap
 }
 
 // beforeNewest returns the link before the last segment.

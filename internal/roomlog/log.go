@@ -14,13 +14,32 @@ type Item interface {
 }
 
 // A Gap is a number of items that are missing at a place in the order.
+//
+// Some gaps are found after the fact: the items were missing earlier, and concern
+// only cursors that were open then. The log's user numbers times, from 1, and says
+// in which one a cursor was opened (Cursor.TakeGap). A gap with a nonzero Until
+// lies after the time From and before the time Until: cursors that were opened in
+// From or earlier have missed all of it, those that were opened in Until have
+// missed nothing, and those between may have missed some of it.
 type Gap struct {
-	Missed  int
-	Unknown bool // there may be more than Missed
+	Missed      int
+	Unknown     bool // there may be more than Missed
+	From, Until uint32
 }
 
 // IsZero reports whether nothing is missing.
 func (g Gap) IsZero() bool { return g == Gap{} }
+
+// For returns the gap as a cursor has it that was opened at a time.
+func (g Gap) For(time uint32) Gap {
+	switch {
+	case g.Until == 0 || time <= g.From:
+		return Gap{Missed: g.Missed, Unknown: g.Unknown}
+	case time < g.Until:
+		return Gap{Unknown: true}
+	}
+	return Gap{}
+}
 
 // Limits are the bounds of a window and what happens to a cursor that falls out
 // of it. All logs of a hub share one; it is made by NewLimits and not changed.
@@ -61,8 +80,9 @@ type Log[T Item, O Owner] struct {
 	items   int      // in the window, like bytes
 	bytes   int
 	parked  *Cursor[T, O] // in a list
-	waiting int           // their number
-	cursors int           // that are open
+	waiting int32         // their number
+	cursors int32         // that are open
+	earlier *earlier      // gaps with times that lie in what cursors may jump over; nil: none
 
 	mu sync.Mutex
 }
@@ -96,7 +116,12 @@ func (l *Log[T, O]) Init(limits *Limits[T]) {
 // log copies items; it calls nobody. Call Wake on the result, or who they wait
 // for never comes, after all locks are released. A log without cursors keeps nothing.
 func (l *Log[T, O]) Append(gap Gap, items []T) Wakeups[T, O] {
-	if gap.IsZero() && len(items) == 0 {
+	return l.AppendAfter(Gap{}, gap, items)
+}
+
+// AppendAfter is Append with another gap before all. That one may have times.
+func (l *Log[T, O]) AppendAfter(before, gap Gap, items []T) Wakeups[T, O] {
+	if before.IsZero() && gap.IsZero() && len(items) == 0 {
 		return Wakeups[T, O]{}
 	}
 	l.mu.Lock()
@@ -105,6 +130,12 @@ func (l *Log[T, O]) Append(gap Gap, items []T) Wakeups[T, O] {
 		return Wakeups[T, O]{}
 	}
 	c := chain[T]{pos: l.end.pos, unknown: l.end.unknown}
+	if !before.IsZero() {
+		c.hang(&segment[T]{gap: before})
+		if before.Until != 0 {
+			l.remember(c.pos, before)
+		}
+	}
 	if !gap.IsZero() {
 		c.hang(&segment[T]{gap: gap})
 	}
@@ -200,6 +231,7 @@ func (l *Log[T, O]) forgetIfRead() {
 	if l.waiting == l.cursors {
 		l.first = l.end
 		l.items, l.bytes = 0, 0
+		l.earlier = nil
 	}
 }
 
@@ -214,7 +246,7 @@ func (l *Log[T, O]) Kept() (items, bytes int) {
 func (l *Log[T, O]) Lagging() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.cursors - l.waiting
+	return int(l.cursors - l.waiting)
 }
 
 // OldestKept is a mark that Cursor.Overrun compares with.

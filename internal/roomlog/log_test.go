@@ -54,7 +54,7 @@ func readAll(c *Cursor[item, Owner]) (out []string) {
 		items, _, gap := c.Peek()
 		switch {
 		case gap:
-			g := c.TakeGap()
+			g := c.TakeGap(0)
 			s := fmt.Sprintf("-%d", g.Missed)
 			if g.Unknown {
 				s += "?"
@@ -298,7 +298,7 @@ func TestReceivedAndMissedIsWhatWasAppended(t *testing.T) {
 					items, _, gap := c.Peek()
 					switch {
 					case gap:
-						seen += c.TakeGap().Missed
+						seen += c.TakeGap(0).Missed
 					case items == nil:
 						if c.Park() {
 							<-wake

@@ -1,0 +1,284 @@
+package fanout_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/fanoutgo/fanout"
+	"github.com/fanoutgo/fanout/adapter/memory"
+	"github.com/stretchr/testify/require"
+)
+
+// An account is what a member was told until nothing more came.
+type account struct {
+	got     []string
+	missed  int
+	unknown int // gaps that were
+}
+
+// accountOf receives what is there for a member, in a bubble.
+func accountOf(t testing.TB, m *fanout.Member) (a account) {
+	t.Helper()
+	for {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		msg, err := m.Receive(ctx)
+		cancel()
+		var gap *fanout.GapError
+		switch {
+		case errors.Is(err, context.DeadlineExceeded):
+			return a
+		case errors.As(err, &gap) && gap.Room == "":
+		case errors.As(err, &gap):
+			require.GreaterOrEqual(t, gap.Missed, 0)
+			a.missed += gap.Missed
+			if gap.Unknown {
+				a.unknown++
+			}
+		default:
+			require.NoError(t, err)
+			a.got = append(a.got, string(msg.Data))
+		}
+	}
+}
+
+// publishTogether publishes numbers from first to last without waiting, so that
+// all but the first travel in one frame.
+func publishTogether(t testing.TB, r *fanout.Room, first, last int) {
+	t.Helper()
+	done := make(chan error, last-first+1)
+	for n := first; n <= last; n++ {
+		require.NoError(t, r.PublishAsync(within(t), fmt.Append(nil, n), func(err error) { done <- err }))
+	}
+	for range last - first + 1 {
+		require.NoError(t, <-done)
+	}
+}
+
+// When a history is lost, what nobody can get any more is counted all the same:
+// what was trimmed of the new history, and what the old one had that was lost.
+func TestLostHistoryIsCounted(t *testing.T) {
+	const keep = 10
+	for name, test := range map[string]struct {
+		before, after int // published while the link is cut, before and after the history is lost
+		together      bool
+		lose          func(*memory.Bus)
+	}{
+		"a frame over the bound":            {after: 31, together: true, lose: (*memory.Bus).Flush},
+		"a frame over the bound and a loss": {before: 7, after: 31, together: true, lose: (*memory.Bus).Flush},
+		"single messages":                   {after: 31, lose: (*memory.Bus).Flush},
+		"single messages and a loss":        {before: 7, after: 31, lose: (*memory.Bus).Flush},
+		"all is kept":                       {before: 7, after: 5, lose: (*memory.Bus).Flush},
+		"lost, and another server": {before: 7, after: 31, together: true, lose: func(b *memory.Bus) {
+			b.Flush()
+			defer b.Failover(0, false)
+		}},
+		"a part is lost":          {before: 7, after: 31, together: true, lose: func(b *memory.Bus) { b.Failover(3, false) }},
+		"a part is lost, singles": {before: 7, after: 31, lose: func(b *memory.Bus) { b.Failover(3, false) }},
+		"more than we missed":     {before: 2, after: 31, together: true, lose: func(b *memory.Bus) { b.Failover(4, false) }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				bus := memory.NewBus()
+				node := bus.NewAdapter()
+				a, b := newHub(t, bus, keeping(keep)), newHubOn(t, node, keeping(keep))
+				m := connect(t, b, "x")
+				room := a.Room("x")
+				publish(t, room, 1, 6)
+				require.Equal(t, numbers(1, 6), receive(t, m, 6))
+				node.CutSubscriber()
+				publish(t, room, 101, 100+test.before)
+				test.lose(bus)
+				if test.together {
+					publishTogether(t, room, 201, 200+test.after)
+				} else {
+					publish(t, room, 201, 200+test.after)
+				}
+				node.Heal()
+				synctest.Wait()
+				publish(t, room, 301, 301) // the publisher is heard again
+				got := accountOf(t, m)
+				require.Positive(t, got.unknown)
+				require.Equal(t, test.before+test.after+1, len(got.got)+got.missed, "%v", got)
+
+				// Whoever comes now is not told of it, and whoever stays not twice.
+				newcomer := connect(t, b, "x")
+				publish(t, room, 302, 302)
+				require.Equal(t, account{got: []string{"302"}}, accountOf(t, m))
+				require.Equal(t, account{got: []string{"302"}}, accountOf(t, newcomer))
+			})
+		})
+	}
+}
+
+// The same with several publishers, one of which speaks for the first time.
+func TestLostHistoryOfSeveralPublishersIsCounted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bus := memory.NewBus()
+		node := bus.NewAdapter()
+		a, b, c := newHub(t, bus, keeping(10)), newHubOn(t, node, keeping(10)), newHub(t, bus, keeping(10))
+		other := newHub(t, bus, keeping(10))
+		m := connect(t, b, "x")
+		publish(t, a.Room("x"), 1, 3)
+		publish(t, c.Room("x"), 4, 6)
+		require.Equal(t, numbers(1, 6), receive(t, m, 6))
+		node.CutSubscriber()
+		bus.Flush()
+		publishTogether(t, a.Room("x"), 201, 220)
+		publishTogether(t, other.Room("x"), 201, 220)
+		publishTogether(t, c.Room("x"), 201, 220)
+		node.Heal()
+		synctest.Wait()
+		for _, h := range []*fanout.Hub{a, c, other} {
+			publish(t, h.Room("x"), 301, 301)
+		}
+		got := accountOf(t, m)
+		require.Equal(t, 60+3, len(got.got)+got.missed, "%v", got)
+	})
+}
+
+// A Resume through such a takeover is told how much the new history does not have
+// any more. What the old one lost stays unknown.
+func TestResumeThroughALostHistory(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, stays := range []bool{false, true} {
+			bus := memory.NewBus()
+			a, b := newHub(t, bus, keeping(10)), newHub(t, bus, keeping(10))
+			if stays {
+				connect(t, b, "x") // so that the hub follows the room all the time
+			}
+			publish(t, a.Room("x"), 1, 6)
+			at := position(t, a.Room("x"))
+			bus.Flush()
+			publishTogether(t, a.Room("x"), 201, 231)
+			synctest.Wait()
+			m := connect(t, b)
+			require.NoError(t, b.Room("x").Resume(within(t), m, at))
+			publish(t, a.Room("x"), 301, 301)
+			got := accountOf(t, m)
+			require.Equal(t, 32, len(got.got)+got.missed, "%v", got)
+			require.Equal(t, 1, got.unknown)
+			_, err := b.Room("x").History(within(t), at, 0)
+			require.Equal(t, &fanout.GapError{Room: "x", Missed: 22, Unknown: true}, err)
+		}
+	})
+}
+
+// Whoever joins after an interruption is not told of what was missed before.
+func TestJoinAfterAnInterruption(t *testing.T) {
+	plain := func() *fanout.Options { return &fanout.Options{Window: fanout.Window{Messages: 8}} }
+	kept := func() *fanout.Options {
+		o := keeping(10)
+		o.Window = fanout.Window{Messages: 8}
+		return o
+	}
+	for name, options := range map[string]func() *fanout.Options{"plain": plain, "kept": kept} {
+		for _, lags := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, lagging %v", name, lags), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) { joinAroundInterruptions(t, options(), lags) })
+			})
+		}
+	}
+}
+
+func joinAroundInterruptions(t *testing.T, o *fanout.Options, lags bool) {
+	bus := memory.NewBus()
+	node := bus.NewAdapter()
+	a, c, b := newHub(t, bus, o), newHub(t, bus, o), newHubOn(t, node, o)
+	told := map[*fanout.Member]*account{}
+	join := func() *fanout.Member {
+		m := connect(t, b, "x")
+		told[m] = new(account)
+		return m
+	}
+	read := func() {
+		if lags {
+			return
+		}
+		for m, sum := range told {
+			got := accountOf(t, m)
+			sum.got = append(sum.got, got.got...)
+			sum.missed += got.missed
+			sum.unknown += got.unknown
+		}
+	}
+	total := 0
+	say := func(h *fanout.Hub, n int) {
+		publish(t, h.Room("x"), 1, n)
+		total += n
+		synctest.Wait()
+	}
+	interrupt := func(lost func()) {
+		node.CutSubscriber()
+		lost()
+		bus.Flush() // a history is lost as well
+		node.Heal()
+		synctest.Wait()
+	}
+	first := join()
+	say(a, 3)
+	say(c, 2)
+	read()
+	interrupt(func() { say(a, 30); say(c, 7) })
+	second := join()
+	from := total
+	say(a, 1)
+	say(c, 1)
+	read()
+	interrupt(func() { say(a, 20); say(c, 5) })
+	third := join()
+	afterThird := total
+	say(a, 1)
+	say(c, 1)
+	say(a, 40) // out of the window
+	lags = false
+	read()
+	for m, n := range map[*fanout.Member]int{first: total, second: total - from, third: total - afterThird} {
+		require.Equal(t, n, len(told[m].got)+told[m].missed, "%v", *told[m])
+	}
+	require.Zero(t, told[third].unknown)
+}
+
+// Whoever joins between two interruptions, in which the same publisher was silent
+// but for them, is told that the number is not known.
+func TestJoinBetweenInterruptions(t *testing.T) {
+	for _, lags := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			bus := memory.NewBus()
+			node := bus.NewAdapter()
+			o := &fanout.Options{Window: fanout.Window{Messages: 4}}
+			a, b := newHub(t, bus, o), newHubOn(t, node, o)
+			first := connect(t, b, "x")
+			publish(t, a.Room("x"), 1, 1)
+			require.Equal(t, numbers(1, 1), receive(t, first, 1))
+			lose := func(n int) {
+				node.CutSubscriber()
+				publish(t, a.Room("x"), 1, n)
+				node.Heal()
+				synctest.Wait()
+			}
+			lose(30)
+			between := connect(t, b, "x")
+			lose(5)
+			last := connect(t, b, "x")
+			publish(t, a.Room("x"), 2, 2)
+			n := 1
+			if lags {
+				publish(t, a.Room("x"), 3, 22)
+				n += 20
+			}
+			synctest.Wait()
+			got := accountOf(t, first)
+			require.Equal(t, 35+n, len(got.got)+got.missed)
+			got = accountOf(t, between)
+			require.Equal(t, n, len(got.got)+got.missed)
+			require.Positive(t, got.unknown)
+			got = accountOf(t, last)
+			require.Equal(t, n, len(got.got)+got.missed)
+			require.Zero(t, got.unknown)
+		})
+	}
+}

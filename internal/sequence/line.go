@@ -1,0 +1,134 @@
+package sequence
+
+import "github.com/fanoutgo/fanout/internal/wire"
+
+// has reports whether all numbers of a frame are accounted for in the line.
+func (l *line) has(stream, seq, end uint64) bool {
+	return l.stream == stream && l.floor <= seq && end <= l.next
+}
+
+// reaches reports whether a frame is of the line, or comes after it.
+func (l *line) reaches(h *wire.Header) bool { return l.stream == h.Stream && l.floor <= h.Seq }
+
+// leave keeps the line that is followed as the other one, if it has anything.
+func (s *stream) leave() {
+	if s.next > s.floor {
+		old := s.line
+		s.other = &old
+	}
+	s.proof = 0
+}
+
+// begin follows a stream from a number on, or from where it is on the other line.
+func (s *stream) begin(number, from uint64) {
+	other := s.other
+	s.leave()
+	if other != nil && other.stream == number {
+		s.line = *other
+	} else {
+		s.line = line{number, from, from}
+	}
+}
+
+// choose follows the line that a frame is of, where positions tell the order: it
+// needs no evidence.
+func (s *stream) choose(h *wire.Header) {
+	other := s.other
+	switch {
+	case other != nil && other.reaches(h) && other.floor == s.floor && other.next == h.Seq:
+		s.line, s.other = *other, nil // the doubtful jump was made up
+	case s.reaches(h):
+	case other != nil && other.reaches(h):
+		*other, s.line = s.line, *other
+	case h.Stream > s.stream:
+		s.begin(h.Stream, 1)
+	default:
+		s.leave()
+		s.line = line{h.Stream, h.Seq, h.Seq}
+	}
+}
+
+// jump goes on at seq, which is not before the next number, and returns how many
+// numbers lie between; none if that is absurd. They are accounted for if they will
+// be reported missing.
+func (s *stream) jump(seq uint64, reported bool) (hole uint64, absurd bool) {
+	if hole = seq - s.next; hole == 0 {
+		return 0, false
+	}
+	if o := s.other; o != nil && o.stream == s.stream && s.next <= o.floor && o.next <= seq {
+		hole -= o.next - o.floor // these are accounted for
+		s.other = nil
+	}
+	absurd = hole >= MaxHole
+	if hole >= doubtful || !reported {
+		s.leave()
+	}
+	if absurd || !reported {
+		s.floor = seq
+	}
+	if absurd {
+		return 0, true
+	}
+	return hole, false
+}
+
+// astray takes a frame that is not of the line that is followed: of a smaller
+// stream, or from before the line begins. Its messages are out of order, and are
+// not delivered. They are missing, unless they are accounted for in the other
+// line.
+func (s *stream) astray(h *wire.Header, v *Verdict) {
+	end := h.Seq + uint64(h.Count)
+	v.Skip = h.Count
+	o := s.other
+	if o == nil || !o.reaches(h) {
+		o = &line{h.Stream, h.Seq, h.Seq}
+		s.other, s.proof = o, 0
+	}
+	if end <= o.next {
+		v.Repeated = h.Count
+		return
+	}
+	if hole := h.Seq - min(h.Seq, o.next); hole < MaxHole {
+		v.Missed = int(hole)
+	} else {
+		v.Unknown = true
+		o.floor = h.Seq
+	}
+	v.Missed += int(end - max(h.Seq, o.next))
+	o.next = end
+	if o.stream == s.stream && s.floor <= o.next { // they have met
+		s.floor, s.next, s.other = o.floor, max(s.next, o.next), nil
+		return
+	}
+	if s.speaks(h) {
+		*o, s.line = s.line, *o
+	}
+}
+
+// recall takes a frame all of whose numbers are accounted for. If they have been
+// reported missing in a doubtful jump, and come one after the other from its
+// beginning on, then the jump was made up: what comes after them is delivered,
+// though it was reported missing.
+func (s *stream) recall(h *wire.Header, end uint64) {
+	o := s.other
+	if o == nil || o.stream != h.Stream || h.Seq != o.next || h.Stream != s.stream || end > s.next {
+		return
+	}
+	o.next = end
+	if s.speaks(h) {
+		s.line, s.other = *o, nil
+	}
+}
+
+// speaks counts a frame that speaks for the other line, and reports whether that
+// is enough.
+func (s *stream) speaks(h *wire.Header) bool {
+	if h.Resent {
+		return false // it may be late
+	}
+	if s.proof++; s.proof < evidence {
+		return false
+	}
+	s.proof = 0
+	return true
+}

@@ -1,0 +1,289 @@
+package sequence
+
+import (
+	"fmt"
+	"math"
+	"time"
+	"unique"
+
+	"github.com/fanoutgo/fanout/internal/wire"
+)
+
+const (
+	// maxStreams bounds the publishers that are remembered; the half that has
+	// not been heard for longest is forgotten when there are more.
+	maxStreams = 2048
+
+	// MaxHole is the number of messages from which on a hole is not believed:
+	// at a million messages a second it takes more than an hour to make one. It
+	// is reported as a gap of unknown size. (And the sum of a few fits an int.)
+	MaxHole = min(1<<32, math.MaxInt/4)
+
+	// doubtful is the size of a hole from which on the numbers before it are
+	// remembered, in case somebody has made the jump up.
+	doubtful = 1 << 20
+
+	// evidence is the number of frames, one after the other, that go on before
+	// a doubtful jump until they are believed and the jump is not.
+	evidence = 4
+
+	// clockSkew is the difference between hubs' clocks that is tolerated. With
+	// a larger one, a hub's first message after an interruption may be reported
+	// missing, or may be delivered out of order.
+	clockSkew = 250 * time.Millisecond
+)
+
+// stranger stands for all publishers without a hub.
+const stranger = 0
+
+// A Tracker knows the publishers of one channel. The zero Tracker knows none.
+type Tracker struct {
+	streams []stream
+	last    int32 // index of the stream that was heard last
+
+	// run counts the times without interruption, from 1; a stream that was not
+	// heard in this run may have been missed before it.
+	run   uint32
+	since int64 // when the run began, in ms since 1970; zero in the first
+	// heard is the hub whose frame was the first to be delivered in this run,
+	// and others tells that a second hub's was, too.
+	heard   uint64
+	frames  uint32 // counter for age
+	others  bool
+	started bool
+}
+
+// A stream is what is known of one publishing hub.
+type stream struct {
+	hub uint64
+	line
+	other *line                 // see the package comment; nil: there is none
+	id    unique.Handle[string] // of the hub, which is known in many rooms
+	run   uint32                // Tracker.run when it was last heard
+	age   uint32                // Tracker.frames when it was last heard
+	loose bool                  // Trim was called since it was heard
+	proof uint8                 // frames in a row that speak for the other line
+}
+
+// A line is a run of numbers that are accounted for: delivered, or reported
+// missing.
+type line struct{ stream, floor, next uint64 }
+
+// A Verdict says what to do with a frame.
+type Verdict struct {
+	// Earlier messages are missing from before this run: they concern only those
+	// who were there in the run From. Those who came after that, and before this
+	// run, may have missed some of them.
+	Earlier int
+	From    uint32
+	// Missed messages are missing as well, for everybody. Unknown: there may be
+	// more than that.
+	Missed  int
+	Unknown bool
+	// Skip is the number of the frame's first messages that must not be
+	// delivered: Repeated of them came before, and the others are among the
+	// missing.
+	Skip, Repeated int
+	Sender         string // the ID of the publishing hub
+}
+
+// Lost is the number of messages that are missing.
+func (v *Verdict) Lost() int { return v.Earlier + v.Missed }
+
+// BeginRun says that the subscription stands, anew.
+func (t *Tracker) BeginRun(now time.Time) {
+	t.run++
+	if t.run > 1 {
+		t.since = now.UnixMilli() // before the first, there was nobody to see an order
+	}
+	t.heard, t.others, t.started = 0, false, false
+}
+
+// Run returns the number of the run, from 1; 0 before the first.
+func (t *Tracker) Run() uint32 { return t.run }
+
+// Heard reports whether any hub was ever heard.
+func (t *Tracker) Heard() bool { return t.frames > 0 }
+
+// Accept takes the header of a frame in the order in which it arrived.
+func (t *Tracker) Accept(h *wire.Header) (v Verdict) {
+	s, known := t.hear(h)
+	v.Sender = s.id.Value()
+	from, inRun := s.run, known && s.run == t.run
+	if h.Stream > s.stream {
+		s.begin(h.Stream, 1)
+	}
+	if h.Stream < s.stream || h.Seq < s.floor {
+		s.astray(h, &v)
+		return v
+	}
+	s.run = t.run
+	end := h.Seq + uint64(h.Count)
+	if end <= s.next || s.other != nil && s.other.has(h.Stream, h.Seq, end) {
+		v.Skip, v.Repeated = h.Count, h.Count
+		s.recall(h, end)
+		return v
+	}
+	hole := uint64(0)
+	if h.Seq < s.next {
+		v.Repeated = int(s.next - h.Seq)
+		v.Skip = v.Repeated
+	} else {
+		hole, v.Unknown = s.jump(h.Seq, true)
+	}
+	s.next, s.proof = end, 0
+	if known && !inRun {
+		v.Earlier, v.From = int(hole), from
+	} else {
+		v.Missed = int(hole)
+	}
+	if !inRun && t.heardOther(h.Hub) && t.late(h) {
+		// Others may have had it before what we have delivered in this run.
+		v.Missed += h.Count - v.Skip
+		v.Skip = h.Count
+		return v
+	}
+	t.note(h.Hub)
+	return v
+}
+
+// AcceptStranger takes note of a message that has no number.
+func (t *Tracker) AcceptStranger() { t.note(stranger) }
+
+// AcceptKept is Accept for a room with a history, in which the order and what is
+// missing is told by positions. Numbers tell what came before, though it has
+// another position now, and, for the first frame of each hub in a run, what a
+// server has lost. (Within a run a hole is a message that its publisher knows it
+// could not send. Should it come after all, it is delivered where it comes.)
+//
+// The first passed messages of the frame have positions that the log is beyond,
+// so they will not be delivered. Those that were not delivered before either are
+// missing; trimmed is the number of messages that have been reported missing by
+// their positions, and AcceptKept takes from it what it finds to be among them.
+func (t *Tracker) AcceptKept(h *wire.Header, passed int, trimmed *uint64) (v Verdict) {
+	s, known := t.hear(h)
+	v.Sender = s.id.Value()
+	from, fresh, loose := s.run, known && s.run != t.run, s.loose
+	s.run, s.loose, s.proof = t.run, false, 0
+	s.choose(h)
+	end := h.Seq + uint64(h.Count)
+	hole, absurd, seen := uint64(0), false, 0
+	switch {
+	case end <= s.next, s.other != nil && s.other.has(h.Stream, h.Seq, end):
+		seen, end = h.Count, s.next
+	case h.Seq < s.next:
+		seen = int(s.next - h.Seq)
+	default:
+		reported := (fresh || loose) && h.Seq-s.next < doubtful
+		hole, absurd = s.jump(h.Seq, reported)
+	}
+	s.next = end
+	unseen := uint64(max(0, passed-seen))
+	if !known && passed == h.Count {
+		unseen = 0 // it was on its way when we came
+	}
+	if loose {
+		hole -= take(trimmed, hole)
+	}
+	unseen -= take(trimmed, unseen)
+	if fresh {
+		v.Earlier, v.From, v.Unknown = int(hole+unseen), from, absurd
+	} else {
+		v.Missed = int(unseen)
+	}
+	v.Skip, v.Repeated = max(passed, seen), seen
+	return v
+}
+
+// Accounted reports whether all numbers of a frame of a room with a history are
+// accounted for, or may be: it is not known what was before a hub was first heard,
+// and whose messages were trimmed.
+func (t *Tracker) Accounted(h *wire.Header) bool {
+	for i := range t.streams {
+		if s := &t.streams[i]; s.hub == h.Hub {
+			end := h.Seq + uint64(h.Count)
+			return s.loose || s.has(h.Stream, h.Seq, end) || s.other != nil && s.other.has(h.Stream, h.Seq, end)
+		}
+	}
+	return true
+}
+
+// take takes up to n from a number that is left.
+func take(left *uint64, n uint64) uint64 {
+	n = min(n, *left)
+	*left -= n
+	return n
+}
+
+// Trim says that messages have been reported missing by their positions. Whose
+// they were is seen when each publisher is heard again.
+func (t *Tracker) Trim() {
+	for i := range t.streams {
+		t.streams[i].loose = true
+	}
+}
+
+// late reports whether a frame may have been sent before the run began: because
+// it is sent again, or because it waited in a server that was cut off.
+func (t *Tracker) late(h *wire.Header) bool {
+	return h.Resent || t.since != 0 && h.Time < uint64(max(0, t.since-clockSkew.Milliseconds()))
+}
+
+// heardOther reports whether a frame of another hub was delivered in this run.
+func (t *Tracker) heardOther(hub uint64) bool {
+	return t.started && (t.others || t.heard != hub)
+}
+
+func (t *Tracker) note(hub uint64) {
+	if !t.started {
+		t.started, t.heard = true, hub
+	} else if t.heard != hub {
+		t.others = true
+	}
+}
+
+// hear returns what is known of the publisher of a frame. If it was not known
+// its numbers begin with the frame.
+func (t *Tracker) hear(h *wire.Header) (s *stream, known bool) {
+	s, known = t.find(h)
+	t.frames++
+	s.age = t.frames
+	return s, known
+}
+
+func (t *Tracker) find(h *wire.Header) (s *stream, known bool) {
+	if int(t.last) < len(t.streams) && t.streams[t.last].hub == h.Hub {
+		return &t.streams[t.last], true
+	}
+	for i := range t.streams {
+		if t.streams[i].hub == h.Hub {
+			t.last = int32(i)
+			return &t.streams[i], true
+		}
+	}
+	if len(t.streams) >= maxStreams {
+		t.prune()
+	}
+	t.last = int32(len(t.streams))
+	t.streams = append(t.streams, stream{
+		hub: h.Hub, line: line{h.Stream, h.Seq, h.Seq}, id: unique.Make(HubID(h.Hub)),
+	})
+	return &t.streams[t.last], false
+}
+
+// prune forgets the older half. A hub that is heard again begins anew.
+func (t *Tracker) prune() {
+	kept := make([]stream, 0, maxStreams)
+	for _, s := range t.streams {
+		if t.frames-s.age < maxStreams/2 {
+			kept = append(kept, s)
+		}
+	}
+	if len(kept) == len(t.streams) { // all were heard lately
+		kept = kept[len(kept)/2:]
+	}
+	t.streams = kept
+}
+
+// HubID returns the ID of a hub as users see it.
+func HubID(hub uint64) string { return fmt.Sprintf("%016x", hub) }

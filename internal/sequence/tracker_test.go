@@ -1,0 +1,359 @@
+package sequence
+
+import (
+	"fmt"
+	"math"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/fanoutgo/fanout/internal/wire"
+	"github.com/stretchr/testify/require"
+)
+
+var start = time.UnixMilli(1_700_000_000_000)
+
+// A script has a step on each line: what happens, and after => the verdict. A
+// frame is "hub stream/first-last"; "resent" or "old" may follow it, and in rooms
+// with a history "passed n". A verdict is the numbers that are delivered, and
+// "missed n", "earlier n after run m", "unknown", "repeated n".
+func play(t *testing.T, script string) {
+	t.Helper()
+	var tr Tracker
+	trimmed := uint64(0)
+	tr.BeginRun(start)
+	for line := range strings.SplitSeq(strings.TrimSpace(script), "\n") {
+		step, want, _ := strings.Cut(strings.TrimSpace(line), "=>")
+		step, want = strings.TrimSpace(step), strings.TrimSpace(want)
+		var n, hub int
+		kept := strings.HasPrefix(step, "kept ")
+		step = strings.TrimPrefix(step, "kept ")
+		switch _, err := fmt.Sscanf(step, "trim %d", &n); {
+		case step == "run":
+			tr.BeginRun(start)
+			continue
+		case step == "stranger":
+			tr.AcceptStranger()
+			continue
+		case err == nil:
+			tr.Trim()
+			trimmed += uint64(n)
+			continue
+		}
+		var last uint64
+		h := wire.Header{Time: uint64(start.UnixMilli())}
+		_, err := fmt.Sscanf(step, "%d %d/%d-%d", &hub, &h.Stream, &h.Seq, &last)
+		require.NoError(t, err, step)
+		h.Hub, h.Count = uint64(hub), int(last-h.Seq+1)
+		h.Resent = strings.Contains(step, "resent")
+		if strings.Contains(step, "old") {
+			h.Time -= 10_000
+		}
+		passed := 0
+		if _, rest, ok := strings.Cut(step, "passed "); ok {
+			fmt.Sscan(rest, &passed)
+		}
+		var v Verdict
+		if kept {
+			v = tr.AcceptKept(&h, passed, &trimmed)
+		} else {
+			v = tr.Accept(&h)
+		}
+		require.Equal(t, want, show(&h, v), "%s\nof%s", line, script)
+	}
+}
+
+func show(h *wire.Header, v Verdict) string {
+	var is []string
+	switch n := h.Count - v.Skip; n {
+	case 0:
+	case 1:
+		is = append(is, fmt.Sprint(h.Seq+uint64(v.Skip)))
+	default:
+		is = append(is, fmt.Sprintf("%d-%d", h.Seq+uint64(v.Skip), h.Seq+uint64(h.Count)-1))
+	}
+	if v.Earlier != 0 {
+		is = append(is, fmt.Sprintf("earlier %d after run %d", v.Earlier, v.From))
+	}
+	if v.Missed != 0 {
+		is = append(is, fmt.Sprintf("missed %d", v.Missed))
+	}
+	if v.Unknown {
+		is = append(is, "unknown")
+	}
+	if v.Repeated != 0 {
+		is = append(is, fmt.Sprintf("repeated %d", v.Repeated))
+	}
+	return strings.Join(is, ", ")
+}
+
+// The rules of WIRE.md, "Numbers".
+func TestNumbers(t *testing.T) {
+	for name, script := range map[string]string{
+		"a hub never heard of: the numbers begin with this frame": `
+			1 1/7-9 => 7-9
+			2 5/1-1 => 1`,
+		"the frame begins there: deliver it": `
+			1 1/1-2 => 1-2
+			1 1/3-3 => 3`,
+		"it begins later: what is between is missing": `
+			1 1/1-2 => 1-2
+			1 1/6-7 => 6-7, missed 3`,
+		"it begins earlier: drop what was delivered before": `
+			1 1/1-5 => 1-5
+			1 1/4-7 => 6-7, repeated 2
+			1 1/1-7 => repeated 7`,
+		"what was reported missing is not delivered late": `
+			1 1/1-1 => 1
+			1 1/4-4 => 4, missed 2
+			1 1/2-3 => repeated 2`,
+		"a larger stream: the numbers begin at 1 again": `
+			1 1/1-5 => 1-5
+			1 2/1-1 => 1
+			1 3/4-4 => 4, missed 3`,
+		"a smaller stream: drop the frame": `
+			1 1/1-5 => 1-5
+			1 2/1-1 => 1
+			1 1/4-5 => repeated 2
+			1 2/2-2 => 2`,
+		"what is dropped and was not accounted for is missing": `
+			1 1/1-5 => 1-5
+			1 2/1-1 => 1
+			1 1/5-7 resent => missed 2
+			1 1/5-7 resent => repeated 3
+			1 1/9-9 => missed 2
+			1 2/2-2 => 2`,
+		"so is what comes from before the first that was heard": `
+			1 1/5-5 => 5
+			1 1/3-4 => missed 2
+			1 1/3-4 => repeated 2
+			1 1/6-6 => 6`,
+		"what was missed before the run concerns those who were there": `
+			1 1/1-1 => 1
+			run
+			1 1/4-4 => 4, earlier 2 after run 1
+			1 1/6-6 => 6, missed 1
+			run
+			2 1/1-1 => 1
+			run
+			1 1/9-9 => 9, earlier 2 after run 2
+			1 2/3-3 => 3, missed 2`,
+		"a frame that others may have had in another place is not delivered": `
+			1 1/1-1 => 1
+			2 1/1-1 => 1
+			run
+			2 1/2-2 => 2
+			1 1/2-2 resent => missed 1
+			1 1/3-3 resent => 3
+			3 1/3-4 old => missed 2
+			3 1/5-5 old => 5
+			4 1/5-5 => 5`,
+		"if no other hub was heard it is": `
+			1 1/1-1 => 1
+			run
+			1 1/2-2 resent => 2`,
+		"a stranger is another hub": `
+			1 1/1-1 => 1
+			run
+			stranger
+			1 1/2-2 resent => missed 1`,
+	} {
+		t.Run(name, func(t *testing.T) { play(t, script) })
+	}
+}
+
+func TestForgedNumbers(t *testing.T) {
+	for name, script := range map[string]string{
+		"an absurd jump: unknown, and the hub is followed again": `
+			1 1/1-5 => 1-5
+			1 1/9223372036854775808-9223372036854775808 => 9223372036854775808, unknown
+			1 1/6-6 => missed 1
+			1 1/7-8 => missed 2
+			1 1/7-8 => repeated 2
+			1 1/10-10 => missed 2
+			1 1/11-11 => missed 1
+			1 1/12-12 => 12
+			1 1/14-14 => 14, missed 1`,
+		"a larger stream: the hub is followed again": `
+			1 1/1-5 => 1-5
+			1 18446744073709551615/1-1 => 1
+			1 1/6-6 => missed 1
+			1 1/7-7 => missed 1
+			1 1/8-8 => missed 1
+			1 1/9-9 => missed 1
+			1 1/10-10 => 10
+			1 2/1-1 => 1`,
+		"an absurd number of a larger stream": `
+			1 1/1-5 => 1-5
+			1 2/18446744073709551000-18446744073709551000 => 18446744073709551000, unknown
+			1 1/6-6 => missed 1
+			1 1/1-5 => repeated 5`,
+		"the first that is heard": `
+			1 9/1000-1000 => 1000
+			1 1/5-5 => missed 1
+			1 1/6-6 => missed 1
+			1 1/7-7 => missed 1
+			1 1/8-8 => missed 1
+			1 1/9-9 => 9`,
+		"a large jump is counted once, and the hub is followed again": `
+			1 1/1-5 => 1-5
+			1 1/2000006-2000006 => 2000006, missed 2000000
+			1 1/6-6 => repeated 1
+			1 1/7-7 => repeated 1
+			1 1/8-8 => repeated 1
+			1 1/9-9 => repeated 1
+			1 1/10-10 => 10`,
+		"what goes on after the jump is evidence for it": `
+			1 1/1-5 => 1-5
+			1 2/1-1 => 1
+			1 1/6-6 => missed 1
+			1 1/7-7 => missed 1
+			1 1/8-8 => missed 1
+			1 2/2-2 => 2
+			1 1/9-9 => missed 1
+			1 2/3-3 => 3`,
+		"frames sent again are no evidence": `
+			1 1/1-5 => 1-5
+			1 2/1-1 => 1
+			1 1/6-6 resent => missed 1
+			1 1/7-7 resent => missed 1
+			1 1/8-8 resent => missed 1
+			1 1/9-9 resent => missed 1
+			1 1/10-10 resent => missed 1
+			1 2/2-2 => 2`,
+		"late frames that reach the first that was heard": `
+			1 1/7-7 => 7
+			1 1/1-1 => missed 1
+			1 1/2-2 => missed 1
+			1 1/3-3 => missed 1
+			1 1/4-4 => missed 1
+			1 1/5-6 => 5-6
+			1 1/7-7 => repeated 1
+			1 1/8-8 => 8`,
+	} {
+		t.Run(name, func(t *testing.T) { play(t, script) })
+	}
+}
+
+// In a room with a history positions tell the order.
+func TestNumbersOfARoomWithAHistory(t *testing.T) {
+	for name, script := range map[string]string{
+		"within a run a hole is what could not be sent": `
+			kept 1 1/1-2 => 1-2
+			kept 1 1/5-5 => 5
+			kept 1 1/3-3 => 3
+			kept 1 1/1-3 => repeated 3
+			kept 1 1/5-5 => repeated 1
+			kept 1 1/6-6 => 6
+			kept 1 2/4-4 => 4`,
+		"what came before, at another place": `
+			kept 1 1/1-4 => 1-4
+			kept 1 1/3-6 => 5-6, repeated 2
+			kept 1 1/3-6 => repeated 4`,
+		"what a server has lost": `
+			kept 1 1/1-2 => 1-2
+			kept 2 1/1-1 => 1
+			run
+			kept 1 1/5-5 => 5, earlier 2 after run 1
+			run
+			kept 2 3/3-3 => 3, earlier 2 after run 1`,
+		"what was trimmed is not counted twice": `
+			kept 1 1/1-2 => 1-2
+			kept 2 1/1-1 => 1
+			run
+			trim 10
+			kept 1 1/9-9 => 9
+			kept 2 1/8-8 => 8, earlier 2 after run 1`,
+		"trimmed in a run, lost in the next": `
+			kept 1 1/1-2 => 1-2
+			trim 4
+			run
+			kept 1 1/9-9 => 9, earlier 2 after run 1`,
+		"the part of a frame that was trimmed": `
+			kept 1 1/1-2 => 1-2
+			run
+			kept 1 1/3-9 passed 4 => 7-9, earlier 4 after run 1
+			kept 2 1/1-5 passed 2 => 3-5, missed 2`,
+		"and that is counted by positions": `
+			kept 1 1/1-2 => 1-2
+			run
+			trim 6
+			kept 1 1/4-9 passed 4 => 8-9
+			kept 2 1/1-5 passed 2 => 3-5, missed 1`,
+		"a frame in whose place another was made up": `
+			kept 1 1/1-2 => 1-2
+			kept 7 1/1-1 => 1
+			kept 1 1/3-4 passed 2 => missed 2
+			kept 1 1/3-4 passed 2 => repeated 2
+			kept 1 1/5-5 => 5`,
+		"a frame that was on its way when we came": `
+			kept 1 1/3-4 passed 2 =>
+			kept 1 1/5-5 => 5`,
+		"forged numbers do not mute": `
+			kept 1 1/1-2 => 1-2
+			kept 1 9/1-1 => 1
+			kept 1 1/3-3 => 3
+			kept 1 1/18446744073709551000-18446744073709551000 => 18446744073709551000
+			kept 1 1/4-4 => 4
+			kept 1 1/4-4 => repeated 1
+			kept 1 1/1-2 => repeated 2
+			kept 1 1/1000-1000 => 1000
+			kept 1 1/5-5 => 5
+			1 1/5000000-5000000 => 5000000, missed 4999993
+			kept 1 1/6-6 => 6
+			run
+			kept 1 1/9-9 => 9, earlier 2 after run 1`,
+	} {
+		t.Run(name, func(t *testing.T) { play(t, script) })
+	}
+}
+
+func TestPublishersAreBounded(t *testing.T) {
+	var tr Tracker
+	tr.BeginRun(start)
+	for hub := range uint64(maxStreams + 100) {
+		v := tr.Accept(&wire.Header{Hub: hub, Stream: 1, Seq: math.MaxUint64 - 9, Count: 3})
+		require.Zero(t, v.Lost())
+		require.LessOrEqual(t, len(tr.streams), maxStreams)
+	}
+}
+
+// Whatever numbers come, no verdict is absurd.
+func FuzzNumbers(f *testing.F) {
+	f.Add([]byte{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16})
+	f.Fuzz(func(t *testing.T, script []byte) {
+		var tr Tracker
+		trimmed := uint64(0)
+		some := []uint64{1, 2, 3, 4, 5, 9, 100, doubtful, doubtful + 7, MaxHole - 1, MaxHole, MaxHole + 9,
+			1<<63 - 1, 1 << 63, 1<<63 + 3, math.MaxUint64 - 5, math.MaxUint64 - 100}
+		for len(script) >= 5 {
+			step := script[:5]
+			script = script[5:]
+			pick := func(b byte) uint64 { return some[int(b)%len(some)] }
+			h := wire.Header{
+				Hub: uint64(step[0] % 3), Stream: pick(step[1]), Seq: pick(step[2]) + uint64(step[3]%4),
+				Count: 1 + int(step[3]>>2%4), Time: pick(step[4]), Resent: step[4]&128 != 0,
+			}
+			var v Verdict
+			switch step[0] >> 4 {
+			case 0:
+				tr.BeginRun(start)
+				continue
+			case 1:
+				tr.Trim()
+				trimmed += uint64(step[1])
+				continue
+			case 2, 3, 4, 5, 6, 7:
+				v = tr.AcceptKept(&h, int(step[4])%(h.Count+1), &trimmed)
+			default:
+				v = tr.Accept(&h)
+			}
+			require.LessOrEqual(t, v.Skip, h.Count)
+			require.LessOrEqual(t, v.Repeated, h.Count)
+			for _, n := range []int{v.Skip, v.Repeated, v.Missed, v.Earlier} {
+				require.GreaterOrEqual(t, n, 0)
+				require.Less(t, n, int(MaxHole)+2*h.Count)
+			}
+		}
+	})
+}
