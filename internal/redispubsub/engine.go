@@ -39,6 +39,7 @@ type Engine struct {
 	receiver fanout.Receiver
 	keeper   fanout.HistoryReceiver // the receiver, if it is one
 	library  library
+	refusals refusals
 	roles    roles
 
 	ctx    context.Context // ends when the engine is closed
@@ -131,10 +132,27 @@ func (e *Engine) Subscribe(ctx context.Context, channel string) error {
 	}
 	e.mu.Unlock()
 	err := s.await(ctx, 0)
-	if err != nil {
-		e.drop(s)
+	if err == nil {
+		return nil
 	}
+	if why := e.trouble(s); why != nil && ctx.Err() != nil {
+		err = fmt.Errorf("%s: subscribing to %s: %w (last: %w)", e.cfg.Name, channel, err, why)
+	}
+	e.drop(s)
 	return err
+}
+
+// trouble says what keeps a subscription from being confirmed; nil if nothing is
+// known.
+func (e *Engine) trouble(s *sub) error {
+	home, _, _ := s.state()
+	if home == nil {
+		return e.topology.trouble()
+	}
+	if why := home.trouble(); why != nil {
+		return fmt.Errorf("link to %s: %w", home.addr, why)
+	}
+	return nil
 }
 
 // Unsubscribe implements fanout.Adapter.
@@ -239,22 +257,35 @@ func (e *Engine) Health() error {
 	var errs []error
 	for _, l := range links {
 		if err := l.health(); err != nil && !(errors.Is(err, errDialing) && l.age() < e.cfg.ProbeTimeout) {
-			errs = append(errs, fmt.Errorf("%s: link to %s: %w", e.cfg.Name, l.addr, err))
+			errs = append(errs, fmt.Errorf("%s: link to %s: %w", e.cfg.Name, l.addr, explain(err)))
 		}
 	}
-	if len(errs) > 0 {
-		return errors.Join(errs...)
+	if len(errs) == 0 {
+		errs = append(errs, e.unconfirmed())
 	}
+	errs = append(errs, e.refusals.health(e.cfg.Name))
+	return errors.Join(errs...)
+}
+
+// unconfirmed returns an error if subscriptions are not confirmed that should be.
+func (e *Engine) unconfirmed() error {
 	waiting := 0
+	var why error
 	for _, s := range e.all() {
 		if s.overdue(e.cfg.ProbeTimeout) {
 			waiting++
+			if why == nil {
+				why = e.trouble(s)
+			}
 		}
 	}
-	if waiting > 0 {
+	switch {
+	case waiting == 0:
+		return nil
+	case why == nil:
 		return fmt.Errorf("%s: %d subscriptions are not confirmed", e.cfg.Name, waiting)
 	}
-	return nil
+	return fmt.Errorf("%s: %d subscriptions are not confirmed: %w", e.cfg.Name, waiting, why)
 }
 
 // Close implements fanout.Adapter.
