@@ -40,6 +40,7 @@ type Engine struct {
 	keeper   fanout.HistoryReceiver // the receiver, if it is one
 	library  library
 	refusals refusals
+	limits   limits
 	roles    roles
 
 	ctx    context.Context // ends when the engine is closed
@@ -92,6 +93,8 @@ func New(client rueidis.Client, cfg Config) (*Engine, error) {
 	e.attempts = deadline.NewGroup(e.ctx, cfg.ProbeTimeout, fmt.Errorf("%w within %v", errSilent, cfg.ProbeTimeout))
 	e.topology.init(e)
 	e.roles.init(e)
+	e.limits.asking = make(chan struct{}, 1)
+	e.limits.nodes = make(map[string]int64)
 	e.library.loading = make(chan struct{}, 1)
 	return e, nil
 }

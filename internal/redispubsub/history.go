@@ -25,6 +25,9 @@ func (e *Engine) Append(ctx context.Context, channel string, r fanout.Record) (a
 		return at, 0, err
 	}
 	defer e.ops.Leave(1)
+	if err := e.checkLength(ctx, len(r.Frame)); err != nil {
+		return at, 0, err
+	}
 	publisher := ""
 	if r.Publisher != "" {
 		publisher = "p:" + r.Publisher

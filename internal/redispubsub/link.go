@@ -258,6 +258,7 @@ func (l *link) connect() (*session, error) {
 		return nil, orSilent(err)
 	default:
 	}
+	l.engine.wg.Go(func() { l.engine.askLimitOf(l.addr, node) })
 	l.mu.Lock()
 	l.live, l.down = ses, nil
 	for _, st := range l.seats {

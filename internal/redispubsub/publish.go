@@ -17,6 +17,9 @@ func (e *Engine) Publish(ctx context.Context, channel string, frame []byte) (rec
 		return 0, err
 	}
 	defer e.ops.Leave(1)
+	if err := e.checkLength(ctx, len(frame)); err != nil {
+		return 0, err
+	}
 	n, at, err := e.send(ctx, channel, frame)
 	return e.conclude(ctx, channel, frame, n, at, err)
 }
