@@ -75,7 +75,9 @@ func TestErrorsThatPass(t *testing.T) {
 					return err == nil && bytes.Contains([]byte(text), []byte("rdb_last_bgsave_status:err"))
 				}, 10*time.Second, 20*time.Millisecond)
 			},
-			func(t *testing.T, s *redistest.Server) { do(t, s, "CONFIG", "SET", "stop-writes-on-bgsave-error", "no") },
+			func(t *testing.T, s *redistest.Server) {
+				do(t, s, "CONFIG", "SET", "stop-writes-on-bgsave-error", "no")
+			},
 			"errorstats", "errorstat_MISCONF", false},
 		{"a password that is changed",
 			func(t *testing.T, s *redistest.Server) {
@@ -129,6 +131,9 @@ func TestErrorsThatPass(t *testing.T) {
 				}, 20*time.Second, 10*time.Millisecond, "it is tried again")
 				test.end(t, s)
 				calls.Wait()
+				if t.Failed() {
+					t.FailNow()
+				}
 				received := 0
 				for received < 6 { // with gaps where the link was broken
 					if msg, err := m.Receive(within(t)); err == nil {

@@ -89,7 +89,7 @@ type Options struct {
 // An Adapter is a fanout.Adapter, a fanout.AsyncPublisher, a fanout.Historian and a
 // fanout.HealthChecker.
 // Make one for each hub.
-type Adapter struct{ engine *redispubsub.Engine }
+type Adapter struct{ engine redispubsub.Backend }
 
 var (
 	_ fanout.Adapter        = (*Adapter)(nil)
@@ -105,17 +105,42 @@ func New(client rueidis.Client, o *Options) (*Adapter, error) {
 	if o == nil {
 		o = new(Options)
 	}
-	e, err := redispubsub.New(client, redispubsub.Config{
+	e, err := redispubsub.New(client, o.config())
+	if err != nil {
+		return nil, err
+	}
+	return &Adapter{e}, nil
+}
+
+// Open returns an adapter with a client of its own, which is made with option, but
+// for DisableCache, which is always set. The adapter closes the client when it is
+// closed. Nil options are the defaults.
+//
+// Open does not connect; the hub does, when it is made. While the servers cannot be
+// reached, refuse the password, or make up a cluster without slots, that is tried
+// again, with pauses of up to 500 ms, until it succeeds or the hub is closed.
+// Meanwhile Join and Publish wait. Their errors, Health and the log (at most once a
+// minute) say what is wrong. The errors of Open are options that waiting does not
+// cure, such as an empty InitAddress (fanout.ErrInvalidOption).
+func Open(option rueidis.ClientOption, o *Options) (*Adapter, error) {
+	if o == nil {
+		o = new(Options)
+	}
+	e, err := redispubsub.Open(option, o.config())
+	if err != nil {
+		return nil, err
+	}
+	return &Adapter{e}, nil
+}
+
+func (o *Options) config() redispubsub.Config {
+	return redispubsub.Config{
 		Name:          "sharded",
 		Sharded:       true,
 		ProbeInterval: o.ProbeInterval,
 		ProbeTimeout:  o.ProbeTimeout,
 		Logger:        o.Logger,
-	})
-	if err != nil {
-		return nil, err
 	}
-	return &Adapter{e}, nil
 }
 
 // Attach implements fanout.Adapter.
@@ -155,5 +180,8 @@ func (a *Adapter) History(ctx context.Context, channel string, q fanout.Query) (
 // Health implements fanout.HealthChecker.
 func (a *Adapter) Health() error { return a.engine.Health() }
 
-// Close implements fanout.Adapter. The client stays open.
+// Close implements fanout.Adapter. A client that New was given stays open; that of
+// Open is closed. Close does not wait for a client that has no connection to give
+// (BlockingPoolSize): one goroutine for each node of the servers then stays, until
+// the client has one, or is closed.
 func (a *Adapter) Close(ctx context.Context) error { return a.engine.Close(ctx) }

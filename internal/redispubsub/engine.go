@@ -25,6 +25,23 @@ type Config struct {
 	Logger        *slog.Logger  // nil: slog.Default()
 }
 
+// withDefaults fills in the defaults, or says what is wrong.
+func (cfg Config) withDefaults() (Config, error) {
+	if cfg.ProbeInterval == 0 {
+		cfg.ProbeInterval = 2 * time.Second
+	}
+	if cfg.ProbeTimeout == 0 {
+		cfg.ProbeTimeout = 5 * time.Second
+	}
+	if cfg.ProbeTimeout < 0 {
+		return cfg, fmt.Errorf("%w: %s: ProbeTimeout is %v, it must be positive", fanout.ErrInvalidOption, cfg.Name, cfg.ProbeTimeout)
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.Default()
+	}
+	return cfg, nil
+}
+
 // ticks is a clock that nobody sets, in ns: a time.Time takes three times the room.
 func ticks() int64 { return int64(time.Since(began)) }
 
@@ -67,17 +84,9 @@ func New(client rueidis.Client, cfg Config) (*Engine, error) {
 	if client == nil {
 		return nil, fmt.Errorf("%s: the client is nil; make one with rueidis.NewClient", cfg.Name)
 	}
-	if cfg.ProbeInterval == 0 {
-		cfg.ProbeInterval = 2 * time.Second
-	}
-	if cfg.ProbeTimeout == 0 {
-		cfg.ProbeTimeout = 5 * time.Second
-	}
-	if cfg.ProbeTimeout < 0 {
-		return nil, fmt.Errorf("%w: %s: ProbeTimeout is %v, it must be positive", fanout.ErrInvalidOption, cfg.Name, cfg.ProbeTimeout)
-	}
-	if cfg.Logger == nil {
-		cfg.Logger = slog.Default()
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, err
 	}
 	e := &Engine{
 		client:  client,
@@ -107,12 +116,16 @@ func (e *Engine) Attach(r fanout.Receiver) error {
 	case e.closing:
 		return e.errClosed()
 	case e.attached:
-		return fmt.Errorf("%s: this adapter has a hub already; make one adapter for each hub", e.cfg.Name)
+		return errAttached(e.cfg)
 	}
 	e.attached, e.receiver = true, r
 	e.keeper, _ = r.(fanout.HistoryReceiver)
 	e.wg.Go(e.topology.run)
 	return nil
+}
+
+func errAttached(cfg Config) error {
+	return fmt.Errorf("%s: this adapter has a hub already; make one adapter for each hub", cfg.Name)
 }
 
 func (e *Engine) errClosed() error { return fmt.Errorf("%s: %w", e.cfg.Name, fanout.ErrClosed) }

@@ -226,6 +226,7 @@ var hints = []struct{ text, hint string }{
 	{"MISCONF", "the server cannot write to its disk"},
 	{"CLUSTERDOWN", "the cluster is down, or nobody serves the slot"},
 	{"LOADING", "the server is loading its data"},
+	{"the slot has no redis node", "the cluster has no slots, or no node owns this one"},
 	{"first record does not look like a TLS handshake", "the server does not speak TLS at this address: leave out TLSConfig, or use its TLS port"},
 	{"unknown message type", "this is no Redis server, or it expects TLS: set TLSConfig of the client's options"},
 	{"cluster support disabled", "the server is no cluster: give the client one address"},
