@@ -11,3 +11,5 @@ func TestContractOnRedis70(t *testing.T)   { rediscontract.RunCluster(t, cluster
 func TestContractOnValkey81(t *testing.T)  { rediscontract.RunCluster(t, valkey, newAdapter) }
 func TestContractOnOneServer(t *testing.T) { rediscontract.RunServer(t, server, newAdapter) }
 func TestContractOpened(t *testing.T)      { rediscontract.RunOpenedServer(t, server, openAdapter) }
+
+func TestDocumentedACL(t *testing.T) { rediscontract.RunACL(t, "sharded.go", newAdapter) }

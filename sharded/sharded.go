@@ -48,18 +48,41 @@
 //
 // # What it needs
 //
-// Redis 7.0 or later, or Valkey. With ACLs: the channels of the prefix
-// (&fanout:*), +ssubscribe +sunsubscribe +spublish +role, in a cluster
-// +cluster|slots +cluster|shards, and what the client itself uses to
-// connect: +hello +ping +client|setinfo. In a cluster +exists for the keys
-// of the prefix (~fanout:*) helps the client to find a node that it has forgotten.
+// Redis 7.0 or later, or Valkey. Where a server does not know a command that is
+// needed, or does not let the user have it, errors and Health say which.
 //
-// Rooms with a history need those keys, and +fcall +function|load +info +time
-// +cluster|myid +hmget +hget +hset +hlen +hgetall +hdel +del +pexpire +xadd
-// +xrange +xrevrange +xtrim: the history is kept by two functions, which the adapter gives
-// to servers that lack them. Keys are fanout:h:{room}, a stream, and
-// fanout:h:{room}:at, a note of where it is; a memory policy that evicts keys
-// with an expiry may take them.
+// A user that is limited by ACLs needs these rights, by what it does:
+//
+//	always:   &fanout:* +ssubscribe +sunsubscribe +spublish +role +info +hello +ping
+//	cluster:  ~fanout:* +cluster|slots +cluster|shards +exists
+//	history:  ~fanout:* +fcall +function|load +info +time +cluster|myid
+//	history:  +hmget +hget +hset +hlen +hgetall +hdel +del +pexpire
+//	history:  +xadd +xrange +xrevrange +xtrim
+//	limits:   +config|get
+//	named:    +client|setinfo
+//
+// The rights in the last two lines may be missing, and then appear in the server's
+// ACL LOG. By config|get the adapter learns how long a message may be, see
+// fanout.Options.MaxMessage. By client|setinfo the client tells its name; Redis 7.0
+// does not know that right, and refuses an ACL SETUSER that has it.
+//
+// A history is kept by two functions, which the adapter gives to servers that lack
+// them. Keys are fanout:h:{room}, a stream, and fanout:h:{room}:at, a note of where
+// it is; a memory policy that evicts keys with an expiry may take them.
+//
+// # Errors
+//
+// An error is final (fanout.ErrRefused) only if waiting does not cure it: a missing
+// right, a command that the server does not know or take in this form, a message
+// that is too long, a client that is closed. A subscription that stood once is asked for
+// again even then. Everything else is tried again until the context ends: a server
+// without memory or disk space, without enough replicas, one that is loading, busy
+// or down, that takes no more clients, or that refuses the password to a new
+// connection. The error at the end says what the server last said.
+//
+// Each link takes a connection out of the client's pool of dedicated connections
+// (BlockingPoolSize of its options, 1,024 by default for each node). Where none
+// is left Join waits, and its error and Health say so.
 package sharded
 
 import (

@@ -21,8 +21,26 @@
 // passwords, RESP3. Publishing goes through the client itself. A broken
 // connection is made again at once, then with growing, random pauses.
 //
-// Rooms with a history (fanout.Options.Retain) need Redis 7.0 or later, or Valkey;
-// package sharded says what rights (with +publish in place of +spublish).
+// Rooms with a history (fanout.Options.Retain) need Redis 7.0 or later, or Valkey.
+// Which errors are final, and what is tried again, is as in package sharded.
+//
+// # Rights
+//
+// A user that is limited by ACLs needs these rights, by what it does:
+//
+//	always:   &fanout:* +subscribe +unsubscribe +publish +role +info +hello +ping
+//	cluster:  ~fanout:* +cluster|slots +cluster|shards +exists
+//	history:  ~fanout:* +fcall +function|load +info +time +cluster|myid
+//	history:  +hmget +hget +hset +hlen +hgetall +hdel +del +pexpire
+//	history:  +xadd +xrange +xrevrange +xtrim
+//	limits:   +config|get
+//	named:    +client|setinfo
+//
+// The rights in the last two lines may be missing, and then appear in the server's
+// ACL LOG. By config|get the adapter learns how long a message may be, see
+// fanout.Options.MaxMessage. By client|setinfo the client tells its name; Redis 7.0
+// and earlier do not know that right, and refuse an ACL SETUSER that has it. Redis
+// 6.0 does not know &, and 6 not cluster|shards.
 //
 // # In a cluster
 //

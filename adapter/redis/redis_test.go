@@ -36,6 +36,8 @@ func TestContractOnValkey81(t *testing.T)  { rediscontract.RunServer(t, valkey, 
 func TestContractOnACluster(t *testing.T)  { rediscontract.RunCluster(t, cluster, newAdapter) }
 func TestContractOpened(t *testing.T)      { rediscontract.RunOpenedServer(t, server, openAdapter) }
 
+func TestDocumentedACL(t *testing.T) { rediscontract.RunACL(t, "redis.go", newAdapter) }
+
 func openAdapter(option rueidis.ClientOption) (fanout.Adapter, error) {
 	return redis.Open(option, &redis.Options{
 		ProbeInterval: rediscontract.ProbeInterval,
