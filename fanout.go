@@ -77,7 +77,8 @@ type Hub struct {
 // ErrInvalidOption. The hub owns the adapter from here on, and closes it.
 //
 // New does not wait for the backend: a hub starts while it is down, and the
-// first Join waits for it.
+// first Join waits for it. So do adapters that sharded.Open and redis.Open of this
+// module return; a client that is made by rueidis.NewClient fails instead.
 func New(a Adapter, o *Options) (*Hub, error) {
 	opts, err := o.withDefaults()
 	if err != nil {

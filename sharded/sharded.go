@@ -2,14 +2,12 @@
 // or Valkey: in a Redis Cluster a message goes to the one primary that owns the
 // room's slot, and not to every node.
 //
-//	client, err := rueidis.NewClient(rueidis.ClientOption{
-//		InitAddress:  []string{"10.0.0.1:6379"},
-//		DisableCache: true, // a client that only publishes and subscribes needs none
-//	})
-//	...
-//	a, err := sharded.New(client, nil)
+//	a, err := sharded.Open(rueidis.ClientOption{InitAddress: []string{"10.0.0.1:6379"}}, nil)
 //	...
 //	hub, err := fanout.New(a, nil)
+//
+// Open makes a client that the adapter owns, and connects when it can. New takes a
+// client of yours; set DisableCache, since publishing and subscribing need no cache.
 //
 // There is one connection for each primary on which rooms are subscribed,
 // whatever their number, made with the options of the client: TLS, users and
@@ -105,7 +103,7 @@ type Options struct {
 	// something, before its connection is given up. Default 5 s.
 	ProbeTimeout time.Duration
 
-	// Logger gets broken links. Default slog.Default().
+	// Logger gets broken links, and why there are none. Default slog.Default().
 	Logger *slog.Logger
 }
 

@@ -4,14 +4,12 @@
 // In a Redis Cluster it works, but each message goes to every node: use package
 // sharded there.
 //
-//	client, err := rueidis.NewClient(rueidis.ClientOption{
-//		InitAddress:  []string{"10.0.0.1:6379"},
-//		DisableCache: true, // a client that only publishes and subscribes needs none
-//	})
-//	...
-//	a, err := redis.New(client, nil)
+//	a, err := redis.Open(rueidis.ClientOption{InitAddress: []string{"10.0.0.1:6379"}}, nil)
 //	...
 //	hub, err := fanout.New(a, nil)
+//
+// Open makes a client that the adapter owns, and connects when it can. New takes a
+// client of yours; set DisableCache, since publishing and subscribing need no cache.
 //
 // Each room is subscribed by its exact name. Patterns are never used: each
 // pattern costs the server time for every message of everybody.
@@ -71,7 +69,7 @@ type Options struct {
 	// something, before its connection is given up. Default 5 s.
 	ProbeTimeout time.Duration
 
-	// Logger gets broken links. Default slog.Default().
+	// Logger gets broken links, and why there are none. Default slog.Default().
 	Logger *slog.Logger
 }
 
