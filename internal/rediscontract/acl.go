@@ -19,8 +19,8 @@ import (
 var right = regexp.MustCompile(`(?m)^//\t([a-z]+):\s+([&~+].*)$`)
 
 // RunACL holds the rights that a package's doc names against servers of all
-// kinds: each of them lets a user with these rights join, publish, receive and keep
-// a history, and has denied nothing meanwhile.
+// kinds: each of them lets a user with these rights join, publish, receive and
+// keep a history, and has denied nothing meanwhile.
 func RunACL(t *testing.T, file string, newAdapter NewAdapter) {
 	source, err := os.ReadFile(file)
 	require.NoError(t, err)
@@ -67,8 +67,8 @@ func setUser(t testing.TB, nodes []*redistest.Node, user string, rights []string
 	}
 }
 
-// runACL runs a user with rights, and one who has those for histories as well. Nil nodes
-// leave the rights as they are.
+// runACL runs a user with rights, and one who has those for histories as well.
+// Nil nodes leave the rights as they are.
 func runACL(t *testing.T, s servers, nodes []*redistest.Node, rights, history []string, newAdapter NewAdapter) {
 	if nodes == nil {
 		speak(t, s.Client(t), 10, newAdapter)

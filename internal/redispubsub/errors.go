@@ -14,8 +14,8 @@ import (
 )
 
 // This file decides what an error means. The rule: an error is final only if
-// waiting cannot cure it. What is not known to be final is worth another try, so
-// a text that no server of today sends is tried again.
+// waiting cannot cure it. What is not known to be final is worth another try,
+// so a text that no server of today sends is tried again.
 
 // A verdict says what an answer of a server means for the caller.
 type verdict uint8
@@ -23,13 +23,13 @@ type verdict uint8
 const (
 	// passing: the next try may succeed.
 	passing verdict = iota
-	// denied: the user lacks a right. It can be granted, but by an operator, who
-	// should hear of it now and not when a deadline ends.
+	// denied: the user lacks a right. It can be granted, but by an operator,
+	// who should hear of it now and not when a deadline ends.
 	denied
 	// unsupported: the server does not know the command.
 	unsupported
-	// misused: the server knows the command, and will never take it in this form:
-	// its arguments, its length, or the type of its key are wrong.
+	// misused: the server knows the command, and will never take it in this
+	// form: its arguments, its length, or the type of its key are wrong.
 	misused
 )
 
@@ -40,8 +40,8 @@ type rule struct {
 	verdict verdict
 }
 
-// rules are tried in their order. They know texts of Redis 6 to 8 and of Valkey,
-// without the "ERR " that the client takes away.
+// rules are tried in their order. They know texts of Redis 6 to 8 and of
+// Valkey, without the "ERR " that the client takes away.
 var rules = []rule{
 	{"NOPERM", false, denied},
 	{"ACL failure in script", false, denied},                              // from Redis 7.2 on
@@ -84,8 +84,8 @@ func judge(text string) verdict {
 	return passing
 }
 
-// begun reports whether an error reply comes from within a script or function, so
-// that it may have done something.
+// begun reports whether an error reply comes from within a script or function,
+// so that it may have done something.
 func begun(text string) bool {
 	return strings.Contains(text, "script:") || strings.Contains(text, "user_function:")
 }
@@ -106,8 +106,8 @@ func isHasty(text string) bool {
 // maxText bounds what is quoted of an error reply, in bytes.
 const maxText = 200
 
-// redact cuts from an error reply what it quotes of the command, such as keys and
-// the bytes of a frame: they are nobody's business in a log.
+// redact cuts from an error reply what it quotes of the command, such as keys
+// and the bytes of a frame: they are nobody's business in a log.
 func redact(text string) string {
 	for _, tail := range []string{", with args beginning with", "script:", "Lua redis lib command arguments"} {
 		if i := strings.Index(text, tail); i >= 0 {
@@ -143,17 +143,17 @@ func clean(err error) error {
 	return &connectionError{&answer{re}} // of a handshake, wrapped
 }
 
-// A connectionError is an error reply to the handshake of a connection, or to the
-// client's question who owns the slots. It says nothing about the command for
-// which the client needed the connection.
+// A connectionError is an error reply to the handshake of a connection, or to
+// the client's question who owns the slots. It says nothing about the command
+// for which the client needed the connection.
 type connectionError struct{ err error }
 
 func (c *connectionError) Error() string { return "connecting: " + c.err.Error() }
 func (c *connectionError) Unwrap() error { return c.err }
 
-// resultError returns the error of a result. The client hands out the error reply
-// to a handshake as if it were the reply to the command, but for its place in the
-// result.
+// resultError returns the error of a result. The client hands out the error
+// reply to a handshake as if it were the reply to the command, but for its
+// place in the result.
 func resultError(r rueidis.RedisResult) error {
 	if err := r.NonRedisError(); err != nil {
 		if re := redisError(err); re != nil {
@@ -235,8 +235,8 @@ var hints = []struct{ text, hint string }{
 	{"missing port in address", "an address is host:port"},
 }
 
-// hint says in the words of an operator what an error means; "" if its text is all
-// there is to say.
+// hint says in the words of an operator what an error means; "" if its text is
+// all there is to say.
 func hint(err error) string {
 	text := err.Error()
 	for _, h := range hints {
@@ -279,8 +279,8 @@ func (e *Engine) classifyCall(what string, err error) error {
 	return err
 }
 
-// conclusion wraps an error with what the hub may conclude from it, and with why
-// if there is something to say.
+// conclusion wraps an error with what the hub may conclude from it, and with
+// why if there is something to say.
 func (e *Engine) conclusion(what, why string, err error) error {
 	f := examine(err)
 	if why == "" {

@@ -17,24 +17,24 @@ import (
 )
 
 const (
-	// defaultOutput is the hard limit of a subscriber's output buffer that servers
-	// have by default (client-output-buffer-limit pubsub), in bytes. It is assumed
-	// of servers that do not let us ask.
+	// defaultOutput is the hard limit of a subscriber's output buffer that
+	// servers have by default (client-output-buffer-limit pubsub), in bytes. It
+	// is assumed of servers that do not let us ask.
 	defaultOutput = 32 << 20
-	// besides is what a server keeps for a subscriber besides one frame, at least:
-	// the names of channels, headers, and a buffer for small replies.
+	// besides is what a server keeps for a subscriber besides one frame, at
+	// least: the names of channels, headers, and a buffer for small replies.
 	besides = 64 << 10
-	// certain is the length up to which a frame is sent before servers have been
-	// asked: no sensible limit is lower.
+	// certain is the length up to which a frame is sent before servers have
+	// been asked: no sensible limit is lower.
 	certain = 512 << 10
-	// askLimitsEvery bounds how often servers are asked again because of a frame
-	// that is too long for what they last said.
+	// askLimitsEvery bounds how often servers are asked again because of a
+	// frame that is too long for what they last said.
 	askLimitsEvery = time.Second
 )
 
-// limits know how long a frame may be. A server takes a longer one, and then cuts
-// off every subscriber that it should go to, and with them all rooms of their
-// hubs; so such a frame is refused before it is sent.
+// limits know how long a frame may be. A server takes a longer one, and then
+// cuts off every subscriber that it should go to, and with them all rooms of
+// their hubs; so such a frame is refused before it is sent.
 //
 // All nodes have one limit, the lowest of any.
 type limits struct {
