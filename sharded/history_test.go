@@ -140,6 +140,7 @@ func TestHistoryACLUsers(t *testing.T) {
 	require.ErrorIs(t, err, fanout.ErrRefused)
 	require.ErrorContains(t, err, "NOPERM")
 	require.ErrorIs(t, p.Room("x").Join(within(t), member(t, p)), fanout.ErrRefused)
+	require.ErrorContains(t, p.Health(within(t)), "NOPERM", "Health tells that histories are refused")
 	require.NoError(t, p.Everyone().Publish(within(t), []byte("nobody else notices")))
 }
 

@@ -188,7 +188,7 @@ func (l *link) run() {
 			l.broke(err)
 			l.hangUp(ses)
 			if err != errIdle && e.ctx.Err() == nil {
-				e.cfg.Logger.Warn(e.cfg.Name+": link broke, connecting again", "node", l.addr, "error", err)
+				e.cfg.Logger.Warn(e.cfg.Name+": link broke, connecting again", "node", l.addr, "error", explain(err))
 			}
 		} else {
 			l.broke(err)
