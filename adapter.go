@@ -118,8 +118,9 @@ type Receiver interface {
 // its links without sending anything through them.
 type HealthChecker interface {
 	// Health returns nil while everything that is subscribed is connected and
-	// confirmed; otherwise an error that says what is not. It does not wait. Its
-	// text is also part of the errors of calls that end with their context.
+	// confirmed, and the backend does what is asked of it; otherwise an error
+	// that says what is wrong. It does not wait. Its text is also part of the
+	// errors of calls that end with their context.
 	Health() error
 }
 

@@ -66,9 +66,10 @@ var (
 	ErrUnsent = errors.New("fanout: not sent")
 
 	// ErrRefused is for adapters: it means that the backend refuses what was
-	// asked for a reason that waiting does not cure, such as missing rights.
-	// The hub does not try again, but for its own channels, which it tries as
-	// long as it lives.
+	// asked for a reason that waiting does not cure, such as missing rights, a
+	// command that it does not know, or a frame that is too long for it. The hub
+	// does not try again, but for its own channels, which it tries as long as it
+	// lives. A backend that is full, busy or down has not refused.
 	ErrRefused = errors.New("fanout: refused by the backend")
 
 	errEmptyBuffer = errors.New("fanout: ReceiveBatch needs a buffer for at least one message")

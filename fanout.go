@@ -85,7 +85,9 @@ type Hub struct {
 //
 // New does not wait for the backend: a hub starts while it is down, and the
 // first Join waits for it. What the backend refuses the hub itself, for example
-// for want of rights, it tries again as long as it lives.
+// for want of rights, it tries again as long as it lives. The adapters that
+// sharded.Open and redis.Open of this module return connect when they can; a
+// client that is made by rueidis.NewClient fails instead.
 func New(a Adapter, o *Options) (*Hub, error) {
 	if isNil(a) {
 		return nil, fmt.Errorf("%w: the adapter is a nil %T; for a hub without one give New nil itself", ErrInvalidOption, a)

@@ -36,7 +36,8 @@ type Historian interface {
 	// still the hub that repeats.
 	//
 	// Errors, context, ownership of the frame and concurrency are as for Publish. A backend
-	// that lacks the memory refuses (ErrRefused and ErrUnsent).
+	// that lacks the memory just now says so (ErrUnsent): memory may be freed, so
+	// that is not final.
 	Append(ctx context.Context, channel string, r Record) (at Position, receivers int, err error)
 
 	// History returns a part of the history as it is at one moment. It may be

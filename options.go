@@ -20,6 +20,14 @@ type Options struct {
 
 	// MaxMessage is the greatest length of a message, in bytes: 1 to 256 MiB,
 	// default 1 MiB. Publishing more is ErrTooLarge.
+	//
+	// The backend may take less. A Redis server cuts off subscribers whose output
+	// buffer exceeds client-output-buffer-limit: 32 MiB by default, of which
+	// a message may have just under 28, since the server rounds up. The adapters
+	// ask the servers, and refuse what is longer (ErrRefused) before it is sent.
+	// Where they may not ask (CONFIG GET) they assume the default. Several long
+	// messages at once can still exceed the limit: then links break, and what is
+	// missing is reported.
 	MaxMessage int
 
 	// Linger is how long a room stays subscribed when its last member on this

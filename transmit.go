@@ -88,7 +88,9 @@ func (o *outbound) appendTo(ctx context.Context, p *parcel, frame []byte) (recei
 
 func (h *Hub) gaveUp(ctx context.Context, unsent bool, last error) error {
 	err := context.Cause(ctx)
-	if !errors.Is(last, err) {
+	if errors.Is(last, err) {
+		err = last // which says more
+	} else {
 		err = fmt.Errorf("%w (last: %w)", err, last)
 	}
 	return mark(h.withHealth(err), unsent)

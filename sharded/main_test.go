@@ -26,3 +26,10 @@ func newAdapter(client rueidis.Client) (fanout.Adapter, error) {
 		ProbeTimeout:  rediscontract.ProbeTimeout,
 	})
 }
+
+func openAdapter(option rueidis.ClientOption) (fanout.Adapter, error) {
+	return sharded.Open(option, &sharded.Options{
+		ProbeInterval: rediscontract.ProbeInterval,
+		ProbeTimeout:  rediscontract.ProbeTimeout,
+	})
+}

@@ -2,14 +2,12 @@
 // or Valkey: in a Redis Cluster a message goes to the one primary that owns the
 // room's slot, and not to every node.
 //
-//	client, err := rueidis.NewClient(rueidis.ClientOption{
-//		InitAddress:  []string{"10.0.0.1:6379"},
-//		DisableCache: true, // a client that only publishes and subscribes needs none
-//	})
-//	...
-//	a, err := sharded.New(client, nil)
+//	a, err := sharded.Open(rueidis.ClientOption{InitAddress: []string{"10.0.0.1:6379"}}, nil)
 //	...
 //	hub, err := fanout.New(a, nil)
+//
+// Open makes a client that the adapter owns, and connects when it can. New takes a
+// client of yours; set DisableCache, since publishing and subscribing need no cache.
 //
 // There is one connection for each primary on which rooms are subscribed,
 // whatever their number, made with the options of the client: TLS, users and
@@ -48,18 +46,41 @@
 //
 // # What it needs
 //
-// Redis 7.0 or later, or Valkey. With ACLs: the channels of the prefix
-// (&fanout:*), +ssubscribe +sunsubscribe +spublish +role, in a cluster
-// +cluster|slots +cluster|shards, and what the client itself uses to
-// connect: +hello +ping +client|setinfo. In a cluster +exists for the keys
-// of the prefix (~fanout:*) helps the client to find a node that it has forgotten.
+// Redis 7.0 or later, or Valkey. Where a server does not know a command that is
+// needed, or does not let the user have it, errors and Health say which.
 //
-// Rooms with a history need those keys, and +fcall +function|load +info +time
-// +cluster|myid +hmget +hget +hset +hlen +hgetall +hdel +del +pexpire +xadd
-// +xrange +xrevrange +xtrim: the history is kept by two functions, which the adapter gives
-// to servers that lack them. Keys are fanout:h:{room}, a stream, and
-// fanout:h:{room}:at, a note of where it is; a memory policy that evicts keys
-// with an expiry may take them.
+// A user that is limited by ACLs needs these rights, by what it does:
+//
+//	always:   &fanout:* +ssubscribe +sunsubscribe +spublish +role +info +hello +ping
+//	cluster:  ~fanout:* +cluster|slots +cluster|shards +exists
+//	history:  ~fanout:* +fcall +function|load +info +time +cluster|myid
+//	history:  +hmget +hget +hset +hlen +hgetall +hdel +del +pexpire
+//	history:  +xadd +xrange +xrevrange +xtrim
+//	limits:   +config|get
+//	named:    +client|setinfo
+//
+// The rights in the last two lines may be missing, and then appear in the server's
+// ACL LOG. By config|get the adapter learns how long a message may be, see
+// fanout.Options.MaxMessage. By client|setinfo the client tells its name; Redis 7.0
+// does not know that right, and refuses an ACL SETUSER that has it.
+//
+// A history is kept by two functions, which the adapter gives to servers that lack
+// them. Keys are fanout:h:{room}, a stream, and fanout:h:{room}:at, a note of where
+// it is; a memory policy that evicts keys with an expiry may take them.
+//
+// # Errors
+//
+// An error is final (fanout.ErrRefused) only if waiting does not cure it: a missing
+// right, a command that the server does not know or take in this form, a message
+// that is too long, a client that is closed. A subscription that stood once is asked for
+// again even then. Everything else is tried again until the context ends: a server
+// without memory or disk space, without enough replicas, one that is loading, busy
+// or down, that takes no more clients, or that refuses the password to a new
+// connection. The error at the end says what the server last said.
+//
+// Each link takes a connection out of the client's pool of dedicated connections
+// (BlockingPoolSize of its options, 1,024 by default for each node). Where none
+// is left Join waits, and its error and Health say so.
 package sharded
 
 import (
@@ -82,14 +103,14 @@ type Options struct {
 	// something, before its connection is given up. Default 5 s.
 	ProbeTimeout time.Duration
 
-	// Logger gets broken links. Default slog.Default().
+	// Logger gets broken links, and why there are none. Default slog.Default().
 	Logger *slog.Logger
 }
 
 // An Adapter is a fanout.Adapter, a fanout.AsyncPublisher, a fanout.Historian and a
 // fanout.HealthChecker.
 // Make one for each hub.
-type Adapter struct{ engine *redispubsub.Engine }
+type Adapter struct{ engine redispubsub.Backend }
 
 var (
 	_ fanout.Adapter        = (*Adapter)(nil)
@@ -105,17 +126,42 @@ func New(client rueidis.Client, o *Options) (*Adapter, error) {
 	if o == nil {
 		o = new(Options)
 	}
-	e, err := redispubsub.New(client, redispubsub.Config{
+	e, err := redispubsub.New(client, o.config())
+	if err != nil {
+		return nil, err
+	}
+	return &Adapter{e}, nil
+}
+
+// Open returns an adapter with a client of its own, which is made with option, but
+// for DisableCache, which is always set. The adapter closes the client when it is
+// closed. Nil options are the defaults.
+//
+// Open does not connect; the hub does, when it is made. While the servers cannot be
+// reached, refuse the password, or make up a cluster without slots, that is tried
+// again, with pauses of up to 500 ms, until it succeeds or the hub is closed.
+// Meanwhile Join and Publish wait. Their errors, Health and the log (at most once a
+// minute) say what is wrong. The errors of Open are options that waiting does not
+// cure, such as an empty InitAddress (fanout.ErrInvalidOption).
+func Open(option rueidis.ClientOption, o *Options) (*Adapter, error) {
+	if o == nil {
+		o = new(Options)
+	}
+	e, err := redispubsub.Open(option, o.config())
+	if err != nil {
+		return nil, err
+	}
+	return &Adapter{e}, nil
+}
+
+func (o *Options) config() redispubsub.Config {
+	return redispubsub.Config{
 		Name:          "sharded",
 		Sharded:       true,
 		ProbeInterval: o.ProbeInterval,
 		ProbeTimeout:  o.ProbeTimeout,
 		Logger:        o.Logger,
-	})
-	if err != nil {
-		return nil, err
 	}
-	return &Adapter{e}, nil
 }
 
 // Attach implements fanout.Adapter.
@@ -155,5 +201,8 @@ func (a *Adapter) History(ctx context.Context, channel string, q fanout.Query) (
 // Health implements fanout.HealthChecker.
 func (a *Adapter) Health() error { return a.engine.Health() }
 
-// Close implements fanout.Adapter. The client stays open.
+// Close implements fanout.Adapter. A client that New was given stays open; that of
+// Open is closed. Close does not wait for a client that has no connection to give
+// (BlockingPoolSize): one goroutine for each node of the servers then stays, until
+// the client has one, or is closed.
 func (a *Adapter) Close(ctx context.Context) error { return a.engine.Close(ctx) }

@@ -4,14 +4,12 @@
 // In a Redis Cluster it works, but each message goes to every node: use package
 // sharded there.
 //
-//	client, err := rueidis.NewClient(rueidis.ClientOption{
-//		InitAddress:  []string{"10.0.0.1:6379"},
-//		DisableCache: true, // a client that only publishes and subscribes needs none
-//	})
-//	...
-//	a, err := redis.New(client, nil)
+//	a, err := redis.Open(rueidis.ClientOption{InitAddress: []string{"10.0.0.1:6379"}}, nil)
 //	...
 //	hub, err := fanout.New(a, nil)
+//
+// Open makes a client that the adapter owns, and connects when it can. New takes a
+// client of yours; set DisableCache, since publishing and subscribing need no cache.
 //
 // Each room is subscribed by its exact name. Patterns are never used: each
 // pattern costs the server time for every message of everybody.
@@ -21,8 +19,26 @@
 // passwords, RESP3. Publishing goes through the client itself. A broken
 // connection is made again at once, then with growing, random pauses.
 //
-// Rooms with a history (fanout.Options.Retain) need Redis 7.0 or later, or Valkey;
-// package sharded says what rights (with +publish in place of +spublish).
+// Rooms with a history (fanout.Options.Retain) need Redis 7.0 or later, or Valkey.
+// Which errors are final, and what is tried again, is as in package sharded.
+//
+// # Rights
+//
+// A user that is limited by ACLs needs these rights, by what it does:
+//
+//	always:   &fanout:* +subscribe +unsubscribe +publish +role +info +hello +ping
+//	cluster:  ~fanout:* +cluster|slots +cluster|shards +exists
+//	history:  ~fanout:* +fcall +function|load +info +time +cluster|myid
+//	history:  +hmget +hget +hset +hlen +hgetall +hdel +del +pexpire
+//	history:  +xadd +xrange +xrevrange +xtrim
+//	limits:   +config|get
+//	named:    +client|setinfo
+//
+// The rights in the last two lines may be missing, and then appear in the server's
+// ACL LOG. By config|get the adapter learns how long a message may be, see
+// fanout.Options.MaxMessage. By client|setinfo the client tells its name; Redis 7.0
+// and earlier do not know that right, and refuse an ACL SETUSER that has it. Redis
+// 6.0 does not know &, and 6 not cluster|shards.
 //
 // # In a cluster
 //
@@ -53,14 +69,14 @@ type Options struct {
 	// something, before its connection is given up. Default 5 s.
 	ProbeTimeout time.Duration
 
-	// Logger gets broken links. Default slog.Default().
+	// Logger gets broken links, and why there are none. Default slog.Default().
 	Logger *slog.Logger
 }
 
 // An Adapter is a fanout.Adapter, a fanout.AsyncPublisher, a fanout.Historian and a
 // fanout.HealthChecker.
 // Make one for each hub.
-type Adapter struct{ engine *redispubsub.Engine }
+type Adapter struct{ engine redispubsub.Backend }
 
 var (
 	_ fanout.Adapter        = (*Adapter)(nil)
@@ -76,16 +92,41 @@ func New(client rueidis.Client, o *Options) (*Adapter, error) {
 	if o == nil {
 		o = new(Options)
 	}
-	e, err := redispubsub.New(client, redispubsub.Config{
-		Name:          "redis",
-		ProbeInterval: o.ProbeInterval,
-		ProbeTimeout:  o.ProbeTimeout,
-		Logger:        o.Logger,
-	})
+	e, err := redispubsub.New(client, o.config())
 	if err != nil {
 		return nil, err
 	}
 	return &Adapter{e}, nil
+}
+
+// Open returns an adapter with a client of its own, which is made with option, but
+// for DisableCache, which is always set. The adapter closes the client when it is
+// closed. Nil options are the defaults.
+//
+// Open does not connect; the hub does, when it is made. While the servers cannot be
+// reached, refuse the password, or make up a cluster without slots, that is tried
+// again, with pauses of up to 500 ms, until it succeeds or the hub is closed.
+// Meanwhile Join and Publish wait. Their errors, Health and the log (at most once a
+// minute) say what is wrong. The errors of Open are options that waiting does not
+// cure, such as an empty InitAddress (fanout.ErrInvalidOption).
+func Open(option rueidis.ClientOption, o *Options) (*Adapter, error) {
+	if o == nil {
+		o = new(Options)
+	}
+	e, err := redispubsub.Open(option, o.config())
+	if err != nil {
+		return nil, err
+	}
+	return &Adapter{e}, nil
+}
+
+func (o *Options) config() redispubsub.Config {
+	return redispubsub.Config{
+		Name:          "redis",
+		ProbeInterval: o.ProbeInterval,
+		ProbeTimeout:  o.ProbeTimeout,
+		Logger:        o.Logger,
+	}
 }
 
 // Attach implements fanout.Adapter.
@@ -125,5 +166,8 @@ func (a *Adapter) History(ctx context.Context, channel string, q fanout.Query) (
 // Health implements fanout.HealthChecker.
 func (a *Adapter) Health() error { return a.engine.Health() }
 
-// Close implements fanout.Adapter. The client stays open.
+// Close implements fanout.Adapter. A client that New was given stays open; that of
+// Open is closed. Close does not wait for a client that has no connection to give
+// (BlockingPoolSize): one goroutine for each node of the servers then stays, until
+// the client has one, or is closed.
 func (a *Adapter) Close(ctx context.Context) error { return a.engine.Close(ctx) }

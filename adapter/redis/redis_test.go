@@ -34,6 +34,16 @@ func TestContractOnOneServer(t *testing.T) { rediscontract.RunServer(t, server, 
 func TestContractOnRedis70(t *testing.T)   { rediscontract.RunServer(t, server70, newAdapter) }
 func TestContractOnValkey81(t *testing.T)  { rediscontract.RunServer(t, valkey, newAdapter) }
 func TestContractOnACluster(t *testing.T)  { rediscontract.RunCluster(t, cluster, newAdapter) }
+func TestContractOpened(t *testing.T)      { rediscontract.RunOpenedServer(t, server, openAdapter) }
+
+func TestDocumentedACL(t *testing.T) { rediscontract.RunACL(t, "redis.go", newAdapter) }
+
+func openAdapter(option rueidis.ClientOption) (fanout.Adapter, error) {
+	return redis.Open(option, &redis.Options{
+		ProbeInterval: rediscontract.ProbeInterval,
+		ProbeTimeout:  rediscontract.ProbeTimeout,
+	})
+}
 
 // Classic Pub/Sub bothers every node of a cluster: that is what package sharded
 // is for.

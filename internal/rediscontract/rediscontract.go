@@ -25,15 +25,31 @@ const (
 // NewAdapter makes the adapter under test.
 type NewAdapter func(rueidis.Client) (fanout.Adapter, error)
 
+// OpenAdapter makes the adapter under test, with a client of its own.
+type OpenAdapter func(rueidis.ClientOption) (fanout.Adapter, error)
+
 // servers are a redistest.Cluster or a redistest.Server.
 type servers interface {
 	Client(testing.TB, ...func(*rueidis.ClientOption)) rueidis.Client
+	ClientOption() rueidis.ClientOption
 }
 
 // RunServer runs the contract on a single server.
 func RunServer(t *testing.T, server func(testing.TB) *redistest.Server, newAdapter NewAdapter) {
 	adaptertest.Run(t, func(t testing.TB, n int) adaptertest.Nodes {
 		return nodes(t, server(t), n, newAdapter)
+	}, nil)
+}
+
+// RunOpenedServer is RunServer for adapters with clients of their own.
+func RunOpenedServer(t *testing.T, server func(testing.TB) *redistest.Server, open OpenAdapter) {
+	adaptertest.Run(t, func(t testing.TB, n int) adaptertest.Nodes {
+		s := server(t)
+		return adapters(t, n, func(net *redistest.Net) (fanout.Adapter, error) {
+			o := s.ClientOption()
+			net.Option()(&o)
+			return open(o)
+		})
 	}, nil)
 }
 
@@ -50,12 +66,19 @@ func RunCluster(t *testing.T, cluster func(testing.TB) *redistest.Cluster, newAd
 
 // nodes makes adapters, each with a client and a network of its own.
 func nodes(t testing.TB, s servers, n int, newAdapter NewAdapter) adaptertest.Nodes {
+	return adapters(t, n, func(net *redistest.Net) (fanout.Adapter, error) {
+		return newAdapter(s.Client(t, net.Option()))
+	})
+}
+
+// adapters makes adapters, each with a network of its own.
+func adapters(t testing.TB, n int, newAdapter func(*redistest.Net) (fanout.Adapter, error)) adaptertest.Nodes {
 	var ns adaptertest.Nodes
 	nets := make([]*redistest.Net, n)
 	for i := range nets {
 		nets[i] = new(redistest.Net)
 		t.Cleanup(nets[i].HealAll)
-		a, err := newAdapter(s.Client(t, nets[i].Option()))
+		a, err := newAdapter(nets[i])
 		if err != nil {
 			t.Fatal(err)
 		}

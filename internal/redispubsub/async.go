@@ -21,6 +21,9 @@ var errands = sync.Pool{New: func() any { return new(errand) }}
 
 // PublishAsync implements fanout.AsyncPublisher.
 func (e *Engine) PublishAsync(channel string, frame []byte, done fanout.Completion) bool {
+	if !e.limits.allows(len(frame)) {
+		return false // Publish asks, or says that it is too long
+	}
 	if !e.ops.Enter(2) { // the errand may be over before this is
 		return false
 	}

@@ -23,6 +23,9 @@
 // although we are subscribed, or a connection that breaks and does not come
 // back while the other nodes name another owner.
 //
+// What an error means is decided in errors.go, for all. An Opened is an Engine with
+// a client of its own, once there is one.
+//
 // The types of this package are used from the connection's reader goroutine
 // (hooks), the links' goroutines, and callers. Locks nest in the order
 // Engine.mu, then sub.mu or link.mu (never both). The receiver is called under

@@ -25,6 +25,23 @@ type Config struct {
 	Logger        *slog.Logger  // nil: slog.Default()
 }
 
+// withDefaults fills in the defaults, or says what is wrong.
+func (cfg Config) withDefaults() (Config, error) {
+	if cfg.ProbeInterval == 0 {
+		cfg.ProbeInterval = 2 * time.Second
+	}
+	if cfg.ProbeTimeout == 0 {
+		cfg.ProbeTimeout = 5 * time.Second
+	}
+	if cfg.ProbeTimeout < 0 {
+		return cfg, fmt.Errorf("%w: %s: ProbeTimeout is %v, it must be positive", fanout.ErrInvalidOption, cfg.Name, cfg.ProbeTimeout)
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.Default()
+	}
+	return cfg, nil
+}
+
 // ticks is a clock that nobody sets, in ns: a time.Time takes three times the room.
 func ticks() int64 { return int64(time.Since(began)) }
 
@@ -39,6 +56,8 @@ type Engine struct {
 	receiver fanout.Receiver
 	keeper   fanout.HistoryReceiver // the receiver, if it is one
 	library  library
+	refusals refusals
+	limits   limits
 	roles    roles
 
 	ctx    context.Context // ends when the engine is closed
@@ -65,17 +84,9 @@ func New(client rueidis.Client, cfg Config) (*Engine, error) {
 	if client == nil {
 		return nil, fmt.Errorf("%s: the client is nil; make one with rueidis.NewClient", cfg.Name)
 	}
-	if cfg.ProbeInterval == 0 {
-		cfg.ProbeInterval = 2 * time.Second
-	}
-	if cfg.ProbeTimeout == 0 {
-		cfg.ProbeTimeout = 5 * time.Second
-	}
-	if cfg.ProbeTimeout < 0 {
-		return nil, fmt.Errorf("%w: %s: ProbeTimeout is %v, it must be positive", fanout.ErrInvalidOption, cfg.Name, cfg.ProbeTimeout)
-	}
-	if cfg.Logger == nil {
-		cfg.Logger = slog.Default()
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, err
 	}
 	e := &Engine{
 		client:  client,
@@ -91,6 +102,8 @@ func New(client rueidis.Client, cfg Config) (*Engine, error) {
 	e.attempts = deadline.NewGroup(e.ctx, cfg.ProbeTimeout, fmt.Errorf("%w within %v", errSilent, cfg.ProbeTimeout))
 	e.topology.init(e)
 	e.roles.init(e)
+	e.limits.asking = make(chan struct{}, 1)
+	e.limits.nodes = make(map[string]int64)
 	e.library.loading = make(chan struct{}, 1)
 	return e, nil
 }
@@ -103,12 +116,16 @@ func (e *Engine) Attach(r fanout.Receiver) error {
 	case e.closing:
 		return e.errClosed()
 	case e.attached:
-		return fmt.Errorf("%s: this adapter has a hub already; make one adapter for each hub", e.cfg.Name)
+		return errAttached(e.cfg)
 	}
 	e.attached, e.receiver = true, r
 	e.keeper, _ = r.(fanout.HistoryReceiver)
 	e.wg.Go(e.topology.run)
 	return nil
+}
+
+func errAttached(cfg Config) error {
+	return fmt.Errorf("%s: this adapter has a hub already; make one adapter for each hub", cfg.Name)
 }
 
 func (e *Engine) errClosed() error { return fmt.Errorf("%s: %w", e.cfg.Name, fanout.ErrClosed) }
@@ -131,10 +148,27 @@ func (e *Engine) Subscribe(ctx context.Context, channel string) error {
 	}
 	e.mu.Unlock()
 	err := s.await(ctx, 0)
-	if err != nil {
-		e.drop(s)
+	if err == nil {
+		return nil
 	}
+	if why := e.trouble(s); why != nil && ctx.Err() != nil {
+		err = fmt.Errorf("%s: subscribing to %s: %w (last: %w)", e.cfg.Name, channel, err, why)
+	}
+	e.drop(s)
 	return err
+}
+
+// trouble says what keeps a subscription from being confirmed; nil if nothing is
+// known.
+func (e *Engine) trouble(s *sub) error {
+	home, _, _ := s.state()
+	if home == nil {
+		return e.topology.trouble()
+	}
+	if why := home.trouble(); why != nil {
+		return fmt.Errorf("link to %s: %w", home.addr, why)
+	}
+	return nil
 }
 
 // Unsubscribe implements fanout.Adapter.
@@ -239,22 +273,35 @@ func (e *Engine) Health() error {
 	var errs []error
 	for _, l := range links {
 		if err := l.health(); err != nil && !(errors.Is(err, errDialing) && l.age() < e.cfg.ProbeTimeout) {
-			errs = append(errs, fmt.Errorf("%s: link to %s: %w", e.cfg.Name, l.addr, err))
+			errs = append(errs, fmt.Errorf("%s: link to %s: %w", e.cfg.Name, l.addr, explain(err)))
 		}
 	}
-	if len(errs) > 0 {
-		return errors.Join(errs...)
+	if len(errs) == 0 {
+		errs = append(errs, e.unconfirmed())
 	}
+	errs = append(errs, e.refusals.health(e.cfg.Name))
+	return errors.Join(errs...)
+}
+
+// unconfirmed returns an error if subscriptions are not confirmed that should be.
+func (e *Engine) unconfirmed() error {
 	waiting := 0
+	var why error
 	for _, s := range e.all() {
 		if s.overdue(e.cfg.ProbeTimeout) {
 			waiting++
+			if why == nil {
+				why = e.trouble(s)
+			}
 		}
 	}
-	if waiting > 0 {
+	switch {
+	case waiting == 0:
+		return nil
+	case why == nil:
 		return fmt.Errorf("%s: %d subscriptions are not confirmed", e.cfg.Name, waiting)
 	}
-	return nil
+	return fmt.Errorf("%s: %d subscriptions are not confirmed: %w", e.cfg.Name, waiting, why)
 }
 
 // Close implements fanout.Adapter.

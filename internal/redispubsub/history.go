@@ -25,6 +25,9 @@ func (e *Engine) Append(ctx context.Context, channel string, r fanout.Record) (a
 		return at, 0, err
 	}
 	defer e.ops.Leave(1)
+	if err := e.checkLength(ctx, len(r.Frame)); err != nil {
+		return at, 0, err
+	}
 	publisher := ""
 	if r.Publisher != "" {
 		publisher = "p:" + r.Publisher
@@ -113,32 +116,18 @@ func (e *Engine) call(ctx context.Context, channel string, build func() rueidis.
 		loads := e.library.loads.Load()
 		result, _ := e.route(ctx, channel, build(), build)
 		e.notice(result.NonRedisError())
-		reply, err := result.ToArray()
+		err := resultError(result)
+		if err == nil {
+			e.refusals.clear()
+			return result.ToArray()
+		}
 		if !missing(err) || attempt == callAttempts {
-			return reply, err
+			return nil, err
 		}
 		if err := e.load(ctx, loads); err != nil {
 			return nil, fmt.Errorf("%w: %w", fanout.ErrUnsent, err)
 		}
 	}
-}
-
-// classifyCall tells the hub what it may conclude from an error of a function.
-func (e *Engine) classifyCall(what string, err error) error {
-	re := redisError(err)
-	switch {
-	case re == nil:
-		return e.classify(what, err)
-	case missing(err): // they have been flushed just now, or the node is not known to us
-		return fmt.Errorf("%s: %s: %w: %w", e.cfg.Name, what, fanout.ErrUnsent, err)
-	case strings.HasPrefix(re.Error(), "ERR unknown command"):
-		return fmt.Errorf("%s: %s: a history needs Redis 7.0 or later, or Valkey: %w: %w: %w", e.cfg.Name, what, fanout.ErrRefused, fanout.ErrUnsent, err)
-	case strings.HasPrefix(re.Error(), "OOM"):
-		return fmt.Errorf("%s: %s: the server has no memory for the history: %w: %w: %w", e.cfg.Name, what, fanout.ErrRefused, fanout.ErrUnsent, err)
-	case strings.Contains(re.Error(), "script:"): // it had begun
-		return fmt.Errorf("%s: %s: %w: %w", e.cfg.Name, what, fanout.ErrRefused, err)
-	}
-	return e.classify(what, err)
 }
 
 var errReply = errors.New("unexpected form")

@@ -11,8 +11,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/redis/rueidis"
 )
 
 //go:embed history.lua
@@ -41,8 +39,8 @@ type library struct {
 
 // missing reports whether a server lacks our functions.
 func missing(err error) bool {
-	re, ok := rueidis.IsRedisErr(err)
-	return ok && strings.Contains(re.Error(), "Function not found")
+	re := redisError(err)
+	return re != nil && strings.Contains(re.Error(), "Function not found")
 }
 
 // load gives the functions to all nodes, unless somebody has since loads was as
@@ -68,13 +66,13 @@ func (e *Engine) load(ctx context.Context, loads uint64) error {
 	loaded := false
 	for addr, node := range e.client.Nodes() {
 		wg.Go(func() {
-			err := node.Do(ctx, node.B().FunctionLoad().FunctionCode(librarySource).Build()).Error()
+			err := resultError(node.Do(ctx, node.B().FunctionLoad().FunctionCode(librarySource).Build()))
 			mu.Lock()
 			defer mu.Unlock()
-			switch re, ok := rueidis.IsRedisErr(err); {
-			case err == nil, ok && strings.Contains(re.Error(), "already exists"):
+			switch re := redisError(err); {
+			case err == nil, re != nil && strings.Contains(re.Error(), "already exists"):
 				loaded = true
-			case ok && strings.HasPrefix(re.Error(), "READONLY"): // a replica: its primary passes it on
+			case re != nil && strings.HasPrefix(re.Error(), "READONLY"): // a replica: its primary passes it on
 			default:
 				errs = append(errs, fmt.Errorf("loading functions to %s: %w", addr, err))
 			}

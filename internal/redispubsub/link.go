@@ -27,6 +27,7 @@ type link struct {
 	dirty      []*seat  // wanted and has may differ
 	live       *session // nil: there is no connection
 	down       error    // why; nil: there is one
+	answer     error    // to the last attempt to subscribe that failed; nil: none has since one succeeded
 	later      []postponed
 	complained time.Time // when the log was last told of a refusal
 	suspect    time.Time // since when the node has said that it lost slots; zero: it has not
@@ -148,6 +149,17 @@ func (l *link) health() error {
 	return l.down
 }
 
+// trouble says what keeps subscriptions on the link from being confirmed; nil if
+// nothing is known.
+func (l *link) trouble() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.down != nil {
+		return explain(l.down)
+	}
+	return explain(l.answer)
+}
+
 // age is how long there has been a need for the link.
 func (l *link) age() time.Duration { return time.Since(l.since) }
 
@@ -176,7 +188,7 @@ func (l *link) run() {
 			l.broke(err)
 			l.hangUp(ses)
 			if err != errIdle && e.ctx.Err() == nil {
-				e.cfg.Logger.Warn(e.cfg.Name+": link broke, connecting again", "node", l.addr, "error", err)
+				e.cfg.Logger.Warn(e.cfg.Name+": link broke, connecting again", "node", l.addr, "error", explain(err))
 			}
 		} else {
 			l.broke(err)
@@ -226,7 +238,8 @@ type session struct {
 	gone <-chan error // gets the error, or is closed, when the connection is
 }
 
-// connect makes a session. It waits as long as the client does to connect.
+// connect makes a session. It waits as long as the client does to connect, or
+// until the engine closes.
 func (l *link) connect() (*session, error) {
 	node, ok := l.engine.client.Nodes()[l.addr]
 	if !ok {
@@ -234,7 +247,10 @@ func (l *link) connect() (*session, error) {
 		return nil, errNoNode
 	}
 	ses := &session{link: l}
-	ses.conn, _ = node.Dedicate()
+	var err error
+	if ses.conn, err = l.dedicate(node); err != nil {
+		return nil, err
+	}
 	ses.gone = ses.conn.SetPubSubHooks(rueidis.PubSubHooks{OnMessage: ses.onMessage, OnSubscription: ses.onSubscription})
 	select {
 	case err := <-ses.gone:
@@ -242,6 +258,7 @@ func (l *link) connect() (*session, error) {
 		return nil, orSilent(err)
 	default:
 	}
+	l.engine.wg.Go(func() { l.engine.askLimitOf(l.addr, node) })
 	l.mu.Lock()
 	l.live, l.down = ses, nil
 	for _, st := range l.seats {
@@ -307,7 +324,7 @@ func orSilent(err error) error {
 // broke notes that the connection is gone, and with it all subscriptions.
 func (l *link) broke(err error) {
 	l.mu.Lock()
-	l.live, l.down, l.dirty, l.later = nil, err, nil, nil
+	l.live, l.down, l.answer, l.dirty, l.later = nil, err, nil, nil, nil
 	var subs []*sub
 	for channel, st := range l.seats {
 		st.state, st.dirty = seatNone, false
@@ -358,6 +375,7 @@ func (ses *session) onSubscription(ev rueidis.PubSubSubscription) {
 		if st.state == seatAsked {
 			st.state = seatOn
 			confirmed = st.sub
+			l.answer = nil
 		}
 	case "unsubscribe", "sunsubscribe":
 		if st.state == seatOn || st.state == seatAgain {

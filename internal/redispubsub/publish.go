@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"time"
 
 	"github.com/fanoutgo/fanout"
@@ -18,6 +17,9 @@ func (e *Engine) Publish(ctx context.Context, channel string, frame []byte) (rec
 		return 0, err
 	}
 	defer e.ops.Leave(1)
+	if err := e.checkLength(ctx, len(frame)); err != nil {
+		return 0, err
+	}
 	n, at, err := e.send(ctx, channel, frame)
 	return e.conclude(ctx, channel, frame, n, at, err)
 }
@@ -116,6 +118,9 @@ func (e *Engine) count(result rueidis.RedisResult, at string) (n int, _ string, 
 	}
 	e.notice(result.NonRedisError())
 	count, err := result.AsInt64()
+	if failed := resultError(result); failed != nil {
+		err = failed
+	}
 	if !e.cluster && !e.cfg.Sharded {
 		at = "" // there is one server, whatever its address
 	}
@@ -270,30 +275,4 @@ func (e *Engine) mend(ctx context.Context, s *sub, frame []byte) (int, error) {
 		}
 		delay = min(2*delay, lastRetry)
 	}
-}
-
-// redisError returns the server's own answer that an error is, or wraps; nil if
-// there is none.
-func redisError(err error) *rueidis.RedisError {
-	var re *rueidis.RedisError
-	errors.As(err, &re)
-	return re
-}
-
-// classify tells the hub what it may conclude from an error.
-func (e *Engine) classify(what string, err error) error {
-	if re := redisError(err); re != nil {
-		if temporary(re) {
-			return fmt.Errorf("%s: %s: %w: %w", e.cfg.Name, what, fanout.ErrUnsent, err)
-		}
-		return fmt.Errorf("%s: %s: %w: %w: %w", e.cfg.Name, what, fanout.ErrRefused, fanout.ErrUnsent, err)
-	}
-	var op *net.OpError
-	switch {
-	case errors.Is(err, rueidis.ErrClosing):
-		return fmt.Errorf("%s: %s: the client is closed: %w: %w: %w", e.cfg.Name, what, fanout.ErrRefused, fanout.ErrUnsent, err)
-	case errors.Is(err, rueidis.ErrNoSlot), errors.As(err, &op) && op.Op == "dial":
-		return fmt.Errorf("%s: %s: %w: %w", e.cfg.Name, what, fanout.ErrUnsent, err)
-	}
-	return fmt.Errorf("%s: %s: %w", e.cfg.Name, what, err)
 }

@@ -1,14 +1,11 @@
 package redispubsub
 
 import (
-	"fmt"
 	"maps"
 	"net"
 	"slices"
-	"strings"
 	"time"
 
-	"github.com/fanoutgo/fanout"
 	"github.com/redis/rueidis"
 )
 
@@ -244,9 +241,14 @@ func (l *link) settle(c *command, err error) {
 		}
 		return
 	}
-	if temporary(err) {
+	l.answered(err)
+	if text := err.Error(); judge(text) == passing {
+		pause := refusedPause / 2
+		if isHasty(text) {
+			pause = retryPause
+		}
 		for _, s := range subs {
-			l.postpone(s)
+			l.postponeFor(s, pause)
 		}
 		return
 	}
@@ -265,8 +267,16 @@ func (l *link) settle(c *command, err error) {
 			l.refusedAgain(s, err)
 			continue
 		}
-		s.refuse(l, fmt.Errorf("%s: subscribing to %s at %s: %w: %w", l.engine.cfg.Name, s.channel, l.addr, fanout.ErrRefused, err))
+		s.refuse(l, l.engine.subscribeError(s.channel, l.addr, err))
 	}
+}
+
+// answered notes what the server has last said instead of confirming a
+// subscription.
+func (l *link) answered(err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.answer = clean(err)
 }
 
 // movedTo returns the address that a MOVED names, unless it is our own.
@@ -287,16 +297,6 @@ func (l *link) movedTo(err error) (string, bool) {
 		return "", false
 	}
 	return addr, true
-}
-
-// temporary reports whether the server may answer otherwise in a while.
-func temporary(err error) bool {
-	for _, prefix := range []string{"MOVED", "ASK", "CLUSTERDOWN", "TRYAGAIN", "LOADING", "MASTERDOWN", "BUSY", "NOREPLICAS", "READONLY"} {
-		if strings.HasPrefix(err.Error(), prefix) {
-			return true
-		}
-	}
-	return false
 }
 
 // movedLately reports whether the sub has followed MOVED just now: nodes that
@@ -340,7 +340,7 @@ func (l *link) refusedAgain(s *sub, err error) {
 	l.mu.Unlock()
 	if !silent {
 		l.engine.cfg.Logger.Error(l.engine.cfg.Name+": subscribing again is refused (said once a minute, for all channels)",
-			"channel", s.channel, "node", l.addr, "error", err)
+			"channel", s.channel, "node", l.addr, "error", clean(err))
 	}
 	l.postponeFor(s, refusedPause)
 }

@@ -34,7 +34,7 @@ type sub struct {
 	announced   *wire.Announcement // of the frame that comes next
 }
 
-// A failure is why a subscription is refused.
+// A failure is why something did not succeed.
 type failure struct{ err error }
 
 // await waits until the subscription stands and has been confirmed more than so

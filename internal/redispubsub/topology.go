@@ -53,6 +53,7 @@ type topology struct {
 	known   chan struct{} // closed when there is a first table
 	once    sync.Once
 	nodes   atomic.Pointer[map[string]*pipeline] // as the client knows them
+	failure atomic.Pointer[failure]              // why nobody has answered the latest round; nil: somebody has
 
 	mu      sync.Mutex // guards all below
 	doubted map[*link]struct{}
@@ -89,6 +90,22 @@ func (t *table) note(slot uint16, addr string) (known bool) {
 		t.owner[slot].Store(uint32(n))
 	}
 	return n > 0
+}
+
+var (
+	errNoNodes = errors.New("the cluster has no slots, or its nodes do not answer")
+	errNoOwner = errors.New("no node of the cluster owns the slot")
+)
+
+// trouble says why a sub has no home.
+func (t *topology) trouble() error {
+	switch f := t.failure.Load(); {
+	case f != nil:
+		return explain(f.err)
+	case t.current.Load() == nil:
+		return errDialing
+	}
+	return errNoOwner
 }
 
 // ask has the topology look for homes.
@@ -262,6 +279,10 @@ func (t *topology) round() (served, sure bool) {
 	if len(homeless) == 0 && t.current.Load() != nil && !stale {
 		return true, !unsure.Load()
 	}
+	if len(nodes) == 0 && len(homeless) > 0 {
+		t.failure.Store(&failure{errNoNodes})
+		t.refreshClient(homeless[0].channel) // the slots may have been given to nodes meanwhile
+	}
 	first := true
 	for tab := range t.askNodes(nodes) {
 		if first || t.doubtful(tab) {
@@ -275,6 +296,9 @@ func (t *topology) round() (served, sure bool) {
 			}
 		}
 		homeless = t.homeless()
+	}
+	if !first {
+		t.failure.Store(nil)
 	}
 	return len(homeless) == 0, !unsure.Load()
 }
@@ -414,9 +438,12 @@ func (t *topology) askNodes(nodes map[string]rueidis.Client) <-chan *table {
 			break
 		}
 		wg.Go(func() {
-			if tab, err := t.askNode(addr, node); err == nil {
-				answers <- tab
+			tab, err := t.askNode(addr, node)
+			if err != nil {
+				t.failure.Store(&failure{fmt.Errorf("%s: %w", addr, err)})
+				return
 			}
+			answers <- tab
 		})
 	}
 	go func() { // ends when the questions do, before round returns
@@ -433,7 +460,11 @@ func (t *topology) askNode(addr string, node rueidis.Client) (*table, error) {
 	if !t.engine.cluster {
 		return askRole(ctx, addr, node)
 	}
-	reply, err := node.Do(ctx, node.B().ClusterSlots().Build()).ToArray()
+	result := node.Do(ctx, node.B().ClusterSlots().Build())
+	if err := resultError(result); err != nil {
+		return nil, err
+	}
+	reply, err := result.ToArray()
 	if err != nil {
 		return nil, err
 	}

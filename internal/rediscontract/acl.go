@@ -1,0 +1,128 @@
+package rediscontract
+
+import (
+	"context"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/fanoutgo/fanout"
+	"github.com/fanoutgo/fanout/internal/redistest"
+	"github.com/redis/rueidis"
+	"github.com/stretchr/testify/require"
+)
+
+// right is a line of the rights in a package's doc.
+var right = regexp.MustCompile(`(?m)^//\t([a-z]+):\s+([&~+].*)$`)
+
+// RunACL holds the rights that a package's doc names against servers of all
+// kinds: each of them lets a user with these rights join, publish, receive and
+// keep a history, and has denied nothing meanwhile.
+func RunACL(t *testing.T, file string, newAdapter NewAdapter) {
+	source, err := os.ReadFile(file)
+	require.NoError(t, err)
+	rights := make(map[string][]string)
+	for _, m := range right.FindAllStringSubmatch(string(source), -1) {
+		rights[m[1]] = append(rights[m[1]], strings.Fields(m[2])...)
+	}
+	for _, what := range []string{"always", "cluster", "history", "limits", "named"} {
+		require.NotEmpty(t, rights[what], what)
+	}
+	for _, image := range redistest.Images() {
+		t.Run(image, func(t *testing.T) {
+			all := slices.Concat(rights["limits"], rights["always"])
+			if image != redistest.Redis70 {
+				all = append(all, rights["named"]...)
+			}
+			t.Run("server", func(t *testing.T) {
+				s := redistest.NewServer(t, redistest.Options{Image: image})
+				runACL(t, s, []*redistest.Node{s.Node}, all, rights["history"], newAdapter)
+			})
+			t.Run("cluster", func(t *testing.T) {
+				c := redistest.NewCluster(t, redistest.Options{Image: image})
+				runACL(t, c, c.Nodes(), slices.Concat(all, rights["cluster"]), rights["history"], newAdapter)
+			})
+			t.Run("least", func(t *testing.T) {
+				s := redistest.NewServer(t, redistest.Options{Image: image})
+				runACL(t, s, nil, nil, nil, newAdapter) // a user with all rights: the test itself works
+				setUser(t, []*redistest.Node{s.Node}, "least", rights["always"])
+				speak(t, as(t, s, "least"), 0, newAdapter)
+			})
+		})
+	}
+}
+
+func as(t testing.TB, s servers, user string) rueidis.Client {
+	return s.Client(t, func(o *rueidis.ClientOption) { o.Username, o.Password = user, "secret" })
+}
+
+func setUser(t testing.TB, nodes []*redistest.Node, user string, rights []string) {
+	t.Helper()
+	for _, n := range nodes {
+		args := append([]string{"ACL", "SETUSER", user, "on", ">secret", "resetchannels", "-@all"}, rights...)
+		require.NoError(t, n.Do(t.Context(), args...).Error())
+	}
+}
+
+// runACL runs a user with rights, and one who has those for histories as well.
+// Nil nodes leave the rights as they are.
+func runACL(t *testing.T, s servers, nodes []*redistest.Node, rights, history []string, newAdapter NewAdapter) {
+	if nodes == nil {
+		speak(t, s.Client(t), 10, newAdapter)
+		return
+	}
+	setUser(t, nodes, "plain", rights)
+	setUser(t, nodes, "history", slices.Concat(rights, history))
+	speak(t, as(t, s, "plain"), 0, newAdapter)
+	speak(t, as(t, s, "history"), 10, newAdapter)
+	for _, n := range nodes {
+		denied, err := n.Do(t.Context(), "ACL", "LOG").ToArray()
+		require.NoError(t, err)
+		for _, d := range denied {
+			entry, err := d.AsStrMap()
+			require.NoError(t, err)
+			t.Errorf("denied: %v", entry)
+		}
+	}
+}
+
+// speak has a hub do all that hubs do.
+func speak(t testing.TB, client rueidis.Client, keep int, newAdapter NewAdapter) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	a, err := newAdapter(client)
+	require.NoError(t, err)
+	o := &fanout.Options{Linger: -1}
+	if keep > 0 {
+		o.Retain = func(string) fanout.Retention { return fanout.Retention{Messages: keep} }
+	}
+	h, err := fanout.New(a, o)
+	require.NoError(t, err)
+	m, err := h.Connect(nil)
+	require.NoError(t, err)
+	room := h.Room("x")
+	require.NoError(t, room.Join(ctx, m))
+	for range 200 { // enough for trimming
+		require.NoError(t, room.Publish(ctx, []byte("hello")))
+		_, err := m.Receive(ctx)
+		require.NoError(t, err)
+	}
+	require.NoError(t, h.To(m.ID()).Publish(ctx, []byte("hello")))
+	require.NoError(t, h.Everyone().Publish(ctx, []byte("hello")))
+	if keep > 0 {
+		again, err := h.Connect(nil)
+		require.NoError(t, err)
+		require.NoError(t, room.Resume(ctx, again, fanout.Position{}))
+		for range keep {
+			_, err := again.Receive(ctx)
+			require.NoError(t, err)
+		}
+	}
+	require.NoError(t, room.Leave(ctx, m))
+	require.NoError(t, h.Health(ctx))
+	require.NoError(t, h.Close(ctx))
+}

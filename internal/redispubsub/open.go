@@ -1,0 +1,385 @@
+package redispubsub
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/fanoutgo/fanout"
+	"github.com/redis/rueidis"
+)
+
+// A Backend is all that the adapters are: an Engine, or an Opened.
+type Backend interface {
+	fanout.Adapter
+	fanout.AsyncPublisher
+	fanout.Historian
+	fanout.HealthChecker
+}
+
+var (
+	_ Backend = (*Engine)(nil)
+	_ Backend = (*Opened)(nil)
+)
+
+// closePatience is how long Close of an Opened waits for the client to take
+// leave of its servers, before its connections are closed.
+const closePatience = time.Second
+
+// An Opened is an Engine with a client of its own. The client is made when the
+// servers can be reached, which is tried again and again; so long calls wait.
+type Opened struct {
+	cfg    Config
+	option rueidis.ClientOption
+	conns  conns
+
+	ctx       context.Context // ends when Close begins
+	cancel    context.CancelFunc
+	engine    atomic.Pointer[Engine] // nil: not connected yet
+	connected chan struct{}          // closed when there is an engine
+	done      chan struct{}          // closed when connect has returned; see Attach
+	closed    chan struct{}          // closed when Close has done everything
+
+	mu       sync.Mutex // guards all below
+	attached bool
+	closing  bool
+	why      error // why there is no connection
+	logged   time.Time
+}
+
+// Open returns an engine that makes its own client and closes it. The error is
+// of options that waiting does not cure.
+func Open(option rueidis.ClientOption, cfg Config) (*Opened, error) {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	option.DisableCache = true
+	option.InitAddress = slices.Clone(option.InitAddress) // which the client may shuffle
+	if err := checkOption(option); err != nil {
+		return nil, fmt.Errorf("%w: %s: %w", fanout.ErrInvalidOption, cfg.Name, err)
+	}
+	o := &Opened{
+		cfg:       cfg,
+		option:    option,
+		connected: make(chan struct{}),
+		done:      make(chan struct{}),
+		closed:    make(chan struct{}),
+		why:       errDialing,
+	}
+	o.ctx, o.cancel = context.WithCancel(context.Background())
+	o.option.DialCtxFn = o.conns.dialer(o.ctx, dialerOf(option))
+	return o, nil
+}
+
+// errTrial is what dialing ends with when options are tried.
+var errTrial = errors.New("options are tried")
+
+// checkOption says what is wrong with options before anything is connected. The
+// client looks at nearly all of them before it dials.
+func checkOption(option rueidis.ClientOption) error {
+	if len(option.InitAddress) == 0 {
+		return errors.New("InitAddress is empty, it must have the address of a server")
+	}
+	if option.DialCtxFn == nil && option.DialFn == nil {
+		for _, addr := range option.InitAddress {
+			if _, _, err := net.SplitHostPort(addr); err != nil {
+				return fmt.Errorf("InitAddress %q is not host:port: %w", addr, err)
+			}
+		}
+	}
+	if option.ClusterOption.ShardsRefreshInterval < 0 {
+		return rueidis.ErrInvalidShardsRefreshInterval
+	}
+	option.DialCtxFn = func(context.Context, string, *net.Dialer, *tls.Config) (net.Conn, error) { return nil, errTrial }
+	client, err := rueidis.NewClient(option)
+	if client != nil {
+		client.Close()
+	}
+	if errors.Is(err, errTrial) {
+		return nil
+	}
+	return err
+}
+
+// Attach implements fanout.Adapter.
+func (o *Opened) Attach(r fanout.Receiver) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	switch {
+	case o.closing:
+		return o.errClosed()
+	case o.attached:
+		return errAttached(o.cfg)
+	}
+	o.attached = true
+	go o.connect(r) // Close waits for it, through o.done
+	return nil
+}
+
+func (o *Opened) errClosed() error { return fmt.Errorf("%s: %w", o.cfg.Name, fanout.ErrClosed) }
+
+// connect makes the client and the engine, and tries again until Close.
+func (o *Opened) connect(r fanout.Receiver) {
+	defer close(o.done)
+	for delay := firstRetry; o.ctx.Err() == nil; delay = min(2*delay, lastRetry) {
+		client, err := o.newClient()
+		if err == nil {
+			o.start(client, r)
+			return
+		}
+		o.failed(err)
+		t := time.NewTimer(delay/2 + rand.N(delay/2))
+		select {
+		case <-t.C:
+		case <-o.ctx.Done():
+			t.Stop()
+		}
+	}
+}
+
+// newClient makes a client that knows its servers.
+func (o *Opened) newClient() (rueidis.Client, error) {
+	client, err := rueidis.NewClient(o.option)
+	switch {
+	case err != nil && client != nil:
+		client.Close()
+	case err == nil && o.noSlots(client):
+		client.Close()
+		err = errNoNodes
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: connecting to %s: %w", o.cfg.Name, strings.Join(o.option.InitAddress, ", "), o.explain(err))
+	}
+	return client, nil
+}
+
+// noSlots reports whether a client has found a cluster that has no slots yet.
+func (o *Opened) noSlots(client rueidis.Client) bool {
+	if client.Mode() != rueidis.ClientModeCluster {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(o.ctx, askTimeout)
+	defer cancel()
+	err := client.Do(ctx, client.B().Exists().Key("fanout").Build()).Error() // asks nobody if it knows nobody
+	return len(client.Nodes()) == 0 || errors.Is(err, rueidis.ErrNoSlot)
+}
+
+// explain is explain for an error of the client's constructor.
+func (o *Opened) explain(err error) error {
+	hungUp := errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET)
+	switch {
+	case hungUp && o.option.TLSConfig == nil:
+		return fmt.Errorf("the server hung up: it may expect TLS (TLSConfig of the client's options): %w", err)
+	case errors.Is(err, context.DeadlineExceeded) && o.option.TLSConfig != nil:
+		return fmt.Errorf("the server is silent, or does not speak TLS at this address (TLSConfig of the client's options): %w", err)
+	}
+	return explain(err)
+}
+
+// start begins to work with a client.
+func (o *Opened) start(client rueidis.Client, r fanout.Receiver) {
+	engine, err := New(client, o.cfg)
+	if err == nil {
+		err = engine.Attach(r)
+	}
+	if err != nil { // it cannot be: Open has looked at the options
+		client.Close()
+		o.failed(err)
+		return
+	}
+	o.mu.Lock()
+	o.engine.Store(engine)
+	o.why = nil
+	complained := !o.logged.IsZero()
+	o.mu.Unlock()
+	close(o.connected)
+	if complained {
+		o.cfg.Logger.Info(o.cfg.Name+": connected", "addresses", o.option.InitAddress)
+	}
+}
+
+// failed notes why there is no connection, and tells the log now and then.
+func (o *Opened) failed(err error) {
+	if o.ctx.Err() != nil {
+		return
+	}
+	o.mu.Lock()
+	o.why = err
+	silent := !o.logged.IsZero() && time.Since(o.logged) < complainEvery
+	if !silent {
+		o.logged = time.Now()
+	}
+	o.mu.Unlock()
+	if !silent {
+		o.cfg.Logger.Warn(o.cfg.Name+": cannot connect, trying again (said once a minute)", "error", err)
+	}
+}
+
+// trouble says why there is no connection.
+func (o *Opened) trouble() error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.why == nil {
+		return errDialing
+	}
+	return o.why
+}
+
+// wait returns the engine when there is one. The error is that of ctx, and why
+// there was no connection.
+func (o *Opened) wait(ctx context.Context) (*Engine, error) {
+	if e := o.engine.Load(); e != nil {
+		return e, nil
+	}
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	select {
+	case <-o.connected:
+		return o.engine.Load(), nil
+	case <-ctx.Done():
+		return nil, fmt.Errorf("%w (last: %w)", context.Cause(ctx), o.trouble())
+	case <-o.ctx.Done():
+		return nil, o.errClosed()
+	}
+}
+
+// waitUnsent is wait for what is sent once the engine is there. It waits no
+// longer than a server may be silent: the hub tries again.
+func (o *Opened) waitUnsent(ctx context.Context) (*Engine, error) {
+	if e := o.engine.Load(); e != nil {
+		return e, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, o.cfg.ProbeTimeout)
+	defer cancel()
+	e, err := o.wait(ctx)
+	if err != nil {
+		err = fmt.Errorf("%w: %w", err, fanout.ErrUnsent)
+	}
+	return e, err
+}
+
+// Subscribe implements fanout.Adapter.
+func (o *Opened) Subscribe(ctx context.Context, channel string) error {
+	e, err := o.wait(ctx)
+	if err != nil {
+		return err
+	}
+	return e.Subscribe(ctx, channel)
+}
+
+// Unsubscribe implements fanout.Adapter.
+func (o *Opened) Unsubscribe(ctx context.Context, channel string) error {
+	if e := o.engine.Load(); e != nil {
+		return e.Unsubscribe(ctx, channel)
+	}
+	return nil
+}
+
+// Publish implements fanout.Adapter.
+func (o *Opened) Publish(ctx context.Context, channel string, frame []byte) (int, error) {
+	e, err := o.waitUnsent(ctx)
+	if err != nil {
+		return 0, err
+	}
+	return e.Publish(ctx, channel, frame)
+}
+
+// PublishAsync implements fanout.AsyncPublisher.
+func (o *Opened) PublishAsync(channel string, frame []byte, done fanout.Completion) bool {
+	e := o.engine.Load()
+	return e != nil && e.PublishAsync(channel, frame, done)
+}
+
+// Append implements fanout.Historian.
+func (o *Opened) Append(ctx context.Context, channel string, r fanout.Record) (fanout.Position, int, error) {
+	e, err := o.waitUnsent(ctx)
+	if err != nil {
+		return fanout.Position{}, 0, err
+	}
+	return e.Append(ctx, channel, r)
+}
+
+// History implements fanout.Historian.
+func (o *Opened) History(ctx context.Context, channel string, q fanout.Query) (fanout.Page, error) {
+	e, err := o.waitUnsent(ctx)
+	if err != nil {
+		return fanout.Page{}, err
+	}
+	return e.History(ctx, channel, q)
+}
+
+// Health implements fanout.HealthChecker.
+func (o *Opened) Health() error {
+	if e := o.engine.Load(); e != nil {
+		return e.Health()
+	}
+	if o.ctx.Err() != nil {
+		return o.errClosed()
+	}
+	return o.trouble()
+}
+
+// Close implements fanout.Adapter.
+func (o *Opened) Close(ctx context.Context) error {
+	o.mu.Lock()
+	first := !o.closing
+	o.closing = true
+	attached := o.attached
+	o.mu.Unlock()
+	if first {
+		if !attached {
+			close(o.done) // there is no connect
+		}
+		go o.shutDown() // waited for below
+	}
+	select {
+	case <-o.closed:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("%s: close: %w", o.cfg.Name, context.Cause(ctx))
+	}
+}
+
+// shutDown does the work of Close.
+func (o *Opened) shutDown() {
+	defer close(o.closed)
+	ended, cancel := context.WithCancel(context.Background())
+	cancel()
+	if e := o.engine.Load(); e != nil {
+		e.Close(ended) // which begins it: its calls end with ErrClosed, and not with dials
+	}
+	o.cancel()
+	if o.engine.Load() == nil {
+		o.conns.close() // the handshake of the client that is being made ends
+	}
+	<-o.done
+	if e := o.engine.Load(); e != nil {
+		e.Close(context.Background())
+		gone := make(chan struct{})
+		go func() {
+			e.client.Close()
+			close(gone)
+		}()
+		patience := time.NewTimer(closePatience)
+		defer patience.Stop()
+		select {
+		case <-gone:
+		case <-patience.C:
+		}
+		o.conns.close()
+		<-gone
+	}
+	o.conns.close()
+}
