@@ -32,14 +32,15 @@ var began = time.Now()
 
 // An Engine is an adapter but for its name: see fanout.Adapter for the methods.
 type Engine struct {
-	client   rueidis.Client
-	cfg      Config
-	cluster  bool
-	id       string // tells our probes from others'
-	receiver fanout.Receiver
-	keeper   fanout.HistoryReceiver // the receiver, if it is one
-	library  library
-	roles    roles
+	client    rueidis.Client
+	cfg       Config
+	cluster   bool
+	id        string // tells our probes from others'
+	receiver  fanout.Receiver
+	keeper    fanout.HistoryReceiver // the receiver, if it is one
+	library   library
+	roles     roles
+	inspector inspector
 
 	ctx    context.Context // ends when the engine is closed
 	cancel context.CancelFunc
@@ -91,6 +92,7 @@ func New(client rueidis.Client, cfg Config) (*Engine, error) {
 	e.attempts = deadline.NewGroup(e.ctx, cfg.ProbeTimeout, fmt.Errorf("%w within %v", errSilent, cfg.ProbeTimeout))
 	e.topology.init(e)
 	e.roles.init(e)
+	e.inspector.init(e)
 	e.library.loading = make(chan struct{}, 1)
 	return e, nil
 }
@@ -108,6 +110,7 @@ func (e *Engine) Attach(r fanout.Receiver) error {
 	e.attached, e.receiver = true, r
 	e.keeper, _ = r.(fanout.HistoryReceiver)
 	e.wg.Go(e.topology.run)
+	e.wg.Go(e.inspector.run)
 	return nil
 }
 
@@ -124,12 +127,15 @@ func (e *Engine) Subscribe(ctx context.Context, channel string) error {
 		return e.errClosed()
 	}
 	s := e.subs[channel]
-	if s == nil {
+	isNew := s == nil
+	if isNew {
 		s = &sub{engine: e, channel: channel, slot: e.slot(channel), wanted: true, since: ticks()}
 		e.subs[channel] = s
-		e.placeLocked(s, e.topology.owner(s.slot))
 	}
 	e.mu.Unlock()
+	if isNew {
+		e.place(s, e.topology.owner(s.slot))
+	}
 	err := s.await(ctx, 0)
 	if err != nil {
 		e.drop(s)
@@ -155,28 +161,26 @@ func (e *Engine) drop(s *sub) {
 	if e.subs[s.channel] == s {
 		delete(e.subs, s.channel)
 	}
-	l := s.end()
 	e.mu.Unlock()
-	if l != nil {
+	s.placing.Lock()
+	defer s.placing.Unlock()
+	if l := s.end(); l != nil {
 		l.release(s)
 	}
 }
 
 // place gives a sub the link to an address as its home. An empty address means
-// that nobody knows: the topology will find out.
+// that nobody knows: the topology will find out. place waits for a call of the
+// receiver for the sub's channel that is under way, so the caller holds no lock.
 func (e *Engine) place(s *sub, addr string) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.placeLocked(s, addr)
-}
-
-func (e *Engine) placeLocked(s *sub, addr string) {
-	if e.closing {
-		return
-	}
+	s.placing.Lock()
+	defer s.placing.Unlock()
 	var l *link
 	if addr != "" {
-		l = e.linkTo(addr)
+		if l = e.claim(addr); l == nil {
+			return // the engine is closed
+		}
+		defer l.unclaim()
 	}
 	old, ok := s.move(l)
 	if !ok {
@@ -193,15 +197,24 @@ func (e *Engine) placeLocked(s *sub, addr string) {
 	}
 }
 
-// linkTo returns the link to an address, a new one if there is none. e.mu is
-// held for writing.
-func (e *Engine) linkTo(addr string) *link {
+// claim returns the link to an address, a new one if there is none, which stays
+// until it is given a seat or unclaim is called. It is nil if the engine is
+// closed.
+func (e *Engine) claim(addr string) *link {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closing {
+		return nil
+	}
 	l := e.links[addr]
 	if l == nil {
 		l = newLink(e, addr)
 		e.links[addr] = l
 		e.wg.Go(l.run)
 	}
+	l.mu.Lock()
+	l.claims++
+	l.mu.Unlock()
 	return l
 }
 

@@ -21,6 +21,8 @@ type sub struct {
 
 	mistrusted atomic.Bool // it is about to be confirmed again
 
+	placing sync.Mutex // one place or drop at a time; taken before mu and any other
+
 	mu          sync.Mutex // guards all below; held while the receiver is called
 	wanted      bool
 	on          bool   // confirmed by home
