@@ -255,6 +255,7 @@ func (e *Engine) Health() error {
 			errs = append(errs, fmt.Errorf("%s: link to %s: %w", e.cfg.Name, l.addr, err))
 		}
 	}
+	errs = append(errs, e.topology.troubles()...)
 	if len(errs) > 0 {
 		return errors.Join(errs...)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -94,6 +95,8 @@ func (f *forgetful) Nodes() map[string]rueidis.Client {
 	return nodes
 }
 
+var publish = map[bool]string{false: "PUBLISH", true: "SPUBLISH"}
+
 // A hub leaves a primary that is demoted also if its client does not know that
 // node any more, as one that asks at the wrong moment does. The new primary passes
 // on to the old one what is published, so nothing else tells.
@@ -114,6 +117,19 @@ func TestNobodyStaysAtANodeThatItsClientHasForgotten(t *testing.T) {
 				t.Cleanup(func() { require.NoError(t, e.Close(context.Background())) })
 				require.NoError(t, e.Subscribe(ctx, channel))
 				require.Equal(t, old.Addr(), standsAt(e, channel))
+
+				// Nobody probes a link that hears something.
+				busy, rest := context.WithCancel(ctx)
+				var talk sync.WaitGroup
+				talk.Go(func() {
+					for busy.Err() == nil {
+						replica.Do(ctx, publish[sharded], channel, "hello")
+						old.Do(ctx, publish[sharded], channel, "hello")
+						time.Sleep(5 * time.Millisecond)
+					}
+				})
+				defer talk.Wait()
+				defer rest()
 
 				addr := old.Addr()
 				client.forgotten.Store(&addr)
@@ -158,10 +174,10 @@ func TestAPrimaryThatItsClientHasForgottenIsNotLeft(t *testing.T) {
 
 	client.forgotten.Store(&primary)
 	for range 5 { // the round that one of them begins is over when that of the next begins
-		asked := client.asked.Load()
 		require.False(t, e.inspector.inspect(primary, true))
+		asked := client.asked.Load()
 		e.topology.doubt(home)
-		require.Eventually(t, func() bool { return client.asked.Load() >= asked+3 }, 20*time.Second, time.Millisecond)
+		require.Eventually(t, func() bool { return client.asked.Load() > asked }, 20*time.Second, time.Millisecond)
 	}
 	_, on, confirms := e.sub(channel).state()
 	require.True(t, on)

@@ -158,6 +158,22 @@ func (t *topology) meet(clients map[string]rueidis.Client) {
 	t.nodes.Store(&nodes)
 }
 
+// troubles says what is wrong with the nodes that are published to.
+func (t *topology) troubles() (errs []error) {
+	tab := t.current.Load()
+	if tab == nil {
+		return nil
+	}
+	for _, addr := range tab.addrs[1:] {
+		if p := t.pipeline(addr); p != nil {
+			if err := p.trouble(); err != nil {
+				errs = append(errs, fmt.Errorf("%s: publishing to %s: %w", t.engine.cfg.Name, addr, err))
+			}
+		}
+	}
+	return errs
+}
+
 // refreshClient has the client learn of the node that a channel lives on, which
 // it does not know yet.
 func (t *topology) refreshClient(channel string) {
