@@ -41,6 +41,7 @@ type Engine struct {
 	library   library
 	roles     roles
 	inspector inspector
+	journal   journal
 
 	ctx    context.Context // ends when the engine is closed
 	cancel context.CancelFunc
@@ -93,6 +94,7 @@ func New(client rueidis.Client, cfg Config) (*Engine, error) {
 	e.topology.init(e)
 	e.roles.init(e)
 	e.inspector.init(e)
+	e.journal.init(e)
 	e.library.loading = make(chan struct{}, 1)
 	return e, nil
 }
@@ -111,6 +113,7 @@ func (e *Engine) Attach(r fanout.Receiver) error {
 	e.keeper, _ = r.(fanout.HistoryReceiver)
 	e.wg.Go(e.topology.run)
 	e.wg.Go(e.inspector.run)
+	e.wg.Go(e.journal.run)
 	return nil
 }
 

@@ -3,6 +3,7 @@ package redispubsub
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"sync"
 	"time"
 
@@ -290,8 +291,7 @@ func (i *inspector) report(ids ...*identity) {
 	i.blind = i.blind || unknown
 	i.mu.Unlock()
 	if first {
-		name := i.engine.cfg.Name
-		i.engine.cfg.Logger.Warn(name + ": the server refuses ROLE and INFO: if it becomes a replica, or its address leads to another server, " +
+		i.engine.journal.add(slog.LevelWarn, "the server refuses ROLE and INFO: if it becomes a replica, or its address leads to another server, "+
 			"that is not noticed before its connections break")
 	}
 }

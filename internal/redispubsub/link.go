@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
@@ -177,7 +178,7 @@ func (l *link) run() {
 		if ses != nil {
 			began := time.Now()
 			if broken {
-				e.cfg.Logger.Info(e.cfg.Name+": link is back", "node", l.addr)
+				e.journal.add(slog.LevelInfo, "link is back", "node", l.addr)
 			}
 			broken = true
 			err = ses.serve()
@@ -187,7 +188,7 @@ func (l *link) run() {
 			l.broke(err)
 			l.hangUp(ses)
 			if err != errIdle && e.ctx.Err() == nil {
-				e.cfg.Logger.Warn(e.cfg.Name+": link broke, connecting again", "node", l.addr, "error", err)
+				e.journal.add(slog.LevelWarn, "link broke, connecting again", "node", l.addr, "error", err)
 			}
 		} else {
 			l.broke(err)

@@ -2,6 +2,7 @@ package redispubsub
 
 import (
 	"fmt"
+	"log/slog"
 	"net"
 	"slices"
 	"strings"
@@ -267,7 +268,7 @@ func (l *link) refusedAgain(s *sub, err error) {
 	}
 	l.mu.Unlock()
 	if !silent {
-		l.engine.cfg.Logger.Error(l.engine.cfg.Name+": subscribing again is refused (said once a minute, for all channels)",
+		l.engine.journal.add(slog.LevelError, "subscribing again is refused (said once a minute, for all channels)",
 			"channel", s.channel, "node", l.addr, "error", err)
 	}
 	l.postponeFor(s, refusedPause)
