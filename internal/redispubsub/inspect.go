@@ -2,7 +2,6 @@ package redispubsub
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"sync"
 	"time"
@@ -37,6 +36,7 @@ type inspector struct {
 	mu       sync.Mutex // guards all below
 	suspects map[string]struct{}
 	busy     map[string]struct{}
+	looking  map[string]struct{}  // addresses to which the client is still making a connection
 	replaced map[string]*patience // by address
 	blind    bool                 // the log has been told that servers do not say who they are
 }
@@ -66,6 +66,7 @@ func (i *inspector) init(e *Engine) {
 	i.kick = make(chan struct{}, 1)
 	i.suspects = make(map[string]struct{})
 	i.busy = make(map[string]struct{})
+	i.looking = make(map[string]struct{})
 	i.replaced = make(map[string]*patience)
 }
 
@@ -197,7 +198,7 @@ func (i *inspector) inspect(addr string, probe bool) (trouble bool) {
 	}
 	var fresh *identity
 	if node := e.client.Nodes()[addr]; node != nil && (probe || wrong(heard) || wrong(said) || differ(heard, said)) {
-		fresh = e.look(ctx, node)
+		fresh = i.look(ctx, addr, node)
 	}
 	if heard != nil {
 		i.judgeSession(addr, ses, heard, fresh)
@@ -246,8 +247,8 @@ func (i *inspector) judgeSession(addr string, ses *session, heard, fresh *identi
 // a replica takes what is published, and nobody else gets it.
 func (i *inspector) judgePipeline(ctx context.Context, p *pipeline, said, fresh *identity) (trouble bool) {
 	why := said.stale(fresh)
-	if why == nil {
-		p.blocked.Store(nil)
+	if why == nil || !i.engine.topology.owns(p.addr) {
+		p.blocked.Store(nil) // a replica that nobody takes for more is none of our business
 		return false
 	}
 	i.engine.topology.distrust()
@@ -298,9 +299,9 @@ func (i *inspector) report(ids ...*identity) {
 
 // look makes a connection to see where an address leads; nil if that cannot be
 // found out.
-func (e *Engine) look(ctx context.Context, node rueidis.Client) *identity {
-	conn, err := e.dedicate(ctx, node)
-	if err != nil {
+func (i *inspector) look(ctx context.Context, addr string, node rueidis.Client) *identity {
+	conn := i.dedicate(ctx, addr, node)
+	if conn == nil {
 		return nil
 	}
 	defer conn.Close() // and never back into the pool: it would not be a new one next time
@@ -311,25 +312,34 @@ func (e *Engine) look(ctx context.Context, node rueidis.Client) *identity {
 	return &id
 }
 
-// dedicate returns a connection of its own. The client waits as long as it likes
-// to connect, or for a place in its pool: what comes too late is closed.
-func (e *Engine) dedicate(ctx context.Context, node rueidis.Client) (rueidis.DedicatedClient, error) {
+// dedicate returns a connection of its own, or nil. The client waits as long as
+// it likes to connect, or for a place in its pool: what comes after the end of
+// ctx is closed, and until then no other is asked for.
+func (i *inspector) dedicate(ctx context.Context, addr string, node rueidis.Client) rueidis.DedicatedClient {
+	i.mu.Lock()
+	_, looking := i.looking[addr]
+	i.looking[addr] = struct{}{}
+	i.mu.Unlock()
+	if looking {
+		return nil
+	}
 	got := make(chan rueidis.DedicatedClient)
-	left := make(chan struct{})
-	go func() {
+	go func() { // it ends when the client lets it
 		conn, _ := node.Dedicate()
 		select {
 		case got <- conn:
-		case <-left:
+		case <-ctx.Done():
 			conn.Close()
 		}
+		i.mu.Lock()
+		delete(i.looking, addr)
+		i.mu.Unlock()
 	}()
 	select {
 	case conn := <-got:
-		return conn, nil
+		return conn
 	case <-ctx.Done():
-		close(left)
-		return nil, fmt.Errorf("%w: %w", errDialing, context.Cause(ctx))
+		return nil
 	}
 }
 

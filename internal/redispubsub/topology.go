@@ -158,6 +158,21 @@ func (t *topology) meet(clients map[string]rueidis.Client) {
 	t.nodes.Store(&nodes)
 }
 
+// owns reports whether an address is taken for the owner of slots.
+func (t *topology) owns(addr string) bool {
+	tab := t.current.Load()
+	if tab == nil {
+		return false
+	}
+	n := slices.Index(tab.addrs, addr)
+	for slot := range tab.owner {
+		if n > 0 && tab.owner[slot].Load() == uint32(n) {
+			return true
+		}
+	}
+	return false
+}
+
 // troubles says what is wrong with the nodes that are published to.
 func (t *topology) troubles() (errs []error) {
 	tab := t.current.Load()
@@ -165,7 +180,7 @@ func (t *topology) troubles() (errs []error) {
 		return nil
 	}
 	for _, addr := range tab.addrs[1:] {
-		if p := t.pipeline(addr); p != nil {
+		if p := t.pipeline(addr); p != nil && t.owns(addr) {
 			if err := p.trouble(); err != nil {
 				errs = append(errs, fmt.Errorf("%s: publishing to %s: %w", t.engine.cfg.Name, addr, err))
 			}
