@@ -29,10 +29,18 @@
 // with a history (fanout.Options.Retain) they get those messages, and notice
 // nothing but the delay.
 //
-// A node that has become a replica goes on to take subscriptions and messages
-// for its primary's slots, without a word, and need not pass them on. So a hub
-// asks for the node's role with each subscription, and leaves a replica at once;
-// and with each publish that nobody received, and sends it again to the primary.
+// A server that has become a replica goes on to take subscriptions and messages
+// without a word, and need not pass them on; so does one whose address leads to
+// another server by now (the name of a service, a virtual address). So a hub asks
+// servers for their role and run_id, on the very connections that it uses: before
+// it subscribes, with each subscription, every ProbeInterval, and when something
+// is odd. It closes connections that lead to the wrong server and makes them
+// again; a new connection is made at every third interval to see where the
+// address leads. For publishing that is the client's own connection, which is
+// closed with QUIT: other commands that the program has sent on it just then
+// fail. While an address leads to a replica, publishing there fails with
+// fanout.ErrUnsent, and Health says so. A publish that nobody received is sent
+// again if its node turns out to be a replica.
 // Still, while the replica of a primary that lives takes over (a manual failover,
 // a primary that was paused or cut off and comes back), both may have subscribers
 // for a moment. Nothing goes uncounted, but in a room without a history what is
@@ -48,6 +56,9 @@
 //
 // Redis 7.0 or later, or Valkey. Where a server does not know a command that is
 // needed, or does not let the user have it, errors and Health say which.
+// Without +info a server that is replaced behind its address, and does not become
+// a replica, is noticed only when connections break; without +role, INFO tells the
+// role; without both, neither is noticed (the log says so).
 //
 // A user that is limited by ACLs needs these rights, by what it does:
 //
@@ -95,8 +106,8 @@ import (
 
 // Options configure an Adapter. The zero value, and nil, are the defaults.
 type Options struct {
-	// ProbeInterval is how often an idle link is probed. Default 2 s; negative
-	// is never.
+	// ProbeInterval is how often an idle link is probed, and servers are asked
+	// who they are. Default 2 s; negative is never.
 	ProbeInterval time.Duration
 
 	// ProbeTimeout is how long a server may be silent, when it was asked

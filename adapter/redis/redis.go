@@ -19,6 +19,13 @@
 // passwords, RESP3. Publishing goes through the client itself. A broken
 // connection is made again at once, then with growing, random pauses.
 //
+// A server that has become a replica goes on to take subscriptions and messages,
+// and need not pass them on; so does one whose address leads to another server
+// by now. Package sharded says how hubs find that out and follow the address,
+// and what happens without the rights +role and +info. It takes about a
+// ProbeInterval, or three where the old server stays a primary; what is said in
+// rooms without a history meanwhile may be lost, which members are told.
+//
 // Rooms with a history (fanout.Options.Retain) need Redis 7.0 or later, or Valkey.
 // Which errors are final, and what is tried again, is as in package sharded.
 //
@@ -61,8 +68,8 @@ import (
 
 // Options configure an Adapter. The zero value, and nil, are the defaults.
 type Options struct {
-	// ProbeInterval is how often an idle link is probed. Default 2 s; negative
-	// is never.
+	// ProbeInterval is how often an idle link is probed, and servers are asked
+	// who they are. Default 2 s; negative is never.
 	ProbeInterval time.Duration
 
 	// ProbeTimeout is how long a server may be silent, when it was asked

@@ -76,3 +76,7 @@ func TestBadOptionsAreRefused(t *testing.T) {
 	_, err = redis.New(server(t).Client(t), &redis.Options{ProbeTimeout: -1})
 	require.ErrorIs(t, err, fanout.ErrInvalidOption)
 }
+
+func TestNames(t *testing.T) {
+	rediscontract.RunNames(t, redistest.Options{Image: redistest.Redis70}, newAdapter)
+}

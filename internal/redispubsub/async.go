@@ -57,10 +57,10 @@ func (r *errand) finish(result rueidis.RedisResult) {
 		ctx := e.attempts.Context()
 		at := r.at
 		if (!e.cluster || e.cfg.Sharded) && elsewhere(result) {
-			e.topology.distrust()
+			e.redirected(result, at)
 			result, at = e.ask(ctx, e.command(r.channel, r.frame)), ""
 		}
-		n, at, err := e.count(result, at)
+		n, at, err := e.count(result, r.channel, at)
 		r.complete(e.conclude(ctx, r.channel, r.frame, n, at, err))
 	})
 }

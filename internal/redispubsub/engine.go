@@ -49,16 +49,18 @@ var began = time.Now()
 
 // An Engine is an adapter but for its name: see fanout.Adapter for the methods.
 type Engine struct {
-	client   rueidis.Client
-	cfg      Config
-	cluster  bool
-	id       string // tells our probes from others'
-	receiver fanout.Receiver
-	keeper   fanout.HistoryReceiver // the receiver, if it is one
-	library  library
-	refusals refusals
-	limits   limits
-	roles    roles
+	client    rueidis.Client
+	cfg       Config
+	cluster   bool
+	id        string // tells our probes from others'
+	receiver  fanout.Receiver
+	keeper    fanout.HistoryReceiver // the receiver, if it is one
+	library   library
+	refusals  refusals
+	limits    limits
+	roles     roles
+	inspector inspector
+	journal   journal
 
 	ctx    context.Context // ends when the engine is closed
 	cancel context.CancelFunc
@@ -104,6 +106,8 @@ func New(client rueidis.Client, cfg Config) (*Engine, error) {
 	e.roles.init(e)
 	e.limits.asking = make(chan struct{}, 1)
 	e.limits.nodes = make(map[string]int64)
+	e.inspector.init(e)
+	e.journal.init(e)
 	e.library.loading = make(chan struct{}, 1)
 	return e, nil
 }
@@ -121,6 +125,8 @@ func (e *Engine) Attach(r fanout.Receiver) error {
 	e.attached, e.receiver = true, r
 	e.keeper, _ = r.(fanout.HistoryReceiver)
 	e.wg.Go(e.topology.run)
+	e.wg.Go(e.inspector.run)
+	e.wg.Go(e.journal.run)
 	return nil
 }
 
@@ -141,12 +147,15 @@ func (e *Engine) Subscribe(ctx context.Context, channel string) error {
 		return e.errClosed()
 	}
 	s := e.subs[channel]
-	if s == nil {
+	isNew := s == nil
+	if isNew {
 		s = &sub{engine: e, channel: channel, slot: e.slot(channel), wanted: true, since: ticks()}
 		e.subs[channel] = s
-		e.placeLocked(s, e.topology.owner(s.slot))
 	}
 	e.mu.Unlock()
+	if isNew {
+		e.place(s, e.topology.owner(s.slot))
+	}
 	err := s.await(ctx, 0)
 	if err == nil {
 		return nil
@@ -189,28 +198,26 @@ func (e *Engine) drop(s *sub) {
 	if e.subs[s.channel] == s {
 		delete(e.subs, s.channel)
 	}
-	l := s.end()
 	e.mu.Unlock()
-	if l != nil {
+	s.placing.Lock()
+	defer s.placing.Unlock()
+	if l := s.end(); l != nil {
 		l.release(s)
 	}
 }
 
 // place gives a sub the link to an address as its home. An empty address means
-// that nobody knows: the topology will find out.
+// that nobody knows: the topology will find out. place waits for a call of the
+// receiver for the sub's channel that is under way, so the caller holds no lock.
 func (e *Engine) place(s *sub, addr string) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.placeLocked(s, addr)
-}
-
-func (e *Engine) placeLocked(s *sub, addr string) {
-	if e.closing {
-		return
-	}
+	s.placing.Lock()
+	defer s.placing.Unlock()
 	var l *link
 	if addr != "" {
-		l = e.linkTo(addr)
+		if l = e.claim(addr); l == nil {
+			return // the engine is closed
+		}
+		defer l.unclaim()
 	}
 	old, ok := s.move(l)
 	if !ok {
@@ -227,15 +234,24 @@ func (e *Engine) placeLocked(s *sub, addr string) {
 	}
 }
 
-// linkTo returns the link to an address, a new one if there is none. e.mu is
-// held for writing.
-func (e *Engine) linkTo(addr string) *link {
+// claim returns the link to an address, a new one if there is none, which stays
+// until it is given a seat or unclaim is called. It is nil if the engine is
+// closed.
+func (e *Engine) claim(addr string) *link {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closing {
+		return nil
+	}
 	l := e.links[addr]
 	if l == nil {
 		l = newLink(e, addr)
 		e.links[addr] = l
 		e.wg.Go(l.run)
 	}
+	l.mu.Lock()
+	l.claims++
+	l.mu.Unlock()
 	return l
 }
 
@@ -276,6 +292,7 @@ func (e *Engine) Health() error {
 			errs = append(errs, fmt.Errorf("%s: link to %s: %w", e.cfg.Name, l.addr, explain(err)))
 		}
 	}
+	errs = append(errs, e.topology.troubles()...)
 	if len(errs) == 0 {
 		errs = append(errs, e.unconfirmed())
 	}

@@ -80,6 +80,7 @@ func (e *Engine) mistrust(s *sub) {
 		if l, on, now := s.state(); on && now == confirms && l == home {
 			home.doubt(s)
 			e.topology.doubt(home)
+			e.inspector.suspect(home.addr)
 		}
 	})
 }
@@ -114,8 +115,8 @@ func decimal(n int64) string { return strconv.FormatInt(n, 10) }
 func (e *Engine) call(ctx context.Context, channel string, build func() rueidis.Completed) ([]rueidis.RedisMessage, error) {
 	for attempt := 1; ; attempt++ {
 		loads := e.library.loads.Load()
-		result, _ := e.route(ctx, channel, build(), build)
-		e.notice(result.NonRedisError())
+		result, at := e.route(ctx, channel, build(), build)
+		e.notice(result, channel, at)
 		err := resultError(result)
 		if err == nil {
 			e.refusals.clear()

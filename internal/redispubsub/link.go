@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
@@ -24,6 +25,7 @@ type link struct {
 
 	mu         sync.Mutex // guards all below
 	seats      map[string]*seat
+	claims     int      // callers of Engine.claim that are about to seat somebody
 	dirty      []*seat  // wanted and has may differ
 	live       *session // nil: there is no connection
 	down       error    // why; nil: there is one
@@ -66,6 +68,13 @@ var (
 
 func newLink(e *Engine, addr string) *link {
 	return &link{engine: e, addr: addr, since: time.Now(), kick: make(chan struct{}, 1), seats: make(map[string]*seat), down: errDialing}
+}
+
+// unclaim ends a claim.
+func (l *link) unclaim() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.claims--
 }
 
 // seat gives a sub a place on the link.
@@ -179,16 +188,19 @@ func (l *link) run() {
 		e.topology.ask() // while we wait for this node others may own its slots
 		ses, err := l.connect()
 		if ses != nil {
-			delay = 0
+			began := time.Now()
 			if broken {
-				e.cfg.Logger.Info(e.cfg.Name+": link is back", "node", l.addr)
+				e.journal.add(slog.LevelInfo, "link is back", "node", l.addr)
 			}
 			broken = true
 			err = ses.serve()
+			if time.Since(began) > lastRetry { // and not one that ends as soon as it begins
+				delay = 0
+			}
 			l.broke(err)
 			l.hangUp(ses)
 			if err != errIdle && e.ctx.Err() == nil {
-				e.cfg.Logger.Warn(e.cfg.Name+": link broke, connecting again", "node", l.addr, "error", explain(err))
+				e.journal.add(slog.LevelWarn, "link broke, connecting again", "node", l.addr, "error", explain(err))
 			}
 		} else {
 			l.broke(err)
@@ -218,6 +230,9 @@ func (l *link) retire() bool {
 	defer e.mu.Unlock()
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.claims > 0 {
+		return false
+	}
 	for _, st := range l.seats {
 		if st.sub != nil {
 			return false
@@ -233,20 +248,24 @@ func (l *link) retire() bool {
 // connection's reader, and say nothing any more once the session is over: the
 // connection may go on to speak for a while.
 type session struct {
-	link *link
-	conn rueidis.DedicatedClient
-	gone <-chan error // gets the error, or is closed, when the connection is
+	link  *link
+	conn  rueidis.DedicatedClient
+	gone  <-chan error // gets the error, or is closed, when the connection is
+	ended chan error   // capacity 1: why the session is to end
+	id    identity     // of the server, before anything was subscribed
+	resp3 bool         // commands reach the server on the connection that subscribes
+	asks  atomic.Int32 // questions whether it is a primary that are to be answered
 }
 
-// connect makes a session. It waits as long as the client does to connect, or
-// until the engine closes.
+// connect makes a session with a primary. It waits as long as the client does to
+// connect, or until the engine closes, and then for at most the ProbeTimeout.
 func (l *link) connect() (*session, error) {
 	node, ok := l.engine.client.Nodes()[l.addr]
 	if !ok {
 		l.engine.topology.refreshClient(l.anyChannel())
 		return nil, errNoNode
 	}
-	ses := &session{link: l}
+	ses := &session{link: l, ended: make(chan error, 1)}
 	var err error
 	if ses.conn, err = l.dedicate(node); err != nil {
 		return nil, err
@@ -259,6 +278,12 @@ func (l *link) connect() (*session, error) {
 	default:
 	}
 	l.engine.wg.Go(func() { l.engine.askLimitOf(l.addr, node) })
+	ctx, cancel := l.exchange()
+	defer cancel()
+	if err := ses.introduce(ctx); err != nil {
+		l.hangUp(ses)
+		return nil, err
+	}
 	l.mu.Lock()
 	l.live, l.down = ses, nil
 	for _, st := range l.seats {
@@ -291,7 +316,7 @@ func (ses *session) serve() error {
 	p := newProbe(l)
 	defer p.stop()
 	for {
-		if err := l.reconcile(ses.conn); err != nil {
+		if err := l.reconcile(ses); err != nil {
 			return err
 		}
 		var retry <-chan time.Time
@@ -304,6 +329,8 @@ func (ses *session) serve() error {
 			l.touchLater()
 		case err := <-ses.gone:
 			return orSilent(err)
+		case err := <-ses.ended:
+			return err
 		case <-p.timer.C:
 			if err := p.tick(); err != nil {
 				return err

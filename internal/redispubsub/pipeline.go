@@ -2,6 +2,7 @@ package redispubsub
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime"
 	"slices"
@@ -34,7 +35,12 @@ const (
 // Its methods may be called by anyone.
 type pipeline struct {
 	engine *Engine
+	addr   string
 	client atomic.Pointer[rueidis.Client]
+
+	used      atomic.Bool               // something was sent since the inspector looked
+	blocked   atomic.Pointer[failure]   // why nothing may be sent; nil: it may
+	complaint atomic.Pointer[complaint] // what the node has last answered for all
 
 	mu      sync.Mutex // guards all below
 	pending []*order
@@ -170,16 +176,32 @@ func (p *pipeline) send(ctx context.Context, batch []*order) {
 	if len(batch) == 0 {
 		return
 	}
+	if f := p.blocked.Load(); f != nil {
+		for _, o := range batch {
+			o.finish(rueidis.NewErrorResult(fmt.Errorf("%w: %w", f.err, fanout.ErrUnsent)))
+		}
+		return
+	}
+	if !p.used.Load() {
+		p.used.Store(true)
+	}
 	commands := make(rueidis.Commands, len(batch))
 	for i, o := range batch {
 		commands[i] = o.cmd
 	}
+	commands[0] = p.engine.pin(commands[0])
 	var down error
+	fine := false
 	for i, result := range (*p.client.Load()).DoMulti(ctx, commands...) {
 		if err := result.NonRedisError(); err != nil {
 			down = err
+		} else if result.Error() == nil {
+			fine = true
 		}
 		batch[i].finish(result)
+	}
+	if fine && p.complaint.Load() != nil {
+		p.complaint.Store(nil)
 	}
 	if down != nil {
 		for _, o := range p.takeAll() {
@@ -195,3 +217,53 @@ func (p *pipeline) takeAll() []*order {
 	p.pending = nil
 	return all
 }
+
+// A complaint is an answer of a node that concerns everything that is sent to it.
+type complaint struct {
+	err error
+	at  int64 // see ticks
+}
+
+// trouble says why nothing can be published to the node; nil: it can, for all
+// we know. What the node has answered counts for as long as an answer may take.
+func (p *pipeline) trouble() error {
+	if f := p.blocked.Load(); f != nil {
+		return f.err
+	}
+	if c := p.complaint.Load(); c != nil && time.Duration(ticks()-c.at) < p.engine.cfg.ProbeTimeout {
+		return c.err
+	}
+	return nil
+}
+
+// identify asks who is at the end of the connection that the pipeline uses.
+func (p *pipeline) identify(ctx context.Context) (identity, error) {
+	return identify(ctx, *p.client.Load())
+}
+
+// hangUp closes the connection that the pipeline uses, which is the client's;
+// the client makes another when it needs one. There is no method for that, but
+// the server closes the connection after QUIT. (What others have sent on it
+// after that fails, and may or may not have been done.)
+func (p *pipeline) hangUp(ctx context.Context) error {
+	client := *p.client.Load()
+	results := client.DoMulti(ctx, client.B().Quit().Build(), client.B().Ping().Build())
+	if results[1].NonRedisError() != nil {
+		return nil
+	}
+	return fmt.Errorf("the connection to %s stands after QUIT: %w", p.addr, errors.Join(results[0].Error(), errReply))
+}
+
+// pin has a command, and what is sent with it, use the first of the connections
+// that a client keeps to a server, which is the one that the inspector looks
+// after. A client of a cluster has one for each node, unless it is told
+// otherwise. Others take any for commands with a key, unless it is of slot 0.
+func (e *Engine) pin(cmd rueidis.Completed) rueidis.Completed {
+	if e.cluster {
+		return cmd
+	}
+	return cmd.SetSlot(slotZero)
+}
+
+// slotZero is a key of slot 0.
+const slotZero = "06S"

@@ -11,8 +11,8 @@ import (
 // A probe finds out whether an idle link still hears: a connection can be up
 // and deaf. It publishes to a channel of the link's own, the way everything is
 // published, and expects to hear of it. Anything that the server sends meanwhile
-// will do, so a busy link is never probed; but its node is asked whether it is still a
-// primary. Used by link.serve alone.
+// will do, so a busy link is never probed. (Whether its server is still the right
+// one is for the inspector.) Used by link.serve alone.
 type probe struct {
 	link  *link
 	timer *time.Timer
@@ -54,13 +54,10 @@ func (p *probe) tick() error {
 	if cfg.ProbeInterval < 0 {
 		return nil
 	}
-	if t := &p.link.engine.topology; p.link.engine.cluster && !cfg.Sharded && t.client(p.link.addr) != nil {
+	if p.link.engine.cluster && !cfg.Sharded {
 		if p.ticks++; p.ticks%verifyTicks == 0 {
-			t.doubt(p.link)
+			p.link.engine.topology.doubt(p.link)
 		}
-	}
-	if p.link.engine.cluster && cfg.Sharded {
-		p.link.engine.wg.Go(p.link.stillPrimary)
 	}
 	heard := p.link.heard.Load()
 	switch {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/fanoutgo/fanout"
@@ -91,7 +92,7 @@ func (e *Engine) send(ctx context.Context, channel string, frame []byte) (n int,
 	build := func() rueidis.Completed { return e.command(channel, frame) }
 	if !e.cluster || e.cfg.Sharded {
 		result, at := e.route(ctx, channel, build(), build)
-		return e.count(result, at)
+		return e.count(result, channel, at)
 	}
 	// PUBLISH would be heard from any node, but only those who publish and
 	// subscribe at the same node see one order.
@@ -99,7 +100,7 @@ func (e *Engine) send(ctx context.Context, channel string, frame []byte) (n int,
 	if err != nil {
 		return 0, "", err
 	}
-	return e.count(node.do(e.patience(ctx), build()), at)
+	return e.count(node.do(e.patience(ctx), build()), channel, at)
 }
 
 // command returns the command that publishes a frame.
@@ -111,12 +112,12 @@ func (e *Engine) command(channel string, frame []byte) rueidis.Completed {
 }
 
 // count returns the number of subscribers that a node has counted.
-func (e *Engine) count(result rueidis.RedisResult, at string) (n int, _ string, err error) {
+func (e *Engine) count(result rueidis.RedisResult, channel, at string) (n int, _ string, err error) {
 	if errors.Is(result.NonRedisError(), rueidis.ErrClosing) && e.cluster && !e.cfg.Sharded {
 		e.topology.distrust() // the node has left the cluster
 		return 0, at, rueidis.ErrNoSlot
 	}
-	e.notice(result.NonRedisError())
+	e.notice(result, channel, at)
 	count, err := result.AsInt64()
 	if failed := resultError(result); failed != nil {
 		err = failed
@@ -127,11 +128,31 @@ func (e *Engine) count(result rueidis.RedisResult, at string) (n int, _ string, 
 	return int(count), at, err
 }
 
-// notice has the topology looked at if a node did not answer. That a caller has
-// gone is not the node's fault.
-func (e *Engine) notice(err error) {
-	if err != nil && !errors.Is(err, context.Canceled) {
+// notice has the node looked at that did not answer, or in a way that another one
+// may answer otherwise. That a caller has gone is not the node's fault. at is ""
+// if the client has chosen the node.
+func (e *Engine) notice(result rueidis.RedisResult, channel, at string) {
+	err := result.Error()
+	if err == nil || errors.Is(err, context.Canceled) {
+		return
+	}
+	if redisError(err) == nil {
 		e.topology.distrust()
+		e.inspector.suspect(at)
+		return
+	}
+	word, _, _ := strings.Cut(err.Error(), " ")
+	switch word {
+	case "READONLY", "MOVED": // MOVED comes here if the client was sent to and fro
+		e.inspector.suspect(at)
+	case "CLUSTERDOWN", "MASTERDOWN", "LOADING": // which a node may say for ever
+		e.topology.refreshClient(channel)
+	default:
+		return
+	}
+	e.topology.distrust()
+	if p := e.topology.pipeline(at); p != nil {
+		p.complaint.Store(&complaint{err, ticks()})
 	}
 }
 
@@ -158,7 +179,7 @@ func (e *Engine) route(ctx context.Context, channel string, cmd rueidis.Complete
 		if !elsewhere(result) {
 			return result, at
 		}
-		e.topology.distrust()
+		e.redirected(result, at)
 		cmd = again()
 	} else if at != "" && e.cluster {
 		e.topology.refreshClient(channel) // which does not know the node
@@ -170,7 +191,18 @@ func (e *Engine) route(ctx context.Context, channel string, cmd rueidis.Complete
 func (e *Engine) ask(ctx context.Context, cmd rueidis.Completed) rueidis.RedisResult {
 	ctx, hold := e.attempts.Bound(ctx)
 	defer hold.Release()
-	return e.client.Do(ctx, cmd)
+	return e.client.Do(ctx, e.pin(cmd))
+}
+
+// redirected notes that a node has sent us elsewhere, which may be where we are:
+// then the address leads to another server by now.
+func (e *Engine) redirected(result rueidis.RedisResult, at string) {
+	e.topology.distrust()
+	if re, ok := rueidis.IsRedisErr(result.Error()); ok {
+		if to, moved := re.IsMoved(); moved && resolve(to, at) == at {
+			e.inspector.suspect(at)
+		}
+	}
 }
 
 // elsewhere reports whether the slot has left the node, or the node the cluster:
@@ -209,6 +241,7 @@ func (e *Engine) insist(ctx context.Context, channel, at string, frame []byte) (
 			return 0, nil
 		}
 		e.topology.distrust()
+		e.inspector.suspect(at)
 		if !e.sleep(ctx, delay) {
 			if e.ctx.Err() != nil {
 				return 0, e.errClosed()
@@ -216,7 +249,8 @@ func (e *Engine) insist(ctx context.Context, channel, at string, frame []byte) (
 			return 0, fmt.Errorf("%s: nobody received what was published to %s, by a node that is no primary: %w",
 				e.cfg.Name, channel, errors.Join(context.Cause(ctx), err))
 		}
-		if n, at, err = e.send(ctx, channel, frame); err != nil {
+		n, at, err = e.send(ctx, channel, frame)
+		if err != nil && !errors.Is(err, errReplica) { // then it was not sent
 			return 0, e.again(err)
 		}
 		if n > 0 {
@@ -249,6 +283,7 @@ func (e *Engine) mend(ctx context.Context, s *sub, frame []byte) (int, error) {
 		if on && now == confirms && home != nil {
 			home.doubt(s)
 			e.topology.doubt(home)
+			e.inspector.suspect(home.addr)
 		}
 		if err := s.await(ctx, confirms); err != nil {
 			s.mu.Lock()
@@ -261,7 +296,7 @@ func (e *Engine) mend(ctx context.Context, s *sub, frame []byte) (int, error) {
 		}
 		_, _, confirms = s.state()
 		n, _, err := e.send(ctx, s.channel, frame)
-		if err != nil {
+		if err != nil && !errors.Is(err, errReplica) { // then it was not sent
 			return 0, e.again(err)
 		}
 		if n > 0 {

@@ -1,7 +1,7 @@
 package redispubsub
 
 import (
-	"maps"
+	"log/slog"
 	"net"
 	"slices"
 	"time"
@@ -35,7 +35,8 @@ func (c *command) subscribes() bool { return !c.leave }
 
 // reconcile asks the server for what is wanted until nothing is dirty. It
 // returns an error when the connection is of no more use.
-func (l *link) reconcile(conn rueidis.DedicatedClient) error {
+func (l *link) reconcile(ses *session) error {
+	conn := ses.conn
 	for {
 		commands := l.next()
 		if len(commands) == 0 {
@@ -54,98 +55,17 @@ func (l *link) reconcile(conn rueidis.DedicatedClient) error {
 				return err
 			}
 			kept = kept || c.leave && results[i].Error() != nil
-			l.settle(c, results[i].Error())
+			if err := l.settle(c, results[i].Error()); err != nil {
+				return err
+			}
 		}
 		if kept && l.unused() {
 			return errIdle // a replica answers MOVED, and keeps the subscription: only this ends it
 		}
-		if l.engine.cluster && l.engine.cfg.Sharded && slices.ContainsFunc(commands, (*command).subscribes) {
-			l.engine.wg.Go(func() { l.checkRole(commands) })
+		if slices.ContainsFunc(commands, (*command).subscribes) {
+			ses.check()
 		}
 	}
-}
-
-// checkRole asks whether the node that has confirmed subscriptions is a primary. A
-// replica serves its primary's slots as if they were its own, but what others
-// publish need not come here, and comes in another order. (One that becomes a
-// replica later ends the subscriptions itself.)
-func (l *link) checkRole(commands []*command) {
-	e := l.engine
-	for delay := firstRetry; ; delay = min(2*delay, lastRetry) {
-		if l.health() != nil {
-			return // the topology finds another home
-		}
-		node := l.node()
-		if node == nil {
-			return
-		}
-		primary, err := e.roles.primary(e.ctx, l.addr, node)
-		if primary {
-			return
-		}
-		if err == nil {
-			break
-		}
-		if !e.sleep(e.ctx, delay) {
-			return
-		}
-	}
-	var seats []*seat
-	for _, c := range commands {
-		if !c.leave {
-			seats = append(seats, c.seats...)
-		}
-	}
-	l.demoted(seats)
-}
-
-// stillPrimary looks after all seats if the node has become a replica. It may have
-// said that it was a primary before it knew better, and serves its subscribers all
-// the same: nothing else need tell.
-func (l *link) stillPrimary() {
-	e := l.engine
-	node := l.node()
-	if node == nil {
-		return
-	}
-	if primary, err := e.roles.primary(e.ctx, l.addr, node); primary || err != nil {
-		return
-	}
-	l.mu.Lock()
-	seats := slices.Collect(maps.Values(l.seats))
-	l.mu.Unlock()
-	l.demoted(seats)
-}
-
-// node returns the client of the link's node. If it is nil the topology looks into
-// that: the client has forgotten a node that others took for dead, and does not ask
-// again, while the link goes on to hear from it.
-func (l *link) node() rueidis.Client {
-	node := l.engine.client.Nodes()[l.addr]
-	if node == nil {
-		l.engine.topology.refreshClient(l.anyChannel()) // it may be a new one
-		l.engine.topology.doubt(l)
-	}
-	return node
-}
-
-// demoted has other homes found for seats, and asks for them again in a while.
-func (l *link) demoted(seats []*seat) {
-	var subs []*sub
-	l.mu.Lock()
-	for _, st := range seats {
-		if st.sub != nil && st.state == seatOn {
-			st.state = seatAgain // it may be the primary again by then
-			l.later = append(l.later, postponed{st, time.Now().Add(retryPause)})
-			subs = append(subs, st.sub)
-		}
-	}
-	l.mu.Unlock()
-	l.wake() // it has a time to wake up at now
-	for _, s := range subs {
-		s.lost(l, false)
-	}
-	l.engine.topology.doubt(l)
 }
 
 // next takes dirty seats and returns the commands for them.
@@ -205,8 +125,9 @@ func (e *Engine) build(b rueidis.Builder, c *command) rueidis.Completed {
 }
 
 // settle notes the reply to a command. Confirmations of single channels come
-// through onSubscription.
-func (l *link) settle(c *command, err error) {
+// through onSubscription. An error means that the connection leads to the wrong
+// server.
+func (l *link) settle(c *command, err error) error {
 	if c.leave { // an error, too: the server has no subscription, or reconcile ends it
 		l.mu.Lock()
 		for _, st := range c.seats {
@@ -214,10 +135,10 @@ func (l *link) settle(c *command, err error) {
 			l.touch(st)
 		}
 		l.mu.Unlock()
-		return
+		return nil
 	}
 	if err == nil {
-		return
+		return nil
 	}
 	l.mu.Lock()
 	subs := make([]*sub, 0, len(c.seats))
@@ -232,6 +153,9 @@ func (l *link) settle(c *command, err error) {
 	}
 	l.mu.Unlock()
 	if addr, moved := l.movedTo(err); moved {
+		if addr == l.addr {
+			return errMovedHere
+		}
 		for _, s := range subs {
 			if s.movedLately() {
 				l.postpone(s)
@@ -239,7 +163,7 @@ func (l *link) settle(c *command, err error) {
 				l.engine.place(s, addr)
 			}
 		}
-		return
+		return nil
 	}
 	l.answered(err)
 	if text := err.Error(); judge(text) == passing {
@@ -250,7 +174,8 @@ func (l *link) settle(c *command, err error) {
 		for _, s := range subs {
 			l.postponeFor(s, pause)
 		}
-		return
+		l.engine.topology.doubt(l) // others may know better
+		return nil
 	}
 	if len(c.seats) > 1 {
 		// One may be refused for all: ask for each by itself.
@@ -260,7 +185,7 @@ func (l *link) settle(c *command, err error) {
 			l.touch(st)
 		}
 		l.mu.Unlock()
-		return
+		return nil
 	}
 	for _, s := range subs {
 		if _, _, confirms := s.state(); confirms > 0 { // it was allowed once
@@ -269,6 +194,7 @@ func (l *link) settle(c *command, err error) {
 		}
 		s.refuse(l, l.engine.subscribeError(s.channel, l.addr, err))
 	}
+	return nil
 }
 
 // answered notes what the server has last said instead of confirming a
@@ -279,7 +205,7 @@ func (l *link) answered(err error) {
 	l.answer = clean(err)
 }
 
-// movedTo returns the address that a MOVED names, unless it is our own.
+// movedTo returns the address that a MOVED names.
 func (l *link) movedTo(err error) (string, bool) {
 	re, ok := rueidis.IsRedisErr(err)
 	if !ok {
@@ -289,14 +215,17 @@ func (l *link) movedTo(err error) (string, bool) {
 	if !ok {
 		return "", false
 	}
+	return resolve(addr, l.addr), true
+}
+
+// resolve returns the address that a node means: a node that does not know its
+// own host leaves it empty.
+func resolve(addr, from string) string {
 	if host, port, err := net.SplitHostPort(addr); err == nil && host == "" {
-		host, _, _ = net.SplitHostPort(l.addr)
-		addr = net.JoinHostPort(host, port)
+		host, _, _ = net.SplitHostPort(from)
+		return net.JoinHostPort(host, port)
 	}
-	if addr == l.addr {
-		return "", false
-	}
-	return addr, true
+	return addr
 }
 
 // movedLately reports whether the sub has followed MOVED just now: nodes that
@@ -339,7 +268,7 @@ func (l *link) refusedAgain(s *sub, err error) {
 	}
 	l.mu.Unlock()
 	if !silent {
-		l.engine.cfg.Logger.Error(l.engine.cfg.Name+": subscribing again is refused (said once a minute, for all channels)",
+		l.engine.journal.add(slog.LevelError, "subscribing again is refused (said once a minute, for all channels)",
 			"channel", s.channel, "node", l.addr, "error", clean(err))
 	}
 	l.postponeFor(s, refusedPause)

@@ -2,7 +2,9 @@ package redispubsub
 
 import (
 	"context"
+	"fmt"
 	"maps"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -93,38 +95,66 @@ func (f *forgetful) Nodes() map[string]rueidis.Client {
 	return nodes
 }
 
-// A hub that has come back to a primary which was paused, and replaced meanwhile,
-// does not stay there because its client does not know the node any more. The new
-// primary passes on to the old one what is published, so nothing else tells. While
-// there is nobody to ask the hub goes on to doubt.
+var publish = map[bool]string{false: "PUBLISH", true: "SPUBLISH"}
+
+// A hub leaves a primary that is demoted also if its client does not know that
+// node any more, as one that asks at the wrong moment does. The new primary passes
+// on to the old one what is published, so nothing else tells.
 func TestNobodyStaysAtANodeThatItsClientHasForgotten(t *testing.T) {
+	for _, sharded := range []bool{true, false} {
+		for _, resp2 := range []bool{false, true} {
+			t.Run(fmt.Sprintf("sharded %v, RESP2 %v", sharded, resp2), func(t *testing.T) {
+				c := redistest.NewCluster(t, redistest.Options{Image: redistest.Redis70, Primaries: 3, Replicas: 1})
+				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+				defer cancel()
+				const channel = "fanout:r:{forgotten}"
+				old := c.Owner(redistest.Slot(channel))
+				replica := c.ReplicasOf(old)[0]
+				client := &forgetful{Client: c.Client(t, func(o *rueidis.ClientOption) { o.AlwaysRESP2 = resp2 })}
+				e, err := New(client, Config{Name: "test", Sharded: sharded, ProbeInterval: 200 * time.Millisecond})
+				require.NoError(t, err)
+				require.NoError(t, e.Attach(silent{}))
+				t.Cleanup(func() { require.NoError(t, e.Close(context.Background())) })
+				require.NoError(t, e.Subscribe(ctx, channel))
+				require.Equal(t, old.Addr(), standsAt(e, channel))
+
+				// Nobody probes a link that hears something.
+				busy, rest := context.WithCancel(ctx)
+				var talk sync.WaitGroup
+				talk.Go(func() {
+					for busy.Err() == nil {
+						replica.Do(ctx, publish[sharded], channel, "hello")
+						old.Do(ctx, publish[sharded], channel, "hello")
+						time.Sleep(5 * time.Millisecond)
+					}
+				})
+				defer talk.Wait()
+				defer rest()
+
+				addr := old.Addr()
+				client.forgotten.Store(&addr)
+				redistest.Must(t, c.Failover(ctx, replica))
+				require.Eventually(t, func() bool { return standsAt(e, channel) == replica.Addr() }, 5*time.Second, time.Millisecond)
+			})
+		}
+	}
+}
+
+// While its client knows no node at all, a hub goes on to look for one.
+func TestTheTopologyGoesOnToAskWhileTheClientKnowsNobody(t *testing.T) {
 	c := redistest.NewCluster(t, redistest.Options{Primaries: 3, Replicas: 1})
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	const first, channel = "fanout:i:{forgotten}", "fanout:r:{forgotten}"
-	primary := c.Owner(redistest.Slot(channel))
-	replica := c.ReplicasOf(primary)[0].Addr()
+	const channel = "fanout:r:{alone}"
 	client := &forgetful{Client: c.Client(t)}
-	e := newEngine(t, client, -1)
-	require.NoError(t, e.Subscribe(ctx, channel))
-
-	// There is a link to the replica, and it works: who is seated there never leaves.
-	e.mu.Lock()
-	link := e.linkTo(replica)
-	e.mu.Unlock()
-	link.seat(&sub{engine: e, channel: first, slot: e.slot(first)})
-	require.Eventually(t, func() bool { return link.health() == nil }, 20*time.Second, time.Millisecond)
-
-	client.forgotten.Store(&replica)
 	client.alone.Store(true)
-	e.place(e.sub(channel), replica)
-	require.Eventually(t, func() bool { return standsAt(e, channel) == replica }, 20*time.Second, time.Millisecond)
+	e := newEngine(t, client, -1)
+	subscribed := make(chan error, 1)
+	go func() { subscribed <- e.Subscribe(ctx, channel) }()
 	asked := client.asked.Load()
-	require.Eventually(t, func() bool { return client.asked.Load() >= asked+2 }, 20*time.Second, time.Millisecond)
-	require.Equal(t, replica, standsAt(e, channel))
-
+	require.Eventually(t, func() bool { return client.asked.Load() >= asked+3 }, 20*time.Second, time.Millisecond)
 	client.alone.Store(false)
-	require.Eventually(t, func() bool { return standsAt(e, channel) == primary.Addr() }, 20*time.Second, time.Millisecond)
+	require.NoError(t, <-subscribed)
 }
 
 // A primary that its client has forgotten, and the others have not, is where it was:
@@ -144,9 +174,10 @@ func TestAPrimaryThatItsClientHasForgottenIsNotLeft(t *testing.T) {
 
 	client.forgotten.Store(&primary)
 	for range 5 { // the round that one of them begins is over when that of the next begins
+		require.False(t, e.inspector.inspect(primary, true))
 		asked := client.asked.Load()
-		home.stillPrimary()
-		require.Eventually(t, func() bool { return client.asked.Load() >= asked+2 }, 20*time.Second, time.Millisecond)
+		e.topology.doubt(home)
+		require.Eventually(t, func() bool { return client.asked.Load() > asked }, 20*time.Second, time.Millisecond)
 	}
 	_, on, confirms := e.sub(channel).state()
 	require.True(t, on)

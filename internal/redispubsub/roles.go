@@ -61,10 +61,9 @@ func (r *roles) run(addr string, node rueidis.Client) {
 		r.asked[addr] = nil
 		r.mu.Unlock()
 		ctx, cancel := context.WithTimeout(r.engine.ctx, askTimeout)
-		result := node.Do(ctx, node.B().Role().Build())
+		replica, err := isReplica(ctx, node)
 		cancel()
-		q.err = result.NonRedisError()
-		q.primary = q.err == nil && !isReplica(result)
+		q.primary, q.err = err == nil && !replica, err
 		close(q.done)
 	}
 }

@@ -21,6 +21,9 @@ type sub struct {
 
 	mistrusted atomic.Bool // it is about to be confirmed again
 
+	shown   atomic.Pointer[standing] // where it stands, for those who don't wait
+	placing sync.Mutex               // one place or drop at a time; taken before mu and any other
+
 	mu          sync.Mutex // guards all below; held while the receiver is called
 	wanted      bool
 	on          bool   // confirmed by home
@@ -33,6 +36,16 @@ type sub struct {
 	failed      *failure           // refused for good
 	announced   *wire.Announcement // of the frame that comes next
 }
+
+// A standing is where a sub stands, as it was at one time.
+type standing struct {
+	home     *link
+	on       bool
+	confirms uint32
+}
+
+// show lets others see where the sub stands. s.mu is held.
+func (s *sub) show() { s.shown.Store(&standing{s.home, s.on, s.confirms}) }
 
 // A failure is why something did not succeed.
 type failure struct{ err error }
@@ -88,6 +101,7 @@ func (s *sub) move(l *link) (old *link, ok bool) {
 		s.lose(false)
 	}
 	old, s.home = s.home, l
+	s.show()
 	return old, true
 }
 
@@ -97,6 +111,7 @@ func (s *sub) end() *link {
 	defer s.mu.Unlock()
 	l := s.home
 	s.wanted, s.on, s.home = false, false, nil
+	s.show()
 	s.tell()
 	return l
 }
@@ -149,6 +164,7 @@ func (s *sub) confirm(by *link) {
 	}
 	s.on, s.announced = true, nil
 	s.confirms++
+	s.show()
 	if s.interrupted {
 		s.interrupted, s.inOrder = false, false
 		s.engine.receiver.Restored(s.channel)
@@ -176,6 +192,7 @@ func (s *sub) lose(inOrder bool) {
 		return
 	}
 	s.on, s.interrupted = false, true
+	s.show()
 	if h := s.engine.keeper; h != nil && inOrder {
 		s.inOrder = true
 		h.Moving(s.channel)
@@ -198,18 +215,19 @@ func (s *sub) refuse(by *link, err error) {
 // overdue reports whether the subscription should stand and does not: it was
 // lost, or has been asked for longer ago than that.
 func (s *sub) overdue(after time.Duration) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return !s.on && (s.confirms > 0 || time.Duration(ticks()-s.since) > after)
+	_, on, confirms := s.state()
+	return !on && (confirms > 0 || time.Duration(ticks()-s.since) > after)
 }
 
-// state returns the home and the number of confirmations. There is none of a
-// channel that is not subscribed.
+// state returns the home and the number of confirmations, as they were last. It
+// does not wait for the receiver. There is none of a channel that is not
+// subscribed.
 func (s *sub) state() (home *link, on bool, confirms uint32) {
 	if s == nil {
 		return nil, false, 0
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.home, s.on, s.confirms
+	if now := s.shown.Load(); now != nil {
+		return now.home, now.on, now.confirms
+	}
+	return nil, false, 0
 }

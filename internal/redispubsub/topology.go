@@ -24,6 +24,8 @@ const (
 	refreshEvery = 2 * time.Second
 	// askTimeout bounds one question to one node.
 	askTimeout = 500 * time.Millisecond
+	// surveyPause is how long the first that answer wait for the majority.
+	surveyPause = 50 * time.Millisecond
 	// askAtOnce is the most nodes that a round asks.
 	askAtOnce = 8
 )
@@ -35,8 +37,9 @@ type table struct {
 	owner [slots]atomic.Uint32
 }
 
-// errReplica means that a server is not the primary.
-var errReplica = errors.New("not a primary")
+// errNoSlots means that a node knows nothing of the cluster: it has lost its
+// memory, or has never been a part of it.
+var errNoSlots = errors.New("it knows no owner of any slot")
 
 func (t *table) at(slot uint16) string { return t.addrs[t.owner[slot].Load()] }
 
@@ -54,6 +57,8 @@ type topology struct {
 	once    sync.Once
 	nodes   atomic.Pointer[map[string]*pipeline] // as the client knows them
 	failure atomic.Pointer[failure]              // why nobody has answered the latest round; nil: somebody has
+
+	nudging atomic.Bool // the client is being asked for the homes of channels
 
 	mu      sync.Mutex // guards all below
 	doubted map[*link]struct{}
@@ -162,12 +167,43 @@ func (t *topology) meet(clients map[string]rueidis.Client) {
 	for addr, client := range clients {
 		p := t.pipeline(addr)
 		if p == nil {
-			p = &pipeline{engine: t.engine}
+			p = &pipeline{engine: t.engine, addr: addr}
 		}
 		p.client.Store(&client)
 		nodes[addr] = p
 	}
 	t.nodes.Store(&nodes)
+}
+
+// owns reports whether an address is taken for the owner of slots.
+func (t *topology) owns(addr string) bool {
+	tab := t.current.Load()
+	if tab == nil {
+		return false
+	}
+	n := slices.Index(tab.addrs, addr)
+	for slot := range tab.owner {
+		if n > 0 && tab.owner[slot].Load() == uint32(n) {
+			return true
+		}
+	}
+	return false
+}
+
+// troubles says what is wrong with the nodes that are published to.
+func (t *topology) troubles() (errs []error) {
+	tab := t.current.Load()
+	if tab == nil {
+		return nil
+	}
+	for _, addr := range tab.addrs[1:] {
+		if p := t.pipeline(addr); p != nil && t.owns(addr) {
+			if err := p.trouble(); err != nil {
+				errs = append(errs, fmt.Errorf("%s: publishing to %s: %w", t.engine.cfg.Name, addr, err))
+			}
+		}
+	}
+	return errs
 }
 
 // refreshClient has the client learn of the node that a channel lives on, which
@@ -275,48 +311,68 @@ func (t *topology) round() (served, sure bool) {
 		})
 	}
 	wg.Wait()
-	homeless := t.homeless()
-	if len(homeless) == 0 && t.current.Load() != nil && !stale {
-		return true, !unsure.Load()
+	if homeless := t.homeless(); len(homeless) > 0 || t.current.Load() == nil || stale {
+		t.survey(nodes, homeless)
 	}
-	if len(nodes) == 0 && len(homeless) > 0 {
+	if homeless := t.homeless(); len(nodes) == 0 && len(homeless) > 0 {
 		t.failure.Store(&failure{errNoNodes})
 		t.refreshClient(homeless[0].channel) // the slots may have been given to nodes meanwhile
 	}
-	first := true
-	for tab := range t.askNodes(nodes) {
-		if first || t.doubtful(tab) {
-			t.learn(tab)
-		}
-		first = false
-		for _, s := range homeless {
-			home, _, _ := s.state()
-			if addr := tab.at(s.slot); addr != "" && (home == nil || home.addr != addr) {
-				e.place(s, addr)
-			}
-		}
-		homeless = t.homeless()
-	}
-	if !first {
-		t.failure.Store(nil)
-	}
-	return len(homeless) == 0, !unsure.Load()
+	return len(t.homeless()) == 0, !unsure.Load()
 }
 
-// doubtful reports whether what we know differs from an answer, and names an
-// owner that is down: the answer is the newer one then.
-func (t *topology) doubtful(tab *table) bool {
-	known := t.current.Load()
-	t.engine.mu.RLock()
-	defer t.engine.mu.RUnlock()
-	for slot := range known.owner {
-		if now := known.at(uint16(slot)); now != tab.at(uint16(slot)) {
-			if l := t.engine.links[now]; l != nil && l.health() != nil {
-				return true
+// survey asks nodes who owns what. Those that have no home go to the first that
+// is named, and learn from it if it is none; what is taken for true of all
+// others is what most say.
+func (t *topology) survey(nodes map[string]rueidis.Client, homeless []*sub) {
+	var heard poll
+	answers := t.askNodes(nodes)
+	enough := min(len(nodes), askAtOnce)/2 + 1
+	var late <-chan time.Time
+	for {
+		select {
+		case tab, ok := <-answers:
+			if !ok {
+				t.conclude(&heard)
+				return
 			}
+			heard.add(tab)
+			for _, s := range homeless {
+				home, _, _ := s.state()
+				if addr := tab.at(s.slot); addr != "" && (home == nil || home.addr != addr) {
+					t.engine.place(s, addr)
+				}
+			}
+			homeless = t.homeless()
+			if late == nil {
+				late = time.After(surveyPause)
+			}
+			if t.current.Load() == nil || len(heard.answers) == enough {
+				t.conclude(&heard)
+			}
+		case <-late:
+			t.conclude(&heard)
 		}
 	}
-	return false
+}
+
+// conclude takes over what most of those say that have answered so far.
+func (t *topology) conclude(heard *poll) {
+	if len(heard.answers) == 0 {
+		return
+	}
+	t.failure.Store(nil)
+	down := func(addr string) bool {
+		t.engine.mu.RLock()
+		l := t.engine.links[addr]
+		t.engine.mu.RUnlock()
+		return l != nil && l.health() != nil
+	}
+	doubted := func(addr string) bool {
+		p := t.pipeline(addr)
+		return p != nil && p.trouble() != nil
+	}
+	t.learn(heard.result(t.current.Load(), down, doubted))
 }
 
 // learn takes over an answer, but for what our own subscriptions know better. A
@@ -365,8 +421,11 @@ func (t *topology) verify(nodes map[string]rueidis.Client, l *link) (sure bool) 
 		tab = t.hearsay(nodes, l.addr)
 	} else {
 		var err error
-		if tab, err = t.askNode(l.addr, node); errors.Is(err, errReplica) {
+		switch tab, err = t.askNode(l.addr, node); {
+		case errors.Is(err, errReplica):
 			tab = &table{addrs: []string{""}} // it owns nothing
+		case errors.Is(err, errNoSlots):
+			tab = t.hearsay(nodes, l.addr)
 		}
 	}
 	if tab == nil { // nobody knows better than the link
@@ -468,17 +527,19 @@ func (t *topology) askNode(addr string, node rueidis.Client) (*table, error) {
 	if err != nil {
 		return nil, err
 	}
-	return parseSlots(addr, reply)
+	tab, err := parseSlots(addr, reply)
+	if err == nil && len(tab.addrs) == 1 {
+		err = errNoSlots
+	}
+	return tab, err
 }
 
 // askRole is askNode without a cluster: the one primary owns everything. A
 // server that does not let us ask is taken for it.
 func askRole(ctx context.Context, addr string, node rueidis.Client) (*table, error) {
-	result := node.Do(ctx, node.B().Role().Build())
-	if err := result.NonRedisError(); err != nil {
+	if replica, err := isReplica(ctx, node); err != nil {
 		return nil, err
-	}
-	if isReplica(result) {
+	} else if replica {
 		return nil, errReplica
 	}
 	tab := &table{addrs: []string{"", addr}}
@@ -486,17 +547,6 @@ func askRole(ctx context.Context, addr string, node rueidis.Client) (*table, err
 		tab.owner[i].Store(1)
 	}
 	return tab, nil
-}
-
-// isReplica reads the reply of ROLE. A server that does not let us ask is taken
-// for a primary.
-func isReplica(r rueidis.RedisResult) bool {
-	reply, err := r.ToArray()
-	if err != nil || len(reply) == 0 {
-		return false
-	}
-	role, _ := reply[0].ToString()
-	return role != "master"
 }
 
 // parseSlots reads the reply of CLUSTER SLOTS: first slot, last slot, and the
@@ -543,21 +593,31 @@ const maxNudges = 8
 
 // nudge asks for something in the slots of channels. The client is redirected
 // to their owner, or finds that the owner it knows is gone, and then looks who
-// there is.
+// there is. That may take long where a node is silent: nobody waits for it.
 func (t *topology) nudge(channels map[string]struct{}) {
 	e := t.engine
-	var wg sync.WaitGroup
-	for channel := range channels {
-		wg.Go(func() {
-			ctx, cancel := context.WithTimeout(e.ctx, askTimeout)
-			defer cancel()
-			// A replica would take SPUBLISH for its primary's slots, and not say
-			// that it is none.
-			err := e.client.Do(ctx, e.client.B().Exists().Key(channel).Build()).Error()
-			if _, refused := rueidis.IsRedisErr(err); refused && e.cfg.Sharded {
-				e.client.Do(ctx, e.client.B().Spublish().Channel(wire.SameSlot(channel, ":nudge:"+e.id)).Message("").Build())
-			}
-		})
+	if len(channels) == 0 || !t.nudging.CompareAndSwap(false, true) {
+		return
 	}
-	wg.Wait()
+	e.wg.Go(func() {
+		var wg sync.WaitGroup
+		for channel := range channels {
+			wg.Go(func() { t.nudgeFor(channel) })
+		}
+		wg.Wait()
+		t.nudging.Store(false)
+		t.ask() // there may be nodes to meet
+	})
+}
+
+func (t *topology) nudgeFor(channel string) {
+	e := t.engine
+	ctx, cancel := context.WithTimeout(e.ctx, askTimeout)
+	defer cancel()
+	// A replica would take SPUBLISH for its primary's slots, and not say that
+	// it is none.
+	err := e.client.Do(ctx, e.client.B().Exists().Key(channel).Build()).Error()
+	if _, refused := rueidis.IsRedisErr(err); refused && e.cfg.Sharded {
+		e.client.Do(ctx, e.client.B().Spublish().Channel(wire.SameSlot(channel, ":nudge:"+e.id)).Message("").Build())
+	}
 }

@@ -1,0 +1,241 @@
+package rediscontract
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/fanoutgo/fanout"
+	"github.com/fanoutgo/fanout/internal/redistest"
+	"github.com/redis/rueidis"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// name is the address by which clients know whatever server it leads to.
+const name = "redis.test:6379"
+
+// settles is how long hubs may take to be at the right server: some probe
+// intervals, on a busy machine.
+const settles = 10 * time.Second
+
+// RunNames checks that hubs follow a name that leads to another server, though
+// their connections to the old one stand and the old one goes on to serve them.
+func RunNames(t *testing.T, o redistest.Options, newAdapter NewAdapter) {
+	pair := redistest.NewPair(t, o)
+	first, second := pair.Nodes()
+	for _, resp2 := range []bool{false, true} {
+		protocol := "RESP3"
+		if resp2 {
+			protocol = "RESP2"
+		}
+		for _, kept := range []bool{false, true} {
+			rooms := "rooms"
+			if kept {
+				rooms = "rooms with a history"
+			}
+			t.Run(fmt.Sprint(protocol, ", ", rooms), func(t *testing.T) {
+				for _, c := range []struct {
+					name   string
+					happen func(n *named, old, new *redistest.Node)
+				}{
+					{"the old primary becomes a replica of the new one", (*named).demoted},
+					{"the name follows later", (*named).demotedFirst},
+					{"the old server stays a primary", (*named).left},
+				} {
+					t.Run(c.name, func(t *testing.T) {
+						redistest.Must(t, pair.Replicate(t.Context(), second, first))
+						n := newNamed(t, pair, resp2, kept, newAdapter)
+						c.happen(n, first, second)
+					})
+				}
+			})
+		}
+	}
+}
+
+// named are hubs that know their server by name, and what their members got.
+type named struct {
+	t          *testing.T
+	pair       *redistest.Pair
+	names      redistest.Names
+	resp2      bool
+	kept       bool
+	newAdapter NewAdapter
+	hubs       []*fanout.Hub
+
+	mu        sync.Mutex
+	got       []map[string]int // by hub, what its member received and how often
+	missed    []int
+	published int // what was accepted
+	unclear   int
+}
+
+func newNamed(t *testing.T, pair *redistest.Pair, resp2, kept bool, newAdapter NewAdapter) *named {
+	n := &named{t: t, pair: pair, resp2: resp2, kept: kept, newAdapter: newAdapter}
+	first, _ := pair.Nodes()
+	n.names.Set(name, first)
+	n.connect()
+	n.connect()
+	require.Eventually(t, func() bool { return n.heard(0, "before") }, settles, time.Millisecond)
+	return n
+}
+
+// connect adds a hub with a member in the room.
+func (n *named) connect() {
+	n.t.Helper()
+	client := n.pair.Client(n.t, n.names.Option(name), func(o *rueidis.ClientOption) { o.AlwaysRESP2 = n.resp2 })
+	a, err := n.newAdapter(client)
+	require.NoError(n.t, err)
+	o := &fanout.Options{PublishTimeout: 2 * time.Second}
+	if n.kept {
+		o.Retain = func(string) fanout.Retention { return fanout.Retention{Messages: 10000, Age: time.Hour} }
+	}
+	h, err := fanout.New(a, o)
+	require.NoError(n.t, err)
+	n.t.Cleanup(func() { assert.NoError(n.t, h.Close(context.Background())) })
+	m, err := h.Connect(nil)
+	require.NoError(n.t, err)
+	require.NoError(n.t, h.Room("room").Join(n.t.Context(), m))
+	n.mu.Lock()
+	hub := len(n.hubs)
+	n.hubs = append(n.hubs, h)
+	n.got = append(n.got, make(map[string]int))
+	n.missed = append(n.missed, 0)
+	n.mu.Unlock()
+	go func() { // ends with the hub
+		for msg, err := range m.Messages(context.Background()) {
+			n.mu.Lock()
+			if gap := new(fanout.GapError); errors.As(err, &gap) {
+				n.missed[hub] += gap.Missed
+			} else if err == nil {
+				n.got[hub][string(msg.Data)]++
+			}
+			n.mu.Unlock()
+			if err != nil && gapOf(err) == nil {
+				return
+			}
+		}
+	}()
+}
+
+func gapOf(err error) *fanout.GapError {
+	gap := new(fanout.GapError)
+	if errors.As(err, &gap) {
+		return gap
+	}
+	return nil
+}
+
+// heard publishes from a hub, and reports whether all members have got it soon.
+func (n *named) heard(hub int, text string) bool {
+	n.mu.Lock()
+	n.published++
+	text = fmt.Sprintf("%s %d of %d", text, n.published, hub)
+	n.mu.Unlock()
+	err := n.hubs[hub].Room("room").Publish(n.t.Context(), []byte(text))
+	n.mu.Lock()
+	switch {
+	case errors.Is(err, fanout.ErrUnsent):
+		n.published--
+	case err != nil:
+		n.published--
+		n.unclear++
+	}
+	n.mu.Unlock()
+	if err != nil {
+		return false
+	}
+	for deadline := time.Now().Add(300 * time.Millisecond); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		n.mu.Lock()
+		all := true
+		for _, got := range n.got {
+			all = all && got[text] > 0
+		}
+		n.mu.Unlock()
+		if all {
+			return true
+		}
+	}
+	return false
+}
+
+// health is the hub's, which sends a message to itself.
+func (n *named) health(hub int) error {
+	ctx, cancel := context.WithTimeout(n.t.Context(), time.Second)
+	defer cancel()
+	return n.hubs[hub].Health(ctx)
+}
+
+// settle waits until everybody hears everybody, and all are well, at a server.
+func (n *named) settle(at *redistest.Node) {
+	n.t.Helper()
+	began := time.Now()
+	for hub := range n.hubs {
+		inARow := 0
+		require.Eventually(n.t, func() bool {
+			if n.heard(hub, "after") {
+				inARow++
+			} else {
+				inARow = 0
+			}
+			return inARow >= 3 && n.health(hub) == nil
+		}, settles, time.Millisecond, "hub %d is heard by all", hub)
+	}
+	n.t.Logf("all is well after %v", time.Since(began).Round(time.Millisecond))
+	first, second := n.pair.Nodes()
+	for _, node := range []*redistest.Node{first, second} {
+		if node == at {
+			continue
+		}
+		require.Eventually(n.t, func() bool {
+			channels, err := node.Do(n.t.Context(), "PUBSUB", "CHANNELS").AsStrSlice()
+			sharded, _ := node.Do(n.t.Context(), "PUBSUB", "SHARDCHANNELS").AsStrSlice()
+			return err == nil && len(channels)+len(sharded) == 0
+		}, settles, 10*time.Millisecond, "nobody is subscribed at the old server")
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for hub := range 2 { // those that were there from the beginning
+		if sum := len(n.got[hub]) + n.missed[hub]; !n.kept && (sum < n.published || sum > n.published+n.unclear) {
+			n.t.Errorf("hub %d: received %d, reported missed %d; published %d, and perhaps %d", hub, len(n.got[hub]), n.missed[hub], n.published, n.unclear)
+		}
+	}
+}
+
+// demoted: the name leads to the new primary as soon as the old one is a replica.
+func (n *named) demoted(old, new *redistest.Node) {
+	redistest.Must(n.t, n.pair.Replicate(n.t.Context(), old, new))
+	n.names.Set(name, new)
+	n.connect()
+	n.settle(new)
+}
+
+// demotedFirst: for a while there is no way to a primary. Then what is published
+// is refused, and Health says why.
+func (n *named) demotedFirst(old, new *redistest.Node) {
+	redistest.Must(n.t, n.pair.Replicate(n.t.Context(), old, new))
+	require.Eventually(n.t, func() bool {
+		err := n.health(0)
+		return err != nil && strings.Contains(err.Error(), "replica")
+	}, settles, time.Millisecond)
+	require.Eventually(n.t, func() bool {
+		err := n.hubs[0].Room("room").Publish(n.t.Context(), []byte("nobody"))
+		return errors.Is(err, fanout.ErrUnsent) || n.kept && err != nil
+	}, settles, time.Millisecond)
+	n.names.Set(name, new)
+	n.connect()
+	n.settle(new)
+}
+
+// left: the old server knows nothing of the new one.
+func (n *named) left(_, new *redistest.Node) {
+	redistest.Must(n.t, new.Do(n.t.Context(), "REPLICAOF", "NO", "ONE").Error())
+	n.names.Set(name, new)
+	n.connect()
+	n.settle(new)
+}

@@ -1,0 +1,357 @@
+package redispubsub
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/redis/rueidis"
+)
+
+const (
+	// freshEvery is in how many inspections a connection is made to see where
+	// the address leads.
+	freshEvery = 3
+	// A connection that was replaced because its address leads elsewhere is not
+	// replaced again for that reason for a time that doubles from one to the
+	// other: behind an address that leads to several servers by turns nothing is
+	// won by it.
+	firstReplaced = time.Second
+	lastReplaced  = time.Minute
+)
+
+// An inspector looks after the connections in use: for each address the one
+// that a link subscribes on and the one that a pipeline publishes on. A server
+// that has become a replica goes on to take subscriptions and messages, without
+// a word, and so does one whose name leads to another by now. So each is asked,
+// on the connection itself, every probe interval and when there is a suspicion,
+// and a connection that leads to the wrong server is closed and made again.
+//
+// One goroutine, run, and one for each address that is being inspected.
+type inspector struct {
+	engine *Engine
+	kick   chan struct{}
+
+	mu       sync.Mutex // guards all below
+	suspects map[string]struct{}
+	busy     map[string]struct{}
+	looking  map[string]struct{}  // addresses to which the client is still making a connection
+	replaced map[string]*patience // by address
+	blind    bool                 // the log has been told that servers do not say who they are
+}
+
+// A patience says when something may be done again.
+type patience struct {
+	next  time.Time
+	pause time.Duration
+}
+
+// may reports whether it may be done now, and counts that as done.
+func (p *patience) may(now time.Time) bool {
+	switch {
+	case now.Before(p.next):
+		return false
+	case p.pause == 0, now.Sub(p.next) > 10*lastReplaced:
+		p.pause = firstReplaced
+	default:
+		p.pause = min(2*p.pause, lastReplaced)
+	}
+	p.next = now.Add(p.pause)
+	return true
+}
+
+func (i *inspector) init(e *Engine) {
+	i.engine = e
+	i.kick = make(chan struct{}, 1)
+	i.suspects = make(map[string]struct{})
+	i.busy = make(map[string]struct{})
+	i.looking = make(map[string]struct{})
+	i.replaced = make(map[string]*patience)
+}
+
+// suspect has an address inspected now. It does not wait.
+func (i *inspector) suspect(addr string) {
+	if addr == "" {
+		return
+	}
+	i.mu.Lock()
+	i.suspects[addr] = struct{}{}
+	i.mu.Unlock()
+	select {
+	case i.kick <- struct{}{}:
+	default:
+	}
+}
+
+// run inspects until the engine closes.
+func (i *inspector) run() {
+	e := i.engine
+	var tick <-chan time.Time
+	if e.cfg.ProbeInterval > 0 {
+		t := time.NewTicker(e.cfg.ProbeInterval)
+		defer t.Stop()
+		tick = t.C
+	}
+	for round := 1; ; {
+		select {
+		case <-i.kick:
+			i.start(i.takeSuspects(), true)
+		case <-tick:
+			i.start(e.inUse(), round%freshEvery == 0)
+			round++
+		case <-e.ctx.Done():
+			return
+		}
+		if !e.sleep(e.ctx, roundPause) {
+			return
+		}
+	}
+}
+
+func (i *inspector) takeSuspects() (addrs []string) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	for addr := range i.suspects {
+		if _, busy := i.busy[addr]; !busy {
+			addrs = append(addrs, addr)
+			delete(i.suspects, addr)
+		}
+	}
+	return addrs
+}
+
+// inUse returns the addresses that have links, or were published to lately.
+func (e *Engine) inUse() (addrs []string) {
+	in := make(map[string]struct{})
+	e.mu.RLock()
+	for addr := range e.links {
+		in[addr] = struct{}{}
+	}
+	e.mu.RUnlock()
+	if nodes := e.topology.nodes.Load(); nodes != nil {
+		for addr, p := range *nodes {
+			if p.used.Swap(false) || p.trouble() != nil {
+				in[addr] = struct{}{}
+			}
+		}
+	}
+	for addr := range in {
+		addrs = append(addrs, addr)
+	}
+	return addrs
+}
+
+// start begins inspections, one at a time for an address. Where there is
+// trouble it is inspected again before long.
+func (i *inspector) start(addrs []string, fresh bool) {
+	for _, addr := range addrs {
+		i.mu.Lock()
+		_, busy := i.busy[addr]
+		i.busy[addr] = struct{}{}
+		i.mu.Unlock()
+		if busy {
+			continue
+		}
+		i.engine.wg.Go(func() { // run is one of those that are waited for
+			trouble := i.inspect(addr, fresh)
+			if trouble {
+				i.engine.sleep(i.engine.ctx, lastRetry/2)
+			}
+			i.mu.Lock()
+			delete(i.busy, addr)
+			_, suspected := i.suspects[addr]
+			i.mu.Unlock()
+			if trouble || suspected {
+				i.suspect(addr)
+			}
+		})
+	}
+}
+
+// inspect asks who is at the ends of the connections to an address, and closes
+// those that lead to the wrong server. It reports whether there is trouble that
+// it could not end.
+func (i *inspector) inspect(addr string, probe bool) (trouble bool) {
+	e := i.engine
+	ctx, cancel := context.WithTimeout(e.ctx, e.cfg.ProbeTimeout)
+	defer cancel()
+	ses := e.session(addr)
+	p := e.topology.pipeline(addr)
+	if ses == nil && p == nil {
+		return false
+	}
+	var heard, said *identity // by those who subscribe, and those who publish
+	var wg sync.WaitGroup
+	wg.Go(func() { heard = ask(ctx, ses) })
+	if p != nil {
+		wg.Go(func() {
+			if id, err := p.identify(ctx); err == nil {
+				said = &id
+			}
+		})
+	}
+	wg.Wait()
+	i.report(heard, said)
+	if ses != nil && !ses.resp3 && said != nil && said.run != "" && said.run == ses.id.run {
+		heard = said // it is the same server, and it cannot be asked there
+	}
+	var fresh *identity
+	if node := e.client.Nodes()[addr]; node != nil && (probe || wrong(heard) || wrong(said) || differ(heard, said)) {
+		fresh = i.look(ctx, addr, node)
+	}
+	if heard != nil {
+		i.judgeSession(addr, ses, heard, fresh)
+	}
+	if p != nil && said != nil {
+		return i.judgePipeline(ctx, p, said, fresh)
+	}
+	return false
+}
+
+// ask returns what the server of a session says; nil if nothing.
+func ask(ctx context.Context, ses *session) *identity {
+	if ses == nil {
+		return nil
+	}
+	id, err := ses.identify(ctx)
+	if err != nil {
+		return nil // the link finds out what is wrong
+	}
+	return &id
+}
+
+func wrong(id *identity) bool { return id != nil && id.replica }
+
+func differ(a, b *identity) bool {
+	return a != nil && b != nil && a.run != "" && b.run != "" && a.run != b.run
+}
+
+// judgeSession ends a link's session that leads to the wrong server.
+func (i *inspector) judgeSession(addr string, ses *session, heard, fresh *identity) {
+	why := heard.stale(fresh)
+	if why == nil && ses.id.run != "" && heard.run != "" && heard.run != ses.id.run {
+		why = errReplaced // behind a connection that stayed
+	}
+	if why == errReplaced && !i.mayReplace("link "+addr) {
+		return
+	}
+	if why != nil {
+		ses.end(why)
+		i.engine.topology.distrust()
+	}
+}
+
+// judgePipeline closes the connection that a pipeline publishes on if another
+// one leads to the right server, and blocks the pipeline while none does:
+// a replica takes what is published, and nobody else gets it.
+func (i *inspector) judgePipeline(ctx context.Context, p *pipeline, said, fresh *identity) (trouble bool) {
+	why := said.stale(fresh)
+	if why == nil || !i.engine.topology.owns(p.addr) {
+		p.blocked.Store(nil) // a replica that nobody takes for more is none of our business
+		return false
+	}
+	i.engine.topology.distrust()
+	if said.worthwhile(fresh) {
+		if why == errReplaced && !i.mayReplace("pipeline "+p.addr) {
+			return false
+		}
+		if err := p.hangUp(ctx); err == nil {
+			if again, err := p.identify(ctx); err == nil && !again.replica {
+				p.blocked.Store(nil)
+				return false
+			}
+		}
+	}
+	if said.replica {
+		p.blocked.Store(&failure{why})
+	}
+	return true
+}
+
+func (i *inspector) mayReplace(what string) bool {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	p := i.replaced[what]
+	if p == nil {
+		p = new(patience)
+		i.replaced[what] = p
+	}
+	return p.may(time.Now())
+}
+
+// report tells the log, once, what is lost where servers do not say who they
+// are.
+func (i *inspector) report(ids ...*identity) {
+	unknown := false
+	for _, id := range ids {
+		unknown = unknown || id != nil && id.unknown
+	}
+	i.mu.Lock()
+	first := unknown && !i.blind
+	i.blind = i.blind || unknown
+	i.mu.Unlock()
+	if first {
+		i.engine.journal.add(slog.LevelWarn, "the server refuses ROLE and INFO: if it becomes a replica, or its address leads to another server, "+
+			"that is not noticed before its connections break")
+	}
+}
+
+// look makes a connection to see where an address leads; nil if that cannot be
+// found out.
+func (i *inspector) look(ctx context.Context, addr string, node rueidis.Client) *identity {
+	conn := i.dedicate(ctx, addr, node)
+	if conn == nil {
+		return nil
+	}
+	defer conn.Close() // and never back into the pool: it would not be a new one next time
+	id, err := identify(ctx, conn)
+	if err != nil {
+		return nil
+	}
+	return &id
+}
+
+// dedicate returns a connection of its own, or nil. The client waits as long as
+// it likes to connect, or for a place in its pool: what comes after the end of
+// ctx is closed, and until then no other is asked for.
+func (i *inspector) dedicate(ctx context.Context, addr string, node rueidis.Client) rueidis.DedicatedClient {
+	i.mu.Lock()
+	_, looking := i.looking[addr]
+	i.looking[addr] = struct{}{}
+	i.mu.Unlock()
+	if looking {
+		return nil
+	}
+	got := make(chan rueidis.DedicatedClient)
+	go func() { // it ends when the client lets it
+		conn, _ := node.Dedicate()
+		select {
+		case got <- conn:
+		case <-ctx.Done():
+			conn.Close()
+		}
+		i.mu.Lock()
+		delete(i.looking, addr)
+		i.mu.Unlock()
+	}()
+	select {
+	case conn := <-got:
+		return conn
+	case <-ctx.Done():
+		return nil
+	}
+}
+
+// session returns the session of the link to an address; nil if there is none.
+func (e *Engine) session(addr string) *session {
+	e.mu.RLock()
+	l := e.links[addr]
+	e.mu.RUnlock()
+	if l == nil {
+		return nil
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.live
+}

@@ -1,0 +1,64 @@
+package redispubsub
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func tableOf(owner string) *table {
+	tab := &table{addrs: []string{"", owner}}
+	for slot := range tab.owner {
+		tab.note(uint16(slot), owner)
+	}
+	return tab
+}
+
+func TestPoll(t *testing.T) {
+	for _, test := range []struct {
+		name    string
+		answers []string
+		before  string
+		down    string
+		doubted string
+		want    string
+	}{
+		{"the only answer", []string{"a"}, "b", "", "", "a"},
+		{"the majority", []string{"a", "b", "b"}, "a", "", "", "b"},
+		{"the majority, whatever was asked first", []string{"b", "a", "b"}, "", "", "", "b"},
+		{"an owner that is down gives way to a minority", []string{"a", "a", "b"}, "a", "a", "", "b"},
+		{"an owner that is doubted does not", []string{"a", "a", "b"}, "a", "", "a", "a"},
+		{"but does where voices are equal", []string{"a", "b"}, "a", "", "a", "b"},
+		{"equal voices leave it as it was", []string{"a", "b"}, "b", "", "", "b"},
+		{"all are down", []string{"a", "a", "b"}, "", "a", "", "b"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			var p poll
+			for _, a := range test.answers {
+				p.add(tableOf(a))
+			}
+			var before *table
+			if test.before != "" {
+				before = tableOf(test.before)
+			}
+			is := func(name string) func(string) bool {
+				return func(addr string) bool { return addr == name }
+			}
+			tab := p.result(before, is(test.down), is(test.doubted))
+			require.Equal(t, test.want, tab.at(0))
+			require.Equal(t, test.want, tab.at(slots-1))
+		})
+	}
+	t.Run("who knows no owner of a slot has no vote", func(t *testing.T) {
+		var p poll
+		p.add(tableOf("a"))
+		for range 2 {
+			nobody := tableOf("b")
+			nobody.owner[7].Store(0)
+			p.add(nobody)
+		}
+		tab := p.result(nil, func(string) bool { return false }, func(string) bool { return false })
+		require.Equal(t, "a", tab.at(7))
+		require.Equal(t, "b", tab.at(8))
+	})
+}
