@@ -141,7 +141,7 @@ func TestBadFrames(t *testing.T) {
 	t.Run("just short enough", func(t *testing.T) {
 		c := start(t, nil)
 		a := c.dial("room", "a")
-		for _, text := range []string{strings.Repeat("가", maxText/3), strings.Repeat("x", maxText), strings.Repeat("\x01", maxText)} {
+		for _, text := range []string{strings.Repeat("가", maxText/3), strings.Repeat("x", maxText), strings.Repeat(`"`, maxText)} {
 			a.say(text)
 			assert.Equal(t, text, a.next()["text"])
 		}
@@ -501,6 +501,7 @@ func startOn(t *testing.T, a fanout.Adapter, o *fanout.Options) *chat {
 	require.NoError(t, err)
 	c := &chat{t: t, hub: hub, server: newServer(hub, o.Logger)}
 	web := httptest.NewUnstartedServer(c.server.routes())
+	web.Config = webServer(web.Config.Handler, o.Logger)
 	c.gate = newGate(web.Listener)
 	web.Listener = c.gate
 	web.Start()
@@ -690,12 +691,18 @@ func (g *gated) Close() error {
 
 // A stub is an adapter whose Publish the test decides.
 type stub struct {
-	receiver fanout.Receiver
-	publish  func(ctx context.Context, channel string, frame []byte) (int, error)
+	receiver  fanout.Receiver
+	publish   func(ctx context.Context, channel string, frame []byte) (int, error)
+	subscribe func(ctx context.Context, channel string) error // nil: it succeeds
 }
 
-func (s *stub) Attach(r fanout.Receiver) error            { s.receiver = r; return nil }
-func (s *stub) Subscribe(context.Context, string) error   { return nil }
+func (s *stub) Attach(r fanout.Receiver) error { s.receiver = r; return nil }
+func (s *stub) Subscribe(ctx context.Context, channel string) error {
+	if s.subscribe == nil {
+		return nil
+	}
+	return s.subscribe(ctx, channel)
+}
 func (s *stub) Unsubscribe(context.Context, string) error { return nil }
 func (s *stub) Close(context.Context) error               { return nil }
 func (s *stub) Publish(ctx context.Context, channel string, frame []byte) (int, error) {

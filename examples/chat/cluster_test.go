@@ -205,15 +205,15 @@ func TestPageGoesOnAtAnotherProcess(t *testing.T) {
 	}
 }
 
-// A binary is the program under test, built.
-type binary struct {
+// A program is the program under test, built.
+type program struct {
 	t    *testing.T
 	path string
 }
 
-func build(t *testing.T) *binary {
+func build(t *testing.T) *program {
 	t.Helper()
-	b := &binary{t: t, path: filepath.Join(t.TempDir(), "chat")}
+	b := &program{t: t, path: filepath.Join(t.TempDir(), "chat")}
 	if runtime.GOOS == "windows" {
 		b.path += ".exe"
 	}
@@ -250,7 +250,7 @@ func addresses(t *testing.T, cluster *redistest.Cluster) []string {
 }
 
 // start starts a process on a cluster and waits until it is healthy.
-func (b *binary) start(addrs []string, flags ...string) *process {
+func (b *program) start(addrs []string, flags ...string) *process {
 	b.t.Helper()
 	stderr := new(output)
 	flags = append([]string{"-addr", "127.0.0.1:0", "-adapter", "sharded", "-redis", strings.Join(addrs, ",")}, flags...)

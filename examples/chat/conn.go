@@ -2,45 +2,32 @@ package main
 
 import (
 	"bufio"
-	"errors"
 	"net"
-	"net/http"
 	"sync"
 	"time"
 )
 
-// A conn is a page's connection, once it is a WebSocket. Two write to it, whole
-// frames each: the WebSocket library its pings, pongs and closes (Write), and we
-// what the page is to see (send).
+// A conn is a page's connection, once it is a WebSocket. One goroutine reads from it;
+// any may write, whole frames each.
 //
-// Messages don't go through the library, since it would make the same frame for
-// every page of the room anew, and write each by itself. The write is what a
-// message costs: 7.3 µs here for 530 bytes, against 0.8 µs when 32 of them go
+// What the page is to see goes out as it is, many frames in a write: the write is what
+// a message costs, 7.3 µs here for 530 bytes, against 0.8 µs when 32 of them go
 // together.
 type conn struct {
 	net.Conn
-	timeout time.Duration // who does not read that long is dropped, after twice that at the latest
+	in      *bufio.Reader
+	timeout time.Duration // a page that does not read for that long is dropped, after twice that at the latest
 
-	mu       sync.Mutex // guards all below; held while writing, so that frames don't mix
-	err      error      // nothing is written any more
-	deadline time.Time  // of writes
+	mu  sync.Mutex // guards err; held while writing, so that frames don't mix
+	err error      // nothing is written any more
+
+	deadlines sync.Mutex // guards all below, and the setting of deadlines
+	writeBy   time.Time  // the deadline of writes
+	leaving   bool       // the close frame is on its way: deadlines stay as they are
 }
 
-// errNotControl means that somebody has called the library's Write or Writer.
-var errNotControl = errors.New("the library writes control frames only: use conn.send")
-
-// Write implements net.Conn, for the library. It takes a frame of up to 125
-// bytes, as control frames are, in one call, since the library's buffer holds
-// more than that. A longer frame would come in parts, between which another
-// could slip; so nothing else is let through.
-func (c *conn) Write(frame []byte) (int, error) {
-	if len(frame) < 2 || frame[0]&(final|control) != final|control || len(frame) != 2+int(frame[1]) {
-		return 0, errNotControl
-	}
-	if err := c.send(frame); err != nil {
-		return 0, err
-	}
-	return len(frame), nil
+func newConn(c net.Conn, in *bufio.Reader, timeout time.Duration) *conn {
+	return &conn{Conn: c, in: in, timeout: timeout}
 }
 
 // send writes frames. After a close frame it fails with net.ErrClosed.
@@ -62,29 +49,48 @@ func (c *conn) send(frames []byte) error {
 }
 
 // postpone moves the deadline of writes, but not with every write: that would be
-// some percent of its cost. c.mu is held.
+// some percent of its cost.
 func (c *conn) postpone() {
-	if now := time.Now(); c.deadline.Sub(now) < c.timeout {
-		c.deadline = now.Add(2 * c.timeout)
-		c.SetWriteDeadline(c.deadline) // it fails if the connection is closed, as the write will
+	now := time.Now()
+	c.deadlines.Lock()
+	defer c.deadlines.Unlock()
+	if !c.leaving && c.writeBy.Sub(now) < c.timeout {
+		c.writeBy = now.Add(2 * c.timeout)
+		c.SetWriteDeadline(c.writeBy) // it fails if the connection is closed, as the write will
 	}
 }
 
-// A hijacker is a ResponseWriter whose connection, once the WebSocket library
-// takes it over, is a conn.
-type hijacker struct {
-	http.ResponseWriter
-	timeout time.Duration
-	conn    *conn // set by Hijack
+// expect sets the deadline of what is read next.
+func (c *conn) expect(within time.Duration) {
+	c.deadlines.Lock()
+	defer c.deadlines.Unlock()
+	if !c.leaving {
+		c.SetReadDeadline(time.Now().Add(within))
+	}
 }
 
-// Hijack implements http.Hijacker.
-func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
-	hijacked, rw, err := http.NewResponseController(h.ResponseWriter).Hijack()
-	if err != nil {
-		return nil, nil, err
+// leave says goodbye with a close frame. All that is left to do, to write what is being
+// written, the close frame, and to read that of the page, must be done within a time.
+func (c *conn) leave(status int, reason string, within time.Duration) {
+	c.deadlines.Lock()
+	if !c.leaving {
+		c.leaving = true
+		c.SetDeadline(time.Now().Add(within))
 	}
-	h.conn = &conn{Conn: hijacked, timeout: h.timeout}
-	const more = 256 // than any control frame has
-	return h.conn, bufio.NewReadWriter(rw.Reader, bufio.NewWriterSize(h.conn, more)), nil
+	c.deadlines.Unlock()
+	_ = c.send(closeFrame(status, reason)) // the page may have gone, or have been told already
+}
+
+// closeFrame returns a close frame; one without a status if that is statusNone. The
+// reason must be short enough for a control frame.
+func closeFrame(status int, reason string) []byte {
+	if status == statusNone {
+		return []byte{final | opClose, 0}
+	}
+	return append([]byte{final | opClose, byte(2 + len(reason)), byte(status >> 8), byte(status)}, reason...)
+}
+
+// controlFrame returns a control frame with a payload of up to 125 bytes.
+func controlFrame(opcode byte, payload []byte) []byte {
+	return append([]byte{final | opcode, byte(len(payload))}, payload...)
 }

@@ -8,7 +8,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"runtime"
 	"strings"
@@ -79,63 +78,6 @@ func TestFramesStayWhole(t *testing.T) {
 	<-speaking
 	t.Logf("%d pings among %d messages and %d failures", pings.Load(), messages, failures)
 	assert.NotZero(t, pings.Load())
-}
-
-// The library writes a long frame in parts, between which one of ours could slip.
-func TestLibraryWritesControlFramesOnly(t *testing.T) {
-	for name, write := range map[string]func(*websocket.Conn) error{
-		"short": func(ws *websocket.Conn) error {
-			return ws.Write(context.Background(), websocket.MessageText, []byte("x"))
-		},
-		"longer than its buffer": func(ws *websocket.Conn) error {
-			return ws.Write(context.Background(), websocket.MessageText, bytes.Repeat([]byte("x"), 1000))
-		},
-		"in parts": func(ws *websocket.Conn) error {
-			w, err := ws.Writer(context.Background(), websocket.MessageBinary)
-			if err != nil {
-				return err
-			}
-			w.Write([]byte("x"))
-			return w.Close()
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			failed := make(chan error, 1)
-			web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				hw := &hijacker{ResponseWriter: w, timeout: patience}
-				ws, err := websocket.Accept(hw, r, nil)
-				if err == nil {
-					err = write(ws)
-					hw.conn.send(textFrame([]byte("still whole")))
-					ws.CloseNow()
-				}
-				failed <- err
-			}))
-			defer web.Close()
-			ws, _, err := websocket.Dial(t.Context(), "ws"+strings.TrimPrefix(web.URL, "http"), nil)
-			require.NoError(t, err)
-			defer ws.CloseNow()
-			_, frame, err := ws.Read(t.Context())
-			require.NoError(t, err)
-			assert.Equal(t, "still whole", string(frame), "the first that comes")
-			assert.ErrorIs(t, <-failed, errNotControl)
-		})
-	}
-}
-
-func TestControlFramesAreOneWrite(t *testing.T) {
-	ours, theirs := net.Pipe()
-	defer theirs.Close()
-	c := &conn{Conn: ours, timeout: patience}
-	go io.Copy(io.Discard, theirs)
-	ping := append([]byte{0x89, 125}, make([]byte, 125)...)
-	n, err := c.Write(ping)
-	assert.NoError(t, err)
-	assert.Equal(t, len(ping), n)
-	for _, wrong := range [][]byte{nil, {0x89}, ping[:100], append(ping, ping...), {0x09, 0}, {0x81, 0}, {0x02, 0}} {
-		_, err := c.Write(wrong)
-		assert.ErrorIs(t, err, errNotControl, "%x", wrong)
-	}
 }
 
 // Between the server's close frame and the page's nothing more may be written.

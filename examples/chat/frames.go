@@ -30,14 +30,6 @@ func appendFrame(b, doc []byte) []byte {
 // frameSize is what a document takes as a frame, or a few bytes more.
 func frameSize(doc []byte) int { return 10 + len(doc) }
 
-// The first byte of a frame: https://www.rfc-editor.org/rfc/rfc6455#section-5.2.
-const (
-	final   = 0x80 // the message ends with this frame
-	opText  = 0x1
-	opClose = 0x8
-	control = 0x8 // all opcodes from here on are of control frames
-)
-
 // frames has the frames of messages. Almost always that is a message's data as
 // it is, with its position if the room keeps a history; but anybody who reaches
 // Redis can publish anything, and a frame that is not UTF-8 makes a browser hang
@@ -89,6 +81,7 @@ func (f *frame) is(m *fanout.Message) bool {
 const (
 	// generation is the size of one, in bytes. A few thousand chat messages are
 	// more than a room's window holds, so members that lag find theirs as well.
+	// The message that fills a generation may be as long as a hub takes it.
 	generation = 4 << 20
 	// Strips grow as a burst goes on.
 	minStrip = 4 << 10
@@ -105,8 +98,8 @@ func newFrames() *frames {
 // of returns the frame of a message, which somebody reads after that of prev (nil:
 // it is the first). Nobody may modify it.
 func (f *frames) of(m *fanout.Message, prev *frame) *frame {
-	if len(m.Data) == 0 || len(m.Data) > generation/16 {
-		return &frame{bytes: textFrame(documentOf(m))} // there is no address, or too much to keep
+	if len(m.Data) == 0 {
+		return &frame{bytes: textFrame(documentOf(m))} // there is no address
 	}
 	if prev != nil {
 		if next := prev.next.Load(); next != nil && next.is(m) {

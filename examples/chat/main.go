@@ -51,6 +51,7 @@ type config struct {
 	redis   []string
 	history bool
 	gather  time.Duration
+	pages   int
 }
 
 // retain is what -history says, for fanout.Options: the same for all rooms.
@@ -92,6 +93,7 @@ func parseFlags(args []string, stderr io.Writer) (config, error) {
 	redis := fs.String("redis", "", "where Redis is, for redis and sharded: `host:port[,host:port…]`, some nodes of a cluster or one server")
 	fs.BoolVar(&c.history, "history", false, "keep the latest 200 messages of each room for 24 hours: in Redis, or with memory in this process")
 	fs.DurationVar(&c.gather, "gather", 0, "after a write to a page, wait so `long` and write at once what was said meanwhile; 50ms makes a busy room cheaper")
+	fs.IntVar(&c.pages, "pages", usual.pages, "how `many` pages may be open at a time")
 	err := fs.Parse(args)
 	if errors.Is(err, flag.ErrHelp) {
 		fmt.Fprintln(stderr, "usage: chat [flags]")
@@ -106,6 +108,9 @@ func parseFlags(args []string, stderr io.Writer) (config, error) {
 	}
 	if c.gather < 0 {
 		return c, fmt.Errorf("-gather is %v, it must not be negative", c.gather)
+	}
+	if c.pages < 1 {
+		return c, fmt.Errorf("-pages is %d, it must be at least 1", c.pages)
 	}
 	for addr := range strings.SplitSeq(*redis, ",") {
 		if addr = strings.TrimSpace(addr); addr == "" {
@@ -156,12 +161,8 @@ func serve(ctx context.Context, c config, log *slog.Logger) (err error) {
 	}
 	chat := newServer(hub, log)
 	chat.windows.length = c.gather
-	web := &http.Server{
-		Handler:           chat.routes(),
-		ReadHeaderTimeout: 10 * time.Second,
-		IdleTimeout:       2 * time.Minute,
-		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
-	}
+	chat.limits.pages = c.pages
+	web := webServer(chat.routes(), log)
 	// serving ends with ctx or when serving fails.
 	serving, failed := context.WithCancelCause(ctx)
 	var accepting sync.WaitGroup
@@ -190,4 +191,19 @@ func serve(ctx context.Context, c config, log *slog.Logger) (err error) {
 	}
 	log.Info("stopped")
 	return err
+}
+
+// webServer returns a server that waits for no client for ever, nor for one that sends
+// or reads a byte now and then. When a connection becomes a WebSocket its own deadlines
+// take over.
+func webServer(handler http.Handler, log *slog.Logger) *http.Server {
+	return &http.Server{
+		Handler:           handler,
+		ReadHeaderTimeout: 10 * time.Second,
+		ReadTimeout:       20 * time.Second, // of a request; more than joining a room may take, which it would end
+		WriteTimeout:      30 * time.Second, // of an answer, and what it waits for
+		IdleTimeout:       2 * time.Minute,  // between requests
+		MaxHeaderBytes:    16 << 10,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+	}
 }

@@ -3,9 +3,11 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/fanoutgo/fanout"
@@ -13,6 +15,11 @@ import (
 
 // maxText is how long a message may be, in bytes.
 const maxText = 64 << 10
+
+// maxDocument is how long the document of a message may be. What JSON makes longer of
+// text without control characters it makes twice as long at most: quotes, backslashes,
+// line ends, U+2028. The rest is for the name, the room and the keys.
+const maxDocument = 2*maxText + 4<<10
 
 // A said is a message as pages get it, but for its position, which nobody knows
 // before it has come back from the backend (withPosition). It is also what is
@@ -39,6 +46,21 @@ type missing struct {
 // A failure is the frame for something that the page asked for in vain.
 type failure struct {
 	Error string `json:"error"`
+}
+
+// wrongWith says what is wrong with a text, which is valid UTF-8; "" if nothing is. A
+// control character shows nothing, and is six times as long in JSON.
+func wrongWith(text []byte) string {
+	if i := bytes.IndexFunc(text, isControl); i >= 0 {
+		r, _ := utf8.DecodeRune(text[i:])
+		return fmt.Sprintf("it contains the control character %U", r)
+	}
+	return ""
+}
+
+// isControl reports whether a character is a control character that no text needs.
+func isControl(r rune) bool {
+	return unicode.IsControl(r) && r != '\n' && r != '\r' && r != '\t'
 }
 
 // newSaid returns the document to publish.
@@ -90,11 +112,11 @@ func withPosition(doc []byte, at fanout.Position) []byte {
 }
 
 // isSaid reports whether data is a document of newSaid, of this version of the
-// program or of one that says more. What a server has to say about a message,
+// program or of one that says more, and not longer than such a one is. What a server has to say about a message,
 // no document may say of itself: a false position would make pages miss what
 // was said before it.
 func isSaid(data []byte) bool {
-	if !utf8.Valid(data) {
+	if len(data) > maxDocument || !utf8.Valid(data) {
 		return false
 	}
 	if isPlainlySaid(data) {
@@ -128,17 +150,28 @@ func isPlainlySaid(doc []byte) bool {
 	return string(doc) == `"}`
 }
 
-// validText makes a stranger's bytes fit to be shown.
+// validText makes a stranger's bytes fit to be shown: valid UTF-8 without control
+// characters, and not more than a page may say.
 func validText(data []byte) string {
-	if len(data) <= maxText {
-		return strings.ToValidUTF8(string(data), "\uFFFD")
-	}
-	data = data[:maxText]
-	for range utf8.UTFMax - 1 { // the cut may have gone through a character
-		if r, _ := utf8.DecodeLastRune(data); r != utf8.RuneError {
-			break
+	cut := len(data) > maxText
+	if cut {
+		data = data[:maxText]
+		for range utf8.UTFMax - 1 { // the cut may have gone through a character
+			if r, _ := utf8.DecodeLastRune(data); r != utf8.RuneError {
+				break
+			}
+			data = data[:len(data)-1]
 		}
-		data = data[:len(data)-1]
 	}
-	return strings.ToValidUTF8(string(data), "\uFFFD") + "…"
+	text := strings.ToValidUTF8(string(data), "\uFFFD")
+	text = strings.Map(func(r rune) rune {
+		if isControl(r) {
+			return '\uFFFD'
+		}
+		return r
+	}, text)
+	if cut {
+		return text + "…"
+	}
+	return text
 }

@@ -27,19 +27,39 @@ type timing struct {
 	health time.Duration // the backend, to bring back a message of the hub's own
 	write  time.Duration // a page, to take what is written to it; up to twice that
 	ping   time.Duration // from one ping to the next
-	pong   time.Duration // a page, to answer a ping
+	pong   time.Duration // a page, to answer a ping, and to send the rest of what it has begun
 	grace  time.Duration // a write, to finish when its member has ended
+
+	goodbye time.Duration // a page, to answer a close frame
 }
+
+// silence is how long nothing whole may come from a page: no message, not even the answer
+// to a ping.
+func (t *timing) silence() time.Duration { return t.ping + t.pong }
 
 var patient = timing{
 	join:   10 * time.Second,
 	health: 2 * time.Second,
 	write:  10 * time.Second,
 	ping:   30 * time.Second,
-	// Who publishes while Redis is away is not read from, for as long as
-	// fanout.Options.PublishTimeout (10 s); its pong waits behind that.
-	pong:  25 * time.Second,
-	grace: time.Second,
+	pong:   25 * time.Second,
+	grace:  time.Second,
+
+	goodbye: 5 * time.Second,
+}
+
+// limits bound what clients may ask for.
+type limits struct {
+	pages  int       // sockets that are open at a time
+	frames allowance // that a page sends, of every kind
+	bytes  allowance // in them
+}
+
+// usual is far more than people need who type.
+var usual = limits{
+	pages:  10_000,
+	frames: allowance{rate: 100, burst: 1000},
+	bytes:  allowance{rate: 256 << 10, burst: 4 << 20},
 }
 
 // A server is the chat's web server: the page, the sockets, the health.
@@ -49,16 +69,21 @@ type server struct {
 	frames  *frames
 	windows windows
 	timing  timing
+	limits  limits
+	health  checkup
 
 	draining context.Context // ends with drain
 	stop     context.CancelFunc
 
-	mu      sync.Mutex // makes drain and begin exclude each other
+	mu      sync.Mutex // makes drain and begin exclude each other; guards pages
+	pages   int        // sockets that are open
 	sockets sync.WaitGroup
 }
 
+var shuttingDown = &refusal{http.StatusServiceUnavailable, "the server is shutting down"}
+
 func newServer(hub *fanout.Hub, log *slog.Logger) *server {
-	s := &server{hub: hub, log: log, frames: newFrames(), timing: patient}
+	s := &server{hub: hub, log: log, frames: newFrames(), timing: patient, limits: usual, health: newCheckup()}
 	s.draining, s.stop = context.WithCancel(context.Background())
 	return s
 }
@@ -68,7 +93,21 @@ func (s *server) routes() http.Handler {
 	mux.HandleFunc("GET /{$}", s.servePage)
 	mux.HandleFunc("GET /ws", s.serveSocket)
 	mux.HandleFunc("GET /healthz", s.serveHealth)
-	return mux
+	return withoutBody(mux)
+}
+
+// withoutBody refuses requests with a body. There is none that needs one, and what is
+// announced may never come: nobody waits for it.
+func withoutBody(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.ContentLength == 0 {
+			next.ServeHTTP(w, r)
+			return
+		}
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now()) // it fails if the connection is closed
+		w.Header().Set("Connection", "close")
+		http.Error(w, "requests have no body here", http.StatusRequestEntityTooLarge)
+	})
 }
 
 // drain makes the server take no more sockets, and end those that are there.
@@ -93,15 +132,27 @@ func (s *server) wait(ctx context.Context) error {
 	}
 }
 
-// begin counts a socket, unless the server is draining.
-func (s *server) begin() bool {
+// begin counts a socket, unless the server is draining or has too many.
+func (s *server) begin() *refusal {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.draining.Err() != nil {
-		return false
+	switch {
+	case s.draining.Err() != nil:
+		return shuttingDown
+	case s.pages >= s.limits.pages:
+		return &refusal{http.StatusServiceUnavailable, "the server has as many pages as it takes"}
 	}
+	s.pages++
 	s.sockets.Add(1)
-	return true
+	return nil
+}
+
+// end is the end of what begin has counted.
+func (s *server) end() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.pages--
+	s.sockets.Done()
 }
 
 func (s *server) servePage(w http.ResponseWriter, r *http.Request) {
@@ -123,13 +174,48 @@ func (s *server) serveHealth(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "shutting down", http.StatusServiceUnavailable)
 		return
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), s.timing.health)
-	defer cancel()
-	if err := s.hub.Health(ctx); err != nil {
+	err := s.health.result(r.Context(), func() error {
+		ctx, cancel := context.WithTimeout(context.Background(), s.timing.health)
+		defer cancel()
+		return s.hub.Health(ctx)
+	})
+	if err != nil {
 		http.Error(w, err.Error(), http.StatusServiceUnavailable)
 		return
 	}
 	fmt.Fprintln(w, "ok")
+}
+
+// A checkup asks the backend for everybody that wants to know at about the same time:
+// it costs a message.
+type checkup struct {
+	turn chan struct{} // holds a value while nobody asks; guards all below
+	at   time.Time
+	err  error
+}
+
+// fresh is how old a result may be.
+const fresh = time.Second
+
+func newCheckup() checkup {
+	turn := make(chan struct{}, 1)
+	turn <- struct{}{}
+	return checkup{turn: turn}
+}
+
+// result returns what check returns, or returned a moment ago.
+func (c *checkup) result(ctx context.Context, check func() error) error {
+	select {
+	case <-c.turn:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() { c.turn <- struct{}{} }()
+	if time.Since(c.at) > fresh {
+		c.err = check()
+		c.at = time.Now()
+	}
+	return c.err
 }
 
 // A visit is what a page asks for in the query of its address.

@@ -4,15 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"sync"
 	"time"
-	"unicode/utf8"
-
-	"github.com/coder/websocket"
 
 	"github.com/fanoutgo/fanout"
 )
@@ -27,13 +24,15 @@ const (
 // maxWrite bounds one write, in bytes. A single message may be longer.
 const maxWrite = 256 << 10
 
+// maxUnread is how much more is read of a client that was refused, in bytes.
+const maxUnread = 4 << 20
+
 // A socket is one page: a WebSocket on one side, a member of a room on the
 // other. Three goroutines serve it: readPump publishes what the page says,
-// writePump writes what the room says, and watch ends what is stuck or dead.
+// writePump writes what the room says, and watch ends what is stuck.
 type socket struct {
 	server *server
-	ws     *websocket.Conn
-	conn   *conn // what ws writes to, and we
+	conn   *conn
 	member *fanout.Member
 	room   *fanout.Room
 	name   string
@@ -48,23 +47,31 @@ func (s *server) serveSocket(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
-	if !s.begin() {
-		http.Error(w, "the server is shutting down", http.StatusServiceUnavailable)
+	room := s.hub.Room(v.room)
+	if no := judgeUpgrade(r); no != nil {
+		if no.status == http.StatusUpgradeRequired && s.isWrong(r.Context(), room, v.since) {
+			no = &refusal{http.StatusBadRequest, "since is no position of the room"}
+		}
+		no.write(w)
 		return
 	}
-	defer s.sockets.Done()
+	if no := s.begin(); no != nil {
+		no.write(w)
+		return
+	}
+	defer s.end()
 	member, err := s.hub.Connect(nil)
 	if err != nil {
-		http.Error(w, "the server is shutting down", http.StatusServiceUnavailable)
+		shuttingDown.write(w)
 		return
 	}
 	defer member.Close()
 	log := s.log.With("room", v.room, "name", v.name, "member", member.ID())
 
-	// The member joins before the socket opens: whatever is said after a page
-	// has seen its socket open reaches it, and a room that cannot be joined is
-	// an HTTP error with a reason.
-	room := s.hub.Room(v.room)
+	// The member joins before the socket opens, but when nothing is in its way any
+	// more: whatever is said after a page has seen its socket open reaches it, a
+	// room that cannot be joined is an HTTP error with a reason, and a request that
+	// is none for a WebSocket costs the backend nothing.
 	if err := s.join(r.Context(), room, member, v.since); err != nil {
 		if errors.Is(err, fanout.ErrInvalidRoom) || errors.Is(err, fanout.ErrInvalidPosition) {
 			http.Error(w, err.Error(), http.StatusBadRequest)
@@ -74,24 +81,30 @@ func (s *server) serveSocket(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "the room cannot be reached just now", http.StatusServiceUnavailable)
 		return
 	}
-
-	// Accept refuses pages of other sites (by their Origin), which could speak
-	// in their visitors' names otherwise. To let one in, name its host in
-	// websocket.AcceptOptions.OriginPatterns.
-	hw := &hijacker{ResponseWriter: w, timeout: s.timing.write}
-	ws, err := websocket.Accept(hw, r, nil)
+	conn, err := accept(w, r, s.timing.write)
 	if err != nil {
 		log.Info("not accepted", "error", err)
-		return // Accept has answered
+		return // accept has answered
 	}
-	ws.SetReadLimit(-1) // readPump has a limit of its own, with a reason
-	c := &socket{server: s, ws: ws, conn: hw.conn, member: member, room: room, name: v.name, log: log}
+	c := &socket{server: s, conn: conn, member: member, room: room, name: v.name, log: log}
 	log.Info("joined", "remote", r.RemoteAddr)
 	why := c.run()
 	log.Info("left", "why", why)
 }
 
-// join joins the room, for as long as the client waits and the server runs. Who
+// isWrong reports whether a position is none of the room's. A page whose socket did not
+// open asks with a plain request, since a browser does not tell it why.
+func (s *server) isWrong(ctx context.Context, room *fanout.Room, since *fanout.Position) bool {
+	if since == nil {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.timing.health)
+	defer cancel()
+	_, err := room.History(ctx, *since, 1)
+	return errors.Is(err, fanout.ErrInvalidPosition)
+}
+
+// join joins the room, for as long as the client waits and the server runs. A page that
 // has been there before gets first what was said since, if the room keeps that.
 func (s *server) join(ctx context.Context, room *fanout.Room, member *fanout.Member, since *fanout.Position) error {
 	ctx, cancel := context.WithTimeout(ctx, s.timing.join)
@@ -117,45 +130,80 @@ func (c *socket) run() error {
 	wg.Go(func() { c.watch(ctx, &wg, written) })
 	why := c.readPump()
 	cancel()
-	c.ws.CloseNow() // ends a write that is stuck; does nothing where somebody has closed
+	c.conn.Close() // ends a write that is stuck
 	c.member.Close()
 	wg.Wait()
 	return why
 }
 
-// readPump publishes each frame as a message to the room, in order: the next
-// one is not read before the backend has taken this one. So whoever floods
-// waits, and nobody else does.
-func (c *socket) readPump() error {
-	for {
-		// No ctx: it would end the connection without a goodbye. Closing ends
-		// the read.
-		typ, r, err := c.ws.Reader(context.Background())
-		if err != nil {
-			return err
-		}
-		if typ != websocket.MessageText {
-			return c.refuse(websocket.StatusUnsupportedData, "only text frames are messages here")
-		}
-		text, err := io.ReadAll(io.LimitReader(r, maxText+1))
-		switch {
-		case err != nil:
-			return err
-		case len(text) > maxText:
-			return c.refuse(websocket.StatusMessageTooBig, fmt.Sprintf("a message may have %d bytes at most", maxText))
-		case !utf8.Valid(text):
-			return c.refuse(websocket.StatusInvalidFramePayloadData, "a message must be valid UTF-8")
-		}
-		// What was said is published even if its page goes at this moment; the
-		// hub has a deadline of its own for it.
-		if err := c.room.Publish(context.Background(), newSaid(c.name, c.room.Name(), text)); err != nil {
-			if errors.Is(err, fanout.ErrClosed) {
-				return c.refuse(websocket.StatusGoingAway, "the server is shutting down")
+// reader returns the reader of what the page says.
+func (c *socket) reader() *reader {
+	frames, bytes := meter{allowance: c.server.limits.frames}, meter{allowance: c.server.limits.bytes}
+	return &reader{
+		in:   c.conn.in,
+		max:  maxText,
+		pong: func(payload []byte) error { return c.conn.send(controlFrame(opPong, payload)) },
+		wait: func() { c.conn.expect(c.server.timing.silence()) },
+		charge: func(n int) {
+			now := time.Now()
+			if d := max(frames.use(1, now), bytes.use(float64(n), now)); d > 0 {
+				time.Sleep(d) // what a frame is too much: a fraction of a second
 			}
-			c.log.Warn("not published", "error", err)
-			c.tell(failure{Error: publishFailed(err)})
+		},
+	}
+}
+
+// readPump publishes each message to the room, in order: the next one is not read
+// before the backend has taken this one. So a page that floods waits, and no other does.
+func (c *socket) readPump() error {
+	r := c.reader()
+	for {
+		text, err := r.message()
+		if err != nil {
+			return c.ended(r, err)
+		}
+		if wrong := wrongWith(text); wrong != "" {
+			err = c.tell(failure{Error: "your message was not sent: " + wrong})
+		} else {
+			err = c.publish(text)
+		}
+		if err != nil {
+			return c.ended(r, err)
 		}
 	}
+}
+
+// publish says something to the room. Its error ends the socket.
+func (c *socket) publish(text []byte) error {
+	// What was said is published even if its page goes at this moment; the hub has
+	// a deadline of its own for it.
+	err := c.room.Publish(context.Background(), newSaid(c.name, c.room.Name(), text))
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, fanout.ErrClosed):
+		return &violation{statusGoingAway, "the server is shutting down"}
+	}
+	c.log.Warn("not published", "error", err)
+	return c.tell(failure{Error: publishFailed(err)})
+}
+
+// ended says goodbye to a page from which nothing more is read, as it should, and returns why.
+func (c *socket) ended(r *reader, err error) error {
+	var bad *violation
+	var bye *closed
+	switch {
+	case errors.As(err, &bad):
+		c.conn.leave(bad.status, bad.reason, c.server.timing.goodbye)
+		c.member.Close() // the room need not wait for the page's answer
+		r.discard(maxUnread)
+		return fmt.Errorf("refused: %w", err)
+	case errors.As(err, &bye):
+		c.conn.leave(bye.status, "", c.server.timing.goodbye)
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return fmt.Errorf("nothing whole came for %v, not even the answer to a ping", c.server.timing.silence())
+	}
+	return err
 }
 
 // publishFailed says to a page what became of its message, without the
@@ -165,12 +213,6 @@ func publishFailed(err error) string {
 		return "your message was not sent: the room cannot be reached just now"
 	}
 	return "your message may not have arrived: the room cannot be reached just now"
-}
-
-// refuse ends the socket instead of publishing what the page sent.
-func (c *socket) refuse(status websocket.StatusCode, reason string) error {
-	c.ws.Close(status, reason)
-	return fmt.Errorf("refused: %s", reason)
 }
 
 // tell writes a frame that is not a message of the room.
@@ -184,13 +226,18 @@ func (c *socket) writePump(ctx context.Context, written chan<- struct{}) {
 	switch {
 	case ctx.Err() != nil, errors.Is(err, net.ErrClosed): // watch or readPump close
 	case errors.Is(err, fanout.ErrClosed):
-		c.ws.Close(websocket.StatusGoingAway, "the server has ended the connection")
+		c.conn.leave(statusGoingAway, "the server has ended the connection", c.server.timing.goodbye)
 	case errors.Is(err, fanout.ErrSlow):
-		c.ws.Close(websocket.StatusPolicyViolation, "the connection is too slow for the room")
+		c.conn.leave(statusPolicy, "the connection is too slow for the room", c.server.timing.goodbye)
 	default:
-		c.log.Info("dropped, it does not take what is written to it", "error", err)
-		c.ws.CloseNow()
+		c.drop(err)
 	}
+}
+
+// drop ends a socket that cannot be written to.
+func (c *socket) drop(err error) {
+	c.log.Info("dropped, it does not take what is written to it", "error", err)
+	c.conn.Close()
 }
 
 // copyBatches takes what is ready and writes all of it in one write.
@@ -244,8 +291,10 @@ func (c *socket) write(messages []fanout.Message) error {
 	return c.conn.send(b.frames)
 }
 
-// watch ends a socket whose server drains, whose member has ended while a write
-// to it is stuck, or whose page does not answer pings.
+// watch ends a socket whose server drains, or whose member has ended while a write to it
+// is stuck. It pings the page, so that one that is there can show it: readPump ends the
+// socket of one that does not. (A connection whose other end went without a word, such as
+// a phone out of reach, shows it in no other way.)
 func (c *socket) watch(ctx context.Context, wg *sync.WaitGroup, written <-chan struct{}) {
 	tick := time.NewTicker(c.server.timing.ping)
 	defer tick.Stop()
@@ -253,29 +302,25 @@ func (c *socket) watch(ctx context.Context, wg *sync.WaitGroup, written <-chan s
 		select {
 		case <-ctx.Done():
 			if c.server.draining.Err() != nil {
-				c.ws.Close(websocket.StatusGoingAway, "the server is shutting down")
+				c.conn.leave(statusGoingAway, "the server is shutting down", c.server.timing.goodbye)
 			}
 			return
 		case <-c.member.Done():
 			select {
 			case <-written: // writePump says goodbye
 			case <-time.After(c.server.timing.grace):
-				c.ws.CloseNow()
+				c.conn.Close()
 			}
 			return
 		case <-tick.C:
-			wg.Go(func() { c.ping(ctx) }) // so that the other cases needn't wait for the pong
+			wg.Go(c.ping) // so that the other cases needn't wait for the write
 		}
 	}
 }
 
-// ping drops a page that does not answer. A connection whose other end went
-// without a word (a phone out of reach) shows it in no other way.
-func (c *socket) ping(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, c.server.timing.pong)
-	defer cancel()
-	if err := c.ws.Ping(ctx); errors.Is(err, context.DeadlineExceeded) {
-		c.log.Info("dropped, it does not answer pings", "error", err)
-		c.ws.CloseNow()
+// ping asks for a sign of life.
+func (c *socket) ping() {
+	if err := c.conn.send(controlFrame(opPing, nil)); err != nil && !errors.Is(err, net.ErrClosed) {
+		c.drop(err)
 	}
 }
