@@ -57,10 +57,14 @@ type Adapter interface {
 	// for the channel that was running has returned, and the receiver gets
 	// nothing more of it until Subscribe is called again; what was published
 	// before that does not come then. It need not wait until the backend has
-	// stopped sending. Unsubscribing from what is not subscribed is no error.
+	// stopped sending, but the adapter sees to it that it does, however links
+	// break meanwhile: nothing stays subscribed there that is not wanted.
+	// Unsubscribing from what is not subscribed is no error.
 	// It is not called by a method of the receiver; nor is Close.
 	//
-	// ctx bounds what waiting there is; the subscription is over all the same.
+	// It may wait for the end of that call whatever becomes of ctx, since a
+	// receiver does not block. ctx bounds any other wait; the subscription is
+	// over all the same.
 	Unsubscribe(ctx context.Context, channel string) error
 
 	// Publish sends a frame to all who are subscribed to the channel,
@@ -77,11 +81,14 @@ type Adapter interface {
 	// it wraps ErrUnsent: then it cannot have been. The hub repeats a failed
 	// Publish in a form that receivers recognise, so an adapter never repeats
 	// one that may have arrived. An error that wraps ErrRefused is not repeated.
+	// An adapter that has no connection yet may wait for one, or return
+	// ErrUnsent at once.
 	//
 	// The frame is never modified again by anyone; the adapter may keep it.
 	// Publish is called concurrently, but for one channel one call at a time:
 	// two frames of a channel are in the order of their calls. ctx cancels the
-	// wait. After Close it returns an error that wraps ErrClosed and ErrUnsent.
+	// wait: Publish then returns an error that wraps that of ctx or ErrUnsent.
+	// After Close it returns an error that wraps ErrClosed and ErrUnsent.
 	Publish(ctx context.Context, channel string, frame []byte) (receivers int, err error)
 
 	// Close ends everything: when it returns nil the receiver is not called

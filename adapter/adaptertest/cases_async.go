@@ -21,6 +21,16 @@ var asyncCases = []Case{
 		Explanation: "When Close returns nil Complete has been called for every PublishAsync; another returns false, and calls nobody.",
 		Nodes:       2, needs: needAsync, run: asyncEndsWithClose,
 	},
+	{
+		Name:        "async-completes-elsewhere",
+		Explanation: "PublishAsync returns at once: Complete is called on another goroutine, and may wait for its caller.",
+		Nodes:       2, needs: needAsync, run: asyncCompletesElsewhere,
+	},
+	{
+		Name:        "async-ends-in-an-outage",
+		Explanation: "A PublishAsync in an outage ends within a few seconds.",
+		Nodes:       2, needs: needAsync | needCut, run: asyncEndsInAnOutage,
+	},
 }
 
 // A walker publishes frames one after the other, each when the one before has

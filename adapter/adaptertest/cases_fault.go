@@ -225,6 +225,7 @@ func outagePublish(e *env) {
 	witness, n := e.nodes[0], e.nodes[1]
 	channel := e.channel("room")
 	e.join(channel, witness)
+	e.mustPublish(n, channel, "before")
 	heal := e.cut(n)
 	const patience, slack = 200 * time.Millisecond, 5 * time.Second
 	results := make(map[string]error)
@@ -259,13 +260,19 @@ func outageSubscribe(e *env) {
 	heal := e.cut(n)
 	e.noticed(n, known)
 
-	ctx, cancel := context.WithTimeout(e.ctx, 200*time.Millisecond)
-	err := n.adapter.Subscribe(ctx, short)
-	cancel()
+	err := e.bounded("Subscribe", 200*time.Millisecond, n, func(ctx context.Context) error {
+		return n.adapter.Subscribe(ctx, short)
+	})
 	if !errors.Is(err, context.DeadlineExceeded) {
 		e.failf("Subscribe of %v, which is cut off, returned %v, want the error of its context", n, err)
 	}
 	t := e.start(func() error { return n.adapter.Subscribe(e.ctx, long) })
+	e.soon(50*time.Millisecond, t.over)
+	for _, channel := range []string{short, long} {
+		if events := n.heard.events(channel); len(events) > 0 {
+			e.failf("%v was told %q for a channel whose subscription was not confirmed", n, events)
+		}
+	}
 	heal()
 	e.must(e.wait(t, "Subscribe returns after the outage"), "Subscribe")
 	e.settle(from, long, n)

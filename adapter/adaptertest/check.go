@@ -26,7 +26,7 @@ type Case struct {
 // Cases returns all cases, the simple ones first. A backend that fails one may
 // well fail those after it for the same reason.
 func Cases() []Case {
-	return slices.Concat(deliveryCases, orderCases, subscriptionCases, asyncCases, closeCases, faultCases, historyCases, historyFaultCases)
+	return slices.Concat(deliveryCases, orderCases, subscriptionCases, asyncCases, closeCases, leaveCases, faultCases, historyCases, historyFaultCases)
 }
 
 // serial tells checks apart, and makes names that are used once in a process.

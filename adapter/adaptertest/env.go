@@ -2,6 +2,7 @@ package adaptertest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -32,6 +33,7 @@ type node struct {
 	heard   *recorder
 
 	mu        sync.Mutex
+	connected atomic.Bool    // a Publish or Append has succeeded
 	published atomic.Uint64  // frames; every other one goes by PublishAsync, if there is that
 	late      sync.WaitGroup // what waits for those that nobody waits for any more
 
@@ -129,7 +131,35 @@ func (n *node) publish(ctx context.Context, channel, frame string) (int, error) 
 	return n.publishBytes(ctx, channel, []byte(frame))
 }
 
-func (n *node) publishBytes(ctx context.Context, channel string, frame []byte) (int, error) {
+func (n *node) publishBytes(ctx context.Context, channel string, frame []byte) (receivers int, err error) {
+	err = n.onceConnected(ctx, func() error {
+		receivers, err = n.publishNow(ctx, channel, frame)
+		return err
+	})
+	return receivers, err
+}
+
+// onceConnected publishes. An adapter may say, before its first connection, that a frame
+// is not sent, and say so at once: then it is tried again, as a hub does.
+func (n *node) onceConnected(ctx context.Context, publish func() error) error {
+	for {
+		was := n.connected.Load()
+		err := publish()
+		if err == nil {
+			n.connected.Store(true)
+		}
+		if was || !errors.Is(err, fanout.ErrUnsent) || errors.Is(err, fanout.ErrClosed) {
+			return err
+		}
+		select {
+		case <-time.After(5 * time.Millisecond):
+		case <-ctx.Done():
+			return err
+		}
+	}
+}
+
+func (n *node) publishNow(ctx context.Context, channel string, frame []byte) (int, error) {
 	done := n.turn(channel)
 	if a, ok := n.adapter.(fanout.AsyncPublisher); ok && ctx.Err() == nil && n.published.Add(1)%2 == 0 {
 		if c := make(completion, 1); a.PublishAsync(channel, frame, c) {

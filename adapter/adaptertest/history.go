@@ -19,9 +19,13 @@ const readLimit = 100_000
 func (n *node) historian() fanout.Historian { return n.adapter.(fanout.Historian) }
 
 // append is for any goroutine.
-func (n *node) append(ctx context.Context, channel string, r fanout.Record) (fanout.Position, int, error) {
-	defer n.turn(channel)()
-	return n.historian().Append(ctx, channel, r)
+func (n *node) append(ctx context.Context, channel string, r fanout.Record) (at fanout.Position, receivers int, err error) {
+	err = n.onceConnected(ctx, func() error {
+		defer n.turn(channel)()
+		at, receivers, err = n.historian().Append(ctx, channel, r)
+		return err
+	})
+	return at, receivers, err
 }
 
 // newRecord returns a frame to be kept, of a publisher without a name.

@@ -20,6 +20,12 @@ var faultMutants = []mutant{
 			next.Interrupted(channel)
 		}
 	}},
+	{name: "says Restored twice", fails: "broken-link-is-told", says: `"irr`, faults: breaks, breakIt: func(n *node) {
+		n.hear.restored = func(next fanout.Receiver, channel string) {
+			next.Restored(channel)
+			next.Restored(channel)
+		}
+	}},
 	{name: "interrupts what was unsubscribed", fails: "broken-link-is-told", says: "had unsubscribed from", faults: breaks, breakIt: func(n *node) {
 		var left string
 		n.unsubscribe = func(ctx context.Context, channel string) error {
@@ -102,7 +108,24 @@ var faultMutants = []mutant{
 			return n.Adapter.Subscribe(ctx, channel)
 		}
 	}},
-	{name: "subscribes late what failed in an outage", fails: "outage-subscribe-waits", says: "is not subscribed", faults: cuts, breakIt: func(n *node) {
+	{name: "subscribe in an outage has no deadline", fails: "outage-subscribe-waits", says: "does not end with its context", also: []string{"outage-leaves-no-subscription"}, faults: cuts, breakIt: func(n *node) {
+		n.subscribe = func(ctx context.Context, channel string) error {
+			if n.isCut.Load() {
+				ctx = context.WithoutCancel(ctx)
+			}
+			return n.Adapter.Subscribe(ctx, channel)
+		}
+	}},
+	{name: "interrupts what is not confirmed", fails: "outage-subscribe-waits", says: "was not confirmed", faults: cuts, breakIt: func(n *node) {
+		n.subscribe = func(ctx context.Context, channel string) error {
+			if n.isCut.Load() {
+				n.target().Interrupted(channel)
+				defer n.target().Restored(channel)
+			}
+			return n.Adapter.Subscribe(ctx, channel)
+		}
+	}},
+	{name: "subscribes late what failed in an outage", fails: "outage-subscribe-waits", says: "is not subscribed", also: []string{"outage-leaves-no-subscription"}, faults: cuts, breakIt: func(n *node) {
 		n.subscribe = func(ctx context.Context, channel string) error {
 			err := n.Adapter.Subscribe(ctx, channel)
 			if n.isCut.Load() && errors.Is(err, context.DeadlineExceeded) {
@@ -111,7 +134,7 @@ var faultMutants = []mutant{
 			return err
 		}
 	}},
-	{name: "unsubscribe is forgotten in an outage", fails: "outage-unsubscribe-holds", says: "is not subscribed", faults: cuts, breakIt: func(n *node) {
+	{name: "unsubscribe is forgotten in an outage", fails: "outage-unsubscribe-holds", says: "is not subscribed", also: []string{"outage-leaves-no-subscription"}, faults: cuts, breakIt: func(n *node) {
 		n.unsubscribe = func(ctx context.Context, channel string) error {
 			if n.isCut.Load() {
 				return memory.ErrCut

@@ -12,7 +12,7 @@ import (
 var subscriptionMutants = []mutant{
 	{name: "subscribe returns too early", fails: "subscribed-means-subscribed", says: "when Subscribe had returned was lost", breakIt: subscribeEarly},
 	{
-		name: "delivers after Unsubscribe", fails: "unsubscribed-means-silent", says: "not subscribed",
+		name: "delivers after Unsubscribe", fails: "unsubscribed-means-silent", says: "not subscribed", also: []string{"close-waits-for-the-call"},
 		breakIt: func(n *node) { (&delayed{n: n, lateAfterUnsubscribe: true}).install() },
 	},
 	{
@@ -88,7 +88,7 @@ var subscriptionMutants = []mutant{
 		},
 	},
 	{
-		name: "subscribes though it failed", fails: "subscribe-obeys-context", says: "is not subscribed",
+		name: "subscribes though it failed", fails: "subscribe-obeys-context", says: "is not subscribed", also: []string{"unsubscribe-reaches-the-backend", "failed-subscribe-ends-the-subscription"},
 		breakIt: func(n *node) {
 			n.subscribe = func(ctx context.Context, channel string) error {
 				err := n.Adapter.Subscribe(ctx, channel)
@@ -100,7 +100,7 @@ var subscriptionMutants = []mutant{
 		},
 	},
 	{
-		name: "a failed subscribe blocks the next", fails: "subscribe-obeys-context", says: "does not hear",
+		name: "a failed subscribe blocks the next", fails: "subscribe-obeys-context", says: "does not hear", also: []string{"failed-subscribe-ends-the-subscription"},
 		breakIt: func(n *node) {
 			var failed sync.Map
 			n.subscribe = func(ctx context.Context, channel string) error {

@@ -34,7 +34,7 @@ const (
 	fails
 )
 
-var mutants = slices.Concat(deliveryMutants, asyncMutants, subscriptionMutants, closeMutants, faultMutants, historyMutants)
+var mutants = slices.Concat(deliveryMutants, asyncMutants, subscriptionMutants, closeMutants, leaveMutants, faultMutants, historyMutants)
 
 var deliveryMutants = []mutant{
 	{
@@ -225,7 +225,7 @@ var deliveryMutants = []mutant{
 	},
 	{name: "swaps two frames", fails: "publisher-order", says: "than it was published", also: []string{"async-completes-once"}, breakIt: swapTwo},
 	{name: "has an order of its own", fails: "one-order", says: "than node", breakIt: ownOrder},
-	{name: "calls before the last call is over", fails: "calls-do-not-overlap", says: "while another one was running", breakIt: overlap},
+	{name: "calls before the last call is over", fails: "calls-do-not-overlap", says: "while another one was running", also: []string{"close-waits-for-the-call"}, breakIt: overlap},
 	{
 		name: "waits for slow receivers", fails: "slow-receiver-delays-no-other", says: "does not hear",
 		breakIt: func(n *node) {
@@ -348,7 +348,7 @@ func overlap(n *node) {
 
 var closeMutants = []mutant{
 	{
-		name: "delivers after Close", fails: "close-is-silent", says: "is closed but was told",
+		name: "delivers after Close", fails: "close-is-silent", says: "is closed but was told", also: []string{"close-waits-for-the-call"},
 		breakIt: func(n *node) { (&delayed{n: n, lateAfterClose: true}).install() },
 	},
 	{
@@ -378,6 +378,7 @@ var closeMutants = []mutant{
 	},
 	{
 		name: "closes only once", fails: "close-twice", says: "closed already",
+		also: []string{"close-waits-for-the-call"},
 		breakIt: func(n *node) {
 			n.close = func(ctx context.Context) error {
 				if n.tally("close") > 1 {
@@ -463,23 +464,12 @@ type ghosts struct {
 
 // haunt has the backend go on counting who is closed.
 func haunt(n *node) {
-	g := &n.world.ghosts
+	g := n.world.haunted(n)
 	n.close = func(ctx context.Context) error {
-		g.mu.Lock()
-		defer g.mu.Unlock()
-		if g.channels == nil {
-			g.channels = make(map[string]int)
-		}
 		for _, channel := range n.world.bus.Channels() {
-			g.channels[channel]++
+			g.add(channel)
 		}
 		return n.Adapter.Close(ctx)
-	}
-	n.publish = func(ctx context.Context, channel string, frame []byte) (int, error) {
-		count, err := n.Adapter.Publish(ctx, channel, frame)
-		g.mu.Lock()
-		defer g.mu.Unlock()
-		return count + g.channels[channel], err
 	}
 }
 

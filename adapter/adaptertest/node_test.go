@@ -94,7 +94,7 @@ func (n *node) PublishAsync(channel string, frame []byte, done fanout.Completion
 		return false
 	}
 	n.async.Go(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
 		done.Complete(n.Publish(ctx, channel, frame))
 	})

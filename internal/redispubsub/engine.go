@@ -139,6 +139,7 @@ func (e *Engine) errClosed() error { return fmt.Errorf("%s: %w", e.cfg.Name, fan
 // Subscribe implements fanout.Adapter.
 func (e *Engine) Subscribe(ctx context.Context, channel string) error {
 	if ctx.Err() != nil {
+		_ = e.Unsubscribe(ctx, channel) // the contract: then it is not subscribed, even if it was
 		return context.Cause(ctx)
 	}
 	e.mu.Lock()
