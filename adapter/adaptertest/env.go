@@ -37,7 +37,7 @@ type node struct {
 	published atomic.Uint64  // frames; every other one goes by PublishAsync, if there is that
 	late      sync.WaitGroup // what waits for those that nobody waits for any more
 
-	sender map[string]*sync.Mutex // the contract: one Publish or Append at a time for a channel
+	sender map[string]chan struct{} // the contract: one Publish or Append at a time for a channel
 }
 
 func (n *node) String() string { return fmt.Sprintf("node %d", n.index) }
@@ -47,7 +47,7 @@ func newEnv(ctx context.Context, offer Nodes) *env {
 	e.ctx, e.cancel = context.WithCancel(ctx)
 	for i, a := range offer.Adapters {
 		e.nodes = append(e.nodes, &node{
-			index: i, adapter: a, heard: newRecorder(), sender: make(map[string]*sync.Mutex),
+			index: i, adapter: a, heard: newRecorder(), sender: make(map[string]chan struct{}),
 		})
 	}
 	return e
@@ -160,7 +160,10 @@ func (n *node) onceConnected(ctx context.Context, publish func() error) error {
 }
 
 func (n *node) publishNow(ctx context.Context, channel string, frame []byte) (int, error) {
-	done := n.turn(channel)
+	done, err := n.turn(ctx, channel)
+	if err != nil {
+		return 0, err
+	}
 	if a, ok := n.adapter.(fanout.AsyncPublisher); ok && ctx.Err() == nil && n.published.Add(1)%2 == 0 {
 		if c := make(completion, 1); a.PublishAsync(channel, frame, c) {
 			return n.await(ctx, c, done)
@@ -203,16 +206,26 @@ func (c completion) Complete(receivers int, err error) {
 
 // turn waits until nobody publishes to the channel, and keeps others from it
 // until done is called.
-func (n *node) turn(channel string) (done func()) {
+func (n *node) turn(ctx context.Context, channel string) (done func(), err error) {
 	n.mu.Lock()
 	sender := n.sender[channel]
 	if sender == nil {
-		sender = new(sync.Mutex)
+		sender = make(chan struct{}, 1)
 		n.sender[channel] = sender
 	}
 	n.mu.Unlock()
-	sender.Lock()
-	return sender.Unlock
+	done = func() { <-sender }
+	select {
+	case sender <- struct{}{}: // also if ctx has ended: what the adapter makes of that is for cases
+		return done, nil
+	default:
+	}
+	select {
+	case sender <- struct{}{}:
+		return done, nil
+	case <-ctx.Done():
+		return nil, fmt.Errorf("the frame before is still on its way: %w", context.Cause(ctx))
+	}
 }
 
 // mustPublish publishes a frame that nothing stands in the way of.

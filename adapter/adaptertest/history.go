@@ -21,7 +21,11 @@ func (n *node) historian() fanout.Historian { return n.adapter.(fanout.Historian
 // append is for any goroutine.
 func (n *node) append(ctx context.Context, channel string, r fanout.Record) (at fanout.Position, receivers int, err error) {
 	err = n.onceConnected(ctx, func() error {
-		defer n.turn(channel)()
+		done, turnErr := n.turn(ctx, channel)
+		if turnErr != nil {
+			return turnErr
+		}
+		defer done()
 		at, receivers, err = n.historian().Append(ctx, channel, r)
 		return err
 	})

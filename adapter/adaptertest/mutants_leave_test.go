@@ -165,11 +165,7 @@ var leaveMutants = []mutant{
 			n.publishAsync = func(channel string, frame []byte, done fanout.Completion) bool {
 				return n.Adapter.PublishAsync(channel, frame, completion(func(receivers int, err error) {
 					for n.isCut.Load() && !errors.Is(n.Adapter.Health(), fanout.ErrClosed) {
-						select {
-						case <-n.done:
-							return
-						default:
-						}
+						time.Sleep(time.Millisecond)
 					}
 					done.Complete(receivers, err)
 				}))
