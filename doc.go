@@ -21,7 +21,8 @@
 //		...
 //	}
 //
-// The transport (WebSocket, SSE, gRPC) is yours; examples/chat is a whole chat.
+// The transport (WebSocket, SSE, gRPC) is yours: examples/websocket shows one,
+// examples/chat is a whole chat.
 //
 // # What it guarantees
 //

@@ -1,0 +1,128 @@
+// Websocket is a room over WebSockets, in one file. Each client joins the room of its
+// address; what it sends goes to all in the room:
+//
+//	go run ./examples/websocket
+//	websocat 'ws://localhost:8080/ws?room=lobby'
+//
+// For several processes give fanout.New an adapter: package sharded or adapter/redis.
+package main
+
+import (
+	"context"
+	"errors"
+	"log"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"sync"
+	"time"
+
+	"github.com/coder/websocket"
+
+	"github.com/fanoutgo/fanout"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	ln, err := net.Listen("tcp", "localhost:8080")
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err := serve(ctx, ln); err != nil {
+		log.Fatal(err)
+	}
+}
+
+// serve serves until ctx ends. Then no new clients come, those that are there are told,
+// and the hub, which they need for that, is closed last.
+func serve(ctx context.Context, ln net.Listener) error {
+	hub, err := fanout.New(nil, nil)
+	if err != nil {
+		return err
+	}
+	var clients sync.WaitGroup
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /ws", func(w http.ResponseWriter, r *http.Request) {
+		clients.Add(1) // Shutdown does not wait for WebSockets
+		defer clients.Done()
+		serveClient(ctx, hub, w, r)
+	})
+	web := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
+	served := make(chan error, 1)
+	go func() { served <- web.Serve(ln) }()
+	select {
+	case err = <-served: // the listener has failed
+	case <-ctx.Done():
+	}
+	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer cancel()
+	return errors.Join(err, web.Shutdown(closing), wait(closing, &clients), hub.Close(closing))
+}
+
+// serveClient joins the client to the room of its address until one of the two ends.
+func serveClient(ctx context.Context, hub *fanout.Hub, w http.ResponseWriter, r *http.Request) {
+	ws, err := websocket.Accept(w, r, nil)
+	if err != nil {
+		return // Accept has answered
+	}
+	defer ws.CloseNow()
+	member, err := hub.Connect(nil)
+	if err != nil {
+		return
+	}
+	defer member.Close()
+	room := hub.Room(r.URL.Query().Get("room"))
+	if err := room.Join(ctx, member); err != nil {
+		ws.Close(websocket.StatusPolicyViolation, "the room cannot be joined")
+		return
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	var writing sync.WaitGroup
+	writing.Go(func() {
+		writeMessages(ctx, ws, member)
+		ws.Close(websocket.StatusGoingAway, "that was all") // ends Read
+	})
+	defer writing.Wait()
+	defer cancel()
+	for {
+		_, data, err := ws.Read(context.Background())
+		if err != nil {
+			return
+		}
+		if err := room.Publish(ctx, data); err != nil {
+			log.Print(err)
+			return
+		}
+	}
+}
+
+// writeMessages writes what the member receives until that, or the client, ends.
+func writeMessages(ctx context.Context, ws *websocket.Conn, member *fanout.Member) {
+	for {
+		msg, err := member.Receive(ctx)
+		if gap := new(fanout.GapError); errors.As(err, &gap) {
+			msg.Data = []byte("[messages are missing here]") // err says how many
+		} else if err != nil {
+			return
+		}
+		writing, cancel := context.WithTimeout(ctx, 10*time.Second)
+		err = ws.Write(writing, websocket.MessageText, msg.Data)
+		cancel()
+		if err != nil {
+			return
+		}
+	}
+}
+
+func wait(ctx context.Context, clients *sync.WaitGroup) error {
+	done := make(chan struct{})
+	go func() { clients.Wait(); close(done) }()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
