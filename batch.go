@@ -162,25 +162,26 @@ func (u *unpacker) copied() []byte {
 	return u.block[from:len(u.block):len(u.block)]
 }
 
-// chunk is how many entries are made at a time.
-const chunk = 256
+// unpackAtOnce is how many entries are made at a time.
+const unpackAtOnce = 256
 
 // scratches are for entries on their way from a frame into a log.
-var scratches = sync.Pool{New: func() any { return new([chunk]entry) }}
+var scratches = sync.Pool{New: func() any { return new([unpackAtOnce]entry) }}
 
 // appendBatch puts a gap and the messages of u into the log, as one arrival.
 // Members have had the first few already (known): those go into the tail of a room
 // with a history only, the others into both. sent is when they were sent. rs.mu is
 // held.
 //
-// Entries are made of no more messages than the window holds, and of a chunk at a
-// time.
+// Entries are made of no more messages than the window holds, unless the room
+// holds more for those that come from behind, and of a few at a time.
 func (rs *roomState) appendBatch(earlier, gap roomlog.Gap, u *unpacker, known int, sent int64) wakeups {
-	scratch := scratches.Get().(*[chunk]entry)
+	scratch := scratches.Get().(*[unpackAtOnce]entry)
 	defer scratches.Put(scratch)
 	var log roomlog.Wakeups[entry, *membership]
 	first := true
-	if over := u.left - known - rs.hub.opts.Window.Messages; over > 0 {
+	wide := rs.kept != nil && rs.kept.wide
+	if over := u.left - known - rs.hub.opts.Window.Messages; over > 0 && !wide {
 		u.passOver(known)
 		log, known, first = rs.log.PassOver(earlier, gap, u.passOver(over)), 0, false
 		if rs.kept != nil && !u.at.IsZero() {
@@ -190,7 +191,7 @@ func (rs *roomState) appendBatch(earlier, gap roomlog.Gap, u *unpacker, known in
 	for u.left > 0 {
 		entries := u.fill(scratch[:0])
 		if rs.kept != nil {
-			rs.kept.tail.add(entries, sent, rs.hub.opts.Window)
+			rs.kept.tail.add(entries, sent, rs.hub.opts.Window, wide)
 		}
 		news := entries[min(known, len(entries)):]
 		known -= len(entries) - len(news)

@@ -285,5 +285,5 @@ func (ms *membership) hasReadAll() bool {
 func (ms *membership) standing() (joined, behind bool) {
 	ms.room.mu.Lock()
 	defer ms.room.mu.Unlock()
-	return ms.joined, ms.place != nil && (ms.place.resuming != nil || ms.place.backlog != nil)
+	return ms.joined, ms.place != nil && ms.place.replay != nil
 }

@@ -77,6 +77,9 @@ type Query struct {
 	// Limit bounds the page: no more frames are begun when it has so many
 	// messages. 0 asks for the head alone. A backend may return less, and More.
 	Limit int
+	// Bytes bounds the page as well, if it is not 0: no more frames are begun when
+	// it has so many bytes. A backend that does not know it costs memory only.
+	Bytes int
 	// Keep is the channel's retention: what is outside of it is not handed out,
 	// even if the backend still has it. A frame goes by its last message, so it
 	// may reach over the bound. Time is now, by the hub's clock.

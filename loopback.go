@@ -83,7 +83,7 @@ func (l *loopback) Append(_ context.Context, channel string, r Record) (at Posit
 
 // History implements Historian.
 func (l *loopback) History(_ context.Context, channel string, q Query) (Page, error) {
-	p := l.history.Read(channel, archive.Position(q.Since), q.Limit, archive.Keep(q.Keep), q.Time)
+	p := l.history.Read(channel, archive.Position(q.Since), q.Limit, q.Bytes, archive.Keep(q.Keep), q.Time)
 	page := Page{Head: Position(p.Head), First: p.First, More: p.More}
 	for _, f := range p.Frames {
 		page.Frames = append(page.Frames, KeptFrame{At: Position(f.At), Frame: f.Data})

@@ -47,7 +47,7 @@ func (a *Adapter) readHistory(ctx context.Context, channel string, q fanout.Quer
 	case a.link == cut || a.link == cutInbound:
 		return fanout.Page{}, ErrCut
 	}
-	p := b.history.Read(channel, archive.Position(q.Since), q.Limit, archive.Keep(q.Keep), q.Time)
+	p := b.history.Read(channel, archive.Position(q.Since), q.Limit, q.Bytes, archive.Keep(q.Keep), q.Time)
 	page := fanout.Page{Head: fanout.Position(p.Head), First: p.First, More: p.More}
 	for _, past := range p.Before {
 		page.Before = append(page.Before, fanout.PastEpoch(past))

@@ -149,8 +149,8 @@ func (s *Store) sweep(now time.Time) {
 }
 
 // Read returns a page of what comes after since: frames until it has limit
-// messages.
-func (s *Store) Read(name string, since Position, limit int, keep Keep, now time.Time) Page {
+// messages, or that many bytes if bytes is not 0.
+func (s *Store) Read(name string, since Position, limit, bytes int, keep Keep, now time.Time) Page {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c := s.channels[name]
@@ -168,14 +168,15 @@ func (s *Store) Read(name string, since Position, limit int, keep Keep, now time
 	}
 	from := c.branch(since)
 	kept = kept[sort.Search(len(kept), func(i int) bool { return kept[i].At.Offset > from }):]
-	messages := 0
+	messages, size := 0, 0
 	for i, f := range kept {
-		if messages >= limit {
+		if messages >= limit || bytes > 0 && size >= bytes {
 			p.More = true
 			kept = kept[:i]
 			break
 		}
 		messages += int(f.At.Offset - f.first + 1)
+		size += len(f.Data)
 	}
 	p.Frames = slices.Clone(kept)
 	return p

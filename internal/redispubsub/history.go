@@ -92,11 +92,15 @@ func (e *Engine) History(ctx context.Context, channel string, q fanout.Query) (f
 	}
 	defer e.ops.Leave(1)
 	stream, note := wire.HistoryKeys(channel)
+	bytes := pageBytes
+	if q.Bytes > 0 {
+		bytes = min(bytes, q.Bytes)
+	}
 	reply, err := e.call(ctx, channel, func() rueidis.Completed {
 		return e.client.B().Fcall().Function(readFunction).Numkeys(2).Key(stream, note).Arg(
 			strconv.FormatUint(q.Since.Epoch, 10), strconv.FormatUint(q.Since.Offset, 10), strconv.Itoa(q.Limit),
 			strconv.Itoa(q.Keep.Messages), decimal(q.Keep.Age.Milliseconds()), decimal(q.Time.UnixMilli()),
-			strconv.Itoa(pageBytes)).Build()
+			strconv.Itoa(bytes)).Build()
 	})
 	if err != nil {
 		return fanout.Page{}, e.classifyCall("history", err)
