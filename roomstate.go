@@ -18,7 +18,8 @@ import (
 // append under it. Wake-ups and calls of the adapter happen after it is
 // released. Locks nest in the order Member.walk, Member.mu, roomState.mu,
 // Log.mu; Hub.mu comes after Member.walk and before roomState.mu, and never with
-// Member.mu; Member.readyMu is innermost. Two roomStates are never locked at once.
+// Member.mu; Member.readyMu is innermost, and so are janitor.wideMu and readers.mu.
+// Two roomStates are never locked at once.
 //
 // Most rooms have not been heard of for a while, and what takes longest is to fetch
 // them from memory: what is needed together lies together, in lines of 64 bytes.
