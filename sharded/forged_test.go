@@ -14,9 +14,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Keys of a history that somebody has written anything into: members are told of
-// a gap, the room goes on, and heals when the keys are gone. Those that were there
-// all the time need not join again.
+// Keys of a history that somebody has written anything into: members are told
+// of a gap, the room goes on, and heals when the keys are gone. Those that were
+// there all the time need not join again.
 func TestHistoryThatWasForged(t *testing.T) {
 	s := redistest.NewServer(t, redistest.Options{})
 	now := fmt.Sprint(time.Now().UnixMilli())
@@ -61,8 +61,9 @@ func TestHistoryThatWasForged(t *testing.T) {
 				for _, command := range forge(stream, note, epoch) {
 					require.NoError(t, s.Do(within(t), command...).Error())
 				}
-				// Whatever the server makes of it, whoever is told that a publish
-				// arrived is right, and members are told what did not reach them.
+				// Whatever the server makes of it, whoever is told that a
+				// publish arrived is right, and members are told what did not
+				// reach them.
 				told := 0
 				for n := range 10 {
 					ctx, cancel := context.WithTimeout(t.Context(), time.Second)
