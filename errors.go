@@ -88,16 +88,18 @@ var (
 // it, once every publisher has been heard again after an Unknown gap. The number
 // does not follow, and Unknown is all that is said, of
 //
-//   - a publisher that was silent for more than ten minutes, or was heard for the
-//     first time after the gap;
+//   - a publisher that was silent for more than ten minutes, or was heard for
+//     the first time after the gap;
 //   - messages of programs that are no hubs, which carry no numbers;
-//   - what a server lost before a Resume: the member was not there to count. What
-//     the history that took its place does not keep any more is in the number;
-//   - two interruptions, with no word of a publisher between them, to a member that
-//     joined between them;
+//   - what a server lost before a Resume: the member was not there to count.
+//     What the history that took its place does not keep any more is in the
+//     number;
+//   - two interruptions, with no word of a publisher between them, to a member
+//     that joined between them;
 //   - numbers that nobody can have given: a hole of 2^32 messages or more.
 //
-// What was missed before a member joined is not reported to it.
+// What was missed in an interruption before a member joined is not reported to
+// it.
 type GapError struct {
 	// Room is the room; empty for direct messages and those to everyone, which
 	// are reported once such messages have come to this hub.

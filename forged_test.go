@@ -64,8 +64,8 @@ func numberOf(t testing.TB, h *fanout.Hub) uint64 {
 	return n
 }
 
-// A frame in a hub's name with numbers that the hub has not given may mute the hub
-// for a while, but not silently, and not for good.
+// A frame in a hub's name with numbers that the hub has not given may mute the
+// hub for a while, but not silently, and not for good.
 func TestForgedNumbersMuteNobodySilently(t *testing.T) {
 	for name, forged := range map[string]struct{ stream, seq uint64 }{
 		"the next stream":            {2, 1},
@@ -136,8 +136,8 @@ func TestForgedNumbersInAHistory(t *testing.T) {
 	}
 }
 
-// An epoch of the far future does not make a room deaf, whether a frame has it or
-// the history.
+// An epoch of the far future does not make a room deaf, whether a frame has it
+// or the history.
 func TestEpochOfTheFarFuture(t *testing.T) {
 	year := uint64((365 * 24 * time.Hour).Milliseconds())
 	for name, epoch := range map[string]uint64{
@@ -213,8 +213,8 @@ func countOf(list []string, text string) (n int) {
 	return n
 }
 
-// Pages that no history has: they are errors with a name, gaps for those who are
-// there, and the room goes on.
+// Pages that no history has: they are errors with a name, gaps for those who
+// are there, and the room goes on.
 func TestForgedPages(t *testing.T) {
 	for name, forge := range map[string]func(p *fanout.Page){
 		"an offset near 2^63, and an entry of a later epoch": func(p *fanout.Page) {

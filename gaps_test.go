@@ -104,7 +104,8 @@ func TestLostHistoryIsCounted(t *testing.T) {
 				require.Positive(t, got.unknown)
 				require.Equal(t, test.before+test.after+1, len(got.got)+got.missed, "%v", got)
 
-				// Whoever comes now is not told of it, and whoever stays not twice.
+				// Whoever comes now is not told of it, and whoever stays not
+				// twice.
 				newcomer := connect(t, b, "x")
 				publish(t, room, 302, 302)
 				require.Equal(t, account{got: []string{"302"}}, accountOf(t, m))
@@ -140,8 +141,8 @@ func TestLostHistoryOfSeveralPublishersIsCounted(t *testing.T) {
 	})
 }
 
-// A Resume through such a takeover is told how much the new history does not have
-// any more. What the old one lost stays unknown.
+// A Resume through such a takeover is told how much the new history does not
+// have any more. What the old one lost stays unknown.
 func TestResumeThroughALostHistory(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, stays := range []bool{false, true} {
@@ -242,8 +243,8 @@ func joinAroundInterruptions(t *testing.T, o *fanout.Options, lags bool) {
 	require.Zero(t, told[third].unknown)
 }
 
-// Whoever joins between two interruptions, in which the same publisher was silent
-// but for them, is told that the number is not known.
+// Whoever joins between two interruptions, in which the same publisher was
+// silent but for them, is told that the number is not known.
 func TestJoinBetweenInterruptions(t *testing.T) {
 	for _, lags := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {

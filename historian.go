@@ -12,14 +12,13 @@ import (
 //
 // A history is a sequence of frames, each with the position of its last
 // message. The backend gives the positions: offsets number the messages of a
-// channel contiguously, from 1, and are below 2^53. Epoch says in whose hands the
-// history is. An epoch is a number below 2^44, larger than all before it in the
-// channel; it is about the time of its beginning in milliseconds since 1970. A hub
-// does not believe one that is more than 366 days ahead of its clock. A new one
-// begins, with
-// the next Append or History, when the history is at a server, or a life of a
-// server, that cannot know for sure that it has all that was acknowledged
-// before; offsets go on from what it has.
+// channel contiguously, from 1, and are below 2^53. Epoch says in whose hands
+// the history is. An epoch is a number below 2^44, larger than all before it in
+// the channel; it is about the time of its beginning in milliseconds since
+// 1970. A hub does not believe one that is more than 366 days ahead of its
+// clock. A new one begins, with the next Append or History, when the history is
+// at a server, or a life of a server, that cannot know for sure that it has all
+// that was acknowledged before; offsets go on from what it has.
 //
 // So positions never repeat: if a server takes over that lacks the latest
 // messages, their offsets are given again, but in a new epoch.
@@ -35,9 +34,9 @@ type Historian interface {
 	// later one, and receivers is -1. So a repeated Append is safe, but it is
 	// still the hub that repeats.
 	//
-	// Errors, context, ownership of the frame and concurrency are as for Publish. A backend
-	// that lacks the memory just now says so (ErrUnsent): memory may be freed, so
-	// that is not final.
+	// Errors, context, ownership of the frame and concurrency are as for
+	// Publish. A backend that lacks the memory just now says so (ErrUnsent):
+	// memory may be freed, so that is not final.
 	Append(ctx context.Context, channel string, r Record) (at Position, receivers int, err error)
 
 	// History returns a part of the history as it is at one moment. It may be
@@ -47,9 +46,9 @@ type Historian interface {
 	// ErrUnsent. The page is the caller's; the bytes of a frame in it may be shared,
 	// and nobody modifies them.
 	//
-	// The hub takes a page that contradicts itself for a broken history, as if it
-	// had been ErrRefused: the room's members are told that messages may be missing,
-	// and the history is read again when there is a reason to.
+	// The hub takes a page that contradicts itself for a broken history, as if
+	// it had been ErrRefused: the room's members are told that messages may be
+	// missing, and the history is read again when there is a reason to.
 	History(ctx context.Context, channel string, q Query) (Page, error)
 }
 
@@ -94,8 +93,8 @@ type Page struct {
 	Head Position
 	// Before are the epochs before Head's that the history has gone through, as
 	// far as they are remembered, oldest first: it has from each the offsets up
-	// to Last, and those after it from a later one. If there are none, the history
-	// began with Head's epoch.
+	// to Last, and those after it from a later one. If there are none, the
+	// history began with Head's epoch.
 	Before []PastEpoch
 	// First is the offset of the oldest message that is kept and comes after
 	// Since, or Head.Offset+1 if there is none. It may be less if what is before
@@ -137,8 +136,8 @@ type HistoryReceiver interface {
 	Moving(channel string)
 }
 
-// check says what is wrong with a page, which comes from outside: a history that
-// contradicts itself must not be followed.
+// check says what is wrong with a page, which comes from outside: a history
+// that contradicts itself must not be followed.
 func (p *Page) check(q *Query) error {
 	switch head := p.Head; {
 	case head.IsZero() && len(p.Frames) == 0:

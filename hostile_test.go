@@ -105,8 +105,8 @@ func (b *hostile) newPage() {
 	}
 }
 
-// Whatever a backend gives: no panic, no negative or absurd number, and a hub that
-// asks within bounds and ends in time.
+// Whatever a backend gives: no panic, no negative or absurd number, and a hub
+// that asks within bounds and ends in time.
 func FuzzHostileBackend(f *testing.F) {
 	f.Add([]byte{0, 4, 16, 3, 1, 3, 1, 16, 4, 4, 16, 3, 3, 5, 1, 2, 8, 9, 2, 10, 11})
 	f.Add([]byte{1, 16, 3, 4, 16, 3, 3, 1, 17, 35, 4, 16, 3, 67, 2, 6, 7, 3, 9, 10, 1, 16, 3, 4, 16, 3, 3})

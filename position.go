@@ -55,8 +55,8 @@ func ParsePosition(s string) (Position, error) {
 // position of another room is told apart.
 const markBits = 20
 
-// What a backend may give: see Historian. An epoch has room for the mark then, and
-// an offset is a number that Redis scripts count with exactly.
+// What a backend may give: see Historian. An epoch has room for the mark then,
+// and an offset is a number that Redis scripts count with exactly.
 const (
 	maxEpoch  = 1<<(64-markBits) - 1
 	maxOffset = 1<<53 - 1
@@ -72,8 +72,8 @@ func (p Position) believed() bool {
 	return epochBelieved(p.Epoch) && p.Offset > 0 && p.Offset <= maxOffset
 }
 
-// epochBelieved reports whether a history can have begun an epoch by now. It looks
-// at the clock only if it could not have when the process began.
+// epochBelieved reports whether a history can have begun an epoch by now. It
+// looks at the clock only if it could not have when the process began.
 func epochBelieved(epoch uint64) bool {
 	ahead := func(now int64) bool { return epoch > uint64(max(now, written)+maxAhead.Milliseconds()) }
 	return epoch > 0 && epoch <= maxEpoch && (!ahead(began.UnixMilli()) || !ahead(time.Now().UnixMilli()))

@@ -53,8 +53,8 @@ type following struct {
 	// trimmed is the number of messages that were reported missing because of
 	// their positions, and that no publisher's numbers have shown yet.
 	trimmed uint64
-	// comparedAt is when the history was last read because of a frame from before
-	// pos; see ticks. 0: never.
+	// comparedAt is when the history was last read because of a frame from
+	// before pos; see ticks. 0: never.
 	comparedAt int64
 
 	busy    bool // a reader is at it
@@ -227,16 +227,16 @@ func (rs *roomState) follow(b *keptBatch, gap roomlog.Gap) wakeups {
 	return rs.appendBatch(earlier, gap, &u, skip-overlap, b.sent())
 }
 
-// addGaps returns what is missing before the run, and a gap with what is missing
-// besides that. rs.mu is held.
+// addGaps returns what is missing before the run, and a gap with what is
+// missing besides that. rs.mu is held.
 func (rs *roomState) addGaps(gap roomlog.Gap, v *sequence.Verdict) (earlier, sum roomlog.Gap) {
 	earlier, more := rs.gaps(v)
 	return earlier, roomlog.Gap{Missed: gap.Missed + more.Missed, Unknown: gap.Unknown || more.Unknown}
 }
 
-// pass takes a batch whose place in the order the log is beyond: it came before.
-// If the numbers say that it did not, another was made up in its place, and it is
-// missing. rs.mu is held.
+// pass takes a batch whose place in the order the log is beyond: it came
+// before. If the numbers say that it did not, another was made up in its place,
+// and it is missing. rs.mu is held.
 func (rs *roomState) pass(b *keptBatch) wakeups {
 	if b.head.Count == 0 {
 		rs.hub.stats.repeated.Add(uint64(b.count()))
@@ -271,10 +271,10 @@ func (rs *roomState) disown(b *keptBatch) wakeups {
 const compareEvery = time.Second
 
 // compares reports whether the history is to be read because of a frame that is
-// from before the place where the log is, and did not come before. It may be that
-// of a server that is none any more. Or it is that place that is wrong: somebody
-// has made it up, or the history is gone, and its server's clock was set back. The
-// lock of the room is held.
+// from before the place where the log is, and did not come before. It may be
+// that of a server that is none any more. Or it is that place that is wrong:
+// somebody has made it up, or the history is gone, and its server's clock was
+// set back. The lock of the room is held.
 func (k *retained) compares() bool {
 	now := ticks() | 1
 	if k.comparedAt != 0 && time.Duration(now-k.comparedAt) < compareEvery {
@@ -343,8 +343,8 @@ func (rs *roomState) enter(page *Page, epoch uint64) (doubt bool) {
 	return doubt
 }
 
-// trim goes on at an offset, if that is further on, and adds what lies between to
-// a gap: it is not in the history any more. rs.mu is held.
+// trim goes on at an offset, if that is further on, and adds what lies between
+// to a gap: it is not in the history any more. rs.mu is held.
 func (rs *roomState) trim(gap roomlog.Gap, offset uint64) roomlog.Gap {
 	k := rs.kept
 	if offset <= k.pos.Offset {
@@ -356,8 +356,8 @@ func (rs *roomState) trim(gap roomlog.Gap, offset uint64) roomlog.Gap {
 	return roomlog.Gap{Missed: gap.Missed + missed, Unknown: gap.Unknown || absurd}
 }
 
-// trimmed notes that messages have been found missing by their positions. rs.mu is
-// held.
+// trimmed notes that messages have been found missing by their positions. rs.mu
+// is held.
 func (rs *roomState) trimmed(missed int) {
 	if missed == 0 {
 		return
@@ -367,9 +367,9 @@ func (rs *roomState) trimmed(missed int) {
 	rs.hub.stats.missed.Add(uint64(missed))
 }
 
-// goBack returns where to go on in a history that is at head, which is before the
-// place where the log was: at the frames of it that have waited. The lock of the
-// room is held.
+// goBack returns where to go on in a history that is at head, which is before
+// the place where the log was: at the frames of it that have waited. The lock
+// of the room is held.
 func (k *retained) goBack(head Position) Position {
 	for i := range k.pending {
 		if b := &k.pending[i]; !b.at.IsZero() && b.at.Epoch == head.Epoch && b.first <= head.Offset {
@@ -435,8 +435,8 @@ func (a *after) count(n uint64) {
 	a.missed, a.lost = missed, a.lost || absurd
 }
 
-// believe returns how many messages lie between two offsets that a backend has given.
-// Nobody has said that many if it is absurd; then it is 0.
+// believe returns how many messages lie between two offsets that a backend has
+// given. Nobody has said that many if it is absurd; then it is 0.
 func believe(n uint64) (missed int, absurd bool) {
 	if n >= sequence.MaxHole {
 		return 0, true

@@ -39,8 +39,8 @@ func (l *Log[T, O]) remember(pos uint64, g Gap) {
 	e.gaps = append(e.gaps, placed{pos, g})
 }
 
-// between says what a cursor that was opened at a time misses if it goes from one
-// link to a later one. l.mu is held.
+// between says what a cursor that was opened at a time misses if it goes from
+// one link to a later one. l.mu is held.
 func (l *Log[T, O]) between(from, to *link[T], opened uint32) Gap {
 	missed, unknown := to.pos-from.pos, to.unknown != from.unknown
 	if e := l.earlier; e != nil {

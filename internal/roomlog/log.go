@@ -16,12 +16,13 @@ type Item interface {
 
 // A Gap is a number of items that are missing at a place in the order.
 //
-// Some gaps are found after the fact: the items were missing earlier, and concern
-// only cursors that were open then. The log's user numbers times, from 1, and says
-// in which one a cursor was opened (Cursor.TakeGap). A gap with a nonzero Until
-// lies after the time From and before the time Until: cursors that were opened in
-// From or earlier have missed all of it, those that were opened in Until have
-// missed nothing, and those between may have missed some of it.
+// Some gaps are found after the fact: the items were missing earlier, and
+// concern only cursors that were open then. The log's user numbers times, from
+// 1, and says in which one a cursor was opened (Cursor.TakeGap). A gap with a
+// nonzero Until lies after the time From and before the time Until: cursors
+// that were opened in From or earlier have missed all of it, those that were
+// opened in Until have missed nothing, and those between may have missed some
+// of it.
 type Gap struct {
 	Missed      int
 	Unknown     bool // there may be more than Missed

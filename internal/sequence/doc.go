@@ -16,9 +16,10 @@
 //	  other: what it was              the line that is followed
 //	  before a doubtful jump
 //
-// A jump to a larger stream, or over [doubtful] numbers and more, leaves the line
-// as it was beside the one that is followed. A publisher that goes on there, and
-// not where the jump led, is followed there again after [evidence] frames.
+// A jump to a larger stream, or over [doubtful] numbers and more, leaves the
+// line as it was beside the one that is followed. A publisher that goes on
+// there, and not where the jump led, is followed there again after [evidence]
+// frames.
 //
 // A Tracker has no lock, clock, goroutine or I/O. Its owner's lock guards it.
 package sequence

@@ -19,7 +19,8 @@ func (s *stream) leave() {
 	s.proof = 0
 }
 
-// begin follows a stream from a number on, or from where it is on the other line.
+// begin follows a stream from a number on, or from where it is on the other
+// line.
 func (s *stream) begin(number, from uint64) {
 	other := s.other
 	s.leave()
@@ -30,8 +31,8 @@ func (s *stream) begin(number, from uint64) {
 	}
 }
 
-// choose follows the line that a frame is of, where positions tell the order: it
-// needs no evidence.
+// choose follows the line that a frame is of, where positions tell the order:
+// it needs no evidence.
 func (s *stream) choose(h *wire.Header) {
 	other := s.other
 	switch {
@@ -48,9 +49,9 @@ func (s *stream) choose(h *wire.Header) {
 	}
 }
 
-// jump goes on at seq, which is not before the next number, and returns how many
-// numbers lie between; none if that is absurd. They are accounted for if they will
-// be reported missing.
+// jump goes on at seq, which is not before the next number, and returns how
+// many numbers lie between; none if that is absurd. They are accounted for if
+// they will be reported missing.
 func (s *stream) jump(seq uint64, reported bool) (hole uint64, absurd bool) {
 	if hole = seq - s.next; hole == 0 {
 		return 0, false
@@ -73,9 +74,9 @@ func (s *stream) jump(seq uint64, reported bool) (hole uint64, absurd bool) {
 }
 
 // astray takes a frame that is not of the line that is followed: of a smaller
-// stream, or from before the line begins. Its messages are out of order, and are
-// not delivered. They are missing, unless they are accounted for in the other
-// line.
+// stream, or from before the line begins. Its messages are out of order, and
+// are not delivered. They are missing, unless they are accounted for in the
+// other line.
 func (s *stream) astray(h *wire.Header, v *Verdict) {
 	end := h.Seq + uint64(h.Count)
 	v.Skip = h.Count
@@ -105,10 +106,10 @@ func (s *stream) astray(h *wire.Header, v *Verdict) {
 	}
 }
 
-// recall takes a frame all of whose numbers are accounted for. If they have been
-// reported missing in a doubtful jump, and come one after the other from its
-// beginning on, then the jump was made up: what comes after them is delivered,
-// though it was reported missing.
+// recall takes a frame all of whose numbers are accounted for. If they have
+// been reported missing in a doubtful jump, and come one after the other from
+// its beginning on, then the jump was made up: what comes after them is
+// delivered, though it was reported missing.
 func (s *stream) recall(h *wire.Header, end uint64) {
 	o := s.other
 	if o == nil || o.stream != h.Stream || h.Seq != o.next || h.Stream != s.stream || end > s.next {
@@ -120,8 +121,8 @@ func (s *stream) recall(h *wire.Header, end uint64) {
 	}
 }
 
-// speaks counts a frame that speaks for the other line, and reports whether that
-// is enough.
+// speaks counts a frame that speaks for the other line, and reports whether
+// that is enough.
 func (s *stream) speaks(h *wire.Header) bool {
 	if h.Resent {
 		return false // it may be late

@@ -71,9 +71,9 @@ type line struct{ stream, floor, next uint64 }
 
 // A Verdict says what to do with a frame.
 type Verdict struct {
-	// Earlier messages are missing from before this run: they concern only those
-	// who were there in the run From. Those who came after that, and before this
-	// run, may have missed some of them.
+	// Earlier messages are missing from before this run: they concern only
+	// those who were there in the run From. Those who came after that, and
+	// before this run, may have missed some of them.
 	Earlier int
 	From    uint32
 	// Missed messages are missing as well, for everybody. Unknown: there may be
@@ -150,16 +150,17 @@ func (t *Tracker) Accept(h *wire.Header) (v Verdict) {
 // AcceptStranger takes note of a message that has no number.
 func (t *Tracker) AcceptStranger() { t.note(stranger) }
 
-// AcceptKept is Accept for a room with a history, in which the order and what is
-// missing is told by positions. Numbers tell what came before, though it has
+// AcceptKept is Accept for a room with a history, in which the order and what
+// is missing is told by positions. Numbers tell what came before, though it has
 // another position now, and, for the first frame of each hub in a run, what a
-// server has lost. (Within a run a hole is a message that its publisher knows it
-// could not send. Should it come after all, it is delivered where it comes.)
+// server has lost. (Within a run a hole is a message that its publisher knows
+// it could not send. Should it come after all, it is delivered where it comes.)
 //
 // The first passed messages of the frame have positions that the log is beyond,
-// so they will not be delivered. Those that were not delivered before either are
-// missing; trimmed is the number of messages that have been reported missing by
-// their positions, and AcceptKept takes from it what it finds to be among them.
+// so they will not be delivered. Those that were not delivered before either
+// are missing; trimmed is the number of messages that have been reported
+// missing by their positions, and AcceptKept takes from it what it finds to be
+// among them.
 func (t *Tracker) AcceptKept(h *wire.Header, passed int, trimmed *uint64) (v Verdict) {
 	s, known := t.hear(h)
 	v.Sender = s.id.Value()
@@ -196,8 +197,8 @@ func (t *Tracker) AcceptKept(h *wire.Header, passed int, trimmed *uint64) (v Ver
 }
 
 // Accounted reports whether all numbers of a frame of a room with a history are
-// accounted for, or may be: it is not known what was before a hub was first heard,
-// and whose messages were trimmed.
+// accounted for, or may be: it is not known what was before a hub was first
+// heard, and whose messages were trimmed.
 func (t *Tracker) Accounted(h *wire.Header) bool {
 	for i := range t.streams {
 		if s := &t.streams[i]; s.hub == h.Hub {

@@ -14,9 +14,9 @@ import (
 var start = time.UnixMilli(1_700_000_000_000)
 
 // A script has a step on each line: what happens, and after => the verdict. A
-// frame is "hub stream/first-last"; "resent" or "old" may follow it, and in rooms
-// with a history "passed n". A verdict is the numbers that are delivered, and
-// "missed n", "earlier n after run m", "unknown", "repeated n".
+// frame is "hub stream/first-last"; "resent" or "old" may follow it, and in
+// rooms with a history "passed n". A verdict is the numbers that are delivered,
+// and "missed n", "earlier n after run m", "unknown", "repeated n".
 func play(t *testing.T, script string) {
 	t.Helper()
 	var tr Tracker
