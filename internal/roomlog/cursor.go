@@ -179,6 +179,26 @@ func (l *Log[T, O]) beforeNewest() *link[T] {
 	}
 }
 
+// Mark returns the place where the log ends now, for Passed.
+func (l *Log[T, O]) Mark() uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.end.pos
+}
+
+// Passed reports whether the cursor has read, or passed over, everything that
+// was in the log when Mark returned mark. It may learn that only with the next
+// item.
+func (c *Cursor[T, O]) Passed(mark uint64) bool {
+	if c.seg != nil {
+		return c.seg.after.pos > mark+uint64(len(c.seg.items))
+	}
+	return c.link.pos > mark || c.AtEnd()
+}
+
+// AtEnd reports whether the cursor has read everything.
+func (c *Cursor[T, O]) AtEnd() bool { return c.seg == nil && c.link.next.Load() == nil }
+
 // Park makes the next append call the owner's Wake, once. It reports false, and
 // does nothing, when there is something to read already.
 func (c *Cursor[T, O]) Park() bool {

@@ -9,7 +9,8 @@ import (
 type Item interface {
 	// Counts reports whether missing the item is a loss.
 	Counts() bool
-	// Size is the number of bytes the item takes of the window.
+	// Size is the number of bytes the item takes of the window: what it keeps
+	// alive that may be large.
 	Size() int
 }
 
@@ -100,7 +101,7 @@ type segment[T Item] struct {
 	one   [1]T // room for the single item of most segments, to save an allocation
 	gap   Gap  // before the items
 	bytes int
-	// joined: the segment came with the same append as the one before it.
+	// joined: the segment came with the same arrival as the one before it.
 	joined bool
 	after  *link[T]
 }
@@ -116,11 +117,23 @@ func (l *Log[T, O]) Init(limits *Limits[T]) {
 // log copies items; it calls nobody. Call Wake on the result, or who they wait
 // for never comes, after all locks are released. A log without cursors keeps nothing.
 func (l *Log[T, O]) Append(gap Gap, items []T) Wakeups[T, O] {
-	return l.AppendAfter(Gap{}, gap, items)
+	return l.append(Gap{}, gap, items, false)
 }
 
 // AppendAfter is Append with another gap before all. That one may have times.
 func (l *Log[T, O]) AppendAfter(before, gap Gap, items []T) Wakeups[T, O] {
+	return l.append(before, gap, items, false)
+}
+
+// AppendMore is Append for more items of the arrival that the last append
+// began. An arrival of many items is appended in parts, so that the window is
+// trimmed meanwhile; a cursor that has read the first part finds the next one
+// as fresh.
+func (l *Log[T, O]) AppendMore(items []T) Wakeups[T, O] {
+	return l.append(Gap{}, Gap{}, items, true)
+}
+
+func (l *Log[T, O]) append(before, gap Gap, items []T, more bool) Wakeups[T, O] {
 	if before.IsZero() && gap.IsZero() && len(items) == 0 {
 		return Wakeups[T, O]{}
 	}
@@ -129,7 +142,7 @@ func (l *Log[T, O]) AppendAfter(before, gap Gap, items []T) Wakeups[T, O] {
 		l.mu.Unlock()
 		return Wakeups[T, O]{}
 	}
-	c := chain[T]{pos: l.end.pos, unknown: l.end.unknown}
+	c := chain[T]{pos: l.end.pos, unknown: l.end.unknown, more: more}
 	if !before.IsZero() {
 		c.hang(&segment[T]{gap: before})
 		if before.Until != 0 {
@@ -151,10 +164,45 @@ func (l *Log[T, O]) AppendAfter(before, gap Gap, items []T) Wakeups[T, O] {
 	l.items += c.items
 	l.bytes += c.bytes
 	l.trim()
-	woken := l.parked // they are many, and far apart: who wakes them looks at each
-	l.parked, l.waiting = nil, 0
+	woken := l.unparkAll()
 	l.mu.Unlock()
-	return Wakeups[T, O]{woken}
+	return woken
+}
+
+// unparkAll takes all cursors that have parked off the list. They are many,
+// and far apart in memory: who wakes them looks at each.
+func (l *Log[T, O]) unparkAll() Wakeups[T, O] {
+	w := Wakeups[T, O]{l.parked}
+	l.parked, l.waiting = nil, 0
+	return w
+}
+
+// PassOver is AppendAfter for n items that count, and are out of the window as
+// soon as they are in it, because more follow than it holds. Nothing is made of
+// them.
+func (l *Log[T, O]) PassOver(before, gap Gap, n int) Wakeups[T, O] {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.cursors == 0 {
+		return Wakeups[T, O]{}
+	}
+	for l.first != l.end {
+		l.cutFirst()
+	}
+	end := &link[T]{pos: l.end.pos, unknown: l.end.unknown}
+	for _, g := range [...]Gap{before, gap} {
+		end.pos += uint64(g.Missed)
+		if g.Unknown {
+			end.unknown++
+		}
+		if g.Until != 0 {
+			l.remember(end.pos, g)
+		}
+	}
+	end.pos += uint64(n)
+	l.end.next.Store(&l.limits.cut)
+	l.first, l.end = end, end
+	return l.unparkAll()
 }
 
 // chunk returns a segment with the first of items, as many as one may hold.
@@ -182,6 +230,7 @@ func (l *Log[T, O]) chunk(items []T) *segment[T] {
 type chain[T Item] struct {
 	first        *segment[T]
 	last         *link[T] // nil: there is none yet
+	more         bool     // the first segment, too, came with the one before it
 	pos          uint64   // of the last link, like unknown
 	unknown      uint32
 	items, bytes int
@@ -198,7 +247,8 @@ func (c *chain[T]) hang(s *segment[T]) {
 		}
 	}
 	s.after = &link[T]{pos: c.pos, unknown: c.unknown}
-	if s.joined = c.last != nil; s.joined {
+	s.joined = c.last != nil || c.more
+	if c.last != nil {
 		c.last.next.Store(s)
 	} else {
 		c.first = s
@@ -215,15 +265,20 @@ func (s *segment[T]) weight() int { return max(1, len(s.items)) }
 // trim cuts off what is more than the window holds; the newest segment stays.
 func (l *Log[T, O]) trim() {
 	for l.items > l.limits.items || l.bytes > l.limits.bytes {
-		s := l.first.next.Load()
-		if s.after == l.end {
+		if l.first.next.Load().after == l.end {
 			return
 		}
-		l.items -= s.weight()
-		l.bytes -= s.bytes
-		l.first.next.Store(&l.limits.cut)
-		l.first = s.after
+		l.cutFirst()
 	}
+}
+
+// cutFirst cuts off the oldest segment.
+func (l *Log[T, O]) cutFirst() {
+	s := l.first.next.Load()
+	l.items -= s.weight()
+	l.bytes -= s.bytes
+	l.first.next.Store(&l.limits.cut)
+	l.first = s.after
 }
 
 // forgetIfRead drops the window when every cursor has read everything, and parked.
@@ -274,6 +329,19 @@ func (w Wakeups[T, O]) Wake(n int) (rest Wakeups[T, O]) {
 		c = next
 	}
 	return Wakeups[T, O]{c}
+}
+
+// Join adds those of more, which are few, to w. Neither is used any more.
+func (w Wakeups[T, O]) Join(more Wakeups[T, O]) Wakeups[T, O] {
+	if more.head == nil {
+		return w
+	}
+	last := more.head
+	for last.next != nil {
+		last = last.next
+	}
+	last.next = w.head
+	return more
 }
 
 // Split returns the first n and the rest.

@@ -171,6 +171,118 @@ func TestFreshMeansEverythingBeforeWasReadWhenItCame(t *testing.T) {
 	}
 }
 
+func TestAppendMore(t *testing.T) {
+	many := func(from, to int) (items []item) {
+		for n := from; n < to; n++ {
+			items = append(items, item{n: n})
+		}
+		return items
+	}
+	t.Run("is the same arrival", func(t *testing.T) {
+		l := newLog(400, 1<<20, Oldest)
+		inTime, late := open(l), open(l)
+		say(l, 0)
+		readAll(inTime)
+		l.Append(Gap{}, many(1, 40))
+		l.AppendMore(many(40, 80))
+		l.Append(Gap{}, many(80, 81))
+		for n := 1; n <= 80; n++ {
+			items, fresh, _ := inTime.Peek()
+			require.Equal(t, n, items[0].n)
+			require.Equal(t, n < 80, fresh, "item %d", n)
+			inTime.Advance(1)
+		}
+		for n := 0; n <= 80; n++ {
+			_, fresh, _ := late.Peek()
+			require.Equal(t, n == 0, fresh, "item %d", n)
+			late.Advance(1)
+		}
+	})
+	t.Run("goes on when what was there has been read", func(t *testing.T) {
+		l := newLog(400, 1<<20, Oldest)
+		c := open(l)
+		l.Append(Gap{}, many(0, 1))
+		readAll(c)
+		require.True(t, c.Park())
+		woken := l.AppendMore(many(1, 2))
+		require.False(t, woken.None())
+		_, fresh, _ := c.Peek()
+		require.True(t, fresh)
+	})
+	t.Run("wakes each once", func(t *testing.T) {
+		l := newLog(400, 1<<20, Oldest)
+		a, b := open(l), open(l)
+		require.True(t, a.Park())
+		woken := l.Append(Gap{}, many(0, 1))
+		readAll(b)
+		require.True(t, b.Park())
+		woken.Join(l.AppendMore(many(1, 2))).Join(l.AppendMore(many(2, 3))).Wake(1 << 30)
+		require.EqualValues(t, 1, a.owner.(*sleeper).woken.Load())
+		require.EqualValues(t, 1, b.owner.(*sleeper).woken.Load())
+	})
+}
+
+func TestPassOver(t *testing.T) {
+	for _, p := range []Policy{Oldest, Newest, Track} {
+		l := newLog(4, 1<<20, p)
+		idle, late := open(l), open(l)
+		say(l, 1, 2)
+		readAll(idle)
+		require.True(t, idle.Park())
+		l.PassOver(Gap{}, Gap{Missed: 3, Unknown: true}, 100).Wake(1 << 30)
+		require.EqualValues(t, 1, idle.owner.(*sleeper).woken.Load())
+		kept, bytes := l.Kept()
+		require.Zero(t, kept)
+		require.Zero(t, bytes)
+		require.False(t, idle.AtEnd())
+		if p == Track {
+			require.True(t, late.Overrun(l.OldestKept()))
+		}
+		l.AppendMore([]item{{n: 103}})
+		require.Equal(t, []string{"-103?", "103"}, readAll(idle))
+		require.Equal(t, []string{"-105?", "103"}, readAll(late))
+		say(l, 104)
+		require.Equal(t, []string{"104"}, readAll(idle))
+		idle.Close()
+		late.Close()
+	}
+	l := newLog(4, 1<<20, Oldest)
+	require.True(t, l.PassOver(Gap{}, Gap{}, 100).None())
+	c := open(l)
+	require.Empty(t, readAll(c), "nobody was there")
+	l.PassOver(Gap{}, Gap{}, 100)
+	require.Equal(t, []string{"-100"}, readAll(c))
+	require.True(t, c.Park())
+	c.Close()
+}
+
+func TestPassed(t *testing.T) {
+	l := newLog(8, 1<<20, Oldest)
+	c := open(l)
+	require.True(t, c.Passed(l.Mark()), "there is nothing")
+	say(l, 1, 2)
+	mark := l.Mark()
+	require.False(t, c.Passed(mark))
+	c.Peek()
+	c.Advance(1)
+	require.False(t, c.Passed(mark))
+	l.Append(Gap{}, []item{{n: 3, volatile: true}})
+	c.Advance(1)
+	require.False(t, c.Passed(l.Mark()), "the volatile item is unread")
+	c.Peek()
+	c.Advance(1)
+	require.True(t, c.Passed(l.Mark()))
+
+	mark = l.Mark()
+	for n := range 20 {
+		say(l, n)
+	}
+	require.False(t, c.Passed(l.Mark()), "it has fallen out of the window")
+	require.Equal(t, Gap{Missed: 12}, func() Gap { c.Peek(); return c.TakeGap(0) }())
+	require.True(t, c.Passed(mark))
+	require.False(t, c.Passed(l.Mark()))
+}
+
 func TestParkedCursorIsWokenOnceAndAnAwakeOneNever(t *testing.T) {
 	l := newLog(100, 1<<20, Oldest)
 	a, b := open(l), open(l)
