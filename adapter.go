@@ -7,10 +7,11 @@ import "context"
 // adapter brings bytes from one process to the others.
 //
 // A channel is a name to which hubs subscribe; a frame is a run of bytes that
-// one hub publishes to a channel. Both are opaque to the adapter. Channel names
-// are valid UTF-8 of at most a kilobyte, control characters included, with a
-// Redis hash tag in them (fanout:r:{room}); frames are bounded by the hub's
-// MaxMessage and some 64 KiB for a batch of smaller messages.
+// one hub publishes to a channel. Both are opaque to the adapter. Channel
+// names are valid UTF-8 of at most a kilobyte, control characters included,
+// with a Redis hash tag in them (fanout:r:{room}); frames are bounded by the
+// hub's MaxMessage and some 64 KiB for a batch of smaller messages, or some
+// 600 KiB for the names that the selection of a single message leaves out.
 //
 // An adapter promises, for each channel:
 //

@@ -1,6 +1,7 @@
 package fanout_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/fanoutgo/fanout"
+	"github.com/fanoutgo/fanout/internal/wire"
 )
 
 // BenchmarkFanout is the cost of delivering within a process: one room, members
@@ -123,3 +125,60 @@ func BenchmarkPublish(b *testing.B) {
 	m.Close()
 	wg.Wait()
 }
+
+// BenchmarkReceive is the cost of a frame from the backend up to a room's log,
+// with one member who reads, by messages in a frame.
+func BenchmarkReceive(b *testing.B) {
+	for _, test := range []struct {
+		name     string
+		messages int
+		message  wire.Message
+	}{
+		{"messages=1", 1, wire.Message{}},
+		{"messages=100", 100, wire.Message{}},
+		{"except=100", 100, wire.Message{Except: []string{"0123456789abcdef-1"}, ExceptRooms: []string{"quiet"}}},
+	} {
+		b.Run(test.name, func(b *testing.B) { benchmarkReceive(b, test.messages, test.message) })
+	}
+}
+
+func benchmarkReceive(b *testing.B, messages int, message wire.Message) {
+	message.Data = make([]byte, 128)
+	body := bytes.Repeat(wire.AppendMessage(nil, &message), messages)
+	a := &handAdapter{}
+	h, err := fanout.New(a, nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	ctx := context.Background()
+	defer h.Close(ctx)
+	m, _ := h.Connect(nil)
+	if err := h.Room("bench").Join(ctx, m); err != nil {
+		b.Fatal(err)
+	}
+	buf := make([]fanout.Message, messages)
+	seq := uint64(1)
+	b.ReportAllocs()
+	for b.Loop() {
+		frame := wire.AppendHeader(make([]byte, 0, len(body)+wire.Overhead), &wire.Header{Hub: 7, Stream: 1, Seq: seq, Count: messages})
+		seq += uint64(messages)
+		a.r.Receive("fanout:r:{bench}", append(frame, body...))
+		for got := 0; got < messages; {
+			n, err := m.ReceiveBatch(ctx, buf)
+			if err != nil {
+				b.Fatal(err)
+			}
+			got += n
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*messages), "ns/message")
+}
+
+// A handAdapter hands over what the benchmark gives its receiver.
+type handAdapter struct{ r fanout.Receiver }
+
+func (a *handAdapter) Attach(r fanout.Receiver) error                     { a.r = r; return nil }
+func (*handAdapter) Subscribe(context.Context, string) error              { return nil }
+func (*handAdapter) Unsubscribe(context.Context, string) error            { return nil }
+func (*handAdapter) Publish(context.Context, string, []byte) (int, error) { return 1, nil }
+func (*handAdapter) Close(context.Context) error                          { return nil }

@@ -50,8 +50,11 @@
 //     is heard again. To a member that resumes after that, what was lost stays
 //     Unknown, since nobody counted for it; what has been trimmed since has its
 //     number.
-//  5. Once. A message to several rooms reaches a member of several of them once.
-//     A publish that was retried after a broken link is not delivered twice.
+//  5. Once. A message to several rooms reaches a member of several of them once,
+//     however far it lags in one of them, and also if it resumes them one after
+//     another. A publish that was retried after a broken link is not delivered
+//     twice. (A client that connects again is a new member, and its hub knows
+//     nothing of what the old one received: see [Room.Resume].)
 //  6. The slow harm themselves. No member can delay another member or the
 //     connection to the backend.
 //  7. After Leave or Close returns nothing more arrives. Leave and Join, however

@@ -29,7 +29,8 @@ var (
 	// never taken for everybody.
 	ErrEmptySelection = errors.New("fanout: empty selection")
 
-	// ErrTooLarge means that data is longer than Options.MaxMessage.
+	// ErrTooLarge means that data is longer than Options.MaxMessage, or that a
+	// Selection has more names than it may have.
 	ErrTooLarge = errors.New("fanout: message too large")
 
 	// ErrInvalidOption means that New was given an option out of its range.

@@ -64,6 +64,7 @@ type Hub struct {
 	lastMember atomic.Uint64
 	lastStream atomic.Uint64
 	lastCopyID atomic.Uint64
+	leftOut    atomic.Uint64 // number of arrivals that left out rooms: see exceptions
 
 	open      context.Context // ends when Close is called, with ErrClosed
 	shut      func()          // ends it
@@ -245,18 +246,6 @@ func (h *Hub) Room(name string) *Room {
 		r.name = r.channel[i : i+len(name)] // nothing was escaped: keep one string, not two
 	}
 	return r
-}
-
-// member returns the member of this hub with an ID, or nil.
-func (h *Hub) member(id string) *Member {
-	digits, ours := strings.CutPrefix(id, h.id+"-")
-	n, err := strconv.ParseUint(digits, 36, 64)
-	if !ours || err != nil || strconv.FormatUint(n, 36) != digits {
-		return nil
-	}
-	h.mu.RLock()
-	defer h.mu.RUnlock()
-	return h.members[n]
 }
 
 // hubOf returns the hub's part of a member ID.

@@ -1,13 +1,10 @@
 package fanout
 
 import (
-	"slices"
-	"sync"
 	"time"
 
 	"github.com/fanoutgo/fanout/internal/roomlog"
 	"github.com/fanoutgo/fanout/internal/sequence"
-	"github.com/fanoutgo/fanout/internal/wire"
 )
 
 func hubID(n uint64) string { return sequence.HubID(n) }
@@ -100,25 +97,21 @@ func (rs *roomState) prepare() {
 func (rs *roomState) receive(frame []byte) {
 	h := rs.hub
 	rs.prepare()
-	scratch := scratches.Get().(*[]entry)
-	defer scratches.Put(scratch)
-	head, entries, err := h.decode(frame, (*scratch)[:0])
-	h.stats.received.Add(uint64(len(entries)))
+	var b batch
+	err := b.open(frame)
+	h.stats.received.Add(uint64(b.count()))
 	if err != nil {
-		clear((*scratch)[:cap(*scratch)])
 		rs.unreadable(err)
 		return
 	}
 	rs.mu.Lock()
 	var w wakeups
 	if rs.kept != nil && rs.kept.busy { // it waits with the others, to keep the order
-		w = rs.takeKept(keptBatch{head: head, entries: slices.Clone(entries)}, len(frame))
+		w = rs.takeKept(keptBatch{batch: b}, len(frame))
 	} else {
-		w = rs.take(&head, entries)
+		w = rs.take(&b)
 	}
 	rs.mu.Unlock()
-	clear(entries) // the log has copied them
-	*scratch = entries[:0]
 	w.run(h)
 }
 
@@ -131,29 +124,25 @@ func (rs *roomState) unreadable(err error) {
 	w.run(rs.hub)
 }
 
-// scratches are for entries on their way from a frame into a log.
-var scratches = sync.Pool{New: func() any { return new([]entry) }}
-
 // take puts what has no position into the log. rs.mu is held.
-func (rs *roomState) take(head *wire.Header, entries []entry) wakeups {
+func (rs *roomState) take(b *batch) wakeups {
 	h := rs.hub
 	var earlier, gap roomlog.Gap
-	if head.Count > 0 { // a frame of a hub
-		v := rs.in.Accept(head)
+	var v sequence.Verdict
+	if b.head.Count > 0 { // a frame of a hub
+		v = rs.in.Accept(&b.head)
 		earlier, gap = rs.gaps(&v)
-		entries = entries[v.Skip:]
-		for i := range entries {
-			entries[i].sender = v.Sender
-		}
 		h.stats.repeated.Add(uint64(v.Repeated))
 	} else {
 		rs.in.AcceptStranger()
 		h.stats.foreign.Add(1)
 	}
-	if rs.interrupted && len(entries) > 0 && rs.kept == nil {
+	if rs.interrupted && b.count() > v.Skip && rs.kept == nil {
 		gap.Unknown = true // the adapter may have lost some before these
 	}
-	return rs.appendAfter(earlier, gap, entries)
+	var u unpacker
+	b.unpack(&u, h, v.Skip, v.Sender)
+	return rs.appendBatch(earlier, gap, &u, 0, 0)
 }
 
 // gaps returns what a frame's numbers say to be missing, counted: before this run,
@@ -168,31 +157,6 @@ func (rs *roomState) gaps(v *sequence.Verdict) (earlier, gap roomlog.Gap) {
 	return earlier, roomlog.Gap{Missed: v.Missed, Unknown: v.Unknown}
 }
 
-// decode turns a frame into entries without their sender, which it appends to
-// some that there are. A stranger's payload gives one entry and a header with
-// Count 0.
-func (h *Hub) decode(frame []byte, entries []entry) (wire.Header, []entry, error) {
-	head, d, err := wire.Decode(frame)
-	if err == wire.ErrForeign {
-		return wire.Header{}, append(entries, entry{data: payload(frame)}), nil
-	}
-	if err != nil {
-		return head, nil, err
-	}
-	entries = slices.Grow(entries, head.Count)
-	var m wire.Message
-	for {
-		more, err := d.Next(&m)
-		if err != nil {
-			return head, nil, err
-		}
-		if !more {
-			return head, entries, nil
-		}
-		entries = append(entries, entry{data: payload(m.Data), volatile: m.Volatile, filter: h.filterFor(head.Hub, &m)})
-	}
-}
-
 func (h *Hub) malformed(channel string, err error) {
 	if h.stats.malformed.Add(1) == 1 {
 		h.log.error("fanout: frame dropped, is another program or version publishing here? (said once; see Stats.Malformed)",
@@ -203,23 +167,22 @@ func (h *Hub) malformed(channel string, err error) {
 // deliverFrame gives the members of this hub a frame of its own that could not
 // be published. If it comes back after all it is known by its numbers.
 func (rs *roomState) deliverFrame(frame []byte) {
-	head, entries, err := rs.hub.decode(frame, nil)
-	if err != nil {
+	var b batch
+	if err := b.open(frame); err != nil {
 		return // cannot be: the hub has just encoded it
 	}
 	rs.prepare()
 	rs.mu.Lock()
 	var v sequence.Verdict
 	if rs.kept != nil {
-		v = rs.in.AcceptKept(&head, 0, &rs.kept.trimmed)
+		v = rs.in.AcceptKept(&b.head, 0, &rs.kept.trimmed)
 	} else {
-		v = rs.in.Accept(&head)
-	}
-	for i := range entries {
-		entries[i].sender = v.Sender
+		v = rs.in.Accept(&b.head)
 	}
 	earlier, gap := rs.gaps(&v)
-	w := rs.appendAfter(earlier, gap, entries[v.Skip:])
+	var u unpacker
+	b.unpack(&u, rs.hub, v.Skip, v.Sender)
+	w := rs.appendBatch(earlier, gap, &u, 0, 0)
 	rs.mu.Unlock()
 	w.run(rs.hub)
 }

@@ -27,15 +27,16 @@ type inbox struct {
 // for any of them, so all are told that they may have missed something.
 func (b *inbox) receive(frame []byte) {
 	h := b.hub
-	head, d, err := wire.Decode(frame)
-	if err == wire.ErrForeign {
-		return // nobody is named in it
-	}
-	if err != nil {
+	var f batch
+	if err := f.open(frame); err != nil {
 		h.malformed(b.channel, err)
 		b.tellAll()
 		return
 	}
+	if f.foreign != nil {
+		return // nobody is named in it
+	}
+	head := f.head
 	b.mu.Lock()
 	// What was missed before this run has been told of when that began.
 	v := b.in.Accept(&head)
@@ -55,34 +56,28 @@ func (b *inbox) receive(frame []byte) {
 	if lost {
 		b.tellAll()
 	}
-	var m wire.Message
-	for i := 0; ; i++ {
-		more, err := d.Next(&m)
-		if err != nil {
-			h.malformed(b.channel, err)
-			b.tellAll()
-			return
-		}
-		if !more {
-			return
-		}
-		if i >= v.Skip {
-			h.sendTo(&m, v.Sender)
+	var u unpacker
+	f.unpack(&u, h, v.Skip, v.Sender)
+	for u.read() {
+		if u.view.To != nil {
+			h.sendTo(u.view.To, u.entry())
 		}
 	}
 }
 
-// sendTo gives a direct message to those of its members who are here.
-func (h *Hub) sendTo(m *wire.Message, sender string) {
-	except := h.excepted(m.Except, m.ExceptRooms)
-	for _, id := range m.To {
-		member := h.member(id)
-		if member == nil {
-			continue
+// sendTo gives a direct message to those members in a list who are here.
+func (h *Hub) sendTo(to wire.List, e entry) {
+	numbers := h.memberNumbers(to)
+	members := make([]*Member, 0, len(numbers))
+	h.mu.RLock()
+	for _, n := range numbers {
+		if m := h.members[n]; m != nil {
+			members = append(members, m)
 		}
-		if _, left := except[member]; !left {
-			member.send(entry{data: payload(m.Data), sender: sender, volatile: m.Volatile})
-		}
+	}
+	h.mu.RUnlock()
+	for _, m := range members {
+		m.send(e)
 	}
 }
 

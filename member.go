@@ -44,10 +44,11 @@ type Member struct {
 
 // There are many members, most of them idle: what few of them have is apart.
 type extras struct {
-	info     []byte      // never changed
-	copies   copies      // guarded by Member.walk
-	direct   *direct     // direct messages; nil until the first. Guarded by Member.mu
-	everyone *membership // what is said to everyone, from when it is. Guarded by Hub.mu
+	info       []byte      // never changed
+	copies     *copies     // of messages to several rooms; nil until the first. Guarded by Member.walk
+	departures []departure // guarded by Member.mu
+	direct     *direct     // direct messages; nil until the first. Guarded by Member.mu
+	everyone   *membership // what is said to everyone, from when it is. Guarded by Hub.mu
 }
 
 // extras returns what few members have.
@@ -444,7 +445,7 @@ func (m *Member) end(err error) {
 	all := m.rooms.all()
 	m.rooms = memberships{}
 	if e := m.more.Load(); e != nil && e.direct != nil {
-		e.direct.left.Store(true)
+		e.direct.left.end()
 	}
 	m.mu.Unlock()
 	if everyone != nil {
@@ -519,7 +520,7 @@ func (m *Member) settle(ms *membership, r *resumption, err error) {
 	case ms.joined:
 	case ms.joiners == 0 && m.rooms.get(rs.channel) == ms:
 		m.rooms.delete(rs.channel)
-		ms.left.Store(true)
+		ms.left.end()
 	case r != nil && ms.place.resuming == r:
 		ms.place.resuming = nil
 		ms.tell()
@@ -536,7 +537,8 @@ func (m *Member) leave(channel string) {
 	ms := m.rooms.get(channel)
 	if ms != nil {
 		m.rooms.delete(channel)
-		ms.left.Store(true)
+		m.depart(ms)
+		ms.left.end()
 	}
 	m.mu.Unlock()
 	if ms != nil {
@@ -547,11 +549,12 @@ func (m *Member) leave(channel string) {
 // remove ends a membership that is not among the member's rooms any more.
 // m.walk is held: no Receive is copying, and the next one sees that ms has left.
 func (m *Member) remove(ms *membership) {
-	ms.left.Store(true)
+	ms.left.end()
 	if m.current == ms {
 		m.current = nil
 	}
 	ms.room.remove(ms)
+	m.forgetDepartures()
 }
 
 // send appends a direct message.

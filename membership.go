@@ -17,9 +17,10 @@ type membership struct {
 	place  *place // nil in most rooms that keep no history
 
 	// left is set when the member has left or closed: nothing more is read.
-	left      atomic.Bool
+	left      stay
 	joined    bool        // the cursor is open. Guarded by roomState.mu
 	queued    bool        // in the member's ready queue. Guarded by Member.readyMu
+	sinceHigh uint16      // see since; there is room for 47 bits. Guarded by roomState.mu
 	nextReady *membership // there. Guarded by Member.readyMu
 
 	next, prev *membership // in the room. Guarded by roomState.mu
@@ -70,6 +71,28 @@ func (ms *membership) init(m *Member, rs *roomState) {
 		ms.place = new(place)
 	}
 }
+
+// since returns the number of the arrivals that had left out rooms when the
+// membership began: see exceptions. roomState.mu is held.
+func (ms *membership) since() uint64 {
+	return uint64(ms.sinceHigh)<<31 | uint64(ms.left.bits.Load()>>1)
+}
+
+// setSince is called once, when the membership begins. roomState.mu is held.
+func (ms *membership) setSince(n uint64) {
+	ms.sinceHigh = uint16(n >> 31)
+	ms.left.bits.Or(uint32(n) << 1)
+}
+
+// A stay is over when its lowest bit is set. The others are the lower ones of
+// membership.since: there is no room for them elsewhere.
+type stay struct{ bits atomic.Uint32 }
+
+// Load reports whether the stay is over.
+func (s *stay) Load() bool { return s.bits.Load()&1 != 0 }
+
+// end makes it so.
+func (s *stay) end() { s.bits.Or(1) }
 
 // Wake is called when there is something to read after the cursor had parked:
 // it implements roomlog.Owner.
@@ -185,4 +208,4 @@ type entry struct {
 
 // Counts and Size implement roomlog.Item.
 func (e entry) Counts() bool { return !e.volatile }
-func (e entry) Size() int    { return len(e.data) }
+func (e entry) Size() int    { return len(e.data) + e.filter.size() }

@@ -70,15 +70,21 @@ func (s *memberships) delete(channel string) {
 }
 
 // all returns a copy of the list.
-func (s *memberships) all() (list []*membership) {
-	if s.one != nil {
-		list = append(list, s.one)
+func (s *memberships) all() []*membership { return slices.Collect(s.each) }
+
+// each calls yield for each membership, while it returns true.
+func (s *memberships) each(yield func(*membership) bool) {
+	if s.one != nil && !yield(s.one) || s.more == nil {
+		return
 	}
-	if s.more != nil {
-		list = append(list, s.more.few...)
-		for _, ms := range s.more.many {
-			list = append(list, ms)
+	for _, ms := range s.more.few {
+		if !yield(ms) {
+			return
 		}
 	}
-	return list
+	for _, ms := range s.more.many {
+		if !yield(ms) {
+			return
+		}
+	}
 }

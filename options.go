@@ -74,13 +74,16 @@ type Options struct {
 
 // Window bounds what a room keeps for members that lag, in each process. A
 // member that is further behind has missed the rest. The newest message is kept
-// even if it is longer than Bytes. Memory is used only while somebody lags.
+// even if it is longer than Bytes. Memory is used only while somebody lags: a
+// message takes some 200 bytes besides what Bytes counts.
 //
 // It should hold what may be said while a member's goroutine waits for its turn:
 // where 300 people speak at once, more than the default.
 type Window struct {
 	Messages int // at least 1, default 256
-	Bytes    int // at least 1, default 1 MiB
+	// Bytes bounds the data, and whom it is not for (8 bytes for each member
+	// and room that is left out): at least 1, default 1 MiB.
+	Bytes int
 }
 
 // Retention is what a room keeps: its latest messages, as long as they are not

@@ -258,5 +258,6 @@ func (o *outbound) deliver(m *wire.Message) {
 
 // entryOf returns a message of the hub's own for a log.
 func (h *Hub) entryOf(m *wire.Message) entry {
-	return entry{data: clonePayload(m.Data), sender: h.id, volatile: m.Volatile, filter: h.filterFor(h.num, m)}
+	v := m.View()
+	return entry{data: clonePayload(m.Data), sender: h.id, volatile: m.Volatile, filter: h.filterFor(&v)}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"sort"
 	"time"
+	"unique"
 
 	"github.com/fanoutgo/fanout/internal/roomlog"
 )
@@ -404,16 +405,18 @@ func (f *flight) add(h *Hub, k *retained, page *Page, since Position, first bool
 		f.page.Head, f.page.Before = page.Head, page.Before
 	}
 	for _, frame := range page.Frames {
-		b := h.decodeKept(k, frame)
-		for i := range b.entries {
-			if b.entries[i].volatile || b.entries[i].position.Offset <= a.from {
-				continue
+		b, sender := openKept(frame), ""
+		if b.head.Count > 0 {
+			sender = unique.Make(hubID(b.head.Hub)).Value()
+		}
+		sent := b.sent()
+		var u unpacker
+		b.unpackKept(&u, h, k, 0, sender)
+		for u.read() {
+			if e := u.entry(); !e.volatile && e.position.Offset > a.from {
+				f.entries = append(f.entries, e)
+				f.times = append(f.times, sent)
 			}
-			if b.head.Count > 0 {
-				b.entries[i].sender = hubID(b.head.Hub)
-			}
-			f.entries = append(f.entries, b.entries[i])
-			f.times = append(f.times, b.time)
 		}
 	}
 	if page.More && len(page.Frames) > 0 {

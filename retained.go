@@ -4,14 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"slices"
 	"sync/atomic"
 	"time"
+	"unsafe"
 
 	"github.com/fanoutgo/fanout/internal/roomlog"
 	"github.com/fanoutgo/fanout/internal/sequence"
-	"github.com/fanoutgo/fanout/internal/wire"
 )
 
 // A retained is the history of a room as this hub follows it: how far the log
@@ -69,15 +68,12 @@ const (
 	maxHeld = 4 << 20
 )
 
-// A keptBatch is a frame on its way into the log. Its head has Count 0 if it is
-// a stranger's.
+// A keptBatch is a frame with its place in the history.
 type keptBatch struct {
-	at      Position // of the last message; zero: the frame is not kept
-	first   uint64   // offset of the first message
-	head    wire.Header
-	entries []entry
-	time    int64 // ms since 1970
-	bad     error
+	batch
+	at    Position // of the last message; zero: the frame is not kept
+	first uint64   // offset of the first message
+	bad   error    // why the frame cannot be read: then the batch is zero
 }
 
 // retention asks Options.Retain about a room.
@@ -92,27 +88,24 @@ func (h *Hub) retention(room, channel string) (*retained, error) {
 	return &retained{keep: keep, mark: roomMark(channel)}, nil
 }
 
-// decodeKept reads a frame that has a position, which is believed.
-func (h *Hub) decodeKept(k *retained, f KeptFrame) keptBatch {
+// openKept checks a frame that has a position, which is believed.
+func openKept(f KeptFrame) keptBatch {
 	b := keptBatch{at: f.At, first: f.At.Offset}
-	b.head, b.entries, b.bad = h.decode(f.Frame, nil)
-	if n := uint64(len(b.entries)); b.bad == nil && n > f.At.Offset {
+	b.bad = b.open(f.Frame)
+	if n := uint64(b.count()); b.bad == nil && n > f.At.Offset {
 		b.bad = fmt.Errorf("%d messages that end at offset %d", n, f.At.Offset)
+		b.batch = batch{}
 	}
-	if b.bad != nil {
-		b.head, b.entries = wire.Header{}, nil
-		return b
-	}
-	b.first -= uint64(len(b.entries)) - 1
-	at := f.At.public(k.mark)
-	for i := range b.entries {
-		b.entries[i].position = Position{Epoch: at.Epoch, Offset: b.first + uint64(i)}
-	}
-	b.time = int64(min(b.head.Time, math.MaxInt64))
-	if b.head.Count == 0 {
-		b.time = time.Now().UnixMilli()
+	if b.bad == nil {
+		b.first -= uint64(b.count()) - 1
 	}
 	return b
+}
+
+// unpackKept is unpack with positions.
+func (b *keptBatch) unpackKept(u *unpacker, h *Hub, k *retained, skip int, sender string) {
+	b.unpack(u, h, skip, sender)
+	u.at = Position{Epoch: b.at.public(k.mark).Epoch, Offset: b.first + uint64(skip) - 1}
 }
 
 // receiveKept takes a frame with its position from the adapter.
@@ -126,8 +119,8 @@ func (rs *roomState) receiveKept(f KeptFrame) {
 		rs.unreadable(fmt.Errorf("a frame with the position %v", f.At))
 		return
 	}
-	b := h.decodeKept(k, f)
-	h.stats.received.Add(uint64(len(b.entries)))
+	b := openKept(f)
+	h.stats.received.Add(uint64(b.count()))
 	if b.bad != nil {
 		h.malformed(rs.channel, b.bad)
 	}
@@ -147,7 +140,7 @@ func (rs *roomState) takeKept(b keptBatch, size int) wakeups {
 		}
 		rs.read()
 	}
-	if k.held += size; k.held > maxHeld {
+	if k.held += size + int(unsafe.Sizeof(b)); k.held > maxHeld {
 		k.dropped = true
 	}
 	if k.dropped {
@@ -164,7 +157,7 @@ func (rs *roomState) advance(b *keptBatch) (w wakeups, fits bool) {
 	k := rs.kept
 	switch {
 	case b.at.IsZero():
-		return rs.take(&b.head, b.entries), true
+		return rs.take(&b.batch), true
 	case !k.known:
 		return wakeups{}, false
 	case k.blind:
@@ -195,18 +188,15 @@ func (rs *roomState) advance(b *keptBatch) (w wakeups, fits bool) {
 func (rs *roomState) follow(b *keptBatch, gap roomlog.Gap) wakeups {
 	k, overlap := rs.kept, 0
 	if b.first <= k.pos.Offset {
-		overlap = int(min(uint64(len(b.entries)), k.pos.Offset-b.first+1))
+		overlap = int(min(uint64(b.count()), k.pos.Offset-b.first+1))
 	}
-	skip := overlap
+	skip, sender := overlap, ""
 	var earlier roomlog.Gap
 	if b.head.Count > 0 {
 		v := rs.in.AcceptKept(&b.head, overlap, &k.trimmed)
-		skip = v.Skip
+		skip, sender = v.Skip, v.Sender
 		earlier, gap = rs.addGaps(gap, &v)
 		rs.hub.stats.repeated.Add(uint64(max(0, v.Repeated-overlap)))
-		for i := range b.entries {
-			b.entries[i].sender = v.Sender
-		}
 	}
 	gap.Unknown = gap.Unknown || b.bad != nil
 	if !gap.IsZero() || !earlier.IsZero() {
@@ -214,8 +204,9 @@ func (rs *roomState) follow(b *keptBatch, gap roomlog.Gap) wakeups {
 	}
 	k.pos = b.at
 	// What members have had before, at another place, is for those who resume.
-	k.tail.add(b.entries[overlap:], b.time, rs.hub.opts.Window)
-	return rs.appendAfter(earlier, gap, b.entries[skip:])
+	var u unpacker
+	b.unpackKept(&u, rs.hub, k, overlap, sender)
+	return rs.appendBatch(earlier, gap, &u, skip-overlap, b.sent())
 }
 
 // addGaps returns what is missing before the run, and a gap with what is missing
@@ -230,7 +221,7 @@ func (rs *roomState) addGaps(gap roomlog.Gap, v *sequence.Verdict) (earlier, sum
 // missing. rs.mu is held.
 func (rs *roomState) pass(b *keptBatch) wakeups {
 	if b.head.Count == 0 {
-		rs.hub.stats.repeated.Add(uint64(len(b.entries)))
+		rs.hub.stats.repeated.Add(uint64(b.count()))
 		return wakeups{}
 	}
 	v := rs.in.AcceptKept(&b.head, b.head.Count, &rs.kept.trimmed)
@@ -385,7 +376,7 @@ func (rs *roomState) catch(life int, page *Page) {
 
 	paced := 0
 	for _, f := range page.Frames {
-		b := rs.hub.decodeKept(k, f)
+		b := openKept(f)
 		rs.mu.Lock()
 		if k.life != life {
 			rs.mu.Unlock()
@@ -399,7 +390,7 @@ func (rs *roomState) catch(life int, page *Page) {
 		rs.hub.stats.recovered.Add(k.pos.Offset - before)
 		rs.mu.Unlock()
 		w.run(rs.hub)
-		if paced += len(b.entries); paced >= rs.hub.opts.Window.Messages/2 {
+		if paced += b.count(); paced >= rs.hub.opts.Window.Messages/2 {
 			rs.pace()
 			paced = 0
 		}
@@ -595,7 +586,7 @@ func (rs *roomState) caughtUp(life int) (done bool) {
 			if w, fits = rs.advance(&k.pending[n]); !fits {
 				break
 			}
-			messages += len(k.pending[n].entries)
+			messages += k.pending[n].count()
 			ws = append(ws, w)
 			n++
 		}

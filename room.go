@@ -81,6 +81,16 @@ func (rs *roomState) admit(ctx context.Context, m *Member, r *resumption) (err e
 // because a server took over that lacked it, or may have, the GapError is Unknown, and the
 // member goes on with what the history has in its place.
 //
+// A message to several rooms comes once to a member that resumes several of
+// them (see [Hub.In]), but that goes by member. A client that connects again
+// is a new one: if it had received such a message in one room, and resumes
+// another room from before that message, it gets the copy of the other room. A
+// client that must not show it twice has to tell by the content. A member that
+// resumes a room long after it has received what is kept there in another room
+// may get it again, too: the hub remembers the latest that each member has
+// received, in up to 64 KiB where rooms keep histories, which is 2,700
+// messages or more.
+//
 // Resume returns when the history is read; the member holds it until it has
 // received it. Many members that resume at a time share one reading, and where
 // the hub has the messages itself it asks nobody. Errors are those of Join,

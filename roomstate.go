@@ -291,6 +291,7 @@ func (rs *roomState) tell() {
 // open puts a membership into the room, at the end of its log. rs.mu is held.
 func (rs *roomState) open(ms *membership) {
 	ms.joined, ms.opened = true, rs.in.Run()
+	ms.setSince(rs.hub.leftOut.Load())
 	ms.next = rs.members
 	if ms.next != nil {
 		ms.next.prev = ms
@@ -336,15 +337,6 @@ func (rs *roomState) remove(ms *membership) {
 	}
 }
 
-// addMembers adds the room's members to a set.
-func (rs *roomState) addMembers(set map[*Member]struct{}) {
-	rs.mu.Lock()
-	defer rs.mu.Unlock()
-	for ms := rs.members; ms != nil; ms = ms.next {
-		set[ms.member] = struct{}{}
-	}
-}
-
 // append adds to the log what is to reach all members. rs.mu is held; the
 // caller wakes whom it returns after releasing it.
 func (rs *roomState) append(gap roomlog.Gap, entries []entry) wakeups {
@@ -354,7 +346,12 @@ func (rs *roomState) append(gap roomlog.Gap, entries []entry) wakeups {
 // appendAfter is append with a gap before all that lies before the run. rs.mu is
 // held.
 func (rs *roomState) appendAfter(earlier, gap roomlog.Gap, entries []entry) wakeups {
-	w := wakeups{log: rs.log.AppendAfter(earlier, gap, entries)}
+	return rs.appended(rs.log.AppendAfter(earlier, gap, entries))
+}
+
+// appended returns what follows an append to the log. rs.mu is held.
+func (rs *roomState) appended(log roomlog.Wakeups[entry, *membership]) wakeups {
+	w := wakeups{log: log}
 	if rs.hub.opts.Overflow == Disconnect {
 		w.slow = rs.slowMembers()
 	}

@@ -13,11 +13,13 @@ import (
 // changed copy, and one that is kept may be used again, from any goroutine.
 //
 // An empty selection, of no rooms or no members, is an error and never
-// everybody.
+// everybody. A selection names at most 1,024 rooms or members, and leaves out
+// at most 1,024 members and 1,024 rooms; more is ErrTooLarge. Repetitions do
+// not count.
 type Selection struct {
 	hub         *Hub
 	kind        selectionKind
-	names       []string // rooms, or member IDs
+	names       []string // rooms, or member IDs; like except and exceptRooms without repetitions
 	except      []string
 	exceptRooms []string
 	local       bool
@@ -33,15 +35,21 @@ const (
 )
 
 // In selects the members of one or more rooms. A member of several of them gets
-// a message once.
+// a message once, in the room whose copy it reads first.
+//
+// The hub remembers for each member what it has received of such messages, as
+// long as another copy can come: unread in the window of a room, from a
+// publish that is not over in all rooms (one that takes longer than twice
+// Options.PublishTimeout, and longer than 30 s, may reach a member twice), or
+// from the history of a room that the member resumes (see [Room.Resume]).
 func (h *Hub) In(rooms ...string) Selection {
-	return Selection{hub: h, kind: inRooms, names: slices.Clone(rooms)}
+	return Selection{hub: h, kind: inRooms, names: distinct(rooms)}
 }
 
 // To selects members by their ID, wherever they are connected. A message goes
 // to the hubs that hold them and to no other.
 func (h *Hub) To(memberIDs ...string) Selection {
-	return Selection{hub: h, kind: toMembers, names: slices.Clone(memberIDs)}
+	return Selection{hub: h, kind: toMembers, names: distinct(memberIDs)}
 }
 
 // Everyone selects all members of all hubs.
@@ -51,14 +59,16 @@ func (h *Hub) Everyone() Selection {
 
 // Except leaves out members, by their ID.
 func (s Selection) Except(memberIDs ...string) Selection {
-	s.except = slices.Concat(s.except, memberIDs)
+	s.except = distinct(s.except, memberIDs...)
 	return s
 }
 
 // ExceptRooms leaves out the members of rooms, as they are when the message
-// arrives at their hub.
+// arrives at their hub. (A member that leaves more than 64 rooms before it
+// reads what has come by then may get a message that leaves out one of the
+// first.)
 func (s Selection) ExceptRooms(rooms ...string) Selection {
-	s.exceptRooms = slices.Concat(s.exceptRooms, rooms)
+	s.exceptRooms = distinct(s.exceptRooms, rooms...)
 	return s
 }
 
@@ -90,8 +100,9 @@ func (s Selection) Volatile() Selection {
 // has no deadline; if the backend refuses them it is ErrRefused.
 //
 // Errors besides those of Room.Publish are ErrEmptySelection, ErrInvalidMember
-// for what cannot be a member ID, and ErrNoReceiver. A message to a member that
-// has left its hub reaches nobody, without an error.
+// for what cannot be a member ID, ErrTooLarge for a selection with too many
+// names, and ErrNoReceiver. A message to a member that has left its hub
+// reaches nobody, without an error.
 func (s Selection) Publish(ctx context.Context, data []byte) error {
 	if err := s.check(data); err != nil {
 		return err
@@ -105,7 +116,7 @@ func (s Selection) Publish(ctx context.Context, data []byte) error {
 	}
 	defer h.ops.Leave(1)
 	if s.local {
-		s.publishLocally(s.message(clonePayload(data)))
+		s.publishLocally(s.message(data))
 		return nil
 	}
 	if s.kind == toEveryone && !h.own.isReady() {
@@ -145,7 +156,7 @@ func (s Selection) PublishAsync(ctx context.Context, data []byte, done func(erro
 		if err != nil {
 			return err
 		}
-		s.publishLocally(s.message(clonePayload(data)))
+		s.publishLocally(s.message(data))
 		h.acks.tell(acks, nil)
 		return nil
 	}
@@ -181,6 +192,9 @@ func (s Selection) check(data []byte) error {
 	if err := s.hub.checkSize(data); err != nil {
 		return err
 	}
+	if err := s.checkLengths(); err != nil {
+		return err
+	}
 	rooms, members := s.exceptRooms, s.except
 	switch s.kind {
 	case inRooms:
@@ -207,6 +221,23 @@ func (s Selection) check(data []byte) error {
 	return nil
 }
 
+// checkLengths refuses a selection with too many names.
+func (s Selection) checkLengths() error {
+	what := "rooms"
+	if s.kind == toMembers {
+		what = "members"
+	}
+	for _, list := range [...]struct {
+		says  string
+		names []string
+	}{{"names " + what, s.names}, {"leaves out members", s.except}, {"leaves out rooms", s.exceptRooms}} {
+		if n := len(list.names); n > maxNames {
+			return fmt.Errorf("%w: the selection %s: %d of them, at most %d are allowed", ErrTooLarge, list.says, n, maxNames)
+		}
+	}
+	return nil
+}
+
 func (h *Hub) checkSize(data []byte) error {
 	if limit := h.opts.MaxMessage; len(data) > limit {
 		return fmt.Errorf("%w: %d bytes, at most %d are allowed (Options.MaxMessage)", ErrTooLarge, len(data), limit)
@@ -222,8 +253,8 @@ type leg struct {
 
 // deliver gives a message to members of this hub.
 func (l *leg) deliver(h *Hub) {
-	l.message.Data = clonePayload(l.message.Data)
-	h.sendTo(&l.message, h.id)
+	v := l.message.View()
+	h.sendTo(v.To, h.entryOf(&l.message))
 }
 
 // legs returns the parts of a selection that is not local.
@@ -240,11 +271,10 @@ func (s Selection) legs(ctx context.Context, m *wire.Message) ([]leg, error) {
 	case toMembers:
 		return s.hubs(m), nil
 	}
-	rooms := distinct(s.names)
-	if len(rooms) > 1 {
+	if len(s.names) > 1 {
 		m.ID = h.lastCopyID.Add(1)
 	}
-	return s.acquireAll(rooms, m), nil
+	return s.acquireAll(s.names, m), nil
 }
 
 // awaitEveryone waits until the hub hears itself what is said to everyone.
@@ -279,7 +309,7 @@ func (s Selection) acquireAll(rooms []string, m *wire.Message) []leg {
 // hubs returns a part for each hub that has one of the members.
 func (s Selection) hubs(m *wire.Message) (legs []leg) {
 	byHub := make(map[string]int)
-	for _, id := range distinct(s.names) {
+	for _, id := range s.names {
 		hub, _ := hubOf(id) // checked before
 		i, known := byHub[hub]
 		if !known {
@@ -299,24 +329,20 @@ func (s Selection) hubs(m *wire.Message) (legs []leg) {
 // publishLocally gives a message to the members of this hub.
 func (s Selection) publishLocally(m *wire.Message) {
 	h := s.hub
-	deliver := func(rs *roomState) {
-		f := h.filterFor(h.num, m)
-		rs.deliver(entry{data: m.Data, sender: h.id, volatile: m.Volatile, filter: f})
-	}
 	switch s.kind {
 	case toMembers:
-		m.To = distinct(s.names)
-		h.sendTo(m, h.id)
+		to := wire.Message{To: s.names}
+		h.sendTo(to.View().To, h.entryOf(m))
 	case toEveryone:
-		deliver(h.everyone)
+		h.everyone.deliver(h.entryOf(m))
 	default:
-		rooms := distinct(s.names)
-		if len(rooms) > 1 {
+		if len(s.names) > 1 {
 			m.ID = h.lastCopyID.Add(1)
 		}
-		for _, room := range rooms {
+		e := h.entryOf(m)
+		for _, room := range s.names {
 			if rs := h.lookup(h.names.Room(room)); rs != nil {
-				deliver(rs)
+				rs.deliver(e)
 			}
 		}
 	}
@@ -337,15 +363,23 @@ func forAll(legs []leg, f func(leg) error) error {
 	return joinErrors(errs)
 }
 
-// distinct returns the names without repetitions, in their order.
-func distinct(names []string) []string {
-	if len(names) == 1 {
-		return names
+// maxNames bounds each list of names in a selection, and with it what the hubs
+// that get the message have to do for it.
+const maxNames = wire.MaxList
+
+// distinct returns a copy of names, and more, without repetitions, in their
+// order.
+func distinct(names []string, more ...string) []string {
+	all := slices.Concat(names, more)
+	if len(all) <= 1 {
+		return all
 	}
-	seen := make(map[string]bool, len(names))
-	return slices.DeleteFunc(slices.Clone(names), func(name string) bool {
-		again := seen[name]
-		seen[name] = true
-		return again
+	seen := make(map[string]struct{}, len(all))
+	return slices.DeleteFunc(all, func(name string) bool {
+		if _, again := seen[name]; again {
+			return true
+		}
+		seen[name] = struct{}{}
+		return false
 	})
 }

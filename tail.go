@@ -29,7 +29,7 @@ func (t *tail) add(entries []entry, sent int64, w Window) {
 		}
 		t.entries = append(t.entries, entries[i])
 		t.times = append(t.times, sent)
-		t.bytes += len(entries[i].data)
+		t.bytes += entries[i].Size()
 	}
 	if len(t.entries) > 2*w.Messages || t.bytes > 2*w.Bytes {
 		t.cut(w)
@@ -40,10 +40,10 @@ func (t *tail) add(entries []entry, sent int64, w Window) {
 func (t *tail) cut(w Window) {
 	n := max(0, len(t.entries)-w.Messages)
 	for _, e := range t.entries[:n] {
-		t.bytes -= len(e.data)
+		t.bytes -= e.Size()
 	}
 	for n < len(t.entries)-1 && t.bytes > w.Bytes {
-		t.bytes -= len(t.entries[n].data)
+		t.bytes -= t.entries[n].Size()
 		n++
 	}
 	if n == 0 {
@@ -111,7 +111,7 @@ func (t *tail) extend(f *flight, pos Position, w Window) {
 	longer.entries = slices.Concat(f.entries[first:n], t.entries[from:])
 	longer.times = slices.Concat(f.times[first:n], t.times[from:])
 	for i := range longer.entries {
-		longer.bytes += len(longer.entries[i].data)
+		longer.bytes += longer.entries[i].Size()
 	}
 	longer.cut(w)
 	if longer.start.Before(t.start) {

@@ -1,13 +1,13 @@
 // Package wire is the format of the frames that hubs send each other, and of
 // the names of the channels they send them to. WIRE.md at the top of the module
 // describes both for those who write another implementation.
+//
+// Decoding allocates nothing. [Decode] checks the whole frame first, so that a
+// frame is either read completely or refused; a [Decoder] then reads one
+// message at a time, whose data and lists share the frame's bytes.
 package wire
 
-import (
-	"encoding/binary"
-	"errors"
-	"fmt"
-)
+import "encoding/binary"
 
 const (
 	// Version is the version of the format that this package speaks.
@@ -40,6 +40,20 @@ const (
 	messageFlags = 1<<5 - 1
 )
 
+// Bounds of a frame, which [Decode] checks before anything is made of it. They
+// are no less than what a hub of this module sends.
+const (
+	// MaxList is the largest number of entries in a list of a message.
+	MaxList = 1024
+	// MaxEntry is the largest length of an entry of a list, in bytes. Room
+	// names and member IDs are no longer.
+	MaxEntry = MaxRoom
+	// MaxLists is the largest number of entries in all lists of a frame.
+	MaxLists = 1 << 15
+	// MaxCount is the largest number of messages in a frame.
+	MaxCount = 1 << 17
+)
+
 // A Header says where a frame comes from and which of the publisher's messages
 // it holds.
 type Header struct {
@@ -51,7 +65,7 @@ type Header struct {
 	Resent bool   // an earlier attempt to send the frame may have arrived
 }
 
-// A Message is one message of a frame.
+// A Message is one message, to be encoded.
 type Message struct {
 	ID          uint64   // same for the copies in several rooms; 0: one room only
 	Except      []string // IDs of members
@@ -155,139 +169,4 @@ func appendList(b []byte, list []string) []byte {
 		b = append(b, s...)
 	}
 	return b
-}
-
-// Errors of decoding.
-var (
-	// ErrForeign means that the payload is not a frame: a stranger's message.
-	ErrForeign = errors.New("wire: not a frame")
-	// ErrVersion means a frame of a version or kind we do not speak.
-	ErrVersion = errors.New("wire: unknown version or kind of frame")
-	// ErrMalformed means a frame that does not follow the format.
-	ErrMalformed = errors.New("wire: malformed frame")
-)
-
-// A Decoder reads the messages of a frame one by one.
-type Decoder struct {
-	rest []byte
-	left int
-}
-
-// Decode reads the header of a frame. The decoder that it returns reads the
-// messages; they share the frame's bytes.
-func Decode(frame []byte) (Header, Decoder, error) {
-	var h Header
-	if len(frame) < len(magic) || [3]byte(frame) != magic {
-		return h, Decoder{}, ErrForeign
-	}
-	if len(frame) < headerMin {
-		return h, Decoder{}, fmt.Errorf("%w: %d bytes are no header", ErrMalformed, len(frame))
-	}
-	if frame[3] != Version || frame[4] != kindMessages {
-		return h, Decoder{}, fmt.Errorf("%w: version %d, kind %d", ErrVersion, frame[3], frame[4])
-	}
-	if frame[5]&^flagResent != 0 {
-		return h, Decoder{}, fmt.Errorf("%w: frame flags %#x", ErrMalformed, frame[5])
-	}
-	h.Resent = frame[5]&flagResent != 0
-	h.Hub = binary.BigEndian.Uint64(frame[6:])
-	h.Time = binary.BigEndian.Uint64(frame[14:])
-	d := Decoder{rest: frame[headerMin:]}
-	var count uint64
-	for _, v := range [...]*uint64{&h.Stream, &h.Seq, &count} {
-		var ok bool
-		if *v, ok = d.uvarint(); !ok {
-			return h, Decoder{}, fmt.Errorf("%w: header cut short", ErrMalformed)
-		}
-	}
-	// Bounded by what is there, so that a frame cannot make us allocate more.
-	if count == 0 || count > uint64(len(d.rest)/messageMin) {
-		return h, Decoder{}, fmt.Errorf("%w: %d messages in %d bytes", ErrMalformed, count, len(d.rest))
-	}
-	if h.Seq == 0 || h.Seq+count < h.Seq {
-		return h, Decoder{}, fmt.Errorf("%w: sequence number %d", ErrMalformed, h.Seq)
-	}
-	h.Count = int(count)
-	d.left = h.Count
-	return h, d, nil
-}
-
-// Next reads the next message into m, or reports false at the end. After the
-// last message nothing may follow.
-func (d *Decoder) Next(m *Message) (bool, error) {
-	if d.left == 0 {
-		if len(d.rest) != 0 {
-			return false, fmt.Errorf("%w: %d bytes after the last message", ErrMalformed, len(d.rest))
-		}
-		return false, nil
-	}
-	d.left--
-	*m = Message{}
-	if !d.message(m) {
-		return false, fmt.Errorf("%w: message cut short or with unknown flags", ErrMalformed)
-	}
-	return true, nil
-}
-
-func (d *Decoder) message(m *Message) (ok bool) {
-	if len(d.rest) == 0 || d.rest[0]&^messageFlags != 0 {
-		return false
-	}
-	flags := d.rest[0]
-	d.rest = d.rest[1:]
-	m.Volatile = flags&flagVolatile != 0
-	if flags&flagMulti != 0 {
-		if m.ID, ok = d.uvarint(); !ok || m.ID == 0 {
-			return false
-		}
-	}
-	for _, f := range [...]struct {
-		flag byte
-		list *[]string
-	}{{flagExcept, &m.Except}, {flagExceptRooms, &m.ExceptRooms}, {flagTo, &m.To}} {
-		if flags&f.flag != 0 {
-			if *f.list, ok = d.list(); !ok {
-				return false
-			}
-		}
-	}
-	m.Data, ok = d.bytes()
-	return ok
-}
-
-func (d *Decoder) list() ([]string, bool) {
-	n, ok := d.uvarint()
-	if !ok || n == 0 || n > uint64(len(d.rest)) {
-		return nil, false
-	}
-	list := make([]string, 0, n)
-	for range n {
-		s, ok := d.bytes()
-		if !ok {
-			return nil, false
-		}
-		list = append(list, string(s))
-	}
-	return list, true
-}
-
-func (d *Decoder) bytes() ([]byte, bool) {
-	n, ok := d.uvarint()
-	if !ok || n > uint64(len(d.rest)) {
-		return nil, false
-	}
-	b := d.rest[:n:n]
-	d.rest = d.rest[n:]
-	return b, true
-}
-
-// uvarint reads a number in its shortest form, so that a message has one
-// encoding only.
-func (d *Decoder) uvarint() (uint64, bool) {
-	v, n := binary.Uvarint(d.rest)
-	if n <= 0 || n != uvarintLen(v) {
-		return 0, false
-	}
-	d.rest = d.rest[n:]
-	return v, true
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"math"
 	"os"
+	"runtime"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -29,14 +30,18 @@ func decodeAll(frame []byte) (h Header, ms []Message, err error) {
 	if err != nil {
 		return h, nil, err
 	}
-	for {
-		var m Message
-		more, err := d.Next(&m)
-		if err != nil || !more {
-			return h, ms, err
-		}
-		ms = append(ms, m)
+	var v View
+	for d.Next(&v) {
+		ms = append(ms, Message{v.ID, texts(v.Except), texts(v.ExceptRooms), texts(v.To), v.Volatile, v.Data})
 	}
+	return h, ms, nil
+}
+
+func texts(l List) (list []string) {
+	for entry := range l.All() {
+		list = append(list, string(entry))
+	}
+	return list
 }
 
 // The test vectors of WIRE.md.
@@ -150,6 +155,16 @@ func FuzzDecode(f *testing.F) {
 	}
 	f.Add([]byte("hello"))
 	f.Fuzz(func(t *testing.T, frame []byte) {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		if _, d, err := Decode(frame); err == nil {
+			for v := new(View); d.Next(v); {
+			}
+		}
+		runtime.ReadMemStats(&after)
+		if took := after.TotalAlloc - before.TotalAlloc; took > 64<<10 { // of others
+			t.Fatalf("%d bytes allocated for %d", took, len(frame))
+		}
 		h, ms, err := decodeAll(frame)
 		if err != nil {
 			return

@@ -1,0 +1,219 @@
+package fanout
+
+import (
+	"math"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/fanoutgo/fanout/internal/roomlog"
+	"github.com/fanoutgo/fanout/internal/wire"
+)
+
+// A batch is a frame on its way into a log: it has been checked, and is decoded
+// when it gets there. Until then it takes no more than its bytes. The zero batch
+// holds nothing.
+type batch struct {
+	head    wire.Header // Count 0: not a hub's
+	body    wire.Decoder
+	size    int    // of the frame
+	foreign []byte // a stranger's payload, not nil if it is one
+}
+
+// open checks a frame, and makes b, which is zero, the batch of its messages. It
+// stays zero after an error. A stranger's payload is a batch of one message.
+func (b *batch) open(frame []byte) error {
+	head, body, err := wire.Decode(frame)
+	switch {
+	case err == nil:
+		b.head, b.body, b.size = head, body, len(frame)
+	case err == wire.ErrForeign:
+		b.foreign, b.size = frame, len(frame)
+		if frame == nil {
+			b.foreign = []byte{}
+		}
+		return nil
+	}
+	return err
+}
+
+// count returns the number of messages.
+func (b *batch) count() int {
+	if b.foreign != nil {
+		return 1
+	}
+	return b.head.Count
+}
+
+// An unpacker makes entries of the messages of a batch.
+type unpacker struct {
+	left    int // messages
+	sender  string
+	at      Position // of the message that was read last, as users see it; zero: they have none
+	foreign []byte
+	body    wire.Decoder
+	view    wire.View // the message that was read last
+	hub     uint64    // that published the batch
+	filters filterMaker
+
+	// Data that shares the frame's bytes keeps all of the frame alive. It does if
+	// it has at least so many bytes.
+	shares int
+	block  []byte // room for other data
+}
+
+// unpack makes u, which is zero, the unpacker of what comes after the first skip
+// messages.
+func (b *batch) unpack(u *unpacker, h *Hub, skip int, sender string) {
+	u.left, u.sender, u.foreign, u.body, u.hub, u.shares = b.count(), sender, b.foreign, b.body, b.head.Hub, b.shares()
+	u.filters.hub = h
+	if skip > 0 {
+		u.passOver(skip)
+	}
+}
+
+// slack is how many bytes a frame may have besides twice its data, if all data is
+// to share it.
+const slack = 512
+
+// shares returns the least length of data that shares the frame's bytes. A frame
+// as a hub sends it is shared by all of its messages: few of its bytes are not
+// data, and it is no larger than what a hub gathers.
+func (b *batch) shares() int {
+	ofHub := b.count() <= 1 || b.size <= maxFrame+wire.Overhead
+	if b.foreign != nil || ofHub && b.size <= 2*b.body.Data()+slack {
+		return 0
+	}
+	return (b.size + 1) / 2
+}
+
+// read reads the next message into u.view, and is false at the end.
+func (u *unpacker) read() bool {
+	if u.left == 0 {
+		return false
+	}
+	u.left--
+	if !u.at.IsZero() {
+		u.at.Offset++
+	}
+	if u.foreign != nil {
+		u.view = wire.View{Data: u.foreign}
+		return true
+	}
+	return u.body.Next(&u.view)
+}
+
+// entry makes an entry of the message that was read last.
+func (u *unpacker) entry() (e entry) {
+	u.write(&e)
+	return e
+}
+
+func (u *unpacker) write(e *entry) {
+	e.data, e.sender, e.position, e.volatile = u.view.Data, u.sender, u.at, u.view.Volatile
+	if u.shares > 0 || len(e.data) == 0 {
+		e.data = u.copied()
+	}
+	e.filter = u.filters.make(u.hub, &u.view)
+}
+
+// passOver reads the next n messages, makes nothing of them, and returns how many
+// of them count.
+func (u *unpacker) passOver(n int) (counting int) {
+	for ; n > 0 && u.read(); n-- {
+		if !u.view.Volatile {
+			counting++
+		}
+	}
+	return counting
+}
+
+// fill puts the next messages into buf, which has a length of 0, as many as fit.
+func (u *unpacker) fill(buf []entry) []entry {
+	buf = buf[:min(u.left, cap(buf))]
+	for i := range buf {
+		u.read()
+		u.write(&buf[i])
+	}
+	return buf
+}
+
+const (
+	blockSize  = 4 << 10 // of copies of short data
+	shortBytes = blockSize / 4
+)
+
+// copied returns the data of the message that was read last: a copy, unless it is
+// long enough to share the frame.
+func (u *unpacker) copied() []byte {
+	data := u.view.Data
+	switch n := len(data); {
+	case n == 0:
+		return []byte{}
+	case n >= u.shares:
+		return data
+	case n > shortBytes:
+		return slices.Clone(data)
+	case n > cap(u.block)-len(u.block):
+		u.block = make([]byte, 0, min(blockSize, max(n, u.body.Data())))
+	}
+	from := len(u.block)
+	u.block = append(u.block, data...)
+	return u.block[from:len(u.block):len(u.block)]
+}
+
+// chunk is how many entries are made at a time.
+const chunk = 256
+
+// scratches are for entries on their way from a frame into a log.
+var scratches = sync.Pool{New: func() any { return new([chunk]entry) }}
+
+// appendBatch puts a gap and the messages of u into the log, as one arrival.
+// Members have had the first few already (known): those go into the tail of a room
+// with a history only, the others into both. sent is when they were sent. rs.mu is
+// held.
+//
+// Entries are made of no more messages than the window holds, and of a chunk at a
+// time.
+func (rs *roomState) appendBatch(earlier, gap roomlog.Gap, u *unpacker, known int, sent int64) wakeups {
+	scratch := scratches.Get().(*[chunk]entry)
+	defer scratches.Put(scratch)
+	var log roomlog.Wakeups[entry, *membership]
+	first := true
+	if over := u.left - known - rs.hub.opts.Window.Messages; over > 0 {
+		u.passOver(known)
+		log, known, first = rs.log.PassOver(earlier, gap, u.passOver(over)), 0, false
+		if rs.kept != nil && !u.at.IsZero() {
+			rs.kept.tail.reset(Position{Epoch: u.at.Epoch >> markBits, Offset: u.at.Offset})
+		}
+	}
+	for u.left > 0 {
+		entries := u.fill(scratch[:0])
+		if rs.kept != nil {
+			rs.kept.tail.add(entries, sent, rs.hub.opts.Window)
+		}
+		news := entries[min(known, len(entries)):]
+		known -= len(entries) - len(news)
+		switch {
+		case len(news) == 0:
+		case first:
+			log = rs.log.AppendAfter(earlier, gap, news)
+			first = false
+		default:
+			log = log.Join(rs.log.AppendMore(news))
+		}
+		clear(entries) // the log has copied them
+	}
+	if first {
+		log = rs.log.AppendAfter(earlier, gap, nil)
+	}
+	return rs.appended(log)
+}
+
+// sent is when the messages of a batch were sent, in ms since 1970.
+func (b *batch) sent() int64 {
+	if b.head.Count == 0 {
+		return time.Now().UnixMilli()
+	}
+	return int64(min(b.head.Time, math.MaxInt64))
+}
