@@ -161,7 +161,9 @@ func (t *topology) pipeline(addr string) *pipeline {
 	return nil
 }
 
-// meet notes the nodes that the client knows.
+// meet notes the nodes that the client knows. Links to one that it has dropped
+// are doubted: with Sentinel the primary is elsewhere now, and in a cluster others
+// know more.
 func (t *topology) meet(clients map[string]rueidis.Client) {
 	nodes := make(map[string]*pipeline, len(clients))
 	for addr, client := range clients {
@@ -172,7 +174,22 @@ func (t *topology) meet(clients map[string]rueidis.Client) {
 		p.client.Store(&client)
 		nodes[addr] = p
 	}
-	t.nodes.Store(&nodes)
+	before := t.nodes.Swap(&nodes)
+	if before == nil {
+		return
+	}
+	for addr := range *before {
+		if nodes[addr] != nil {
+			continue
+		}
+		t.engine.mu.RLock()
+		l := t.engine.links[addr]
+		t.engine.mu.RUnlock()
+		if l != nil {
+			t.doubt(l)
+			t.engine.inspector.suspect(addr)
+		}
+	}
 }
 
 // owns reports whether an address is taken for the owner of slots.
