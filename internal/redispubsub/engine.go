@@ -333,10 +333,10 @@ func (e *Engine) Close(ctx context.Context) error {
 	e.mu.Unlock()
 	if first {
 		e.cancel()
-		for _, s := range e.all() {
-			s.end()
-		}
 		go func() { // waited for below
+			for _, s := range e.all() {
+				s.end() // which waits for the receiver
+			}
 			<-e.ops.Empty() // who is in flight may begin goroutines
 			e.wg.Wait()
 			close(e.closed)

@@ -68,6 +68,9 @@ func TestAReceiverThatStandsStill(t *testing.T) {
 			e.Health()
 			_, err = e.Publish(ctx, "fanout:r:{other}", []byte("hello"))
 			require.NoError(t, err)
+			impatient, cancel := context.WithTimeout(ctx, 10*time.Millisecond)
+			defer cancel()
+			require.ErrorIs(t, e.Close(impatient), context.DeadlineExceeded)
 		})
 	}
 }
