@@ -89,15 +89,15 @@ type Log[T Item, O Owner] struct {
 
 	end     *link[T] // where the next append hangs
 	first   *link[T] // before the oldest segment that is kept; end if none is
-	items   int      // in the window, like bytes
-	bytes   int
+	bytes   int      // in the window, like items
+	items   int32
+	wide    bool          // the window is
 	parked  *Cursor[T, O] // in a list
 	waiting int32         // their number
 	cursors int32         // that are open
 	earlier *earlier      // gaps with times that lie in what cursors may jump over; nil: none
 
-	wide bool
-	mu   sync.Mutex
+	mu sync.Mutex
 }
 
 // A link stands between two segments. It holds nothing of them.
@@ -173,7 +173,7 @@ func (l *Log[T, O]) append(before, gap Gap, items []T, more bool) Wakeups[T, O] 
 	// the last.
 	l.end.next.Store(c.first)
 	l.end = c.last
-	l.items += c.items
+	l.items += int32(c.items)
 	l.bytes += c.bytes
 	l.trim()
 	woken := l.unparkAll()
@@ -280,7 +280,7 @@ func (l *Log[T, O]) trim() {
 	if l.wide {
 		items, bytes = l.limits.wide, l.limits.long
 	}
-	for l.items > items || l.bytes > bytes {
+	for int(l.items) > items || l.bytes > bytes {
 		if l.first.next.Load().after == l.end {
 			return
 		}
@@ -291,7 +291,7 @@ func (l *Log[T, O]) trim() {
 // cutFirst cuts off the oldest segment.
 func (l *Log[T, O]) cutFirst() {
 	s := l.first.next.Load()
-	l.items -= s.weight()
+	l.items -= int32(s.weight())
 	l.bytes -= s.bytes
 	l.first.next.Store(&l.limits.cut)
 	l.first = s.after
@@ -310,7 +310,7 @@ func (l *Log[T, O]) forgetIfRead() {
 func (l *Log[T, O]) Kept() (items, bytes int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.items, l.bytes
+	return int(l.items), l.bytes
 }
 
 // Widen makes the window wide, or as it was: a wide one holds 16,384 items and
