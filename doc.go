@@ -92,10 +92,18 @@
 //	messages, err := hub.Room("lobby").History(ctx, since, 50)
 //
 // Resume leaves no seam: nothing is missing between the history and what is said
-// now, and nothing comes twice. Many members that resume at a time, after a
-// server was restarted, share one reading; where the hub has the messages itself
-// it asks nobody. What the client has missed beyond retention is a GapError
-// first.
+// now, and nothing comes twice. The history is read a page at a time, as the
+// member receives. Many members that resume at a time, after a server was
+// restarted, share readings; where the hub has the messages itself it asks
+// nobody. What the client has missed beyond retention is a GapError first.
+//
+// The hub reads the history itself when something is missing. A message whose
+// place the history does not have, because it was flushed or evicted meanwhile or
+// because somebody has made the message up, is held back for two to three
+// seconds, while the history is read again a few times. Then it is delivered
+// after an Unknown GapError, without a position. In the minute after that such a
+// message costs the room one reading, and at most four of those a second.
+// Other messages and joins do not wait for it.
 //
 // The epoch of a position changes when the history changes hands. If the new
 // hands do not have all that was said, positions of the old epoch are still told

@@ -29,34 +29,48 @@ func (rs *roomState) past(ctx context.Context, since Position, limit int) ([]Mes
 		ctx, hold = rs.hub.publishes.Bound(ctx)
 		defer hold.Release()
 	}
-	f := flight{since: since}
-	at, first := since, true
-	for {
-		page, err := rs.ask(ctx, at, limit-len(f.entries))
+	var entries []entry
+	var info Page // without frames: the state of the history
+	at, missed := since, 0
+	for first := true; ; first = false {
+		read, err := rs.ask(ctx, at, limit-len(entries))
 		if err != nil {
 			return nil, err
 		}
-		if first && since.Epoch == page.Head.Epoch && since.Offset > page.Head.Offset {
+		if first && since.Epoch == read.Head.Epoch && since.Offset > read.Head.Offset {
 			return nil, fmt.Errorf("%w: %v is ahead of the room's history, which is at %v",
-				ErrInvalidPosition, since.public(k.mark), page.Head.public(k.mark))
+				ErrInvalidPosition, since.public(k.mark), read.Head.public(k.mark))
 		}
-		f.add(rs.hub, k, &page, at, first)
-		if !page.More || len(page.Frames) == 0 || (limit > 0 && len(f.entries) >= limit) {
+		p := rs.newPage(at, &read)
+		if first || p.from != at { // what was between has been trimmed meanwhile, or the history has changed
+			entries, missed, info = nil, 0, p.info
+		} else { // the first page says what was trimmed before, the last where it ends
+			info.Head, info.Before = p.info.Head, p.info.Before
+		}
+		entries = append(entries, p.entries...)
+		for _, bad := range p.bad {
+			missed += bad.messages()
+		}
+		at = p.end
+		if p.last || (limit > 0 && len(entries) >= limit) {
+			if !p.last {
+				info.Head = p.end
+			}
 			break
 		}
-		at, first = page.Frames[len(page.Frames)-1].At, false
 	}
-	messages := rs.messages(f.entries, limit)
-	if a := f.page.after(since); !since.IsZero() {
-		doubt := a.lost || !f.page.whole(a.epoch, f.page.Head.Epoch, 0)
-		if a.missed > 0 || doubt {
-			return messages, &GapError{Room: rs.name, Missed: a.missed, Unknown: doubt}
+	messages := rs.messages(entries, limit)
+	if a := info.after(since); !since.IsZero() || missed > 0 {
+		doubt := !since.IsZero() && (a.lost || !info.whole(a.epoch, info.Head.Epoch, 0))
+		if missed += a.missed; missed > 0 || doubt {
+			return messages, &GapError{Room: rs.name, Missed: missed, Unknown: doubt}
 		}
 	}
 	return messages, nil
 }
 
-// ask reads a page, and again while the backend cannot be reached. A limit of 0
+// ask reads a page, and again while the backend cannot be reached or announces
+// more without giving it. A limit of 0
 // or less is none.
 func (rs *roomState) ask(ctx context.Context, since Position, limit int) (Page, error) {
 	delay := firstRetry
@@ -65,6 +79,9 @@ func (rs *roomState) ask(ctx context.Context, since Position, limit int) (Page, 
 	}
 	for {
 		page, err := rs.hub.readPage(ctx, rs.channel, Query{Since: since, Limit: limit, Keep: rs.kept.keep, Time: time.Now()})
+		if err == nil && !page.progresses(since) {
+			err, delay = errNoProgress, max(delay, firstDoubt)
+		}
 		if err == nil || errors.Is(err, ErrRefused) || errors.Is(err, ErrClosed) {
 			return page, err
 		}

@@ -25,6 +25,9 @@ type janitor struct {
 	mu         sync.Mutex   // guards the queues
 	lingering  []*roomState // subscribed, for Options.Linger
 	publishing []*roomState // not subscribed, for publisherIdle
+
+	wideMu sync.Mutex   // guards wide. Inside the locks of rooms
+	wide   []*roomState // that hold more than their window, for wideTime
 }
 
 // add gives the janitor a state that is marked idle and queued.
@@ -61,7 +64,7 @@ func (j *janitor) run() {
 		}
 		var next time.Time
 		for _, sweep := range []func(time.Time) time.Time{
-			j.endLingering, j.forgetPublishing, j.hub.sweepOutbox, j.hub.numbers.sweep,
+			j.endLingering, j.forgetPublishing, j.narrowWide, j.hub.sweepOutbox, j.hub.numbers.sweep,
 		} {
 			if t := sweep(time.Now()); !t.IsZero() && (next.IsZero() || t.Before(next)) {
 				next = t
@@ -118,6 +121,41 @@ func (j *janitor) forgetPublishing(now time.Time) time.Time {
 			j.add(rs, true)
 		}
 	})
+}
+
+// narrowLater has a room narrowed when its history has not been read for a while.
+// The room's lock may be held.
+func (j *janitor) narrowLater(rs *roomState) {
+	j.wideMu.Lock()
+	j.wide = append(j.wide, rs)
+	first := len(j.wide) == 1
+	j.wideMu.Unlock()
+	if first {
+		j.wake()
+	}
+}
+
+// narrowWide narrows the rooms whose time has come, and says when to look again.
+func (j *janitor) narrowWide(now time.Time) time.Time {
+	j.wideMu.Lock()
+	all := j.wide
+	j.wide = nil
+	j.wideMu.Unlock()
+	left := all[:0]
+	for _, rs := range all {
+		if !rs.narrow() {
+			left = append(left, rs)
+		}
+	}
+	clear(all[len(left):])
+	j.wideMu.Lock()
+	defer j.wideMu.Unlock()
+	j.wide = append(left, j.wide...)
+	if len(j.wide) == 0 {
+		j.wide = nil
+		return time.Time{}
+	}
+	return now.Add(wideTime / 2)
 }
 
 // sweep calls expire for the states of a queue that have been idle for a time,

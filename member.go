@@ -182,16 +182,24 @@ func (m *Member) take(buf []Message) (n int, err error) {
 			m.current = nil
 			continue
 		}
-		if ms.place != nil && ms.place.backlog != nil {
-			if n > 0 && !ms.place.backlog.parts[0].gap.IsZero() {
+		if ms.place != nil && ms.place.replay != nil {
+			r := ms.place.replay
+			switch {
+			case n > 0 && !r.gap.IsZero():
 				return n, nil // the gap comes first the next time
+			case !r.empty():
+				got, err := m.takePart(buf[n:], ms, r)
+				if err != nil {
+					return 0, err
+				}
+				n += got
+				m.rotate()
+			case r.met:
+				ms.place.replay = nil
+			case !ms.advance():
+				m.current = nil
+				m.hub.readers.aside(func() { ms.room.bring(ms) }) // which puts it into the queue again
 			}
-			got, err := m.takeBacklog(buf[n:], ms, n > 0)
-			if err != nil {
-				return 0, err
-			}
-			n += got
-			m.rotate()
 			continue
 		}
 		items, fresh, gap := ms.cursor.Peek()
@@ -201,8 +209,8 @@ func (m *Member) take(buf []Message) (n int, err error) {
 				return n, nil // the gap comes first the next time
 			}
 			if m.refills(ms) {
-				m.current = nil
-				m.hub.readers.aside(func() { ms.room.refill(ms) }) // which puts it into the queue again
+				ms.place.replay = ms.refill()
+				ms.place.behind.Store(follows)
 				continue
 			}
 			if err := m.gap(ms); err != nil {
@@ -231,7 +239,7 @@ func (m *Member) take(buf []Message) (n int, err error) {
 // history has what is missing there.
 func (m *Member) refills(ms *membership) bool {
 	p := ms.place
-	return p != nil && ms.room.kept != nil && ms.cursor.Cut() && (m.hub.opts.Overflow == Skip || p.behind.Load()) && !p.plain
+	return p != nil && ms.room.kept != nil && ms.cursor.Cut() && (m.hub.opts.Overflow == Skip || p.behind.Load() != within) && !p.plain
 }
 
 // gap consumes the gaps before the cursor of ms, and returns the error for them.
@@ -241,6 +249,9 @@ func (m *Member) gap(ms *membership) error {
 	for more := true; more; {
 		fell := ms.cursor.Cut()
 		g := ms.cursor.TakeGap(ms.opened)
+		if fell && ms.place != nil {
+			ms.place.plain = false
+		}
 		sum.Missed += min(g.Missed, math.MaxInt-sum.Missed)
 		sum.Unknown = sum.Unknown || g.Unknown
 		if fell && !g.IsZero() && m.hub.opts.Overflow == Disconnect {
@@ -255,33 +266,22 @@ func (m *Member) gap(ms *membership) error {
 	return &GapError{Room: ms.room.name, Missed: sum.Missed, Unknown: sum.Unknown}
 }
 
-// takeBacklog takes from what a member that has resumed gets first. Some says that
-// there are messages in front of buf, which a gap must not displace.
-func (m *Member) takeBacklog(buf []Message, ms *membership, some bool) (got int, err error) {
-	b := ms.place.backlog
-	for len(b.parts) > 0 && got < len(buf) {
-		p := &b.parts[0]
-		if gap := p.gap; !gap.IsZero() {
-			if some || got > 0 {
-				return got, nil // the gap comes first the next time
-			}
-			p.gap = roomlog.Gap{}
-			err = &GapError{Room: ms.room.name, Missed: gap.Missed, Unknown: gap.Unknown}
-		} else {
-			n, used := m.copy(buf[got:], ms, p.entries, false)
-			got += n
-			ms.pass(p.entries[:used])
-			p.entries = p.entries[used:]
-		}
-		if len(p.entries) == 0 {
-			b.parts = b.parts[1:]
-		}
-		if err != nil {
-			break
-		}
+// takePart takes from what a member gets from the history.
+func (m *Member) takePart(buf []Message, ms *membership, r *replay) (got int, err error) {
+	if gap := r.gap; !gap.IsZero() {
+		r.gap = roomlog.Gap{}
+		err = &GapError{Room: ms.room.name, Missed: gap.Missed, Unknown: gap.Unknown}
+	} else {
+		var used int
+		got, used = m.copy(buf, ms, r.entries, false)
+		ms.pass(r.entries[:used])
+		r.entries = r.entries[used:]
 	}
-	if len(b.parts) == 0 {
-		ms.place.backlog = nil
+	if len(r.entries) == 0 {
+		r.entries = nil
+		if p := ms.place; r.met || !r.at.IsZero() {
+			p.last = r.at.public(ms.room.kept.mark)
+		}
 	}
 	return got, err
 }
@@ -480,7 +480,7 @@ func (m *Member) endError() error { return ends[m.err.Load()] }
 
 // reserve returns the membership of a room for a Join that begins: the one that
 // is there, or a new one. A Resume (nil: it is none) needs a new one.
-func (m *Member) reserve(rs *roomState, r *resumption) (*membership, error) {
+func (m *Member) reserve(rs *roomState, r *replay) (*membership, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if err := m.endError(); err != nil {
@@ -491,7 +491,7 @@ func (m *Member) reserve(rs *roomState, r *resumption) (*membership, error) {
 		ms = new(membership)
 		ms.init(m, rs)
 		if r != nil {
-			ms.place.resuming = r
+			ms.place.replay = r
 		}
 		m.rooms.put(ms)
 	} else if r != nil {
@@ -505,7 +505,7 @@ func (m *Member) reserve(rs *roomState, r *resumption) (*membership, error) {
 // other one goes on for the same membership, and none succeeded before, then
 // there is no membership; nothing was received by it. A Join that goes on does
 // so without a Resume that failed.
-func (m *Member) settle(ms *membership, r *resumption, err error) {
+func (m *Member) settle(ms *membership, r *replay, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	ms.joiners--
@@ -520,8 +520,8 @@ func (m *Member) settle(ms *membership, r *resumption, err error) {
 	case ms.joiners == 0 && m.rooms.get(rs.channel) == ms:
 		m.rooms.delete(rs.channel)
 		ms.left.Store(true)
-	case r != nil && ms.place.resuming == r:
-		ms.place.resuming = nil
+	case r != nil && ms.place.replay == r:
+		ms.place.replay = nil
 		ms.tell()
 	}
 }

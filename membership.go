@@ -36,22 +36,27 @@ type place struct {
 	// Guarded by roomState.mu.
 	waits *waits
 
-	// Of a Resume: where it begins, nil once it is in the room. Guarded by
-	// roomState.mu.
-	resuming *resumption
-	// What comes before the log, and after which position. Set before the member
-	// learns that there is something to read; then guarded by Member.walk.
-	backlog *backlog
-	after   Position
-	// How far the member has come, as users see it. Set and guarded like backlog.
+	// How the member comes to the log: it resumes, or it fell out of the window;
+	// nil when it is there. Guarded by roomState.mu until the membership is joined,
+	// then by Member.walk.
+	replay *replay
+	// What is not after this position has been read elsewhere. Set before the
+	// member learns that there is something to read; then guarded by Member.walk.
+	after Position
+	// How far the member has come, as users see it. Set and guarded like after.
 	last Position
-	// The history cannot be read: what falls out of the window is a gap. Guarded by
-	// Member.walk.
-	plain bool
-	// behind is set while the member reads what it resumed with, and has not
-	// caught up since: it does not count as slow.
-	behind atomic.Bool
+	// The history cannot be read: what has fallen out of the window is a gap, and
+	// the next time it is tried again. Guarded by Member.walk.
+	plain  bool
+	behind atomic.Int32 // one of those below: then it does not count as slow
 }
+
+// Why a member is out of the window and not slow.
+const (
+	within  int32 = iota // it is not
+	follows              // it comes from behind, and has not caught up since
+	pushed               // the hub caught up faster than it could read
+)
 
 // waits are the calls that wait on behalf of a membership. Guarded by
 // roomState.mu.
@@ -77,7 +82,7 @@ func (ms *membership) Wake() { ms.member.enqueue(ms) }
 
 // resumes reports whether the membership is to begin at a place in the history.
 // roomState.mu is held.
-func (ms *membership) resumes() bool { return ms.place != nil && ms.place.resuming != nil }
+func (ms *membership) resumes() bool { return ms.place != nil && ms.place.replay != nil }
 
 // waiting returns the calls that wait on behalf of the membership.
 // roomState.mu is held.
@@ -152,8 +157,8 @@ func (ms *membership) awaitChange(ctx context.Context, c <-chan struct{}) (over 
 
 // caughtUp notes that the member is within the window.
 func (ms *membership) caughtUp() {
-	if p := ms.place; p != nil && p.behind.Load() {
-		p.behind.Store(false)
+	if p := ms.place; p != nil && p.behind.Load() != within {
+		p.behind.Store(within)
 	}
 }
 

@@ -76,6 +76,13 @@ type Options struct {
 // member that is further behind has missed the rest. The newest message is kept
 // even if it is longer than Bytes. Memory is used only while somebody lags.
 //
+// A room with a history holds more while that is read, after an interruption or
+// for members that come from behind, and for about a second after that: up to
+// 16,384 messages and 4 MiB of what arrives, and 4 MiB for those members. So
+// members that keep up lose nothing while the hub catches up, however fast it
+// does, and those that come from behind meet the others. Members further behind
+// than that fall out of the window as they do otherwise.
+//
 // It should hold what may be said while a member's goroutine waits for its turn:
 // where 300 people speak at once, more than the default.
 type Window struct {

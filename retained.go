@@ -27,9 +27,15 @@ type retained struct {
 	keep Retention // like mark never changed
 	mark uint64    // of the room, in the epochs that users see
 
-	flight, next *flight // see resume.go
-	life         int     // grows when the room is unsubscribed: then a reader stops
-	following            // begins anew then
+	requests  requests // of members that come from behind
+	doubts    *doubts  // nil: there were none
+	life      int      // grows when the room is unsubscribed: then a reader stops
+	following          // begins anew then
+
+	// wide: the history is read, or was until wideAt (see ticks): the room holds
+	// more than its window, so that members meet what has come meanwhile.
+	wide   bool
+	wideAt int64
 }
 
 // A following is what a hub knows of a room's history while it is subscribed.
@@ -54,12 +60,16 @@ type following struct {
 
 	busy    bool // a reader is at it
 	again   bool // the reader is to read once more, from where it will be then
+	waiting bool // all that the history has is in the log; some of pending it does not have, so far
 	pending []keptBatch
+	old     int  // of pending: they were there when the reading began
 	held    int  // bytes in pending
 	dropped bool // something did not fit into pending
+	lost    bool // of that the history may lack some
 	err     error
 
-	tail tail
+	tail  tail
+	pages []*page // read lately for members that come from behind
 }
 
 const (
@@ -77,6 +87,7 @@ type keptBatch struct {
 	head    wire.Header
 	entries []entry
 	time    int64 // ms since 1970
+	size    int   // of the frame
 	bad     error
 }
 
@@ -140,18 +151,25 @@ func (rs *roomState) receiveKept(f KeptFrame) {
 // takeKept puts a batch into the log, or has it wait. rs.mu is held.
 func (rs *roomState) takeKept(b keptBatch, size int) wakeups {
 	k := rs.kept
-	if !k.busy {
+	b.size = size
+	if !k.busy || k.waiting && !b.at.IsZero() {
 		w, fits := rs.advance(&b)
 		if fits {
 			return w
 		}
-		rs.read()
+		if !k.busy {
+			pause := k.pause()
+			rs.readAfter(pause)
+			k.waiting = pause > 0
+		}
 	}
 	if k.held += size; k.held > maxHeld {
 		k.dropped = true
 	}
 	if k.dropped {
-		k.pending, k.held = nil, 0
+		// The history has most of it. What has no position it does not have.
+		k.lost = k.lost || k.waiting || slices.ContainsFunc(append(k.pending, b), func(b keptBatch) bool { return b.at.IsZero() })
+		k.pending, k.held, k.old = nil, 0, 0
 	} else {
 		k.pending = append(k.pending, b)
 	}
@@ -214,7 +232,7 @@ func (rs *roomState) follow(b *keptBatch, gap roomlog.Gap) wakeups {
 	}
 	k.pos = b.at
 	// What members have had before, at another place, is for those who resume.
-	k.tail.add(b.entries[overlap:], b.time, rs.hub.opts.Window)
+	k.tail.add(b.entries[overlap:], b.time, rs.hub.opts.Window, k.wide)
 	return rs.appendAfter(earlier, gap, b.entries[skip:])
 }
 
@@ -285,68 +303,10 @@ func (k *retained) lastOf(epoch uint64) (last uint64, ok bool) {
 	return 0, false
 }
 
-// read has the room's history read, from the last position on. rs.mu is held.
-func (rs *roomState) read() {
-	k := rs.kept
-	if k.busy {
-		k.again = true
-		return
-	}
-	k.busy, k.err, k.lived = true, nil, k.pos.Epoch
-	life := k.life
-	rs.hub.readers.add(func() { rs.hub.catchUp(rs, life, firstRetry) })
-}
-
 // forget is called when the room is not subscribed any more. rs.mu is held.
 func (k *retained) forget() {
 	k.life++
 	k.following = following{}
-}
-
-// catchUp reads what the log lacks until it lacks nothing. When the backend does
-// not answer it is called again, after the delay.
-func (h *Hub) catchUp(rs *roomState, life int, delay time.Duration) {
-	k := rs.kept
-	for {
-		rs.mu.Lock()
-		if k.life != life {
-			rs.mu.Unlock()
-			return
-		}
-		q := Query{Since: k.pos, Keep: k.keep, Time: time.Now()}
-		known := k.known
-		if known {
-			q.Limit = pageMessages
-		}
-		k.again = false
-		if k.dropped {
-			k.pending, k.held, k.dropped = nil, 0, false
-		}
-		rs.mu.Unlock()
-
-		page, err := h.readPage(h.ctx, rs.channel, q)
-		switch {
-		case h.ctx.Err() != nil:
-			return
-		case err != nil && (errors.Is(err, ErrRefused) || errors.Is(err, ErrClosed)):
-			rs.giveUp(life, err)
-			return
-		case err != nil:
-			h.readers.later(delay, func() { h.catchUp(rs, life, min(2*delay, lastRetry)) })
-			return
-		}
-		delay = firstRetry
-		if known {
-			rs.catch(life, &page)
-		} else {
-			rs.begin(life, &page)
-		}
-		if !page.More || !known {
-			if rs.caughtUp(life) {
-				return
-			}
-		}
-	}
 }
 
 // readPage is one call of the historian.
@@ -369,59 +329,6 @@ func (rs *roomState) begin(life int, page *Page) {
 	}
 	k.known, k.pos, k.before = true, page.Head, page.Before
 	k.tail.reset(page.Head)
-}
-
-// catch puts a page into the log.
-func (rs *roomState) catch(life int, page *Page) {
-	rs.mu.Lock()
-	k := rs.kept
-	if k.life != life {
-		rs.mu.Unlock()
-		return
-	}
-	since := k.pos
-	gap := rs.judge(page)
-	rs.mu.Unlock()
-
-	paced := 0
-	for _, f := range page.Frames {
-		b := rs.hub.decodeKept(k, f)
-		rs.mu.Lock()
-		if k.life != life {
-			rs.mu.Unlock()
-			return
-		}
-		gap.Unknown = rs.enter(page, f.At.Epoch) || gap.Unknown
-		gap = rs.trim(gap, b.first-1)
-		before := k.pos.Offset
-		w := rs.follow(&b, gap)
-		gap = roomlog.Gap{}
-		rs.hub.stats.recovered.Add(k.pos.Offset - before)
-		rs.mu.Unlock()
-		w.run(rs.hub)
-		if paced += len(b.entries); paced >= rs.hub.opts.Window.Messages/2 {
-			rs.pace()
-			paced = 0
-		}
-	}
-	rs.mu.Lock()
-	var w wakeups
-	if k.life == life && !page.More {
-		gap.Unknown = rs.enter(page, page.Head.Epoch) || gap.Unknown
-		if page.Head.Before(since) {
-			k.pos = k.goBack(page.Head)
-		} else {
-			gap = rs.trim(gap, page.Head.Offset)
-			k.pos = page.Head
-		}
-		k.before, k.blind = page.Before, false
-		if !gap.IsZero() {
-			k.tail.reset(k.pos)
-			w = rs.append(gap, nil)
-		}
-	}
-	rs.mu.Unlock()
-	w.run(rs.hub)
 }
 
 // enter goes on in an epoch of a page: from here on offsets tell. It reports
@@ -574,50 +481,6 @@ func (p *Page) whole(from, to, witnessed uint64) bool {
 	})
 }
 
-// caughtUp takes what has waited, and ends the reading if nothing is missing.
-func (rs *roomState) caughtUp(life int) (done bool) {
-	k := rs.kept
-	for {
-		rs.mu.Lock()
-		if k.life != life {
-			rs.mu.Unlock()
-			return true
-		}
-		if k.again || k.dropped {
-			rs.mu.Unlock()
-			return false
-		}
-		var ws []wakeups
-		fits := true
-		messages, n := 0, 0
-		for n < len(k.pending) && messages < max(1, rs.hub.opts.Window.Messages/2) {
-			var w wakeups
-			if w, fits = rs.advance(&k.pending[n]); !fits {
-				break
-			}
-			messages += len(k.pending[n].entries)
-			ws = append(ws, w)
-			n++
-		}
-		clear(k.pending[:n])
-		k.pending = k.pending[n:]
-		done = fits && len(k.pending) == 0
-		if done {
-			k.pending, k.held, k.busy = nil, 0, false
-			k.torn = k.torn && rs.interrupted
-			rs.tell()
-		}
-		rs.mu.Unlock()
-		for _, w := range ws {
-			w.run(rs.hub)
-		}
-		if done || !fits {
-			return done
-		}
-		rs.pace()
-	}
-}
-
 // giveUp ends a reading that the backend refuses: the room goes on as one
 // without a history does.
 func (rs *roomState) giveUp(life int, err error) {
@@ -650,9 +513,16 @@ func (rs *roomState) giveUp(life int, err error) {
 	for _, w := range ws {
 		w.run(h)
 	}
-	if !errors.Is(err, ErrClosed) && h.refused.first() {
+	if !errors.Is(err, ErrClosed) {
+		h.historyUnreadable(rs.name, err)
+	}
+}
+
+// historyUnreadable complains of a history that cannot be read.
+func (h *Hub) historyUnreadable(room string, err error) {
+	if h.refused.first() {
 		h.log.error("fanout: history cannot be read, what was missed is reported as a gap (said once a minute, for all rooms)",
-			"room", rs.name, "error", err)
+			"room", room, "error", err)
 	}
 }
 
@@ -665,24 +535,4 @@ const complainEvery = time.Minute
 func (o *occasionally) first() bool {
 	last, now := o.last.Load(), ticks()|1 // 0 is never
 	return (last == 0 || time.Duration(now-last) >= complainEvery) && o.last.CompareAndSwap(last, now)
-}
-
-const (
-	paceStep = 2 * time.Millisecond
-	paceIdle = 5 // steps without progress after which nobody is waited for
-)
-
-// pace lets members read what was put into the log, so that a long catching up
-// does not push them out of the window. Those that do not come back for more are
-// not waited for, whether they have read everything or not.
-func (rs *roomState) pace() {
-	lag := rs.log.Lagging()
-	for idle := 0; lag > 0 && idle < paceIdle && rs.hub.ctx.Err() == nil; {
-		sleep(rs.hub.ctx, paceStep)
-		now := rs.log.Lagging()
-		if idle++; now < lag {
-			idle = 0
-		}
-		lag = now
-	}
 }

@@ -56,7 +56,7 @@ func (r *Room) Join(ctx context.Context, m *Member) error {
 
 // admit brings a member into the room, to its end or, with r, to a place in its
 // history.
-func (rs *roomState) admit(ctx context.Context, m *Member, r *resumption) (err error) {
+func (rs *roomState) admit(ctx context.Context, m *Member, r *replay) (err error) {
 	if rs.invalid != nil {
 		return rs.invalid.error
 	}
@@ -81,9 +81,12 @@ func (rs *roomState) admit(ctx context.Context, m *Member, r *resumption) (err e
 // because a server took over that lacked it, or may have, the GapError is Unknown, and the
 // member goes on with what the history has in its place.
 //
-// Resume returns when the history is read; the member holds it until it has
-// received it. Many members that resume at a time share one reading, and where
-// the hub has the messages itself it asks nobody. Errors are those of Join,
+// Resume returns when the member's place is known and the first messages are
+// there. The rest is read as the member receives, a page of some 128 KiB at a
+// time, so a member that does not receive holds no more than that; what is
+// trimmed before it comes to it is a *GapError with the number at its place.
+// Members that are at the same place share readings, and where the hub has the
+// messages itself it asks nobody. Errors are those of Join,
 // ErrNoHistory, ErrInvalidPosition, and ErrJoined if the member is in the room.
 func (r *Room) Resume(ctx context.Context, m *Member, since Position) error {
 	if err := r.check(ctx, m); err != nil {
@@ -93,7 +96,7 @@ func (r *Room) Resume(ctx context.Context, m *Member, since Position) error {
 	defer r.hub.release(rs)
 	from, err := rs.history(since)
 	if err == nil {
-		err = rs.admit(ctx, m, &resumption{since: from})
+		err = rs.admit(ctx, m, &replay{at: from, newcomer: from.IsZero()})
 	}
 	return r.wrap("resume", err)
 }

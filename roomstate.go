@@ -18,7 +18,8 @@ import (
 // append under it. Wake-ups and calls of the adapter happen after it is
 // released. Locks nest in the order Member.walk, Member.mu, roomState.mu,
 // Log.mu; Hub.mu comes after Member.walk and before roomState.mu, and never with
-// Member.mu; Member.readyMu is innermost. Two roomStates are never locked at once.
+// Member.mu; Member.readyMu is innermost, and so are janitor.wideMu and readers.mu.
+// Two roomStates are never locked at once.
 //
 // Most rooms have not been heard of for a while, and what takes longest is to fetch
 // them from memory: what is needed together lies together, in lines of 64 bytes.
@@ -163,7 +164,7 @@ func (rs *roomState) markIdle() bool {
 // await makes ms a member of the room, once the hub's own channels and the room's
 // stand and, where there is a history, its place in that is known. A Resume (r)
 // puts itself there; a Join beside it waits for how that ends.
-func (rs *roomState) await(ctx context.Context, ms *membership, r *resumption) error {
+func (rs *roomState) await(ctx context.Context, ms *membership, r *replay) error {
 	if err := rs.hub.awaitOwn(ctx, ms); err != nil {
 		return err
 	}
@@ -183,14 +184,24 @@ func (rs *roomState) await(ctx context.Context, ms *membership, r *resumption) e
 			rs.mu.Unlock()
 			return nil
 		case rs.follows() && r != nil:
-			done, err := rs.resume(ms)
+			since := r.at
+			s, err := rs.kept.advance(r)
+			switch {
+			case err != nil:
+			case s == stepped:
+				rs.start(ms, r, since)
+			case s == behind:
+				rs.read()
+			}
 			rs.mu.Unlock()
-			if done {
+			if err == nil && s == stepped {
 				ms.member.enqueue(ms)
-			} else if err == nil {
+				return nil
+			}
+			if err == nil && s == toRead {
 				err = rs.fetch(ctx, ms, r)
 			}
-			if done || err != nil {
+			if err != nil {
 				return err
 			}
 			continue
@@ -233,7 +244,7 @@ func (rs *roomState) whenChanged() <-chan struct{} {
 // reported missing there. rs.mu is held.
 func (rs *roomState) follows() bool {
 	k := rs.kept
-	return rs.sub == subOn && !rs.interrupted && (k == nil || (k.known && !k.busy))
+	return rs.sub == subOn && !rs.interrupted && (k == nil || k.known && (!k.busy || k.waiting && !k.again && !k.dropped))
 }
 
 // subscribe makes the adapter's call, for all who wait, in the time of the one
@@ -355,7 +366,7 @@ func (rs *roomState) append(gap roomlog.Gap, entries []entry) wakeups {
 // held.
 func (rs *roomState) appendAfter(earlier, gap roomlog.Gap, entries []entry) wakeups {
 	w := wakeups{log: rs.log.AppendAfter(earlier, gap, entries)}
-	if rs.hub.opts.Overflow == Disconnect {
+	if rs.hub.opts.Overflow == Disconnect && !rs.catchesUp() {
 		w.slow = rs.slowMembers()
 	}
 	return w
@@ -371,7 +382,7 @@ func (rs *roomState) slowMembers() (slow []*Member) {
 	}
 	rs.sweptAt = oldest
 	for ms := rs.members; ms != nil; ms = ms.next {
-		if ms.cursor.Overrun(oldest) && (ms.place == nil || !ms.place.behind.Load()) {
+		if ms.cursor.Overrun(oldest) && (ms.place == nil || ms.place.behind.Load() == within) {
 			slow = append(slow, ms.member)
 		}
 	}

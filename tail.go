@@ -1,58 +1,103 @@
 package fanout
 
 import (
-	"slices"
 	"sort"
 	"time"
 )
 
+const (
+	// chunkMessages and chunkBytes bound a chunk of a tail: what a member holds
+	// that stops reading while it reads from there.
+	chunkMessages = 64
+	chunkBytes    = 64 << 10
+
+	// wideBytes is what a room may hold beyond its window while its history is
+	// read, and for wideTime after that: members that come from behind meet
+	// what has been said meanwhile, however small the window is.
+	wideBytes = 4 << 20
+	wideTime  = time.Second
+	// entryBytes is about what an entry takes beside its data.
+	entryBytes = 80
+)
+
 // A tail is the latest messages of a room that keeps a history, without a gap
-// among them, for members that resume. Its slices are shared with those: what
-// is in them is never changed, and they are made anew to be cut.
+// among them, for members that come from behind. It is a chain of chunks: members
+// hold one of them and not all.
 type tail struct {
+	chunks []*chunk // the last one grows
+	count  int      // of entries
+	bytes  int      // of their data
+	start  Position // the backend's; what comes after it is here
+	// whole: there is nothing before start, or it is not kept any more.
+	whole bool
+}
+
+// A chunk is a run of messages. What is in it is never changed; members have
+// slices of it.
+type chunk struct {
 	entries []entry
 	times   []int64 // when each was sent, in ms since 1970
 	bytes   int
-	start   Position // the backend's; what comes after it is here
-	// whole: there is nothing before start, or it is not kept any more.
-	whole bool
 }
 
 // reset empties the tail. Before the first message of a history there is nothing.
 func (t *tail) reset(start Position) { *t = tail{start: start, whole: start.Offset == 0} }
 
-// add appends messages. Volatile ones are not for those who come later.
-func (t *tail) add(entries []entry, sent int64, w Window) {
+// add appends messages. Volatile ones are not for those who come later. A wide
+// tail holds more than the window.
+func (t *tail) add(entries []entry, sent int64, w Window, wide bool) {
 	for i := range entries {
-		if entries[i].volatile || entries[i].position.IsZero() {
-			continue
+		if !entries[i].volatile && !entries[i].position.IsZero() {
+			t.push(entries[i], sent)
 		}
-		t.entries = append(t.entries, entries[i])
-		t.times = append(t.times, sent)
-		t.bytes += len(entries[i].data)
 	}
-	if len(t.entries) > 2*w.Messages || t.bytes > 2*w.Bytes {
-		t.cut(w)
+	if t.exceeds(2*w.Messages, 2*w.Bytes) && !(wide && t.fits()) {
+		t.cut(w, wide)
 	}
 }
 
-// cut drops the oldest, so that the rest is no more than a window.
-func (t *tail) cut(w Window) {
-	n := max(0, len(t.entries)-w.Messages)
-	for _, e := range t.entries[:n] {
-		t.bytes -= len(e.data)
+func (t *tail) push(e entry, sent int64) {
+	var c *chunk
+	if n := len(t.chunks); n > 0 {
+		c = t.chunks[n-1]
 	}
-	for n < len(t.entries)-1 && t.bytes > w.Bytes {
-		t.bytes -= len(t.entries[n].data)
-		n++
+	if c == nil || len(c.entries) >= chunkMessages || c.bytes+len(e.data) > chunkBytes && len(c.entries) > 0 {
+		c = new(chunk)
+		if len(t.chunks) > 0 { // the room is busy enough
+			c.entries, c.times = make([]entry, 0, chunkMessages), make([]int64, 0, chunkMessages)
+		}
+		t.chunks = append(t.chunks, c)
 	}
-	if n == 0 {
-		return
+	c.entries = append(c.entries, e)
+	c.times = append(c.times, sent)
+	c.bytes += len(e.data)
+	t.count++
+	t.bytes += len(e.data)
+}
+
+func (t *tail) exceeds(messages, bytes int) bool { return t.count > messages || t.bytes > bytes }
+
+// fits reports whether the tail is within what a wide one may hold.
+func (t *tail) fits() bool { return t.bytes+t.count*entryBytes <= wideBytes }
+
+// cut drops the oldest chunks, so that the rest is no more than a window and a
+// chunk; or, of a wide tail, than that may hold.
+func (t *tail) cut(w Window, wide bool) {
+	n := 0
+	for ; n < len(t.chunks)-1; n++ {
+		c := t.chunks[n]
+		if !t.exceeds(w.Messages+len(c.entries)-1, w.Bytes) || wide && t.fits() {
+			break
+		}
+		t.count -= len(c.entries)
+		t.bytes -= c.bytes
+		t.start = c.entries[len(c.entries)-1].private()
 	}
-	t.start = t.entries[n-1].private()
-	t.entries = slices.Clone(t.entries[n:])
-	t.times = slices.Clone(t.times[n:])
-	t.whole = false
+	if n > 0 {
+		clear(t.chunks[:n])
+		t.chunks = t.chunks[n:]
+		t.whole = false
+	}
 }
 
 // private is the backend's position of an entry.
@@ -60,80 +105,92 @@ func (e *entry) private() Position {
 	return Position{Epoch: e.position.Epoch >> markBits, Offset: e.position.Offset}
 }
 
-// since returns the messages after a position of the backend's, up to pos, if
-// they are all here: those that keep allows to be handed out. The zero position
-// asks for all that is kept.
-func (t *tail) since(since, pos Position, keep Retention) (entries []entry, ok bool) {
+// search finds the first entry for which after is true, as sort.Search does. No
+// chunk is returned if there is none.
+func (t *tail) search(after func(e *entry) bool) (c, i int) {
+	c = sort.Search(len(t.chunks), func(c int) bool {
+		e := t.chunks[c].entries
+		return after(&e[len(e)-1])
+	})
+	if c < len(t.chunks) {
+		e := t.chunks[c].entries
+		i = sort.Search(len(e), func(i int) bool { return after(&e[i]) })
+	}
+	return c, i
+}
+
+// next returns some of the messages after a position of the backend's, if all up
+// to pos are here: those that keep allows to be handed out. The zero position
+// asks for all that is kept. Where the tail ends the part does at pos.
+func (t *tail) next(since, pos Position, keep Retention) (p part, ok bool) {
 	oldest := time.Now().Add(-keep.Age).UnixMilli()
 	if since.IsZero() {
 		if !t.whole {
-			return nil, false
+			return part{}, false
 		}
-		i := sort.Search(len(t.entries), func(i int) bool {
-			return t.entries[i].position.Offset+uint64(keep.Messages) > pos.Offset
-		})
-		for i < len(t.entries) && t.times[i] < oldest {
-			i++
+		c, i := t.search(func(e *entry) bool { return e.position.Offset+uint64(keep.Messages) > pos.Offset })
+		for c < len(t.chunks) && t.chunks[c].times[i] < oldest {
+			if i++; i == len(t.chunks[c].entries) {
+				c, i = c+1, 0
+			}
 		}
-		return t.entries[i:len(t.entries):len(t.entries)], true
+		return t.part(c, i, pos), true
 	}
 	if since.Before(t.start) || pos.Before(since) || pos.Offset > since.Offset+uint64(keep.Messages) {
-		return nil, false
+		return part{}, false
 	}
-	i := sort.Search(len(t.entries), func(i int) bool { return since.Before(t.entries[i].private()) })
-	if i == len(t.entries) {
+	c, i := t.search(func(e *entry) bool { return since.Before(e.private()) })
+	if c == len(t.chunks) {
 		// Nothing was said since, but since may lie on a way that the history
 		// has not gone.
-		return nil, since.Epoch == pos.Epoch || since == t.start
+		return part{end: pos}, since.Epoch == pos.Epoch || since == t.start
 	}
-	next := t.entries[i].private()
-	if next.Epoch > since.Epoch && since.Offset >= next.Offset || t.times[i] < oldest {
-		return nil, false
+	next := t.chunks[c].entries[i].private()
+	if next.Epoch > since.Epoch && since.Offset >= next.Offset || t.chunks[c].times[i] < oldest {
+		return part{}, false
 	}
-	return t.entries[i:len(t.entries):len(t.entries)], true
+	return t.part(c, i, pos), true
+}
+
+// part returns a chunk from an entry on.
+func (t *tail) part(c, i int, pos Position) part {
+	if c == len(t.chunks) {
+		return part{end: pos}
+	}
+	e := t.chunks[c].entries
+	p := part{entries: e[i:len(e):len(e)], end: e[len(e)-1].private()}
+	if c == len(t.chunks)-1 {
+		p.end = pos
+	}
+	return p
 }
 
 // extend puts what was read before the tail, if it reaches it. pos is where the
 // tail ends.
-func (t *tail) extend(f *flight, pos Position, w Window) {
-	head := f.page.Head
-	if head.Before(t.start) || len(f.entries) == 0 || !f.from.Before(t.start) {
+func (t *tail) extend(p *page, pos Position, w Window, wide bool) {
+	if p.end.Before(t.start) || len(p.entries) == 0 || !p.from.Before(t.start) {
 		return
 	}
-	first, start := f.solid()
+	first, start := p.solid()
 	// What is beyond pos is still on its way to us, and will be added then.
-	n := sort.Search(len(f.entries), func(i int) bool { return pos.Before(f.entries[i].private()) })
+	n := sort.Search(len(p.entries), func(i int) bool { return pos.Before(p.entries[i].private()) })
 	if n <= first {
 		return
 	}
-	from := sort.Search(len(t.entries), func(i int) bool { return head.Before(t.entries[i].private()) })
-	longer := tail{start: start, whole: f.since.IsZero() && first == 0}
-	longer.entries = slices.Concat(f.entries[first:n], t.entries[from:])
-	longer.times = slices.Concat(f.times[first:n], t.times[from:])
-	for i := range longer.entries {
-		longer.bytes += len(longer.entries[i].data)
+	longer := tail{start: start, whole: p.since.IsZero() && first == 0}
+	for i := first; i < n; i++ {
+		longer.push(p.entries[i], p.times[i])
 	}
-	longer.cut(w)
+	c, from := t.search(func(e *entry) bool { return p.end.Before(e.private()) })
+	for ; c < len(t.chunks); c, from = c+1, 0 {
+		for i := from; i < len(t.chunks[c].entries); i++ {
+			longer.push(t.chunks[c].entries[i], t.chunks[c].times[i])
+		}
+	}
+	if longer.exceeds(w.Messages, w.Bytes) {
+		longer.cut(w, wide)
+	}
 	if longer.start.Before(t.start) {
 		*t = longer
 	}
-}
-
-// solid returns the first of the entries from which on nothing can be missing
-// among them, and the position before it.
-func (f *flight) solid() (first int, start Position) {
-	start = f.from
-	for i := 1; i < len(f.entries); i++ {
-		was, is := f.entries[i-1].private(), f.entries[i].private()
-		if was.Epoch != is.Epoch && !f.page.whole(was.Epoch, is.Epoch, 0) {
-			first, start = i, Position{is.Epoch, is.Offset - 1}
-		}
-	}
-	if n := len(f.entries); n > 0 && !f.page.whole(f.entries[n-1].private().Epoch, f.page.Head.Epoch, 0) {
-		return n, f.page.Head
-	}
-	if first == 0 && len(f.entries) > 0 && !f.page.whole(f.from.Epoch, f.entries[0].private().Epoch, 0) {
-		start = Position{f.entries[0].private().Epoch, f.entries[0].position.Offset - 1}
-	}
-	return first, start
 }

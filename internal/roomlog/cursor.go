@@ -87,7 +87,7 @@ func (c *Cursor[T, O]) enter(s *segment[T]) {
 	c.atEnd, c.parked = false, false
 	c.seg, c.i, c.link = s, 0, nil
 	c.gapDue = !s.gap.IsZero()
-	if c.log.limits.policy == Track {
+	if c.log.limits.policy != Oldest {
 		c.pos.Store(s.after.pos)
 	}
 }

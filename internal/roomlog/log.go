@@ -45,6 +45,7 @@ func (g Gap) For(time uint32) Gap {
 // of it. All logs of a hub share one; it is made by NewLimits and not changed.
 type Limits[T Item] struct {
 	items, bytes int
+	wide, long   int // items and bytes of a log that is wide
 	chunk        int // items a segment holds at most
 	policy       Policy
 	cut          segment[T] // marks a link whose segment has left the window
@@ -55,15 +56,24 @@ type Policy uint8
 
 const (
 	Oldest Policy = iota // it goes on at the oldest item that is kept
-	Newest               // it goes on at the newest item
-	Track                // as Oldest, and Cursor.Overrun knows before the cursor does
+	Newest               // it goes on at the newest item; Cursor.Overrun knows before the cursor does
+	Track                // as Oldest; Cursor.Overrun knows as well
 )
 
 // NewLimits returns the limits of a window of so many items and bytes.
 func NewLimits[T Item](items, bytes int, policy Policy) *Limits[T] {
 	// The window is trimmed a segment at a time: small segments make it precise.
-	return &Limits[T]{items: items, bytes: bytes, chunk: max(1, min(32, items/4)), policy: policy}
+	return &Limits[T]{
+		items: items, bytes: bytes, wide: max(items, wideItems), long: max(bytes, wideBytes),
+		chunk: max(1, min(32, items/4)), policy: policy,
+	}
 }
+
+// What a log holds that is wide, if its window is not more.
+const (
+	wideItems = 16 << 10
+	wideBytes = 4 << 20
+)
 
 // A Log is the log of one room. The zero value is not usable; see Init.
 //
@@ -77,8 +87,9 @@ type Log[T Item, O Owner] struct {
 
 	end     *link[T] // where the next append hangs
 	first   *link[T] // before the oldest segment that is kept; end if none is
-	items   int      // in the window, like bytes
-	bytes   int
+	bytes   int      // in the window, like items
+	items   int32
+	wide    bool          // the window is
 	parked  *Cursor[T, O] // in a list
 	waiting int32         // their number
 	cursors int32         // that are open
@@ -148,7 +159,7 @@ func (l *Log[T, O]) AppendAfter(before, gap Gap, items []T) Wakeups[T, O] {
 	// the last.
 	l.end.next.Store(c.first)
 	l.end = c.last
-	l.items += c.items
+	l.items += int32(c.items)
 	l.bytes += c.bytes
 	l.trim()
 	woken := l.parked // they are many, and far apart: who wakes them looks at each
@@ -214,12 +225,16 @@ func (s *segment[T]) weight() int { return max(1, len(s.items)) }
 
 // trim cuts off what is more than the window holds; the newest segment stays.
 func (l *Log[T, O]) trim() {
-	for l.items > l.limits.items || l.bytes > l.limits.bytes {
+	items, bytes := l.limits.items, l.limits.bytes
+	if l.wide {
+		items, bytes = l.limits.wide, l.limits.long
+	}
+	for int(l.items) > items || l.bytes > bytes {
 		s := l.first.next.Load()
 		if s.after == l.end {
 			return
 		}
-		l.items -= s.weight()
+		l.items -= int32(s.weight())
 		l.bytes -= s.bytes
 		l.first.next.Store(&l.limits.cut)
 		l.first = s.after
@@ -239,14 +254,17 @@ func (l *Log[T, O]) forgetIfRead() {
 func (l *Log[T, O]) Kept() (items, bytes int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.items, l.bytes
+	return int(l.items), l.bytes
 }
 
-// Lagging returns the number of open cursors that have not parked.
-func (l *Log[T, O]) Lagging() int {
+// Widen makes the window wide, or as it was: a wide one holds 16,384 items and
+// 4 MiB, for appends that come faster than cursors can follow for a while.
+func (l *Log[T, O]) Widen(wide bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return int(l.cursors - l.waiting)
+	if l.wide = wide; !wide {
+		l.trim()
+	}
 }
 
 // OldestKept is a mark that Cursor.Overrun compares with.
