@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -266,4 +267,61 @@ func TestHistoryOfAStranger(t *testing.T) {
 	require.NoError(t, h.Room(name).Resume(within(t), again, fanout.Position{}))
 	got, _ = hear(t, again, 3)
 	require.Equal(t, []string{"1", "hello", "3"}, got)
+}
+
+// One primary is silent, and many members resume there: those whose rooms live
+// elsewhere do not wait for it.
+func TestASilentPrimaryHoldsUpNoHistoriesElsewhere(t *testing.T) {
+	c := cluster(t)
+	h, other := keeping(t, c.Client(t), 1000), keeping(t, c.Client(t), 1000)
+	victim := c.Primaries()[0]
+	var there, elsewhere []string
+	for n := 0; len(there) < 400 || len(elsewhere) < 50; n++ {
+		room := fmt.Sprint(t.Name(), n)
+		if c.Owner(slotOf(room)) == victim {
+			there = append(there, room)
+		} else {
+			elsewhere = append(elsewhere, room)
+		}
+	}
+	there, elsewhere = there[:400], elsewhere[:50]
+	all := slices.Concat(there, elsewhere)
+	inParallel(len(all), func(i int) { // they are subscribed, and have something to read
+		if err := h.Room(all[i]).Join(within(t), member(t, h)); err != nil {
+			t.Error(err)
+		}
+		for n := range 3 {
+			if err := other.Room(all[i]).Publish(within(t), fmt.Append(nil, n)); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	fresh := keeping(t, c.Client(t), 1000) // which has none of it
+	inParallel(len(all), func(i int) {
+		if err := fresh.Room(all[i]).Join(within(t), member(t, fresh)); err != nil {
+			t.Error(err)
+		}
+	})
+	require.NoError(t, victim.Pause(within(t)))
+	defer func() { require.NoError(t, victim.Unpause(within(t))) }()
+	ctx, giveUp := context.WithCancel(t.Context())
+	var waiting sync.WaitGroup
+	for _, room := range there {
+		m := member(t, fresh)
+		waiting.Go(func() { _ = fresh.Room(room).Resume(ctx, m, fanout.Position{}) })
+	}
+	require.Eventually(t, func() bool { return fresh.Stats().Reads >= uint64(len(all)+100) }, 5*time.Second, time.Millisecond)
+	var slowest time.Duration
+	for _, room := range elsewhere {
+		begun := time.Now()
+		m := member(t, fresh)
+		require.NoError(t, fresh.Room(room).Resume(within(t), m, fanout.Position{}))
+		slowest = max(slowest, time.Since(begun))
+		texts, _ := hear(t, m, 3)
+		require.Equal(t, count(0, 2), texts)
+	}
+	t.Log("slowest", slowest)
+	require.Less(t, slowest, 500*time.Millisecond)
+	giveUp()
+	waiting.Wait()
 }
