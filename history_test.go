@@ -58,6 +58,7 @@ func TestGuarantee4WithHistoryNoLoss(t *testing.T) {
 	publish(t, room, 10, 20)
 	deaf.Heal()
 	require.Equal(t, numbers(10, 20), receive(t, m, 11))
+	connect(t, b, "x") // it waits until nothing is missing any more
 
 	// A home that moves in good order loses nothing, wherever it goes.
 	publish(t, room, 21, 22)
