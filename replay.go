@@ -138,6 +138,13 @@ func (k *retained) recent(at Position) *page {
 	return nil
 }
 
+// holds reports whether what comes after a position is here. roomState.mu is
+// held.
+func (k *retained) holds(at Position) bool {
+	_, ok := k.tail.next(at, k.pos, k.keep)
+	return ok || k.recent(at) != nil
+}
+
 // start puts a member that resumes into the room, when it has its first part.
 // rs.mu is held.
 func (rs *roomState) start(ms *membership, r *replay, since Position) {
@@ -291,6 +298,10 @@ func (rs *roomState) abandon(ms *membership) {
 // fetch waits until the room's history has been read for a replay, by whomever.
 func (rs *roomState) fetch(ctx context.Context, ms *membership, r *replay) error {
 	rs.mu.Lock()
+	if rs.kept.holds(r.at) { // it has come meanwhile
+		rs.mu.Unlock()
+		return nil
+	}
 	q := rs.kept.requests.add(r.at)
 	rs.widen()
 	rs.serve(firstRetry)
