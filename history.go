@@ -31,7 +31,7 @@ func (rs *roomState) past(ctx context.Context, since Position, limit int) ([]Mes
 	}
 	var entries []entry
 	var info Page // without frames: the state of the history
-	at, missed := since, 0
+	at, missed, absurd := since, 0, false
 	for first := true; ; first = false {
 		read, err := rs.ask(ctx, at, limit-len(entries))
 		if err != nil {
@@ -43,13 +43,14 @@ func (rs *roomState) past(ctx context.Context, since Position, limit int) ([]Mes
 		}
 		p := rs.newPage(at, &read)
 		if first || p.from != at { // what was between has been trimmed meanwhile, or the history has changed
-			entries, missed, info = nil, 0, p.info
+			entries, missed, absurd, info = nil, 0, false, p.info
 		} else { // the first page says what was trimmed before, the last where it ends
 			info.Head, info.Before = p.info.Head, p.info.Before
 		}
 		entries = append(entries, p.entries...)
 		for _, bad := range p.bad {
-			missed += bad.messages()
+			n, beyond := bad.missedAfter(0)
+			missed, absurd = missed+n, absurd || beyond
 		}
 		at = p.end
 		if p.last || (limit > 0 && len(entries) >= limit) {
@@ -60,8 +61,8 @@ func (rs *roomState) past(ctx context.Context, since Position, limit int) ([]Mes
 		}
 	}
 	messages := rs.messages(entries, limit)
-	if a := info.after(since); !since.IsZero() || missed > 0 {
-		doubt := !since.IsZero() && (a.lost || !info.whole(a.epoch, info.Head.Epoch, 0))
+	if a := info.after(since); !since.IsZero() || missed > 0 || absurd {
+		doubt := absurd || !since.IsZero() && (a.lost || !info.whole(a.epoch, info.Head.Epoch, 0))
 		if missed += a.missed; missed > 0 || doubt {
 			return messages, &GapError{Room: rs.name, Missed: missed, Unknown: doubt}
 		}

@@ -28,17 +28,21 @@ type page struct {
 	info    Page       // without frames: the state of the history
 	entries []entry    // without those that are volatile
 	times   []int64    // when each was sent, in ms since 1970
-	bad     []badFrame // frames that cannot be read
+	bad     []badFrame // frames that cannot be read, or are not there
 }
 
-// A badFrame stands for the messages of a frame that cannot be read.
+// A badFrame stands for the messages of a frame that cannot be read, or of
+// frames that should be in a page and are not.
 type badFrame struct {
 	before uint64 // offset before its first message
 	at     Position
 }
 
-// messages is how many were in it.
-func (h *badFrame) messages() int { return int(h.at.Offset - min(h.before, h.at.Offset)) }
+// missedAfter is how many messages were in it, of those after an offset. They
+// are more than anybody can have said if absurd is set; then it is 0.
+func (f *badFrame) missedAfter(offset uint64) (missed int, absurd bool) {
+	return believe(f.at.Offset - min(max(f.before, offset), f.at.Offset))
+}
 
 // A part is what a member gets next from the history: what is missing, then
 // messages. The messages are shared with others: read only.
@@ -83,6 +87,8 @@ func (rs *roomState) newPage(since Position, read *Page) *page {
 		if b.bad != nil {
 			rs.hub.malformed(rs.channel, b.bad)
 			p.bad = append(p.bad, badFrame{before, f.At})
+		} else if b.first-1 > before {
+			p.bad = append(p.bad, badFrame{before, Position{f.At.Epoch, b.first - 1}})
 		}
 		before = f.At.Offset
 		if b.head.Count > 0 {
@@ -97,6 +103,9 @@ func (rs *roomState) newPage(since Position, read *Page) *page {
 				p.times = append(p.times, sent)
 			}
 		}
+	}
+	if !read.More && before < read.Head.Offset {
+		p.bad = append(p.bad, badFrame{before, read.Head})
 	}
 	return p
 }
@@ -119,7 +128,9 @@ func (p *page) next(at Position, newcomer bool) part {
 	rest := p.entries[sort.Search(len(p.entries), func(i int) bool { return at.Before(p.entries[i].private()) }):]
 	bad := p.bad[sort.Search(len(p.bad), func(i int) bool { return at.Before(p.bad[i].at) }):]
 	for len(bad) > 0 && (len(rest) == 0 || bad[0].at.Before(rest[0].private())) {
-		next.gap.Missed += int(bad[0].at.Offset - max(min(a.from, bad[0].at.Offset), bad[0].before))
+		missed, absurd := bad[0].missedAfter(a.from)
+		next.gap.Missed += missed
+		next.gap.Unknown = next.gap.Unknown || absurd
 		bad = bad[1:]
 	}
 	epoch, counts := a.epoch, !at.IsZero() && !newcomer
