@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -76,7 +75,7 @@ type keptBatch struct {
 	first   uint64   // offset of the first message
 	head    wire.Header
 	entries []entry
-	time    int64 // ms since 1970
+	time    int64 // when it was kept, by our own clock: see ticks
 	bad     error
 }
 
@@ -108,10 +107,7 @@ func (h *Hub) decodeKept(k *retained, f KeptFrame) keptBatch {
 	for i := range b.entries {
 		b.entries[i].position = Position{Epoch: at.Epoch, Offset: b.first + uint64(i)}
 	}
-	b.time = int64(min(b.head.Time, math.MaxInt64))
-	if b.head.Count == 0 {
-		b.time = time.Now().UnixMilli()
-	}
+	b.time = ticks() - f.Age.Nanoseconds()
 	return b
 }
 

@@ -3,7 +3,6 @@ package fanout
 import (
 	"slices"
 	"sort"
-	"time"
 )
 
 // A tail is the latest messages of a room that keeps a history, without a gap
@@ -11,7 +10,7 @@ import (
 // is in them is never changed, and they are made anew to be cut.
 type tail struct {
 	entries []entry
-	times   []int64 // when each was sent, in ms since 1970
+	times   []int64 // when each was kept, by our own clock: see ticks
 	bytes   int
 	start   Position // the backend's; what comes after it is here
 	// whole: there is nothing before start, or it is not kept any more.
@@ -22,13 +21,13 @@ type tail struct {
 func (t *tail) reset(start Position) { *t = tail{start: start, whole: start.Offset == 0} }
 
 // add appends messages. Volatile ones are not for those who come later.
-func (t *tail) add(entries []entry, sent int64, w Window) {
+func (t *tail) add(entries []entry, kept int64, w Window) {
 	for i := range entries {
 		if entries[i].volatile || entries[i].position.IsZero() {
 			continue
 		}
 		t.entries = append(t.entries, entries[i])
-		t.times = append(t.times, sent)
+		t.times = append(t.times, kept)
 		t.bytes += len(entries[i].data)
 	}
 	if len(t.entries) > 2*w.Messages || t.bytes > 2*w.Bytes {
@@ -64,7 +63,7 @@ func (e *entry) private() Position {
 // they are all here: those that keep allows to be handed out. The zero position
 // asks for all that is kept.
 func (t *tail) since(since, pos Position, keep Retention) (entries []entry, ok bool) {
-	oldest := time.Now().Add(-keep.Age).UnixMilli()
+	oldest := ticks() - keep.Age.Nanoseconds()
 	if since.IsZero() {
 		if !t.whole {
 			return nil, false
