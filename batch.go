@@ -1,10 +1,8 @@
 package fanout
 
 import (
-	"math"
 	"slices"
 	"sync"
-	"time"
 
 	"github.com/fanoutgo/fanout/internal/roomlog"
 	"github.com/fanoutgo/fanout/internal/wire"
@@ -170,12 +168,12 @@ var scratches = sync.Pool{New: func() any { return new([unpackAtOnce]entry) }}
 
 // appendBatch puts a gap and the messages of u into the log, as one arrival.
 // Members have had the first few already (known): those go into the tail of a room
-// with a history only, the others into both. sent is when they were sent. rs.mu is
+// with a history only, the others into both. kept is when they were kept. rs.mu is
 // held.
 //
 // Entries are made of no more messages than the window holds, unless the room
 // holds more for those that come from behind, and of a few at a time.
-func (rs *roomState) appendBatch(earlier, gap roomlog.Gap, u *unpacker, known int, sent int64) wakeups {
+func (rs *roomState) appendBatch(earlier, gap roomlog.Gap, u *unpacker, known int, kept int64) wakeups {
 	scratch := scratches.Get().(*[unpackAtOnce]entry)
 	defer scratches.Put(scratch)
 	var log roomlog.Wakeups[entry, *membership]
@@ -191,7 +189,7 @@ func (rs *roomState) appendBatch(earlier, gap roomlog.Gap, u *unpacker, known in
 	for u.left > 0 {
 		entries := u.fill(scratch[:0])
 		if rs.kept != nil {
-			rs.kept.tail.add(entries, sent, rs.hub.opts.Window, wide)
+			rs.kept.tail.add(entries, kept, rs.hub.opts.Window, wide)
 		}
 		news := entries[min(known, len(entries)):]
 		known -= len(entries) - len(news)
@@ -209,12 +207,4 @@ func (rs *roomState) appendBatch(earlier, gap roomlog.Gap, u *unpacker, known in
 		log = rs.log.AppendAfter(earlier, gap, nil)
 	}
 	return rs.appended(log)
-}
-
-// sent is when the messages of a batch were sent, in ms since 1970.
-func (b *batch) sent() int64 {
-	if b.head.Count == 0 {
-		return time.Now().UnixMilli()
-	}
-	return int64(min(b.head.Time, math.MaxInt64))
 }

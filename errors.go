@@ -73,6 +73,13 @@ var (
 	// lives. A backend that is full, busy or down has not refused.
 	ErrRefused = errors.New("fanout: refused by the backend")
 
+	// ErrBrokenHistory means that what a backend keeps of a room's history is not
+	// what the library has written: somebody else has written there, or a part
+	// of it is damaged. Publish, Join, Resume and History of that room return it
+	// at once, with what is wrong, and members that are in the room are told of a
+	// gap. The room works again when somebody has mended or deleted the keys.
+	ErrBrokenHistory = errors.New("fanout: broken history")
+
 	errEmptyBuffer = errors.New("fanout: ReceiveBatch needs a buffer for at least one message")
 
 	// ErrConcurrentReceive means that a second goroutine called Receive,

@@ -36,7 +36,8 @@ type Historian interface {
 	//
 	// Errors, context, ownership of the frame and concurrency are as for
 	// Publish. A backend that lacks the memory just now says so (ErrUnsent):
-	// memory may be freed, so that is not final.
+	// memory may be freed, so that is not final. One that cannot make sense of
+	// what it has kept returns ErrBrokenHistory and ErrRefused, as does History.
 	Append(ctx context.Context, channel string, r Record) (at Position, receivers int, err error)
 
 	// History returns a part of the history as it is at one moment. It may be
@@ -56,8 +57,11 @@ type Historian interface {
 type Record struct {
 	Frame    []byte
 	Messages int       // in the frame, at least 1
-	Time     time.Time // now, by the hub's clock
 	Keep     Retention // of the channel; no zero values
+
+	// Time is now, by the hub's clock. It is for backends without a clock of
+	// their own: hubs' clocks differ, and a backend that has one goes by that.
+	Time time.Time
 
 	// The publisher and its numbers, by which a repeated Append is recognised:
 	// within a stream Seq is the number of the first message, and the next
@@ -81,8 +85,10 @@ type Query struct {
 	Bytes int
 	// Keep is the channel's retention: what is outside of it is not handed out,
 	// even if the backend still has it. A frame goes by its last message, so it
-	// may reach over the bound. Time is now, by the hub's clock.
+	// may reach over the bound.
 	Keep Retention
+	// Time is now, by the hub's clock, for backends without a clock of their own:
+	// see [Record.Time].
 	Time time.Time
 }
 
@@ -119,6 +125,9 @@ type PastEpoch struct {
 type KeptFrame struct {
 	At    Position // of its last message
 	Frame []byte
+	// Age is how long ago the frame was kept, by the backend's clock, for one that
+	// was read. One that is received as it is published has none.
+	Age time.Duration
 }
 
 // A HistoryReceiver is the Receiver that a Historian is attached to.

@@ -17,7 +17,8 @@ const publisherIdle = 5 * time.Second
 const unsubscribeTimeout = 5 * time.Second
 
 // A janitor removes what is not used any more: it ends subscriptions after
-// Options.Linger and forgets rooms and outboxes. One goroutine, run.
+// Options.Linger and forgets rooms and outboxes, and what has expired of the
+// histories of a hub that is alone. One goroutine, run.
 type janitor struct {
 	hub  *Hub
 	kick chan struct{} // capacity 1: a queue has got its first entry
@@ -64,7 +65,7 @@ func (j *janitor) run() {
 		}
 		var next time.Time
 		for _, sweep := range []func(time.Time) time.Time{
-			j.endLingering, j.forgetPublishing, j.narrowWide, j.hub.sweepOutbox, j.hub.numbers.sweep,
+			j.endLingering, j.forgetPublishing, j.narrowWide, j.hub.sweepOutbox, j.hub.numbers.sweep, j.sweepHistory,
 		} {
 			if t := sweep(time.Now()); !t.IsZero() && (next.IsZero() || t.Before(next)) {
 				next = t
@@ -76,6 +77,15 @@ func (j *janitor) run() {
 			timer.Reset(max(0, time.Until(next)))
 		}
 	}
+}
+
+// sweepHistory drops what has expired in a hub that is alone, and says when the
+// next will have.
+func (j *janitor) sweepHistory(now time.Time) time.Time {
+	if l, ok := j.hub.adapter.(*loopback); ok {
+		return l.history.Sweep(now)
+	}
+	return time.Time{}
 }
 
 // endLingering ends the subscriptions that have lingered long enough, and says

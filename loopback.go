@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/fanoutgo/fanout/internal/archive"
 )
@@ -12,6 +13,7 @@ import (
 // back to it at once, and what is kept is kept in memory.
 type loopback struct {
 	history archive.Store
+	wake    func() // has the janitor call history.Sweep
 
 	mu       sync.RWMutex // guards all below
 	receiver HistoryReceiver
@@ -23,6 +25,7 @@ func newLoopback() *loopback { return &loopback{channels: make(map[string]*sync.
 
 func (l *loopback) Attach(r Receiver) error {
 	l.receiver = r.(HistoryReceiver) // the hub's is one
+	l.wake = r.(receiver).h.janitor.wake
 	return nil
 }
 
@@ -69,10 +72,13 @@ func (l *loopback) deliver(channel string, f func()) (int, error) {
 // Append implements Historian. The hub publishes one frame of a channel at a
 // time, so the order of the history is the order of delivery.
 func (l *loopback) Append(_ context.Context, channel string, r Record) (at Position, receivers int, err error) {
-	kept, fresh := l.history.Append(channel, &archive.Record{
-		Frame: r.Frame, Messages: r.Messages, Time: r.Time, Keep: archive.Keep(r.Keep),
+	kept, fresh, early := l.history.Append(channel, &archive.Record{
+		Frame: r.Frame, Messages: r.Messages, Keep: archive.Keep(r.Keep),
 		Publisher: r.Publisher, Stream: r.Stream, Seq: r.Seq,
-	})
+	}, time.Now())
+	if early {
+		l.wake()
+	}
 	at = Position(kept)
 	if !fresh {
 		return at, -1, nil
@@ -83,10 +89,10 @@ func (l *loopback) Append(_ context.Context, channel string, r Record) (at Posit
 
 // History implements Historian.
 func (l *loopback) History(_ context.Context, channel string, q Query) (Page, error) {
-	p := l.history.Read(channel, archive.Position(q.Since), q.Limit, q.Bytes, archive.Keep(q.Keep), q.Time)
+	p := l.history.Read(channel, archive.Position(q.Since), q.Limit, q.Bytes, archive.Keep(q.Keep), time.Now())
 	page := Page{Head: Position(p.Head), First: p.First, More: p.More}
 	for _, f := range p.Frames {
-		page.Frames = append(page.Frames, KeptFrame{At: Position(f.At), Frame: f.Data})
+		page.Frames = append(page.Frames, KeptFrame{At: Position(f.At), Frame: f.Data, Age: f.Age})
 	}
 	return page, nil // nothing takes the place of this process: there are no past epochs
 }

@@ -100,7 +100,8 @@ type Retention struct {
 	// Messages is how many are kept: 1 to 1,000,000.
 	Messages int
 	// Age is how long a message is kept: 1 s to 366 days, in whole milliseconds.
-	// Default 24 h. It is counted by the clock of the hub that published.
+	// Default 24 h. It is counted by the backend's clock; of a hub that is alone
+	// and of adapter/memory by that of the process.
 	Age time.Duration
 }
 

@@ -27,7 +27,7 @@ type page struct {
 	last    bool       // the history ended there
 	info    Page       // without frames: the state of the history
 	entries []entry    // without those that are volatile
-	times   []int64    // when each was sent, in ms since 1970
+	times   []int64    // when each was kept, by our own clock: see ticks
 	bad     []badFrame // frames that cannot be read, or are not there
 }
 
@@ -94,13 +94,12 @@ func (rs *roomState) newPage(since Position, read *Page) *page {
 		if b.head.Count > 0 {
 			sender = unique.Make(hubID(b.head.Hub)).Value()
 		}
-		sent := b.sent()
 		var u unpacker
 		b.unpackKept(&u, rs.hub, rs.kept, 0, sender)
 		for u.read() {
 			if e := u.entry(); !e.volatile && e.position.Offset > a.from {
 				p.entries = append(p.entries, e)
-				p.times = append(p.times, sent)
+				p.times = append(p.times, b.kept)
 			}
 		}
 	}

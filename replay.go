@@ -130,7 +130,7 @@ func (k *retained) recent(at Position) *page {
 			continue
 		}
 		i := sort.Search(len(p.entries), func(i int) bool { return at.Before(p.entries[i].private()) })
-		if i < len(p.entries) && p.entries[i].position.Offset+uint64(k.keep.Messages) > k.pos.Offset && p.times[i] >= time.Now().Add(-k.keep.Age).UnixMilli() {
+		if i < len(p.entries) && p.entries[i].position.Offset+uint64(k.keep.Messages) > k.pos.Offset && p.times[i] >= ticks()-k.keep.Age.Nanoseconds() {
 			k.wideAt = ticks() // it is in use
 			return p
 		}

@@ -84,6 +84,7 @@ type keptBatch struct {
 	at    Position // of the last message; zero: the frame is not kept
 	first uint64   // offset of the first message
 	held  int      // bytes that it takes of retained.held
+	kept  int64    // when it was kept, by our own clock: see ticks
 	bad   error    // why the frame cannot be read: then the batch is zero
 }
 
@@ -110,6 +111,7 @@ func openKept(f KeptFrame) keptBatch {
 	if b.bad == nil {
 		b.first -= uint64(b.count()) - 1
 	}
+	b.kept = ticks() - f.Age.Nanoseconds()
 	return b
 }
 
@@ -224,7 +226,7 @@ func (rs *roomState) follow(b *keptBatch, gap roomlog.Gap) wakeups {
 	// What members have had before, at another place, is for those who resume.
 	var u unpacker
 	b.unpackKept(&u, rs.hub, k, overlap, sender)
-	return rs.appendBatch(earlier, gap, &u, skip-overlap, b.sent())
+	return rs.appendBatch(earlier, gap, &u, skip-overlap, b.kept)
 }
 
 // addGaps returns what is missing before the run, and a gap with what is

@@ -36,7 +36,7 @@ type tail struct {
 // slices of it.
 type chunk struct {
 	entries []entry
-	times   []int64 // when each was sent, in ms since 1970
+	times   []int64 // when each was kept, by our own clock: see ticks
 	bytes   int
 }
 
@@ -45,10 +45,10 @@ func (t *tail) reset(start Position) { *t = tail{start: start, whole: start.Offs
 
 // add appends messages. Volatile ones are not for those who come later. A wide
 // tail holds more than the window.
-func (t *tail) add(entries []entry, sent int64, w Window, wide bool) {
+func (t *tail) add(entries []entry, kept int64, w Window, wide bool) {
 	for i := range entries {
 		if !entries[i].volatile && !entries[i].position.IsZero() {
-			t.push(entries[i], sent)
+			t.push(entries[i], kept)
 		}
 	}
 	if t.exceeds(2*w.Messages, 2*w.Bytes) && !(wide && t.fits()) {
@@ -56,7 +56,7 @@ func (t *tail) add(entries []entry, sent int64, w Window, wide bool) {
 	}
 }
 
-func (t *tail) push(e entry, sent int64) {
+func (t *tail) push(e entry, kept int64) {
 	var c *chunk
 	if n := len(t.chunks); n > 0 {
 		c = t.chunks[n-1]
@@ -69,7 +69,7 @@ func (t *tail) push(e entry, sent int64) {
 		t.chunks = append(t.chunks, c)
 	}
 	c.entries = append(c.entries, e)
-	c.times = append(c.times, sent)
+	c.times = append(c.times, kept)
 	c.bytes += e.Size()
 	t.count++
 	t.bytes += e.Size()
@@ -123,7 +123,7 @@ func (t *tail) search(after func(e *entry) bool) (c, i int) {
 // to pos are here: those that keep allows to be handed out. The zero position
 // asks for all that is kept. Where the tail ends the part does at pos.
 func (t *tail) next(since, pos Position, keep Retention) (p part, ok bool) {
-	oldest := time.Now().Add(-keep.Age).UnixMilli()
+	oldest := ticks() - keep.Age.Nanoseconds()
 	if since.IsZero() {
 		if !t.whole {
 			return part{}, false

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/fanoutgo/fanout"
 	"github.com/fanoutgo/fanout/internal/redistest"
+	"github.com/fanoutgo/fanout/internal/wire"
 	"github.com/redis/rueidis"
 	"github.com/stretchr/testify/require"
 )
@@ -238,35 +240,122 @@ func TestAPrimaryThatReturnsIsFound(t *testing.T) {
 	w.verdict()
 }
 
-// WIRE.md says how another program speaks into a history.
-func TestHistoryOfAStranger(t *testing.T) {
-	c := cluster(t)
-	client := c.Client(t)
-	h := keeping(t, client, 200)
-	name := "of a stranger"
-	m := member(t, h)
-	require.NoError(t, h.Room(name).Join(within(t), m))
-	say(t, h.Room(name), 1, 1) // loads the function
-	key := "fanout:h:{" + name + "}"
-	node := c.Owner(redistest.Slot(key))
-	functions, err := node.Do(within(t), "FUNCTION", "LIST", "LIBRARYNAME", "fanout_*").ToArray()
+// WIRE.md says how another program speaks into rooms: its commands work as they
+// stand there.
+func TestCommandsOfAStranger(t *testing.T) {
+	onAll(t, func(t *testing.T, c *redistest.Cluster) {
+		h := keeping(t, c.Client(t), 200)
+		node := c.Owner(redistest.Slot("{lobby}"))
+		require.NoError(t, node.Do(within(t), "DEL", "fanout:h:{lobby}", "fanout:h:{lobby}:at").Error())
+		m := member(t, h)
+		require.NoError(t, h.Room("lobby").Join(within(t), m))
+		say(t, h.Room("lobby"), 1, 1) // loads the functions
+		hear(t, m, 1)
+		functions, err := node.Do(within(t), "FUNCTION", "LIST", "LIBRARYNAME", "fanout_*").ToArray()
+		require.NoError(t, err)
+		var digest string
+		for i := range functions {
+			library, err := functions[i].AsMap()
+			require.NoError(t, err)
+			name := library["library_name"]
+			text, err := name.ToString()
+			require.NoError(t, err)
+			digest = strings.TrimPrefix(text, "fanout_")
+		}
+
+		spublish, fcall := wireCommand(t, "SPUBLISH "), wireCommand(t, "FCALL ")
+		n, err := node.Do(within(t), spublish...).AsInt64()
+		require.NoError(t, err)
+		require.EqualValues(t, 1, n)
+		msg, err := m.Receive(within(t))
+		require.NoError(t, err)
+		require.Equal(t, fanout.Message{Room: "lobby", Data: []byte("hello from redis-cli")}, msg)
+
+		for i := range fcall {
+			fcall[i] = strings.ReplaceAll(fcall[i], "<digest>", digest)
+		}
+		answer, err := node.Do(within(t), fcall...).ToArray()
+		require.NoError(t, err)
+		require.Len(t, answer, 3)
+		msg, err = m.Receive(within(t))
+		require.NoError(t, err)
+		require.Equal(t, "hello", string(msg.Data))
+		require.Empty(t, msg.Sender)
+		require.EqualValues(t, 2, msg.Position.Offset)
+		say(t, h.Room("lobby"), 3, 3)
+		hear(t, m, 1)
+		again := member(t, h)
+		require.NoError(t, h.Room("lobby").Resume(within(t), again, fanout.Position{}))
+		got, _ := hear(t, again, 3)
+		require.Equal(t, []string{"1", "hello", "3"}, got)
+
+		// What is wrong with a call is found before anything is written.
+		const frame, messages, keep, age, publisher, stream, next, command, channel, checksum = 5, 6, 7, 8, 9, 10, 11, 12, 13, 14
+		long := strings.Repeat("x", 3000)
+		for name, changes := range map[string]map[int]string{
+			"no messages":                   {messages: "0"},
+			"half a message":                {messages: "1.5"},
+			"messages that are no number":   {messages: "x"},
+			"too many messages":             {messages: "9007199254740993"},
+			"a negative number of messages": {messages: "-1"},
+			"messages in hexadecimal":       {messages: "0x10"},
+			"none are kept":                 {keep: "0"},
+			"kept for no time":              {age: "0"},
+			"kept for ever":                 {age: "1e300"},
+			"not for a number":              {age: "nan"},
+			"a publisher of one letter":     {publisher: "s", stream: "1", next: "2"},
+			"a publisher without a stream":  {publisher: "me", stream: "", next: "2"},
+			"a publisher without a number":  {publisher: "me", stream: "1", next: "x"},
+			"a number beyond 2^53":          {publisher: "me", stream: "1", next: "9223372036854775808"},
+			"another command":               {command: "DEL"},
+			"a channel of another slot":     {channel: "fanout:r:{attic}"},
+			"no channel":                    {channel: ""},
+			"a long frame without checksum": {frame: long},
+			"a checksum of another form":    {frame: long, checksum: "0x123456"},
+		} {
+			call := slices.Clone(fcall)
+			for i, value := range changes {
+				call[i] = value
+			}
+			before, err := node.Do(within(t), "DUMP", "fanout:h:{lobby}").ToString()
+			require.NoError(t, err)
+			require.Error(t, node.Do(within(t), call...).Error(), name)
+			after, err := node.Do(within(t), "DUMP", "fanout:h:{lobby}").ToString()
+			require.NoError(t, err)
+			require.Equal(t, before, after, name)
+		}
+		call := slices.Clone(fcall)
+		call[frame], call[checksum] = long, wire.Checksum([]byte(long))
+		require.NoError(t, node.Do(within(t), call...).Error())
+		msg, err = m.Receive(within(t))
+		require.NoError(t, err)
+		require.Equal(t, long, string(msg.Data))
+		require.EqualValues(t, 4, msg.Position.Offset)
+	})
+}
+
+// wireCommand returns the words of the command in WIRE.md that begins so.
+func wireCommand(t *testing.T, begin string) (words []string) {
+	t.Helper()
+	text, err := os.ReadFile("../WIRE.md")
 	require.NoError(t, err)
-	library, err := functions[0].AsMap()
-	require.NoError(t, err)
-	of := library["library_name"]
-	libraryName, err := of.ToString()
-	require.NoError(t, err)
-	function := strings.Replace(libraryName, "fanout_", "fanout_append_", 1)
-	now := fmt.Sprint(time.Now().UnixMilli())
-	require.NoError(t, node.Do(within(t), "FCALL", function, "3", key, key+":at", "fanout:r:{"+name+"}",
-		"hello", "1", "200", "86400000", now, "", "0", "0", "SPUBLISH", "").Error())
-	say(t, h.Room(name), 3, 3)
-	got, _ := hear(t, m, 3)
-	require.Equal(t, []string{"1", "hello", "3"}, got)
-	again := member(t, h)
-	require.NoError(t, h.Room(name).Resume(within(t), again, fanout.Position{}))
-	got, _ = hear(t, again, 3)
-	require.Equal(t, []string{"1", "hello", "3"}, got)
+	for line := range strings.Lines(string(text)) {
+		line, indented := strings.CutPrefix(strings.TrimRight(line, "\n"), "    ")
+		if !indented || !strings.HasPrefix(line, begin) {
+			continue
+		}
+		line, _, _ = strings.Cut(line, " #")
+		for i, part := range strings.Split(line, "'") {
+			if i%2 == 1 {
+				words = append(words, part)
+			} else {
+				words = append(words, strings.Fields(part)...)
+			}
+		}
+		return words
+	}
+	t.Fatalf("WIRE.md has no command %q", begin)
+	return nil
 }
 
 // One primary is silent, and many members resume there: those whose rooms live

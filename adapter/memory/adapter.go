@@ -193,8 +193,12 @@ func (a *Adapter) send(ctx context.Context, channel string, frame []byte, fate F
 	fresh := true
 	if r != nil && !fate.Refuse {
 		var kept archive.Position
-		kept, fresh = b.history.Append(channel, r)
+		var early bool
+		kept, fresh, early = b.history.Append(channel, r, time.Now())
 		at = fanout.Position(kept)
+		if early {
+			b.sweepLocked()
+		}
 	}
 	switch {
 	case fate.Refuse:
@@ -254,6 +258,9 @@ func (a *Adapter) shutLocked() {
 	}
 	a.closed = true
 	delete(a.bus.adapters, a)
+	if len(a.bus.adapters) == 0 {
+		a.bus.sweepLocked()
+	}
 	for _, s := range a.subscriptions {
 		a.bus.removeLocked(s)
 	}

@@ -6,13 +6,14 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/fanoutgo/fanout/internal/archive"
 )
 
 // A Bus is a backend in memory. Adapters of one bus hear each other; two buses
-// have nothing in common. A bus has no goroutines, and needs no Close: it is
-// gone when its adapters are.
+// have nothing in common. A bus needs no Close: it is gone when its adapters are.
+// While it has some, a timer drops what has expired of its histories.
 //
 // All methods may be called concurrently, also from an interceptor and from
 // the methods of a receiver, save those that wait: Close.
@@ -29,7 +30,8 @@ type Bus struct {
 	adapters map[*Adapter]struct{}      // those that are not closed
 	link     link                       // what new adapters start with
 	history  archive.Store
-	drop     int // frames still to be lost
+	sweeper  *time.Timer // of history; nil: nothing has been kept yet
+	drop     int         // frames still to be lost
 	closed   bool
 }
 
@@ -74,6 +76,9 @@ func (b *Bus) NewAdapter() *Adapter {
 		return a
 	}
 	b.adapters[a] = struct{}{}
+	if len(b.adapters) == 1 {
+		b.sweepLocked()
+	}
 	return a
 }
 

@@ -3,6 +3,7 @@ package memory
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/fanoutgo/fanout"
 	"github.com/fanoutgo/fanout/internal/archive"
@@ -11,7 +12,7 @@ import (
 // Append keeps the frame in the memory of the bus, and is Publish otherwise.
 func (a *Adapter) Append(ctx context.Context, channel string, r fanout.Record) (at fanout.Position, receivers int, err error) {
 	return a.publish(ctx, channel, r.Frame, &archive.Record{
-		Frame: r.Frame, Messages: r.Messages, Time: r.Time, Keep: archive.Keep(r.Keep),
+		Frame: r.Frame, Messages: r.Messages, Keep: archive.Keep(r.Keep),
 		Publisher: r.Publisher, Stream: r.Stream, Seq: r.Seq,
 	})
 }
@@ -47,13 +48,36 @@ func (a *Adapter) readHistory(ctx context.Context, channel string, q fanout.Quer
 	case a.link == cut || a.link == cutInbound:
 		return fanout.Page{}, ErrCut
 	}
-	p := b.history.Read(channel, archive.Position(q.Since), q.Limit, q.Bytes, archive.Keep(q.Keep), q.Time)
+	p := b.history.Read(channel, archive.Position(q.Since), q.Limit, q.Bytes, archive.Keep(q.Keep), time.Now())
 	page := fanout.Page{Head: fanout.Position(p.Head), First: p.First, More: p.More}
 	for _, past := range p.Before {
 		page.Before = append(page.Before, fanout.PastEpoch(past))
 	}
 	for _, f := range p.Frames {
-		page.Frames = append(page.Frames, fanout.KeptFrame{At: fanout.Position(f.At), Frame: f.Data})
+		page.Frames = append(page.Frames, fanout.KeptFrame{At: fanout.Position(f.At), Frame: f.Data, Age: f.Age})
 	}
 	return page, nil
+}
+
+// sweep drops what has expired of the histories, in the bus's own time.
+func (b *Bus) sweep() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.sweepLocked()
+}
+
+// sweepLocked is sweep, and sees to the next one. A bus without adapters waits
+// until it has one again: it may be forgotten by then.
+func (b *Bus) sweepLocked() {
+	next := b.history.Sweep(time.Now())
+	switch {
+	case next.IsZero() || len(b.adapters) == 0:
+		if b.sweeper != nil {
+			b.sweeper.Stop()
+		}
+	case b.sweeper == nil:
+		b.sweeper = time.AfterFunc(time.Until(next), b.sweep)
+	default:
+		b.sweeper.Reset(time.Until(next))
+	}
 }

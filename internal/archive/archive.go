@@ -1,9 +1,14 @@
 // Package archive keeps the latest messages of channels in memory, as
 // fanout.Historian describes it. It is what a backend without a server has for a
 // history: of a hub that is alone, and of adapter/memory.
+//
+// A Store has no clock, timer or goroutine. Whoever owns it says what time it is,
+// by the clock of the process, and calls Sweep when it is due, so that what has
+// expired goes even if nobody asks for it.
 package archive
 
 import (
+	"container/heap"
 	"slices"
 	"sort"
 	"sync"
@@ -24,7 +29,6 @@ type (
 	Record struct {
 		Frame       []byte
 		Messages    int
-		Time        time.Time
 		Keep        Keep
 		Publisher   string
 		Stream, Seq uint64
@@ -38,6 +42,7 @@ type (
 	Frame struct {
 		At   Position
 		Data []byte
+		Age  time.Duration // when it is read
 
 		first uint64 // offset of its first message
 		time  time.Time
@@ -56,8 +61,10 @@ const (
 	// noteAge is how much longer than its messages the note of a channel's
 	// position is kept.
 	noteAge = 24 * time.Hour
-	// sweepEvery is how often channels that have expired are looked for.
-	sweepEvery = 10 * time.Second
+	// sweepPause is the least time between two calls of Sweep, and sweepAtOnce is
+	// how many channels a call looks at.
+	sweepPause  = 100 * time.Millisecond
+	sweepAtOnce = 1000
 	// maxPast is how many past epochs are remembered.
 	maxPast = 64
 )
@@ -67,47 +74,74 @@ const (
 type Store struct {
 	mu       sync.Mutex // guards all below
 	channels map[string]*channel
-	sweepAt  time.Time
-	floor    uint64 // no epoch of before is as large
+	queue    queue     // of all channels, by due
+	sweepAt  time.Time // when Sweep is to be called, as its caller knows; zero: never
+	floor    uint64    // no epoch of before is as large
 }
 
 type channel struct {
+	name    string
 	head    Position
 	before  []PastEpoch
 	frames  []Frame
 	marks   map[string]mark // by publisher
-	expires time.Time
+	age     time.Duration   // for which frames are kept, by the last record
+	expires time.Time       // the channel, with its note
+	due     time.Time       // when there may be something to drop
+	at      int             // in the queue
 }
 
 // A mark is how far a publisher has come.
 type mark struct{ stream, next, offset uint64 }
 
 // Append keeps a frame and returns its position. It is not fresh when the frame
-// was there before.
-func (s *Store) Append(name string, r *Record) (at Position, fresh bool) {
+// was there before. It is early when Sweep has to be called earlier than it last
+// said, or for the first time.
+func (s *Store) Append(name string, r *Record, now time.Time) (at Position, fresh, early bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.sweep(r.Time)
 	c := s.channels[name]
+	if c != nil && c.expires.Before(now) {
+		s.remove(c)
+		c = nil
+	}
 	if c == nil {
-		c = &channel{head: Position{Epoch: max(uint64(r.Time.UnixMilli()), s.floor)}, marks: make(map[string]mark)}
+		c = &channel{name: name, head: Position{Epoch: max(uint64(max(1, now.UnixMilli())), s.floor)}, marks: make(map[string]mark)}
 		if s.channels == nil {
 			s.channels = make(map[string]*channel)
 		}
 		s.channels[name] = c
+		c.due = now.Add(r.Keep.Age + 1)
+		heap.Push(&s.queue, c)
 	}
 	if m, ok := c.marks[r.Publisher]; ok && r.Publisher != "" && m.stream == r.Stream && r.Seq < m.next {
-		return c.head, false
+		return c.head, false, false
 	}
 	first := c.head.Offset + 1
 	c.head.Offset += uint64(r.Messages)
-	c.frames = append(c.frames, Frame{At: c.head, Data: r.Frame, first: first, time: r.Time})
+	c.frames = append(c.frames, Frame{At: c.head, Data: r.Frame, first: first, time: now})
 	if r.Publisher != "" {
 		c.marks[r.Publisher] = mark{r.Stream, r.Seq + uint64(r.Messages), c.head.Offset}
 	}
-	c.trim(r.Keep, r.Time)
-	c.expires = r.Time.Add(r.Keep.Age + noteAge)
-	return c.head, true
+	c.trim(r.Keep, now)
+	c.age = r.Keep.Age
+	c.expires = now.Add(r.Keep.Age + noteAge)
+	if due := c.frames[0].time.Add(c.age + 1); due.Before(c.due) {
+		c.due = due
+		heap.Fix(&s.queue, c.at)
+	}
+	early = s.sweepAt.IsZero() || s.queue[0].due.Before(s.sweepAt)
+	if early {
+		s.sweepAt = s.queue[0].due
+	}
+	return c.head, true, early
+}
+
+// remove forgets a channel.
+func (s *Store) remove(c *channel) {
+	heap.Remove(&s.queue, c.at)
+	delete(s.channels, c.name)
+	s.floor = max(s.floor, c.head.Epoch+1)
 }
 
 // trim drops what is outside of keep.
@@ -116,8 +150,7 @@ func (c *channel) trim(keep Keep, now time.Time) {
 	if n == 0 {
 		return
 	}
-	clear(c.frames[:n])
-	c.frames = c.frames[n:]
+	c.drop(n)
 	for publisher, m := range c.marks { // it has not been heard since: a retry is long over
 		if m.offset+uint64(keep.Messages) < c.head.Offset {
 			delete(c.marks, publisher)
@@ -125,27 +158,83 @@ func (c *channel) trim(keep Keep, now time.Time) {
 	}
 }
 
+// drop drops the first n frames.
+func (c *channel) drop(n int) {
+	clear(c.frames[:n])
+	if c.frames = c.frames[n:]; len(c.frames) == 0 {
+		c.frames = nil
+	}
+}
+
 // firstKept returns the index of the first frame that is not outside of keep.
 func (c *channel) firstKept(keep Keep, now time.Time) int {
-	oldest := now.Add(-keep.Age)
 	n := 0
-	for n < len(c.frames) && (c.frames[n].At.Offset+uint64(keep.Messages) <= c.head.Offset || c.frames[n].time.Before(oldest)) {
+	for n < len(c.frames) && (c.frames[n].At.Offset+uint64(keep.Messages) <= c.head.Offset || now.Sub(c.frames[n].time) > keep.Age) {
 		n++
 	}
 	return n
 }
 
-// sweep forgets channels that have expired.
-func (s *Store) sweep(now time.Time) {
-	if now.Before(s.sweepAt) {
-		return
-	}
-	s.sweepAt = now.Add(sweepEvery)
-	for name, c := range s.channels {
+// Sweep drops what has expired, and says when to call it again; zero: not before
+// Append says so. A frame goes no later than an eighth of its age, or sweepPause,
+// after its time, and the note of a channel a day after its last frame.
+func (s *Store) Sweep(now time.Time) (next time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for range sweepAtOnce {
+		if len(s.queue) == 0 || s.queue[0].due.After(now) {
+			break
+		}
+		c := s.queue[0]
 		if c.expires.Before(now) {
-			delete(s.channels, name)
+			s.remove(c)
+			continue
+		}
+		n := 0
+		for n < len(c.frames) && now.Sub(c.frames[n].time) > c.age {
+			n++
+		}
+		c.drop(n)
+		// Of a busy channel not each frame by itself.
+		c.due = now.Add(max(c.age/8, sweepPause))
+		if len(c.frames) == 0 {
+			c.due = c.expires.Add(1)
+		} else if due := c.frames[0].time.Add(c.age + 1); due.After(c.due) {
+			c.due = due
+		}
+		heap.Fix(&s.queue, 0)
+	}
+	s.sweepAt = time.Time{}
+	if len(s.queue) > 0 {
+		s.sweepAt = s.queue[0].due
+		if soon := now.Add(sweepPause); s.sweepAt.Before(soon) {
+			s.sweepAt = soon
 		}
 	}
+	return s.sweepAt
+}
+
+// A queue is a heap of channels, by due.
+type queue []*channel
+
+func (q queue) Len() int           { return len(q) }
+func (q queue) Less(i, j int) bool { return q[i].due.Before(q[j].due) }
+func (q queue) Swap(i, j int) {
+	q[i], q[j] = q[j], q[i]
+	q[i].at, q[j].at = i, j
+}
+
+func (q *queue) Push(c any) {
+	c.(*channel).at = len(*q)
+	*q = append(*q, c.(*channel))
+}
+
+func (q *queue) Pop() any {
+	last := len(*q) - 1
+	c := (*q)[last]
+	(*q)[last] = nil
+	*q = (*q)[:last]
+	return c
 }
 
 // Read returns a page of what comes after since: frames until it has limit
@@ -179,6 +268,9 @@ func (s *Store) Read(name string, since Position, limit, bytes int, keep Keep, n
 		size += len(f.Data)
 	}
 	p.Frames = slices.Clone(kept)
+	for i := range p.Frames {
+		p.Frames[i].Age = max(0, now.Sub(p.Frames[i].time))
+	}
 	return p
 }
 
@@ -234,4 +326,5 @@ func (s *Store) Clear() {
 		s.floor = max(s.floor, c.head.Epoch+1)
 	}
 	clear(s.channels)
+	s.queue = nil
 }

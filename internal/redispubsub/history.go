@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/fanoutgo/fanout"
 	"github.com/fanoutgo/fanout/internal/wire"
@@ -36,24 +37,28 @@ func (e *Engine) Append(ctx context.Context, channel string, r fanout.Record) (a
 	if e.cfg.Sharded {
 		publish = "SPUBLISH"
 	}
-	stream, note := wire.HistoryKeys(channel)
-	reply, err := e.call(ctx, channel, func() rueidis.Completed {
-		return e.client.B().Fcall().Function(appendFunction).Numkeys(3).Key(stream, note, channel).Arg(
-			rueidis.BinaryString(r.Frame), strconv.Itoa(r.Messages),
-			strconv.Itoa(r.Keep.Messages), decimal(r.Keep.Age.Milliseconds()), decimal(r.Time.UnixMilli()),
-			publisher, strconv.FormatUint(r.Stream, 10), strconv.FormatUint(r.Seq+uint64(r.Messages), 10),
-			publish, wire.Checksum(r.Frame)).Build()
-	})
-	if err != nil {
-		return at, 0, e.classifyCall("publish", err)
+	checksum := ""
+	if len(r.Frame) > longFrame {
+		checksum = wire.Checksum(r.Frame)
 	}
-	at, rest, err := parseHead(reply)
-	if err != nil || len(rest) != 1 {
-		return at, 0, fmt.Errorf("%s: publish: reply of %s: %w", e.cfg.Name, appendFunction, errors.Join(err, errReply))
-	}
-	n, err := rest[0].AsInt64()
+	reply, sure, err := e.call(ctx, channel, appendFunction,
+		rueidis.BinaryString(r.Frame), strconv.Itoa(r.Messages),
+		strconv.Itoa(r.Keep.Messages), decimal(r.Keep.Age.Milliseconds()),
+		publisher, strconv.FormatUint(r.Stream, 10), strconv.FormatUint(r.Seq+uint64(r.Messages), 10),
+		publish, channel, checksum)
 	if err != nil {
+		return at, 0, e.failed("publish", channel, err)
+	}
+	at, n, err := parseAppended(reply)
+	switch {
+	case err != nil:
 		return at, 0, fmt.Errorf("%s: publish: reply of %s: %w", e.cfg.Name, appendFunction, err)
+	case n == -1 && wire.IsFirst(r.Frame):
+		// We have not sent it before, so it is not there.
+		return at, 0, e.broken("publish", channel, "the note is further than this publisher has come")
+	}
+	if !sure && n <= 0 && e.cluster && e.cfg.Sharded {
+		return e.announce(ctx, channel, at, n, r.Frame)
 	}
 	if n == 0 {
 		e.mistrust(e.sub(channel))
@@ -61,8 +66,46 @@ func (e *Engine) Append(ctx context.Context, channel string, r fanout.Record) (a
 	if e.cluster && !e.cfg.Sharded {
 		n = -1 // it counts the subscribers of one node
 	}
-	return at, int(n), nil
+	return at, n, nil
 }
+
+// longFrame is the length above which a frame needs a checksum.
+const longFrame = 2048
+
+// announce publishes a frame that is in the history, if it was kept by a node that
+// may not own the slot yet: those who listen do so at the owner. They take it by
+// its position, and read what has overtaken it. If the frame was there before (n is
+// -1) the newest is published in its place, which shows them that they lack some.
+func (e *Engine) announce(ctx context.Context, channel string, at fanout.Position, n int, frame []byte) (fanout.Position, int, error) {
+	newest := fanout.KeptFrame{At: at, Frame: frame}
+	if n < 0 {
+		page, err := e.readPage(ctx, channel, fanout.Query{
+			Since: fanout.Position{Epoch: at.Epoch, Offset: at.Offset - 1}, Limit: 1, Keep: everything,
+		})
+		if err != nil {
+			return at, 0, errors.New(err.Error()) // it is kept, whatever else the error says
+		}
+		if len(page.Frames) == 0 {
+			return at, n, nil
+		}
+		newest = page.Frames[0]
+	}
+	payload := wire.AppendKept(nil, newest.At.Epoch, newest.At.Offset, newest.Frame)
+	heard, _, err := e.send(ctx, channel, payload)
+	if err != nil {
+		return at, 0, e.again(err)
+	}
+	if n < 0 {
+		return at, n, nil
+	}
+	if heard == 0 {
+		e.mistrust(e.sub(channel))
+	}
+	return at, heard, nil
+}
+
+// everything is more than any history keeps.
+var everything = fanout.Retention{Messages: 1_000_000, Age: 366 * 24 * time.Hour}
 
 // mistrust has our own subscription confirmed again after nobody has got a frame
 // that is kept. The receiver reads it in the history then. Most likely the slot
@@ -91,23 +134,23 @@ func (e *Engine) History(ctx context.Context, channel string, q fanout.Query) (f
 		return fanout.Page{}, err
 	}
 	defer e.ops.Leave(1)
-	stream, note := wire.HistoryKeys(channel)
+	return e.readPage(ctx, channel, q)
+}
+
+func (e *Engine) readPage(ctx context.Context, channel string, q fanout.Query) (fanout.Page, error) {
 	bytes := pageBytes
 	if q.Bytes > 0 {
 		bytes = min(bytes, q.Bytes)
 	}
-	reply, err := e.call(ctx, channel, func() rueidis.Completed {
-		return e.client.B().Fcall().Function(readFunction).Numkeys(2).Key(stream, note).Arg(
-			strconv.FormatUint(q.Since.Epoch, 10), strconv.FormatUint(q.Since.Offset, 10), strconv.Itoa(q.Limit),
-			strconv.Itoa(q.Keep.Messages), decimal(q.Keep.Age.Milliseconds()), decimal(q.Time.UnixMilli()),
-			strconv.Itoa(bytes)).Build()
-	})
+	reply, _, err := e.call(ctx, channel, readFunction,
+		strconv.FormatUint(q.Since.Epoch, 10), strconv.FormatUint(q.Since.Offset, 10), strconv.Itoa(q.Limit),
+		strconv.Itoa(q.Keep.Messages), decimal(q.Keep.Age.Milliseconds()), strconv.Itoa(bytes))
 	if err != nil {
-		return fanout.Page{}, e.classifyCall("history", err)
+		return fanout.Page{}, e.failed("history", channel, err)
 	}
 	page, err := parsePage(reply, q)
 	if err != nil {
-		return page, fmt.Errorf("%s: history: reply of %s: %w", e.cfg.Name, readFunction, err)
+		return fanout.Page{}, e.broken("history", channel, err.Error())
 	}
 	return page, nil
 }
@@ -115,12 +158,53 @@ func (e *Engine) History(ctx context.Context, channel string, q fanout.Query) (f
 func decimal(n int64) string { return strconv.FormatInt(n, 10) }
 
 // call calls a function where a channel lives, and gives it to the servers if
-// they lack it.
-func (e *Engine) call(ctx context.Context, channel string, build func() rueidis.Completed) ([]rueidis.RedisMessage, error) {
-	for attempt := 1; ; attempt++ {
-		loads := e.library.loads.Load()
+// they lack it. It is sure that a node answered which owns the slot, or else the
+// client has found the way, which may have led to a node that is about to.
+func (e *Engine) call(ctx context.Context, channel, function string, args ...string) (reply []rueidis.RedisMessage, sure bool, err error) {
+	stream, note := wire.HistoryKeys(channel)
+	build := func() rueidis.Completed {
+		return e.client.B().Fcall().Function(function).Numkeys(2).Key(stream, note).Arg(args...).Build()
+	}
+	reply, err = e.loaded(ctx, func() rueidis.RedisResult {
 		result, at := e.route(ctx, channel, build(), build)
 		e.notice(result, channel, at)
+		sure = at != "" || !e.cluster
+		return result
+	})
+	if re := redisError(err); re == nil || !strings.HasPrefix(re.Error(), "TRYAGAIN") {
+		return reply, sure, err
+	}
+	reply, err = e.callOpen(ctx, channel, function, args)
+	return reply, false, err
+}
+
+// callOpen is call while the slot is open: some of its keys are here, and others
+// there, and may stay so. It names one key, whose place the client finds. If the
+// stream has gone ahead, or has expired, the note follows: a first call takes it
+// away, and the next brings it along.
+func (e *Engine) callOpen(ctx context.Context, channel, function string, args []string) (reply []rueidis.RedisMessage, err error) {
+	stream, note := wire.HistoryKeys(channel)
+	args = append(args[:len(args):len(args)], stream)
+	for range callAttempts {
+		reply, err = e.loaded(ctx, func() rueidis.RedisResult {
+			result := e.ask(ctx, e.client.B().Fcall().Function(function).Numkeys(1).Key(note).Arg(args...).Build())
+			e.notice(result, channel, "")
+			return result
+		})
+		seed, moved := parseMoved(reply)
+		if err != nil || !moved {
+			return reply, err
+		}
+		args = append(args, seed...)
+	}
+	return nil, fmt.Errorf("%w: the keys of the history are on the move", fanout.ErrUnsent)
+}
+
+// loaded makes a call, and gives the functions to servers that lack them.
+func (e *Engine) loaded(ctx context.Context, call func() rueidis.RedisResult) ([]rueidis.RedisMessage, error) {
+	for attempt := 1; ; attempt++ {
+		loads := e.library.loads.Load()
+		result := call()
 		err := resultError(result)
 		if err == nil {
 			e.refusals.clear()
@@ -135,109 +219,23 @@ func (e *Engine) call(ctx context.Context, channel string, build func() rueidis.
 	}
 }
 
-var errReply = errors.New("unexpected form")
-
-// parseHead reads the position that a reply begins with.
-func parseHead(reply []rueidis.RedisMessage) (at fanout.Position, rest []rueidis.RedisMessage, err error) {
-	if len(reply) < 2 {
-		return at, nil, errReply
+// failed tells the hub what it may conclude from an error of a function.
+func (e *Engine) failed(what, channel string, err error) error {
+	if re := redisError(err); re != nil {
+		if text, ok := strings.CutPrefix(re.Error(), "FANOUT-BROKEN "); ok {
+			text, _, _ = strings.Cut(text, " script: ")
+			return e.broken(what, channel, text)
+		}
+		if strings.HasPrefix(re.Error(), "TRYAGAIN") { // it has not begun, though it may name the script
+			return fmt.Errorf("%s: %s: %w: %w", e.cfg.Name, what, fanout.ErrUnsent, clean(err))
+		}
 	}
-	at.Epoch, err = number(&reply[0])
-	if err == nil {
-		at.Offset, err = number(&reply[1])
-	}
-	return at, reply[2:], err
+	return e.classifyCall(what, err)
 }
 
-// number reads an integer that may come as a string.
-func number(m *rueidis.RedisMessage) (uint64, error) {
-	if s, err := m.ToString(); err == nil {
-		return strconv.ParseUint(s, 10, 64)
-	}
-	n, err := m.AsInt64()
-	return uint64(n), err
-}
-
-// parsePage reads the reply of the read function.
-func parsePage(reply []rueidis.RedisMessage, q fanout.Query) (page fanout.Page, err error) {
-	if len(reply) == 0 {
-		return fanout.Page{First: 1}, nil
-	}
-	var rest []rueidis.RedisMessage
-	if page.Head, rest, err = parseHead(reply); err != nil {
-		return page, err
-	}
-	if len(rest) < 2 || len(rest)%3 != 2 {
-		return page, errReply
-	}
-	chain, err := rest[0].ToString()
-	if err != nil {
-		return page, err
-	}
-	if page.Before, err = parseChain(chain); err != nil {
-		return page, err
-	}
-	more, err := rest[1].AsInt64()
-	if err != nil {
-		return page, err
-	}
-	page.More = more == 1
-	page.First = page.Head.Offset + 1
-	for i := 2; i < len(rest); i += 3 {
-		f, first, err := parseEntry(rest[i : i+3])
-		if err != nil {
-			return page, err
-		}
-		if i == 2 {
-			page.First = first
-		}
-		page.Frames = append(page.Frames, f)
-	}
-	// A frame may reach over the bound.
-	if kept := uint64(q.Keep.Messages); page.Head.Offset > kept {
-		page.First = max(page.First, page.Head.Offset-kept+1)
-	}
-	return page, nil
-}
-
-// parseChain reads past epochs: "epoch:last:whole," each.
-func parseChain(chain string) (past []fanout.PastEpoch, err error) {
-	for one := range strings.SplitSeq(strings.TrimSuffix(chain, ","), ",") {
-		if one == "" {
-			continue
-		}
-		f := strings.Split(one, ":")
-		if len(f) != 3 {
-			return nil, errReply
-		}
-		var p fanout.PastEpoch
-		var err1, err2 error
-		p.Epoch, err1 = strconv.ParseUint(f[0], 10, 64)
-		p.Last, err2 = strconv.ParseUint(f[1], 10, 64)
-		p.Whole = f[2] == "1"
-		if err := errors.Join(err1, err2); err != nil {
-			return nil, err
-		}
-		past = append(past, p)
-	}
-	return past, nil
-}
-
-// parseEntry reads an entry: its ID, its time and number of messages, its frame.
-func parseEntry(m []rueidis.RedisMessage) (f fanout.KeptFrame, first uint64, err error) {
-	id, err1 := m[0].ToString()
-	meta, err2 := m[1].ToString()
-	frame, err3 := m[2].ToString()
-	if err := errors.Join(err1, err2, err3); err != nil {
-		return f, 0, err
-	}
-	var ok bool
-	f.At.Epoch, f.At.Offset, ok = wire.ParsePosition(id)
-	_, count, _ := strings.Cut(meta, " ")
-	n, err := strconv.ParseUint(count, 10, 64)
-	if !ok || err != nil || n == 0 || n > f.At.Offset {
-		return f, 0, fmt.Errorf("%w: entry %q of %q", errReply, id, meta)
-	}
-	f.Frame = bytesOf(frame)
-	return f, f.At.Offset - n + 1, nil
+// broken is the error of a history whose keys have contents that are not ours.
+// Nothing was sent.
+func (e *Engine) broken(what, channel, text string) error {
+	stream, _ := wire.HistoryKeys(channel)
+	return fmt.Errorf("%s: %s: %w %q: %s: %w: %w", e.cfg.Name, what, fanout.ErrBrokenHistory, stream, text, fanout.ErrRefused, fanout.ErrUnsent)
 }

@@ -136,6 +136,13 @@ func Again(frame []byte, mayHaveArrived bool, time uint64) []byte {
 	return again
 }
 
+// IsFirst reports whether a frame of a hub's is sent for the first time, or was
+// surely never taken before.
+func IsFirst(frame []byte) bool {
+	return len(frame) >= headerMin && [3]byte(frame) == magic && frame[3] == Version && frame[4] == kindMessages &&
+		frame[5]&flagResent == 0
+}
+
 // AppendMessage appends a message to the frame b.
 func AppendMessage(b []byte, m *Message) []byte {
 	var flags byte

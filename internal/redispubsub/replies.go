@@ -1,0 +1,202 @@
+package redispubsub
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/fanoutgo/fanout"
+	"github.com/fanoutgo/fanout/internal/wire"
+	"github.com/redis/rueidis"
+)
+
+// What the functions answer is made of what the keys contain, which others may
+// have written: no number is taken as it is.
+
+const (
+	// maxEpoch bounds epochs, as fanout.Historian says.
+	maxEpoch = 1 << 44
+	// maxOffset bounds offsets: the functions count no further.
+	maxOffset = 1<<53 - 1
+	// maxAge bounds the age of an entry, in ms, which is a time.Duration then.
+	maxAge = 1 << 43
+)
+
+var errReply = errors.New("unexpected form")
+
+// number reads an integer that may come as a string.
+func number(m *rueidis.RedisMessage, most uint64) (n uint64, err error) {
+	if m.IsInt64() {
+		var i int64
+		i, err = m.AsInt64()
+		n = uint64(i)
+	} else {
+		var s string
+		if s, err = m.ToString(); err == nil {
+			n, err = strconv.ParseUint(s, 10, 64)
+		}
+	}
+	if err == nil && n > most {
+		err = fmt.Errorf("%w: %d is out of range", errReply, n)
+	}
+	return n, err
+}
+
+// parseHead reads the position that a reply begins with.
+func parseHead(reply []rueidis.RedisMessage) (at fanout.Position, rest []rueidis.RedisMessage, err error) {
+	if len(reply) < 2 {
+		return at, nil, errReply
+	}
+	if at.Epoch, err = number(&reply[0], maxEpoch); err != nil {
+		return at, nil, err
+	}
+	if at.Offset, err = number(&reply[1], maxOffset); err != nil {
+		return at, nil, err
+	}
+	if at.Epoch == 0 {
+		return at, nil, fmt.Errorf("%w: epoch 0", errReply)
+	}
+	return at, reply[2:], nil
+}
+
+// parseAppended reads the reply of the append function: the position and the number
+// of subscribers, or -1.
+func parseAppended(reply []rueidis.RedisMessage) (at fanout.Position, n int, err error) {
+	at, rest, err := parseHead(reply)
+	if err != nil {
+		return at, 0, err
+	}
+	if len(rest) != 1 || at.Offset == 0 {
+		return at, 0, errReply
+	}
+	count, err := rest[0].AsInt64()
+	if err == nil && (count < -1 || count > 1<<31) {
+		err = errReply
+	}
+	return at, int(count), err
+}
+
+// parseMoved reads the note that a reply hands over, if it does.
+func parseMoved(reply []rueidis.RedisMessage) (seed []string, moved bool) {
+	if len(reply) != 2 {
+		return nil, false
+	}
+	if what, err := reply[0].ToString(); err != nil || what != "MOVED" {
+		return nil, false
+	}
+	seed, err := reply[1].AsStrSlice()
+	return seed, err == nil
+}
+
+// parsePage reads the reply of the read function.
+func parsePage(reply []rueidis.RedisMessage, q fanout.Query) (page fanout.Page, err error) {
+	if len(reply) == 0 {
+		return fanout.Page{First: 1}, nil
+	}
+	var rest []rueidis.RedisMessage
+	if page.Head, rest, err = parseHead(reply); err != nil {
+		return page, err
+	}
+	if len(rest) < 2 || len(rest)%3 != 2 {
+		return page, errReply
+	}
+	chain, err := rest[0].ToString()
+	if err != nil {
+		return page, err
+	}
+	if page.Before, err = parseChain(chain, page.Head); err != nil {
+		return page, err
+	}
+	more, err := number(&rest[1], 1)
+	if err != nil {
+		return page, err
+	}
+	page.More = more == 1
+	page.First = page.Head.Offset + 1
+	if err := parseFrames(&page, rest[2:]); err != nil {
+		return page, err
+	}
+	// A frame may reach over the bound.
+	if kept := uint64(max(0, q.Keep.Messages)); page.Head.Offset > kept {
+		page.First = max(page.First, page.Head.Offset-kept+1)
+	}
+	return page, nil
+}
+
+// parseFrames reads the entries of a page. Where somebody has deleted some the page
+// ends, and the next one begins after those: so they are counted as missing.
+func parseFrames(page *fanout.Page, rest []rueidis.RedisMessage) error {
+	var last fanout.Position
+	for i := 0; i < len(rest); i += 3 {
+		f, first, err := parseEntry(rest[i : i+3])
+		switch {
+		case err != nil:
+			return err
+		case page.Head.Before(f.At) || f.At.Offset > page.Head.Offset:
+			return fmt.Errorf("%w: entry %v is beyond the head, %v", errReply, f.At, page.Head)
+		case i == 0:
+			page.First = first
+		case f.At.Epoch < last.Epoch || first <= last.Offset:
+			return fmt.Errorf("%w: entry %v follows %v", errReply, f.At, last)
+		case first > last.Offset+1:
+			page.More = true
+			return nil
+		}
+		page.Frames = append(page.Frames, f)
+		last = f.At
+	}
+	if len(page.Frames) > 0 && last.Offset < page.Head.Offset {
+		page.More = true
+	}
+	return nil
+}
+
+// parseChain reads past epochs: "epoch:last:whole," each, in order and up to the
+// head.
+func parseChain(chain string, head fanout.Position) (past []fanout.PastEpoch, err error) {
+	if chain == "" {
+		return nil, nil
+	}
+	var before fanout.PastEpoch
+	for one := range strings.SplitSeq(strings.TrimSuffix(chain, ","), ",") {
+		f := strings.Split(one, ":")
+		if len(f) != 3 {
+			return nil, fmt.Errorf("%w: past epoch %q", errReply, one)
+		}
+		var p fanout.PastEpoch
+		var err1, err2 error
+		p.Epoch, err1 = strconv.ParseUint(f[0], 10, 64)
+		p.Last, err2 = strconv.ParseUint(f[1], 10, 64)
+		p.Whole = f[2] == "1"
+		if err1 != nil || err2 != nil || p.Epoch <= before.Epoch || p.Epoch >= head.Epoch || p.Last < before.Last || p.Last > head.Offset {
+			return nil, fmt.Errorf("%w: past epoch %q", errReply, one)
+		}
+		past = append(past, p)
+		before = p
+	}
+	return past, nil
+}
+
+// parseEntry reads an entry: its ID, its age and number of messages, its frame.
+func parseEntry(m []rueidis.RedisMessage) (f fanout.KeptFrame, first uint64, err error) {
+	id, err1 := m[0].ToString()
+	meta, err2 := m[1].ToString()
+	frame, err3 := m[2].ToString()
+	if err := errors.Join(err1, err2, err3); err != nil {
+		return f, 0, err
+	}
+	var ok bool
+	f.At.Epoch, f.At.Offset, ok = wire.ParsePosition(id)
+	age, count, _ := strings.Cut(meta, " ")
+	n, err1 := strconv.ParseUint(count, 10, 64)
+	ms, err2 := strconv.ParseUint(age, 10, 64)
+	if !ok || err1 != nil || err2 != nil || n == 0 || n > f.At.Offset ||
+		f.At.Epoch == 0 || f.At.Epoch > maxEpoch || f.At.Offset > maxOffset {
+		return f, 0, fmt.Errorf("%w: entry %q of %q", errReply, id, meta)
+	}
+	f.Age = time.Duration(min(ms, maxAge)) * time.Millisecond
+	f.Frame = bytesOf(frame)
+	return f, f.At.Offset - n + 1, nil
+}

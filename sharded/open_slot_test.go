@@ -1,0 +1,214 @@
+package sharded_test
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/fanoutgo/fanout"
+	"github.com/fanoutgo/fanout/internal/redistest"
+	"github.com/stretchr/testify/require"
+)
+
+// An openSlot is a slot whose move was begun and not ended.
+type openSlot struct {
+	t        *testing.T
+	c        *redistest.Cluster
+	slot     int
+	from, to *redistest.Node
+}
+
+func openSlotOf(t *testing.T, c *redistest.Cluster, key string) *openSlot {
+	o := &openSlot{t: t, c: c, slot: redistest.Slot(key)}
+	o.from = c.Owner(o.slot)
+	o.to = c.Primaries()[slices.IndexFunc(c.Primaries(), func(n *redistest.Node) bool { return n != o.from })]
+	o.set(o.to, "IMPORTING", o.id(o.from))
+	o.set(o.from, "MIGRATING", o.id(o.to))
+	return o
+}
+
+func (o *openSlot) id(n *redistest.Node) string {
+	id, err := n.Do(within(o.t), "CLUSTER", "MYID").ToString()
+	require.NoError(o.t, err)
+	return id
+}
+
+func (o *openSlot) set(n *redistest.Node, state ...string) {
+	o.t.Helper()
+	args := append([]string{"CLUSTER", "SETSLOT", fmt.Sprint(o.slot)}, state...)
+	require.NoError(o.t, n.Do(within(o.t), args...).Error())
+}
+
+// move moves some of the keys, as the tool did before it was interrupted.
+func (o *openSlot) move(keys ...string) {
+	o.t.Helper()
+	host, port, err := net.SplitHostPort(o.to.Addr())
+	require.NoError(o.t, err)
+	args := append([]string{"MIGRATE", host, port, "", "0", "5000", "KEYS"}, keys...)
+	answer, err := o.from.Do(within(o.t), args...).ToString()
+	require.NoError(o.t, err)
+	require.Equal(o.t, "OK", answer)
+}
+
+// finish moves the rest, which must not be in the way of anything.
+func (o *openSlot) finish() {
+	o.t.Helper()
+	for {
+		keys, err := o.from.Do(within(o.t), "CLUSTER", "GETKEYSINSLOT", fmt.Sprint(o.slot), "100").AsStrSlice()
+		require.NoError(o.t, err)
+		if len(keys) == 0 {
+			break
+		}
+		o.move(keys...)
+	}
+	id := o.id(o.to)
+	nodes := []*redistest.Node{o.to, o.from}
+	for _, n := range o.c.Primaries() {
+		if n != o.to && n != o.from {
+			nodes = append(nodes, n)
+		}
+	}
+	for _, n := range nodes {
+		o.set(n, "NODE", id)
+	}
+}
+
+// A slot whose move was interrupted stays open until somebody notices: its keys
+// are here or there. Rooms with a history go on all the same, and when the move is
+// ended nothing is in its way.
+func TestHistoryInAnOpenSlot(t *testing.T) {
+	onAll(t, func(t *testing.T, c *redistest.Cluster) {
+		for name, test := range map[string]struct {
+			before int // messages that were said before
+			keys   func(o *openSlot, stream, note string)
+		}{
+			"a room that is there":      {before: 5},
+			"a new room":                {},
+			"a room that has moved":     {before: 5, keys: func(o *openSlot, stream, note string) { o.move(stream, note) }},
+			"its stream has moved":      {before: 5, keys: func(o *openSlot, stream, note string) { o.move(stream) }},
+			"a room that was idle":      {before: -5},
+			"idle, and the note moved":  {before: -5, keys: func(o *openSlot, stream, note string) { o.move(note) }},
+			"long messages in a moved":  {before: 3, keys: func(o *openSlot, stream, note string) { o.move(stream, note) }},
+			"the functions are missing": {before: 5, keys: func(o *openSlot, stream, note string) { flushFunctions(o) }},
+		} {
+			t.Run(name, func(t *testing.T) {
+				long := name == "long messages in a moved"
+				text := func(n int) string {
+					if long {
+						return fmt.Sprintf("%d %05000d", n, n)
+					}
+					return fmt.Sprint(n)
+				}
+				a, b, p := keeping(t, c.Client(t), 100), keeping(t, c.Client(t), 100), keeping(t, c.Client(t), 100)
+				room := "open " + t.Name()
+				stream := "fanout:h:{" + room + "}"
+				next := 1
+				publish := func(h *fanout.Hub) {
+					t.Helper()
+					ctx, cancel := context.WithTimeout(within(t), 5*time.Second)
+					defer cancel()
+					require.NoError(t, h.Room(room).Publish(ctx, []byte(text(next))))
+					next++
+				}
+				first := member(t, a)
+				require.NoError(t, a.Room(room).Join(within(t), first))
+				for next <= max(test.before, -test.before) {
+					publish(p)
+				}
+				if test.before < 0 {
+					expire(t, c.Owner(redistest.Slot(stream)), stream)
+				}
+				o := openSlotOf(t, c, stream)
+				if test.keys != nil {
+					test.keys(o, stream, stream+":at")
+				}
+
+				start := next
+				publish(p) // which nobody tells of anything
+				second := member(t, b)
+				require.NoError(t, b.Room(room).Join(within(t), second))
+				joined := next
+				for range 3 {
+					publish(a)
+					publish(b)
+					publish(p)
+				}
+				resumed := member(t, b)
+				require.NoError(t, b.Room(room).Resume(within(t), resumed, fanout.Position{}))
+				o.finish()
+				for range 3 {
+					publish(a)
+					publish(b)
+					publish(p)
+				}
+				expect := func(m *fanout.Member, from int, gap bool) {
+					t.Helper()
+					for n := from; n < next; n++ {
+						msg, err := m.Receive(within(t))
+						if gapError, ok := err.(*fanout.GapError); ok && gap && gapError.Missed == 0 {
+							n-- // it is not known for sure that nothing is missing
+							continue
+						}
+						require.NoError(t, err)
+						require.Equal(t, text(n), string(msg.Data))
+					}
+				}
+				if test.before < 0 {
+					expect(resumed, start, false)
+				} else {
+					expect(resumed, 1, false)
+				}
+				expect(first, 1, true)
+				expect(second, joined, true)
+			})
+		}
+	})
+}
+
+// expire makes a stream look as if its time was over.
+func expire(t *testing.T, n *redistest.Node, stream string) {
+	t.Helper()
+	state, err := n.Do(within(t), "HGET", stream+":at", "s").ToString()
+	require.NoError(t, err)
+	f := strings.Fields(state)
+	f[2] = fmt.Sprint(time.Now().Add(-time.Second).UnixMilli())
+	require.NoError(t, n.Do(within(t), "HSET", stream+":at", "s", strings.Join(f, " ")).Error())
+	require.NoError(t, n.Do(within(t), "DEL", stream).Error())
+}
+
+func flushFunctions(o *openSlot) {
+	for _, n := range o.c.Primaries() {
+		require.NoError(o.t, n.Do(within(o.t), "FUNCTION", "FLUSH").Error())
+	}
+}
+
+// Where the note has moved and the stream has not, nothing can be kept that would
+// not be in the way of the rest. Publishing waits.
+func TestHistoryInAnOpenSlotWaitsForTheStream(t *testing.T) {
+	c := cluster(t)
+	h := keeping(t, c.Client(t), 100)
+	name := "waits for its stream"
+	m := member(t, h)
+	require.NoError(t, h.Room(name).Join(within(t), m))
+	say(t, h.Room(name), 1, 3)
+	stream := "fanout:h:{" + name + "}"
+	o := openSlotOf(t, c, stream)
+	o.move(stream + ":at")
+	ctx, cancel := context.WithTimeout(within(t), 300*time.Millisecond)
+	defer cancel()
+	err := h.Room(name).Publish(ctx, []byte("4"))
+	require.ErrorIs(t, err, fanout.ErrUnsent)
+	require.ErrorContains(t, err, "TRYAGAIN")
+	done := make(chan error, 1)
+	go func() { done <- h.Room(name).Publish(within(t), []byte("4")) }()
+	o.move(stream)
+	require.NoError(t, <-done)
+	o.finish()
+	say(t, h.Room(name), 5, 6)
+	got, _ := hear(t, m, 6)
+	require.Equal(t, count(1, 6), got)
+}
