@@ -1,0 +1,104 @@
+package outbox
+
+import (
+	"slices"
+	"time"
+
+	"github.com/fanoutgo/fanout/internal/wire"
+)
+
+// A Frame is messages to one channel that travel together. They are written
+// where they are sent from, so nobody keeps what their publishers passed in.
+// Until Next returns the frame its outbox's lock guards it; then it is the turn
+// holder's.
+type Frame[W any] struct {
+	bytes     []byte // room for a header, then the messages; once numbered, the frame
+	count     int    // of messages
+	withdrawn []Span
+	begun     bool
+	ends      time.Time // zero: it has no deadline of its own
+	head      wire.Header
+	sealed    time.Time
+
+	// Waiters is what the owner keeps about the frame's publishers.
+	Waiters W
+}
+
+// A Span is the place of a message in a frame.
+type Span struct{ from, to int }
+
+// NewFrame returns a frame with room for size bytes of messages.
+func NewFrame[W any](size int) *Frame[W] {
+	return &Frame[W]{bytes: make([]byte, wire.Overhead, wire.Overhead+size)}
+}
+
+// Add writes a message and returns its place.
+func (f *Frame[W]) Add(m *wire.Message) Span {
+	from := len(f.bytes)
+	f.bytes = wire.AppendMessage(f.bytes, m)
+	f.count++
+	return Span{from, len(f.bytes)}
+}
+
+// Expire sets when the frame is given up, unless an earlier call has.
+func (f *Frame[W]) Expire(at time.Time) {
+	if f.ends.IsZero() {
+		f.ends = at
+	}
+}
+
+// Ends returns when the frame is given up; zero if it has no deadline of its
+// own.
+func (f *Frame[W]) Ends() time.Time { return f.ends }
+
+// Bytes returns the frame as it is sent. It is numbered.
+func (f *Frame[W]) Bytes() []byte { return f.bytes }
+
+// Forget drops the frame's bytes: its waiters may live for long.
+func (f *Frame[W]) Forget() { f.bytes = nil }
+
+// Header returns the header of a numbered frame.
+func (f *Frame[W]) Header() *wire.Header { return &f.head }
+
+// Count returns the number of messages.
+func (f *Frame[W]) Count() int { return f.count }
+
+// Numbered returns when the frame was numbered.
+func (f *Frame[W]) Numbered() time.Time { return f.sealed }
+
+// Begun reports whether the frame has left the outbox: nobody joins it or
+// withdraws from it.
+func (f *Frame[W]) Begun() bool { return f.begun }
+
+// fits reports whether a message of size bytes may join the others.
+func (f *Frame[W]) fits(size int) bool { return len(f.bytes)-wire.Overhead+size <= MaxFrame }
+
+// withdraw notes that a message is not to be sent. The messages are not moved
+// before close, since others know the places of theirs.
+func (f *Frame[W]) withdraw(at Span) {
+	f.withdrawn = append(f.withdrawn, at)
+	if f.count--; f.count == 0 {
+		f.bytes, f.withdrawn = make([]byte, wire.Overhead), nil
+	}
+}
+
+// close takes out what was withdrawn. Nothing is added after it.
+func (f *Frame[W]) close() {
+	slices.SortFunc(f.withdrawn, func(a, b Span) int { return b.from - a.from })
+	for _, s := range f.withdrawn {
+		f.bytes = slices.Delete(f.bytes, s.from, s.to)
+	}
+	f.withdrawn = nil
+}
+
+func (f *Frame[W]) expired(now time.Time) bool { return !f.ends.IsZero() && !now.Before(f.ends) }
+
+// seal writes the header in front of the messages.
+func (f *Frame[W]) seal(head wire.Header, now time.Time) {
+	head.Time = uint64(now.UnixMilli())
+	var room [wire.Overhead]byte
+	h := wire.AppendHeader(room[:0], &head)
+	f.head, f.sealed = head, now
+	f.bytes = f.bytes[wire.Overhead-len(h):]
+	copy(f.bytes, h)
+}
