@@ -1,6 +1,7 @@
 package fanout
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strconv"
@@ -136,4 +137,28 @@ func (e *GapError) Error() string {
 		return fmt.Sprintf("fanout: %s: missed 1 message", where)
 	}
 	return fmt.Sprintf("fanout: %s: missed %d messages", where, e.Missed)
+}
+
+// gaveUp is the error of a publish whose context has ended, after an attempt
+// that failed with last.
+func (h *Hub) gaveUp(ctx context.Context, unsent bool, last error) error {
+	err := context.Cause(ctx)
+	if errors.Is(last, err) {
+		err = last // which says more
+	} else {
+		err = fmt.Errorf("%w (last: %w)", err, last)
+	}
+	return mark(h.withHealth(err), unsent)
+}
+
+// mark has an error say that nothing was sent, if that is so. If it is not, the
+// error of a later attempt must not say it either.
+func mark(err error, unsent bool) error {
+	switch says := errors.Is(err, ErrUnsent); {
+	case unsent && !says:
+		return fmt.Errorf("%w: %w", err, ErrUnsent)
+	case says && !unsent:
+		return fmt.Errorf("an earlier attempt may have arrived; the last: %w", sent(err))
+	}
+	return err
 }

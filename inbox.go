@@ -172,7 +172,8 @@ func (h *Hub) sweepOutbox(now time.Time) (next time.Time) {
 			due = now.Add(publisherIdle)
 		case !due.After(now):
 			delete(h.outbox, hub)
-			h.numbers.keep(o.channel, o.stream, o.next)
+			stream, next := o.box.Numbers()
+			h.numbers.keep(o.channel, stream, next)
 			continue
 		}
 		if next.IsZero() || due.Before(next) {

@@ -122,7 +122,8 @@ func (j *janitor) forgetPublishing(now time.Time) time.Time {
 			rs.gone = true
 			delete(j.hub.rooms, rs.channel)
 			if o := rs.out.Load(); o != nil {
-				j.hub.numbers.keep(rs.channel, o.stream, o.next)
+				stream, next := o.box.Numbers()
+				j.hub.numbers.keep(rs.channel, stream, next)
 			}
 		}
 		rs.mu.Unlock()

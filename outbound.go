@@ -2,39 +2,28 @@ package fanout
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
 
+	"github.com/fanoutgo/fanout/internal/backoff"
+	"github.com/fanoutgo/fanout/internal/deadline"
+	"github.com/fanoutgo/fanout/internal/outbox"
 	"github.com/fanoutgo/fanout/internal/wire"
 )
 
-// maxFrame bounds the messages of a frame, in bytes. A larger message goes alone.
-// It is large enough for a hundred chat messages at once: a single room says no more
-// in a round trip to the backend. (Half of it let one room say 1.7 million short
-// messages a second, this 2.5.) And it is small enough that one held message does not
-// hold much of others.
-const maxFrame = 64 << 10
-
-// An outbound is the way out to one channel. While one of its frames is under way
-// what is published gathers, and goes together when that has arrived. There is no
-// timer: an idle channel adds no latency, and under load the frames are as large
-// as the backend is slow. Group commit of databases works the same way.
-//
-// Its methods may be called by anyone, but for those that say whose they are: one
-// frame at a time is under way, and busy is the right to send it.
+// An outbound publishes to one channel: it drives an outbox, whose lock it is.
+// Its methods may be called by anyone, but for those that say that their caller
+// holds the turn (see package outbox).
 type outbound struct {
 	hub  *Hub
 	room *roomState // nil for an inbox
 
-	// Of who is busy.
-	stream, next uint64  // the numbers
-	flight       *parcel // under way without a goroutine that waits
+	flight *frame // under way without a goroutine that waits. Of the turn holder
 
-	mu      sync.Mutex // guards the next three
-	busy    bool
-	pending []*parcel // the last may still grow
-	usual   int       // bytes of messages of the last frame that had gathered
+	mu  sync.Mutex // guards box, but for what is the turn holder's
+	box outbox.Outbox[waiters]
 
 	channel string
 	to      string // of an inbox: the hub's ID
@@ -44,13 +33,31 @@ type outbound struct {
 	used time.Time
 }
 
-func (o *outbound) init(h *Hub, rs *roomState, channel string) {
-	o.hub, o.room, o.channel = h, rs, channel
-	o.stream, o.next = h.numbers.take(channel)
+// A frame is messages that travel together, and who waits for them.
+type frame = outbox.Frame[waiters]
+
+// waiters are the publishers of a frame. outbound.mu guards count and cancel,
+// and all of it until the frame has begun; the rest is the turn holder's then.
+type waiters struct {
+	count int           // of publishers that wait for done
+	done  chan struct{} // closed when err is set; nil: nobody waits
+	err   error
+	acks  []ack  // publishers that do not wait
+	one   [1]ack // room for the first of them
+
+	cancel context.CancelFunc // nil: what is under way is not to be ended
 }
 
-// what says for errors where the way leads.
-func (o *outbound) what() string {
+// abandoned reports whether nobody waits for the outcome. outbound.mu is held.
+func (w *waiters) abandoned() bool { return w.count == 0 && len(w.acks) == 0 }
+
+func (o *outbound) init(h *Hub, rs *roomState, channel string) {
+	o.hub, o.room, o.channel = h, rs, channel
+	o.box.Restore(h.numbers.take(channel))
+}
+
+// target says for errors what the channel is.
+func (o *outbound) target() string {
 	switch {
 	case o.room == nil:
 		return "members of hub " + o.to
@@ -64,7 +71,7 @@ func (o *outbound) wrap(err error) error {
 	if err == nil {
 		return nil
 	}
-	return fmt.Errorf("fanout: publish to %s: %w", o.what(), err)
+	return fmt.Errorf("fanout: publish to %s: %w", o.target(), err)
 }
 
 // check says what keeps everything from being published.
@@ -92,10 +99,10 @@ func (o *outbound) keeps() bool { return o.room != nil && o.room.kept != nil }
 
 // publish sends a message and returns when the backend has taken it.
 //
-// Its callers may be goroutines that begin with a small stack, which costs more to
-// grow than all that is done here. So each way has a function of its own, with what
-// it needs, and what is unusual has another. (-run 'half load' of internal/bench's
-// redis suite publishes in such goroutines.)
+// Its callers may be goroutines that begin with a small stack, which costs more
+// to grow than all that is done here. So each case has a function of its own,
+// with what it needs, and what is unusual has another. (-run 'half load' of
+// internal/bench's redis suite publishes in such goroutines.)
 func (o *outbound) publish(ctx context.Context, m *wire.Message) error {
 	if err := o.check(ctx); err != nil {
 		return err
@@ -106,44 +113,44 @@ func (o *outbound) publish(ctx context.Context, m *wire.Message) error {
 	}
 	size := m.Size()
 	o.mu.Lock()
-	if o.busy {
+	if !o.box.Begin() {
 		return o.join(ctx, m, size)
 	}
-	o.busy = true
 	o.mu.Unlock()
 	return o.publishAlone(ctx, m, size)
 }
 
-// publishAlone sends a message of so many bytes by itself, and waits until it has
-// arrived. It is called by who is busy, who is not any more.
+// publishAlone sends a message of size bytes by itself, and waits until it has
+// arrived. The caller holds the turn and gives it up.
 func (o *outbound) publishAlone(ctx context.Context, m *wire.Message, size int) error {
-	p := newParcel(size)
-	p.add(m)
-	o.seal(p)
-	return o.wrap(o.send(ctx, p))
+	f := outbox.NewFrame[waiters](size)
+	f.Add(m)
+	o.number(f)
+	return o.wrap(o.send(ctx, f))
 }
 
-// send sends a parcel that is sealed, waits, and goes on with what has gathered
-// meanwhile.
-func (o *outbound) send(ctx context.Context, p *parcel) (err error) {
+// send sends a numbered frame, waits, and goes on with what has gathered
+// meanwhile. The caller holds the turn and gives it up.
+func (o *outbound) send(ctx context.Context, f *frame) (err error) {
 	end := outcome{err: errPanic}
-	defer o.goOn(false)                       // also then: others must not wait for ever
-	defer func() { err = o.settle(p, end) }() // and the numbers may have been seen
-	end = o.transmit(ctx, p, nil)
+	defer o.next(false)                        // also then: others must not wait for ever
+	defer func() { err = o.account(f, end) }() // and the numbers may have been seen
+	end = o.transmit(ctx, f, nil)
 	return nil
 }
 
-// join has a message of so many bytes sent with others, and waits until they have
-// arrived. If ctx ends first and the message is not under way by then, it is
-// withdrawn: nobody will get it. o.mu is held, and released.
+// join adds m, of size bytes, to the pending frame and waits until that frame
+// has arrived. If ctx ends first and the frame is not under way by then, the
+// message is withdrawn: nobody will get it. o.mu is held, and released.
 func (o *outbound) join(ctx context.Context, m *wire.Message, size int) error {
-	p := o.gather(size)
-	at := p.add(m)
-	p.waiting++
-	if p.done == nil {
-		p.done = make(chan struct{})
+	f := o.box.Gather(size)
+	at := f.Add(m)
+	w := &f.Waiters
+	w.count++
+	if w.done == nil {
+		w.done = make(chan struct{})
 	}
-	done := p.done
+	done := w.done
 	o.mu.Unlock()
 	var bound context.Context = context.Background()
 	if _, ok := ctx.Deadline(); !ok {
@@ -151,17 +158,17 @@ func (o *outbound) join(ctx context.Context, m *wire.Message, size int) error {
 	}
 	select {
 	case <-done:
-		return o.wrap(p.err)
+		return o.wrap(w.err)
 	case <-ctx.Done():
-		return o.quit(o.hub.withHealth(context.Cause(ctx)), m, p, at)
+		return o.quit(o.hub.withHealth(context.Cause(ctx)), m, f, at)
 	case <-bound.Done():
-		return o.quit(o.hub.withHealth(context.Cause(bound)), m, p, at)
+		return o.quit(o.hub.withHealth(context.Cause(bound)), m, f, at)
 	}
 }
 
-// quit takes a publisher whose context has ended, with err, out of a parcel.
-func (o *outbound) quit(err error, m *wire.Message, p *parcel, at span) error {
-	if !o.leave(p, at) {
+// quit takes a publisher whose context has ended, with err, out of a frame.
+func (o *outbound) quit(err error, m *wire.Message, f *frame, at outbox.Span) error {
+	if o.withdraw(f, at) {
 		err = fmt.Errorf("%w: %w", err, ErrUnsent)
 		if o.hub.opts.LocalFallback && o.room != nil && o.hub.ctx.Err() == nil {
 			o.room.deliver(o.hub.entryOf(m))
@@ -171,8 +178,25 @@ func (o *outbound) quit(err error, m *wire.Message, p *parcel, at span) error {
 	return o.wrap(err)
 }
 
-// publishAsync sends a message, and has a told when the backend has taken it. The
-// caller holds the channel; that is released then.
+// withdraw takes a publisher that waits out of a frame, and its message too if
+// the frame is not under way. A frame under way that nobody waits for is given
+// up.
+func (o *outbound) withdraw(f *frame, at outbox.Span) (unsent bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	w := &f.Waiters
+	w.count--
+	if o.box.Withdraw(f, at) {
+		return true
+	}
+	if w.abandoned() && w.cancel != nil {
+		w.cancel()
+	}
+	return false
+}
+
+// publishAsync sends a message, and has a told when the backend has taken it.
+// The caller holds the channel; that is released then.
 func (o *outbound) publishAsync(m *wire.Message, a ack) {
 	if err := o.check(context.Background()); err != nil || o.loops() {
 		if err == nil {
@@ -184,42 +208,246 @@ func (o *outbound) publishAsync(m *wire.Message, a ack) {
 	}
 	size := m.Size()
 	o.mu.Lock()
-	if o.busy {
-		o.gather(size).addAsync(m, a, o.hub.opts.PublishTimeout)
+	if !o.box.Begin() {
+		o.addAsync(o.box.Gather(size), m, a)
 		o.mu.Unlock()
 		return
 	}
-	o.busy = true
 	o.mu.Unlock()
-	p := newParcel(size)
-	p.addAsync(m, a, o.hub.opts.PublishTimeout)
-	o.start(p)
+	f := outbox.NewFrame[waiters](size)
+	o.addAsync(f, m, a)
+	o.start(f)
 }
 
-// gather returns the parcel that a message of so many bytes joins. o.mu is held.
-func (o *outbound) gather(size int) *parcel {
-	if n := len(o.pending); n > 0 && o.pending[n-1].fits(size) {
-		return o.pending[n-1]
+// addAsync adds the message of a publisher that does not wait. The frame's time
+// runs from the first of those.
+func (o *outbound) addAsync(f *frame, m *wire.Message, a ack) {
+	f.Add(m)
+	w := &f.Waiters
+	if w.acks == nil {
+		w.acks = w.one[:0]
+		f.Expire(time.Now().Add(o.hub.opts.PublishTimeout))
 	}
-	p := newParcel(max(size, o.usual))
-	o.pending = append(o.pending, p)
-	return p
+	w.acks = append(w.acks, a)
 }
 
-// leave takes a publisher whose context has ended out of a parcel. What nobody
-// waits for any more is given up by the last who leaves.
-func (o *outbound) leave(p *parcel, at span) (sent bool) {
+// next begins to send what has gathered, or gives up the turn, which the caller
+// holds. On a goroutine of the adapter's (theirs) the adapter is not asked for
+// its health.
+func (o *outbound) next(theirs bool) {
+	for {
+		o.mu.Lock()
+		f, expired := o.box.Next(time.Now())
+		o.mu.Unlock()
+		for _, old := range expired {
+			o.number(old) // its numbers are used again, unless it is delivered here
+			err := context.DeadlineExceeded
+			if !theirs {
+				err = o.hub.withHealth(err)
+			}
+			o.tell(old, o.account(old, outcome{unsent: true, err: mark(err, true)}))
+			o.unhold(len(old.Waiters.acks))
+		}
+		if f != nil {
+			o.start(f)
+			return
+		}
+		if len(expired) == 0 {
+			return
+		}
+	}
+}
+
+// number gives a frame the channel's next numbers. The caller holds the turn.
+func (o *outbound) number(f *frame) {
+	o.box.Number(f, o.hub.num, o.hub.newStream, time.Now())
+}
+
+func (h *Hub) newStream() uint64 { return h.lastStream.Add(1) }
+
+// start begins to send a frame, and returns. Its publishers may all leave before
+// it has arrived: the channel, with its numbers, stays until then. The caller
+// holds the turn and passes it on.
+func (o *outbound) start(f *frame) {
+	o.hold()
+	o.number(f)
+	if !o.keeps() && o.hub.async != nil && o.hand(f) {
+		return
+	}
+	o.hub.wg.Go(func() { o.carry(f, nil) }) // a publish in flight: the hub still waits for its goroutines
+}
+
+// hand gives a frame to an adapter that does not wait, and reports whether it
+// took it. One that panics may have.
+func (o *outbound) hand(f *frame) (taken bool) {
+	panics := true
+	defer func() {
+		if panics {
+			o.flight = nil
+			o.finish(f, o.account(f, outcome{err: errPanic}), true)
+		} else if !taken {
+			o.flight = nil
+		}
+	}()
+	o.flight = f
+	taken = o.hub.async.PublishAsync(o.channel, f.Bytes(), o)
+	panics = false
+	return taken
+}
+
+var errPanic = errors.New("the adapter panicked")
+
+// Complete implements Completion: the frame under way has arrived, or not.
+func (o *outbound) Complete(receivers int, err error) {
+	f := o.flight
+	o.flight = nil
+	if err != nil {
+		// The adapter is not closed before this returns, and the hub waits after that.
+		o.hub.wg.Go(func() { o.carry(f, err) })
+		return
+	}
+	o.finish(f, o.account(f, outcome{receivers: receivers}), true)
+}
+
+// carry sends a frame and waits. failed is the error of a first attempt, if
+// there was one. The caller holds the turn and passes it on.
+func (o *outbound) carry(f *frame, failed error) {
+	ends := f.Ends()
+	if ends.IsZero() {
+		ends = f.Numbered().Add(o.hub.opts.PublishTimeout)
+	}
+	ctx, cancel := context.WithDeadline(o.hub.ctx, ends)
+	defer cancel()
 	o.mu.Lock()
-	defer o.mu.Unlock()
-	p.waiting--
-	if !p.begun {
-		p.withdraw(at)
-		return false
+	f.Waiters.cancel = cancel
+	if f.Waiters.abandoned() {
+		cancel()
 	}
-	if p.abandoned() && p.cancel != nil {
-		p.cancel()
+	o.mu.Unlock()
+	o.finish(f, o.account(f, o.transmit(ctx, f, failed)), false)
+}
+
+// finish tells the publishers of a frame what became of it, and goes on: on a
+// goroutine of the adapter's (theirs), or of the hub's. The caller holds the
+// turn.
+func (o *outbound) finish(f *frame, err error, theirs bool) {
+	o.tell(f, err)
+	o.next(theirs)
+	o.unhold(1 + len(f.Waiters.acks))
+}
+
+// tell tells the publishers of a frame what became of it.
+func (o *outbound) tell(f *frame, err error) {
+	f.Forget() // its acks may wait for long
+	w := &f.Waiters
+	if w.done != nil {
+		w.err = err
+		close(w.done)
 	}
-	return true
+	if len(w.acks) > 0 {
+		o.hub.acks.tell(w.acks, o.wrap(err))
+	}
+}
+
+// An outcome is what became of a frame.
+type outcome struct {
+	receivers int
+	unsent    bool // after an error: no attempt can have arrived
+	err       error
+}
+
+// account counts a frame that has arrived, or not, and returns the error for its
+// publishers. The caller holds the turn.
+func (o *outbound) account(f *frame, end outcome) error {
+	h := o.hub
+	if end.err == nil {
+		o.box.Done(f, outbox.Taken)
+		h.stats.published.Add(uint64(f.Count()))
+		h.stats.frames.Add(1)
+		if end.receivers == 0 && o.room == nil {
+			return ErrNoReceiver
+		}
+		return nil
+	}
+	result := outbox.Uncertain
+	if end.unsent {
+		result = outbox.Unsent
+	}
+	if h.opts.LocalFallback && o.room != nil && h.ctx.Err() == nil {
+		o.room.deliverFrame(f.Bytes())
+		result = outbox.Uncertain // these numbers have been seen
+		end.err = fmt.Errorf("%w: %w", ErrLocalOnly, sent(end.err))
+	}
+	o.box.Done(f, result)
+	return end.err
+}
+
+// transmit publishes a frame until the backend takes it, ctx ends, or trying
+// again is of no use. failed is the error of a first attempt, if there was one.
+func (o *outbound) transmit(ctx context.Context, f *frame, failed error) outcome {
+	h := o.hub
+	if _, ok := ctx.Deadline(); !ok && !h.alone {
+		var hold deadline.Hold
+		ctx, hold = h.publishes.Bound(ctx)
+		defer hold.Release()
+	}
+	if failed == nil {
+		if h.ctx.Err() != nil {
+			return outcome{unsent: true, err: mark(ErrClosed, true)}
+		}
+		var receivers int
+		if receivers, failed = o.attempt(ctx, f, f.Bytes()); failed == nil {
+			return outcome{receivers: receivers}
+		}
+	}
+	return o.retry(ctx, f, failed)
+}
+
+// retry is transmit after an attempt that has failed.
+func (o *outbound) retry(ctx context.Context, f *frame, failed error) outcome {
+	h := o.hub
+	unsent := true
+	frame := f.Bytes() // f keeps the first: others know that by its form
+	var err error
+	for pause := (backoff.Backoff{}); ; {
+		unsent = unsent && errors.Is(failed, ErrUnsent)
+		// The error of ctx says less than the one before it, which it cut off.
+		if err == nil || ctx.Err() == nil {
+			err = failed
+		}
+		if errors.Is(failed, ErrClosed) || errors.Is(failed, ErrRefused) {
+			return outcome{unsent: unsent, err: mark(err, unsent)}
+		}
+		if !pause.Wait(ctx) {
+			return outcome{unsent: unsent, err: h.gaveUp(ctx, unsent, err)}
+		}
+		if h.ctx.Err() != nil {
+			return outcome{unsent: unsent, err: mark(errors.Join(ErrClosed, err), unsent)}
+		}
+		frame = wire.Again(frame, !unsent, uint64(time.Now().UnixMilli()))
+		var receivers int
+		if receivers, failed = o.attempt(ctx, f, frame); failed == nil {
+			return outcome{receivers: receivers}
+		}
+	}
+}
+
+// attempt sends a frame once, into the room's history if it keeps one.
+func (o *outbound) attempt(ctx context.Context, f *frame, bytes []byte) (receivers int, err error) {
+	if o.keeps() {
+		return o.appendTo(ctx, f, bytes)
+	}
+	return o.hub.adapter.Publish(ctx, o.channel, bytes)
+}
+
+// appendTo sends a frame once into the room's history.
+func (o *outbound) appendTo(ctx context.Context, f *frame, bytes []byte) (receivers int, err error) {
+	head := f.Header()
+	_, receivers, err = o.hub.historian.Append(ctx, o.channel, Record{
+		Frame: bytes, Messages: f.Count(), Time: time.Now(), Keep: o.room.kept.keep,
+		Publisher: o.hub.id, Stream: head.Stream, Seq: head.Seq,
+	})
+	return receivers, err
 }
 
 // hold keeps the channel from being forgotten until unhold.
@@ -235,7 +463,7 @@ func (o *outbound) hold() {
 	o.hub.outMu.Unlock()
 }
 
-// unhold ends so many holds.
+// unhold ends n holds.
 func (o *outbound) unhold(n int) {
 	if o.room != nil {
 		o.hub.releaseAll(o.room, n)

@@ -9,6 +9,7 @@ import (
 	"time"
 	"unsafe"
 
+	"github.com/fanoutgo/fanout/internal/backoff"
 	"github.com/fanoutgo/fanout/internal/roomlog"
 	"github.com/fanoutgo/fanout/internal/sequence"
 )
@@ -72,6 +73,9 @@ type following struct {
 }
 
 const (
+	firstRetry = backoff.First
+	lastRetry  = backoff.Max
+
 	// pageMessages bounds what is asked for at a time.
 	pageMessages = 2048
 	// maxHeld bounds what waits for a reader, in bytes. What is more is read.

@@ -1,0 +1,74 @@
+// Package callback calls users' functions one at a time and in order, on a
+// goroutine that exists while there is something to call. Whoever queues a call
+// never waits for it, so a function that takes its time delays other functions
+// of the queue and nobody else.
+package callback
+
+import "sync"
+
+// A Queue calls Call for everything that is added to it. Set Call and Go before
+// the first Add. Add may be called by anyone, functions that are called
+// included.
+type Queue[T, V any] struct {
+	// Call is called with each receiver and the value that it was added with.
+	Call func(T, V)
+	// Go starts a goroutine that the queue's owner waits for.
+	Go func(func())
+
+	mu      sync.Mutex // guards the next two
+	queue   []batch[T, V]
+	running bool
+
+	now []batch[T, V] // what the goroutine is at
+}
+
+type batch[T, V any] struct {
+	to    []T
+	value V
+}
+
+// Add has Call called with value for each of to, after all that was added
+// before. The queue keeps to.
+func (q *Queue[T, V]) Add(to []T, value V) {
+	q.mu.Lock()
+	q.queue = append(q.queue, batch[T, V]{to, value})
+	start := !q.running
+	q.running = true
+	q.mu.Unlock()
+	if start {
+		q.Go(q.run)
+	}
+}
+
+func (q *Queue[T, V]) run() {
+	for {
+		for ; len(q.now) > 0; q.now = q.now[1:] {
+			for b := &q.now[0]; len(b.to) > 0; {
+				one := b.to[0]
+				b.to = b.to[1:]
+				q.call(one, b.value)
+			}
+		}
+		q.mu.Lock()
+		q.now, q.queue = q.queue, nil
+		if len(q.now) == 0 {
+			q.running = false
+			q.mu.Unlock()
+			return
+		}
+		q.mu.Unlock()
+	}
+}
+
+// call makes one call. If that ends the goroutine (runtime.Goexit, as a failing
+// test does, or a panic that somebody recovers) another one goes on.
+func (q *Queue[T, V]) call(to T, value V) {
+	returned := false
+	defer func() {
+		if !returned {
+			q.Go(q.run)
+		}
+	}()
+	q.Call(to, value)
+	returned = true
+}
