@@ -4,6 +4,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/fanoutgo/fanout/internal/outbox"
 	"github.com/fanoutgo/fanout/internal/roomlog"
 	"github.com/fanoutgo/fanout/internal/wire"
 )
@@ -78,7 +79,7 @@ const slack = 512
 // as a hub sends it is shared by all of its messages: few of its bytes are not
 // data, and it is no larger than what a hub gathers.
 func (b *batch) shares() int {
-	ofHub := b.count() <= 1 || b.size <= maxFrame+wire.Overhead
+	ofHub := b.count() <= 1 || b.size <= outbox.MaxFrame+wire.Overhead
 	if b.foreign != nil || ofHub && b.size <= 2*b.body.Data()+slack {
 		return 0
 	}

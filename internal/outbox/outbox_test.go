@@ -52,16 +52,12 @@ func (x *tester) read(f *Frame[string]) (stream, seq uint64, said []string) {
 	x.t.Helper()
 	head, d, err := wire.Decode(f.Bytes())
 	require.NoError(x.t, err)
-	var m wire.Message
-	for {
-		more, err := d.Next(&m)
-		require.NoError(x.t, err)
-		if !more {
-			require.Len(x.t, said, head.Count)
-			return head.Stream, head.Seq, said
-		}
-		said = append(said, string(m.Data))
+	var v wire.View
+	for d.Next(&v) {
+		said = append(said, string(v.Data))
 	}
+	require.Len(x.t, said, head.Count)
+	return head.Stream, head.Seq, said
 }
 
 func (x *tester) requireFrame(f *Frame[string], seq uint64, said ...string) {

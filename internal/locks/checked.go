@@ -1,0 +1,139 @@
+//go:build lockcheck
+
+package locks
+
+import (
+	"bytes"
+	"fmt"
+	"runtime"
+	"slices"
+	"strconv"
+	"sync"
+	"sync/atomic"
+)
+
+// A Mutex is a sync.Mutex that knows its holder.
+type Mutex[R Rank] struct {
+	mu     sync.Mutex
+	holder atomic.Int64 // the goroutine's number; 0: nobody
+}
+
+// Lock locks m. It panics if the order of locks is not kept.
+func (m *Mutex[R]) Lock() {
+	g := goroutine()
+	enter[R](g)
+	m.mu.Lock()
+	m.holder.Store(g)
+}
+
+// TryLock tries to lock m. It is for the order as Lock is.
+func (m *Mutex[R]) TryLock() bool {
+	if !m.mu.TryLock() {
+		return false
+	}
+	g := goroutine()
+	enter[R](g)
+	m.holder.Store(g)
+	return true
+}
+
+// Unlock unlocks m.
+func (m *Mutex[R]) Unlock() {
+	g := m.holder.Swap(0)
+	leave[R](g)
+	m.mu.Unlock()
+}
+
+// AssertHeld panics unless the calling goroutine holds m.
+func (m *Mutex[R]) AssertHeld() { assert[R](m.holder.Load()) }
+
+// A RWMutex is a sync.RWMutex that knows who holds it for writing.
+type RWMutex[R Rank] struct {
+	mu     sync.RWMutex
+	holder atomic.Int64
+}
+
+// Lock locks m for writing. It panics if the order of locks is not kept.
+func (m *RWMutex[R]) Lock() {
+	g := goroutine()
+	enter[R](g)
+	m.mu.Lock()
+	m.holder.Store(g)
+}
+
+// Unlock unlocks m for writing.
+func (m *RWMutex[R]) Unlock() {
+	g := m.holder.Swap(0)
+	leave[R](g)
+	m.mu.Unlock()
+}
+
+// RLock locks m for reading. It panics if the order of locks is not kept.
+func (m *RWMutex[R]) RLock() {
+	enter[R](goroutine())
+	m.mu.RLock()
+}
+
+// RUnlock unlocks m for reading, on the goroutine that locked it.
+func (m *RWMutex[R]) RUnlock() {
+	leave[R](goroutine())
+	m.mu.RUnlock()
+}
+
+// AssertHeld panics unless the calling goroutine holds m for writing.
+func (m *RWMutex[R]) AssertHeld() { assert[R](m.holder.Load()) }
+
+// held are the places in the order of the locks that each goroutine holds.
+var (
+	heldMu sync.Mutex
+	held   = make(map[int64][]int)
+)
+
+func enter[R Rank](g int64) {
+	var r R
+	place, name := r.Rank()
+	heldMu.Lock()
+	defer heldMu.Unlock()
+	if list := held[g]; len(list) > 0 && slices.Max(list) >= place {
+		panic(fmt.Sprintf("locks: %s (%d) is taken while locks of the places %v are held", name, place, list))
+	}
+	held[g] = append(held[g], place)
+}
+
+func leave[R Rank](g int64) {
+	var r R
+	place, name := r.Rank()
+	heldMu.Lock()
+	defer heldMu.Unlock()
+	list := held[g]
+	i := slices.Index(list, place)
+	if i < 0 {
+		panic(fmt.Sprintf("locks: %s is released by a goroutine that does not hold it", name))
+	}
+	if len(list) == 1 {
+		delete(held, g)
+	} else {
+		held[g] = slices.Delete(list, i, i+1)
+	}
+}
+
+func assert[R Rank](holder int64) {
+	if holder != goroutine() {
+		var r R
+		_, name := r.Rank()
+		panic(fmt.Sprintf("locks: the caller does not hold %s", name))
+	}
+}
+
+// goroutine returns the number of the calling goroutine, from its stack trace:
+// "goroutine 18 [running]: …".
+func goroutine() int64 {
+	var buf [64]byte
+	line := buf[len("goroutine "):runtime.Stack(buf[:], false)]
+	digits, _, _ := bytes.Cut(line, []byte(" "))
+	n, err := strconv.ParseInt(string(digits), 10, 64)
+	if err != nil {
+		panic(err)
+	}
+	return n
+}
