@@ -7,33 +7,15 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/fanoutgo/fanout/internal/callback"
 	"github.com/fanoutgo/fanout/internal/deadline"
+	"github.com/fanoutgo/fanout/internal/notify"
 )
-
-// acks tells publishers that do not wait what became of their messages, on one
-// goroutine, which there is while there is something to tell. Those who deliver
-// and send never call users: a callback that takes its time delays other callbacks
-// and nobody else.
-type acks struct {
-	hub *Hub
-
-	mu      sync.Mutex // guards all below
-	queue   []told
-	running bool
-
-	batch []told // of the goroutine
-}
 
 // An ack is a publisher that does not wait.
 type ack struct {
 	done  func(error) // nil: it does not want to know
 	bytes int64       // that it has of the buffer
-}
-
-// told is what became of some publishers' messages.
-type told struct {
-	to  []ack
-	err error
 }
 
 // messageCost is what a message that nobody waits for takes of the buffer, beside
@@ -101,58 +83,26 @@ func jointly(n int, done func(error)) func(error) {
 	}
 }
 
+// An ackQueue tells publishers that do not wait what became of their messages.
+type ackQueue = callback.Queue[ack, error]
+
 // tell has publishers told. For each an operation is in flight, which is over
 // when it has been told.
-func (a *acks) tell(to []ack, err error) {
+func (h *Hub) tell(to []ack, err error) {
 	var bytes int64
 	for i := range to {
 		bytes += to[i].bytes
 	}
-	a.hub.buffer.give(bytes) // now: a callback may publish
-	a.mu.Lock()
-	a.queue = append(a.queue, told{to, err})
-	start := !a.running
-	a.running = true
-	a.mu.Unlock()
-	if start {
-		a.hub.wg.Go(a.run) // operations are in flight: the hub still waits for goroutines
-	}
+	h.buffer.give(bytes) // now: a callback may publish
+	h.acks.Add(to, err)
 }
 
-func (a *acks) run() {
-	for {
-		for ; len(a.batch) > 0; a.batch = a.batch[1:] {
-			for t := &a.batch[0]; len(t.to) > 0; {
-				one := t.to[0]
-				t.to = t.to[1:]
-				a.call(one, t.err)
-			}
-		}
-		a.mu.Lock()
-		a.batch, a.queue = a.queue, nil
-		if len(a.batch) == 0 {
-			a.running = false
-			a.mu.Unlock()
-			return
-		}
-		a.mu.Unlock()
+// callBack tells one publisher.
+func (h *Hub) callBack(to ack, err error) {
+	defer h.ops.Leave(1)
+	if to.done != nil {
+		to.done(err)
 	}
-}
-
-// call tells one publisher. If that ends the goroutine (runtime.Goexit, as a failing
-// test does) another tells the others.
-func (a *acks) call(one ack, err error) {
-	returned := false
-	defer func() {
-		if !returned {
-			a.hub.wg.Go(a.run)
-		}
-		a.hub.ops.Leave(1)
-	}()
-	if one.done != nil {
-		one.done(err)
-	}
-	returned = true
 }
 
 // A buffer bounds the bytes that publishers who do not wait have under way. Its
@@ -163,7 +113,7 @@ type buffer struct {
 	waiting atomic.Int32 // publishers who wait for others' bytes
 
 	mu      sync.Mutex
-	changed chan struct{} // closed when there may be room; nil: nobody waits. Guarded by mu
+	changed notify.Notifier // there may be room. Guarded by mu
 }
 
 // take waits until there is room for n bytes, or until ctx or the hub ends. What is
@@ -176,10 +126,7 @@ func (b *buffer) take(ctx context.Context, n int64, closing <-chan struct{}) err
 	defer b.waiting.Add(-1)
 	for {
 		b.mu.Lock()
-		if b.changed == nil {
-			b.changed = make(chan struct{})
-		}
-		changed := b.changed
+		changed := b.changed.Wait()
 		b.mu.Unlock()
 		if b.tryTake(n) { // after asking to be told, so that nothing is missed
 			return nil
@@ -213,9 +160,6 @@ func (b *buffer) give(n int64) {
 		return
 	}
 	b.mu.Lock()
-	if b.changed != nil {
-		close(b.changed)
-		b.changed = nil
-	}
+	b.changed.Notify()
 	b.mu.Unlock()
 }

@@ -58,7 +58,7 @@ type Hub struct {
 	readers readers      // of histories
 	refused occasionally // complains of histories that cannot be read
 	wakers  wakers       // who wakes crowds
-	acks    acks         // publishers that do not wait
+	acks    ackQueue     // publishers that do not wait
 	buffer  buffer       // what they have under way
 
 	lastMember atomic.Uint64
@@ -147,7 +147,7 @@ func newHub(a Adapter, o *Options) (*Hub, error) {
 	h.readers.hub = h
 	h.historian, _ = a.(Historian)
 	h.async, _ = a.(AsyncPublisher)
-	h.acks.hub = h
+	h.acks.Call, h.acks.Go = h.callBack, h.wg.Go // while operations are in flight the hub still waits for goroutines
 	h.buffer.limit = int64(opts.PublishBuffer)
 	if opts.Retain != nil && h.historian == nil {
 		return nil, fmt.Errorf("%w: Retain is set, but the adapter (%T) keeps no history: it is no Historian", ErrInvalidOption, a)

@@ -202,7 +202,7 @@ func (o *outbound) publishAsync(m *wire.Message, a ack) {
 		if err == nil {
 			o.deliver(m)
 		}
-		o.hub.acks.tell([]ack{a}, err)
+		o.hub.tell([]ack{a}, err)
 		o.unhold(1)
 		return
 	}
@@ -345,7 +345,7 @@ func (o *outbound) tell(f *frame, err error) {
 		close(w.done)
 	}
 	if len(w.acks) > 0 {
-		o.hub.acks.tell(w.acks, o.wrap(err))
+		o.hub.tell(w.acks, o.wrap(err))
 	}
 }
 

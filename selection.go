@@ -157,7 +157,7 @@ func (s Selection) PublishAsync(ctx context.Context, data []byte, done func(erro
 			return err
 		}
 		s.publishLocally(s.message(data))
-		h.acks.tell(acks, nil)
+		h.tell(acks, nil)
 		return nil
 	}
 	legs, err := s.legs(ctx, s.message(data))
@@ -172,7 +172,7 @@ func (s Selection) PublishAsync(ctx context.Context, data []byte, done func(erro
 		case err != nil:
 		case l.way == nil:
 			l.deliver(h)
-			h.acks.tell(acks[i:i+1], nil)
+			h.tell(acks[i:i+1], nil)
 		default:
 			l.way.publishAsync(&l.message, acks[i])
 		}
