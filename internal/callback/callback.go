@@ -49,13 +49,11 @@ func (q *Queue[T, V]) run() {
 				q.call(one, b.value)
 			}
 		}
-		q.mu.Lock()
-		q.now, q.queue = q.queue, nil
-		if len(q.now) == 0 {
-			q.running = false
-			q.mu.Unlock()
+		if !q.more() {
 			return
 		}
+		q.mu.Lock()
+		q.now, q.queue = q.queue, nil
 		q.mu.Unlock()
 	}
 }
@@ -65,10 +63,26 @@ func (q *Queue[T, V]) run() {
 func (q *Queue[T, V]) call(to T, value V) {
 	returned := false
 	defer func() {
-		if !returned {
+		if !returned && q.more() {
 			q.Go(q.run)
 		}
 	}()
 	q.Call(to, value)
 	returned = true
+}
+
+// more reports whether something is left to call. If not, the goroutine is over.
+func (q *Queue[T, V]) more() bool {
+	for _, b := range q.now {
+		if len(b.to) > 0 {
+			return true
+		}
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if len(q.queue) > 0 {
+		return true
+	}
+	q.running = false
+	return false
 }

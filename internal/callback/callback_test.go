@@ -74,5 +74,10 @@ func TestQueue(t *testing.T) {
 		r.Add([]int{1}, "b")
 		r.wg.Wait()
 		require.Equal(t, []string{"a", "a", "b"}, r.got)
+		r.Add([]int{1}, "a") // and when it was the last
+		r.wg.Wait()
+		r.Add([]int{1}, "b")
+		r.wg.Wait()
+		require.Equal(t, []string{"a", "a", "b", "a", "b"}, r.got)
 	})
 }
