@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/fanoutgo/fanout"
+	"github.com/fanoutgo/fanout/adapter"
 	"github.com/fanoutgo/fanout/adapter/memory"
 	"github.com/stretchr/testify/require"
 )
@@ -343,7 +344,7 @@ func (p *panicky) Publish(ctx context.Context, channel string, frame []byte) (in
 	return n, err
 }
 
-func (p *panicky) PublishAsync(channel string, frame []byte, done fanout.Completion) bool {
+func (p *panicky) PublishAsync(channel string, frame []byte, done adapter.Completion) bool {
 	if p.async && p.panics(channel) {
 		_, _ = p.Adapter.Publish(context.Background(), channel, frame)
 		panic("boom")

@@ -184,7 +184,7 @@ func (rs *roomState) appendBatch(earlier, gap roomlog.Gap, u *unpacker, known in
 		u.passOver(known)
 		log, known, first = rs.log.PassOver(earlier, gap, u.passOver(over)), 0, false
 		if rs.kept != nil && !u.at.IsZero() {
-			rs.kept.tail.reset(Position{Epoch: u.at.Epoch >> markBits, Offset: u.at.Offset})
+			rs.kept.tail.reset(u.at.private())
 		}
 	}
 	for u.left > 0 {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/fanoutgo/fanout"
+	"github.com/fanoutgo/fanout/adapter"
 	"github.com/fanoutgo/fanout/adapter/memory"
 	"github.com/fanoutgo/fanout/internal/wire"
 	"github.com/stretchr/testify/require"
@@ -51,7 +52,7 @@ func (f *rawPublisher) publish(room string, frame []byte) {
 }
 
 func (f *rawPublisher) append(room string, messages int, frame []byte) {
-	_, _, err := f.adapter.Append(context.Background(), wire.Names{Prefix: wire.DefaultPrefix}.Room(room), fanout.Record{
+	_, _, err := f.adapter.Append(context.Background(), wire.Names{Prefix: wire.DefaultPrefix}.Room(room), adapter.Record{
 		Frame: frame, Messages: messages, Time: time.Now(), Keep: fanout.Retention{Messages: 1_000_000, Age: time.Hour},
 	})
 	require.NoError(f.t, err)
@@ -243,7 +244,7 @@ func TestMemoryOfAFrame(t *testing.T) {
 					size += len(list[0])
 				}
 				if way == "behind" {
-					bus.InterceptReads(func(context.Context, string, fanout.Query) error { return fmt.Errorf("down") })
+					bus.InterceptReads(func(context.Context, string, adapter.Query) error { return fmt.Errorf("down") })
 					bus.DropNext(1)
 					f.append(room, 1, f.frame(1, wire.Message{}))
 				}

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"time"
 
+	"github.com/fanoutgo/fanout/adapter"
+	"github.com/fanoutgo/fanout/internal/history"
 	"github.com/fanoutgo/fanout/internal/roomlog"
 )
 
@@ -32,7 +34,7 @@ func (rs *roomState) readAfter(pause time.Duration) {
 // doubts are what a room knows of frames that its history did not have.
 type doubts struct {
 	patience
-	beside Position // of the last one that was delivered all the same
+	beside adapter.Position // of the last one that was delivered all the same
 }
 
 func (k *retained) doubt() *doubts {
@@ -91,7 +93,7 @@ func (h *Hub) catchUp(one *reading, rs *roomState, life int, delay time.Duration
 		rs.mu.Unlock()
 		return
 	}
-	q := Query{Since: k.pos, Keep: k.keep, Time: time.Now()}
+	q := adapter.Query{Since: k.pos, Keep: k.keep, Time: time.Now()}
 	known := k.known
 	if known {
 		q.Limit = pageMessages
@@ -105,7 +107,7 @@ func (h *Hub) catchUp(one *reading, rs *roomState, life int, delay time.Duration
 
 	page, err := h.readPage(one.ctx, rs.channel, q)
 	final := errors.Is(err, ErrRefused) || errors.Is(err, ErrClosed)
-	if err == nil && known && !page.progresses(q.Since) {
+	if err == nil && known && !history.Progresses(&page, q.Since) {
 		err = errNoProgress
 		rs.mu.Lock()
 		delay, final = k.doubt().vain(time.Now())
@@ -138,10 +140,10 @@ func (h *Hub) catchUp(one *reading, rs *roomState, life int, delay time.Duration
 // catch puts a page into the log, as fast as it can: members that keep up find it
 // there, since the log is wide meanwhile, and others fall out of it as in live
 // traffic.
-func (rs *roomState) catch(life int, page *Page) {
+func (rs *roomState) catch(life int, page *adapter.Page) {
 	k := rs.kept
 	var gap roomlog.Gap
-	var since Position // where the log was
+	var since adapter.Position // where the log was
 	for i, f := range page.Frames {
 		b := openKept(f)
 		rs.mu.Lock()
@@ -222,7 +224,12 @@ func (rs *roomState) drain(life int) (wait time.Duration, again bool) {
 			rs.mu.Unlock()
 			return 0, false
 		}
-		ws := rs.takePending(distrust)
+		var ws []wakeups
+		if k.lost && !k.dropped { // it is told before what has come since
+			k.lost = false
+			ws = append(ws, rs.append(roomlog.Gap{Unknown: true}, nil))
+		}
+		ws = append(ws, rs.takePending(distrust)...)
 		done := false
 		switch {
 		case k.again || k.dropped:
@@ -231,10 +238,6 @@ func (rs *roomState) drain(life int) (wait time.Duration, again bool) {
 			k.pending, k.held, k.busy, done = nil, 0, false, true
 			k.torn = k.torn && rs.interrupted
 			rs.excuse()
-			if k.lost {
-				k.lost = false
-				ws = append(ws, rs.append(roomlog.Gap{Unknown: true}, nil))
-			}
 			if k.doubts != nil {
 				k.doubts.progress()
 			}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/fanoutgo/fanout"
+	"github.com/fanoutgo/fanout/adapter"
 	"github.com/fanoutgo/fanout/adapter/memory"
 	"github.com/stretchr/testify/require"
 )
@@ -148,7 +149,7 @@ func TestMessageToSeveralRoomsOnce(t *testing.T) {
 				}
 				return memory.Fate{}
 			})
-			bus.InterceptReads(func(_ context.Context, channel string, _ fanout.Query) error {
+			bus.InterceptReads(func(_ context.Context, channel string, _ adapter.Query) error {
 				if behind.Load() && strings.Contains(channel, "{y}") {
 					return errors.New("down")
 				}

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+
+	"github.com/fanoutgo/fanout/adapter"
 )
 
 // Errors arrive wrapped with what was tried and on which room; test for them
@@ -12,7 +14,7 @@ import (
 var (
 	// ErrClosed is returned by everything that is asked of a closed Hub,
 	// Member or Adapter. From Receive it is final.
-	ErrClosed = errors.New("fanout: closed")
+	ErrClosed = adapter.ErrClosed
 
 	// ErrSlow is the final error of a member that fell out of a room's window
 	// under the overflow policy Disconnect.
@@ -35,7 +37,7 @@ var (
 	ErrTooLarge = errors.New("fanout: message too large")
 
 	// ErrInvalidOption means that New was given an option out of its range.
-	ErrInvalidOption = errors.New("fanout: invalid option")
+	ErrInvalidOption = adapter.ErrInvalidOption
 
 	// ErrInvalidPosition means a position that no message of the room can have:
 	// malformed, of another room, or ahead of the room's history.
@@ -65,21 +67,21 @@ var (
 	// ErrUnsent means that nobody has got, or can still get, any part of a
 	// message. An adapter promises so for a frame by wrapping it in an error of
 	// Adapter.Publish.
-	ErrUnsent = errors.New("fanout: not sent")
+	ErrUnsent = adapter.ErrUnsent
 
 	// ErrRefused is for adapters: it means that the backend refuses what was
 	// asked for a reason that waiting does not cure, such as missing rights, a
 	// command that it does not know, or a frame that is too long for it. The hub
 	// does not try again, but for its own channels, which it tries as long as it
 	// lives. A backend that is full, busy or down has not refused.
-	ErrRefused = errors.New("fanout: refused by the backend")
+	ErrRefused = adapter.ErrRefused
 
 	// ErrBrokenHistory means that what a backend keeps of a room's history is not
 	// what the library has written: somebody else has written there, or a part
 	// of it is damaged. Publish, Join, Resume and History of that room return it
 	// at once, with what is wrong, and members that are in the room are told of a
 	// gap. The room works again when somebody has mended or deleted the keys.
-	ErrBrokenHistory = errors.New("fanout: broken history")
+	ErrBrokenHistory = adapter.ErrBrokenHistory
 
 	errEmptyBuffer = errors.New("fanout: ReceiveBatch needs a buffer for at least one message")
 

@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/fanoutgo/fanout/adapter"
 	"github.com/fanoutgo/fanout/internal/deadline"
 	"github.com/fanoutgo/fanout/internal/gate"
 	"github.com/fanoutgo/fanout/internal/roomlog"
@@ -25,9 +26,9 @@ type Hub struct {
 	id        string // 16 hexadecimal digits
 	num       uint64 // the same as a number
 	adapter   Adapter
-	historian Historian      // the adapter, if it is one
-	async     AsyncPublisher // the adapter, if it is one
-	alone     bool           // there is no backend: nothing ever waits
+	historian adapter.Historian      // the adapter, if it is one
+	async     adapter.AsyncPublisher // the adapter, if it is one
+	alone     bool                   // there is no backend: nothing ever waits
 	opts      Options
 	names     wire.Names
 	limits    *roomlog.Limits[entry]
@@ -145,8 +146,8 @@ func newHub(a Adapter, o *Options) (*Hub, error) {
 	h.publishes = deadline.NewGroup(h.ctx, opts.PublishTimeout, context.DeadlineExceeded)
 	h.inbox = inbox{hub: h, channel: h.names.Inbox(h.id)}
 	h.readers.hub = h
-	h.historian, _ = a.(Historian)
-	h.async, _ = a.(AsyncPublisher)
+	h.historian, _ = a.(adapter.Historian)
+	h.async, _ = a.(adapter.AsyncPublisher)
 	h.acks.Call, h.acks.Go = h.callBack, h.wg.Go // while operations are in flight the hub still waits for goroutines
 	h.buffer.limit = int64(opts.PublishBuffer)
 	if opts.Retain != nil && h.historian == nil {
@@ -268,7 +269,7 @@ func (h *Hub) Health(ctx context.Context) error {
 	if h.isClosing() {
 		return ErrClosed
 	}
-	if hc, ok := h.adapter.(HealthChecker); ok {
+	if hc, ok := h.adapter.(adapter.HealthChecker); ok {
 		if err := hc.Health(); err != nil {
 			return fmt.Errorf("fanout: adapter: %w", err)
 		}

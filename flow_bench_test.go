@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/fanoutgo/fanout"
+	"github.com/fanoutgo/fanout/adapter"
 	"github.com/fanoutgo/fanout/adapter/memory"
 	"github.com/stretchr/testify/require"
 )
@@ -156,7 +157,7 @@ func resumeBusy(b testing.TB) (f *figures, hung int) {
 	o := keeping(100_000)
 	o.Window.Messages = 8
 	publisher, hub := newHub(b, bus, o), newHub(b, bus, o)
-	bus.InterceptReads(func(context.Context, string, fanout.Query) error {
+	bus.InterceptReads(func(context.Context, string, adapter.Query) error {
 		time.Sleep(3 * time.Millisecond) // the way to a server and back
 		return nil
 	})

@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/fanoutgo/fanout/adapter"
+	"github.com/fanoutgo/fanout/internal/history"
 	"github.com/stretchr/testify/require"
 )
 
@@ -48,11 +50,11 @@ func TestPatience(t *testing.T) {
 }
 
 // at is a position in epoch 1; entries are those from first to last.
-func at(offset uint64) Position { return Position{1, offset} }
+func at(offset uint64) adapter.Position { return adapter.Position{Epoch: 1, Offset: offset} }
 
 func entriesOf(first, last uint64) (list []entry) {
 	for n := first; n <= last; n++ {
-		list = append(list, entry{data: []byte("data"), position: at(n).public(0)})
+		list = append(list, entry{data: []byte("data"), position: public(at(n), 0)})
 	}
 	return list
 }
@@ -67,9 +69,9 @@ func offsets(entries []entry) (list []uint64) {
 func pageOf(since, first, last, head uint64) *page {
 	p := &page{since: at(since), from: at(since), end: at(last), last: last == head, entries: entriesOf(first, last)}
 	if since == 0 {
-		p.since = Position{}
+		p.since = adapter.Position{}
 	}
-	p.info = Page{Head: at(head), First: first}
+	p.info = adapter.Page{Head: at(head), First: first}
 	p.times = slices.Repeat([]int64{time.Now().UnixMilli()}, len(p.entries))
 	return p
 }
@@ -148,7 +150,7 @@ func TestTail(t *testing.T) {
 		return &tl
 	}
 	// all follows the parts from a position to the end.
-	all := func(t *testing.T, tl *tail, since, pos Position) (list []uint64) {
+	all := func(t *testing.T, tl *tail, since, pos adapter.Position) (list []uint64) {
 		t.Helper()
 		for {
 			p, ok := tl.next(since, pos, keep)
@@ -166,17 +168,17 @@ func TestTail(t *testing.T) {
 		require.Equal(t, offsets(entriesOf(9993, 10_000)), all(t, tl, at(9992), at(10_000)))
 		_, ok := tl.next(at(100), at(10_000), keep)
 		require.False(t, ok)
-		_, ok = tl.next(Position{}, at(10_000), keep)
+		_, ok = tl.next(adapter.Position{}, at(10_000), keep)
 		require.False(t, ok, "the first are not there any more")
 	})
 	t.Run("is bounded when it is wide", func(t *testing.T) {
 		tl := fill(10_000, true)
 		require.Equal(t, 10_000, tl.count)
 		require.Equal(t, offsets(entriesOf(101, 10_000)), all(t, tl, at(100), at(10_000)))
-		require.Equal(t, offsets(entriesOf(1, 10_000)), all(t, tl, Position{}, at(10_000)))
+		require.Equal(t, offsets(entriesOf(1, 10_000)), all(t, tl, adapter.Position{}, at(10_000)))
 		big := make([]byte, 1<<20)
 		for n := range uint64(20) {
-			tl.add([]entry{{data: big, position: at(10_001 + n).public(0)}}, now, w, true)
+			tl.add([]entry{{data: big, position: public(at(10_001+n), 0)}}, now, w, true)
 		}
 		require.LessOrEqual(t, tl.bytes+tl.count*entryBytes, wideBytes)
 		tl.cut(w, false)
@@ -196,8 +198,8 @@ func TestTail(t *testing.T) {
 func TestPage(t *testing.T) {
 	t.Run("a newcomer has missed nothing", func(t *testing.T) {
 		p := pageOf(0, 50, 60, 60)
-		require.Zero(t, p.next(Position{}, true).gap)
-		require.Equal(t, 49, p.next(Position{}, false).gap.Missed)
+		require.Zero(t, p.next(adapter.Position{}, true).gap)
+		require.Equal(t, 49, p.next(adapter.Position{}, false).gap.Missed)
 		require.Equal(t, 40, p.next(at(9), false).gap.Missed)
 	})
 	t.Run("what may be missing on the way is told in its place", func(t *testing.T) {
@@ -207,8 +209,8 @@ func TestPage(t *testing.T) {
 			later[i].position.Epoch = 2 << markBits
 		}
 		p.entries = append(p.entries, later...)
-		p.end = Position{2, 10}
-		p.info = Page{Head: p.end, First: 6, Before: []PastEpoch{{Epoch: 1, Last: 8}}}
+		p.end = adapter.Position{Epoch: 2, Offset: 10}
+		p.info = adapter.Page{Head: p.end, First: 6, Before: []adapter.PastEpoch{{Epoch: 1, Last: 8}}}
 		first := p.next(at(5), false)
 		require.Zero(t, first.gap)
 		require.Equal(t, []uint64{6, 7, 8}, offsets(first.entries))
@@ -231,11 +233,11 @@ func TestPage(t *testing.T) {
 		require.Equal(t, p.end, second.end)
 	})
 	t.Run("progress", func(t *testing.T) {
-		frames := []KeptFrame{{At: at(6)}, {At: at(8)}}
-		require.True(t, (&Page{}).progresses(at(5)))
-		require.True(t, (&Page{Frames: frames, More: true}).progresses(at(5)))
-		require.False(t, (&Page{More: true}).progresses(at(5)))
-		require.False(t, (&Page{Frames: frames, More: true}).progresses(at(6)))
-		require.False(t, (&Page{Frames: []KeptFrame{{At: at(8)}, {At: at(8)}}}).progresses(at(5)))
+		frames := []adapter.KeptFrame{{At: at(6)}, {At: at(8)}}
+		require.True(t, history.Progresses(&adapter.Page{}, at(5)))
+		require.True(t, history.Progresses(&adapter.Page{Frames: frames, More: true}, at(5)))
+		require.False(t, history.Progresses(&adapter.Page{More: true}, at(5)))
+		require.False(t, history.Progresses(&adapter.Page{Frames: frames, More: true}, at(6)))
+		require.False(t, history.Progresses(&adapter.Page{Frames: []adapter.KeptFrame{{At: at(8)}, {At: at(8)}}}, at(5)))
 	})
 }

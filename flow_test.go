@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/fanoutgo/fanout"
+	"github.com/fanoutgo/fanout/adapter"
 	"github.com/fanoutgo/fanout/adapter/memory"
 	"github.com/stretchr/testify/require"
 )
@@ -113,7 +114,7 @@ func TestResumeInABusyRoomWithATinyWindow(t *testing.T) {
 		said := 200
 		connect(t, b, "x")
 		var reads atomic.Int32
-		door.page = func(p fanout.Page) fanout.Page {
+		door.page = func(p adapter.Page) adapter.Page {
 			if reads.Add(1) < 1000 {
 				publish(t, a.Room("x"), said+1, said+100)
 				said += 100
@@ -146,16 +147,16 @@ func TestResumeInABusyRoomWithATinyWindow(t *testing.T) {
 // A backdoor is an adapter through which a test speaks to the hub, and for it.
 type backdoor struct {
 	*memory.Adapter
-	receiver fanout.HistoryReceiver
-	page     func(fanout.Page) fanout.Page // what becomes of those that are read
+	receiver adapter.HistoryReceiver
+	page     func(adapter.Page) adapter.Page // what becomes of those that are read
 }
 
 func (b *backdoor) Attach(r fanout.Receiver) error {
-	b.receiver = r.(fanout.HistoryReceiver)
+	b.receiver = r.(adapter.HistoryReceiver)
 	return b.Adapter.Attach(r)
 }
 
-func (b *backdoor) History(ctx context.Context, channel string, q fanout.Query) (fanout.Page, error) {
+func (b *backdoor) History(ctx context.Context, channel string, q adapter.Query) (adapter.Page, error) {
 	p, err := b.Adapter.History(ctx, channel, q)
 	if b.page != nil && q.Limit > 0 && err == nil {
 		p = b.page(p)
@@ -165,8 +166,8 @@ func (b *backdoor) History(ctx context.Context, channel string, q fanout.Query) 
 
 // kept hands over a frame at a position that a test has made up.
 func (b *backdoor) kept(room string, epoch, offset uint64, text string) {
-	b.receiver.ReceiveKept("fanout:r:{"+room+"}", fanout.KeptFrame{
-		At: fanout.Position{Epoch: epoch, Offset: offset}, Frame: []byte(text),
+	b.receiver.ReceiveKept("fanout:r:{"+room+"}", adapter.KeptFrame{
+		At: adapter.Position{Epoch: epoch, Offset: offset}, Frame: []byte(text),
 	})
 }
 
@@ -250,7 +251,7 @@ func TestAFrameThatTheHistoryDoesNotHave(t *testing.T) {
 			bus := memory.NewBus()
 			door := &backdoor{Adapter: bus.NewAdapter()}
 			h := newHubOn(t, door, keeping(1000))
-			bus.InterceptReads(func(context.Context, string, fanout.Query) error {
+			bus.InterceptReads(func(context.Context, string, adapter.Query) error {
 				time.Sleep(time.Millisecond)
 				return nil
 			})
@@ -273,7 +274,7 @@ func TestAFrameThatTheHistoryDoesNotHave(t *testing.T) {
 			door.CutSubscriber()
 			publish(t, other.Room("x"), 4, 6)
 			gate, flushed := make(chan struct{}), false
-			bus.InterceptReads(func(context.Context, string, fanout.Query) error {
+			bus.InterceptReads(func(context.Context, string, adapter.Query) error {
 				if !flushed {
 					<-gate
 				}
@@ -297,8 +298,8 @@ func TestAFrameThatTheHistoryDoesNotHave(t *testing.T) {
 }
 
 func TestAHistoryThatAnnouncesMoreWithoutFrames(t *testing.T) {
-	again := fanout.KeptFrame{At: fanout.Position{Epoch: 1, Offset: 1}, Frame: []byte("again")}
-	for name, frames := range map[string][]fanout.KeptFrame{"no frames": nil, "a frame from before": {again}} {
+	again := adapter.KeptFrame{At: adapter.Position{Epoch: 1, Offset: 1}, Frame: []byte("again")}
+	for name, frames := range map[string][]adapter.KeptFrame{"no frames": nil, "a frame from before": {again}} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				bus := memory.NewBus()
@@ -309,7 +310,7 @@ func TestAHistoryThatAnnouncesMoreWithoutFrames(t *testing.T) {
 				at := position(t, other.Room("x"))
 				require.Equal(t, numbers(1, 3), receive(t, m, 3))
 
-				door.page = func(p fanout.Page) fanout.Page {
+				door.page = func(p adapter.Page) adapter.Page {
 					p.Frames, p.More = frames, true
 					return p
 				}
@@ -348,7 +349,7 @@ func TestReadingsOfASilentServerHoldUpNoOthers(t *testing.T) {
 				other, h := newHub(t, bus, keeping(100)), newHub(t, bus, keeping(100))
 				publish(t, other.Room("up"), 1, 3)
 				var under, most atomic.Int32
-				bus.InterceptReads(func(ctx context.Context, channel string, _ fanout.Query) error {
+				bus.InterceptReads(func(ctx context.Context, channel string, _ adapter.Query) error {
 					if !strings.Contains(channel, "down") {
 						time.Sleep(time.Millisecond)
 						return nil
@@ -489,7 +490,7 @@ func TestResumeOverAFrameThatCannotBeRead(t *testing.T) {
 	at := position(t, a.Room("x"))
 	publish(t, a.Room("x"), 2, 3)
 	stranger := bus.NewAdapter()
-	_, _, err := stranger.Append(within(t), "fanout:r:{x}", fanout.Record{
+	_, _, err := stranger.Append(within(t), "fanout:r:{x}", adapter.Record{
 		Frame: []byte("\xfafo\x01"), Messages: 5, Time: time.Now(), Keep: fanout.Retention{Messages: 100, Age: time.Hour},
 	})
 	require.NoError(t, err)
@@ -513,16 +514,32 @@ func TestStrangersMessagesThatDoNotFitWhileAHistoryIsRead(t *testing.T) {
 		node, stranger := bus.NewAdapter(), bus.NewAdapter()
 		h := newHubOn(t, node, keeping(100))
 		m := connect(t, h, "x")
-		unblock := blockReads(bus, "x")
-		node.CutSubscriber()
-		node.Heal()
-		for range 6 {
-			_, err := stranger.Publish(within(t), "fanout:r:{x}", make([]byte, 1<<20))
+		say := func(data []byte) {
+			_, err := stranger.Publish(within(t), "fanout:r:{x}", data)
 			require.NoError(t, err)
 		}
+		mayRead := make(chan struct{})
+		bus.InterceptReads(func(ctx context.Context, _ string, _ adapter.Query) error {
+			select {
+			case <-mayRead:
+			case <-ctx.Done():
+			}
+			return nil
+		})
+		node.CutSubscriber()
 		synctest.Wait()
-		unblock()
-		require.Equal(t, []string{"gap 0+"}, receive(t, m, 1))
+		node.Heal()
+		synctest.Wait() // the reading has begun
+		for range 6 {
+			say(make([]byte, 1<<20))
+		}
+		synctest.Wait()
+		mayRead <- struct{}{}
+		synctest.Wait() // it reads again, since not all has fit
+		say([]byte("fits"))
+		synctest.Wait()
+		close(mayRead)
+		require.Equal(t, []string{"gap 0+", "fits"}, receive(t, m, 2), "the gap comes first")
 		publish(t, h.Room("x"), 1, 1)
 		require.Equal(t, numbers(1, 1), receive(t, m, 1))
 		require.NoError(t, stranger.Close(within(t)))

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/fanoutgo/fanout"
+	"github.com/fanoutgo/fanout/adapter"
 	"github.com/fanoutgo/fanout/adapter/memory"
 	"github.com/fanoutgo/fanout/internal/wire"
 	"github.com/stretchr/testify/require"
@@ -20,16 +21,16 @@ import (
 // A forger is an adapter through which anything comes.
 type forger struct {
 	*memory.Adapter
-	hub  fanout.HistoryReceiver
-	page atomic.Pointer[func(fanout.Query, fanout.Page) fanout.Page]
+	hub  adapter.HistoryReceiver
+	page atomic.Pointer[func(adapter.Query, adapter.Page) adapter.Page]
 }
 
 func (f *forger) Attach(r fanout.Receiver) error {
-	f.hub = r.(fanout.HistoryReceiver)
+	f.hub = r.(adapter.HistoryReceiver)
 	return f.Adapter.Attach(r)
 }
 
-func (f *forger) History(ctx context.Context, channel string, q fanout.Query) (fanout.Page, error) {
+func (f *forger) History(ctx context.Context, channel string, q adapter.Query) (adapter.Page, error) {
 	page, err := f.Adapter.History(ctx, channel, q)
 	if forge := f.page.Load(); forge != nil && err == nil {
 		page = (*forge)(q, page)
@@ -119,7 +120,7 @@ func TestForgedNumbersInAHistory(t *testing.T) {
 					require.Equal(t, numbers(2, 3), receive(t, m, 2))
 					frame := frameOf(numberOf(t, a), forged.stream, forged.seq, "forged")
 					if kept { // in the place of the next
-						node.hub.ReceiveKept(channelX, fanout.KeptFrame{At: fanout.Position{Epoch: msg.Position.Epoch >> 20, Offset: 4}, Frame: frame})
+						node.hub.ReceiveKept(channelX, adapter.KeptFrame{At: adapter.Position{Epoch: msg.Position.Epoch >> 20, Offset: 4}, Frame: frame})
 					} else {
 						node.hub.Receive(channelX, frame)
 					}
@@ -156,8 +157,8 @@ func TestEpochOfTheFarFuture(t *testing.T) {
 							publish(t, a.Room("x"), 1, 3)
 							require.Equal(t, numbers(1, 3), receive(t, m, 3))
 						}
-						at := fanout.Position{Epoch: epoch, Offset: offset}
-						node.hub.ReceiveKept(channelX, fanout.KeptFrame{At: at, Frame: frameOf(9, 1, 1, "forged")})
+						at := adapter.Position{Epoch: epoch, Offset: offset}
+						node.hub.ReceiveKept(channelX, adapter.KeptFrame{At: at, Frame: frameOf(9, 1, 1, "forged")})
 						synctest.Wait()
 						publish(t, a.Room("x"), 4, 23)
 						got := accountOf(t, m)
@@ -175,8 +176,8 @@ func TestEpochOfTheFarFuture(t *testing.T) {
 				node := &forger{Adapter: bus.NewAdapter()}
 				a, b := newHub(t, bus, quiet()), newHubOn(t, node, quiet())
 				m := connect(t, b, "x")
-				forge := func(q fanout.Query, p fanout.Page) fanout.Page {
-					return fanout.Page{Head: fanout.Position{Epoch: epoch, Offset: 0}, First: 1}
+				forge := func(q adapter.Query, p adapter.Page) adapter.Page {
+					return adapter.Page{Head: adapter.Position{Epoch: epoch, Offset: 0}, First: 1}
 				}
 				node.page.Store(&forge)
 				node.CutSubscriber()
@@ -213,38 +214,38 @@ func countOf(list []string, text string) (n int) {
 // Pages that no history has: they are errors with a name, gaps for those who
 // are there, and the room goes on.
 func TestForgedPages(t *testing.T) {
-	for name, forge := range map[string]func(p *fanout.Page){
-		"an offset near 2^63, and an entry of a later epoch": func(p *fanout.Page) {
+	for name, forge := range map[string]func(p *adapter.Page){
+		"an offset near 2^63, and an entry of a later epoch": func(p *adapter.Page) {
 			p.Head.Offset = 1<<63 - 2
-			p.Frames = []fanout.KeptFrame{{At: fanout.Position{Epoch: p.Head.Epoch + 1, Offset: 1<<63 - 3}, Frame: frameOf(9, 1, 1, "forged")}}
+			p.Frames = []adapter.KeptFrame{{At: adapter.Position{Epoch: p.Head.Epoch + 1, Offset: 1<<63 - 3}, Frame: frameOf(9, 1, 1, "forged")}}
 		},
-		"the last offset":          func(p *fanout.Page) { p.Head.Offset = math.MaxUint64 },
-		"an epoch that is too far": func(p *fanout.Page) { p.Head.Epoch = 1 << 60 },
-		"frames that go back": func(p *fanout.Page) {
-			p.Frames = []fanout.KeptFrame{p.Frames[1], p.Frames[0]}
+		"the last offset":          func(p *adapter.Page) { p.Head.Offset = math.MaxUint64 },
+		"an epoch that is too far": func(p *adapter.Page) { p.Head.Epoch = 1 << 60 },
+		"frames that go back": func(p *adapter.Page) {
+			p.Frames = []adapter.KeptFrame{p.Frames[1], p.Frames[0]}
 		},
-		"the same frame again": func(p *fanout.Page) {
-			p.Frames = []fanout.KeptFrame{p.Frames[0], p.Frames[0]}
+		"the same frame again": func(p *adapter.Page) {
+			p.Frames = []adapter.KeptFrame{p.Frames[0], p.Frames[0]}
 			p.More = true
 		},
-		"a past epoch that is later": func(p *fanout.Page) {
-			p.Before = []fanout.PastEpoch{{Epoch: p.Head.Epoch + 5, Last: 2}}
+		"a past epoch that is later": func(p *adapter.Page) {
+			p.Before = []adapter.PastEpoch{{Epoch: p.Head.Epoch + 5, Last: 2}}
 		},
-		"a past epoch with the last offset": func(p *fanout.Page) {
-			p.Before = []fanout.PastEpoch{{Epoch: 1, Last: math.MaxUint64}}
+		"a past epoch with the last offset": func(p *adapter.Page) {
+			p.Before = []adapter.PastEpoch{{Epoch: 1, Last: math.MaxUint64}}
 		},
-		"an absurd first offset": func(p *fanout.Page) { p.First = math.MaxUint64 },
-		"a history that is far ahead": func(p *fanout.Page) {
+		"an absurd first offset": func(p *adapter.Page) { p.First = math.MaxUint64 },
+		"a history that is far ahead": func(p *adapter.Page) {
 			p.Head.Offset = 1 << 50
 			p.First, p.Frames = 1<<50+1, nil
 		},
-		"frames that are not there":                         func(p *fanout.Page) { p.Frames = p.Frames[2:] },
-		"the last frames are not there":                     func(p *fanout.Page) { p.Frames = p.Frames[:2] },
-		"an earlier epoch":                                  func(p *fanout.Page) { p.Head.Epoch, p.Frames = 5, nil },
-		"malformed frames with numbers that have come":      func(p *fanout.Page) { p.Frames[0].Frame = append(frameOf(9, 1, 1, "forged"), 1) },
-		"a frame with more messages than offsets":           func(p *fanout.Page) { p.Frames[0].Frame = frameOf(9, 1, 1, numbers(1, 300)...) },
-		"a frame with all the messages since the beginning": func(p *fanout.Page) { p.Frames[1].Frame = frameOf(9, 1, 1, numbers(1, 5)...) },
-		"no history": func(p *fanout.Page) { *p = fanout.Page{First: 1} },
+		"frames that are not there":                         func(p *adapter.Page) { p.Frames = p.Frames[2:] },
+		"the last frames are not there":                     func(p *adapter.Page) { p.Frames = p.Frames[:2] },
+		"an earlier epoch":                                  func(p *adapter.Page) { p.Head.Epoch, p.Frames = 5, nil },
+		"malformed frames with numbers that have come":      func(p *adapter.Page) { p.Frames[0].Frame = append(frameOf(9, 1, 1, "forged"), 1) },
+		"a frame with more messages than offsets":           func(p *adapter.Page) { p.Frames[0].Frame = frameOf(9, 1, 1, numbers(1, 300)...) },
+		"a frame with all the messages since the beginning": func(p *adapter.Page) { p.Frames[1].Frame = frameOf(9, 1, 1, numbers(1, 5)...) },
+		"no history": func(p *adapter.Page) { *p = adapter.Page{First: 1} },
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -257,7 +258,7 @@ func TestForgedPages(t *testing.T) {
 				require.Equal(t, numbers(1, 3), receive(t, m, 3))
 				node.hub.Receive(channelX, frameOf(9, 1, 1, "forged")) // its numbers have come
 				require.Equal(t, []string{"forged"}, receive(t, m, 1))
-				f := func(q fanout.Query, p fanout.Page) fanout.Page {
+				f := func(q adapter.Query, p adapter.Page) adapter.Page {
 					if len(p.Frames) > 2 {
 						forge(&p)
 					}

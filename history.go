@@ -6,23 +6,25 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/fanoutgo/fanout/adapter"
 	"github.com/fanoutgo/fanout/internal/deadline"
+	"github.com/fanoutgo/fanout/internal/history"
 )
 
 // history checks a position that a user gives, and makes it the backend's.
-func (rs *roomState) history(since Position) (Position, error) {
+func (rs *roomState) history(since Position) (adapter.Position, error) {
 	switch {
 	case rs.invalid != nil:
-		return Position{}, rs.invalid.error
+		return adapter.Position{}, rs.invalid.error
 	case rs.kept == nil:
-		return Position{}, fmt.Errorf("%w: Options.Retain gives it none", ErrNoHistory)
+		return adapter.Position{}, fmt.Errorf("%w: Options.Retain gives it none", ErrNoHistory)
 	}
-	return since.private(rs.kept.mark)
+	return since.of(rs.kept.mark)
 }
 
 // past returns messages after since, as Room.History does. It asks the backend
 // also where the hub has them: what others have published may not be here yet.
-func (rs *roomState) past(ctx context.Context, since Position, limit int) ([]Message, error) {
+func (rs *roomState) past(ctx context.Context, since adapter.Position, limit int) ([]Message, error) {
 	k := rs.kept
 	if _, ok := ctx.Deadline(); !ok {
 		var hold deadline.Hold
@@ -30,7 +32,7 @@ func (rs *roomState) past(ctx context.Context, since Position, limit int) ([]Mes
 		defer hold.Release()
 	}
 	var entries []entry
-	var info Page // without frames: the state of the history
+	var info adapter.Page // without frames: the state of the history
 	at, missed, absurd := since, 0, false
 	for first := true; ; first = false {
 		read, err := rs.ask(ctx, at, limit-len(entries))
@@ -39,7 +41,7 @@ func (rs *roomState) past(ctx context.Context, since Position, limit int) ([]Mes
 		}
 		if first && since.Epoch == read.Head.Epoch && since.Offset > read.Head.Offset {
 			return nil, fmt.Errorf("%w: %v is ahead of the room's history, which is at %v",
-				ErrInvalidPosition, since.public(k.mark), read.Head.public(k.mark))
+				ErrInvalidPosition, public(since, k.mark), public(read.Head, k.mark))
 		}
 		p := rs.newPage(at, &read)
 		if first || p.from != at { // what was between has been trimmed meanwhile, or the history has changed
@@ -61,9 +63,9 @@ func (rs *roomState) past(ctx context.Context, since Position, limit int) ([]Mes
 		}
 	}
 	messages := rs.messages(entries, limit)
-	if a := info.after(since); !since.IsZero() || missed > 0 || absurd {
-		doubt := absurd || !since.IsZero() && (a.lost || !info.whole(a.epoch, info.Head.Epoch, 0))
-		if missed += a.missed; missed > 0 || doubt {
+	if a := history.Compare(&info, since); !since.IsZero() || missed > 0 || absurd {
+		doubt := absurd || !since.IsZero() && (a.Lost || !history.Whole(&info, a.Epoch, info.Head.Epoch, 0))
+		if missed += a.Missed; missed > 0 || doubt {
 			return messages, &GapError{Room: rs.name, Missed: missed, Unknown: doubt}
 		}
 	}
@@ -73,14 +75,14 @@ func (rs *roomState) past(ctx context.Context, since Position, limit int) ([]Mes
 // ask reads a page, and again while the backend cannot be reached or announces
 // more without giving it. A limit of 0
 // or less is none.
-func (rs *roomState) ask(ctx context.Context, since Position, limit int) (Page, error) {
+func (rs *roomState) ask(ctx context.Context, since adapter.Position, limit int) (adapter.Page, error) {
 	delay := firstRetry
 	if limit <= 0 || limit > pageMessages {
 		limit = pageMessages
 	}
 	for {
-		page, err := rs.hub.readPage(ctx, rs.channel, Query{Since: since, Limit: limit, Keep: rs.kept.keep, Time: time.Now()})
-		if err == nil && !page.progresses(since) {
+		page, err := rs.hub.readPage(ctx, rs.channel, adapter.Query{Since: since, Limit: limit, Keep: rs.kept.keep, Time: time.Now()})
+		if err == nil && !history.Progresses(&page, since) {
 			err, delay = errNoProgress, max(delay, firstDoubt)
 		}
 		if err == nil || errors.Is(err, ErrRefused) || errors.Is(err, ErrClosed) {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/fanoutgo/fanout"
+	"github.com/fanoutgo/fanout/adapter"
 	"github.com/fanoutgo/fanout/adapter/memory"
 	"github.com/fanoutgo/fanout/internal/wire"
 	"github.com/stretchr/testify/require"
@@ -59,7 +60,7 @@ func TestResumeIgnoresTheClocksOfPublishers(t *testing.T) {
 			for n := 1; n <= 5; n++ {
 				head := wire.Header{Hub: 7, Time: uint64(time.Now().Add(by).UnixMilli()), Stream: 1, Seq: uint64(n), Count: 1}
 				frame := wire.AppendMessage(wire.AppendHeader(nil, &head), &wire.Message{Data: fmt.Append(nil, n)})
-				_, _, err := other.Append(t.Context(), "fanout:r:{x}", fanout.Record{
+				_, _, err := other.Append(t.Context(), "fanout:r:{x}", adapter.Record{
 					Frame: frame, Messages: 1, Time: time.Now().Add(by), Keep: fanout.Retention{Messages: 100, Age: time.Hour},
 				})
 				require.NoError(t, err)

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/fanoutgo/fanout"
+	"github.com/fanoutgo/fanout/adapter"
 	"github.com/fanoutgo/fanout/adapter/memory"
 	"github.com/stretchr/testify/require"
 )
@@ -267,7 +268,7 @@ func TestResumeOfAThousandAsksOnce(t *testing.T) {
 			publish(t, a.Room("x"), 51, 60)
 			var reads atomic.Int32
 			gate := make(chan struct{})
-			bus.InterceptReads(func(_ context.Context, _ string, q fanout.Query) error {
+			bus.InterceptReads(func(_ context.Context, _ string, q adapter.Query) error {
 				if q.Limit > 0 {
 					reads.Add(1)
 					<-gate
@@ -312,7 +313,7 @@ func TestResumeOfManyFromEverywhereAsksTwice(t *testing.T) {
 	require.NoError(t, err)
 	var reads atomic.Int32
 	gate := make(chan struct{})
-	bus.InterceptReads(func(_ context.Context, _ string, q fanout.Query) error {
+	bus.InterceptReads(func(_ context.Context, _ string, q adapter.Query) error {
 		if q.Limit > 0 && reads.Add(1) == 1 {
 			<-gate
 		}
@@ -362,7 +363,7 @@ func TestResumeOfAClientThatIsAheadOfItsNewHub(t *testing.T) {
 		// b's link is back, but what it missed is long in coming.
 		gate := make(chan struct{})
 		first := true
-		bus.InterceptReads(func(ctx context.Context, _ string, q fanout.Query) error {
+		bus.InterceptReads(func(ctx context.Context, _ string, q adapter.Query) error {
 			if first {
 				first = false
 				<-gate
@@ -515,7 +516,7 @@ func TestHistoryRefused(t *testing.T) {
 	h := newHubOn(t, node, keeping(100))
 	m := connect(t, h, "x")
 	refused := fmt.Errorf("no rights: %w", fanout.ErrRefused)
-	bus.InterceptReads(func(context.Context, string, fanout.Query) error { return refused })
+	bus.InterceptReads(func(context.Context, string, adapter.Query) error { return refused })
 	publish(t, h.Room("x"), 1, 1)
 	node.CutSubscriber()
 	node.Heal()
@@ -687,7 +688,7 @@ func TestLeaveEndsTheWaitForHistory(t *testing.T) {
 		require.Equal(t, numbers(1, 100), receive(t, fast, 100))
 		time.Sleep(5 * time.Second) // until the room holds no more than its window again
 		gate := make(chan struct{})
-		bus.InterceptReads(func(ctx context.Context, _ string, _ fanout.Query) error {
+		bus.InterceptReads(func(ctx context.Context, _ string, _ adapter.Query) error {
 			<-gate
 			return nil
 		})
@@ -705,7 +706,7 @@ func TestLeaveEndsTheWaitForHistory(t *testing.T) {
 // returns is called.
 func blockReads(bus *memory.Bus, room string) (unblock func()) {
 	gate := make(chan struct{})
-	bus.InterceptReads(func(ctx context.Context, channel string, q fanout.Query) error {
+	bus.InterceptReads(func(ctx context.Context, channel string, q adapter.Query) error {
 		if q.Limit > 0 && strings.Contains(channel, "{"+room+"}") {
 			select {
 			case <-gate:
@@ -760,7 +761,7 @@ func TestHistoriesThatCannotBeReadDoNotHoldUpOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		bus := memory.NewBus()
 		h := newHub(t, bus, keeping(10))
-		bus.InterceptReads(func(_ context.Context, channel string, _ fanout.Query) error {
+		bus.InterceptReads(func(_ context.Context, channel string, _ adapter.Query) error {
 			if strings.Contains(channel, "down") {
 				return errors.New("the cluster is down")
 			}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/fanoutgo/fanout"
+	"github.com/fanoutgo/fanout/adapter"
 	"github.com/fanoutgo/fanout/internal/wire"
 	"github.com/stretchr/testify/require"
 )
@@ -18,14 +19,14 @@ import (
 // A hostile backend gives what a script of bytes says: frames, positions and
 // pages with any numbers.
 type hostile struct {
-	hub    fanout.HistoryReceiver
+	hub    adapter.HistoryReceiver
 	script []byte
-	page   fanout.Page
+	page   adapter.Page
 	reads  int
 }
 
 func (b *hostile) Attach(r fanout.Receiver) error {
-	b.hub = r.(fanout.HistoryReceiver)
+	b.hub = r.(adapter.HistoryReceiver)
 	return nil
 }
 func (b *hostile) Subscribe(context.Context, string) error              { return nil }
@@ -33,12 +34,12 @@ func (b *hostile) Unsubscribe(context.Context, string) error            { return
 func (b *hostile) Publish(context.Context, string, []byte) (int, error) { return 1, nil }
 func (b *hostile) Close(context.Context) error                          { return nil }
 
-func (b *hostile) Append(context.Context, string, fanout.Record) (fanout.Position, int, error) {
-	return fanout.Position{Epoch: math.MaxUint64, Offset: math.MaxUint64}, -1, nil
+func (b *hostile) Append(context.Context, string, adapter.Record) (adapter.Position, int, error) {
+	return adapter.Position{Epoch: math.MaxUint64, Offset: math.MaxUint64}, -1, nil
 }
 
 // History takes a while, so that a hub that asks without a pause is found out.
-func (b *hostile) History(context.Context, string, fanout.Query) (fanout.Page, error) {
+func (b *hostile) History(context.Context, string, adapter.Query) (adapter.Page, error) {
 	b.reads++
 	time.Sleep(time.Millisecond)
 	return b.page, nil
@@ -64,8 +65,8 @@ func (b *hostile) number() uint64 {
 	return bounds[int(c&31)%len(bounds)] + uint64(c>>5)
 }
 
-func (b *hostile) position() fanout.Position {
-	return fanout.Position{Epoch: b.number(), Offset: b.number()}
+func (b *hostile) position() adapter.Position {
+	return adapter.Position{Epoch: b.number(), Offset: b.number()}
 }
 
 // frame returns a frame of one of three hubs or of a stranger, or rubbish.
@@ -92,16 +93,16 @@ func (b *hostile) frame() []byte {
 }
 
 func (b *hostile) newPage() {
-	b.page = fanout.Page{Head: b.position(), First: b.number(), More: b.next()&3 == 0}
+	b.page = adapter.Page{Head: b.position(), First: b.number(), More: b.next()&3 == 0}
 	for range b.next() & 3 {
-		b.page.Before = append(b.page.Before, fanout.PastEpoch{Epoch: b.number(), Last: b.number(), Whole: b.next()&1 == 0})
+		b.page.Before = append(b.page.Before, adapter.PastEpoch{Epoch: b.number(), Last: b.number(), Whole: b.next()&1 == 0})
 	}
 	for range b.next() & 7 {
 		at := b.position()
 		if len(b.page.Frames)%2 == 0 {
 			at.Epoch = b.page.Head.Epoch
 		}
-		b.page.Frames = append(b.page.Frames, fanout.KeptFrame{At: at, Frame: b.frame()})
+		b.page.Frames = append(b.page.Frames, adapter.KeptFrame{At: at, Frame: b.frame()})
 	}
 }
 
@@ -146,10 +147,12 @@ func beHostile(t *testing.T, b *hostile) {
 			come(h.Room(room).Join)
 		case 2:
 			at := b.position()
-			come(func(ctx context.Context, m *fanout.Member) error { return h.Room(room).Resume(ctx, m, at) })
+			come(func(ctx context.Context, m *fanout.Member) error {
+				return h.Room(room).Resume(ctx, m, fanout.Position(at))
+			})
 		case 3:
 			ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-			_, err := h.Room(room).History(ctx, b.position(), int(b.next()))
+			_, err := h.Room(room).History(ctx, fanout.Position(b.position()), int(b.next()))
 			cancel()
 			if gap := new(fanout.GapError); errors.As(err, &gap) {
 				require.GreaterOrEqual(t, gap.Missed, 0)
@@ -173,7 +176,7 @@ func beHostile(t *testing.T, b *hostile) {
 		case 8, 9:
 			b.hub.Receive(channel, b.frame())
 		default:
-			b.hub.ReceiveKept(channel, fanout.KeptFrame{At: b.position(), Frame: b.frame()})
+			b.hub.ReceiveKept(channel, adapter.KeptFrame{At: b.position(), Frame: b.frame()})
 		}
 		synctest.Wait()
 	}

@@ -3,6 +3,7 @@ package fanout
 import (
 	"time"
 
+	"github.com/fanoutgo/fanout/adapter"
 	"github.com/fanoutgo/fanout/internal/roomlog"
 	"github.com/fanoutgo/fanout/internal/sequence"
 )
@@ -22,7 +23,7 @@ func (r receiver) Receive(channel string, frame []byte) {
 	}
 }
 
-func (r receiver) ReceiveKept(channel string, f KeptFrame) {
+func (r receiver) ReceiveKept(channel string, f adapter.KeptFrame) {
 	if rs := r.h.lookup(channel); rs != nil {
 		rs.receiveKept(f)
 	}

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/fanoutgo/fanout/adapter"
 	"github.com/fanoutgo/fanout/internal/archive"
 )
 
@@ -16,7 +17,7 @@ type loopback struct {
 	wake    func() // has the janitor call history.Sweep
 
 	mu       sync.RWMutex // guards all below
-	receiver HistoryReceiver
+	receiver adapter.HistoryReceiver
 	channels map[string]*sync.Mutex // held while the receiver is called: calls for a channel never overlap
 	closed   bool
 }
@@ -24,7 +25,7 @@ type loopback struct {
 func newLoopback() *loopback { return &loopback{channels: make(map[string]*sync.Mutex)} }
 
 func (l *loopback) Attach(r Receiver) error {
-	l.receiver = r.(HistoryReceiver) // the hub's is one
+	l.receiver = r.(adapter.HistoryReceiver) // the hub's is one
 	l.wake = r.(receiver).h.janitor.wake
 	return nil
 }
@@ -71,30 +72,21 @@ func (l *loopback) deliver(channel string, f func()) (int, error) {
 
 // Append implements Historian. The hub publishes one frame of a channel at a
 // time, so the order of the history is the order of delivery.
-func (l *loopback) Append(_ context.Context, channel string, r Record) (at Position, receivers int, err error) {
-	kept, fresh, early := l.history.Append(channel, &archive.Record{
-		Frame: r.Frame, Messages: r.Messages, Keep: archive.Keep(r.Keep),
-		Publisher: r.Publisher, Stream: r.Stream, Seq: r.Seq,
-	}, time.Now())
+func (l *loopback) Append(_ context.Context, channel string, r adapter.Record) (at adapter.Position, receivers int, err error) {
+	at, fresh, early := l.history.Append(channel, &r, time.Now())
 	if early {
 		l.wake()
 	}
-	at = Position(kept)
 	if !fresh {
 		return at, -1, nil
 	}
-	receivers, err = l.deliver(channel, func() { l.receiver.ReceiveKept(channel, KeptFrame{At: at, Frame: r.Frame}) })
+	receivers, err = l.deliver(channel, func() { l.receiver.ReceiveKept(channel, adapter.KeptFrame{At: at, Frame: r.Frame}) })
 	return at, receivers, err
 }
 
 // History implements Historian.
-func (l *loopback) History(_ context.Context, channel string, q Query) (Page, error) {
-	p := l.history.Read(channel, archive.Position(q.Since), q.Limit, q.Bytes, archive.Keep(q.Keep), time.Now())
-	page := Page{Head: Position(p.Head), First: p.First, More: p.More}
-	for _, f := range p.Frames {
-		page.Frames = append(page.Frames, KeptFrame{At: Position(f.At), Frame: f.Data, Age: f.Age})
-	}
-	return page, nil // nothing takes the place of this process: there are no past epochs
+func (l *loopback) History(_ context.Context, channel string, q adapter.Query) (adapter.Page, error) {
+	return l.history.Read(channel, q.Since, q.Limit, q.Bytes, q.Keep, time.Now()), nil
 }
 
 func (l *loopback) Close(context.Context) error {

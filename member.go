@@ -281,7 +281,7 @@ func (m *Member) takePart(buf []Message, ms *membership, r *replay) (got int, er
 	if len(r.entries) == 0 {
 		r.entries = nil
 		if p := ms.place; r.met || !r.at.IsZero() {
-			p.last = r.at.public(ms.room.kept.mark)
+			p.last = public(r.at, ms.room.kept.mark)
 		}
 	}
 	return got, err

@@ -93,29 +93,15 @@ type Window struct {
 	Bytes int
 }
 
-// Retention is what a room keeps: its latest messages, as long as they are not
-// too old. Both bounds hold. A room that has been idle for as long as Age costs
-// nothing any more, but for a note of where it was that lasts a day longer.
-type Retention struct {
-	// Messages is how many are kept: 1 to 1,000,000.
-	Messages int
-	// Age is how long a message is kept: 1 s to 366 days, in whole milliseconds.
-	// Default 24 h. It is counted by the backend's clock; of a hub that is alone
-	// and of adapter/memory by that of the process.
-	Age time.Duration
-}
-
 // The most that a Retention may be.
 const (
 	maxRetained = 1_000_000
 	maxAge      = 366 * 24 * time.Hour
 )
 
-func (r Retention) isZero() bool { return r == Retention{} }
-
-// withDefaults returns r with its default, or says what is wrong with it.
-func (r Retention) withDefaults(room string) (Retention, error) {
-	if r.isZero() {
+// checkRetention returns r with its default, or says what is wrong with it.
+func checkRetention(r Retention, room string) (Retention, error) {
+	if r == (Retention{}) {
 		return r, nil
 	}
 	orDefault(&r.Age, 24*time.Hour)

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/fanoutgo/fanout/adapter"
 	"github.com/fanoutgo/fanout/internal/backoff"
 	"github.com/fanoutgo/fanout/internal/deadline"
 	"github.com/fanoutgo/fanout/internal/outbox"
@@ -443,7 +444,7 @@ func (o *outbound) attempt(ctx context.Context, f *frame, bytes []byte) (receive
 // appendTo sends a frame once into the room's history.
 func (o *outbound) appendTo(ctx context.Context, f *frame, bytes []byte) (receivers int, err error) {
 	head := f.Header()
-	_, receivers, err = o.hub.historian.Append(ctx, o.channel, Record{
+	_, receivers, err = o.hub.historian.Append(ctx, o.channel, adapter.Record{
 		Frame: bytes, Messages: f.Count(), Time: time.Now(), Keep: o.room.kept.keep,
 		Publisher: o.hub.id, Stream: head.Stream, Seq: head.Seq,
 	})

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"sync"
 	"time"
+
+	"github.com/fanoutgo/fanout/adapter"
 )
 
 const (
@@ -152,7 +154,7 @@ func (h *Hub) explain(ctx context.Context, err error) error {
 
 // withHealth is explain for an error that says itself that the time was over.
 func (h *Hub) withHealth(err error) error {
-	hc, ok := h.adapter.(HealthChecker)
+	hc, ok := h.adapter.(adapter.HealthChecker)
 	if !ok || errors.Is(err, ErrClosed) {
 		return err
 	}

@@ -5,6 +5,8 @@ import (
 	"sort"
 	"unique"
 
+	"github.com/fanoutgo/fanout/adapter"
+	"github.com/fanoutgo/fanout/internal/history"
 	"github.com/fanoutgo/fanout/internal/roomlog"
 )
 
@@ -21,27 +23,27 @@ var errNoProgress = errors.New("fanout: the history announces more, but gives no
 // A page is a part of a room's history as it was read for members that come
 // from behind. It is shared by them and never changed.
 type page struct {
-	since   Position   // it was asked for what comes after this
-	from    Position   // entries are all that the history keeps after this
-	end     Position   // where the page ends
-	last    bool       // the history ended there
-	info    Page       // without frames: the state of the history
-	entries []entry    // without those that are volatile
-	times   []int64    // when each was kept, by our own clock: see ticks
-	bad     []badFrame // frames that cannot be read, or are not there
+	since   adapter.Position // it was asked for what comes after this
+	from    adapter.Position // entries are all that the history keeps after this
+	end     adapter.Position // where the page ends
+	last    bool             // the history ended there
+	info    adapter.Page     // without frames: the state of the history
+	entries []entry          // without those that are volatile
+	times   []int64          // when each was kept, by our own clock: see ticks
+	bad     []badFrame       // frames that cannot be read, or are not there
 }
 
 // A badFrame stands for the messages of a frame that cannot be read, or of
 // frames that should be in a page and are not.
 type badFrame struct {
 	before uint64 // offset before its first message
-	at     Position
+	at     adapter.Position
 }
 
 // missedAfter is how many messages were in it, of those after an offset. They
 // are more than anybody can have said if absurd is set; then it is 0.
 func (f *badFrame) missedAfter(offset uint64) (missed int, absurd bool) {
-	return believe(f.at.Offset - min(max(f.before, offset), f.at.Offset))
+	return history.Count(f.at.Offset - min(max(f.before, offset), f.at.Offset))
 }
 
 // A part is what a member gets next from the history: what is missing, then
@@ -49,30 +51,15 @@ func (f *badFrame) missedAfter(offset uint64) (missed int, absurd bool) {
 type part struct {
 	gap     roomlog.Gap
 	entries []entry
-	end     Position // where the member is when it has read them
-}
-
-// progresses reports whether the frames of a page go on from a position, and
-// come to more if more is announced.
-func (p *Page) progresses(since Position) bool {
-	if p.More && len(p.Frames) == 0 {
-		return false
-	}
-	for i := range p.Frames {
-		if !since.Before(p.Frames[i].At) {
-			return false
-		}
-		since = p.Frames[i].At
-	}
-	return true
+	end     adapter.Position // where the member is when it has read them
 }
 
 // newPage decodes what the backend has returned for since.
-func (rs *roomState) newPage(since Position, read *Page) *page {
-	a := read.after(since)
+func (rs *roomState) newPage(since adapter.Position, read *adapter.Page) *page {
+	a := history.Compare(read, since)
 	p := &page{since: since, from: since, end: read.Head, last: !read.More}
-	if !read.has(since) || a.missed > 0 {
-		p.from = Position{read.Head.Epoch, a.from}
+	if !history.Has(read, since) || a.Missed > 0 {
+		p.from = adapter.Position{Epoch: read.Head.Epoch, Offset: a.From}
 		if len(read.Frames) > 0 {
 			p.from.Epoch = read.Frames[0].At.Epoch
 		}
@@ -80,15 +67,15 @@ func (rs *roomState) newPage(since Position, read *Page) *page {
 	if read.More {
 		p.end = read.Frames[len(read.Frames)-1].At
 	}
-	p.info = Page{Head: read.Head, Before: read.Before, First: read.First}
-	before := a.from
+	p.info = adapter.Page{Head: read.Head, Before: read.Before, First: read.First}
+	before := a.From
 	for _, f := range read.Frames {
 		b, sender := openKept(f), ""
 		if b.bad != nil {
 			rs.hub.malformed(rs.channel, b.bad)
 			p.bad = append(p.bad, badFrame{before, f.At})
 		} else if b.first-1 > before {
-			p.bad = append(p.bad, badFrame{before, Position{f.At.Epoch, b.first - 1}})
+			p.bad = append(p.bad, badFrame{before, adapter.Position{Epoch: f.At.Epoch, Offset: b.first - 1}})
 		}
 		before = f.At.Offset
 		if b.head.Count > 0 {
@@ -97,7 +84,7 @@ func (rs *roomState) newPage(since Position, read *Page) *page {
 		var u unpacker
 		b.unpackKept(&u, rs.hub, rs.kept, 0, sender)
 		for u.read() {
-			if e := u.entry(); !e.volatile && e.position.Offset > a.from {
+			if e := u.entry(); !e.volatile && e.position.Offset > a.From {
 				p.entries = append(p.entries, e)
 				p.times = append(p.times, b.kept)
 			}
@@ -110,38 +97,38 @@ func (rs *roomState) newPage(since Position, read *Page) *page {
 }
 
 // covers reports whether the page says what comes next after a position.
-func (p *page) covers(at Position) bool {
+func (p *page) covers(at adapter.Position) bool {
 	return !at.Before(p.since) && (p.last || at.Before(p.end))
 }
 
 // next returns what comes after a position that the page covers, up to the next
 // place where something is missing or may be. For a newcomer nothing is missing
 // that was said before it came.
-func (p *page) next(at Position, newcomer bool) part {
-	a := p.info.after(at)
-	next := part{gap: roomlog.Gap{Missed: a.missed, Unknown: a.lost}, end: p.end}
+func (p *page) next(at adapter.Position, newcomer bool) part {
+	a := history.Compare(&p.info, at)
+	next := part{gap: roomlog.Gap{Missed: a.Missed, Unknown: a.Lost}, end: p.end}
 	if at.IsZero() && !newcomer { // there was no history when it came: all of it is new
-		missed, absurd := believe(a.from)
+		missed, absurd := history.Count(a.From)
 		next.gap = roomlog.Gap{Missed: missed, Unknown: absurd}
 	}
 	rest := p.entries[sort.Search(len(p.entries), func(i int) bool { return at.Before(p.entries[i].private()) }):]
 	bad := p.bad[sort.Search(len(p.bad), func(i int) bool { return at.Before(p.bad[i].at) }):]
 	for len(bad) > 0 && (len(rest) == 0 || bad[0].at.Before(rest[0].private())) {
-		missed, absurd := bad[0].missedAfter(a.from)
+		missed, absurd := bad[0].missedAfter(a.From)
 		next.gap.Missed += missed
 		next.gap.Unknown = next.gap.Unknown || absurd
 		bad = bad[1:]
 	}
-	epoch, counts := a.epoch, !at.IsZero() && !newcomer
+	epoch, counts := a.Epoch, !at.IsZero() && !newcomer
 	if len(rest) > 0 {
 		first := rest[0].private().Epoch
-		next.gap.Unknown = next.gap.Unknown || counts && !a.lost && !p.info.whole(epoch, first, 0)
+		next.gap.Unknown = next.gap.Unknown || counts && !a.Lost && !history.Whole(&p.info, epoch, first, 0)
 		epoch = first
 	}
 	n := 0
 	for n < len(rest) {
 		e := rest[n].private()
-		if len(bad) > 0 && bad[0].at.Before(e) || !newcomer && !p.info.whole(epoch, e.Epoch, 0) {
+		if len(bad) > 0 && bad[0].at.Before(e) || !newcomer && !history.Whole(&p.info, epoch, e.Epoch, 0) {
 			next.entries, next.end = rest[:n:n], rest[n-1].private()
 			return next
 		}
@@ -152,7 +139,7 @@ func (p *page) next(at Position, newcomer bool) part {
 	switch {
 	case len(bad) > 0:
 		next.end = rest[n-1].private()
-	case counts && !a.lost && !p.info.whole(epoch, p.end.Epoch, 0):
+	case counts && !a.Lost && !history.Whole(&p.info, epoch, p.end.Epoch, 0):
 		if n > 0 { // it is told of that with the next part
 			next.end = rest[n-1].private()
 		} else {
@@ -164,29 +151,29 @@ func (p *page) next(at Position, newcomer bool) part {
 
 // solid returns the first of the entries from which on nothing can be missing
 // among them, and the position before it.
-func (p *page) solid() (first int, start Position) {
+func (p *page) solid() (first int, start adapter.Position) {
 	start = p.from
 	if len(p.bad) > 0 {
 		return len(p.entries), p.end
 	}
 	for i := 1; i < len(p.entries); i++ {
 		was, is := p.entries[i-1].private(), p.entries[i].private()
-		if was.Epoch != is.Epoch && !p.info.whole(was.Epoch, is.Epoch, 0) {
-			first, start = i, Position{is.Epoch, is.Offset - 1}
+		if was.Epoch != is.Epoch && !history.Whole(&p.info, was.Epoch, is.Epoch, 0) {
+			first, start = i, adapter.Position{Epoch: is.Epoch, Offset: is.Offset - 1}
 		}
 	}
-	if n := len(p.entries); n > 0 && !p.info.whole(p.entries[n-1].private().Epoch, p.end.Epoch, 0) {
+	if n := len(p.entries); n > 0 && !history.Whole(&p.info, p.entries[n-1].private().Epoch, p.end.Epoch, 0) {
 		return n, p.end
 	}
-	if first == 0 && len(p.entries) > 0 && !p.info.whole(p.from.Epoch, p.entries[0].private().Epoch, 0) {
-		start = Position{p.entries[0].private().Epoch, p.entries[0].position.Offset - 1}
+	if first == 0 && len(p.entries) > 0 && !history.Whole(&p.info, p.from.Epoch, p.entries[0].private().Epoch, 0) {
+		start = adapter.Position{Epoch: p.entries[0].private().Epoch, Offset: p.entries[0].position.Offset - 1}
 	}
 	return first, start
 }
 
 // A request is a member's wish for what comes after a position.
 type request struct {
-	at    Position
+	at    adapter.Position
 	begun bool // a reading that has begun since may serve it
 	next  bool // the next reading begins at it
 
@@ -203,7 +190,7 @@ type requests struct {
 	reading bool // somebody serves them
 }
 
-func (q *requests) add(at Position) *request {
+func (q *requests) add(at adapter.Position) *request {
 	r := &request{at: at, done: make(chan struct{})}
 	q.list = append(q.list, r)
 	return r
@@ -221,9 +208,9 @@ func (q *requests) drop(r *request) {
 
 // begin says after which position to read next. It is not ok if nobody waits.
 // Where whole is set the history is so short that it is read from its beginning.
-func (q *requests) begin(whole bool) (since Position, ok bool) {
+func (q *requests) begin(whole bool) (since adapter.Position, ok bool) {
 	if len(q.list) == 0 {
-		return Position{}, false
+		return adapter.Position{}, false
 	}
 	oldest := q.list[0]
 	since = oldest.at
@@ -234,7 +221,7 @@ func (q *requests) begin(whole bool) (since Position, ok bool) {
 			}
 		}
 		if whole {
-			since = Position{}
+			since = adapter.Position{}
 		}
 	}
 	oldest.next = true

@@ -6,6 +6,9 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/fanoutgo/fanout/adapter"
+	"github.com/fanoutgo/fanout/internal/history"
 )
 
 // A Position is a place in a room's history. Offsets number the room's messages
@@ -55,28 +58,15 @@ func ParsePosition(s string) (Position, error) {
 // position of another room is told apart.
 const markBits = 20
 
-// What a backend may give: see Historian. An epoch has room for the mark then,
-// and an offset is a number that Redis scripts count with exactly.
-const (
-	maxEpoch  = 1<<(64-markBits) - 1
-	maxOffset = 1<<53 - 1
-
-	// maxAhead is how far an epoch may lie ahead of the hub's clock.
-	maxAhead = 366 * 24 * time.Hour
-	// written is when this was written: a clock that is before it is wrong.
-	written = 1_767_225_600_000 // 2026-01-01, in ms since 1970
-)
-
-// believed reports whether a position of a backend's can be that of a message.
-func (p Position) believed() bool {
-	return epochBelieved(p.Epoch) && p.Offset > 0 && p.Offset <= maxOffset
+// believedEpoch reports whether a history can have begun an epoch by now. It
+// looks at the clock only if it could not have when the process began.
+func believedEpoch(epoch uint64) bool {
+	return history.BelievedEpoch(epoch, began.UnixMilli()) || history.BelievedEpoch(epoch, time.Now().UnixMilli())
 }
 
-// epochBelieved reports whether a history can have begun an epoch by now. It
-// looks at the clock only if it could not have when the process began.
-func epochBelieved(epoch uint64) bool {
-	ahead := func(now int64) bool { return epoch > uint64(max(now, written)+maxAhead.Milliseconds()) }
-	return epoch > 0 && epoch <= maxEpoch && (!ahead(began.UnixMilli()) || !ahead(time.Now().UnixMilli()))
+// believed reports whether a position of a backend's can be that of a message.
+func believed(p adapter.Position) bool {
+	return believedEpoch(p.Epoch) && history.BelievedOffset(p.Offset)
 }
 
 // roomMark returns the mark of a room, from its channel: FNV-1a, folded.
@@ -88,24 +78,29 @@ func roomMark(channel string) uint64 {
 }
 
 // public turns a backend's position into a user's.
-func (p Position) public(mark uint64) Position {
+func public(p adapter.Position, mark uint64) Position {
 	if p.IsZero() {
-		return p
+		return Position{}
 	}
 	return Position{Epoch: p.Epoch<<markBits | mark, Offset: p.Offset}
 }
 
-// private turns a user's position into the backend's.
-func (p Position) private(mark uint64) (Position, error) {
+// private turns a position that the hub gave to users into the backend's.
+func (p Position) private() adapter.Position {
+	return adapter.Position{Epoch: p.Epoch >> markBits, Offset: p.Offset}
+}
+
+// of turns a user's position of the room with a mark into the backend's.
+func (p Position) of(mark uint64) (adapter.Position, error) {
 	switch {
 	case p.IsZero():
-		return p, nil
+		return adapter.Position{}, nil
 	case p.Epoch == 0:
-		return p, fmt.Errorf("%w: %v has an offset without an epoch", ErrInvalidPosition, p)
+		return adapter.Position{}, fmt.Errorf("%w: %v has an offset without an epoch", ErrInvalidPosition, p)
 	case p.Epoch&(1<<markBits-1) != mark:
-		return p, fmt.Errorf("%w: %v is a position of another room", ErrInvalidPosition, p)
-	case p.Offset > maxOffset:
-		return p, fmt.Errorf("%w: %v has an offset that no message has", ErrInvalidPosition, p)
+		return adapter.Position{}, fmt.Errorf("%w: %v is a position of another room", ErrInvalidPosition, p)
+	case p.Offset > history.MaxOffset:
+		return adapter.Position{}, fmt.Errorf("%w: %v has an offset that no message has", ErrInvalidPosition, p)
 	}
-	return Position{Epoch: p.Epoch >> markBits, Offset: p.Offset}, nil
+	return p.private(), nil
 }

@@ -8,6 +8,8 @@ import (
 	"sort"
 	"time"
 
+	"github.com/fanoutgo/fanout/adapter"
+	"github.com/fanoutgo/fanout/internal/history"
 	"github.com/fanoutgo/fanout/internal/roomlog"
 )
 
@@ -22,14 +24,14 @@ import (
 //
 // Until the membership is joined roomState.mu guards it, then Member.walk.
 type replay struct {
-	at      Position    // the backend's; where the member is when it has read entries
-	gap     roomlog.Gap // before entries
-	entries []entry     // shared with others: read only
-	met     bool        // the log goes on after entries
+	at      adapter.Position // the backend's; where the member is when it has read entries
+	gap     roomlog.Gap      // before entries
+	entries []entry          // shared with others: read only
+	met     bool             // the log goes on after entries
 
-	newcomer bool     // it asked for all that is kept: nothing is missing before base
-	base     Position // where the log stood at the cursor; what is after it the cursor passes over
-	counted  int      // messages after base that it has got or was told of
+	newcomer bool             // it asked for all that is kept: nothing is missing before base
+	base     adapter.Position // where the log stood at the cursor; what is after it the cursor passes over
+	counted  int              // messages after base that it has got or was told of
 
 	page    *page // that was read for it
 	again   bool  // it was ahead of the history, which was read again
@@ -101,9 +103,9 @@ func (k *retained) advance(r *replay) (step, error) {
 		}
 		if p.info.Head.Epoch == r.at.Epoch {
 			return 0, fmt.Errorf("%w: %v is ahead of the room's history, which is at %v",
-				ErrInvalidPosition, r.at.public(k.mark), p.info.Head.public(k.mark))
+				ErrInvalidPosition, public(r.at, k.mark), public(p.info.Head, k.mark))
 		}
-	} else if k.pos.Before(r.at) && p.info.has(r.at) && r.waits < maxWaits {
+	} else if k.pos.Before(r.at) && history.Has(&p.info, r.at) && r.waits < maxWaits {
 		// We lag behind the hub that it comes from. What we miss until then is not
 		// missing for it.
 		r.waits++
@@ -124,9 +126,9 @@ const maxPages = 16
 
 // recent returns a page that was read lately and has what comes after a
 // position. roomState.mu is held.
-func (k *retained) recent(at Position) *page {
+func (k *retained) recent(at adapter.Position) *page {
 	for _, p := range k.pages {
-		if !p.covers(at) || !at.Before(p.end) || p.info.Head.Epoch != k.pos.Epoch || !at.IsZero() && !p.info.has(at) {
+		if !p.covers(at) || !at.Before(p.end) || p.info.Head.Epoch != k.pos.Epoch || !at.IsZero() && !history.Has(&p.info, at) {
 			continue
 		}
 		i := sort.Search(len(p.entries), func(i int) bool { return at.Before(p.entries[i].private()) })
@@ -140,20 +142,20 @@ func (k *retained) recent(at Position) *page {
 
 // holds reports whether what comes after a position is here. roomState.mu is
 // held.
-func (k *retained) holds(at Position) bool {
+func (k *retained) holds(at adapter.Position) bool {
 	_, ok := k.tail.next(at, k.pos, k.keep)
 	return ok || k.recent(at) != nil
 }
 
 // start puts a member that resumes into the room, when it has its first part.
 // rs.mu is held.
-func (rs *roomState) start(ms *membership, r *replay, since Position) {
+func (rs *roomState) start(ms *membership, r *replay, since adapter.Position) {
 	rs.open(ms)
 	p, k := ms.place, rs.kept
 	r.base = k.pos
 	r.counted = 0
 	if !k.pos.Before(since) {
-		p.after = since.public(k.mark)
+		p.after = public(since, k.mark)
 		p.last = p.after
 	} // else the history has gone back behind it, and what comes is new
 	if r.met && r.empty() {
@@ -165,7 +167,7 @@ func (rs *roomState) start(ms *membership, r *replay, since Position) {
 
 // refill returns the replay of a member that fell out of the window.
 func (ms *membership) refill() *replay {
-	at := Position{Epoch: ms.place.last.Epoch >> markBits, Offset: ms.place.last.Offset}
+	at := adapter.Position{Epoch: ms.place.last.Epoch >> markBits, Offset: ms.place.last.Offset}
 	return &replay{at: at, base: at}
 }
 
@@ -343,9 +345,9 @@ func (rs *roomState) readForMembers(one *reading, delay time.Duration) {
 		return
 	}
 	rs.mu.Unlock()
-	q := Query{Since: since, Limit: replayMessages, Bytes: replayBytes, Keep: k.keep, Time: time.Now()}
+	q := adapter.Query{Since: since, Limit: replayMessages, Bytes: replayBytes, Keep: k.keep, Time: time.Now()}
 	read, err := h.readPage(one.ctx, rs.channel, q)
-	if err == nil && !read.progresses(since) {
+	if err == nil && !history.Progresses(&read, since) {
 		err, delay = errNoProgress, max(delay, firstDoubt)
 	}
 	var p *page

@@ -9,7 +9,9 @@ import (
 	"time"
 	"unsafe"
 
+	"github.com/fanoutgo/fanout/adapter"
 	"github.com/fanoutgo/fanout/internal/backoff"
+	"github.com/fanoutgo/fanout/internal/history"
 	"github.com/fanoutgo/fanout/internal/roomlog"
 	"github.com/fanoutgo/fanout/internal/sequence"
 )
@@ -40,9 +42,9 @@ type retained struct {
 
 // A following is what a hub knows of a room's history while it is subscribed.
 type following struct {
-	known  bool        // pos is known: the hub follows
-	pos    Position    // the backend's, of the last message in the log
-	before []PastEpoch // as the last page had it
+	known  bool                // pos is known: the hub follows
+	pos    adapter.Position    // the backend's, of the last message in the log
+	before []adapter.PastEpoch // as the last page had it
 	// blind: the history cannot be read. The next frame is taken as it comes.
 	blind bool
 	// torn: the subscription broke without good order, so the old home may have
@@ -85,11 +87,11 @@ const (
 // A keptBatch is a frame with its place in the history.
 type keptBatch struct {
 	batch
-	at    Position // of the last message; zero: the frame is not kept
-	first uint64   // offset of the first message
-	held  int      // bytes that it takes of retained.held
-	kept  int64    // when it was kept, by our own clock: see ticks
-	bad   error    // why the frame cannot be read: then the batch is zero
+	at    adapter.Position // of the last message; zero: the frame is not kept
+	first uint64           // offset of the first message
+	held  int              // bytes that it takes of retained.held
+	kept  int64            // when it was kept, by our own clock: see ticks
+	bad   error            // why the frame cannot be read: then the batch is zero
 }
 
 // retention asks Options.Retain about a room.
@@ -97,15 +99,15 @@ func (h *Hub) retention(room, channel string) (*retained, error) {
 	if h.opts.Retain == nil {
 		return nil, nil
 	}
-	keep, err := h.opts.Retain(room).withDefaults(room)
-	if err != nil || keep.isZero() {
+	keep, err := checkRetention(h.opts.Retain(room), room)
+	if err != nil || keep == (Retention{}) {
 		return nil, err
 	}
 	return &retained{keep: keep, mark: roomMark(channel)}, nil
 }
 
 // openKept checks a frame that has a position, which is believed.
-func openKept(f KeptFrame) keptBatch {
+func openKept(f adapter.KeptFrame) keptBatch {
 	b := keptBatch{at: f.At, first: f.At.Offset}
 	b.bad = b.open(f.Frame)
 	if n := uint64(b.count()); b.bad == nil && n > f.At.Offset {
@@ -122,17 +124,17 @@ func openKept(f KeptFrame) keptBatch {
 // unpackKept is unpack with positions.
 func (b *keptBatch) unpackKept(u *unpacker, h *Hub, k *retained, skip int, sender string) {
 	b.unpack(u, h, skip, sender)
-	u.at = Position{Epoch: b.at.public(k.mark).Epoch, Offset: b.first + uint64(skip) - 1}
+	u.at = Position{Epoch: public(b.at, k.mark).Epoch, Offset: b.first + uint64(skip) - 1}
 }
 
 // receiveKept takes a frame with its position from the adapter.
-func (rs *roomState) receiveKept(f KeptFrame) {
+func (rs *roomState) receiveKept(f adapter.KeptFrame) {
 	h, k := rs.hub, rs.kept
 	if k == nil { // other hubs keep a history here, and we do not
 		rs.receive(f.Frame)
 		return
 	}
-	if !f.At.believed() {
+	if !believed(f.At) {
 		rs.unreadable(fmt.Errorf("a frame with the position %v", f.At))
 		return
 	}
@@ -186,7 +188,7 @@ func (rs *roomState) advance(b *keptBatch) (w wakeups, fits bool) {
 		return wakeups{}, false
 	case k.blind:
 		k.blind = false
-		k.pos = Position{b.at.Epoch, b.first - 1}
+		k.pos = adapter.Position{Epoch: b.at.Epoch, Offset: b.first - 1}
 		k.tail.reset(k.pos)
 	case k.pos.IsZero() && b.first == 1: // nothing was ever said before it
 		k.pos.Epoch = b.at.Epoch
@@ -224,7 +226,7 @@ func (rs *roomState) follow(b *keptBatch, gap roomlog.Gap) wakeups {
 	}
 	gap.Unknown = gap.Unknown || b.bad != nil
 	if !gap.IsZero() || !earlier.IsZero() {
-		k.tail.reset(Position{b.at.Epoch, b.first - 1 + uint64(overlap)})
+		k.tail.reset(adapter.Position{Epoch: b.at.Epoch, Offset: b.first - 1 + uint64(overlap)})
 	}
 	k.pos = b.at
 	// What members have had before, at another place, is for those who resume.
@@ -307,17 +309,17 @@ func (k *retained) forget() {
 }
 
 // readPage is one call of the historian.
-func (h *Hub) readPage(ctx context.Context, channel string, q Query) (Page, error) {
+func (h *Hub) readPage(ctx context.Context, channel string, q adapter.Query) (adapter.Page, error) {
 	h.stats.reads.Add(1)
 	page, err := h.historian.History(ctx, channel, q)
 	if err == nil {
-		err = page.check(&q)
+		err = history.Check(&page, q.Since, believedEpoch)
 	}
 	return page, err
 }
 
 // begin notes where a room stands that has just been subscribed.
-func (rs *roomState) begin(life int, page *Page) {
+func (rs *roomState) begin(life int, page *adapter.Page) {
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
 	k := rs.kept
@@ -332,7 +334,7 @@ func (rs *roomState) begin(life int, page *Page) {
 // whether something may have been lost on the way there, though it had been
 // acknowledged. Then what the publishers' numbers show to be missing from here
 // on is that. rs.mu is held.
-func (rs *roomState) enter(page *Page, epoch uint64) (doubt bool) {
+func (rs *roomState) enter(page *adapter.Page, epoch uint64) (doubt bool) {
 	k := rs.kept
 	if k.pos.Epoch == epoch {
 		return false
@@ -341,7 +343,7 @@ func (rs *roomState) enter(page *Page, epoch uint64) (doubt bool) {
 	if k.torn {
 		witnessed = 0
 	}
-	doubt = !page.whole(k.pos.Epoch, epoch, witnessed)
+	doubt = !history.Whole(page, k.pos.Epoch, epoch, witnessed)
 	if doubt {
 		rs.in.BeginRun(time.Now())
 	}
@@ -356,7 +358,7 @@ func (rs *roomState) trim(gap roomlog.Gap, offset uint64) roomlog.Gap {
 	if offset <= k.pos.Offset {
 		return gap
 	}
-	missed, absurd := believe(offset - k.pos.Offset)
+	missed, absurd := history.Count(offset - k.pos.Offset)
 	k.pos.Offset = offset
 	rs.trimmed(missed)
 	return roomlog.Gap{Missed: gap.Missed + missed, Unknown: gap.Unknown || absurd}
@@ -376,10 +378,10 @@ func (rs *roomState) trimmed(missed int) {
 // goBack returns where to go on in a history that is at head, which is before
 // the place where the log was: at the frames of it that have waited. The lock
 // of the room is held.
-func (k *retained) goBack(head Position) Position {
+func (k *retained) goBack(head adapter.Position) adapter.Position {
 	for i := range k.pending {
 		if b := &k.pending[i]; !b.at.IsZero() && b.at.Epoch == head.Epoch && b.first <= head.Offset {
-			return Position{head.Epoch, b.first - 1}
+			return adapter.Position{Epoch: head.Epoch, Offset: b.first - 1}
 		}
 	}
 	return head
@@ -387,95 +389,19 @@ func (k *retained) goBack(head Position) Position {
 
 // judge says what is missing between the log and a page, and takes the position
 // to where the page goes on. rs.mu is held.
-func (rs *roomState) judge(page *Page) roomlog.Gap {
+func (rs *roomState) judge(page *adapter.Page) roomlog.Gap {
 	k := rs.kept
-	a := page.after(k.pos)
+	a := history.Compare(page, k.pos)
 	if k.pos.IsZero() { // there was no history when we came: all of it is new
-		a.count(a.from)
+		a.Miss(a.From)
 	}
-	if a.lost {
+	if a.Lost {
 		rs.in.BeginRun(time.Now())
-		k.pos.Epoch = a.epoch
+		k.pos.Epoch = a.Epoch
 	}
-	rs.trimmed(a.missed)
-	k.pos.Offset = a.from
-	return roomlog.Gap{Missed: a.missed, Unknown: a.lost}
-}
-
-// after is what comes after a position in a history.
-type after struct {
-	epoch  uint64 // of the position, or of what follows if the history was not there
-	from   uint64 // what is kept begins after this offset
-	missed int    // messages before that which are not kept any more
-	lost   bool   // the history is not what it was when the position was given
-}
-
-// after compares a position with the history.
-func (p *Page) after(since Position) after {
-	oldest := min(max(p.First, 1)-1, p.Head.Offset)
-	last, ok := p.find(since.Epoch)
-	if since.IsZero() || !ok {
-		a := after{epoch: p.Head.Epoch, from: oldest, lost: !since.IsZero()}
-		if len(p.Frames) > 0 {
-			a.epoch = p.Frames[0].At.Epoch
-		}
-		if a.lost && len(p.Before) == 0 && since.Epoch < p.Head.Epoch {
-			a.count(oldest) // it has begun anew since: all of it is new
-		}
-		return a
-	}
-	a := after{epoch: since.Epoch, from: since.Offset}
-	if since.Offset > last {
-		a.from, a.lost = last, true // it went back
-	}
-	if oldest > a.from {
-		a.count(oldest - a.from)
-		a.from = oldest
-	}
-	return a
-}
-
-// count notes how many messages are missing.
-func (a *after) count(n uint64) {
-	missed, absurd := believe(n)
-	a.missed, a.lost = missed, a.lost || absurd
-}
-
-// believe returns how many messages lie between two offsets that a backend has
-// given. Nobody has said that many if it is absurd; then it is 0.
-func believe(n uint64) (missed int, absurd bool) {
-	if n >= sequence.MaxHole {
-		return 0, true
-	}
-	return int(n), false
-}
-
-// find returns the last offset that the history has of an epoch. It is not ok if
-// the history has not been there.
-func (p *Page) find(epoch uint64) (last uint64, ok bool) {
-	if epoch == p.Head.Epoch {
-		return p.Head.Offset, true
-	}
-	for _, past := range p.Before {
-		if past.Epoch == epoch {
-			return past.Last, true
-		}
-	}
-	return 0, false
-}
-
-// has reports whether the history has gone through a position.
-func (p *Page) has(at Position) bool {
-	last, ok := p.find(at.Epoch)
-	return ok && at.Offset <= last
-}
-
-// whole reports whether nothing was lost on the way from one epoch to another, as
-// far as the backend knows; or we, who have witnessed one of them.
-func (p *Page) whole(from, to, witnessed uint64) bool {
-	return !slices.ContainsFunc(p.Before, func(past PastEpoch) bool {
-		return from <= past.Epoch && past.Epoch < to && !past.Whole && past.Epoch != witnessed
-	})
+	rs.trimmed(a.Missed)
+	k.pos.Offset = a.From
+	return roomlog.Gap{Missed: a.Missed, Unknown: a.Lost}
 }
 
 // giveUp ends a reading that the backend refuses: the room goes on as one

@@ -311,7 +311,7 @@ func (rs *roomState) open(ms *membership) {
 	rs.count++
 	rs.log.Open(&ms.cursor, ms)
 	if rs.kept != nil {
-		ms.place.last = rs.kept.pos.public(rs.kept.mark)
+		ms.place.last = public(rs.kept.pos, rs.kept.mark)
 	}
 	if ms.place != nil {
 		ms.doneWaiting()

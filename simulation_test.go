@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/fanoutgo/fanout"
+	"github.com/fanoutgo/fanout/adapter"
 	"github.com/fanoutgo/fanout/adapter/memory"
 	"github.com/stretchr/testify/require"
 )
@@ -83,7 +84,7 @@ func simulate(t *testing.T, random *dice) {
 		}
 		return f
 	})
-	bus.InterceptReads(func(context.Context, string, fanout.Query) error {
+	bus.InterceptReads(func(context.Context, string, adapter.Query) error {
 		time.Sleep(time.Duration(random.IntN(3)) * 5 * time.Millisecond)
 		if random.IntN(10) == 0 {
 			return errors.New("the answer was lost")

@@ -3,6 +3,8 @@ package fanout
 import (
 	"sort"
 	"time"
+
+	"github.com/fanoutgo/fanout/adapter"
 )
 
 const (
@@ -24,10 +26,10 @@ const (
 // among them, for members that come from behind. It is a chain of chunks: members
 // hold one of them and not all.
 type tail struct {
-	chunks []*chunk // the last one grows
-	count  int      // of entries
-	bytes  int      // of their data
-	start  Position // the backend's; what comes after it is here
+	chunks []*chunk         // the last one grows
+	count  int              // of entries
+	bytes  int              // of their data
+	start  adapter.Position // the backend's; what comes after it is here
 	// whole: there is nothing before start, or it is not kept any more.
 	whole bool
 }
@@ -41,7 +43,7 @@ type chunk struct {
 }
 
 // reset empties the tail. Before the first message of a history there is nothing.
-func (t *tail) reset(start Position) { *t = tail{start: start, whole: start.Offset == 0} }
+func (t *tail) reset(start adapter.Position) { *t = tail{start: start, whole: start.Offset == 0} }
 
 // add appends messages. Volatile ones are not for those who come later. A wide
 // tail holds more than the window.
@@ -101,8 +103,8 @@ func (t *tail) cut(w Window, wide bool) {
 }
 
 // private is the backend's position of an entry.
-func (e *entry) private() Position {
-	return Position{Epoch: e.position.Epoch >> markBits, Offset: e.position.Offset}
+func (e *entry) private() adapter.Position {
+	return adapter.Position{Epoch: e.position.Epoch >> markBits, Offset: e.position.Offset}
 }
 
 // search finds the first entry for which after is true, as sort.Search does. No
@@ -122,7 +124,7 @@ func (t *tail) search(after func(e *entry) bool) (c, i int) {
 // next returns some of the messages after a position of the backend's, if all up
 // to pos are here: those that keep allows to be handed out. The zero position
 // asks for all that is kept. Where the tail ends the part does at pos.
-func (t *tail) next(since, pos Position, keep Retention) (p part, ok bool) {
+func (t *tail) next(since, pos adapter.Position, keep Retention) (p part, ok bool) {
 	oldest := ticks() - keep.Age.Nanoseconds()
 	if since.IsZero() {
 		if !t.whole {
@@ -153,7 +155,7 @@ func (t *tail) next(since, pos Position, keep Retention) (p part, ok bool) {
 }
 
 // part returns a chunk from an entry on.
-func (t *tail) part(c, i int, pos Position) part {
+func (t *tail) part(c, i int, pos adapter.Position) part {
 	if c == len(t.chunks) {
 		return part{end: pos}
 	}
@@ -167,7 +169,7 @@ func (t *tail) part(c, i int, pos Position) part {
 
 // extend puts what was read before the tail, if it reaches it. pos is where the
 // tail ends.
-func (t *tail) extend(p *page, pos Position, w Window, wide bool) {
+func (t *tail) extend(p *page, pos adapter.Position, w Window, wide bool) {
 	if p.end.Before(t.start) || len(p.entries) == 0 || !p.from.Before(t.start) {
 		return
 	}

@@ -1,5 +1,5 @@
 // Package archive keeps the latest messages of channels in memory, as
-// fanout.Historian describes it. It is what a backend without a server has for a
+// adapter.Historian describes it. It is what a backend without a server has for a
 // history: of a hub that is alone, and of adapter/memory.
 //
 // A Store has no clock, timer or goroutine. Whoever owns it says what time it is,
@@ -13,49 +13,16 @@ import (
 	"sort"
 	"sync"
 	"time"
+
+	"github.com/fanoutgo/fanout/adapter"
 )
 
-// The types of package fanout that have the same names say what they mean.
-// (They cannot be used here: fanout itself imports this package.)
-type (
-	// Position is a place in a history.
-	Position struct{ Epoch, Offset uint64 }
-	// PastEpoch is an epoch that is over.
-	PastEpoch struct {
-		Epoch, Last uint64
-		Whole       bool
-	}
-	// Record is a frame to be kept.
-	Record struct {
-		Frame       []byte
-		Messages    int
-		Keep        Keep
-		Publisher   string
-		Stream, Seq uint64
-	}
-	// Keep is how much is kept.
-	Keep struct {
-		Messages int
-		Age      time.Duration
-	}
-	// Frame is one that is kept.
-	Frame struct {
-		At   Position
-		Data []byte
-		Age  time.Duration // when it is read
-
-		first uint64 // offset of its first message
-		time  time.Time
-	}
-	// Page is a part of a history.
-	Page struct {
-		Head   Position
-		Before []PastEpoch
-		First  uint64
-		Frames []Frame
-		More   bool
-	}
-)
+// A frame is one that is kept.
+type frame struct {
+	adapter.KeptFrame
+	first uint64 // offset of its first message
+	time  time.Time
+}
 
 const (
 	// noteAge is how much longer than its messages the note of a channel's
@@ -81,9 +48,9 @@ type Store struct {
 
 type channel struct {
 	name    string
-	head    Position
-	before  []PastEpoch
-	frames  []Frame
+	head    adapter.Position
+	before  []adapter.PastEpoch
+	frames  []frame
 	marks   map[string]mark // by publisher
 	age     time.Duration   // for which frames are kept, by the last record
 	expires time.Time       // the channel, with its note
@@ -97,7 +64,7 @@ type mark struct{ stream, next, offset uint64 }
 // Append keeps a frame and returns its position. It is not fresh when the frame
 // was there before. It is early when Sweep has to be called earlier than it last
 // said, or for the first time.
-func (s *Store) Append(name string, r *Record, now time.Time) (at Position, fresh, early bool) {
+func (s *Store) Append(name string, r *adapter.Record, now time.Time) (at adapter.Position, fresh, early bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c := s.channels[name]
@@ -106,7 +73,7 @@ func (s *Store) Append(name string, r *Record, now time.Time) (at Position, fres
 		c = nil
 	}
 	if c == nil {
-		c = &channel{name: name, head: Position{Epoch: max(uint64(max(1, now.UnixMilli())), s.floor)}, marks: make(map[string]mark)}
+		c = &channel{name: name, head: adapter.Position{Epoch: max(uint64(max(1, now.UnixMilli())), s.floor)}, marks: make(map[string]mark)}
 		if s.channels == nil {
 			s.channels = make(map[string]*channel)
 		}
@@ -119,7 +86,7 @@ func (s *Store) Append(name string, r *Record, now time.Time) (at Position, fres
 	}
 	first := c.head.Offset + 1
 	c.head.Offset += uint64(r.Messages)
-	c.frames = append(c.frames, Frame{At: c.head, Data: r.Frame, first: first, time: now})
+	c.frames = append(c.frames, frame{adapter.KeptFrame{At: c.head, Frame: r.Frame}, first, now})
 	if r.Publisher != "" {
 		c.marks[r.Publisher] = mark{r.Stream, r.Seq + uint64(r.Messages), c.head.Offset}
 	}
@@ -145,7 +112,7 @@ func (s *Store) remove(c *channel) {
 }
 
 // trim drops what is outside of keep.
-func (c *channel) trim(keep Keep, now time.Time) {
+func (c *channel) trim(keep adapter.Retention, now time.Time) {
 	n := c.firstKept(keep, now)
 	if n == 0 {
 		return
@@ -167,7 +134,7 @@ func (c *channel) drop(n int) {
 }
 
 // firstKept returns the index of the first frame that is not outside of keep.
-func (c *channel) firstKept(keep Keep, now time.Time) int {
+func (c *channel) firstKept(keep adapter.Retention, now time.Time) int {
 	n := 0
 	for n < len(c.frames) && (c.frames[n].At.Offset+uint64(keep.Messages) <= c.head.Offset || now.Sub(c.frames[n].time) > keep.Age) {
 		n++
@@ -239,15 +206,15 @@ func (q *queue) Pop() any {
 
 // Read returns a page of what comes after since: frames until it has limit
 // messages, or that many bytes if bytes is not 0.
-func (s *Store) Read(name string, since Position, limit, bytes int, keep Keep, now time.Time) Page {
+func (s *Store) Read(name string, since adapter.Position, limit, bytes int, keep adapter.Retention, now time.Time) adapter.Page {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c := s.channels[name]
 	if c == nil || c.expires.Before(now) {
-		return Page{First: 1}
+		return adapter.Page{First: 1}
 	}
 	kept := c.frames[c.firstKept(keep, now):]
-	p := Page{Head: c.head, Before: slices.Clone(c.before), First: c.head.Offset + 1}
+	p := adapter.Page{Head: c.head, Before: slices.Clone(c.before), First: c.head.Offset + 1}
 	if len(kept) > 0 {
 		p.First = kept[0].first
 		// A frame may reach over the bound.
@@ -265,17 +232,17 @@ func (s *Store) Read(name string, since Position, limit, bytes int, keep Keep, n
 			break
 		}
 		messages += int(f.At.Offset - f.first + 1)
-		size += len(f.Data)
+		size += len(f.Frame)
 	}
-	p.Frames = slices.Clone(kept)
-	for i := range p.Frames {
-		p.Frames[i].Age = max(0, now.Sub(p.Frames[i].time))
+	for _, f := range kept {
+		f.Age = max(0, now.Sub(f.time))
+		p.Frames = append(p.Frames, f.KeptFrame)
 	}
 	return p
 }
 
 // branch returns the offset up to which since and the history are the same.
-func (c *channel) branch(since Position) uint64 {
+func (c *channel) branch(since adapter.Position) uint64 {
 	for _, past := range c.before {
 		if past.Epoch == since.Epoch {
 			return min(since.Offset, past.Last)
@@ -304,11 +271,11 @@ func (s *Store) Lose(frames int, whole bool) {
 			last = c.frames[len(c.frames)-n].first - 1
 			c.frames = slices.Delete(c.frames, len(c.frames)-n, len(c.frames))
 		}
-		c.before = append(c.before, PastEpoch{Epoch: c.head.Epoch, Last: last, Whole: whole})
+		c.before = append(c.before, adapter.PastEpoch{Epoch: c.head.Epoch, Last: last, Whole: whole})
 		if len(c.before) > maxPast {
 			c.before = slices.Delete(c.before, 0, 1)
 		}
-		c.head = Position{Epoch: c.head.Epoch + 1, Offset: last}
+		c.head = adapter.Position{Epoch: c.head.Epoch + 1, Offset: last}
 		s.floor = max(s.floor, c.head.Epoch+1)
 		for publisher, m := range c.marks {
 			if m.offset > last {

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/fanoutgo/fanout/adapter"
 	"github.com/stretchr/testify/require"
 )
 
@@ -15,9 +16,9 @@ func (c *clock) pass(d time.Duration) { c.Time = c.Add(d) }
 
 func newClock() *clock { return &clock{time.UnixMilli(1_700_000_000_000)} }
 
-func (s *Store) keep(t *testing.T, c *clock, name string, keep Keep) (early bool) {
+func (s *Store) keep(t *testing.T, c *clock, name string, keep adapter.Retention) (early bool) {
 	t.Helper()
-	_, fresh, early := s.Append(name, &Record{Frame: []byte("x"), Messages: 1, Keep: keep}, c.Time)
+	_, fresh, early := s.Append(name, &adapter.Record{Frame: []byte("x"), Messages: 1, Keep: keep}, c.Time)
 	require.True(t, fresh)
 	return early
 }
@@ -31,7 +32,7 @@ func (s *Store) held() (n int) {
 }
 
 func TestStoreSweep(t *testing.T) {
-	second := Keep{Messages: 100, Age: time.Second}
+	second := adapter.Retention{Messages: 100, Age: time.Second}
 
 	t.Run("drops what nobody asks for", func(t *testing.T) {
 		s, c := new(Store), newClock()
@@ -59,8 +60,8 @@ func TestStoreSweep(t *testing.T) {
 		s.keep(t, c, "a", second)
 		c.pass(2 * time.Second)
 		next := s.Sweep(c.Time)
-		require.Equal(t, uint64(1), s.Read("a", Position{}, 10, 0, second, c.Time).Head.Offset)
-		require.Empty(t, s.Read("a", Position{}, 10, 0, second, c.Time).Frames)
+		require.Equal(t, uint64(1), s.Read("a", adapter.Position{}, 10, 0, second, c.Time).Head.Offset)
+		require.Empty(t, s.Read("a", adapter.Position{}, 10, 0, second, c.Time).Frames)
 		require.Equal(t, newClock().Add(second.Age+noteAge+1), next)
 		c.Time = next
 		require.Zero(t, s.Sweep(c.Time))
@@ -71,7 +72,7 @@ func TestStoreSweep(t *testing.T) {
 
 	t.Run("wakes up for what expires earlier", func(t *testing.T) {
 		s, c := new(Store), newClock()
-		require.True(t, s.keep(t, c, "slow", Keep{Messages: 10, Age: time.Hour}))
+		require.True(t, s.keep(t, c, "slow", adapter.Retention{Messages: 10, Age: time.Hour}))
 		next := s.Sweep(c.Time)
 		require.Equal(t, c.Add(time.Hour+1), next)
 		require.True(t, s.keep(t, c, "fast", second))
@@ -84,7 +85,7 @@ func TestStoreSweep(t *testing.T) {
 
 	t.Run("drops of a busy channel in batches", func(t *testing.T) {
 		s, c := new(Store), newClock()
-		keep := Keep{Messages: 100_000, Age: 8 * time.Second}
+		keep := adapter.Retention{Messages: 100_000, Age: 8 * time.Second}
 		s.keep(t, c, "a", keep)
 		sweeps, next := 0, c.Add(keep.Age)
 		for range 20_000 { // 20 s
@@ -117,24 +118,24 @@ func TestStoreSweep(t *testing.T) {
 	t.Run("never gives a position again", func(t *testing.T) {
 		s, c := new(Store), newClock()
 		s.keep(t, c, "a", second)
-		before := s.Read("a", Position{}, 0, 0, second, c.Time).Head
+		before := s.Read("a", adapter.Position{}, 0, 0, second, c.Time).Head
 		c.pass(25 * time.Hour)
 		s.Sweep(c.Time)
 		c.Time = newClock().Time // the clock was set back
 		s.keep(t, c, "a", second)
-		require.Greater(t, s.Read("a", Position{}, 0, 0, second, c.Time).Head.Epoch, before.Epoch)
+		require.Greater(t, s.Read("a", adapter.Position{}, 0, 0, second, c.Time).Head.Epoch, before.Epoch)
 	})
 }
 
 // Frames say how old they are.
 func TestStoreAge(t *testing.T) {
 	s, c := new(Store), newClock()
-	keep := Keep{Messages: 100, Age: time.Minute}
+	keep := adapter.Retention{Messages: 100, Age: time.Minute}
 	s.keep(t, c, "a", keep)
 	c.pass(time.Second)
 	s.keep(t, c, "a", keep)
 	c.pass(time.Second)
-	p := s.Read("a", Position{}, 10, 0, keep, c.Time)
+	p := s.Read("a", adapter.Position{}, 10, 0, keep, c.Time)
 	require.Equal(t, 2*time.Second, p.Frames[0].Age)
 	require.Equal(t, time.Second, p.Frames[1].Age)
 }

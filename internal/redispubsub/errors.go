@@ -9,7 +9,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"github.com/fanoutgo/fanout"
+	"github.com/fanoutgo/fanout/adapter"
 	"github.com/redis/rueidis"
 )
 
@@ -158,8 +158,8 @@ func resultError(r rueidis.RedisResult) error {
 	if err := r.NonRedisError(); err != nil {
 		if re := redisError(err); re != nil {
 			failed := error(&connectionError{&answer{re}})
-			if errors.Is(err, fanout.ErrUnsent) {
-				failed = fmt.Errorf("%w: %w", failed, fanout.ErrUnsent)
+			if errors.Is(err, adapter.ErrUnsent) {
+				failed = fmt.Errorf("%w: %w", failed, adapter.ErrUnsent)
 			}
 			return failed
 		}
@@ -268,7 +268,7 @@ func (e *Engine) classifyCall(what string, err error) error {
 	switch re := redisError(err); {
 	case re == nil:
 	case missing(err): // they have been flushed just now, or the node is not known to us
-		return fmt.Errorf("%s: %s: %w: %w", e.cfg.Name, what, fanout.ErrUnsent, clean(err))
+		return fmt.Errorf("%s: %s: %w: %w", e.cfg.Name, what, adapter.ErrUnsent, clean(err))
 	case judge(re.Error()) == unsupported:
 		why = "a history needs Redis 7.0 or later, or Valkey, with functions"
 	case strings.HasPrefix(re.Error(), "OOM"):
@@ -293,11 +293,11 @@ func (e *Engine) conclusion(what, why string, err error) error {
 	err = clean(err)
 	switch {
 	case f.final && f.unsent:
-		return fmt.Errorf("%s: %w: %w: %w", prefix, fanout.ErrRefused, fanout.ErrUnsent, err)
+		return fmt.Errorf("%s: %w: %w: %w", prefix, adapter.ErrRefused, adapter.ErrUnsent, err)
 	case f.final:
-		return fmt.Errorf("%s: %w: %w", prefix, fanout.ErrRefused, err)
+		return fmt.Errorf("%s: %w: %w", prefix, adapter.ErrRefused, err)
 	case f.unsent:
-		return fmt.Errorf("%s: %w: %w", prefix, fanout.ErrUnsent, err)
+		return fmt.Errorf("%s: %w: %w", prefix, adapter.ErrUnsent, err)
 	}
 	return fmt.Errorf("%s: %w", prefix, err)
 }
@@ -308,5 +308,5 @@ func (e *Engine) subscribeError(channel, addr string, err error) error {
 	if e.cfg.Sharded && judge(redisError(err).Error()) == unsupported {
 		why = "sharded Pub/Sub needs Redis 7.0 or later, or Valkey: "
 	}
-	return fmt.Errorf("%s: subscribing to %s at %s: %s%w: %w", e.cfg.Name, channel, addr, why, fanout.ErrRefused, clean(err))
+	return fmt.Errorf("%s: subscribing to %s at %s: %s%w: %w", e.cfg.Name, channel, addr, why, adapter.ErrRefused, clean(err))
 }

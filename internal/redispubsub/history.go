@@ -8,7 +8,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/fanoutgo/fanout"
+	"github.com/fanoutgo/fanout/adapter"
 	"github.com/fanoutgo/fanout/internal/wire"
 	"github.com/redis/rueidis"
 )
@@ -20,8 +20,8 @@ const (
 	callAttempts = 3
 )
 
-// Append implements fanout.Historian.
-func (e *Engine) Append(ctx context.Context, channel string, r fanout.Record) (at fanout.Position, receivers int, err error) {
+// Append implements adapter.Historian.
+func (e *Engine) Append(ctx context.Context, channel string, r adapter.Record) (at adapter.Position, receivers int, err error) {
 	if err := e.enter(ctx); err != nil {
 		return at, 0, err
 	}
@@ -76,11 +76,11 @@ const longFrame = 2048
 // may not own the slot yet: those who listen do so at the owner. They take it by
 // its position, and read what has overtaken it. If the frame was there before (n is
 // -1) the newest is published in its place, which shows them that they lack some.
-func (e *Engine) announce(ctx context.Context, channel string, at fanout.Position, n int, frame []byte) (fanout.Position, int, error) {
-	newest := fanout.KeptFrame{At: at, Frame: frame}
+func (e *Engine) announce(ctx context.Context, channel string, at adapter.Position, n int, frame []byte) (adapter.Position, int, error) {
+	newest := adapter.KeptFrame{At: at, Frame: frame}
 	if n < 0 {
-		page, err := e.readPage(ctx, channel, fanout.Query{
-			Since: fanout.Position{Epoch: at.Epoch, Offset: at.Offset - 1}, Limit: 1, Keep: everything,
+		page, err := e.readPage(ctx, channel, adapter.Query{
+			Since: adapter.Position{Epoch: at.Epoch, Offset: at.Offset - 1}, Limit: 1, Keep: everything,
 		})
 		if err != nil {
 			return at, 0, errors.New(err.Error()) // it is kept, whatever else the error says
@@ -105,7 +105,7 @@ func (e *Engine) announce(ctx context.Context, channel string, at fanout.Positio
 }
 
 // everything is more than any history keeps.
-var everything = fanout.Retention{Messages: 1_000_000, Age: 366 * 24 * time.Hour}
+var everything = adapter.Retention{Messages: 1_000_000, Age: 366 * 24 * time.Hour}
 
 // mistrust has our own subscription confirmed again after nobody has got a frame
 // that is kept. The receiver reads it in the history then. Most likely the slot
@@ -128,16 +128,16 @@ func (e *Engine) mistrust(s *sub) {
 	})
 }
 
-// History implements fanout.Historian.
-func (e *Engine) History(ctx context.Context, channel string, q fanout.Query) (fanout.Page, error) {
+// History implements adapter.Historian.
+func (e *Engine) History(ctx context.Context, channel string, q adapter.Query) (adapter.Page, error) {
 	if err := e.enter(ctx); err != nil {
-		return fanout.Page{}, err
+		return adapter.Page{}, err
 	}
 	defer e.ops.Leave(1)
 	return e.readPage(ctx, channel, q)
 }
 
-func (e *Engine) readPage(ctx context.Context, channel string, q fanout.Query) (fanout.Page, error) {
+func (e *Engine) readPage(ctx context.Context, channel string, q adapter.Query) (adapter.Page, error) {
 	bytes := pageBytes
 	if q.Bytes > 0 {
 		bytes = min(bytes, q.Bytes)
@@ -146,11 +146,11 @@ func (e *Engine) readPage(ctx context.Context, channel string, q fanout.Query) (
 		strconv.FormatUint(q.Since.Epoch, 10), strconv.FormatUint(q.Since.Offset, 10), strconv.Itoa(q.Limit),
 		strconv.Itoa(q.Keep.Messages), decimal(q.Keep.Age.Milliseconds()), strconv.Itoa(bytes))
 	if err != nil {
-		return fanout.Page{}, e.failed("history", channel, err)
+		return adapter.Page{}, e.failed("history", channel, err)
 	}
 	page, err := parsePage(reply, q)
 	if err != nil {
-		return fanout.Page{}, e.broken("history", channel, err.Error())
+		return adapter.Page{}, e.broken("history", channel, err.Error())
 	}
 	return page, nil
 }
@@ -197,7 +197,7 @@ func (e *Engine) callOpen(ctx context.Context, channel, function string, args []
 		}
 		args = append(args, seed...)
 	}
-	return nil, fmt.Errorf("%w: the keys of the history are on the move", fanout.ErrUnsent)
+	return nil, fmt.Errorf("%w: the keys of the history are on the move", adapter.ErrUnsent)
 }
 
 // loaded makes a call, and gives the functions to servers that lack them.
@@ -214,7 +214,7 @@ func (e *Engine) loaded(ctx context.Context, call func() rueidis.RedisResult) ([
 			return nil, err
 		}
 		if err := e.load(ctx, loads); err != nil {
-			return nil, fmt.Errorf("%w: %w", fanout.ErrUnsent, err)
+			return nil, fmt.Errorf("%w: %w", adapter.ErrUnsent, err)
 		}
 	}
 }
@@ -227,7 +227,7 @@ func (e *Engine) failed(what, channel string, err error) error {
 			return e.broken(what, channel, text)
 		}
 		if strings.HasPrefix(re.Error(), "TRYAGAIN") { // it has not begun, though it may name the script
-			return fmt.Errorf("%s: %s: %w: %w", e.cfg.Name, what, fanout.ErrUnsent, clean(err))
+			return fmt.Errorf("%s: %s: %w: %w", e.cfg.Name, what, adapter.ErrUnsent, clean(err))
 		}
 	}
 	return e.classifyCall(what, err)
@@ -237,5 +237,5 @@ func (e *Engine) failed(what, channel string, err error) error {
 // Nothing was sent.
 func (e *Engine) broken(what, channel, text string) error {
 	stream, _ := wire.HistoryKeys(channel)
-	return fmt.Errorf("%s: %s: %w %q: %s: %w: %w", e.cfg.Name, what, fanout.ErrBrokenHistory, stream, text, fanout.ErrRefused, fanout.ErrUnsent)
+	return fmt.Errorf("%s: %s: %w %q: %s: %w: %w", e.cfg.Name, what, adapter.ErrBrokenHistory, stream, text, adapter.ErrRefused, adapter.ErrUnsent)
 }

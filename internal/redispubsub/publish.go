@@ -7,12 +7,12 @@ import (
 	"strings"
 	"time"
 
-	"github.com/fanoutgo/fanout"
+	"github.com/fanoutgo/fanout/adapter"
 	"github.com/fanoutgo/fanout/internal/deadline"
 	"github.com/redis/rueidis"
 )
 
-// Publish implements fanout.Adapter.
+// Publish implements adapter.Adapter.
 func (e *Engine) Publish(ctx context.Context, channel string, frame []byte) (receivers int, err error) {
 	if err := e.enter(ctx); err != nil {
 		return 0, err
@@ -45,11 +45,11 @@ func (e *Engine) conclude(ctx context.Context, channel string, frame []byte, n i
 // enter begins an operation that Close waits for, until e.ops.Leave.
 func (e *Engine) enter(ctx context.Context) error {
 	if !e.ops.Enter(1) {
-		return fmt.Errorf("%w: %w", e.errClosed(), fanout.ErrUnsent)
+		return fmt.Errorf("%w: %w", e.errClosed(), adapter.ErrUnsent)
 	}
 	if ctx.Err() != nil {
 		e.ops.Leave(1)
-		return fmt.Errorf("%w: %w", context.Cause(ctx), fanout.ErrUnsent)
+		return fmt.Errorf("%w: %w", context.Cause(ctx), adapter.ErrUnsent)
 	}
 	return nil
 }
@@ -81,8 +81,8 @@ func (e *Engine) nobody(ctx context.Context, channel, at string, frame []byte) (
 // again tells the hub what it may conclude from the error of sending something
 // again that a node has taken before: never that it cannot have arrived.
 func (e *Engine) again(err error) error {
-	if err = e.classify("publish again", err); errors.Is(err, fanout.ErrRefused) {
-		return fmt.Errorf("%w: %v", fanout.ErrRefused, err)
+	if err = e.classify("publish again", err); errors.Is(err, adapter.ErrRefused) {
+		return fmt.Errorf("%w: %v", adapter.ErrRefused, err)
 	}
 	return errors.New(err.Error())
 }

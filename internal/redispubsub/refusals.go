@@ -6,7 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/fanoutgo/fanout"
+	"github.com/fanoutgo/fanout/adapter"
 )
 
 // refusalStands is how long Health tells of a history that a server refused, if
@@ -24,7 +24,7 @@ type refusal struct {
 
 // note notes how a call has ended that a server answered with an error.
 func (r *refusals) note(err error) {
-	if redisError(err) != nil || errors.Is(err, fanout.ErrRefused) {
+	if redisError(err) != nil || errors.Is(err, adapter.ErrRefused) {
 		r.last.Store(&refusal{err, time.Now()})
 	}
 }

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/fanoutgo/fanout"
+	"github.com/fanoutgo/fanout/adapter"
 	"github.com/fanoutgo/fanout/internal/wire"
 	"github.com/redis/rueidis"
 )
@@ -16,7 +16,7 @@ import (
 // have written: no number is taken as it is.
 
 const (
-	// maxEpoch bounds epochs, as fanout.Historian says.
+	// maxEpoch bounds epochs, as adapter.Historian says.
 	maxEpoch = 1 << 44
 	// maxOffset bounds offsets: the functions count no further.
 	maxOffset = 1<<53 - 1
@@ -45,7 +45,7 @@ func number(m *rueidis.RedisMessage, most uint64) (n uint64, err error) {
 }
 
 // parseHead reads the position that a reply begins with.
-func parseHead(reply []rueidis.RedisMessage) (at fanout.Position, rest []rueidis.RedisMessage, err error) {
+func parseHead(reply []rueidis.RedisMessage) (at adapter.Position, rest []rueidis.RedisMessage, err error) {
 	if len(reply) < 2 {
 		return at, nil, errReply
 	}
@@ -63,7 +63,7 @@ func parseHead(reply []rueidis.RedisMessage) (at fanout.Position, rest []rueidis
 
 // parseAppended reads the reply of the append function: the position and the number
 // of subscribers, or -1.
-func parseAppended(reply []rueidis.RedisMessage) (at fanout.Position, n int, err error) {
+func parseAppended(reply []rueidis.RedisMessage) (at adapter.Position, n int, err error) {
 	at, rest, err := parseHead(reply)
 	if err != nil {
 		return at, 0, err
@@ -91,9 +91,9 @@ func parseMoved(reply []rueidis.RedisMessage) (seed []string, moved bool) {
 }
 
 // parsePage reads the reply of the read function.
-func parsePage(reply []rueidis.RedisMessage, q fanout.Query) (page fanout.Page, err error) {
+func parsePage(reply []rueidis.RedisMessage, q adapter.Query) (page adapter.Page, err error) {
 	if len(reply) == 0 {
-		return fanout.Page{First: 1}, nil
+		return adapter.Page{First: 1}, nil
 	}
 	var rest []rueidis.RedisMessage
 	if page.Head, rest, err = parseHead(reply); err != nil {
@@ -127,8 +127,8 @@ func parsePage(reply []rueidis.RedisMessage, q fanout.Query) (page fanout.Page, 
 
 // parseFrames reads the entries of a page. Where somebody has deleted some the page
 // ends, and the next one begins after those: so they are counted as missing.
-func parseFrames(page *fanout.Page, rest []rueidis.RedisMessage) error {
-	var last fanout.Position
+func parseFrames(page *adapter.Page, rest []rueidis.RedisMessage) error {
+	var last adapter.Position
 	for i := 0; i < len(rest); i += 3 {
 		f, first, err := parseEntry(rest[i : i+3])
 		switch {
@@ -155,17 +155,17 @@ func parseFrames(page *fanout.Page, rest []rueidis.RedisMessage) error {
 
 // parseChain reads past epochs: "epoch:last:whole," each, in order and up to the
 // head.
-func parseChain(chain string, head fanout.Position) (past []fanout.PastEpoch, err error) {
+func parseChain(chain string, head adapter.Position) (past []adapter.PastEpoch, err error) {
 	if chain == "" {
 		return nil, nil
 	}
-	var before fanout.PastEpoch
+	var before adapter.PastEpoch
 	for one := range strings.SplitSeq(strings.TrimSuffix(chain, ","), ",") {
 		f := strings.Split(one, ":")
 		if len(f) != 3 {
 			return nil, fmt.Errorf("%w: past epoch %q", errReply, one)
 		}
-		var p fanout.PastEpoch
+		var p adapter.PastEpoch
 		var err1, err2 error
 		p.Epoch, err1 = strconv.ParseUint(f[0], 10, 64)
 		p.Last, err2 = strconv.ParseUint(f[1], 10, 64)
@@ -180,7 +180,7 @@ func parseChain(chain string, head fanout.Position) (past []fanout.PastEpoch, er
 }
 
 // parseEntry reads an entry: its ID, its age and number of messages, its frame.
-func parseEntry(m []rueidis.RedisMessage) (f fanout.KeptFrame, first uint64, err error) {
+func parseEntry(m []rueidis.RedisMessage) (f adapter.KeptFrame, first uint64, err error) {
 	id, err1 := m[0].ToString()
 	meta, err2 := m[1].ToString()
 	frame, err3 := m[2].ToString()

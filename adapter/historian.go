@@ -1,14 +1,13 @@
-package fanout
+package adapter
 
 import (
 	"context"
-	"fmt"
 	"time"
 )
 
 // Historian is an optional capability of an Adapter: its backend keeps the
-// latest messages of a channel. The hub uses it for rooms that Options.Retain
-// names, and Attach then gets a HistoryReceiver.
+// latest messages of a channel. The hub uses it for rooms that
+// fanout.Options.Retain names, and Attach then gets a HistoryReceiver.
 //
 // A history is a sequence of frames, each with the position of its last
 // message. The backend gives the positions: offsets number the messages of a
@@ -143,33 +142,4 @@ type HistoryReceiver interface {
 	// for a channel whose subscription was confirmed, and Restored follows; if
 	// the move goes wrong meanwhile, Interrupted comes between them.
 	Moving(channel string)
-}
-
-// check says what is wrong with a page, which comes from outside: a history
-// that contradicts itself must not be followed.
-func (p *Page) check(q *Query) error {
-	switch head := p.Head; {
-	case head.IsZero() && len(p.Frames) == 0:
-		return nil // there is no history
-	case !epochBelieved(head.Epoch), head.Offset > maxOffset:
-		return brokenHistory("it is at %v", head)
-	}
-	for _, past := range p.Before {
-		if past.Epoch >= p.Head.Epoch || past.Last > maxOffset {
-			return brokenHistory("epoch %d up to %d is before %v", past.Epoch, past.Last, p.Head)
-		}
-	}
-	at := q.Since
-	for _, f := range p.Frames {
-		if !f.At.believed() || !at.Before(f.At) || at != q.Since && f.At.Offset <= at.Offset ||
-			f.At.Epoch > p.Head.Epoch || f.At.Offset > p.Head.Offset {
-			return brokenHistory("%v comes after %v, and it is at %v", f.At, at, p.Head)
-		}
-		at = f.At
-	}
-	return nil
-}
-
-func brokenHistory(format string, args ...any) error {
-	return fmt.Errorf("%w: broken history: "+format, append([]any{ErrRefused}, args...)...)
 }
