@@ -28,7 +28,7 @@ func (e *Engine) PublishAsync(channel string, frame []byte, done fanout.Completi
 		return false
 	}
 	defer e.ops.Leave(1)
-	at := e.topology.owner(e.slot(channel))
+	at := e.topology.owner(e.mode.slot(channel))
 	node := e.topology.pipeline(at)
 	if node == nil {
 		e.ops.Leave(1)
@@ -36,7 +36,7 @@ func (e *Engine) PublishAsync(channel string, frame []byte, done fanout.Completi
 	}
 	r := errands.Get().(*errand)
 	*r = errand{engine: e, channel: channel, frame: frame, at: at, done: done}
-	r.order = order{cmd: e.command(channel, frame), errand: r}
+	r.order = order{cmd: e.mode.publish(e.client.B(), channel, frame), errand: r}
 	node.submit(&r.order)
 	return true
 }
@@ -47,18 +47,15 @@ func (r *errand) finish(result rueidis.RedisResult) {
 	e := r.engine
 	n, err := result.AsInt64()
 	if err == nil && n > 0 {
-		if e.cluster && !e.cfg.Sharded {
-			n = -1 // it counts the subscribers of one node
-		}
-		r.complete(int(n), nil)
+		r.complete(e.mode.receivers(int(n)), nil)
 		return
 	}
 	e.wg.Go(func() { // this errand has entered
 		ctx := e.attempts.Context()
 		at := r.at
-		if (!e.cluster || e.cfg.Sharded) && elsewhere(result) {
+		if e.mode.redirects() && elsewhere(result) {
 			e.redirected(result, at)
-			result, at = e.ask(ctx, e.command(r.channel, r.frame)), ""
+			result, at = e.ask(ctx, e.mode.publish(e.client.B(), r.channel, r.frame)), ""
 		}
 		n, at, err := e.count(result, r.channel, at)
 		r.complete(e.conclude(ctx, r.channel, r.frame, n, at, err))

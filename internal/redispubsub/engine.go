@@ -12,7 +12,6 @@ import (
 	"github.com/fanoutgo/fanout"
 	"github.com/fanoutgo/fanout/internal/deadline"
 	"github.com/fanoutgo/fanout/internal/gate"
-	"github.com/fanoutgo/fanout/internal/wire"
 	"github.com/redis/rueidis"
 )
 
@@ -51,7 +50,7 @@ var began = time.Now()
 type Engine struct {
 	client    rueidis.Client
 	cfg       Config
-	cluster   bool
+	mode      mode
 	id        string // tells our probes from others'
 	receiver  fanout.Receiver
 	keeper    fanout.HistoryReceiver // the receiver, if it is one
@@ -93,7 +92,7 @@ func New(client rueidis.Client, cfg Config) (*Engine, error) {
 	e := &Engine{
 		client:  client,
 		cfg:     cfg,
-		cluster: client.Mode() == rueidis.ClientModeCluster,
+		mode:    modeOf(cfg.Sharded, client.Mode()),
 		id:      fmt.Sprintf("%016x", rand.Uint64()),
 		closed:  make(chan struct{}),
 		ops:     gate.New(),
@@ -150,7 +149,7 @@ func (e *Engine) Subscribe(ctx context.Context, channel string) error {
 	s := e.subs[channel]
 	isNew := s == nil
 	if isNew {
-		s = &sub{engine: e, channel: channel, slot: e.slot(channel), wanted: true, since: ticks()}
+		s = &sub{engine: e, channel: channel, slot: e.mode.slot(channel), wanted: true, since: ticks()}
 		e.subs[channel] = s
 	}
 	e.mu.Unlock()
@@ -265,14 +264,6 @@ func (e *Engine) all() []*sub {
 		list = append(list, s)
 	}
 	return list
-}
-
-// slot is a channel's hash slot; without a cluster there is one.
-func (e *Engine) slot(channel string) uint16 {
-	if !e.cluster {
-		return 0
-	}
-	return wire.Slot(channel)
 }
 
 // Health implements fanout.HealthChecker.

@@ -305,8 +305,8 @@ func (e *Engine) conclusion(what, why string, err error) error {
 // subscribeError is why a subscription is refused.
 func (e *Engine) subscribeError(channel, addr string, err error) error {
 	why := ""
-	if e.cfg.Sharded && judge(redisError(err).Error()) == unsupported {
-		why = "sharded Pub/Sub needs Redis 7.0 or later, or Valkey: "
+	if need := e.mode.requirement(); need != "" && judge(redisError(err).Error()) == unsupported {
+		why = need + ": "
 	}
 	return fmt.Errorf("%s: subscribing to %s at %s: %s%w: %w", e.cfg.Name, channel, addr, why, fanout.ErrRefused, clean(err))
 }

@@ -33,10 +33,6 @@ func (e *Engine) Append(ctx context.Context, channel string, r fanout.Record) (a
 	if r.Publisher != "" {
 		publisher = "p:" + r.Publisher
 	}
-	publish := "PUBLISH"
-	if e.cfg.Sharded {
-		publish = "SPUBLISH"
-	}
 	checksum := ""
 	if len(r.Frame) > longFrame {
 		checksum = wire.Checksum(r.Frame)
@@ -45,7 +41,7 @@ func (e *Engine) Append(ctx context.Context, channel string, r fanout.Record) (a
 		rueidis.BinaryString(r.Frame), strconv.Itoa(r.Messages),
 		strconv.Itoa(r.Keep.Messages), decimal(r.Keep.Age.Milliseconds()),
 		publisher, strconv.FormatUint(r.Stream, 10), strconv.FormatUint(r.Seq+uint64(r.Messages), 10),
-		publish, channel, checksum)
+		e.mode.publishName(), channel, checksum)
 	if err != nil {
 		return at, 0, e.failed("publish", channel, err)
 	}
@@ -57,16 +53,13 @@ func (e *Engine) Append(ctx context.Context, channel string, r fanout.Record) (a
 		// We have not sent it before, so it is not there.
 		return at, 0, e.broken("publish", channel, "the note is further than this publisher has come")
 	}
-	if !sure && n <= 0 && e.cluster && e.cfg.Sharded {
+	if !sure && n <= 0 && e.mode.zeroNeedsPrimary() {
 		return e.announce(ctx, channel, at, n, r.Frame)
 	}
 	if n == 0 {
 		e.mistrust(e.sub(channel))
 	}
-	if e.cluster && !e.cfg.Sharded {
-		n = -1 // it counts the subscribers of one node
-	}
-	return at, n, nil
+	return at, e.mode.receivers(n), nil
 }
 
 // longFrame is the length above which a frame needs a checksum.
@@ -112,7 +105,7 @@ var everything = fanout.Retention{Messages: 1_000_000, Age: 366 * 24 * time.Hour
 // is moving, and the old home is about to say so: it gets the time for that.
 func (e *Engine) mistrust(s *sub) {
 	home, on, confirms := s.state()
-	if !on || home == nil || (e.cluster && !e.cfg.Sharded) || !s.mistrusted.CompareAndSwap(false, true) {
+	if !on || home == nil || !e.mode.countsAll() || !s.mistrusted.CompareAndSwap(false, true) {
 		return
 	}
 	e.wg.Go(func() {
@@ -168,7 +161,7 @@ func (e *Engine) call(ctx context.Context, channel, function string, args ...str
 	reply, err = e.loaded(ctx, func() rueidis.RedisResult {
 		result, at := e.route(ctx, channel, build(), build)
 		e.notice(result, channel, at)
-		sure = at != "" || !e.cluster
+		sure = at != "" || !e.mode.hasSlots()
 		return result
 	})
 	if re := redisError(err); re == nil || !strings.HasPrefix(re.Error(), "TRYAGAIN") {

@@ -259,7 +259,7 @@ func (p *pipeline) hangUp(ctx context.Context) error {
 // after. A client of a cluster has one for each node, unless it is told
 // otherwise. Others take any for commands with a key, unless it is of slot 0.
 func (e *Engine) pin(cmd rueidis.Completed) rueidis.Completed {
-	if e.cluster {
+	if e.mode.hasSlots() {
 		return cmd
 	}
 	return cmd.SetSlot(slotZero)

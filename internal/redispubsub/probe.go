@@ -54,7 +54,7 @@ func (p *probe) tick() error {
 	if cfg.ProbeInterval < 0 {
 		return nil
 	}
-	if p.link.engine.cluster && !cfg.Sharded {
+	if !p.link.engine.mode.redirects() {
 		if p.ticks++; p.ticks%verifyTicks == 0 {
 			p.link.engine.topology.doubt(p.link)
 		}

@@ -36,10 +36,7 @@ func (e *Engine) conclude(ctx context.Context, channel string, frame []byte, n i
 			return 0, err
 		}
 	}
-	if e.cluster && !e.cfg.Sharded {
-		return -1, nil // it counts the subscribers of one node
-	}
-	return n, nil
+	return e.mode.receivers(n), nil
 }
 
 // enter begins an operation that Close waits for, until e.ops.Leave.
@@ -66,11 +63,11 @@ func (e *Engine) sub(channel string) *sub {
 func (e *Engine) nobody(ctx context.Context, channel, at string, frame []byte) (int, error) {
 	s := e.sub(channel)
 	switch {
-	case s == nil && e.cluster && e.cfg.Sharded:
+	case s == nil && e.mode.zeroNeedsPrimary():
 		return e.insist(ctx, channel, at, frame)
 	case s == nil:
 		return 0, nil
-	case e.cfg.Sharded && !e.reachesHome(s, at):
+	case e.mode.onlyHomeHears() && !e.reachesHome(s, at):
 		e.topology.distrust() // our table lags behind our own subscription
 	case !e.reachesHome(s, at):
 		return 0, nil
@@ -89,8 +86,8 @@ func (e *Engine) again(err error) error {
 
 // send sends a frame once. at is the node it went to, if it was we who chose it.
 func (e *Engine) send(ctx context.Context, channel string, frame []byte) (n int, at string, err error) {
-	build := func() rueidis.Completed { return e.command(channel, frame) }
-	if !e.cluster || e.cfg.Sharded {
+	build := func() rueidis.Completed { return e.mode.publish(e.client.B(), channel, frame) }
+	if e.mode.redirects() {
 		result, at := e.route(ctx, channel, build(), build)
 		return e.count(result, channel, at)
 	}
@@ -103,17 +100,9 @@ func (e *Engine) send(ctx context.Context, channel string, frame []byte) (n int,
 	return e.count(node.do(e.patience(ctx), build()), channel, at)
 }
 
-// command returns the command that publishes a frame.
-func (e *Engine) command(channel string, frame []byte) rueidis.Completed {
-	if e.cfg.Sharded {
-		return e.client.B().Spublish().Channel(channel).Message(rueidis.BinaryString(frame)).Build()
-	}
-	return e.client.B().Publish().Channel(channel).Message(rueidis.BinaryString(frame)).Build()
-}
-
 // count returns the number of subscribers that a node has counted.
 func (e *Engine) count(result rueidis.RedisResult, channel, at string) (n int, _ string, err error) {
-	if errors.Is(result.NonRedisError(), rueidis.ErrClosing) && e.cluster && !e.cfg.Sharded {
+	if errors.Is(result.NonRedisError(), rueidis.ErrClosing) && !e.mode.redirects() {
 		e.topology.distrust() // the node has left the cluster
 		return 0, at, rueidis.ErrNoSlot
 	}
@@ -122,7 +111,7 @@ func (e *Engine) count(result rueidis.RedisResult, channel, at string) (n int, _
 	if failed := resultError(result); failed != nil {
 		err = failed
 	}
-	if !e.cluster && !e.cfg.Sharded {
+	if !e.mode.addressMatters() {
 		at = "" // there is one server, whatever its address
 	}
 	return int(count), at, err
@@ -173,7 +162,7 @@ func (e *Engine) patience(ctx context.Context) context.Context {
 // know nothing, and when we are wrong, the client finds the way, and at is "". Then
 // again makes the command again: each is sent once.
 func (e *Engine) route(ctx context.Context, channel string, cmd rueidis.Completed, again func() rueidis.Completed) (_ rueidis.RedisResult, at string) {
-	at = e.topology.owner(e.slot(channel))
+	at = e.topology.owner(e.mode.slot(channel))
 	if node := e.topology.pipeline(at); node != nil {
 		result := node.do(e.patience(ctx), cmd)
 		if !elsewhere(result) {
@@ -181,7 +170,7 @@ func (e *Engine) route(ctx context.Context, channel string, cmd rueidis.Complete
 		}
 		e.redirected(result, at)
 		cmd = again()
-	} else if at != "" && e.cluster {
+	} else if at != "" && e.mode.hasSlots() {
 		e.topology.refreshClient(channel) // which does not know the node
 	}
 	return e.ask(ctx, cmd), ""

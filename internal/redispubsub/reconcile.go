@@ -44,7 +44,7 @@ func (l *link) reconcile(ses *session) error {
 		}
 		built := make(rueidis.Commands, len(commands))
 		for i, c := range commands {
-			built[i] = l.engine.build(conn.B(), c)
+			built[i] = l.engine.mode.build(conn.B(), c)
 		}
 		ctx, cancel := l.exchange()
 		results := conn.DoMulti(ctx, built...)
@@ -112,16 +112,11 @@ func (l *link) next() []*command {
 	return commands
 }
 
-func (e *Engine) build(b rueidis.Builder, c *command) rueidis.Completed {
-	switch {
-	case e.cfg.Sharded && c.leave:
-		return b.Sunsubscribe().Channel(c.names...).Build()
-	case e.cfg.Sharded:
-		return b.Ssubscribe().Channel(c.names...).Build()
-	case c.leave:
-		return b.Unsubscribe().Channel(c.names...).Build()
+func (m mode) build(b rueidis.Builder, c *command) rueidis.Completed {
+	if c.leave {
+		return m.unsubscribe(b, c.names)
 	}
-	return b.Subscribe().Channel(c.names...).Build()
+	return m.subscribe(b, c.names)
 }
 
 // settle notes the reply to a command. Confirmations of single channels come

@@ -67,7 +67,7 @@ func TestNobodyStaysAtAReplica(t *testing.T) {
 	_, _, err := publishes.topology.node(ctx, channel) // it has a table
 	require.NoError(t, err)
 	misled := &table{addrs: []string{"", replica}}
-	misled.note(publishes.slot(channel), replica)
+	misled.note(publishes.mode.slot(channel), replica)
 	publishes.topology.current.Store(misled)
 	n, err := publishes.Publish(ctx, channel, []byte("hello"))
 	require.NoError(t, err)

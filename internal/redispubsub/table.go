@@ -37,7 +37,7 @@ func (t *table) note(slot uint16, addr string) (known bool) {
 func (t *topology) askNode(addr string, node rueidis.Client) (*table, error) {
 	ctx, cancel := context.WithTimeout(t.engine.ctx, askTimeout)
 	defer cancel()
-	if !t.engine.cluster {
+	if !t.engine.mode.hasSlots() {
 		return askRole(ctx, addr, node)
 	}
 	result := node.Do(ctx, node.B().ClusterSlots().Build())

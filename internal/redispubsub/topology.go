@@ -228,7 +228,7 @@ func (t *topology) node(ctx context.Context, channel string) (*pipeline, string,
 			return nil, "", t.engine.errClosed()
 		}
 	}
-	addr := t.owner(t.engine.slot(channel))
+	addr := t.owner(t.engine.mode.slot(channel))
 	p := t.pipeline(addr)
 	if p == nil {
 		t.distrust()
@@ -247,7 +247,7 @@ func (t *topology) run() {
 	pause := roundPause
 	refresh := time.NewTicker(refreshEvery)
 	defer refresh.Stop()
-	if !e.cluster || e.cfg.Sharded {
+	if e.mode.redirects() {
 		refresh.Stop() // there the servers tell when something changes
 	}
 	for {
@@ -311,7 +311,7 @@ func (t *topology) nudgeFor(channel string) {
 	// A replica would take SPUBLISH for its primary's slots, and not say that
 	// it is none.
 	err := e.client.Do(ctx, e.client.B().Exists().Key(channel).Build()).Error()
-	if _, refused := rueidis.IsRedisErr(err); refused && e.cfg.Sharded {
-		e.client.Do(ctx, e.client.B().Spublish().Channel(wire.SameSlot(channel, ":nudge:"+e.id)).Message("").Build())
+	if _, refused := rueidis.IsRedisErr(err); refused && e.mode.sharded() {
+		e.client.Do(ctx, e.mode.publish(e.client.B(), wire.SameSlot(channel, ":nudge:"+e.id), nil))
 	}
 }
