@@ -1,0 +1,18 @@
+// Package clock is a monotonic clock in nanoseconds. A reading takes a third of
+// the memory of a time.Time, which matters where there are millions of them,
+// and never jumps when somebody sets the system's clock.
+package clock
+
+import "time"
+
+var began = time.Now()
+
+// Now returns the nanoseconds since the process began. It is never zero, so
+// that zero can mean never.
+func Now() int64 { return int64(time.Since(began)) + 1 }
+
+// Time returns the time of a reading.
+func Time(reading int64) time.Time { return began.Add(time.Duration(reading - 1)) }
+
+// Since returns the time that has passed since a reading.
+func Since(reading int64) time.Duration { return time.Duration(Now() - reading) }
