@@ -7,7 +7,7 @@ import (
 	"github.com/redis/rueidis"
 )
 
-// An errand is a frame that nobody waits for, on its way to a node.
+// An errand is a frame that was published without waiting, on its way to a node.
 type errand struct {
 	engine  *Engine
 	channel string
@@ -24,7 +24,7 @@ func (e *Engine) PublishAsync(channel string, frame []byte, done fanout.Completi
 	if !e.limits.allows(len(frame)) {
 		return false // Publish asks, or says that it is too long
 	}
-	if !e.ops.Enter(2) { // the errand may be over before this is
+	if !e.ops.Enter(2) { // for this call and the errand, which may end first
 		return false
 	}
 	defer e.ops.Leave(1)
@@ -41,8 +41,9 @@ func (e *Engine) PublishAsync(channel string, frame []byte, done fanout.Completi
 	return true
 }
 
-// finish is called by the flight that the errand was part of: it does not wait.
-// What was not simply taken and handed on is looked after by a goroutine.
+// finish is called with the result by the flight that the errand was part of. It
+// does not wait: anything but a frame that somebody received is the matter of a
+// goroutine.
 func (r *errand) finish(result rueidis.RedisResult) {
 	e := r.engine
 	n, err := result.AsInt64()
@@ -50,7 +51,7 @@ func (r *errand) finish(result rueidis.RedisResult) {
 		r.complete(e.mode.receivers(int(n)), nil)
 		return
 	}
-	e.wg.Go(func() { // this errand has entered
+	e.wg.Go(func() { // Close waits for the errand, so it may begin a goroutine
 		ctx := e.attempts.Context()
 		at := r.at
 		if e.mode.redirects() && elsewhere(result) {

@@ -40,8 +40,8 @@ func TestIdentity(t *testing.T) {
 	}
 }
 
-func TestPatience(t *testing.T) {
-	var p patience
+func TestThrottle(t *testing.T) {
+	var p throttle
 	now := time.Now()
 	require.True(t, p.may(now))
 	require.False(t, p.may(now.Add(firstReplaced/2)))

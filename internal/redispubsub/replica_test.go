@@ -66,7 +66,8 @@ func TestNobodyStaysAtAReplica(t *testing.T) {
 
 	_, _, err := publishes.topology.node(ctx, channel) // it has a table
 	require.NoError(t, err)
-	misled := &table{addrs: []string{"", replica}}
+	misled := newTable()
+	misled.add(replica)
 	misled.note(publishes.mode.slot(channel), replica)
 	publishes.topology.current.Store(misled)
 	n, err := publishes.Publish(ctx, channel, []byte("hello"))
@@ -176,7 +177,7 @@ func TestAPrimaryThatItsClientHasForgottenIsNotLeft(t *testing.T) {
 	for range 5 { // the round that one of them begins is over when that of the next begins
 		require.False(t, e.inspector.inspect(primary, true))
 		asked := client.asked.Load()
-		e.topology.doubt(home)
+		e.topology.verifyLater(home)
 		require.Eventually(t, func() bool { return client.asked.Load() > asked }, 20*time.Second, time.Millisecond)
 	}
 	_, on, confirms := e.sub(channel).state()
