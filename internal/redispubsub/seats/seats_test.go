@@ -2,6 +2,11 @@ package seats
 
 import (
 	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -521,4 +526,29 @@ func FuzzTable(f *testing.F) {
 		}
 		require.Len(t, tab.seats, len(wanted))
 	})
+}
+
+// The package is a machine: it needs nothing that has a lock, a clock, a
+// goroutine or I/O.
+func TestImports(t *testing.T) {
+	files, err := filepath.Glob("*.go")
+	require.NoError(t, err)
+	for _, name := range files {
+		if strings.HasSuffix(name, "_test.go") {
+			continue
+		}
+		source, err := os.ReadFile(name)
+		require.NoError(t, err)
+		f, err := parser.ParseFile(token.NewFileSet(), name, source, 0)
+		require.NoError(t, err)
+		for _, i := range f.Imports {
+			require.Contains(t, []string{`"slices"`, `"time"`}, i.Path.Value, name)
+		}
+		require.NotContains(t, string(source), "time.Now", name)
+		ast.Inspect(f, func(n ast.Node) bool {
+			_, started := n.(*ast.GoStmt)
+			require.False(t, started, name)
+			return true
+		})
+	}
 }
