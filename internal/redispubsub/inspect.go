@@ -11,8 +11,8 @@ import (
 )
 
 const (
-	// freshEvery is in how many inspections a connection is made to see where
-	// the address leads.
+	// freshEvery is the number of periodic inspections after which one makes a
+	// connection to see where the address leads.
 	freshEvery = 3
 	// firstReplaced and lastReplaced bound the time in which a connection is not
 	// replaced again because its address leads elsewhere. An address may lead to
@@ -143,8 +143,8 @@ func (e *Engine) inUse() (addrs []string) {
 	return addrs
 }
 
-// start begins inspections, one at a time for an address. Where there is
-// trouble it is inspected again before long.
+// start begins inspections, at most one at a time for each address. An address
+// with trouble is inspected again before long.
 func (i *inspector) start(addrs []string, fresh bool) {
 	for _, addr := range addrs {
 		i.mu.Lock()

@@ -5,8 +5,9 @@ import (
 	"github.com/redis/rueidis"
 )
 
-// A mode is which Pub/Sub the engine speaks, and to what. All differences
-// between the four combinations are methods here, named for what they decide.
+// A mode says which Pub/Sub the engine uses, and whether with one server or a
+// cluster. All differences between the four combinations are methods here, named
+// for what they decide.
 type mode uint8
 
 const (

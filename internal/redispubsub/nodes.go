@@ -7,8 +7,7 @@ import (
 	"github.com/redis/rueidis"
 )
 
-// This file is how the topology knows nodes: each has a pipeline, by its
-// address.
+// This file has the nodes that the topology knows: a pipeline for each address.
 
 // meet notes the nodes that the client knows. Links to a node that the client has
 // dropped are verified: with Sentinel the primary is elsewhere now, and in a

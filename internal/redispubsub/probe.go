@@ -10,9 +10,9 @@ import (
 
 // A probe finds out whether an idle link still hears: a connection can be up
 // and deaf. It publishes to a channel of the link's own, the way everything is
-// published, and expects to hear of it. Anything that the server sends meanwhile
-// will do, so a busy link is never probed. (Whether its server is still the right
-// one is for the inspector.) Used by session.serve alone.
+// published, and expects to receive that. Anything that the server sends
+// meanwhile will do, so a busy link is never probed. (The inspector checks that
+// the server is still the right one.) Only session.serve uses it.
 type probe struct {
 	link  *link
 	timer *time.Timer
@@ -22,8 +22,8 @@ type probe struct {
 	ticks int
 }
 
-// verifyTicks is in how many ticks a link checks that its node still owns the
-// slots, where nothing tells it.
+// verifyTicks is the number of ticks after which a link checks that its node
+// still owns the slots, where nodes do not say so themselves.
 const verifyTicks = 3
 
 func newProbe(l *link) *probe {

@@ -22,7 +22,7 @@ type refusal struct {
 	at  time.Time
 }
 
-// note notes the error of a call, if a server has answered with it.
+// note remembers the error of a call, if a server has answered with it.
 func (r *refusals) note(err error) {
 	if redisError(err) != nil || errors.Is(err, fanout.ErrRefused) {
 		r.last.Store(&refusal{err, time.Now()})

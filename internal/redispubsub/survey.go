@@ -11,8 +11,8 @@ import (
 	"github.com/redis/rueidis"
 )
 
-// This file is how the topology asks: the nodes who owns the slots, and the
-// client to learn of nodes.
+// This file has the questions of the topology: it asks the nodes who owns the
+// slots, and has the client learn of nodes.
 
 const (
 	// askTimeout bounds one question to one node.
