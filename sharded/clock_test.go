@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/fanoutgo/fanout"
+	"github.com/fanoutgo/fanout/adapter"
 	"github.com/fanoutgo/fanout/internal/redistest"
 	"github.com/stretchr/testify/require"
 )
@@ -13,16 +14,16 @@ import (
 // heedless is a receiver of what nobody wants to know.
 type heedless struct{}
 
-func (heedless) Receive(string, []byte)               {}
-func (heedless) Interrupted(string)                   {}
-func (heedless) Restored(string)                      {}
-func (heedless) ReceiveKept(string, fanout.KeptFrame) {}
-func (heedless) Moving(string)                        {}
+func (heedless) Receive(string, []byte)                {}
+func (heedless) Interrupted(string)                    {}
+func (heedless) Restored(string)                       {}
+func (heedless) ReceiveKept(string, adapter.KeptFrame) {}
+func (heedless) Moving(string)                         {}
 
 // A wrongClock is an adapter whose hub's clock is wrong.
 type wrongClock struct {
 	t  *testing.T
-	h  fanout.Historian
+	h  adapter.Historian
 	by time.Duration
 }
 
@@ -31,7 +32,7 @@ func newWrongClock(t *testing.T, c *redistest.Cluster, by time.Duration) *wrongC
 	require.NoError(t, err)
 	require.NoError(t, a.Attach(heedless{}))
 	t.Cleanup(func() { require.NoError(t, a.Close(within(t))) })
-	return &wrongClock{t, a.(fanout.Historian), by}
+	return &wrongClock{t, a.(adapter.Historian), by}
 }
 
 var anHour = fanout.Retention{Messages: 100, Age: time.Hour}
@@ -39,16 +40,16 @@ var anHour = fanout.Retention{Messages: 100, Age: time.Hour}
 func (w *wrongClock) keep(channel string, n int) {
 	w.t.Helper()
 	for range n {
-		_, _, err := w.h.Append(within(w.t), channel, fanout.Record{
+		_, _, err := w.h.Append(within(w.t), channel, adapter.Record{
 			Frame: []byte("x"), Messages: 1, Time: time.Now().Add(w.by), Keep: anHour,
 		})
 		require.NoError(w.t, err)
 	}
 }
 
-func (w *wrongClock) read(channel string) fanout.Page {
+func (w *wrongClock) read(channel string) adapter.Page {
 	w.t.Helper()
-	page, err := w.h.History(within(w.t), channel, fanout.Query{Limit: 1000, Keep: anHour, Time: time.Now().Add(w.by)})
+	page, err := w.h.History(within(w.t), channel, adapter.Query{Limit: 1000, Keep: anHour, Time: time.Now().Add(w.by)})
 	require.NoError(w.t, err)
 	return page
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/fanoutgo/fanout"
+	"github.com/fanoutgo/fanout/adapter"
 	"github.com/fanoutgo/fanout/internal/redistest"
 	"github.com/stretchr/testify/require"
 )
@@ -22,14 +23,14 @@ func TestHistoryOfAnyContents(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, a.Attach(heedless{}))
 	defer a.Close(within(t))
-	h := a.(fanout.Historian)
+	h := a.(adapter.Historian)
 	random := rand.New(rand.NewPCG(1, uint64(time.Now().UnixNano())))
 	const channel, stream, note = "fanout:r:{contents}", "fanout:h:{contents}", "fanout:h:{contents}:at"
 	n := c.Owner(redistest.Slot(channel))
 	seq := uint64(1)
 	keep := func() error {
 		seq++
-		_, _, err := h.Append(within(t), channel, fanout.Record{
+		_, _, err := h.Append(within(t), channel, adapter.Record{
 			Frame: []byte("x"), Messages: 1, Keep: fanout.Retention{Messages: 8, Age: time.Minute}, Publisher: "me", Stream: 1, Seq: seq,
 		})
 		return err
@@ -62,7 +63,7 @@ func TestHistoryOfAnyContents(t *testing.T) {
 				require.ErrorIs(t, err, fanout.ErrBrokenHistory, commands)
 				require.Equal(t, before, dump(), commands)
 			}
-			_, err = h.History(within(t), channel, fanout.Query{Since: fanout.Position{Epoch: random.Uint64(), Offset: random.Uint64()},
+			_, err = h.History(within(t), channel, adapter.Query{Since: fanout.Position{Epoch: random.Uint64(), Offset: random.Uint64()},
 				Limit: 100, Keep: fanout.Retention{Messages: 8, Age: time.Minute}})
 			if err != nil {
 				failures++

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/fanoutgo/fanout"
+	"github.com/fanoutgo/fanout/adapter"
 	"github.com/fanoutgo/fanout/internal/redistest"
 	"github.com/fanoutgo/fanout/sharded"
 	"github.com/redis/rueidis"
@@ -252,7 +253,7 @@ func TestPoolThatIsUsedUp(t *testing.T) {
 	require.ErrorContains(t, err, "pool of dedicated connections is used up")
 	go second.Subscribe(t.Context(), "fanout:r:{y}")
 	require.Eventually(t, func() bool {
-		err := second.(fanout.HealthChecker).Health()
+		err := second.(adapter.HealthChecker).Health()
 		return err != nil && regexp.MustCompile("BlockingPoolSize").MatchString(err.Error())
 	}, 10*time.Second, 20*time.Millisecond)
 	ctx, cancel = context.WithTimeout(t.Context(), time.Second)

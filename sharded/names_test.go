@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/fanoutgo/fanout"
+	"github.com/fanoutgo/fanout/adapter"
 	"github.com/fanoutgo/fanout/internal/rediscontract"
 	"github.com/fanoutgo/fanout/internal/redistest"
 	"github.com/fanoutgo/fanout/sharded"
@@ -146,12 +147,12 @@ func TestANodeWithoutItsMemory(t *testing.T) {
 			return err
 		},
 		"append": func(ctx context.Context, a *sharded.Adapter, channel string) error {
-			_, _, err := a.Append(ctx, channel, fanout.Record{Frame: []byte("hello"), Messages: 1, Time: time.Now(),
+			_, _, err := a.Append(ctx, channel, adapter.Record{Frame: []byte("hello"), Messages: 1, Time: time.Now(),
 				Keep: fanout.Retention{Messages: 10, Age: time.Hour}})
 			return err
 		},
 		"history": func(ctx context.Context, a *sharded.Adapter, channel string) error {
-			_, err := a.History(ctx, channel, fanout.Query{Limit: 10, Time: time.Now(), Keep: fanout.Retention{Messages: 10, Age: time.Hour}})
+			_, err := a.History(ctx, channel, adapter.Query{Limit: 10, Time: time.Now(), Keep: fanout.Retention{Messages: 10, Age: time.Hour}})
 			return err
 		},
 		"subscribe": func(ctx context.Context, a *sharded.Adapter, channel string) error {

@@ -6,7 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/fanoutgo/fanout"
+	"github.com/fanoutgo/fanout/adapter"
 )
 
 // Besides these all other cases have every other frame published by PublishAsync.
@@ -38,7 +38,7 @@ var asyncCases = []Case{
 type walker struct {
 	env     *env
 	from    *node
-	async   fanout.AsyncPublisher
+	async   adapter.AsyncPublisher
 	channel string
 	n       int           // frames
 	next    int           // of who publishes
@@ -87,7 +87,7 @@ func asyncCompletesOnce(e *env) {
 		channel := e.channel(fmt.Sprint("room", i))
 		e.join(channel, to)
 		walkers = append(walkers, &walker{
-			env: e, from: from, async: from.adapter.(fanout.AsyncPublisher),
+			env: e, from: from, async: from.adapter.(adapter.AsyncPublisher),
 			channel: channel, n: each, done: make(chan struct{}),
 		})
 	}
@@ -123,7 +123,7 @@ func asyncCompletesOnce(e *env) {
 
 func asyncEndsWithClose(e *env) {
 	n, other := e.nodes[0], e.nodes[1]
-	async := n.adapter.(fanout.AsyncPublisher)
+	async := n.adapter.(adapter.AsyncPublisher)
 	const frames = 64
 	for i := range frames {
 		e.join(e.channel(fmt.Sprint("room", i)), other, n)
@@ -141,7 +141,7 @@ func asyncEndsWithClose(e *env) {
 	if async.PublishAsync(e.channel("room0"), []byte("frame"), counter{&calls}) {
 		e.failf("PublishAsync after Close returned true")
 	}
-	if _, err := n.adapter.Publish(e.ctx, e.channel("room0"), []byte("frame")); !errors.Is(err, fanout.ErrClosed) {
+	if _, err := n.adapter.Publish(e.ctx, e.channel("room0"), []byte("frame")); !errors.Is(err, adapter.ErrClosed) {
 		e.failf("Publish after Close: %v", err)
 	}
 	if e.soon(20*time.Millisecond, func() bool { return calls.Load() != begun.Load() }) {

@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/fanoutgo/fanout"
+	"github.com/fanoutgo/fanout/adapter"
 )
 
 var closeCases = []Case{
@@ -68,20 +68,20 @@ func closeIsFinal(e *env) {
 	channel := e.channel("room")
 	e.join(channel, n)
 	e.close(n)
-	if err := n.adapter.Subscribe(e.ctx, channel); !errors.Is(err, fanout.ErrClosed) {
+	if err := n.adapter.Subscribe(e.ctx, channel); !errors.Is(err, adapter.ErrClosed) {
 		e.failf("Subscribe after Close: %v", err)
 	}
-	if err := n.adapter.Unsubscribe(e.ctx, channel); err != nil && !errors.Is(err, fanout.ErrClosed) {
+	if err := n.adapter.Unsubscribe(e.ctx, channel); err != nil && !errors.Is(err, adapter.ErrClosed) {
 		e.failf("Unsubscribe after Close: %v", err)
 	}
-	if err := n.adapter.Attach(n.heard); !errors.Is(err, fanout.ErrClosed) {
+	if err := n.adapter.Attach(n.heard); !errors.Is(err, adapter.ErrClosed) {
 		e.failf("Attach after Close: %v", err)
 	}
 	ended, cancel := context.WithCancel(e.ctx)
 	cancel()
 	for _, ctx := range []context.Context{e.ctx, ended} {
 		_, err := n.publish(ctx, channel, "frame")
-		if !errors.Is(err, fanout.ErrClosed) || !errors.Is(err, fanout.ErrUnsent) {
+		if !errors.Is(err, adapter.ErrClosed) || !errors.Is(err, adapter.ErrUnsent) {
 			e.failf("Publish after Close: %v", err)
 		}
 	}
@@ -128,7 +128,7 @@ func closeUnderTraffic(e *env) {
 // the adapter is closed; other errors of Subscribe it returns.
 func (e *env) useUntilClosed(n *node, channel string) error {
 	for e.ctx.Err() == nil {
-		if err := n.adapter.Subscribe(e.ctx, channel); errors.Is(err, fanout.ErrClosed) {
+		if err := n.adapter.Subscribe(e.ctx, channel); errors.Is(err, adapter.ErrClosed) {
 			return nil
 		} else if err != nil {
 			return fmt.Errorf("error of Subscribe: %w", err)

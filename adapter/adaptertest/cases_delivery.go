@@ -9,7 +9,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/fanoutgo/fanout"
+	"github.com/fanoutgo/fanout/adapter"
 )
 
 var deliveryCases = []Case{
@@ -255,7 +255,7 @@ func publishObeysContext(e *env) {
 	for i := range 20 {
 		frame := fmt.Sprint(i)
 		_, err := e.nodes[0].publish(ended, channel, frame)
-		if err != nil && !errors.Is(err, context.Canceled) && !errors.Is(err, fanout.ErrUnsent) {
+		if err != nil && !errors.Is(err, context.Canceled) && !errors.Is(err, adapter.ErrUnsent) {
 			e.failf("Publish in a canceled context: %w", err)
 		}
 		results[frame] = err
@@ -265,7 +265,7 @@ func publishObeysContext(e *env) {
 		switch heard := e.nodes[1].heard.count(channel, frame) > 0; {
 		case err == nil && !heard:
 			e.failf("Publish returned nil in a canceled context, and the frame was lost")
-		case errors.Is(err, fanout.ErrUnsent) && heard:
+		case errors.Is(err, adapter.ErrUnsent) && heard:
 			e.failf("the frame was heard but Publish said: %w", err)
 		}
 	}

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/fanoutgo/fanout"
+	"github.com/fanoutgo/fanout/adapter"
 )
 
 var faultCases = []Case{
@@ -131,7 +131,7 @@ func (e *env) notices(n *node, channels []string) map[string]string {
 // noticed gives a node that is cut off the time to notice. What it makes of it
 // is for other cases.
 func (e *env) noticed(n *node, channel string) {
-	h, ok := n.adapter.(fanout.HealthChecker)
+	h, ok := n.adapter.(adapter.HealthChecker)
 	e.soon(2*time.Second, func() bool {
 		return n.heard.notices(channel) != "" || ok && h.Health() != nil
 	})
@@ -183,7 +183,7 @@ func brokenLinkHeals(e *env) {
 
 // healthy waits until a node that can tell says that all is well.
 func (e *env) healthy(n *node) {
-	if h, ok := n.adapter.(fanout.HealthChecker); ok {
+	if h, ok := n.adapter.(adapter.HealthChecker); ok {
 		e.until(func() bool { return h.Health() == nil }, "%v says that it is healthy again", n)
 	}
 }
@@ -214,7 +214,7 @@ func outageHeals(e *env) {
 func outageShowsInHealth(e *env) {
 	n := e.nodes[1]
 	e.joinSome(n)
-	h := n.adapter.(fanout.HealthChecker)
+	h := n.adapter.(adapter.HealthChecker)
 	heal := e.cut(n)
 	e.until(func() bool { return h.Health() != nil }, "Health of %v, which is cut off, returns an error", n)
 	heal()
@@ -247,7 +247,7 @@ func outagePublish(e *env) {
 		switch heard := witness.heard.count(channel, frame) > 0; {
 		case err == nil && !heard && !told:
 			e.failf("%v was cut off, its Publish returned nil, and the frame was lost", n)
-		case errors.Is(err, fanout.ErrUnsent) && heard:
+		case errors.Is(err, adapter.ErrUnsent) && heard:
 			e.failf("the frame was heard but Publish of %v said: %w", n, err)
 		}
 	}

@@ -9,7 +9,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/fanoutgo/fanout"
+	"github.com/fanoutgo/fanout/adapter"
 )
 
 var historyCases = []Case{
@@ -81,7 +81,7 @@ const maxEpoch = 1 << 44
 func historyNumbersMessages(e *env) {
 	channel := e.channel("room")
 	e.join(channel, e.nodes[1])
-	var want []fanout.KeptFrame
+	var want []adapter.KeptFrame
 	offset := uint64(0)
 	for i, messages := range []int{1, 1, 3, 1, 5, 2, 100, 1} {
 		f := e.keep(e.nodes[i%2], channel, messages, fmt.Sprint(i))
@@ -101,7 +101,7 @@ func historyNumbersMessages(e *env) {
 	last := want[len(want)-1]
 	e.until(func() bool { return e.nodes[1].heard.count(channel, string(last.Frame)) > 0 }, "%v hears what is kept", e.nodes[1])
 	e.same("live", e.nodes[1].heard.kept(channel), want)
-	page := e.after(e.nodes[0], channel, fanout.Position{})
+	page := e.after(e.nodes[0], channel, adapter.Position{})
 	e.same("history", page.Frames, want)
 	if page.Head != last.At {
 		e.failf("the head of the history is %v, want %v", page.Head, last.At)
@@ -112,7 +112,7 @@ func historyDeliversLive(e *env) {
 	channel := e.channel("room")
 	e.join(channel, e.nodes...)
 	const each = 20
-	kept := make([][]fanout.KeptFrame, len(e.nodes))
+	kept := make([][]adapter.KeptFrame, len(e.nodes))
 	e.all(len(e.nodes), func(i int) error {
 		for j := range each {
 			messages := 1 + j%3
@@ -124,12 +124,12 @@ func historyDeliversLive(e *env) {
 			if receivers != len(e.nodes) && receivers != -1 {
 				return fmt.Errorf("with %d subscribers Append returned %d", len(e.nodes), receivers)
 			}
-			kept[i] = append(kept[i], fanout.KeptFrame{At: at, Frame: r.Frame})
+			kept[i] = append(kept[i], adapter.KeptFrame{At: at, Frame: r.Frame})
 		}
 		return nil
 	})
 	want := slices.Concat(kept...)
-	slices.SortFunc(want, func(a, b fanout.KeptFrame) int {
+	slices.SortFunc(want, func(a, b adapter.KeptFrame) int {
 		switch {
 		case a.At.Before(b.At):
 			return -1
@@ -166,48 +166,48 @@ func historyFramesAreOpaque(e *env) {
 	}
 	channel := e.channel("room")
 	e.join(channel, e.nodes[1])
-	var want []fanout.KeptFrame
+	var want []adapter.KeptFrame
 	const spare = "spare"
 	for _, frame := range frames {
 		r := newRecord("", 1)
 		buffer := append(slices.Clone(frame), spare...) // the bytes behind the frame are the publisher's too
 		r.Frame = buffer[:len(frame)]
-		want = append(want, fanout.KeptFrame{At: e.mustAppend(e.nodes[0], channel, r), Frame: frame})
+		want = append(want, adapter.KeptFrame{At: e.mustAppend(e.nodes[0], channel, r), Frame: frame})
 		if !bytes.Equal(buffer[:len(frame)], frame) || string(buffer[len(frame):]) != spare {
 			e.failf("the adapter changed what was appended: %q is now %q", clip(string(frame)), clip(string(buffer)))
 		}
 	}
 	e.settle(e.nodes[0], channel, e.nodes[1])
 	e.same("live", e.nodes[1].heard.kept(channel), want)
-	e.same("history", e.after(e.nodes[1], channel, fanout.Position{}).Frames, want)
+	e.same("history", e.after(e.nodes[1], channel, adapter.Position{}).Frames, want)
 }
 
 func historyReadsAfter(e *env) {
 	channel, reader := e.channel("room"), e.nodes[1]
-	page := e.page(reader, e.channel("nothing"), query(fanout.Position{}))
+	page := e.page(reader, e.channel("nothing"), query(adapter.Position{}))
 	if !page.Head.IsZero() || page.First != 1 || page.More || len(page.Before)+len(page.Frames) > 0 {
 		e.failf("History of a channel that has none: %+v", page)
 	}
 	kept := e.keepSome(e.nodes[0], channel, 30)
 	head := kept[len(kept)-1].At
 
-	e.same("after the zero Position", e.after(reader, channel, fanout.Position{}).Frames, kept)
+	e.same("after the zero Position", e.after(reader, channel, adapter.Position{}).Frames, kept)
 	for i, f := range kept {
 		e.same(fmt.Sprintf("after %v", f.At), e.after(reader, channel, f.At).Frames, kept[i+1:])
 		if messagesOf(f.Frame) == 1 {
 			continue
 		}
-		inside := fanout.Position{Epoch: f.At.Epoch, Offset: f.At.Offset - 1}
+		inside := adapter.Position{Epoch: f.At.Epoch, Offset: f.At.Offset - 1}
 		e.same(fmt.Sprintf("after %v, which is inside of a frame", inside), e.after(reader, channel, inside).Frames, kept[i:])
 	}
 
 	// Concurrently, and what one does with a page is no matter to others.
 	e.all(8, func(int) error {
-		page, err := reader.historian().History(e.ctx, channel, query(fanout.Position{}))
+		page, err := reader.historian().History(e.ctx, channel, query(adapter.Position{}))
 		clear(page.Frames)
 		return err
 	})
-	page = e.after(reader, channel, fanout.Position{})
+	page = e.after(reader, channel, adapter.Position{})
 	e.same("what others have read as well", page.Frames, kept)
 	if page.Head != head || page.First != 1 {
 		e.failf("the head is %v and First %d, want %v and 1", page.Head, page.First, head)
@@ -219,9 +219,9 @@ func historyPages(e *env) {
 	kept := e.keepSome(e.nodes[0], channel, 40)
 	head := kept[len(kept)-1].At
 	for _, limit := range []int{1, 2, 5, 30, 79, 80, 1000} {
-		q := query(fanout.Position{})
+		q := query(adapter.Position{})
 		q.Limit = limit
-		var got []fanout.KeptFrame
+		var got []adapter.KeptFrame
 		for more := true; more; {
 			page := e.page(reader, channel, q)
 			messages := 0
@@ -247,7 +247,7 @@ func historyPages(e *env) {
 		}
 		e.same(fmt.Sprintf("in pages of %d", limit), got, kept)
 	}
-	q := query(fanout.Position{})
+	q := query(adapter.Position{})
 	q.Limit = 0
 	if page := e.page(reader, channel, q); page.Head != head || len(page.Frames) > 0 {
 		e.failf("with Limit 0 came the head %v, want %v, and %d frames", page.Head, head, len(page.Frames))
@@ -256,23 +256,23 @@ func historyPages(e *env) {
 
 func historyIsOfItsChannel(e *env) {
 	channels := names(e)
-	frames := make([]fanout.KeptFrame, len(channels))
+	frames := make([]adapter.KeptFrame, len(channels))
 	for i, channel := range channels {
 		frames[i] = e.keep(e.nodes[0], channel, 1, fmt.Sprint(i))
 	}
 	for i, channel := range channels {
 		e.same(fmt.Sprintf("history of %q, which is number %d", channel, i),
-			e.after(e.nodes[1], channel, fanout.Position{}).Frames, frames[i:i+1])
+			e.after(e.nodes[1], channel, adapter.Position{}).Frames, frames[i:i+1])
 	}
 }
 
 // trimmed sees to it that of the frames kept, the first of which is outside of
 // the retention, the history hands out those from one on, and that First says
 // which offset is the oldest.
-func (e *env) trimmed(n *node, channel string, q fanout.Query, kept []fanout.KeptFrame, from int, firstOffset uint64) {
+func (e *env) trimmed(n *node, channel string, q adapter.Query, kept []adapter.KeptFrame, from int, firstOffset uint64) {
 	head := kept[len(kept)-1].At
 	for _, limit := range []int{readLimit, 4} {
-		for _, since := range []fanout.Position{{}, kept[0].At} {
+		for _, since := range []adapter.Position{{}, kept[0].At} {
 			q.Limit, q.Since = limit, since
 			page := e.page(n, channel, q)
 			if page.First != firstOffset {
@@ -289,20 +289,20 @@ func (e *env) trimmed(n *node, channel string, q fanout.Query, kept []fanout.Kep
 func historyTrimsByNumber(e *env) {
 	channel, reader := e.channel("room"), e.nodes[1]
 	const most = 10
-	var kept []fanout.KeptFrame
+	var kept []adapter.KeptFrame
 	for i := range 40 {
 		messages := 1 + i%4
 		r := newRecord(text(messages, fmt.Sprint(i)), messages)
 		r.Keep.Messages = most
-		kept = append(kept, fanout.KeptFrame{At: e.mustAppend(e.nodes[0], channel, r), Frame: r.Frame})
+		kept = append(kept, adapter.KeptFrame{At: e.mustAppend(e.nodes[0], channel, r), Frame: r.Frame})
 		if i < 10 || i%7 > 0 && i < 36 {
 			continue
 		}
 		for _, most := range []int{most, 3} { // less than what was kept, too
-			q := query(fanout.Position{})
+			q := query(adapter.Position{})
 			q.Keep.Messages = most
 			oldest := kept[i].At.Offset - uint64(most) + 1
-			from := slices.IndexFunc(kept, func(f fanout.KeptFrame) bool { return f.At.Offset >= oldest })
+			from := slices.IndexFunc(kept, func(f adapter.KeptFrame) bool { return f.At.Offset >= oldest })
 			e.trimmed(reader, channel, q, kept, from, oldest)
 		}
 	}
@@ -317,9 +317,9 @@ func historyTrimsByAge(e *env) {
 	began := time.Now()
 	kept := append(older, e.keepSome(e.nodes[0], channel, 6)...)
 
-	q := query(fanout.Position{})
+	q := query(adapter.Position{})
 	for _, limit := range []int{readLimit, 4} {
-		for _, since := range []fanout.Position{{}, kept[0].At} {
+		for _, since := range []adapter.Position{{}, kept[0].At} {
 			q.Limit, q.Since = limit, since
 			e.trimmedByAge(reader, channel, q, kept[6:], func() time.Duration { return time.Since(began) + pause/2 }, pause/2)
 		}
@@ -335,7 +335,7 @@ func historyTrimsByAge(e *env) {
 
 // trimmedByAge sees to it that the frames wanted are those that are handed out of
 // an age. It says nothing if that took so long that others may be too old by then.
-func (e *env) trimmedByAge(n *node, channel string, q fanout.Query, want []fanout.KeptFrame, age func() time.Duration, within time.Duration) {
+func (e *env) trimmedByAge(n *node, channel string, q adapter.Query, want []adapter.KeptFrame, age func() time.Duration, within time.Duration) {
 	e.until(func() bool {
 		began := time.Now()
 		q.Keep.Age, q.Time = age(), began
@@ -355,17 +355,17 @@ func (e *env) trimmedByAge(n *node, channel string, q fanout.Query, want []fanou
 func historyRepeatsOnce(e *env) {
 	channel := e.channel("room")
 	e.join(channel, e.nodes[1])
-	var want []fanout.KeptFrame
+	var want []adapter.KeptFrame
 	appendTo := func(n *node, publisher string, stream, seq uint64, messages int, fresh bool) {
 		r := newRecord(text(messages, fmt.Sprintf("%d of stream %d of %q", seq, stream, publisher)), messages)
 		r.Publisher, r.Stream, r.Seq = publisher, stream, seq
 		at, receivers, err := n.append(e.ctx, channel, r)
 		e.must(err, "Append of %q", r.Frame)
 		if fresh {
-			want = append(want, fanout.KeptFrame{At: at, Frame: r.Frame})
+			want = append(want, adapter.KeptFrame{At: at, Frame: r.Frame})
 			return
 		}
-		i := slices.IndexFunc(want, func(f fanout.KeptFrame) bool { return bytes.Equal(f.Frame, r.Frame) })
+		i := slices.IndexFunc(want, func(f adapter.KeptFrame) bool { return bytes.Equal(f.Frame, r.Frame) })
 		if receivers != -1 || at.Before(want[i].At) {
 			e.failf("Append of %v, again, returned %v and %d receivers, want that position, or one behind it, and -1", show(want[i]), at, receivers)
 		}
@@ -388,15 +388,15 @@ func historyRepeatsOnce(e *env) {
 	e.settle(a, channel, b)
 	e.settle(b, channel, b)
 	e.same("live", b.heard.kept(channel), want)
-	e.same("history", e.after(a, channel, fanout.Position{}).Frames, want)
+	e.same("history", e.after(a, channel, adapter.Position{}).Frames, want)
 }
 
 func historyMatchesLive(e *env) {
 	channel, reader := e.channel("room"), e.nodes[0]
 	e.join(channel, e.nodes...)
 	keepers := e.keepers(channel, e.nodes...)
-	var read []fanout.KeptFrame
-	since := fanout.Position{}
+	var read []adapter.KeptFrame
+	since := adapter.Position{}
 	readOn := func() {
 		page := e.page(reader, channel, query(since))
 		read = append(read, page.Frames...)
@@ -432,12 +432,12 @@ func historyObeysContext(e *env) {
 	for i := range 20 {
 		r := newRecord(fmt.Sprint(i), 1)
 		_, _, err := e.nodes[0].append(ended, channel, r)
-		if err != nil && !errors.Is(err, context.Canceled) && !errors.Is(err, fanout.ErrUnsent) {
+		if err != nil && !errors.Is(err, context.Canceled) && !errors.Is(err, adapter.ErrUnsent) {
 			e.failf("Append in a canceled context: %w", err)
 		}
 		results[string(r.Frame)] = err
 		t := e.start(func() error {
-			_, err := e.nodes[0].historian().History(ended, channel, query(fanout.Position{}))
+			_, err := e.nodes[0].historian().History(ended, channel, query(adapter.Position{}))
 			return err
 		})
 		if err := e.wait(t, "History returns in a canceled context"); err != nil && !errors.Is(err, context.Canceled) {
@@ -445,11 +445,11 @@ func historyObeysContext(e *env) {
 		}
 	}
 	e.mustAppend(e.nodes[0], channel, newRecord("after", 1))
-	e.truth(e.after(e.nodes[1], channel, fanout.Position{}).Frames, results)
+	e.truth(e.after(e.nodes[1], channel, adapter.Position{}).Frames, results)
 }
 
 // truth holds what Append returned against what is kept.
-func (e *env) truth(kept []fanout.KeptFrame, results map[string]error) {
+func (e *env) truth(kept []adapter.KeptFrame, results map[string]error) {
 	has := make(map[string]bool)
 	for _, f := range kept {
 		has[string(f.Frame)] = true
@@ -458,7 +458,7 @@ func (e *env) truth(kept []fanout.KeptFrame, results map[string]error) {
 		switch {
 		case err == nil && !has[frame]:
 			e.failf("Append returned nil, and the frame is not kept")
-		case errors.Is(err, fanout.ErrUnsent) && has[frame]:
+		case errors.Is(err, adapter.ErrUnsent) && has[frame]:
 			e.failf("the frame is kept but Append said: %w", err)
 		}
 	}
@@ -469,11 +469,11 @@ func historyAfterClose(e *env) {
 	channel := e.channel("room")
 	e.keep(n, channel, 1, "before")
 	e.close(n)
-	if _, err := n.historian().History(e.ctx, channel, query(fanout.Position{})); !errors.Is(err, fanout.ErrClosed) {
+	if _, err := n.historian().History(e.ctx, channel, query(adapter.Position{})); !errors.Is(err, adapter.ErrClosed) {
 		e.failf("History after Close: %v", err)
 	}
 	_, _, err := n.append(e.ctx, channel, newRecord("after", 1))
-	if !errors.Is(err, fanout.ErrClosed) || !errors.Is(err, fanout.ErrUnsent) {
+	if !errors.Is(err, adapter.ErrClosed) || !errors.Is(err, adapter.ErrUnsent) {
 		e.failf("Append after Close: %v", err)
 	}
 }

@@ -6,7 +6,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/fanoutgo/fanout"
+	"github.com/fanoutgo/fanout/adapter"
 )
 
 var historyFaultCases = []Case{
@@ -48,7 +48,7 @@ type filler struct {
 	n, reader *node
 	channel   string
 	handled   int // notices that have been dealt with
-	read      []fanout.KeptFrame
+	read      []adapter.KeptFrame
 }
 
 // fill waits for the end of interruptions, if there were any, and reads what
@@ -63,7 +63,7 @@ func (e *env) fill(f *filler) {
 			e.awaitRestored(f.n, []string{f.channel}, nil)
 			continue
 		}
-		var since fanout.Position
+		var since adapter.Position
 		notice := 0
 		for _, v := range f.n.heard.events(f.channel) {
 			if v.kind != 'f' {
@@ -100,7 +100,7 @@ func historyFillsInterruption(e *env) {
 	}
 	e.fill(f)
 
-	all := e.after(other, channel, fanout.Position{})
+	all := e.after(other, channel, adapter.Position{})
 	e.contiguous("history", all.Frames)
 	e.hasAcked("history", all.Frames, keepers, nil)
 	known := make(placed)
@@ -152,20 +152,20 @@ func outageAppend(e *env) {
 			return err
 		})
 		_ = inTime("History", func(ctx context.Context) error {
-			_, err := n.historian().History(ctx, channel, query(fanout.Position{}))
+			_, err := n.historian().History(ctx, channel, query(adapter.Position{}))
 			return err
 		})
 	}
 	heal()
 	e.settleKept(n, channel, n)
-	e.truth(e.after(witness, channel, fanout.Position{}).Frames, results)
+	e.truth(e.after(witness, channel, adapter.Position{}).Frames, results)
 }
 
 // chain sees to it that the epochs of a history are in order: those that are
 // over are in Before, each ends where the next one begins.
-func (e *env) chain(page fanout.Page) {
-	epochs := append([]fanout.PastEpoch(nil), page.Before...)
-	epochs = append(epochs, fanout.PastEpoch{Epoch: page.Head.Epoch, Last: page.Head.Offset})
+func (e *env) chain(page adapter.Page) {
+	epochs := append([]adapter.PastEpoch(nil), page.Before...)
+	epochs = append(epochs, adapter.PastEpoch{Epoch: page.Head.Epoch, Last: page.Head.Offset})
 	for i := 1; i < len(epochs); i++ {
 		if epochs[i].Epoch <= epochs[i-1].Epoch || epochs[i].Last < epochs[i-1].Last {
 			e.failf("the epochs of the history do not grow: %+v, then the head, %v", page.Before, page.Head)
@@ -202,7 +202,7 @@ func historySurvivesMove(e *env) {
 	for _, from := range e.nodes[:2] {
 		e.settleKept(from, channel, e.nodes[1])
 	}
-	all := e.after(reader, channel, fanout.Position{})
+	all := e.after(reader, channel, adapter.Position{})
 	e.contiguous("history", all.Frames)
 	e.chain(all)
 	e.hasAcked("history", all.Frames, keepers, nil)
@@ -268,7 +268,7 @@ func movingIsInGoodOrder(e *env) {
 	for _, from := range e.nodes[:2] {
 		e.settleKept(from, channel, e.nodes[1:]...)
 	}
-	all := e.after(e.nodes[0], channel, fanout.Position{})
+	all := e.after(e.nodes[0], channel, adapter.Position{})
 	for _, n := range e.nodes[1:] {
 		e.goodOrder(n, channel, all.Frames)
 	}
@@ -276,9 +276,9 @@ func movingIsInGoodOrder(e *env) {
 
 // goodOrder sees to it that when n was told Moving it had all frames of the
 // epoch that it was in, unless that one went on.
-func (e *env) goodOrder(n *node, channel string, all []fanout.KeptFrame) {
+func (e *env) goodOrder(n *node, channel string, all []adapter.KeptFrame) {
 	moving := false
-	var last fanout.Position // received before Moving
+	var last adapter.Position // received before Moving
 	for _, v := range n.heard.events(channel) {
 		switch {
 		case v.kind == 'm':
@@ -304,14 +304,14 @@ func historyEpochsTellALoss(e *env) {
 	e.join(channel, e.nodes[1:]...)
 	keepers := e.keepers(channel, e.nodes[:2]...)
 	e.keepOn(keepers, 10)
-	before := e.after(reader, channel, fanout.Position{})
+	before := e.after(reader, channel, adapter.Position{})
 	e.must(e.offer.Faults.Fail(e.ctx, channel), "Faults.Fail of %q", channel)
 	e.keepOn(keepers, 10)
 	e.halt(keepers)
 	for _, from := range e.nodes[:2] {
 		e.settleKept(from, channel, e.nodes[1:]...)
 	}
-	all := e.after(reader, channel, fanout.Position{})
+	all := e.after(reader, channel, adapter.Position{})
 	known := make(placed)
 	e.place(known, "the history", all.Frames...)
 	e.place(known, "the history before", before.Frames...)
@@ -342,8 +342,8 @@ func historyEpochsTellALoss(e *env) {
 	// After a position that is not on the way comes what is after the last one
 	// that is.
 	for _, past := range all.Before {
-		since := fanout.Position{Epoch: past.Epoch, Offset: past.Last + 2}
-		var want []fanout.KeptFrame
+		since := adapter.Position{Epoch: past.Epoch, Offset: past.Last + 2}
+		var want []adapter.KeptFrame
 		for _, f := range all.Frames {
 			if f.At.Offset > past.Last {
 				want = append(want, f)

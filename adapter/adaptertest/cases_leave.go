@@ -7,7 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/fanoutgo/fanout"
+	"github.com/fanoutgo/fanout/adapter"
 )
 
 // leaveCases are about what is left of a subscription, or of an adapter, that is over.
@@ -273,7 +273,7 @@ func asyncCompletesElsewhere(e *env) {
 	from, to := e.nodes[0], e.nodes[1]
 	channel := e.channel("room")
 	e.join(channel, to)
-	async := from.adapter.(fanout.AsyncPublisher)
+	async := from.adapter.(adapter.AsyncPublisher)
 	for i := range 20 {
 		c := &elsewhere{env: e, held: make(chan struct{}, 1)}
 		c.held <- struct{}{}
@@ -291,7 +291,7 @@ func asyncCompletesElsewhere(e *env) {
 
 func asyncEndsInAnOutage(e *env) {
 	n := e.nodes[1]
-	async := n.adapter.(fanout.AsyncPublisher)
+	async := n.adapter.(adapter.AsyncPublisher)
 	const frames = 10
 	for i := range frames {
 		e.join(e.channel(fmt.Sprint("room", i)), n)

@@ -7,7 +7,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/fanoutgo/fanout"
+	"github.com/fanoutgo/fanout/adapter"
 )
 
 var subscriptionCases = []Case{
@@ -248,5 +248,5 @@ func healthyWhenConfirmed(e *env) {
 	for i := range 5 {
 		e.join(e.channel(fmt.Sprint("room", i)), n)
 	}
-	e.must(n.adapter.(fanout.HealthChecker).Health(), "Health while all is well")
+	e.must(n.adapter.(adapter.HealthChecker).Health(), "Health while all is well")
 }

@@ -1,4 +1,4 @@
-// Package adaptertest is the contract of fanout.Adapter as a test suite.
+// Package adaptertest is the contract of adapter.Adapter as a test suite.
 //
 // Whoever writes a backend gives [Run] a function that makes adapters, and
 // learns in which point the backend does not keep its promises:
@@ -26,7 +26,7 @@
 // is left nil, and the cases that need it are skipped and say so. A backend
 // keeps the whole contract if it passes with no waivers, and no fault missing
 // that can befall it. In the same way the cases about an optional capability,
-// fanout.HealthChecker or fanout.Historian, are skipped for adapters without it.
+// adapter.HealthChecker or adapter.Historian, are skipped for adapters without it.
 //
 // The suite is as hard on a backend as it must be to find mistakes, and no
 // harder: some thousands of operations in all. It needs a backend that nobody

@@ -10,7 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/fanoutgo/fanout"
+	"github.com/fanoutgo/fanout/adapter"
 )
 
 // An env is what a case works with. Its methods that cannot do what they are
@@ -29,7 +29,7 @@ type env struct {
 // A node is an adapter and what its receiver heard.
 type node struct {
 	index   int
-	adapter fanout.Adapter
+	adapter adapter.Adapter
 	heard   *recorder
 
 	mu        sync.Mutex
@@ -148,7 +148,7 @@ func (n *node) onceConnected(ctx context.Context, publish func() error) error {
 		if err == nil {
 			n.connected.Store(true)
 		}
-		if was || !errors.Is(err, fanout.ErrUnsent) || errors.Is(err, fanout.ErrClosed) {
+		if was || !errors.Is(err, adapter.ErrUnsent) || errors.Is(err, adapter.ErrClosed) {
 			return err
 		}
 		select {
@@ -164,7 +164,7 @@ func (n *node) publishNow(ctx context.Context, channel string, frame []byte) (in
 	if err != nil {
 		return 0, err
 	}
-	if a, ok := n.adapter.(fanout.AsyncPublisher); ok && ctx.Err() == nil && n.published.Add(1)%2 == 0 {
+	if a, ok := n.adapter.(adapter.AsyncPublisher); ok && ctx.Err() == nil && n.published.Add(1)%2 == 0 {
 		if c := make(completion, 1); a.PublishAsync(channel, frame, c) {
 			return n.await(ctx, c, done)
 		}

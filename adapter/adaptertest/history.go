@@ -7,19 +7,19 @@ import (
 	"sync"
 	"time"
 
-	"github.com/fanoutgo/fanout"
+	"github.com/fanoutgo/fanout/adapter"
 )
 
 // plenty is a retention that nothing in the suite reaches.
-var plenty = fanout.Retention{Messages: 100_000, Age: time.Hour}
+var plenty = adapter.Retention{Messages: 100_000, Age: time.Hour}
 
 // readLimit is more than a case keeps in a channel.
 const readLimit = 100_000
 
-func (n *node) historian() fanout.Historian { return n.adapter.(fanout.Historian) }
+func (n *node) historian() adapter.Historian { return n.adapter.(adapter.Historian) }
 
 // append is for any goroutine.
-func (n *node) append(ctx context.Context, channel string, r fanout.Record) (at fanout.Position, receivers int, err error) {
+func (n *node) append(ctx context.Context, channel string, r adapter.Record) (at adapter.Position, receivers int, err error) {
 	err = n.onceConnected(ctx, func() error {
 		done, turnErr := n.turn(ctx, channel)
 		if turnErr != nil {
@@ -33,8 +33,8 @@ func (n *node) append(ctx context.Context, channel string, r fanout.Record) (at 
 }
 
 // newRecord returns a frame to be kept, of a publisher without a name.
-func newRecord(frame string, messages int) fanout.Record {
-	return fanout.Record{Frame: []byte(frame), Messages: messages, Time: time.Now(), Keep: plenty}
+func newRecord(frame string, messages int) adapter.Record {
+	return adapter.Record{Frame: []byte(frame), Messages: messages, Time: time.Now(), Keep: plenty}
 }
 
 // text is a frame that says how many messages it has. To the adapter it is as
@@ -51,24 +51,24 @@ func messagesOf(frame []byte) uint64 {
 }
 
 // first returns the offset of a frame's first message.
-func first(f fanout.KeptFrame) uint64 { return f.At.Offset - messagesOf(f.Frame) + 1 }
+func first(f adapter.KeptFrame) uint64 { return f.At.Offset - messagesOf(f.Frame) + 1 }
 
 // mustAppend appends a record that nothing stands in the way of.
-func (e *env) mustAppend(n *node, channel string, r fanout.Record) fanout.Position {
+func (e *env) mustAppend(n *node, channel string, r adapter.Record) adapter.Position {
 	at, _, err := n.append(e.ctx, channel, r)
 	e.must(err, "%v: Append to %q", n, channel)
 	return at
 }
 
 // keep appends a text of so many messages.
-func (e *env) keep(n *node, channel string, messages int, what string) fanout.KeptFrame {
+func (e *env) keep(n *node, channel string, messages int, what string) adapter.KeptFrame {
 	r := newRecord(text(messages, what), messages)
-	return fanout.KeptFrame{At: e.mustAppend(n, channel, r), Frame: r.Frame}
+	return adapter.KeptFrame{At: e.mustAppend(n, channel, r), Frame: r.Frame}
 }
 
 // keepSome appends frames of one, two and three messages.
-func (e *env) keepSome(n *node, channel string, frames int) []fanout.KeptFrame {
-	var kept []fanout.KeptFrame
+func (e *env) keepSome(n *node, channel string, frames int) []adapter.KeptFrame {
+	var kept []adapter.KeptFrame
 	for i := range frames {
 		kept = append(kept, e.keep(n, channel, 1+i%3, fmt.Sprint(i)))
 	}
@@ -76,13 +76,13 @@ func (e *env) keepSome(n *node, channel string, frames int) []fanout.KeptFrame {
 }
 
 // query is all after since.
-func query(since fanout.Position) fanout.Query {
-	return fanout.Query{Since: since, Limit: readLimit, Keep: plenty, Time: time.Now()}
+func query(since adapter.Position) adapter.Query {
+	return adapter.Query{Since: since, Limit: readLimit, Keep: plenty, Time: time.Now()}
 }
 
 // page reads, and again while the backend cannot be reached.
-func (e *env) page(n *node, channel string, q fanout.Query) fanout.Page {
-	var page fanout.Page
+func (e *env) page(n *node, channel string, q adapter.Query) adapter.Page {
+	var page adapter.Page
 	var err error
 	ok := e.within(e.ctx, func() bool {
 		ctx, cancel := context.WithTimeout(e.ctx, 2*time.Second)
@@ -91,7 +91,7 @@ func (e *env) page(n *node, channel string, q fanout.Query) fanout.Page {
 		if page, failed = n.historian().History(ctx, channel, q); failed == nil || err == nil || e.ctx.Err() == nil {
 			err = failed // that the time of the case is over says less
 		}
-		return err == nil || errors.Is(err, fanout.ErrClosed) || errors.Is(err, fanout.ErrRefused)
+		return err == nil || errors.Is(err, adapter.ErrClosed) || errors.Is(err, adapter.ErrRefused)
 	})
 	if !ok || err != nil {
 		e.failf("%v: History of %q after %v: %w", n, channel, q.Since, err)
@@ -101,8 +101,8 @@ func (e *env) page(n *node, channel string, q fanout.Query) fanout.Page {
 
 // pages reads page after page to the end. The result is one long page, as the
 // last one has it.
-func (e *env) pages(n *node, channel string, q fanout.Query) fanout.Page {
-	var all []fanout.KeptFrame
+func (e *env) pages(n *node, channel string, q adapter.Query) adapter.Page {
+	var all []adapter.KeptFrame
 	for {
 		page := e.page(n, channel, q)
 		all = append(all, page.Frames...)
@@ -118,12 +118,12 @@ func (e *env) pages(n *node, channel string, q fanout.Query) fanout.Page {
 }
 
 // after reads all that comes after since.
-func (e *env) after(n *node, channel string, since fanout.Position) fanout.Page {
+func (e *env) after(n *node, channel string, since adapter.Position) adapter.Page {
 	return e.pages(n, channel, query(since))
 }
 
 // same sees to it that frames are those wanted, at their positions.
-func (e *env) same(what string, got, want []fanout.KeptFrame) {
+func (e *env) same(what string, got, want []adapter.KeptFrame) {
 	for i := range min(len(got), len(want)) {
 		if got[i].At != want[i].At || string(got[i].Frame) != string(want[i].Frame) {
 			e.failf("%s: number %d is %v, want %v", what, i+1, show(got[i]), show(want[i]))
@@ -137,11 +137,11 @@ func (e *env) same(what string, got, want []fanout.KeptFrame) {
 	}
 }
 
-func show(f fanout.KeptFrame) event { return event{kind: 'f', frame: string(f.Frame), at: f.At} }
+func show(f adapter.KeptFrame) event { return event{kind: 'f', frame: string(f.Frame), at: f.At} }
 
 // contiguous sees to it that frames follow each other without a gap. Epochs may
 // change, as long as they grow.
-func (e *env) contiguous(what string, frames []fanout.KeptFrame) {
+func (e *env) contiguous(what string, frames []adapter.KeptFrame) {
 	for i, f := range frames {
 		if messagesOf(f.Frame) > f.At.Offset {
 			e.failf("%s: %v has %d messages, so its offset is too small", what, show(f), messagesOf(f.Frame))
@@ -156,14 +156,14 @@ func (e *env) contiguous(what string, frames []fanout.KeptFrame) {
 }
 
 // placed is which frame the message at a position belongs to.
-type placed map[fanout.Position]string
+type placed map[adapter.Position]string
 
 // place notes the messages of frames. A position that a message of another frame
 // has ends the case.
-func (e *env) place(p placed, who string, frames ...fanout.KeptFrame) {
+func (e *env) place(p placed, who string, frames ...adapter.KeptFrame) {
 	for _, f := range frames {
 		for offset := first(f); offset <= f.At.Offset; offset++ {
-			at := fanout.Position{Epoch: f.At.Epoch, Offset: offset}
+			at := adapter.Position{Epoch: f.At.Epoch, Offset: offset}
 			before, ok := p[at]
 			if ok && before != string(f.Frame) {
 				e.failf("%v is the position of %q and, for %s, of %q", at, clip(before), who, clip(string(f.Frame)))
@@ -195,7 +195,7 @@ type keeper struct {
 
 // An ack is a frame that the backend has acknowledged.
 type ack struct {
-	fanout.KeptFrame
+	adapter.KeptFrame
 	exact bool // the position is the frame's; otherwise it may be behind that
 }
 
@@ -261,7 +261,7 @@ func (k *keeper) run(ctx, life context.Context) error {
 }
 
 // insist appends until the backend has the frame.
-func (k *keeper) insist(ctx context.Context, r fanout.Record) error {
+func (k *keeper) insist(ctx context.Context, r adapter.Record) error {
 	for attempt := 1; ; attempt++ {
 		one, cancel := context.WithTimeout(ctx, time.Second)
 		at, receivers, err := k.from.append(one, k.channel, r)
@@ -271,11 +271,11 @@ func (k *keeper) insist(ctx context.Context, r fanout.Record) error {
 			k.mu.Lock()
 			defer k.mu.Unlock()
 			k.acked = append(k.acked, ack{
-				KeptFrame: fanout.KeptFrame{At: at, Frame: r.Frame},
+				KeptFrame: adapter.KeptFrame{At: at, Frame: r.Frame},
 				exact:     attempt == 1 || receivers >= 0,
 			})
 			return nil
-		case ctx.Err() != nil, errors.Is(err, fanout.ErrRefused):
+		case ctx.Err() != nil, errors.Is(err, adapter.ErrRefused):
 			return err
 		}
 		select {
@@ -287,8 +287,8 @@ func (k *keeper) insist(ctx context.Context, r fanout.Record) error {
 
 // hasAcked sees to it that a history has what was acknowledged, each frame once.
 // It may lack those that lost, if it is not nil, allows.
-func (e *env) hasAcked(what string, frames []fanout.KeptFrame, keepers []*keeper, lost func(ack) bool) {
-	places := make(map[string]fanout.Position)
+func (e *env) hasAcked(what string, frames []adapter.KeptFrame, keepers []*keeper, lost func(ack) bool) {
+	places := make(map[string]adapter.Position)
 	for _, f := range frames {
 		if at, twice := places[string(f.Frame)]; twice {
 			e.failf("%s: %q is kept twice, at %v and %v", what, f.Frame, at, f.At)

@@ -9,7 +9,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/fanoutgo/fanout"
+	"github.com/fanoutgo/fanout/adapter"
 )
 
 func brokenLinkHidesNoLoss(e *env) {
@@ -152,7 +152,7 @@ func (e *env) compare(s *numbered, n *node, once bool) {
 		switch {
 		case len(places) > 1 && once:
 			e.failf("%v heard %q %d times", n, frame, len(places))
-		case len(places) > 0 && errors.Is(err, fanout.ErrUnsent):
+		case len(places) > 0 && errors.Is(err, adapter.ErrUnsent):
 			e.failf("%v heard %q, but its Publish said: %w", n, frame, err)
 		case err != nil:
 		case len(places) > 0:

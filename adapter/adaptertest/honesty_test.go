@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/fanoutgo/fanout"
+	"github.com/fanoutgo/fanout/adapter"
 	"github.com/stretchr/testify/assert"
 )
 
@@ -38,7 +38,7 @@ func TestHonestyIsJudgedByWhatWasHeard(t *testing.T) {
 			from, to := &node{index: 0}, &node{index: 1, heard: newRecorder()}
 			s := &numbered{from: from, channel: "x"}
 			for _, word := range strings.Fields(c.results) {
-				s.results = append(s.results, map[string]error{"?": context.DeadlineExceeded, "unsent": fanout.ErrUnsent}[word])
+				s.results = append(s.results, map[string]error{"?": context.DeadlineExceeded, "unsent": adapter.ErrUnsent}[word])
 			}
 			for _, word := range strings.Fields(c.heard) {
 				switch word {

@@ -8,27 +8,27 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/fanoutgo/fanout"
+	"github.com/fanoutgo/fanout/adapter"
 	"github.com/fanoutgo/fanout/adapter/adaptertest"
 )
 
-var errNotConnected = fmt.Errorf("%w: there is no connection yet", fanout.ErrUnsent)
+var errNotConnected = fmt.Errorf("%w: there is no connection yet", adapter.ErrUnsent)
 
 // liberties are what the contract leaves to an adapter. No case may fail.
 var liberties = []mutant{
 	{
 		name: "has no connection before its fourth publish",
 		breakIt: func(n *node) {
-			connected := func() bool { return n.tally("publishes") > 3 || errors.Is(n.Adapter.Health(), fanout.ErrClosed) }
+			connected := func() bool { return n.tally("publishes") > 3 || errors.Is(n.Adapter.Health(), adapter.ErrClosed) }
 			n.publish = func(ctx context.Context, channel string, frame []byte) (int, error) {
 				if !connected() {
 					return 0, errNotConnected
 				}
 				return n.Adapter.Publish(ctx, channel, frame)
 			}
-			n.append = func(ctx context.Context, channel string, r fanout.Record) (fanout.Position, int, error) {
+			n.append = func(ctx context.Context, channel string, r adapter.Record) (adapter.Position, int, error) {
 				if !connected() {
-					return fanout.Position{}, 0, errNotConnected
+					return adapter.Position{}, 0, errNotConnected
 				}
 				return n.Adapter.Append(ctx, channel, r)
 			}
@@ -38,14 +38,14 @@ var liberties = []mutant{
 		name: "says of an ended context only that nothing was sent",
 		breakIt: func(n *node) {
 			n.publish = func(ctx context.Context, channel string, frame []byte) (int, error) {
-				if ctx.Err() != nil && !errors.Is(n.Adapter.Health(), fanout.ErrClosed) {
+				if ctx.Err() != nil && !errors.Is(n.Adapter.Health(), adapter.ErrClosed) {
 					return 0, errNotConnected
 				}
 				return n.Adapter.Publish(ctx, channel, frame)
 			}
-			n.append = func(ctx context.Context, channel string, r fanout.Record) (fanout.Position, int, error) {
-				if ctx.Err() != nil && !errors.Is(n.Adapter.Health(), fanout.ErrClosed) {
-					return fanout.Position{}, 0, errNotConnected
+			n.append = func(ctx context.Context, channel string, r adapter.Record) (adapter.Position, int, error) {
+				if ctx.Err() != nil && !errors.Is(n.Adapter.Health(), adapter.ErrClosed) {
+					return adapter.Position{}, 0, errNotConnected
 				}
 				return n.Adapter.Append(ctx, channel, r)
 			}
@@ -63,13 +63,13 @@ var liberties = []mutant{
 	{
 		name: "never publishes without a goroutine",
 		breakIt: func(n *node) {
-			n.publishAsync = func(string, []byte, fanout.Completion) bool { return false }
+			n.publishAsync = func(string, []byte, adapter.Completion) bool { return false }
 		},
 	},
 	{
 		name: "interrupts for no reason",
 		breakIt: func(n *node) {
-			n.hear.receive = func(next fanout.Receiver, channel string, frame []byte) {
+			n.hear.receive = func(next adapter.Receiver, channel string, frame []byte) {
 				if n.tally(channel)%5 == 0 {
 					next.Interrupted(channel)
 					next.Restored(channel)

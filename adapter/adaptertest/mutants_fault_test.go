@@ -7,7 +7,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/fanoutgo/fanout"
+	"github.com/fanoutgo/fanout/adapter"
 	"github.com/fanoutgo/fanout/adapter/memory"
 )
 
@@ -15,13 +15,13 @@ var faultMutants = []mutant{
 	{name: "never says Interrupted", fails: "broken-link-is-told", says: `"r`, faults: breaks, breakIt: neverInterrupted},
 	{name: "never says Restored", fails: "broken-link-is-told", says: "told Restored", also: []string{"history-fills-interruption"}, faults: breaks, breakIt: neverRestored},
 	{name: "says Interrupted twice", fails: "broken-link-is-told", says: `"iir`, faults: breaks, breakIt: func(n *node) {
-		n.hear.interrupted = func(next fanout.Receiver, channel string) {
+		n.hear.interrupted = func(next adapter.Receiver, channel string) {
 			next.Interrupted(channel)
 			next.Interrupted(channel)
 		}
 	}},
 	{name: "says Restored twice", fails: "broken-link-is-told", says: `"irr`, faults: breaks, breakIt: func(n *node) {
-		n.hear.restored = func(next fanout.Receiver, channel string) {
+		n.hear.restored = func(next adapter.Receiver, channel string) {
 			next.Restored(channel)
 			next.Restored(channel)
 		}
@@ -34,7 +34,7 @@ var faultMutants = []mutant{
 			n.mu.Unlock()
 			return n.Adapter.Unsubscribe(ctx, channel)
 		}
-		n.hear.interrupted = func(next fanout.Receiver, channel string) {
+		n.hear.interrupted = func(next adapter.Receiver, channel string) {
 			next.Interrupted(channel)
 			n.mu.Lock()
 			defer n.mu.Unlock()
@@ -48,11 +48,11 @@ var faultMutants = []mutant{
 	{name: "loses frames after Restored", fails: "broken-link-hides-no-loss", says: "without being told", faults: breaks, breakIt: loseAfterRestored},
 	{name: "repeats a frame after Restored", fails: "broken-link-hides-no-loss", says: " times", faults: breaks, breakIt: func(n *node) {
 		last := make(map[string][]byte) // only memory's reader uses it
-		n.hear.receive = func(next fanout.Receiver, channel string, frame []byte) {
+		n.hear.receive = func(next adapter.Receiver, channel string, frame []byte) {
 			last[channel] = frame
 			next.Receive(channel, frame)
 		}
-		n.hear.restored = func(next fanout.Receiver, channel string) {
+		n.hear.restored = func(next adapter.Receiver, channel string) {
 			next.Restored(channel)
 			if frame := last[channel]; frame != nil && !isProbe(frame) {
 				next.Receive(channel, frame)
@@ -94,7 +94,7 @@ var faultMutants = []mutant{
 			n.publish = func(ctx context.Context, channel string, frame []byte) (int, error) {
 				count, err := n.Adapter.Publish(ctx, channel, frame)
 				if errors.Is(err, memory.ErrCut) {
-					return 0, fmt.Errorf("%w: %w", fanout.ErrUnsent, err)
+					return 0, fmt.Errorf("%w: %w", adapter.ErrUnsent, err)
 				}
 				return count, err
 			}
@@ -165,24 +165,24 @@ var faultMutants = []mutant{
 	{name: "fails in silence", fails: "failed-home-hides-no-loss", says: "without being told", faults: fails, breakIt: silence},
 }
 
-func neverInterrupted(n *node) { n.hear.interrupted = func(fanout.Receiver, string) {} }
-func neverRestored(n *node)    { n.hear.restored = func(fanout.Receiver, string) {} }
+func neverInterrupted(n *node) { n.hear.interrupted = func(adapter.Receiver, string) {} }
+func neverRestored(n *node)    { n.hear.restored = func(adapter.Receiver, string) {} }
 
 func silence(n *node) {
 	neverInterrupted(n)
 	neverRestored(n)
-	n.hear.moving = func(fanout.HistoryReceiver, string) {}
+	n.hear.moving = func(adapter.HistoryReceiver, string) {}
 }
 
 // restoreFour is deaf on all but some channels when the link is back, for all
 // that it says.
 func restoreFour(n *node) {
 	deaf := make(map[string]bool) // only memory's reader uses it
-	n.hear.restored = func(next fanout.Receiver, channel string) {
+	n.hear.restored = func(next adapter.Receiver, channel string) {
 		deaf[channel] = strings.Contains(channel, "room4")
 		next.Restored(channel)
 	}
-	n.hear.receive = func(next fanout.Receiver, channel string, frame []byte) {
+	n.hear.receive = func(next adapter.Receiver, channel string, frame []byte) {
 		if !deaf[channel] {
 			next.Receive(channel, frame)
 		}
@@ -192,11 +192,11 @@ func restoreFour(n *node) {
 // loseAfterRestored loses the second frame after each Restored.
 func loseAfterRestored(n *node) {
 	frames := make(map[string]int) // only memory's reader uses it
-	n.hear.restored = func(next fanout.Receiver, channel string) {
+	n.hear.restored = func(next adapter.Receiver, channel string) {
 		frames[channel] = 1
 		next.Restored(channel)
 	}
-	n.hear.receive = func(next fanout.Receiver, channel string, frame []byte) {
+	n.hear.receive = func(next adapter.Receiver, channel string, frame []byte) {
 		if !isProbe(frame) && frames[channel] > 0 {
 			if frames[channel]++; frames[channel] == 4 {
 				return
@@ -210,9 +210,9 @@ func loseAfterRestored(n *node) {
 // loss, where it helps nobody.
 func tellLate(n *node) {
 	owed := make(map[string]bool) // only memory's reader uses it
-	n.hear.interrupted = func(fanout.Receiver, string) {}
-	n.hear.restored = func(_ fanout.Receiver, channel string) { owed[channel] = true }
-	n.hear.receive = func(next fanout.Receiver, channel string, frame []byte) {
+	n.hear.interrupted = func(adapter.Receiver, string) {}
+	n.hear.restored = func(_ adapter.Receiver, channel string) { owed[channel] = true }
+	n.hear.receive = func(next adapter.Receiver, channel string, frame []byte) {
 		next.Receive(channel, frame)
 		if owed[channel] && !isProbe(frame) {
 			owed[channel] = false

@@ -9,7 +9,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/fanoutgo/fanout"
+	"github.com/fanoutgo/fanout/adapter"
 	"github.com/fanoutgo/fanout/adapter/memory"
 )
 
@@ -17,7 +17,7 @@ var historyMutants = historical([]mutant{
 	{
 		name: "counts frames of many messages as four", fails: "history-numbers-messages", says: "want offset",
 		breakIt: func(n *node) {
-			n.append = func(ctx context.Context, channel string, r fanout.Record) (fanout.Position, int, error) {
+			n.append = func(ctx context.Context, channel string, r adapter.Record) (adapter.Position, int, error) {
 				r.Messages = min(r.Messages, 4)
 				return n.Adapter.Append(ctx, channel, r)
 			}
@@ -26,7 +26,7 @@ var historyMutants = historical([]mutant{
 	{
 		name: "tells subscribers the position of the first message", fails: "history-numbers-messages", says: "live: number 5",
 		breakIt: func(n *node) {
-			n.hear.kept = func(next fanout.HistoryReceiver, channel string, f fanout.KeptFrame) {
+			n.hear.kept = func(next adapter.HistoryReceiver, channel string, f adapter.KeptFrame) {
 				if strings.HasPrefix(string(f.Frame), "5 messages") {
 					f.At.Offset -= 4
 				}
@@ -37,10 +37,10 @@ var historyMutants = historical([]mutant{
 	{
 		name: "has epochs in microseconds", fails: "history-numbers-messages", says: "not about the time",
 		breakIt: func(n *node) {
-			n.rename(func(p fanout.Position) fanout.Position {
-				return fanout.Position{Epoch: p.Epoch * 1000, Offset: p.Offset}
-			}, func(p fanout.Position) fanout.Position {
-				return fanout.Position{Epoch: p.Epoch / 1000, Offset: p.Offset}
+			n.rename(func(p adapter.Position) adapter.Position {
+				return adapter.Position{Epoch: p.Epoch * 1000, Offset: p.Offset}
+			}, func(p adapter.Position) adapter.Position {
+				return adapter.Position{Epoch: p.Epoch / 1000, Offset: p.Offset}
 			})
 		},
 	},
@@ -48,7 +48,7 @@ var historyMutants = historical([]mutant{
 		name: "drops a kept frame", fails: "history-delivers-live", says: "the first that is missing",
 		also: []string{"history-matches-live"}, // which says the same of what is read
 		breakIt: func(n *node) {
-			n.hear.kept = func(next fanout.HistoryReceiver, channel string, f fanout.KeptFrame) {
+			n.hear.kept = func(next adapter.HistoryReceiver, channel string, f adapter.KeptFrame) {
 				if isProbe(f.Frame) || n.tally(channel) != 60 {
 					next.ReceiveKept(channel, f)
 				}
@@ -59,7 +59,7 @@ var historyMutants = historical([]mutant{
 		name: "repeats a kept frame", fails: "history-delivers-live", says: "number 21",
 		also: []string{"history-matches-live"},
 		breakIt: func(n *node) {
-			n.hear.kept = func(next fanout.HistoryReceiver, channel string, f fanout.KeptFrame) {
+			n.hear.kept = func(next adapter.HistoryReceiver, channel string, f adapter.KeptFrame) {
 				next.ReceiveKept(channel, f)
 				if !isProbe(f.Frame) && n.tally(channel) == 20 {
 					next.ReceiveKept(channel, f)
@@ -75,7 +75,7 @@ var historyMutants = historical([]mutant{
 	{
 		name: "counts receivers of kept frames wrong", fails: "history-delivers-live", says: "Append returned 2",
 		breakIt: func(n *node) {
-			n.append = func(ctx context.Context, channel string, r fanout.Record) (fanout.Position, int, error) {
+			n.append = func(ctx context.Context, channel string, r adapter.Record) (adapter.Position, int, error) {
 				at, count, err := n.Adapter.Append(ctx, channel, r)
 				return at, min(count, 2), err
 			}
@@ -85,7 +85,7 @@ var historyMutants = historical([]mutant{
 		name: "uses its buffer again for kept frames", fails: "history-delivers-live", says: "later became",
 		breakIt: func(n *node) {
 			buffer := make([]byte, 2<<20)
-			n.hear.kept = func(next fanout.HistoryReceiver, channel string, f fanout.KeptFrame) {
+			n.hear.kept = func(next adapter.HistoryReceiver, channel string, f adapter.KeptFrame) {
 				if strings.Contains(string(f.Frame), "messages, ") && strings.Contains(string(f.Frame), " of node") {
 					f.Frame = buffer[:copy(buffer, f.Frame)]
 				}
@@ -97,7 +97,7 @@ var historyMutants = historical([]mutant{
 	{
 		name: "keeps frames up to NUL", fails: "history-frames-are-opaque", says: "history: number 2",
 		breakIt: func(n *node) {
-			n.history = func(ctx context.Context, channel string, q fanout.Query) (fanout.Page, error) {
+			n.history = func(ctx context.Context, channel string, q adapter.Query) (adapter.Page, error) {
 				page, err := n.Adapter.History(ctx, channel, q)
 				for i, f := range page.Frames {
 					if !isProbe(f.Frame) {
@@ -111,7 +111,7 @@ var historyMutants = historical([]mutant{
 	{
 		name: "writes behind a frame that is kept", fails: "history-frames-are-opaque", says: "changed what was appended",
 		breakIt: func(n *node) {
-			n.append = func(ctx context.Context, channel string, r fanout.Record) (fanout.Position, int, error) {
+			n.append = func(ctx context.Context, channel string, r adapter.Record) (adapter.Position, int, error) {
 				line := append(r.Frame, "\r\n"...)
 				r.Frame = line[:len(r.Frame)]
 				return n.Adapter.Append(ctx, channel, r)
@@ -121,7 +121,7 @@ var historyMutants = historical([]mutant{
 	{
 		name: "reads after the end of the frame that a position is in", fails: "history-reads-after", says: "inside of a frame",
 		breakIt: func(n *node) {
-			n.history = func(ctx context.Context, channel string, q fanout.Query) (fanout.Page, error) {
+			n.history = func(ctx context.Context, channel string, q adapter.Query) (adapter.Page, error) {
 				page, err := n.Adapter.History(ctx, channel, q)
 				if len(page.Frames) > 0 && !q.Since.IsZero() {
 					var count uint64
@@ -137,7 +137,7 @@ var historyMutants = historical([]mutant{
 	{
 		name: "has no history of what was never said", fails: "history-reads-after", says: "no such key",
 		breakIt: func(n *node) {
-			n.history = func(ctx context.Context, channel string, q fanout.Query) (fanout.Page, error) {
+			n.history = func(ctx context.Context, channel string, q adapter.Query) (adapter.Page, error) {
 				page, err := n.Adapter.History(ctx, channel, q)
 				if err == nil && page.Head.IsZero() {
 					err = errors.New("no such key")
@@ -150,8 +150,8 @@ var historyMutants = historical([]mutant{
 		name: "gives all the same page", fails: "history-reads-after", says: "what others have read",
 		breakIt: func(n *node) {
 			var mu sync.Mutex
-			pages := make(map[string][]fanout.KeptFrame)
-			n.history = func(ctx context.Context, channel string, q fanout.Query) (fanout.Page, error) {
+			pages := make(map[string][]adapter.KeptFrame)
+			n.history = func(ctx context.Context, channel string, q adapter.Query) (adapter.Page, error) {
 				page, err := n.Adapter.History(ctx, channel, q)
 				asked := fmt.Sprint(channel, q.Since, q.Limit, q.Keep, page.Head, page.First)
 				mu.Lock()
@@ -168,7 +168,7 @@ var historyMutants = historical([]mutant{
 	{
 		name: "ends each page one frame late", fails: "history-pages", says: "Limit is",
 		breakIt: func(n *node) {
-			n.history = func(ctx context.Context, channel string, q fanout.Query) (fanout.Page, error) {
+			n.history = func(ctx context.Context, channel string, q adapter.Query) (adapter.Page, error) {
 				if q.Limit > 0 {
 					q.Limit++
 				}
@@ -183,7 +183,7 @@ var historyMutants = historical([]mutant{
 			"history-trims-by-number", "history-trims-by-age", "history-repeats-once", "history-obeys-context",
 		}, // whoever reads to the end
 		breakIt: func(n *node) {
-			n.history = func(ctx context.Context, channel string, q fanout.Query) (fanout.Page, error) {
+			n.history = func(ctx context.Context, channel string, q adapter.Query) (adapter.Page, error) {
 				page, err := n.Adapter.History(ctx, channel, q)
 				page.More = true
 				return page, err
@@ -194,7 +194,7 @@ var historyMutants = historical([]mutant{
 		name: "a short page is the end", fails: "history-pages", says: "in pages of",
 		also: []string{"history-trims-by-number", "history-trims-by-age"},
 		breakIt: func(n *node) {
-			n.history = func(ctx context.Context, channel string, q fanout.Query) (fanout.Page, error) {
+			n.history = func(ctx context.Context, channel string, q adapter.Query) (adapter.Page, error) {
 				page, err := n.Adapter.History(ctx, channel, q)
 				page.More = page.More && len(page.Frames) == q.Limit
 				return page, err
@@ -204,7 +204,7 @@ var historyMutants = historical([]mutant{
 	{
 		name: "takes no limit for all", fails: "history-pages", says: "with Limit 0",
 		breakIt: func(n *node) {
-			n.history = func(ctx context.Context, channel string, q fanout.Query) (fanout.Page, error) {
+			n.history = func(ctx context.Context, channel string, q adapter.Query) (adapter.Page, error) {
 				if q.Limit == 0 {
 					q.Limit = 100
 				}
@@ -225,11 +225,11 @@ var historyMutants = historical([]mutant{
 	{
 		name: "never trims by number", fails: "history-trims-by-number", says: "First is 1, want",
 		breakIt: func(n *node) {
-			n.append = func(ctx context.Context, channel string, r fanout.Record) (fanout.Position, int, error) {
+			n.append = func(ctx context.Context, channel string, r adapter.Record) (adapter.Position, int, error) {
 				r.Keep.Messages = 1 << 20
 				return n.Adapter.Append(ctx, channel, r)
 			}
-			n.history = func(ctx context.Context, channel string, q fanout.Query) (fanout.Page, error) {
+			n.history = func(ctx context.Context, channel string, q adapter.Query) (adapter.Page, error) {
 				q.Keep.Messages = 1 << 20
 				return n.Adapter.History(ctx, channel, q)
 			}
@@ -238,7 +238,7 @@ var historyMutants = historical([]mutant{
 	{
 		name: "hands out what it still has", fails: "history-trims-by-number", says: "First is",
 		breakIt: func(n *node) {
-			n.history = func(ctx context.Context, channel string, q fanout.Query) (fanout.Page, error) {
+			n.history = func(ctx context.Context, channel string, q adapter.Query) (adapter.Page, error) {
 				q.Keep.Messages = 1 << 20
 				return n.Adapter.History(ctx, channel, q)
 			}
@@ -248,7 +248,7 @@ var historyMutants = historical([]mutant{
 		name: "does not tell what was trimmed", fails: "history-trims-by-number", says: "First is",
 		also: []string{"history-trims-by-age"},
 		breakIt: func(n *node) {
-			n.history = func(ctx context.Context, channel string, q fanout.Query) (fanout.Page, error) {
+			n.history = func(ctx context.Context, channel string, q adapter.Query) (adapter.Page, error) {
 				page, err := n.Adapter.History(ctx, channel, q)
 				page.First = min(page.First, max(1, q.Since.Offset+1))
 				return page, err
@@ -258,7 +258,7 @@ var historyMutants = historical([]mutant{
 	{
 		name: "drops a frame that reaches over the bound", fails: "history-trims-by-number", says: "after 0-0",
 		breakIt: func(n *node) {
-			n.history = func(ctx context.Context, channel string, q fanout.Query) (fanout.Page, error) {
+			n.history = func(ctx context.Context, channel string, q adapter.Query) (adapter.Page, error) {
 				page, err := n.Adapter.History(ctx, channel, q)
 				if len(page.Frames) > 0 {
 					var count uint64
@@ -274,11 +274,11 @@ var historyMutants = historical([]mutant{
 	{
 		name: "never trims by age", fails: "history-trims-by-age", says: "First is",
 		breakIt: func(n *node) {
-			n.append = func(ctx context.Context, channel string, r fanout.Record) (fanout.Position, int, error) {
+			n.append = func(ctx context.Context, channel string, r adapter.Record) (adapter.Position, int, error) {
 				r.Keep.Age = 24 * time.Hour
 				return n.Adapter.Append(ctx, channel, r)
 			}
-			n.history = func(ctx context.Context, channel string, q fanout.Query) (fanout.Page, error) {
+			n.history = func(ctx context.Context, channel string, q adapter.Query) (adapter.Page, error) {
 				q.Keep.Age = 24 * time.Hour
 				return n.Adapter.History(ctx, channel, q)
 			}
@@ -287,7 +287,7 @@ var historyMutants = historical([]mutant{
 	{
 		name: "hands out what is a little too old", fails: "history-trims-by-age", says: "First is",
 		breakIt: func(n *node) {
-			n.history = func(ctx context.Context, channel string, q fanout.Query) (fanout.Page, error) {
+			n.history = func(ctx context.Context, channel string, q adapter.Query) (adapter.Page, error) {
 				q.Keep.Age += 2 * time.Second
 				return n.Adapter.History(ctx, channel, q)
 			}
@@ -296,7 +296,7 @@ var historyMutants = historical([]mutant{
 	{
 		name: "does not recognise what is repeated", fails: "history-repeats-once", says: "again, returned",
 		breakIt: func(n *node) {
-			n.append = func(ctx context.Context, channel string, r fanout.Record) (fanout.Position, int, error) {
+			n.append = func(ctx context.Context, channel string, r adapter.Record) (adapter.Position, int, error) {
 				r.Publisher = ""
 				return n.Adapter.Append(ctx, channel, r)
 			}
@@ -305,7 +305,7 @@ var historyMutants = historical([]mutant{
 	{
 		name: "recognises the number alone", fails: "history-repeats-once", says: "live",
 		breakIt: func(n *node) {
-			n.append = func(ctx context.Context, channel string, r fanout.Record) (fanout.Position, int, error) {
+			n.append = func(ctx context.Context, channel string, r adapter.Record) (adapter.Position, int, error) {
 				r.Stream = 0
 				return n.Adapter.Append(ctx, channel, r)
 			}
@@ -314,7 +314,7 @@ var historyMutants = historical([]mutant{
 	{
 		name: "recognises who has no name", fails: "history-repeats-once", says: "live",
 		breakIt: func(n *node) {
-			n.append = func(ctx context.Context, channel string, r fanout.Record) (fanout.Position, int, error) {
+			n.append = func(ctx context.Context, channel string, r adapter.Record) (adapter.Position, int, error) {
 				if r.Publisher == "" && r.Seq > 0 {
 					r.Publisher = "nobody"
 				}
@@ -325,10 +325,10 @@ var historyMutants = historical([]mutant{
 	{
 		name: "sends what is repeated", fails: "history-repeats-once", says: "live",
 		breakIt: func(n *node) {
-			n.append = func(ctx context.Context, channel string, r fanout.Record) (fanout.Position, int, error) {
+			n.append = func(ctx context.Context, channel string, r adapter.Record) (adapter.Position, int, error) {
 				at, count, err := n.Adapter.Append(ctx, channel, r)
 				if err == nil && count == -1 {
-					n.world.members[1].target().(fanout.HistoryReceiver).ReceiveKept(channel, fanout.KeptFrame{At: at, Frame: r.Frame})
+					n.world.members[1].target().(adapter.HistoryReceiver).ReceiveKept(channel, adapter.KeptFrame{At: at, Frame: r.Frame})
 				}
 				return at, count, err
 			}
@@ -337,7 +337,7 @@ var historyMutants = historical([]mutant{
 	{
 		name: "reads the head later than the page", fails: "history-matches-live", says: "More is false",
 		breakIt: func(n *node) {
-			n.history = func(ctx context.Context, channel string, q fanout.Query) (fanout.Page, error) {
+			n.history = func(ctx context.Context, channel string, q adapter.Query) (adapter.Page, error) {
 				page, err := n.Adapter.History(ctx, channel, q)
 				if err != nil || q.Limit == 0 {
 					return page, err
@@ -353,9 +353,9 @@ var historyMutants = historical([]mutant{
 	{
 		name: "loses what is appended too late", fails: "history-obeys-context", says: "is not kept",
 		breakIt: func(n *node) {
-			n.append = func(ctx context.Context, channel string, r fanout.Record) (fanout.Position, int, error) {
+			n.append = func(ctx context.Context, channel string, r adapter.Record) (adapter.Position, int, error) {
 				if ctx.Err() != nil {
-					return fanout.Position{}, -1, nil
+					return adapter.Position{}, -1, nil
 				}
 				return n.Adapter.Append(ctx, channel, r)
 			}
@@ -364,10 +364,10 @@ var historyMutants = historical([]mutant{
 	{
 		name: "keeps what it says is unsent", fails: "history-obeys-context", says: "is kept but",
 		breakIt: func(n *node) {
-			n.append = func(ctx context.Context, channel string, r fanout.Record) (fanout.Position, int, error) {
+			n.append = func(ctx context.Context, channel string, r adapter.Record) (adapter.Position, int, error) {
 				at, count, err := n.Adapter.Append(context.WithoutCancel(ctx), channel, r)
 				if err == nil && ctx.Err() != nil {
-					err = fmt.Errorf("%w: %w", fanout.ErrUnsent, ctx.Err())
+					err = fmt.Errorf("%w: %w", adapter.ErrUnsent, ctx.Err())
 				}
 				return at, count, err
 			}
@@ -376,9 +376,9 @@ var historyMutants = historical([]mutant{
 	{
 		name: "a reading is ended by the wrong error", fails: "history-obeys-context", says: "EOF",
 		breakIt: func(n *node) {
-			n.history = func(ctx context.Context, channel string, q fanout.Query) (fanout.Page, error) {
+			n.history = func(ctx context.Context, channel string, q adapter.Query) (adapter.Page, error) {
 				if ctx.Err() != nil {
-					return fanout.Page{}, errors.New("EOF")
+					return adapter.Page{}, errors.New("EOF")
 				}
 				return n.Adapter.History(ctx, channel, q)
 			}
@@ -387,9 +387,9 @@ var historyMutants = historical([]mutant{
 	{
 		name: "reads after Close", fails: "history-after-close", says: "History after Close",
 		breakIt: func(n *node) {
-			n.history = func(ctx context.Context, channel string, q fanout.Query) (fanout.Page, error) {
+			n.history = func(ctx context.Context, channel string, q adapter.Query) (adapter.Page, error) {
 				page, err := n.Adapter.History(ctx, channel, q)
-				if errors.Is(err, fanout.ErrClosed) {
+				if errors.Is(err, adapter.ErrClosed) {
 					err = nil
 				}
 				return page, err
@@ -399,10 +399,10 @@ var historyMutants = historical([]mutant{
 	{
 		name: "append after Close is not unsent", fails: "history-after-close", says: "Append after Close",
 		breakIt: func(n *node) {
-			n.append = func(ctx context.Context, channel string, r fanout.Record) (fanout.Position, int, error) {
+			n.append = func(ctx context.Context, channel string, r adapter.Record) (adapter.Position, int, error) {
 				at, count, err := n.Adapter.Append(ctx, channel, r)
-				if errors.Is(err, fanout.ErrClosed) {
-					err = fanout.ErrClosed
+				if errors.Is(err, adapter.ErrClosed) {
+					err = adapter.ErrClosed
 				}
 				return at, count, err
 			}
@@ -418,11 +418,11 @@ var historyMutants = historical([]mutant{
 		faults: breaks,
 		breakIt: func(n *node) {
 			frames := make(map[string]int) // only memory's reader uses it
-			n.hear.restored = func(next fanout.Receiver, channel string) {
+			n.hear.restored = func(next adapter.Receiver, channel string) {
 				frames[channel] = 1
 				next.Restored(channel)
 			}
-			n.hear.kept = func(next fanout.HistoryReceiver, channel string, f fanout.KeptFrame) {
+			n.hear.kept = func(next adapter.HistoryReceiver, channel string, f adapter.KeptFrame) {
 				if frames[channel] > 0 && !isProbe(f.Frame) {
 					// Again and again: of the first it may read in the history.
 					if frames[channel]++; frames[channel]%3 == 0 {
@@ -436,7 +436,7 @@ var historyMutants = historical([]mutant{
 	{
 		name: "appends nil while cut", fails: "outage-append-tells-the-truth", says: "is not kept", faults: cuts,
 		breakIt: func(n *node) {
-			n.append = func(ctx context.Context, channel string, r fanout.Record) (fanout.Position, int, error) {
+			n.append = func(ctx context.Context, channel string, r adapter.Record) (adapter.Position, int, error) {
 				at, count, err := n.Adapter.Append(ctx, channel, r)
 				if errors.Is(err, memory.ErrCut) {
 					return at, -1, nil
@@ -449,10 +449,10 @@ var historyMutants = historical([]mutant{
 		name: "keeps what it says is unsent while cut", fails: "outage-append-tells-the-truth", says: "is kept but", faults: cuts,
 		breakIt: func(n *node) {
 			n.cutBy = n.CutInbound
-			n.append = func(ctx context.Context, channel string, r fanout.Record) (fanout.Position, int, error) {
+			n.append = func(ctx context.Context, channel string, r adapter.Record) (adapter.Position, int, error) {
 				at, count, err := n.Adapter.Append(ctx, channel, r)
 				if errors.Is(err, memory.ErrCut) {
-					err = fmt.Errorf("%w: %w", fanout.ErrUnsent, err)
+					err = fmt.Errorf("%w: %w", adapter.ErrUnsent, err)
 				}
 				return at, count, err
 			}
@@ -461,7 +461,7 @@ var historyMutants = historical([]mutant{
 	{
 		name: "reading waits for the backend", fails: "outage-append-tells-the-truth", says: "History of node 1", faults: cuts,
 		breakIt: func(n *node) {
-			n.history = func(ctx context.Context, channel string, q fanout.Query) (fanout.Page, error) {
+			n.history = func(ctx context.Context, channel string, q adapter.Query) (adapter.Page, error) {
 				for n.isCut.Load() {
 					time.Sleep(time.Millisecond)
 				}
@@ -485,7 +485,7 @@ var historyMutants = historical([]mutant{
 	{
 		name: "knows no epoch but the present", fails: "history-survives-move", says: "the head being", faults: moves,
 		breakIt: func(n *node) {
-			n.history = func(ctx context.Context, channel string, q fanout.Query) (fanout.Page, error) {
+			n.history = func(ctx context.Context, channel string, q adapter.Query) (adapter.Page, error) {
 				head := q
 				head.Limit = 0
 				page, err := n.Adapter.History(ctx, channel, head)
@@ -493,7 +493,7 @@ var historyMutants = historical([]mutant{
 					return page, err
 				}
 				if q.Since.Epoch != page.Head.Epoch {
-					q.Since = fanout.Position{}
+					q.Since = adapter.Position{}
 				}
 				return n.Adapter.History(ctx, channel, q)
 			}
@@ -503,11 +503,11 @@ var historyMutants = historical([]mutant{
 		name: "never says Restored after a move", fails: "moving-is-followed-by-restored", says: "told Restored", faults: moves,
 		breakIt: func(n *node) {
 			var moving bool // only memory's reader uses it
-			n.hear.moving = func(next fanout.HistoryReceiver, channel string) {
+			n.hear.moving = func(next adapter.HistoryReceiver, channel string) {
 				moving = true
 				next.Moving(channel)
 			}
-			n.hear.restored = func(next fanout.Receiver, channel string) {
+			n.hear.restored = func(next adapter.Receiver, channel string) {
 				if !moving {
 					next.Restored(channel)
 				}
@@ -517,7 +517,7 @@ var historyMutants = historical([]mutant{
 	{
 		name: "says Moving twice", fails: "moving-is-followed-by-restored", says: `"mmr`, faults: moves,
 		breakIt: func(n *node) {
-			n.hear.moving = func(next fanout.HistoryReceiver, channel string) {
+			n.hear.moving = func(next adapter.HistoryReceiver, channel string) {
 				next.Moving(channel)
 				next.Moving(channel)
 			}
@@ -533,7 +533,7 @@ var historyMutants = historical([]mutant{
 				n.mu.Unlock()
 				return n.Adapter.Unsubscribe(ctx, channel)
 			}
-			n.hear.moving = func(next fanout.HistoryReceiver, channel string) {
+			n.hear.moving = func(next adapter.HistoryReceiver, channel string) {
 				next.Moving(channel)
 				n.mu.Lock()
 				defer n.mu.Unlock()
@@ -547,8 +547,8 @@ var historyMutants = historical([]mutant{
 	{
 		name: "says Moving of a broken link", fails: "moving-is-in-good-order", says: "when it had not received", faults: moves,
 		breakIt: func(n *node) {
-			n.hear.interrupted = func(next fanout.Receiver, channel string) {
-				next.(fanout.HistoryReceiver).Moving(channel)
+			n.hear.interrupted = func(next adapter.Receiver, channel string) {
+				next.(adapter.HistoryReceiver).Moving(channel)
 			}
 		},
 	},
@@ -565,7 +565,7 @@ var historyMutants = historical([]mutant{
 	{
 		name: "does not know where an epoch ended", fails: "history-epochs-tell-a-loss", says: "not of an epoch", faults: fails,
 		breakIt: func(n *node) {
-			n.history = func(ctx context.Context, channel string, q fanout.Query) (fanout.Page, error) {
+			n.history = func(ctx context.Context, channel string, q adapter.Query) (adapter.Page, error) {
 				page, err := n.Adapter.History(ctx, channel, q)
 				for i := range page.Before {
 					page.Before[i].Last += 2
@@ -585,16 +585,16 @@ func historical(list []mutant) []mutant {
 }
 
 // rename changes positions on their way out, and back on their way in.
-func (n *node) rename(out, in func(fanout.Position) fanout.Position) {
-	n.append = func(ctx context.Context, channel string, r fanout.Record) (fanout.Position, int, error) {
+func (n *node) rename(out, in func(adapter.Position) adapter.Position) {
+	n.append = func(ctx context.Context, channel string, r adapter.Record) (adapter.Position, int, error) {
 		at, count, err := n.Adapter.Append(ctx, channel, r)
 		return out(at), count, err
 	}
-	n.hear.kept = func(next fanout.HistoryReceiver, channel string, f fanout.KeptFrame) {
+	n.hear.kept = func(next adapter.HistoryReceiver, channel string, f adapter.KeptFrame) {
 		f.At = out(f.At)
 		next.ReceiveKept(channel, f)
 	}
-	n.history = func(ctx context.Context, channel string, q fanout.Query) (fanout.Page, error) {
+	n.history = func(ctx context.Context, channel string, q adapter.Query) (adapter.Page, error) {
 		q.Since = in(q.Since)
 		page, err := n.Adapter.History(ctx, channel, q)
 		if !page.Head.IsZero() {
@@ -609,10 +609,10 @@ func (n *node) rename(out, in func(fanout.Position) fanout.Position) {
 
 // nameHistories reads and keeps under another name than was given.
 func (n *node) nameHistories(name func(string) string) {
-	n.append = func(ctx context.Context, channel string, r fanout.Record) (fanout.Position, int, error) {
+	n.append = func(ctx context.Context, channel string, r adapter.Record) (adapter.Position, int, error) {
 		return n.Adapter.Append(ctx, name(channel), r)
 	}
-	n.history = func(ctx context.Context, channel string, q fanout.Query) (fanout.Page, error) {
+	n.history = func(ctx context.Context, channel string, q adapter.Query) (adapter.Page, error) {
 		return n.Adapter.History(ctx, name(channel), q)
 	}
 }
@@ -623,18 +623,18 @@ func keptOutOfOrder(n *node) {
 	if n.index != 1 {
 		return
 	}
-	held := make(map[string]fanout.KeptFrame) // only memory's reader uses it
-	flush := func(next fanout.HistoryReceiver, channel string) {
+	held := make(map[string]adapter.KeptFrame) // only memory's reader uses it
+	flush := func(next adapter.HistoryReceiver, channel string) {
 		if f, ok := held[channel]; ok {
 			delete(held, channel)
 			next.ReceiveKept(channel, f)
 		}
 	}
-	n.hear.receive = func(next fanout.Receiver, channel string, frame []byte) {
-		flush(next.(fanout.HistoryReceiver), channel)
+	n.hear.receive = func(next adapter.Receiver, channel string, frame []byte) {
+		flush(next.(adapter.HistoryReceiver), channel)
 		next.Receive(channel, frame)
 	}
-	n.hear.kept = func(next fanout.HistoryReceiver, channel string, f fanout.KeptFrame) {
+	n.hear.kept = func(next adapter.HistoryReceiver, channel string, f adapter.KeptFrame) {
 		if n.tally(channel) == 18 && !isProbe(f.Frame) {
 			held[channel] = f
 			return
@@ -647,11 +647,11 @@ func keptOutOfOrder(n *node) {
 // readBehind reads, on a node that was interrupted, all but the latest of what
 // there was then.
 func readBehind(n *node) {
-	n.hear.interrupted = func(next fanout.Receiver, channel string) {
+	n.hear.interrupted = func(next adapter.Receiver, channel string) {
 		n.tally("interruptions")
 		next.Interrupted(channel)
 	}
-	n.history = func(ctx context.Context, channel string, q fanout.Query) (fanout.Page, error) {
+	n.history = func(ctx context.Context, channel string, q adapter.Query) (adapter.Page, error) {
 		page, err := n.Adapter.History(ctx, channel, q)
 		n.mu.Lock()
 		defer n.mu.Unlock()
@@ -665,12 +665,12 @@ func readBehind(n *node) {
 // oneEpoch begins another epoch each day, and at no other time.
 func oneEpoch(n *node) {
 	const day = 24 * 60 * 60 * 1000
-	n.rename(func(p fanout.Position) fanout.Position {
-		return fanout.Position{Epoch: p.Epoch - p.Epoch%day, Offset: p.Offset}
-	}, func(p fanout.Position) fanout.Position { return p })
+	n.rename(func(p adapter.Position) adapter.Position {
+		return adapter.Position{Epoch: p.Epoch - p.Epoch%day, Offset: p.Offset}
+	}, func(p adapter.Position) adapter.Position { return p })
 	history := n.history
-	n.history = func(ctx context.Context, channel string, q fanout.Query) (fanout.Page, error) {
-		head, err := n.Adapter.History(ctx, channel, fanout.Query{Keep: q.Keep, Time: q.Time})
+	n.history = func(ctx context.Context, channel string, q adapter.Query) (adapter.Page, error) {
+		head, err := n.Adapter.History(ctx, channel, adapter.Query{Keep: q.Keep, Time: q.Time})
 		if err == nil && !q.Since.IsZero() {
 			q.Since.Epoch = head.Head.Epoch
 		}

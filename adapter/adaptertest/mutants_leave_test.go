@@ -7,7 +7,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/fanoutgo/fanout"
+	"github.com/fanoutgo/fanout/adapter"
 )
 
 var leaveMutants = []mutant{
@@ -44,7 +44,7 @@ var leaveMutants = []mutant{
 		faults: cuts,
 		breakIt: func(n *node) {
 			n.unsubscribe = func(ctx context.Context, channel string) error {
-				for n.isCut.Load() && !errors.Is(n.Adapter.Health(), fanout.ErrClosed) {
+				for n.isCut.Load() && !errors.Is(n.Adapter.Health(), adapter.ErrClosed) {
 					time.Sleep(time.Millisecond)
 				}
 				return n.Adapter.Unsubscribe(ctx, channel)
@@ -132,7 +132,7 @@ var leaveMutants = []mutant{
 		name: "counts itself twice after a broken link", fails: "broken-link-leaves-no-subscription", says: "the backend counts",
 		faults: breaks, breakIt: func(n *node) {
 			g := n.world.haunted(n)
-			n.hear.restored = func(next fanout.Receiver, channel string) {
+			n.hear.restored = func(next adapter.Receiver, channel string) {
 				g.add(channel)
 				next.Restored(channel)
 			}
@@ -141,7 +141,7 @@ var leaveMutants = []mutant{
 	{
 		name: "completes while it is called", fails: "async-completes-elsewhere", says: "waits for Complete",
 		breakIt: func(n *node) {
-			n.publishAsync = func(channel string, frame []byte, done fanout.Completion) bool {
+			n.publishAsync = func(channel string, frame []byte, done adapter.Completion) bool {
 				c := make(chan struct{})
 				if !n.Adapter.PublishAsync(channel, frame, completion(func(receivers int, err error) {
 					done.Complete(receivers, err)
@@ -162,9 +162,9 @@ var leaveMutants = []mutant{
 		also:   []string{"outage-hides-no-loss", "outage-publish-tells-the-truth", "history-fills-interruption"},
 		faults: cuts,
 		breakIt: func(n *node) {
-			n.publishAsync = func(channel string, frame []byte, done fanout.Completion) bool {
+			n.publishAsync = func(channel string, frame []byte, done adapter.Completion) bool {
 				return n.Adapter.PublishAsync(channel, frame, completion(func(receivers int, err error) {
-					for n.isCut.Load() && !errors.Is(n.Adapter.Health(), fanout.ErrClosed) {
+					for n.isCut.Load() && !errors.Is(n.Adapter.Health(), adapter.ErrClosed) {
 						time.Sleep(time.Millisecond)
 					}
 					done.Complete(receivers, err)
@@ -180,13 +180,13 @@ func subscribeAgain(n *node) {
 	g := n.world.haunted(n)
 	var mu sync.Mutex
 	broken := make(map[string]bool)
-	n.hear.interrupted = func(next fanout.Receiver, channel string) {
+	n.hear.interrupted = func(next adapter.Receiver, channel string) {
 		mu.Lock()
 		broken[channel] = true
 		mu.Unlock()
 		next.Interrupted(channel)
 	}
-	n.hear.restored = func(next fanout.Receiver, channel string) {
+	n.hear.restored = func(next adapter.Receiver, channel string) {
 		mu.Lock()
 		delete(broken, channel)
 		mu.Unlock()

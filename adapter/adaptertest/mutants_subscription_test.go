@@ -6,7 +6,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/fanoutgo/fanout"
+	"github.com/fanoutgo/fanout/adapter"
 )
 
 var subscriptionMutants = []mutant{
@@ -66,7 +66,7 @@ var subscriptionMutants = []mutant{
 				n.reset(channel)
 				return n.Adapter.Unsubscribe(ctx, channel)
 			}
-			n.hear.receive = func(next fanout.Receiver, channel string, frame []byte) {
+			n.hear.receive = func(next adapter.Receiver, channel string, frame []byte) {
 				n.mu.Lock()
 				times := n.counts[channel]
 				n.mu.Unlock()
@@ -172,7 +172,7 @@ func subscribeEarly(n *node) {
 	}
 	n.subscribe = func(_ context.Context, channel string) error {
 		await(channel)
-		if err := n.Adapter.Health(); errors.Is(err, fanout.ErrClosed) {
+		if err := n.Adapter.Health(); errors.Is(err, adapter.ErrClosed) {
 			return err
 		}
 		p := make(chan struct{})
@@ -249,11 +249,11 @@ func (d *delayed) install() {
 	n := d.n
 	d.gone = make(map[string]bool)
 	d.queue = make(chan func(), 1<<16)
-	n.attach = func(r fanout.Receiver) error {
+	n.attach = func(r adapter.Receiver) error {
 		n.own.Go(d.deliver)
 		return n.Adapter.Attach(n.listener(r))
 	}
-	n.hear.receive = func(next fanout.Receiver, channel string, frame []byte) {
+	n.hear.receive = func(next adapter.Receiver, channel string, frame []byte) {
 		due := time.Now().Add(5 * time.Millisecond)
 		d.queue <- func() {
 			time.Sleep(time.Until(due))

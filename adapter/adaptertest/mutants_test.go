@@ -11,7 +11,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/fanoutgo/fanout"
+	"github.com/fanoutgo/fanout/adapter"
 )
 
 // A mutant is a way to break an adapter.
@@ -40,7 +40,7 @@ var deliveryMutants = []mutant{
 	{
 		name: "attaches twice", fails: "attach-once", says: "second Attach returned nil",
 		breakIt: func(n *node) {
-			n.attach = func(r fanout.Receiver) error {
+			n.attach = func(r adapter.Receiver) error {
 				if n.tally("attach") > 1 && n.Adapter.Health() == nil {
 					return nil
 				}
@@ -51,9 +51,9 @@ var deliveryMutants = []mutant{
 	{
 		name: "attach replaces the receiver", fails: "attach-once", says: "does not hear",
 		breakIt: func(n *node) {
-			n.attach = func(r fanout.Receiver) error {
+			n.attach = func(r adapter.Receiver) error {
 				err := n.Adapter.Attach(n.listener(r))
-				n.hear.receive = func(_ fanout.Receiver, channel string, frame []byte) { r.Receive(channel, frame) }
+				n.hear.receive = func(_ adapter.Receiver, channel string, frame []byte) { r.Receive(channel, frame) }
 				return err
 			}
 		},
@@ -62,7 +62,7 @@ var deliveryMutants = []mutant{
 		name: "drops a frame", fails: "delivers-to-all", says: "did not hear",
 		also: []string{"async-completes-once"},
 		breakIt: func(n *node) {
-			n.hear.receive = func(next fanout.Receiver, channel string, frame []byte) {
+			n.hear.receive = func(next adapter.Receiver, channel string, frame []byte) {
 				if isProbe(frame) || n.tally(channel) != 7 {
 					next.Receive(channel, frame)
 				}
@@ -77,7 +77,7 @@ var deliveryMutants = []mutant{
 				mine.Store(channel+string(frame), true)
 				return n.Adapter.Publish(ctx, channel, frame)
 			}
-			n.hear.receive = func(next fanout.Receiver, channel string, frame []byte) {
+			n.hear.receive = func(next adapter.Receiver, channel string, frame []byte) {
 				if _, ok := mine.Load(channel + string(frame)); !ok || isProbe(frame) {
 					next.Receive(channel, frame)
 				}
@@ -88,7 +88,7 @@ var deliveryMutants = []mutant{
 		name: "repeats a frame", fails: "delivers-once", says: "2 times",
 		also: []string{"async-completes-once"},
 		breakIt: func(n *node) {
-			n.hear.receive = func(next fanout.Receiver, channel string, frame []byte) {
+			n.hear.receive = func(next adapter.Receiver, channel string, frame []byte) {
 				next.Receive(channel, frame)
 				if !isProbe(frame) && n.tally(channel) == 7 {
 					next.Receive(channel, frame)
@@ -150,7 +150,7 @@ var deliveryMutants = []mutant{
 	{
 		name: "ends frames at NUL", fails: "frames-are-opaque", says: "published were",
 		breakIt: func(n *node) {
-			n.hear.receive = func(next fanout.Receiver, channel string, frame []byte) {
+			n.hear.receive = func(next adapter.Receiver, channel string, frame []byte) {
 				if !isProbe(frame) {
 					frame, _, _ = bytes.Cut(frame, []byte{0})
 				}
@@ -173,7 +173,7 @@ var deliveryMutants = []mutant{
 		name: "uses its buffer again", fails: "frames-are-kept", says: "later became",
 		breakIt: func(n *node) {
 			buffer := make([]byte, 2<<20)
-			n.hear.receive = func(next fanout.Receiver, channel string, frame []byte) {
+			n.hear.receive = func(next adapter.Receiver, channel string, frame []byte) {
 				if !isProbe(frame) {
 					frame = buffer[:copy(buffer, frame)]
 				}
@@ -204,7 +204,7 @@ var deliveryMutants = []mutant{
 		breakIt: func(n *node) {
 			n.publish = func(ctx context.Context, channel string, frame []byte) (int, error) {
 				count, err := n.Adapter.Publish(ctx, channel, frame)
-				if ctx.Err() != nil && !errors.Is(err, fanout.ErrClosed) {
+				if ctx.Err() != nil && !errors.Is(err, adapter.ErrClosed) {
 					return -1, nil
 				}
 				return count, err
@@ -217,7 +217,7 @@ var deliveryMutants = []mutant{
 			n.publish = func(ctx context.Context, channel string, frame []byte) (int, error) {
 				count, err := n.Adapter.Publish(context.WithoutCancel(ctx), channel, frame)
 				if err == nil && ctx.Err() != nil {
-					err = fmt.Errorf("%w: %w", fanout.ErrUnsent, ctx.Err())
+					err = fmt.Errorf("%w: %w", adapter.ErrUnsent, ctx.Err())
 				}
 				return count, err
 			}
@@ -229,7 +229,7 @@ var deliveryMutants = []mutant{
 	{
 		name: "waits for slow receivers", fails: "slow-receiver-delays-no-other", says: "does not hear",
 		breakIt: func(n *node) {
-			n.hear.receive = func(next fanout.Receiver, channel string, frame []byte) {
+			n.hear.receive = func(next adapter.Receiver, channel string, frame []byte) {
 				n.world.slow.Lock()
 				defer n.world.slow.Unlock()
 				next.Receive(channel, frame)
@@ -250,7 +250,7 @@ var deliveryMutants = []mutant{
 				n.world.slow.Unlock()
 				return count, err
 			}
-			n.hear.receive = func(next fanout.Receiver, channel string, frame []byte) {
+			n.hear.receive = func(next adapter.Receiver, channel string, frame []byte) {
 				if n.index == 1 {
 					n.world.slow.Lock()
 					defer n.world.slow.Unlock()
@@ -297,7 +297,7 @@ func ownOrder(n *node) {
 		return p
 	}
 	held := make(map[string][]byte) // only memory's reader uses it
-	n.hear.receive = func(next fanout.Receiver, channel string, frame []byte) {
+	n.hear.receive = func(next adapter.Receiver, channel string, frame []byte) {
 		before, ok := held[channel]
 		delete(held, channel)
 		switch {
@@ -321,7 +321,7 @@ func ownOrder(n *node) {
 // overlap does not wait for the end of a long call before it makes the next.
 func overlap(n *node) {
 	var running sync.RWMutex // read-locked by each call
-	n.hear.receive = func(next fanout.Receiver, channel string, frame []byte) {
+	n.hear.receive = func(next adapter.Receiver, channel string, frame []byte) {
 		if string(frame) != "a long call" {
 			next.Receive(channel, frame)
 			return
@@ -356,8 +356,8 @@ var closeMutants = []mutant{
 		breakIt: func(n *node) {
 			n.publish = func(ctx context.Context, channel string, frame []byte) (int, error) {
 				count, err := n.Adapter.Publish(ctx, channel, frame)
-				if errors.Is(err, fanout.ErrClosed) {
-					err = fanout.ErrClosed
+				if errors.Is(err, adapter.ErrClosed) {
+					err = adapter.ErrClosed
 				}
 				return count, err
 			}
@@ -369,7 +369,7 @@ var closeMutants = []mutant{
 		breakIt: func(n *node) {
 			n.subscribe = func(ctx context.Context, channel string) error {
 				err := n.Adapter.Subscribe(ctx, channel)
-				if errors.Is(err, fanout.ErrClosed) {
+				if errors.Is(err, adapter.ErrClosed) {
 					return nil
 				}
 				return err
@@ -431,7 +431,7 @@ var closeMutants = []mutant{
 	{
 		name: "leaves a goroutine", fails: "close-leaves-no-goroutine", says: "still run",
 		breakIt: func(n *node) {
-			n.attach = func(r fanout.Receiver) error {
+			n.attach = func(r adapter.Receiver) error {
 				n.own.Go(func() { <-n.done })
 				return n.Adapter.Attach(r)
 			}
@@ -477,7 +477,7 @@ var asyncMutants = []mutant{
 	{
 		name: "completes twice", fails: "async-completes-once", says: "more often than",
 		breakIt: func(n *node) {
-			n.publishAsync = func(channel string, frame []byte, done fanout.Completion) bool {
+			n.publishAsync = func(channel string, frame []byte, done adapter.Completion) bool {
 				if isProbe(frame) || n.tally(channel) != 7 {
 					return n.Adapter.PublishAsync(channel, frame, done)
 				}
@@ -489,7 +489,7 @@ var asyncMutants = []mutant{
 		name: "loses count of receivers", fails: "async-completes-once", says: "1 receiver or -1",
 		also: []string{"receivers-are-counted"},
 		breakIt: func(n *node) {
-			n.publishAsync = func(channel string, frame []byte, done fanout.Completion) bool {
+			n.publishAsync = func(channel string, frame []byte, done adapter.Completion) bool {
 				return n.Adapter.PublishAsync(channel, frame, completion(func(_ int, err error) { done.Complete(0, err) }))
 			}
 		},
@@ -497,7 +497,7 @@ var asyncMutants = []mutant{
 	{
 		name: "closes before it completes", fails: "async-ends-with-close", says: "Close has returned",
 		breakIt: func(n *node) {
-			n.publishAsync = func(channel string, frame []byte, done fanout.Completion) bool {
+			n.publishAsync = func(channel string, frame []byte, done adapter.Completion) bool {
 				late := completion(func(receivers int, err error) {
 					n.own.Go(func() {
 						select {
@@ -514,9 +514,9 @@ var asyncMutants = []mutant{
 	{
 		name: "accepts after Close", fails: "async-ends-with-close", says: "returned true",
 		breakIt: func(n *node) {
-			n.publishAsync = func(channel string, frame []byte, done fanout.Completion) bool {
+			n.publishAsync = func(channel string, frame []byte, done adapter.Completion) bool {
 				if !n.Adapter.PublishAsync(channel, frame, done) {
-					n.own.Go(func() { done.Complete(0, fmt.Errorf("%w: %w", fanout.ErrClosed, fanout.ErrUnsent)) })
+					n.own.Go(func() { done.Complete(0, fmt.Errorf("%w: %w", adapter.ErrClosed, adapter.ErrUnsent)) })
 				}
 				return true
 			}
@@ -524,7 +524,7 @@ var asyncMutants = []mutant{
 	},
 }
 
-type completions []fanout.Completion
+type completions []adapter.Completion
 
 func (all completions) Complete(receivers int, err error) {
 	for _, c := range all {

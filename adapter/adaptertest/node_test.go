@@ -7,7 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/fanoutgo/fanout"
+	"github.com/fanoutgo/fanout/adapter"
 	"github.com/fanoutgo/fanout/adapter/memory"
 )
 
@@ -22,13 +22,13 @@ type node struct {
 	isCut atomic.Bool
 	cutBy func() // Cut, if nil
 
-	attach       func(fanout.Receiver) error
+	attach       func(adapter.Receiver) error
 	subscribe    func(ctx context.Context, channel string) error
 	unsubscribe  func(ctx context.Context, channel string) error
 	publish      func(ctx context.Context, channel string, frame []byte) (int, error)
-	publishAsync func(channel string, frame []byte, done fanout.Completion) bool
-	append       func(ctx context.Context, channel string, r fanout.Record) (fanout.Position, int, error)
-	history      func(ctx context.Context, channel string, q fanout.Query) (fanout.Page, error)
+	publishAsync func(channel string, frame []byte, done adapter.Completion) bool
+	append       func(ctx context.Context, channel string, r adapter.Record) (adapter.Position, int, error)
+	history      func(ctx context.Context, channel string, q adapter.Query) (adapter.Page, error)
 	close        func(ctx context.Context) error
 	health       func() error
 	hear         ear // what comes between the adapter and its receiver
@@ -37,20 +37,20 @@ type node struct {
 
 	mu       sync.Mutex
 	closed   bool
-	receiver fanout.Receiver // the suite's
-	counts   map[string]int  // for mutants, by what they like
+	receiver adapter.Receiver // the suite's
+	counts   map[string]int   // for mutants, by what they like
 }
 
 // An ear has a function for each method of a receiver it changes.
 type ear struct {
-	receive     func(next fanout.Receiver, channel string, frame []byte)
-	kept        func(next fanout.HistoryReceiver, channel string, f fanout.KeptFrame)
-	interrupted func(next fanout.Receiver, channel string)
-	moving      func(next fanout.HistoryReceiver, channel string)
-	restored    func(next fanout.Receiver, channel string)
+	receive     func(next adapter.Receiver, channel string, frame []byte)
+	kept        func(next adapter.HistoryReceiver, channel string, f adapter.KeptFrame)
+	interrupted func(next adapter.Receiver, channel string)
+	moving      func(next adapter.HistoryReceiver, channel string)
+	restored    func(next adapter.Receiver, channel string)
 }
 
-func (n *node) Attach(r fanout.Receiver) error {
+func (n *node) Attach(r adapter.Receiver) error {
 	n.mu.Lock()
 	if n.receiver == nil {
 		n.receiver = r
@@ -84,7 +84,7 @@ func (n *node) Publish(ctx context.Context, channel string, frame []byte) (int, 
 }
 
 // PublishAsync does as Publish does, whatever that is now.
-func (n *node) PublishAsync(channel string, frame []byte, done fanout.Completion) bool {
+func (n *node) PublishAsync(channel string, frame []byte, done adapter.Completion) bool {
 	if n.publishAsync != nil {
 		return n.publishAsync(channel, frame, done)
 	}
@@ -101,14 +101,14 @@ func (n *node) PublishAsync(channel string, frame []byte, done fanout.Completion
 	return true
 }
 
-func (n *node) Append(ctx context.Context, channel string, r fanout.Record) (fanout.Position, int, error) {
+func (n *node) Append(ctx context.Context, channel string, r adapter.Record) (adapter.Position, int, error) {
 	if n.append != nil {
 		return n.append(ctx, channel, r)
 	}
 	return n.Adapter.Append(ctx, channel, r)
 }
 
-func (n *node) History(ctx context.Context, channel string, q fanout.Query) (fanout.Page, error) {
+func (n *node) History(ctx context.Context, channel string, q adapter.Query) (adapter.Page, error) {
 	if n.history != nil {
 		return n.history(ctx, channel, q)
 	}
@@ -167,7 +167,7 @@ func (n *node) reset(what string) {
 	delete(n.counts, what)
 }
 
-func (n *node) target() fanout.Receiver {
+func (n *node) target() adapter.Receiver {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.receiver
@@ -176,11 +176,11 @@ func (n *node) target() fanout.Receiver {
 // A listener is the receiver that memory calls.
 type listener struct {
 	n    *node
-	next fanout.HistoryReceiver
+	next adapter.HistoryReceiver
 }
 
-func (n *node) listener(r fanout.Receiver) *listener {
-	return &listener{n: n, next: r.(fanout.HistoryReceiver)}
+func (n *node) listener(r adapter.Receiver) *listener {
+	return &listener{n: n, next: r.(adapter.HistoryReceiver)}
 }
 
 func (l *listener) Receive(channel string, frame []byte) {
@@ -191,7 +191,7 @@ func (l *listener) Receive(channel string, frame []byte) {
 	l.next.Receive(channel, frame)
 }
 
-func (l *listener) ReceiveKept(channel string, f fanout.KeptFrame) {
+func (l *listener) ReceiveKept(channel string, f adapter.KeptFrame) {
 	if l.n.hear.kept != nil {
 		l.n.hear.kept(l.next, channel, f)
 		return

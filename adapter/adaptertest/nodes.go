@@ -5,14 +5,14 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/fanoutgo/fanout"
+	"github.com/fanoutgo/fanout/adapter"
 )
 
 // Nodes are adapters that share one backend, which nobody else uses.
 type Nodes struct {
 	// Adapters are not attached yet. The suite attaches and closes them;
 	// what else they need, such as a client, is for the test to clean up.
-	Adapters []fanout.Adapter
+	Adapters []adapter.Adapter
 
 	// Faults are what can be done to them.
 	Faults Faults
@@ -69,11 +69,11 @@ func (n Nodes) lack(want needs) error {
 	lacks(needCut, n.Faults.Cut != nil && n.Faults.Heal != nil, "Faults.Cut and Heal")
 	lacks(needMove, n.Faults.Move != nil, "Faults.Move")
 	lacks(needFail, n.Faults.Fail != nil, "Faults.Fail")
-	_, ok := n.Adapters[0].(fanout.HealthChecker)
+	_, ok := n.Adapters[0].(adapter.HealthChecker)
 	lacks(needHealth, ok, "fanout.HealthChecker")
-	_, ok = n.Adapters[0].(fanout.Historian)
+	_, ok = n.Adapters[0].(adapter.Historian)
 	lacks(needHistory, ok, "fanout.Historian")
-	_, ok = n.Adapters[0].(fanout.AsyncPublisher)
+	_, ok = n.Adapters[0].(adapter.AsyncPublisher)
 	lacks(needAsync, ok, "fanout.AsyncPublisher")
 	return errors.Join(missing...)
 }

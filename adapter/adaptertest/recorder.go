@@ -5,7 +5,7 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/fanoutgo/fanout"
+	"github.com/fanoutgo/fanout/adapter"
 )
 
 // A recorder is a receiver that writes down what it is told, and by whom it is
@@ -28,8 +28,8 @@ type record struct {
 type event struct {
 	kind  byte // 'f', 'i', 'm', 'r': a frame, interrupted, moving, restored
 	frame string
-	kept  []byte          // the frame itself, not a copy
-	at    fanout.Position // of a frame with a place in the history
+	kept  []byte           // the frame itself, not a copy
+	at    adapter.Position // of a frame with a place in the history
 }
 
 func (v event) String() string {
@@ -59,7 +59,7 @@ func newRecorder() *recorder { return &recorder{logs: make(map[string]*record)} 
 func (r *recorder) Receive(channel string, frame []byte) {
 	r.call(channel, event{kind: 'f', frame: string(frame), kept: frame})
 }
-func (r *recorder) ReceiveKept(channel string, f fanout.KeptFrame) {
+func (r *recorder) ReceiveKept(channel string, f adapter.KeptFrame) {
 	r.call(channel, event{kind: 'f', frame: string(f.Frame), kept: f.Frame, at: f.At})
 }
 func (r *recorder) Interrupted(channel string) { r.call(channel, event{kind: 'i'}) }
@@ -160,11 +160,11 @@ func (r *recorder) frames(channel string) []string {
 }
 
 // kept returns the frames of the channel that came with a position.
-func (r *recorder) kept(channel string) []fanout.KeptFrame {
-	var frames []fanout.KeptFrame
+func (r *recorder) kept(channel string) []adapter.KeptFrame {
+	var frames []adapter.KeptFrame
 	for _, v := range r.events(channel) {
 		if v.kind == 'f' && !v.at.IsZero() {
-			frames = append(frames, fanout.KeptFrame{At: v.at, Frame: v.kept})
+			frames = append(frames, adapter.KeptFrame{At: v.at, Frame: v.kept})
 		}
 	}
 	return frames

@@ -7,12 +7,12 @@ import (
 	"sync"
 	"time"
 
-	"github.com/fanoutgo/fanout"
+	"github.com/fanoutgo/fanout/adapter"
 	"github.com/fanoutgo/fanout/internal/archive"
 )
 
-// An Adapter joins one hub to a [Bus]. It is a [fanout.Adapter], a
-// [fanout.AsyncPublisher], a [fanout.Historian] and a [fanout.HealthChecker], and keeps their contract; the comments here say only
+// An Adapter joins one hub to a [Bus]. It is a [adapter.Adapter], a
+// [adapter.AsyncPublisher], a [adapter.Historian] and a [adapter.HealthChecker], and keeps their contract; the comments here say only
 // what is particular to memory.
 //
 // All methods may be called concurrently. Those that wait for the receiver,
@@ -26,8 +26,8 @@ type Adapter struct {
 	calls sync.WaitGroup // calls that wait; added to under bus.mu while not closed
 
 	// Guarded by bus.mu.
-	receiver      fanout.Receiver
-	history       fanout.HistoryReceiver // the receiver, if it is one
+	receiver      adapter.Receiver
+	history       adapter.HistoryReceiver // the receiver, if it is one
 	subscriptions map[string]*subscription
 	link          link
 	healed        chan struct{} // closed, and made anew, when the link is mended
@@ -35,14 +35,14 @@ type Adapter struct {
 }
 
 var (
-	_ fanout.Adapter        = (*Adapter)(nil)
-	_ fanout.AsyncPublisher = (*Adapter)(nil)
-	_ fanout.Historian      = (*Adapter)(nil)
-	_ fanout.HealthChecker  = (*Adapter)(nil)
+	_ adapter.Adapter        = (*Adapter)(nil)
+	_ adapter.AsyncPublisher = (*Adapter)(nil)
+	_ adapter.Historian      = (*Adapter)(nil)
+	_ adapter.HealthChecker  = (*Adapter)(nil)
 )
 
 // Attach starts the goroutine that calls r. Close waits for it.
-func (a *Adapter) Attach(r fanout.Receiver) error {
+func (a *Adapter) Attach(r adapter.Receiver) error {
 	if r == nil {
 		return errors.New("memory: attach: nil receiver")
 	}
@@ -50,12 +50,12 @@ func (a *Adapter) Attach(r fanout.Receiver) error {
 	defer a.bus.mu.Unlock()
 	switch {
 	case a.closed:
-		return fmt.Errorf("memory: attach: %w", fanout.ErrClosed)
+		return fmt.Errorf("memory: attach: %w", adapter.ErrClosed)
 	case a.receiver != nil:
 		return errors.New("memory: attach: the adapter has a receiver already")
 	}
 	a.receiver = r
-	a.history, _ = r.(fanout.HistoryReceiver)
+	a.history, _ = r.(adapter.HistoryReceiver)
 	a.calls.Go(func() { a.inbox.deliver(r) })
 	return nil
 }
@@ -88,7 +88,7 @@ func (a *Adapter) trySubscribe(ctx context.Context, channel string) (healed <-ch
 	s := a.subscriptions[channel]
 	switch {
 	case a.closed:
-		return nil, fanout.ErrClosed
+		return nil, adapter.ErrClosed
 	case a.receiver == nil:
 		return nil, errors.New("the adapter has no receiver yet")
 	case ctx.Err() != nil:
@@ -114,7 +114,7 @@ func (a *Adapter) Unsubscribe(ctx context.Context, channel string) error {
 	a.bus.mu.Lock()
 	if a.closed {
 		a.bus.mu.Unlock()
-		return fmt.Errorf("memory: unsubscribe from %q: %w", channel, fanout.ErrClosed)
+		return fmt.Errorf("memory: unsubscribe from %q: %w", channel, adapter.ErrClosed)
 	}
 	var running <-chan struct{}
 	if s := a.subscriptions[channel]; s != nil {
@@ -146,7 +146,7 @@ func (a *Adapter) Publish(ctx context.Context, channel string, frame []byte) (re
 const asyncTime = 2 * time.Second
 
 // PublishAsync is Publish on a goroutine of its own.
-func (a *Adapter) PublishAsync(channel string, frame []byte, done fanout.Completion) bool {
+func (a *Adapter) PublishAsync(channel string, frame []byte, done adapter.Completion) bool {
 	a.bus.mu.Lock()
 	defer a.bus.mu.Unlock()
 	if a.closed {
@@ -163,7 +163,7 @@ func (a *Adapter) PublishAsync(channel string, frame []byte, done fanout.Complet
 }
 
 // publish is Publish, and Append if there is a record.
-func (a *Adapter) publish(ctx context.Context, channel string, frame []byte, r *archive.Record) (at fanout.Position, receivers int, err error) {
+func (a *Adapter) publish(ctx context.Context, channel string, frame []byte, r *archive.Record) (at adapter.Position, receivers int, err error) {
 	var fate Fate
 	if f := a.bus.interceptor.Load(); f != nil {
 		fate, err = a.intercept(ctx, *f, Frame{From: a, Channel: channel, Data: frame})
@@ -178,13 +178,13 @@ func (a *Adapter) publish(ctx context.Context, channel string, frame []byte, r *
 }
 
 // send is a publish whose fate is known.
-func (a *Adapter) send(ctx context.Context, channel string, frame []byte, fate Fate, r *archive.Record) (at fanout.Position, n int, err error) {
+func (a *Adapter) send(ctx context.Context, channel string, frame []byte, fate Fate, r *archive.Record) (at adapter.Position, n int, err error) {
 	b := a.bus
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	switch {
 	case a.closed:
-		return at, 0, unsent(fanout.ErrClosed)
+		return at, 0, unsent(adapter.ErrClosed)
 	case ctx.Err() != nil:
 		return at, 0, unsent(ctx.Err())
 	case a.link == cut:
@@ -195,7 +195,7 @@ func (a *Adapter) send(ctx context.Context, channel string, frame []byte, fate F
 		var kept archive.Position
 		var early bool
 		kept, fresh, early = b.history.Append(channel, r, time.Now())
-		at = fanout.Position(kept)
+		at = adapter.Position(kept)
 		if early {
 			b.sweepLocked()
 		}
@@ -216,16 +216,16 @@ func (a *Adapter) send(ctx context.Context, channel string, frame []byte, fate F
 	return at, n, fate.Err
 }
 
-func unsent(err error) error { return fmt.Errorf("%w: %w", fanout.ErrUnsent, err) }
+func unsent(err error) error { return fmt.Errorf("%w: %w", adapter.ErrUnsent, err) }
 
 // Health returns an error that wraps [ErrCut] while the link is cut, whether
-// anything is subscribed or not, and one that wraps fanout.ErrClosed after Close.
+// anything is subscribed or not, and one that wraps adapter.ErrClosed after Close.
 func (a *Adapter) Health() error {
 	a.bus.mu.Lock()
 	defer a.bus.mu.Unlock()
 	switch {
 	case a.closed:
-		return fmt.Errorf("memory: %w", fanout.ErrClosed)
+		return fmt.Errorf("memory: %w", adapter.ErrClosed)
 	case a.link != up:
 		return fmt.Errorf("memory: %d channels without a link: %w", len(a.subscriptions), ErrCut)
 	}

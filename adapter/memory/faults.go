@@ -6,7 +6,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/fanoutgo/fanout"
+	"github.com/fanoutgo/fanout/adapter"
 )
 
 // ErrCut is wrapped by what fails because a link is cut.
@@ -25,7 +25,7 @@ const (
 // Cut breaks the adapter's link in both directions until Heal. The receiver is
 // told Interrupted for each channel that is subscribed, after the frames that
 // were there before. From then on no frame reaches it; Publish fails at once
-// with an error that wraps fanout.ErrUnsent and [ErrCut]; Subscribe waits.
+// with an error that wraps adapter.ErrUnsent and [ErrCut]; Subscribe waits.
 //
 // A cut of a link that is cut in another way changes the way and tells nothing
 // twice.
@@ -33,7 +33,7 @@ func (a *Adapter) Cut() { a.setLink(cut) }
 
 // CutInbound breaks the link like Cut, but only for what comes back: a frame
 // that is published still reaches the others, and Publish returns an error
-// that does not wrap fanout.ErrUnsent, for its answer is lost.
+// that does not wrap adapter.ErrUnsent, for its answer is lost.
 func (a *Adapter) CutInbound() { a.setLink(cutInbound) }
 
 // CutSubscriber breaks only the connection on which frames come: Publish goes
@@ -83,7 +83,7 @@ func (a *Adapter) setLinkLocked(l link) {
 
 // Move ends the adapter's subscriptions as a server does whose channels move
 // elsewhere in good order, and makes them anew: its receiver is told Moving, if
-// it is a fanout.HistoryReceiver, or Interrupted, and Restored. No frame is lost.
+// it is a adapter.HistoryReceiver, or Interrupted, and Restored. No frame is lost.
 func (a *Adapter) Move() {
 	a.bus.mu.Lock()
 	defer a.bus.mu.Unlock()
@@ -104,7 +104,7 @@ func (b *Bus) Flush() { b.history.Clear() }
 
 // A Reader is called before a history is read. It may wait, until ctx ends; an
 // error that it returns is that of the reading.
-type Reader func(ctx context.Context, channel string, q fanout.Query) error
+type Reader func(ctx context.Context, channel string, q adapter.Query) error
 
 // InterceptReads has f called for each reading of a history from now on; nil
 // ends it.
@@ -154,7 +154,7 @@ type Fate struct {
 	Delay time.Duration
 
 	// Err is what Publish returns, whether the frame arrives or not: without
-	// Drop and without fanout.ErrUnsent it is the ambiguous error of a
+	// Drop and without adapter.ErrUnsent it is the ambiguous error of a
 	// connection that broke before the answer came.
 	Err error
 }
@@ -195,7 +195,7 @@ func (a *Adapter) call(ctx context.Context, f func(context.Context)) error {
 	a.bus.mu.Lock()
 	if a.closed {
 		a.bus.mu.Unlock()
-		return unsent(fanout.ErrClosed)
+		return unsent(adapter.ErrClosed)
 	}
 	a.calls.Add(1)
 	a.bus.mu.Unlock()
@@ -210,7 +210,7 @@ func (a *Adapter) call(ctx context.Context, f func(context.Context)) error {
 
 // handOutLocked puts a frame in the inboxes of all who are subscribed and can
 // be reached, and returns how many they are.
-func (b *Bus) handOutLocked(channel string, frame []byte, fate Fate, at fanout.Position) int {
+func (b *Bus) handOutLocked(channel string, frame []byte, fate Fate, at adapter.Position) int {
 	e := event{frame: frame, at: at}
 	if fate.Delay > 0 {
 		e.due = time.Now().Add(fate.Delay)

@@ -5,12 +5,12 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/fanoutgo/fanout"
+	"github.com/fanoutgo/fanout/adapter"
 	"github.com/fanoutgo/fanout/internal/archive"
 )
 
 // Append keeps the frame in the memory of the bus, and is Publish otherwise.
-func (a *Adapter) Append(ctx context.Context, channel string, r fanout.Record) (at fanout.Position, receivers int, err error) {
+func (a *Adapter) Append(ctx context.Context, channel string, r adapter.Record) (at adapter.Position, receivers int, err error) {
 	return a.publish(ctx, channel, r.Frame, &archive.Record{
 		Frame: r.Frame, Messages: r.Messages, Keep: archive.Keep(r.Keep),
 		Publisher: r.Publisher, Stream: r.Stream, Seq: r.Seq,
@@ -19,7 +19,7 @@ func (a *Adapter) Append(ctx context.Context, channel string, r fanout.Record) (
 
 // History returns at once, unless a [Reader] waits. While the link is cut it
 // fails with an error that wraps [ErrCut].
-func (a *Adapter) History(ctx context.Context, channel string, q fanout.Query) (page fanout.Page, err error) {
+func (a *Adapter) History(ctx context.Context, channel string, q adapter.Query) (page adapter.Page, err error) {
 	if f := a.bus.reader.Load(); f != nil {
 		var failed error
 		err = a.call(ctx, func(ctx context.Context) { failed = (*f)(ctx, channel, q) })
@@ -36,25 +36,25 @@ func (a *Adapter) History(ctx context.Context, channel string, q fanout.Query) (
 	return page, nil
 }
 
-func (a *Adapter) readHistory(ctx context.Context, channel string, q fanout.Query) (fanout.Page, error) {
+func (a *Adapter) readHistory(ctx context.Context, channel string, q adapter.Query) (adapter.Page, error) {
 	b := a.bus
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	switch {
 	case a.closed:
-		return fanout.Page{}, fanout.ErrClosed
+		return adapter.Page{}, adapter.ErrClosed
 	case ctx.Err() != nil:
-		return fanout.Page{}, ctx.Err()
+		return adapter.Page{}, ctx.Err()
 	case a.link == cut || a.link == cutInbound:
-		return fanout.Page{}, ErrCut
+		return adapter.Page{}, ErrCut
 	}
 	p := b.history.Read(channel, archive.Position(q.Since), q.Limit, q.Bytes, archive.Keep(q.Keep), time.Now())
-	page := fanout.Page{Head: fanout.Position(p.Head), First: p.First, More: p.More}
+	page := adapter.Page{Head: adapter.Position(p.Head), First: p.First, More: p.More}
 	for _, past := range p.Before {
-		page.Before = append(page.Before, fanout.PastEpoch(past))
+		page.Before = append(page.Before, adapter.PastEpoch(past))
 	}
 	for _, f := range p.Frames {
-		page.Frames = append(page.Frames, fanout.KeptFrame{At: fanout.Position(f.At), Frame: f.Data, Age: f.Age})
+		page.Frames = append(page.Frames, adapter.KeptFrame{At: adapter.Position(f.At), Frame: f.Data, Age: f.Age})
 	}
 	return page, nil
 }

@@ -4,7 +4,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/fanoutgo/fanout"
+	"github.com/fanoutgo/fanout/adapter"
 )
 
 // An inbox is the queue between the bus and one receiver: what a connection
@@ -28,8 +28,8 @@ type event struct {
 	kind  kind
 	sub   *subscription
 	frame []byte
-	at    fanout.Position // not zero: the frame is kept
-	due   time.Time       // not before; zero is at once
+	at    adapter.Position // not zero: the frame is kept
+	due   time.Time        // not before; zero is at once
 }
 
 type kind uint8
@@ -75,8 +75,8 @@ func (q *inbox) wakeLocked() {
 }
 
 // deliver calls r with one event after the other until the inbox is closed.
-func (q *inbox) deliver(r fanout.Receiver) {
-	keeper, _ := r.(fanout.HistoryReceiver)
+func (q *inbox) deliver(r adapter.Receiver) {
+	keeper, _ := r.(adapter.HistoryReceiver)
 	for {
 		e, wait, ok := q.next()
 		switch {
@@ -91,7 +91,7 @@ func (q *inbox) deliver(r fanout.Receiver) {
 		case e.kind == restored:
 			r.Restored(e.sub.channel)
 		case keeper != nil && !e.at.IsZero():
-			keeper.ReceiveKept(e.sub.channel, fanout.KeptFrame{At: e.at, Frame: e.frame})
+			keeper.ReceiveKept(e.sub.channel, adapter.KeptFrame{At: e.at, Frame: e.frame})
 		default:
 			r.Receive(e.sub.channel, e.frame)
 		}

@@ -61,7 +61,7 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/fanoutgo/fanout"
+	"github.com/fanoutgo/fanout/adapter"
 	"github.com/fanoutgo/fanout/internal/redispubsub"
 	"github.com/redis/rueidis"
 )
@@ -80,21 +80,21 @@ type Options struct {
 	Logger *slog.Logger
 }
 
-// An Adapter is a fanout.Adapter, a fanout.AsyncPublisher, a fanout.Historian and a
-// fanout.HealthChecker.
+// An Adapter is a adapter.Adapter, a adapter.AsyncPublisher, a adapter.Historian and a
+// adapter.HealthChecker.
 // Make one for each hub.
 type Adapter struct{ engine redispubsub.Backend }
 
 var (
-	_ fanout.Adapter        = (*Adapter)(nil)
-	_ fanout.AsyncPublisher = (*Adapter)(nil)
-	_ fanout.Historian      = (*Adapter)(nil)
-	_ fanout.HealthChecker  = (*Adapter)(nil)
+	_ adapter.Adapter        = (*Adapter)(nil)
+	_ adapter.AsyncPublisher = (*Adapter)(nil)
+	_ adapter.Historian      = (*Adapter)(nil)
+	_ adapter.HealthChecker  = (*Adapter)(nil)
 )
 
 // New returns an adapter on a client, which stays the caller's: close it after
 // the hub. Nothing is sent to Redis yet. Nil options are the defaults. The
-// errors are a nil client and options out of range (fanout.ErrInvalidOption).
+// errors are a nil client and options out of range (adapter.ErrInvalidOption).
 func New(client rueidis.Client, o *Options) (*Adapter, error) {
 	if o == nil {
 		o = new(Options)
@@ -115,7 +115,7 @@ func New(client rueidis.Client, o *Options) (*Adapter, error) {
 // again, with pauses of up to 500 ms, until it succeeds or the hub is closed.
 // Meanwhile Join and Publish wait. Their errors, Health and the log (at most once a
 // minute) say what is wrong. The errors of Open are options that waiting does not
-// cure, such as an empty InitAddress (fanout.ErrInvalidOption).
+// cure, such as an empty InitAddress (adapter.ErrInvalidOption).
 func Open(option rueidis.ClientOption, o *Options) (*Adapter, error) {
 	if o == nil {
 		o = new(Options)
@@ -136,44 +136,44 @@ func (o *Options) config() redispubsub.Config {
 	}
 }
 
-// Attach implements fanout.Adapter.
-func (a *Adapter) Attach(r fanout.Receiver) error { return a.engine.Attach(r) }
+// Attach implements adapter.Adapter.
+func (a *Adapter) Attach(r adapter.Receiver) error { return a.engine.Attach(r) }
 
-// Subscribe implements fanout.Adapter.
+// Subscribe implements adapter.Adapter.
 func (a *Adapter) Subscribe(ctx context.Context, channel string) error {
 	return a.engine.Subscribe(ctx, channel)
 }
 
-// Unsubscribe implements fanout.Adapter.
+// Unsubscribe implements adapter.Adapter.
 func (a *Adapter) Unsubscribe(ctx context.Context, channel string) error {
 	return a.engine.Unsubscribe(ctx, channel)
 }
 
-// Publish implements fanout.Adapter. It returns the number of hubs that are
+// Publish implements adapter.Adapter. It returns the number of hubs that are
 // subscribed to the channel, or -1 in a cluster.
 func (a *Adapter) Publish(ctx context.Context, channel string, frame []byte) (receivers int, err error) {
 	return a.engine.Publish(ctx, channel, frame)
 }
 
-// PublishAsync implements fanout.AsyncPublisher.
-func (a *Adapter) PublishAsync(channel string, frame []byte, done fanout.Completion) bool {
+// PublishAsync implements adapter.AsyncPublisher.
+func (a *Adapter) PublishAsync(channel string, frame []byte, done adapter.Completion) bool {
 	return a.engine.PublishAsync(channel, frame, done)
 }
 
-// Append implements fanout.Historian.
-func (a *Adapter) Append(ctx context.Context, channel string, r fanout.Record) (at fanout.Position, receivers int, err error) {
+// Append implements adapter.Historian.
+func (a *Adapter) Append(ctx context.Context, channel string, r adapter.Record) (at adapter.Position, receivers int, err error) {
 	return a.engine.Append(ctx, channel, r)
 }
 
-// History implements fanout.Historian.
-func (a *Adapter) History(ctx context.Context, channel string, q fanout.Query) (fanout.Page, error) {
+// History implements adapter.Historian.
+func (a *Adapter) History(ctx context.Context, channel string, q adapter.Query) (adapter.Page, error) {
 	return a.engine.History(ctx, channel, q)
 }
 
-// Health implements fanout.HealthChecker.
+// Health implements adapter.HealthChecker.
 func (a *Adapter) Health() error { return a.engine.Health() }
 
-// Close implements fanout.Adapter. A client that New was given stays open; that of
+// Close implements adapter.Adapter. A client that New was given stays open; that of
 // Open is closed. Close does not wait for a client that has no connection to give
 // (BlockingPoolSize): one goroutine for each node of the servers then stays, until
 // the client has one, or is closed.

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/fanoutgo/fanout"
+	"github.com/fanoutgo/fanout/adapter"
 	"github.com/fanoutgo/fanout/internal/redistest"
 	"github.com/redis/rueidis"
 	"github.com/stretchr/testify/require"
@@ -98,7 +99,7 @@ func speak(t testing.TB, client rueidis.Client, keep int, newAdapter NewAdapter)
 	require.NoError(t, err)
 	o := &fanout.Options{Linger: -1}
 	if keep > 0 {
-		o.Retain = func(string) fanout.Retention { return fanout.Retention{Messages: keep} }
+		o.Retain = func(string) adapter.Retention { return adapter.Retention{Messages: keep} }
 	}
 	h, err := fanout.New(a, o)
 	require.NoError(t, err)
@@ -116,7 +117,7 @@ func speak(t testing.TB, client rueidis.Client, keep int, newAdapter NewAdapter)
 	if keep > 0 {
 		again, err := h.Connect(nil)
 		require.NoError(t, err)
-		require.NoError(t, room.Resume(ctx, again, fanout.Position{}))
+		require.NoError(t, room.Resume(ctx, again, adapter.Position{}))
 		for range keep {
 			_, err := again.Receive(ctx)
 			require.NoError(t, err)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/fanoutgo/fanout"
+	"github.com/fanoutgo/fanout/adapter"
 	"github.com/fanoutgo/fanout/internal/redistest"
 	"github.com/redis/rueidis"
 	"github.com/stretchr/testify/assert"
@@ -93,7 +94,7 @@ func (n *named) connect() {
 	require.NoError(n.t, err)
 	o := &fanout.Options{PublishTimeout: 2 * time.Second}
 	if n.kept {
-		o.Retain = func(string) fanout.Retention { return fanout.Retention{Messages: 10000, Age: time.Hour} }
+		o.Retain = func(string) adapter.Retention { return adapter.Retention{Messages: 10000, Age: time.Hour} }
 	}
 	h, err := fanout.New(a, o)
 	require.NoError(n.t, err)
@@ -140,7 +141,7 @@ func (n *named) heard(hub int, text string) bool {
 	err := n.hubs[hub].Room("room").Publish(n.t.Context(), []byte(text))
 	n.mu.Lock()
 	switch {
-	case errors.Is(err, fanout.ErrUnsent):
+	case errors.Is(err, adapter.ErrUnsent):
 		n.published--
 	case err != nil:
 		n.published--
@@ -225,7 +226,7 @@ func (n *named) demotedFirst(old, new *redistest.Node) {
 	}, settles, time.Millisecond)
 	require.Eventually(n.t, func() bool {
 		err := n.hubs[0].Room("room").Publish(n.t.Context(), []byte("nobody"))
-		return errors.Is(err, fanout.ErrUnsent) || n.kept && err != nil
+		return errors.Is(err, adapter.ErrUnsent) || n.kept && err != nil
 	}, settles, time.Millisecond)
 	n.names.Set(name, new)
 	n.connect()

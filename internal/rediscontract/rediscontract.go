@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/fanoutgo/fanout"
+	"github.com/fanoutgo/fanout/adapter"
 	"github.com/fanoutgo/fanout/adapter/adaptertest"
 	"github.com/fanoutgo/fanout/internal/redistest"
 	"github.com/redis/rueidis"
@@ -23,10 +23,10 @@ const (
 )
 
 // NewAdapter makes the adapter under test.
-type NewAdapter func(rueidis.Client) (fanout.Adapter, error)
+type NewAdapter func(rueidis.Client) (adapter.Adapter, error)
 
 // OpenAdapter makes the adapter under test, with a client of its own.
-type OpenAdapter func(rueidis.ClientOption) (fanout.Adapter, error)
+type OpenAdapter func(rueidis.ClientOption) (adapter.Adapter, error)
 
 // servers are a redistest.Cluster or a redistest.Server.
 type servers interface {
@@ -45,7 +45,7 @@ func RunServer(t *testing.T, server func(testing.TB) *redistest.Server, newAdapt
 func RunOpenedServer(t *testing.T, server func(testing.TB) *redistest.Server, open OpenAdapter) {
 	adaptertest.Run(t, func(t testing.TB, n int) adaptertest.Nodes {
 		s := server(t)
-		return adapters(t, n, func(net *redistest.Net) (fanout.Adapter, error) {
+		return adapters(t, n, func(net *redistest.Net) (adapter.Adapter, error) {
 			o := s.ClientOption()
 			net.Option()(&o)
 			return open(o)
@@ -66,13 +66,13 @@ func RunCluster(t *testing.T, cluster func(testing.TB) *redistest.Cluster, newAd
 
 // nodes makes adapters, each with a client and a network of its own.
 func nodes(t testing.TB, s servers, n int, newAdapter NewAdapter) adaptertest.Nodes {
-	return adapters(t, n, func(net *redistest.Net) (fanout.Adapter, error) {
+	return adapters(t, n, func(net *redistest.Net) (adapter.Adapter, error) {
 		return newAdapter(s.Client(t, net.Option()))
 	})
 }
 
 // adapters makes adapters, each with a network of its own.
-func adapters(t testing.TB, n int, newAdapter func(*redistest.Net) (fanout.Adapter, error)) adaptertest.Nodes {
+func adapters(t testing.TB, n int, newAdapter func(*redistest.Net) (adapter.Adapter, error)) adaptertest.Nodes {
 	var ns adaptertest.Nodes
 	nets := make([]*redistest.Net, n)
 	for i := range nets {

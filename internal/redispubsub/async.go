@@ -3,7 +3,7 @@ package redispubsub
 import (
 	"sync"
 
-	"github.com/fanoutgo/fanout"
+	"github.com/fanoutgo/fanout/adapter"
 	"github.com/redis/rueidis"
 )
 
@@ -13,14 +13,14 @@ type errand struct {
 	channel string
 	frame   []byte
 	at      string // the node
-	done    fanout.Completion
+	done    adapter.Completion
 	order   order
 }
 
 var errands = sync.Pool{New: func() any { return new(errand) }}
 
-// PublishAsync implements fanout.AsyncPublisher.
-func (e *Engine) PublishAsync(channel string, frame []byte, done fanout.Completion) bool {
+// PublishAsync implements adapter.AsyncPublisher.
+func (e *Engine) PublishAsync(channel string, frame []byte, done adapter.Completion) bool {
 	if !e.limits.allows(len(frame)) {
 		return false // Publish asks, or says that it is too long
 	}

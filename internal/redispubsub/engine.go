@@ -9,7 +9,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/fanoutgo/fanout"
+	"github.com/fanoutgo/fanout/adapter"
 	"github.com/fanoutgo/fanout/internal/clock"
 	"github.com/fanoutgo/fanout/internal/deadline"
 	"github.com/fanoutgo/fanout/internal/gate"
@@ -34,7 +34,7 @@ func (cfg Config) withDefaults() (Config, error) {
 		cfg.ProbeTimeout = 5 * time.Second
 	}
 	if cfg.ProbeTimeout < 0 {
-		return cfg, fmt.Errorf("%w: %s: ProbeTimeout is %v, it must be positive", fanout.ErrInvalidOption, cfg.Name, cfg.ProbeTimeout)
+		return cfg, fmt.Errorf("%w: %s: ProbeTimeout is %v, it must be positive", adapter.ErrInvalidOption, cfg.Name, cfg.ProbeTimeout)
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
@@ -42,14 +42,14 @@ func (cfg Config) withDefaults() (Config, error) {
 	return cfg, nil
 }
 
-// An Engine is an adapter; see fanout.Adapter for the methods.
+// An Engine is an adapter; see adapter.Adapter for the methods.
 type Engine struct {
 	client    rueidis.Client
 	cfg       Config
 	mode      mode
 	id        string // tells our probes from others'
-	receiver  fanout.Receiver
-	keeper    fanout.HistoryReceiver // the receiver, if it is one
+	receiver  adapter.Receiver
+	keeper    adapter.HistoryReceiver // the receiver, if it is one
 	library   library
 	refusals  refusals
 	limits    limits
@@ -107,8 +107,8 @@ func New(client rueidis.Client, cfg Config) (*Engine, error) {
 	return e, nil
 }
 
-// Attach implements fanout.Adapter.
-func (e *Engine) Attach(r fanout.Receiver) error {
+// Attach implements adapter.Adapter.
+func (e *Engine) Attach(r adapter.Receiver) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	switch {
@@ -118,7 +118,7 @@ func (e *Engine) Attach(r fanout.Receiver) error {
 		return errAttached(e.cfg)
 	}
 	e.attached, e.receiver = true, r
-	e.keeper, _ = r.(fanout.HistoryReceiver)
+	e.keeper, _ = r.(adapter.HistoryReceiver)
 	e.wg.Go(e.topology.run)
 	e.wg.Go(e.inspector.run)
 	e.wg.Go(e.journal.run)
@@ -129,9 +129,9 @@ func errAttached(cfg Config) error {
 	return fmt.Errorf("%s: this adapter has a hub already; make one adapter for each hub", cfg.Name)
 }
 
-func (e *Engine) errClosed() error { return fmt.Errorf("%s: %w", e.cfg.Name, fanout.ErrClosed) }
+func (e *Engine) errClosed() error { return fmt.Errorf("%s: %w", e.cfg.Name, adapter.ErrClosed) }
 
-// Subscribe implements fanout.Adapter.
+// Subscribe implements adapter.Adapter.
 func (e *Engine) Subscribe(ctx context.Context, channel string) error {
 	if ctx.Err() != nil {
 		_ = e.Unsubscribe(ctx, channel) // the contract: then it is not subscribed, even if it was
@@ -176,7 +176,7 @@ func (e *Engine) trouble(s *sub) error {
 	return nil
 }
 
-// Unsubscribe implements fanout.Adapter.
+// Unsubscribe implements adapter.Adapter.
 func (e *Engine) Unsubscribe(_ context.Context, channel string) error {
 	e.mu.RLock()
 	s := e.subs[channel]
@@ -269,7 +269,7 @@ func (e *Engine) all() []*sub {
 	return list
 }
 
-// Health implements fanout.HealthChecker.
+// Health implements adapter.HealthChecker.
 func (e *Engine) Health() error {
 	e.mu.RLock()
 	closing := e.closing
@@ -317,7 +317,7 @@ func (e *Engine) unconfirmed() error {
 	return fmt.Errorf("%s: %d subscriptions are not confirmed: %w", e.cfg.Name, waiting, why)
 }
 
-// Close implements fanout.Adapter.
+// Close implements adapter.Adapter.
 func (e *Engine) Close(ctx context.Context) error {
 	e.mu.Lock()
 	first := !e.closing

@@ -7,7 +7,7 @@ import (
 	"fmt"
 	"net"
 
-	"github.com/fanoutgo/fanout"
+	"github.com/fanoutgo/fanout/adapter"
 	"github.com/redis/rueidis"
 )
 
@@ -45,8 +45,8 @@ func resultError(r rueidis.RedisResult) error {
 	if err := r.NonRedisError(); err != nil {
 		if re := redisError(err); re != nil {
 			failed := error(&connectionError{&answer{re}})
-			if errors.Is(err, fanout.ErrUnsent) {
-				failed = fmt.Errorf("%w: %w", failed, fanout.ErrUnsent)
+			if errors.Is(err, adapter.ErrUnsent) {
+				failed = fmt.Errorf("%w: %w", failed, adapter.ErrUnsent)
 			}
 			return failed
 		}
@@ -131,7 +131,7 @@ func (e *Engine) classifyCall(what string, err error) error {
 	why := ""
 	switch replyKind(err) {
 	case kindNoFunction: // they have been flushed just now, or the node is not known to us
-		return fmt.Errorf("%s: %s: %w: %w", e.cfg.Name, what, fanout.ErrUnsent, clean(err))
+		return fmt.Errorf("%s: %s: %w: %w", e.cfg.Name, what, adapter.ErrUnsent, clean(err))
 	case kindUnsupported:
 		why = "a history needs Redis 7.0 or later, or Valkey, with functions"
 	case kindMemory:
@@ -156,11 +156,11 @@ func (e *Engine) conclusion(what, why string, err error) error {
 	err = clean(err)
 	switch {
 	case f.final && f.unsent:
-		return fmt.Errorf("%s: %w: %w: %w", prefix, fanout.ErrRefused, fanout.ErrUnsent, err)
+		return fmt.Errorf("%s: %w: %w: %w", prefix, adapter.ErrRefused, adapter.ErrUnsent, err)
 	case f.final:
-		return fmt.Errorf("%s: %w: %w", prefix, fanout.ErrRefused, err)
+		return fmt.Errorf("%s: %w: %w", prefix, adapter.ErrRefused, err)
 	case f.unsent:
-		return fmt.Errorf("%s: %w: %w", prefix, fanout.ErrUnsent, err)
+		return fmt.Errorf("%s: %w: %w", prefix, adapter.ErrUnsent, err)
 	}
 	return fmt.Errorf("%s: %w", prefix, err)
 }
@@ -171,5 +171,5 @@ func (e *Engine) subscribeError(channel, addr string, err error) error {
 	if need := e.mode.requirement(); need != "" && replyKind(err) == kindUnsupported {
 		why = need + ": "
 	}
-	return fmt.Errorf("%s: subscribing to %s at %s: %s%w: %w", e.cfg.Name, channel, addr, why, fanout.ErrRefused, clean(err))
+	return fmt.Errorf("%s: subscribing to %s at %s: %s%w: %w", e.cfg.Name, channel, addr, why, adapter.ErrRefused, clean(err))
 }

@@ -8,7 +8,7 @@ import (
 	"testing"
 	"unicode/utf8"
 
-	"github.com/fanoutgo/fanout"
+	"github.com/fanoutgo/fanout/adapter"
 	"github.com/redis/rueidis"
 	"github.com/stretchr/testify/require"
 )
@@ -120,11 +120,11 @@ func TestFindings(t *testing.T) {
 		{errors.New("EOF"), false, false},
 		{&net.OpError{Op: "read", Err: errors.New("reset")}, false, false},
 		{errSilent, false, false},
-		{fmt.Errorf("%w: %w", errSilent, fanout.ErrUnsent), false, true},
+		{fmt.Errorf("%w: %w", errSilent, adapter.ErrUnsent), false, true},
 	} {
 		err := e.classify("publish", test.err)
-		require.Equal(t, test.refused, errors.Is(err, fanout.ErrRefused), err)
-		require.Equal(t, test.unsent, errors.Is(err, fanout.ErrUnsent), err)
+		require.Equal(t, test.refused, errors.Is(err, adapter.ErrRefused), err)
+		require.Equal(t, test.unsent, errors.Is(err, adapter.ErrUnsent), err)
 		require.ErrorIs(t, err, test.err)
 	}
 }

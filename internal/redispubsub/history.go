@@ -7,7 +7,7 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/fanoutgo/fanout"
+	"github.com/fanoutgo/fanout/adapter"
 	"github.com/fanoutgo/fanout/internal/wire"
 	"github.com/redis/rueidis"
 )
@@ -19,8 +19,8 @@ const (
 	callAttempts = 3
 )
 
-// Append implements fanout.Historian.
-func (e *Engine) Append(ctx context.Context, channel string, r fanout.Record) (at fanout.Position, receivers int, err error) {
+// Append implements adapter.Historian.
+func (e *Engine) Append(ctx context.Context, channel string, r adapter.Record) (at adapter.Position, receivers int, err error) {
 	if err := e.enter(ctx); err != nil {
 		return at, 0, err
 	}
@@ -69,11 +69,11 @@ const longFrame = 2048
 // its position, and read what has overtaken it. If the frame was there before (n
 // is -1) the newest is published in its place, which shows subscribers what they
 // lack.
-func (e *Engine) announce(ctx context.Context, channel string, at fanout.Position, n int, frame []byte) (fanout.Position, int, error) {
-	newest := fanout.KeptFrame{At: at, Frame: frame}
+func (e *Engine) announce(ctx context.Context, channel string, at adapter.Position, n int, frame []byte) (adapter.Position, int, error) {
+	newest := adapter.KeptFrame{At: at, Frame: frame}
 	if n < 0 {
-		page, err := e.readPage(ctx, channel, fanout.Query{
-			Since: fanout.Position{Epoch: at.Epoch, Offset: at.Offset - 1}, Limit: 1, Keep: everything,
+		page, err := e.readPage(ctx, channel, adapter.Query{
+			Since: adapter.Position{Epoch: at.Epoch, Offset: at.Offset - 1}, Limit: 1, Keep: everything,
 		})
 		if err != nil {
 			return at, 0, errors.New(err.Error()) // it is kept, whatever else the error says
@@ -98,18 +98,18 @@ func (e *Engine) announce(ctx context.Context, channel string, at fanout.Positio
 }
 
 // everything is more than any history keeps.
-var everything = fanout.Retention{Messages: 1_000_000, Age: 366 * 24 * time.Hour}
+var everything = adapter.Retention{Messages: 1_000_000, Age: 366 * 24 * time.Hour}
 
-// History implements fanout.Historian.
-func (e *Engine) History(ctx context.Context, channel string, q fanout.Query) (fanout.Page, error) {
+// History implements adapter.Historian.
+func (e *Engine) History(ctx context.Context, channel string, q adapter.Query) (adapter.Page, error) {
 	if err := e.enter(ctx); err != nil {
-		return fanout.Page{}, err
+		return adapter.Page{}, err
 	}
 	defer e.ops.Leave(1)
 	return e.readPage(ctx, channel, q)
 }
 
-func (e *Engine) readPage(ctx context.Context, channel string, q fanout.Query) (fanout.Page, error) {
+func (e *Engine) readPage(ctx context.Context, channel string, q adapter.Query) (adapter.Page, error) {
 	bytes := pageBytes
 	if q.Bytes > 0 {
 		bytes = min(bytes, q.Bytes)
@@ -118,11 +118,11 @@ func (e *Engine) readPage(ctx context.Context, channel string, q fanout.Query) (
 		strconv.FormatUint(q.Since.Epoch, 10), strconv.FormatUint(q.Since.Offset, 10), strconv.Itoa(q.Limit),
 		strconv.Itoa(q.Keep.Messages), decimal(q.Keep.Age.Milliseconds()), strconv.Itoa(bytes))
 	if err != nil {
-		return fanout.Page{}, e.failed("history", channel, err)
+		return adapter.Page{}, e.failed("history", channel, err)
 	}
 	page, err := parsePage(reply, q)
 	if err != nil {
-		return fanout.Page{}, e.broken("history", channel, err.Error())
+		return adapter.Page{}, e.broken("history", channel, err.Error())
 	}
 	return page, nil
 }
@@ -170,7 +170,7 @@ func (e *Engine) callOpen(ctx context.Context, channel, function string, args []
 		}
 		args = append(args, seed...)
 	}
-	return nil, fmt.Errorf("%w: the keys of the history are on the move", fanout.ErrUnsent)
+	return nil, fmt.Errorf("%w: the keys of the history are on the move", adapter.ErrUnsent)
 }
 
 // loaded makes a call, and gives the functions to servers that lack them.
@@ -187,7 +187,7 @@ func (e *Engine) loaded(ctx context.Context, call func() rueidis.RedisResult) ([
 			return nil, err
 		}
 		if err := e.load(ctx, loads); err != nil {
-			return nil, fmt.Errorf("%w: %w", fanout.ErrUnsent, err)
+			return nil, fmt.Errorf("%w: %w", adapter.ErrUnsent, err)
 		}
 	}
 }
@@ -198,7 +198,7 @@ func (e *Engine) failed(what, channel string, err error) error {
 	case kindBroken:
 		return e.broken(what, channel, brokenText(redisError(err).Error()))
 	case kindTryAgain: // it has not begun, though it may name the script
-		return fmt.Errorf("%s: %s: %w: %w", e.cfg.Name, what, fanout.ErrUnsent, clean(err))
+		return fmt.Errorf("%s: %s: %w: %w", e.cfg.Name, what, adapter.ErrUnsent, clean(err))
 	}
 	return e.classifyCall(what, err)
 }
@@ -207,5 +207,5 @@ func (e *Engine) failed(what, channel string, err error) error {
 // ours. Nothing was sent.
 func (e *Engine) broken(what, channel, text string) error {
 	stream, _ := wire.HistoryKeys(channel)
-	return fmt.Errorf("%s: %s: %w %q: %s: %w: %w", e.cfg.Name, what, fanout.ErrBrokenHistory, stream, text, fanout.ErrRefused, fanout.ErrUnsent)
+	return fmt.Errorf("%s: %s: %w %q: %s: %w: %w", e.cfg.Name, what, adapter.ErrBrokenHistory, stream, text, adapter.ErrRefused, adapter.ErrUnsent)
 }

@@ -14,17 +14,17 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/fanoutgo/fanout"
+	"github.com/fanoutgo/fanout/adapter"
 	"github.com/fanoutgo/fanout/internal/backoff"
 	"github.com/redis/rueidis"
 )
 
 // A Backend has all methods of the adapters. It is an Engine or an Opened.
 type Backend interface {
-	fanout.Adapter
-	fanout.AsyncPublisher
-	fanout.Historian
-	fanout.HealthChecker
+	adapter.Adapter
+	adapter.AsyncPublisher
+	adapter.Historian
+	adapter.HealthChecker
 }
 
 var (
@@ -67,7 +67,7 @@ func Open(option rueidis.ClientOption, cfg Config) (*Opened, error) {
 	option.DisableCache = true
 	option.InitAddress = slices.Clone(option.InitAddress) // which the client may shuffle
 	if err := checkOption(option); err != nil {
-		return nil, fmt.Errorf("%w: %s: %w", fanout.ErrInvalidOption, cfg.Name, err)
+		return nil, fmt.Errorf("%w: %s: %w", adapter.ErrInvalidOption, cfg.Name, err)
 	}
 	o := &Opened{
 		cfg:       cfg,
@@ -112,8 +112,8 @@ func checkOption(option rueidis.ClientOption) error {
 	return err
 }
 
-// Attach implements fanout.Adapter.
-func (o *Opened) Attach(r fanout.Receiver) error {
+// Attach implements adapter.Adapter.
+func (o *Opened) Attach(r adapter.Receiver) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	switch {
@@ -127,10 +127,10 @@ func (o *Opened) Attach(r fanout.Receiver) error {
 	return nil
 }
 
-func (o *Opened) errClosed() error { return fmt.Errorf("%s: %w", o.cfg.Name, fanout.ErrClosed) }
+func (o *Opened) errClosed() error { return fmt.Errorf("%s: %w", o.cfg.Name, adapter.ErrClosed) }
 
 // connect makes the client and the engine. It tries again until Close.
-func (o *Opened) connect(r fanout.Receiver) {
+func (o *Opened) connect(r adapter.Receiver) {
 	defer close(o.done)
 	var pause backoff.Backoff
 	for o.ctx.Err() == nil {
@@ -184,7 +184,7 @@ func (o *Opened) explain(err error) error {
 }
 
 // start makes the engine.
-func (o *Opened) start(client rueidis.Client, r fanout.Receiver) {
+func (o *Opened) start(client rueidis.Client, r adapter.Receiver) {
 	engine, err := New(client, o.cfg)
 	if err == nil {
 		err = engine.Attach(r)
@@ -261,12 +261,12 @@ func (o *Opened) waitUnsent(ctx context.Context) (*Engine, error) {
 	defer cancel()
 	e, err := o.wait(ctx)
 	if err != nil {
-		err = fmt.Errorf("%w: %w", err, fanout.ErrUnsent)
+		err = fmt.Errorf("%w: %w", err, adapter.ErrUnsent)
 	}
 	return e, err
 }
 
-// Subscribe implements fanout.Adapter.
+// Subscribe implements adapter.Adapter.
 func (o *Opened) Subscribe(ctx context.Context, channel string) error {
 	e, err := o.wait(ctx)
 	if err != nil {
@@ -275,7 +275,7 @@ func (o *Opened) Subscribe(ctx context.Context, channel string) error {
 	return e.Subscribe(ctx, channel)
 }
 
-// Unsubscribe implements fanout.Adapter.
+// Unsubscribe implements adapter.Adapter.
 func (o *Opened) Unsubscribe(ctx context.Context, channel string) error {
 	if e := o.engine.Load(); e != nil {
 		return e.Unsubscribe(ctx, channel)
@@ -283,7 +283,7 @@ func (o *Opened) Unsubscribe(ctx context.Context, channel string) error {
 	return nil
 }
 
-// Publish implements fanout.Adapter.
+// Publish implements adapter.Adapter.
 func (o *Opened) Publish(ctx context.Context, channel string, frame []byte) (int, error) {
 	e, err := o.waitUnsent(ctx)
 	if err != nil {
@@ -292,31 +292,31 @@ func (o *Opened) Publish(ctx context.Context, channel string, frame []byte) (int
 	return e.Publish(ctx, channel, frame)
 }
 
-// PublishAsync implements fanout.AsyncPublisher.
-func (o *Opened) PublishAsync(channel string, frame []byte, done fanout.Completion) bool {
+// PublishAsync implements adapter.AsyncPublisher.
+func (o *Opened) PublishAsync(channel string, frame []byte, done adapter.Completion) bool {
 	e := o.engine.Load()
 	return e != nil && e.PublishAsync(channel, frame, done)
 }
 
-// Append implements fanout.Historian.
-func (o *Opened) Append(ctx context.Context, channel string, r fanout.Record) (fanout.Position, int, error) {
+// Append implements adapter.Historian.
+func (o *Opened) Append(ctx context.Context, channel string, r adapter.Record) (adapter.Position, int, error) {
 	e, err := o.waitUnsent(ctx)
 	if err != nil {
-		return fanout.Position{}, 0, err
+		return adapter.Position{}, 0, err
 	}
 	return e.Append(ctx, channel, r)
 }
 
-// History implements fanout.Historian.
-func (o *Opened) History(ctx context.Context, channel string, q fanout.Query) (fanout.Page, error) {
+// History implements adapter.Historian.
+func (o *Opened) History(ctx context.Context, channel string, q adapter.Query) (adapter.Page, error) {
 	e, err := o.waitUnsent(ctx)
 	if err != nil {
-		return fanout.Page{}, err
+		return adapter.Page{}, err
 	}
 	return e.History(ctx, channel, q)
 }
 
-// Health implements fanout.HealthChecker.
+// Health implements adapter.HealthChecker.
 func (o *Opened) Health() error {
 	if e := o.engine.Load(); e != nil {
 		return e.Health()
@@ -327,7 +327,7 @@ func (o *Opened) Health() error {
 	return o.trouble()
 }
 
-// Close implements fanout.Adapter.
+// Close implements adapter.Adapter.
 func (o *Opened) Close(ctx context.Context) error {
 	o.mu.Lock()
 	first := !o.closing

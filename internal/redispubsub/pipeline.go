@@ -10,7 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/fanoutgo/fanout"
+	"github.com/fanoutgo/fanout/adapter"
 	"github.com/fanoutgo/fanout/internal/clock"
 	"github.com/fanoutgo/fanout/internal/deadline"
 	"github.com/redis/rueidis"
@@ -69,7 +69,7 @@ func (o *order) finish(result rueidis.RedisResult) {
 var orders = sync.Pool{New: func() any { return &order{result: make(chan rueidis.RedisResult, 1)} }}
 
 // do sends a command and returns its result. It returns when ctx ends. The error
-// then wraps fanout.ErrUnsent if the command has not been sent; it will not be.
+// then wraps adapter.ErrUnsent if the command has not been sent; it will not be.
 func (p *pipeline) do(ctx context.Context, cmd rueidis.Completed) rueidis.RedisResult {
 	o := orders.Get().(*order)
 	o.cmd = cmd
@@ -85,7 +85,7 @@ func (p *pipeline) do(ctx context.Context, cmd rueidis.Completed) rueidis.RedisR
 		// The order is not put back: if it is under way its result is still to come.
 		err := context.Cause(ctx)
 		if p.withdraw(o) {
-			err = fmt.Errorf("%w: %w", err, fanout.ErrUnsent)
+			err = fmt.Errorf("%w: %w", err, adapter.ErrUnsent)
 		}
 		return rueidis.NewErrorResult(err)
 	}
@@ -181,7 +181,7 @@ func (p *pipeline) send(ctx context.Context, batch []*order) {
 	}
 	if f := p.blocked.Load(); f != nil {
 		for _, o := range batch {
-			o.finish(rueidis.NewErrorResult(fmt.Errorf("%w: %w", f.err, fanout.ErrUnsent)))
+			o.finish(rueidis.NewErrorResult(fmt.Errorf("%w: %w", f.err, adapter.ErrUnsent)))
 		}
 		return
 	}
@@ -208,7 +208,7 @@ func (p *pipeline) send(ctx context.Context, batch []*order) {
 	}
 	if down != nil {
 		for _, o := range p.takeAll() {
-			o.finish(rueidis.NewErrorResult(fmt.Errorf("%w: %w", down, fanout.ErrUnsent)))
+			o.finish(rueidis.NewErrorResult(fmt.Errorf("%w: %w", down, adapter.ErrUnsent)))
 		}
 	}
 }

@@ -5,12 +5,12 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/fanoutgo/fanout"
+	"github.com/fanoutgo/fanout/adapter"
 	"github.com/fanoutgo/fanout/internal/clock"
 	"github.com/redis/rueidis"
 )
 
-// Publish implements fanout.Adapter.
+// Publish implements adapter.Adapter.
 func (e *Engine) Publish(ctx context.Context, channel string, frame []byte) (receivers int, err error) {
 	if err := e.enter(ctx); err != nil {
 		return 0, err
@@ -40,11 +40,11 @@ func (e *Engine) conclude(ctx context.Context, channel string, frame []byte, n i
 // enter begins an operation that Close waits for, until e.ops.Leave.
 func (e *Engine) enter(ctx context.Context) error {
 	if !e.ops.Enter(1) {
-		return fmt.Errorf("%w: %w", e.errClosed(), fanout.ErrUnsent)
+		return fmt.Errorf("%w: %w", e.errClosed(), adapter.ErrUnsent)
 	}
 	if ctx.Err() != nil {
 		e.ops.Leave(1)
-		return fmt.Errorf("%w: %w", context.Cause(ctx), fanout.ErrUnsent)
+		return fmt.Errorf("%w: %w", context.Cause(ctx), adapter.ErrUnsent)
 	}
 	return nil
 }

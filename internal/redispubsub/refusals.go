@@ -6,7 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/fanoutgo/fanout"
+	"github.com/fanoutgo/fanout/adapter"
 )
 
 // refusalStands is how long Health reports a refused history if no history is
@@ -24,7 +24,7 @@ type refusal struct {
 
 // note remembers the error of a call, if a server has answered with it.
 func (r *refusals) note(err error) {
-	if redisError(err) != nil || errors.Is(err, fanout.ErrRefused) {
+	if redisError(err) != nil || errors.Is(err, adapter.ErrRefused) {
 		r.last.Store(&refusal{err, time.Now()})
 	}
 }

@@ -6,7 +6,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/fanoutgo/fanout"
+	"github.com/fanoutgo/fanout/adapter"
 	"github.com/fanoutgo/fanout/internal/wire"
 )
 
@@ -15,7 +15,7 @@ import (
 // unchecked.
 
 const (
-	// maxEpoch bounds epochs, as fanout.Historian says.
+	// maxEpoch bounds epochs, as adapter.Historian says.
 	maxEpoch = 1 << 44
 	// maxOffset bounds offsets: the functions count no further.
 	maxOffset = 1<<53 - 1
@@ -49,7 +49,7 @@ func number(v any, most uint64) (n uint64, err error) {
 }
 
 // parseHead reads the position that a reply begins with.
-func parseHead(reply []any) (at fanout.Position, rest []any, err error) {
+func parseHead(reply []any) (at adapter.Position, rest []any, err error) {
 	if len(reply) < 2 {
 		return at, nil, errReply
 	}
@@ -67,7 +67,7 @@ func parseHead(reply []any) (at fanout.Position, rest []any, err error) {
 
 // parseAppended reads the reply of the append function: the position and the number
 // of subscribers, or -1.
-func parseAppended(reply []any) (at fanout.Position, n int, err error) {
+func parseAppended(reply []any) (at adapter.Position, n int, err error) {
 	at, rest, err := parseHead(reply)
 	if err != nil {
 		return at, 0, err
@@ -102,9 +102,9 @@ func parseMoved(reply []any) (seed []string, moved bool) {
 }
 
 // parsePage reads the reply of the read function.
-func parsePage(reply []any, q fanout.Query) (page fanout.Page, err error) {
+func parsePage(reply []any, q adapter.Query) (page adapter.Page, err error) {
 	if len(reply) == 0 {
-		return fanout.Page{First: 1}, nil
+		return adapter.Page{First: 1}, nil
 	}
 	var rest []any
 	if page.Head, rest, err = parseHead(reply); err != nil {
@@ -138,8 +138,8 @@ func parsePage(reply []any, q fanout.Query) (page fanout.Page, err error) {
 
 // parseFrames reads the entries of a page. Where entries have been deleted the page
 // ends, and the next one begins after them, so that they are counted as missing.
-func parseFrames(page *fanout.Page, rest []any) error {
-	var last fanout.Position
+func parseFrames(page *adapter.Page, rest []any) error {
+	var last adapter.Position
 	for i := 0; i < len(rest); i += 3 {
 		f, first, err := parseEntry(rest[i : i+3])
 		switch {
@@ -166,17 +166,17 @@ func parseFrames(page *fanout.Page, rest []any) error {
 
 // parseChain reads past epochs: "epoch:last:whole," each, in order and up to the
 // head.
-func parseChain(chain string, head fanout.Position) (past []fanout.PastEpoch, err error) {
+func parseChain(chain string, head adapter.Position) (past []adapter.PastEpoch, err error) {
 	if chain == "" {
 		return nil, nil
 	}
-	var before fanout.PastEpoch
+	var before adapter.PastEpoch
 	for one := range strings.SplitSeq(strings.TrimSuffix(chain, ","), ",") {
 		f := strings.Split(one, ":")
 		if len(f) != 3 {
 			return nil, fmt.Errorf("%w: past epoch %q", errReply, one)
 		}
-		var p fanout.PastEpoch
+		var p adapter.PastEpoch
 		var err1, err2 error
 		p.Epoch, err1 = strconv.ParseUint(f[0], 10, 64)
 		p.Last, err2 = strconv.ParseUint(f[1], 10, 64)
@@ -191,7 +191,7 @@ func parseChain(chain string, head fanout.Position) (past []fanout.PastEpoch, er
 }
 
 // parseEntry reads an entry: its ID, its age and number of messages, its frame.
-func parseEntry(m []any) (f fanout.KeptFrame, first uint64, err error) {
+func parseEntry(m []any) (f adapter.KeptFrame, first uint64, err error) {
 	id, ok1 := m[0].(string)
 	meta, ok2 := m[1].(string)
 	frame, ok3 := m[2].(string)

@@ -6,21 +6,21 @@ import (
 	"testing"
 	"time"
 
-	"github.com/fanoutgo/fanout"
+	"github.com/fanoutgo/fanout/adapter"
 	"github.com/stretchr/testify/require"
 )
 
 // reply makes the reply of a function, as the client's ToAny would.
 func reply(values ...any) []any { return values }
 
-var keepMany = fanout.Query{Keep: fanout.Retention{Messages: 1000}}
+var keepMany = adapter.Query{Keep: adapter.Retention{Messages: 1000}}
 
 func TestParsePage(t *testing.T) {
 	page, err := parsePage(reply("20", int64(9), "10:4:1,15:6:0,", int64(1),
 		"10-3", "1500 2", "ab", "20-7", "3 4", "cdef"), keepMany)
 	require.NoError(t, err)
-	require.Equal(t, fanout.Position{Epoch: 20, Offset: 9}, page.Head)
-	require.Equal(t, []fanout.PastEpoch{{Epoch: 10, Last: 4, Whole: true}, {Epoch: 15, Last: 6}}, page.Before)
+	require.Equal(t, adapter.Position{Epoch: 20, Offset: 9}, page.Head)
+	require.Equal(t, []adapter.PastEpoch{{Epoch: 10, Last: 4, Whole: true}, {Epoch: 15, Last: 6}}, page.Before)
 	require.EqualValues(t, 2, page.First)
 	require.True(t, page.More)
 	require.Len(t, page.Frames, 2)
@@ -71,7 +71,7 @@ func FuzzParsePage(f *testing.F) {
 	f.Add("17592186044416", int64(math.MaxInt64), "1:18446744073709551615:1,", int64(1), "1-18446744073709551615", "1 1", "-", "9223372036854775808 1", -1)
 	f.Fuzz(func(t *testing.T, epoch string, offset int64, chain string, more int64, id1, meta1, id2, meta2 string, keep int) {
 		for _, head := range []any{offset, strconv.FormatUint(uint64(offset), 10)} {
-			q := fanout.Query{Keep: fanout.Retention{Messages: keep}}
+			q := adapter.Query{Keep: adapter.Retention{Messages: keep}}
 			page, err := parsePage(reply(epoch, head, chain, more, id1, meta1, "frame", id2, meta2, "frame"), q)
 			if err != nil {
 				continue
@@ -79,14 +79,14 @@ func FuzzParsePage(f *testing.F) {
 			require.LessOrEqual(t, page.Head.Epoch, uint64(maxEpoch))
 			require.LessOrEqual(t, page.Head.Offset, uint64(maxOffset))
 			require.LessOrEqual(t, page.First, page.Head.Offset+1)
-			last := fanout.Position{}
+			last := adapter.Position{}
 			for _, past := range page.Before {
 				require.Less(t, last.Epoch, past.Epoch)
 				require.LessOrEqual(t, last.Offset, past.Last)
-				last = fanout.Position{Epoch: past.Epoch, Offset: past.Last}
+				last = adapter.Position{Epoch: past.Epoch, Offset: past.Last}
 			}
 			require.LessOrEqual(t, last.Offset, page.Head.Offset)
-			last = fanout.Position{}
+			last = adapter.Position{}
 			for _, frame := range page.Frames {
 				require.True(t, last.Before(frame.At) && last.Offset < frame.At.Offset)
 				require.False(t, page.Head.Before(frame.At))

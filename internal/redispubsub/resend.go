@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/fanoutgo/fanout"
+	"github.com/fanoutgo/fanout/adapter"
 	"github.com/fanoutgo/fanout/internal/backoff"
 )
 
@@ -51,8 +51,8 @@ func (e *Engine) reachesHome(s *sub, at string) bool {
 // again says what the hub may conclude from the error of sending a frame again
 // that a node has accepted before: never that it cannot have arrived.
 func (e *Engine) again(err error) error {
-	if err = e.classify("publish again", err); errors.Is(err, fanout.ErrRefused) {
-		return fmt.Errorf("%w: %v", fanout.ErrRefused, err)
+	if err = e.classify("publish again", err); errors.Is(err, adapter.ErrRefused) {
+		return fmt.Errorf("%w: %v", adapter.ErrRefused, err)
 	}
 	return errors.New(err.Error())
 }

@@ -6,7 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/fanoutgo/fanout"
+	"github.com/fanoutgo/fanout/adapter"
 	"github.com/fanoutgo/fanout/internal/clock"
 	"github.com/fanoutgo/fanout/internal/notify"
 	"github.com/fanoutgo/fanout/internal/wire"
@@ -128,7 +128,7 @@ func (s *sub) deliver(from *link, frame []byte) {
 		return
 	}
 	if h := s.engine.keeper; h != nil && !at.IsZero() {
-		h.ReceiveKept(s.channel, fanout.KeptFrame{At: at, Frame: frame})
+		h.ReceiveKept(s.channel, adapter.KeptFrame{At: at, Frame: frame})
 		return
 	}
 	s.engine.receiver.Receive(s.channel, frame)
@@ -137,15 +137,15 @@ func (s *sub) deliver(from *link, frame []byte) {
 // position splits a payload into a frame and its position in the history, which
 // is zero if the frame is not kept. more means that the payload is no frame but
 // announces the position of the next one. The caller holds s.mu.
-func (s *sub) position(payload []byte) (at fanout.Position, frame []byte, more bool) {
+func (s *sub) position(payload []byte) (at adapter.Position, frame []byte, more bool) {
 	if next := s.announced; next != nil {
 		s.announced = nil
 		if next.Is(payload) {
-			return fanout.Position{Epoch: next.Epoch, Offset: next.Offset}, payload, false
+			return adapter.Position{Epoch: next.Epoch, Offset: next.Offset}, payload, false
 		}
 	}
 	if epoch, offset, kept, ok := wire.DecodeKept(payload); ok {
-		return fanout.Position{Epoch: epoch, Offset: offset}, kept, false
+		return adapter.Position{Epoch: epoch, Offset: offset}, kept, false
 	}
 	if a, ok := wire.DecodeAnnouncement(payload); ok {
 		next := a // a copy on the heap, made only here

@@ -7,7 +7,7 @@ import (
 	"net"
 	"testing"
 
-	"github.com/fanoutgo/fanout"
+	"github.com/fanoutgo/fanout/adapter"
 	"github.com/fanoutgo/fanout/internal/redistest"
 	"github.com/redis/rueidis"
 	"github.com/stretchr/testify/require"
@@ -17,11 +17,11 @@ import (
 // for Moving, r for Restored.
 type word string
 
-func (w *word) Receive(string, []byte)               { *w += "f" }
-func (w *word) ReceiveKept(string, fanout.KeptFrame) { *w += "f" }
-func (w *word) Interrupted(string)                   { *w += "i" }
-func (w *word) Moving(string)                        { *w += "m" }
-func (w *word) Restored(string)                      { *w += "r" }
+func (w *word) Receive(string, []byte)                { *w += "f" }
+func (w *word) ReceiveKept(string, adapter.KeptFrame) { *w += "f" }
+func (w *word) Interrupted(string)                    { *w += "i" }
+func (w *word) Moving(string)                         { *w += "m" }
+func (w *word) Restored(string)                       { *w += "r" }
 
 func TestWhatIsToldWhenTheHomeMoves(t *testing.T) {
 	from, to := new(link), new(link)
@@ -61,12 +61,12 @@ func TestSendingAgainIsNeverUnsent(t *testing.T) {
 	for _, err := range []error{
 		rueidis.ErrNoSlot,
 		&net.OpError{Op: "dial", Err: errSilent},
-		fmt.Errorf("%w: %w", errSilent, fanout.ErrUnsent),
+		fmt.Errorf("%w: %w", errSilent, adapter.ErrUnsent),
 		rueidis.ErrClosing,
 	} {
-		require.ErrorIs(t, e.classify("publish", err), fanout.ErrUnsent)
-		require.NotErrorIs(t, e.again(err), fanout.ErrUnsent)
-		require.Equal(t, errors.Is(e.classify("publish", err), fanout.ErrRefused), errors.Is(e.again(err), fanout.ErrRefused))
+		require.ErrorIs(t, e.classify("publish", err), adapter.ErrUnsent)
+		require.NotErrorIs(t, e.again(err), adapter.ErrUnsent)
+		require.Equal(t, errors.Is(e.classify("publish", err), adapter.ErrRefused), errors.Is(e.again(err), adapter.ErrRefused))
 	}
 }
 
@@ -88,6 +88,6 @@ func TestPublishWhileTheEngineClosesIsErrClosed(t *testing.T) {
 	}()
 	require.NoError(t, e.Close(context.Background()))
 	err := <-published
-	require.ErrorIs(t, err, fanout.ErrClosed)
-	require.ErrorIs(t, err, fanout.ErrUnsent)
+	require.ErrorIs(t, err, adapter.ErrClosed)
+	require.ErrorIs(t, err, adapter.ErrUnsent)
 }
