@@ -7,7 +7,7 @@ import (
 	"github.com/redis/rueidis"
 )
 
-// An errand is a frame that nobody waits for, on its way to a node.
+// An errand is a frame that was published without waiting, on its way to a node.
 type errand struct {
 	engine  *Engine
 	channel string
@@ -24,11 +24,11 @@ func (e *Engine) PublishAsync(channel string, frame []byte, done adapter.Complet
 	if !e.limits.allows(len(frame)) {
 		return false // Publish asks, or says that it is too long
 	}
-	if !e.ops.Enter(2) { // the errand may be over before this is
+	if !e.ops.Enter(2) { // for this call and the errand, which may end first
 		return false
 	}
 	defer e.ops.Leave(1)
-	at := e.topology.owner(e.slot(channel))
+	at := e.topology.owner(e.mode.slot(channel))
 	node := e.topology.pipeline(at)
 	if node == nil {
 		e.ops.Leave(1)
@@ -36,29 +36,27 @@ func (e *Engine) PublishAsync(channel string, frame []byte, done adapter.Complet
 	}
 	r := errands.Get().(*errand)
 	*r = errand{engine: e, channel: channel, frame: frame, at: at, done: done}
-	r.order = order{cmd: e.command(channel, frame), errand: r}
+	r.order = order{cmd: e.mode.publish(e.client.B(), channel, frame), errand: r}
 	node.submit(&r.order)
 	return true
 }
 
-// finish is called by the flight that the errand was part of: it does not wait.
-// What was not simply taken and handed on is looked after by a goroutine.
+// finish is called with the result by the flight that the errand was part of. It
+// does not wait: anything but a frame that somebody received is the matter of a
+// goroutine.
 func (r *errand) finish(result rueidis.RedisResult) {
 	e := r.engine
 	n, err := result.AsInt64()
 	if err == nil && n > 0 {
-		if e.cluster && !e.cfg.Sharded {
-			n = -1 // it counts the subscribers of one node
-		}
-		r.complete(int(n), nil)
+		r.complete(e.mode.receivers(int(n)), nil)
 		return
 	}
-	e.wg.Go(func() { // this errand has entered
+	e.wg.Go(func() { // Close waits for the errand, so it may begin a goroutine
 		ctx := e.attempts.Context()
 		at := r.at
-		if (!e.cluster || e.cfg.Sharded) && elsewhere(result) {
+		if e.mode.redirects() && elsewhere(result) {
 			e.redirected(result, at)
-			result, at = e.ask(ctx, e.command(r.channel, r.frame)), ""
+			result, at = e.ask(ctx, e.mode.publish(e.client.B(), r.channel, r.frame)), ""
 		}
 		n, at, err := e.count(result, r.channel, at)
 		r.complete(e.conclude(ctx, r.channel, r.frame, n, at, err))

@@ -11,7 +11,7 @@ import (
 
 type dialFunc func(context.Context, string, *net.Dialer, *tls.Config) (net.Conn, error)
 
-// dialerOf returns how a client with these options dials.
+// dialerOf returns the function with which a client with these options dials.
 func dialerOf(option rueidis.ClientOption) dialFunc {
 	switch {
 	case option.DialCtxFn != nil:
@@ -29,7 +29,7 @@ func dialerOf(option rueidis.ClientOption) dialFunc {
 	}
 }
 
-// conns are the connections of a client, so that they can be closed.
+// conns keeps the connections of a client, so that they can be closed.
 type conns struct {
 	mu     sync.Mutex
 	all    map[*ownConn]struct{}
@@ -48,7 +48,8 @@ func (c *ownConn) Close() error {
 	return c.Conn.Close()
 }
 
-// dialer returns dial, so that it ends with ctx and its connections are known.
+// dialer returns a function that dials with dial until ctx ends, and keeps the
+// connections.
 func (c *conns) dialer(ctx context.Context, dial dialFunc) dialFunc {
 	return func(dialing context.Context, addr string, d *net.Dialer, t *tls.Config) (net.Conn, error) {
 		dialing, cancel := context.WithCancel(dialing)
@@ -73,7 +74,7 @@ func (c *conns) dialer(ctx context.Context, dial dialFunc) dialFunc {
 	}
 }
 
-// close closes all connections, and those that are dialed later.
+// close closes all connections, also those that are dialed later.
 func (c *conns) close() {
 	c.mu.Lock()
 	c.closed = true

@@ -8,23 +8,23 @@ import (
 	"github.com/redis/rueidis"
 )
 
-// poolPatience is how long a link waits for a connection before it looks for
-// the reason.
-const poolPatience = time.Second
+// poolPause is how long a link waits for a connection before it looks for the
+// reason.
+const poolPause = time.Second
 
 // errPool means that the client gives out no connection, although the server
 // answers.
 var errPool = errors.New("the client's pool of dedicated connections is used up (BlockingPoolSize of its options)")
 
 // dedicate takes a connection of its own from the client. The client cannot be
-// told to stop waiting for one, so that is done by a goroutine that the engine
-// does not wait for. There is one for each link at most, since a link waits for
-// it until the engine closes; it ends when the client's pool has a connection
-// for it, which it gives back, or when the client is closed.
+// told to stop waiting for one, so a goroutine waits that Close of the engine
+// does not wait for. There is at most one for each link, since a link waits for
+// it until the engine closes. It ends when the client's pool has a connection,
+// which it closes, or when the client is closed.
 func (l *link) dedicate(node rueidis.Client) (rueidis.DedicatedClient, error) {
 	e := l.engine
 	taken := make(chan rueidis.DedicatedClient)
-	go func() { // owned by nobody once the engine is closed; see above
+	go func() { // Close does not wait for it; see above
 		conn, _ := node.Dedicate()
 		select {
 		case taken <- conn:
@@ -32,13 +32,13 @@ func (l *link) dedicate(node rueidis.Client) (rueidis.DedicatedClient, error) {
 			conn.Close()
 		}
 	}()
-	patience := time.NewTicker(poolPatience)
-	defer patience.Stop()
+	pause := time.NewTicker(poolPause)
+	defer pause.Stop()
 	for {
 		select {
 		case conn := <-taken:
 			return conn, nil
-		case <-patience.C:
+		case <-pause.C:
 			if why := l.whyNoConnection(node); why != nil {
 				l.broke(why)
 			}
@@ -48,8 +48,8 @@ func (l *link) dedicate(node rueidis.Client) (rueidis.DedicatedClient, error) {
 	}
 }
 
-// whyNoConnection tells a pool that is used up from a server that does not
-// answer.
+// whyNoConnection returns why the client has no connection for the link: its
+// pool is used up, or the server does not answer.
 func (l *link) whyNoConnection(node rueidis.Client) error {
 	ctx, cancel := context.WithTimeout(l.engine.ctx, askTimeout)
 	defer cancel()

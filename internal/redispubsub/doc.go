@@ -2,37 +2,77 @@
 // Pub/Sub have in common, which is nearly everything.
 //
 // Each channel has a home: the primary that owns its hash slot (without a
-// cluster, the one server there is). For each home there is a link: one
-// connection that carries all subscriptions, whatever their slots, and one
-// goroutine that is the only one to write to it. The link reconciles what is
-// wanted with what the server has: because a single goroutine writes, and waits
-// for the replies, a leave never overtakes a join, and a reply can be told from
-// a notice of the server's own that looks the same.
+// cluster, the one server there is). For each home there is a link: a connection
+// that carries all subscriptions to that node, whatever their slots, and a
+// goroutine that alone writes to it. What is published goes to the home as well,
+// through a pipeline, on a connection of its own.
 //
-//	Engine ── sub (a channel: its home, does it stand?)
-//	   │         ▲
-//	   ├── link ─┴─ seat (a channel on a connection: what the server has)
-//	   ├── link …
-//	   ├── topology (who owns which slot; asked when in doubt)
-//	   │      └── pipeline (to each node: what is published shares batches)
-//	   ├── roles (is a node a primary just now?)
-//	   └── inspector (do connections lead to where their addresses lead?)
+//	             hub
+//	  Subscribe  │ ▲ Receive          Publish, Append, History
+//	             ▼ │                        │
+//	Engine ──── sub ◄───────┐               ▼
+//	   │  (a channel: its   │            route ──► pipeline ──► node
+//	   │  home, and whether │               │      (one for each node: commands
+//	   │  it is confirmed)  │               │       gather and share batches)
+//	   │         │ seat     │ message       ▼
+//	   │         ▼          │            topology
+//	   ├─────── link ──► session ──► node   (which node owns which slot;
+//	   │    (one for each node;              asked when there is a reason)
+//	   │     decides with package
+//	   │     seats what to ask for)
+//	   │
+//	   └─────── inspector: do the connections of links and pipelines lead to
+//	            the servers that their addresses lead to?
 //
-// A sub moves to another link when its slot does. The server says so in several
-// ways: an unsolicited sunsubscribe, MOVED as the reply to SSUBSCRIBE (which
-// names the new home, and is followed at once), a publish that reached nobody
-// although we are subscribed, or a connection that breaks and does not come
-// back while the other nodes name another owner.
+// # A subscription moves
 //
-// What an error means is decided in errors.go, for all. An Opened is an Engine with
-// a client of its own, once there is one.
+// A sub moves to another link when its slot moves. The server says so in several
+// ways: an unsolicited sunsubscribe; MOVED as the reply to SSUBSCRIBE, which
+// names the new home and is followed at once; a publish that reached nobody
+// although we are subscribed; or a connection that breaks and does not come back
+// while the other nodes name another owner. Where nodes do not redirect, in a
+// cluster with classic Pub/Sub, they are asked periodically: see mode.
 //
-// An address is a name: two connections to it can end at two servers, one of
-// which has become a replica or was replaced. So a server is asked who it is
-// (its role and its run_id) on the connection that is in use, and a connection
-// that leads to the wrong server is closed and made again. That happens before a
-// link subscribes, after each subscription, and for links and pipelines every
-// probe interval and when there is a suspicion.
+// # Who is at the other end
+//
+// Two connections to one address can end at two servers, one of which has become
+// a replica or was replaced. So a server is asked who it is (its role and its
+// run_id) on the connection that is in use, and a connection that leads to the
+// wrong server is closed and made again. That happens before a link subscribes,
+// after each subscription, and for links and pipelines every probe interval and
+// when there is a suspicion.
+//
+// # Files
+//
+//	engine.go     an Engine: the methods of an adapter
+//	open.go       an Opened: an Engine that makes its own client; conns.go
+//	mode.go       what differs: classic or sharded, one server or a cluster
+//
+//	sub.go        a channel that is wanted, and what the receiver is told of it
+//	link.go       a connection to a node that is made again when it breaks
+//	session.go    one connection of a link; dedicate.go gets it from the client
+//	seats/        what a link asks for, as a machine without I/O
+//	reconcile.go  sends what seats decides, and acts on the replies
+//	probe.go      whether an idle link still hears
+//
+//	table.go      who owns the slots; poll.go makes one table of many
+//	topology.go   finds homes, when there is a reason to look for them
+//	survey.go     asks the nodes; nodes.go has a pipeline for each
+//	slots.go      reads CLUSTER SLOTS
+//
+//	info.go       what a server says of itself; identity.go asks it
+//	inspect.go    who is at the ends of connections; roles.go asks for the role
+//
+//	publish.go    a frame that a caller waits for; async.go: nobody waits
+//	route.go      which node gets a command
+//	resend.go     frames that nobody received, although somebody should have
+//	pipeline.go   the commands to one node; limits.go: how long they may be
+//
+//	history.go    histories; library.go and history.lua: functions on servers
+//	replies.go    reads the replies of the functions
+//	errors.go     what errors mean for the hub; errortext.go: texts of errors
+//	refusals.go   remembers refused histories, for Health
+//	journal.go    writes to the Logger
 //
 // # Locks
 //
@@ -45,10 +85,10 @@
 //
 //	Engine.mu, then link.mu
 //
-// Locks of one line are never held together. Whoever holds Engine.mu, or one of
-// those below sub.mu, waits for neither sub.mu nor sub.placing, so a receiver
-// that stands still holds up its own connection and nothing else; [sub.state]
-// needs no lock. The receiver is called under sub.mu, which is how calls for one
-// channel never overlap; it calls nobody back. The Logger is called by the
-// journal's goroutine, under no lock.
+// Locks of one line are never held together. A goroutine that holds Engine.mu,
+// or one of the locks below sub.mu, waits for neither sub.mu nor sub.placing. So
+// a receiver that stands still holds up its own connection and nothing else;
+// [sub.state] needs no lock. The receiver is called under sub.mu, which is how
+// calls for one channel never overlap; it does not call the adapter back. The
+// Logger is called by the journal's goroutine, under no lock.
 package redispubsub

@@ -10,13 +10,13 @@ import (
 	"time"
 
 	"github.com/fanoutgo/fanout/adapter"
+	"github.com/fanoutgo/fanout/internal/clock"
 	"github.com/fanoutgo/fanout/internal/deadline"
 	"github.com/fanoutgo/fanout/internal/gate"
-	"github.com/fanoutgo/fanout/internal/wire"
 	"github.com/redis/rueidis"
 )
 
-// Config says which Pub/Sub, and how.
+// A Config says which Pub/Sub an Engine uses, and how.
 type Config struct {
 	Name          string // of the adapter, for errors and logs
 	Sharded       bool
@@ -25,7 +25,7 @@ type Config struct {
 	Logger        *slog.Logger  // nil: slog.Default()
 }
 
-// withDefaults fills in the defaults, or says what is wrong.
+// withDefaults fills in the defaults, or returns what is wrong.
 func (cfg Config) withDefaults() (Config, error) {
 	if cfg.ProbeInterval == 0 {
 		cfg.ProbeInterval = 2 * time.Second
@@ -42,16 +42,11 @@ func (cfg Config) withDefaults() (Config, error) {
 	return cfg, nil
 }
 
-// ticks is a clock that nobody sets, in ns: a time.Time takes three times the room.
-func ticks() int64 { return int64(time.Since(began)) }
-
-var began = time.Now()
-
-// An Engine is an adapter but for its name: see adapter.Adapter for the methods.
+// An Engine is an adapter; see adapter.Adapter for the methods.
 type Engine struct {
 	client    rueidis.Client
 	cfg       Config
-	cluster   bool
+	mode      mode
 	id        string // tells our probes from others'
 	receiver  adapter.Receiver
 	keeper    adapter.HistoryReceiver // the receiver, if it is one
@@ -64,10 +59,10 @@ type Engine struct {
 
 	ctx    context.Context // ends when the engine is closed
 	cancel context.CancelFunc
-	// attempts bounds one attempt, so that a server that is silent is given up
-	// (what the next attempt asks may be another), and so that Close need not wait.
+	// attempts bounds one attempt, so that a silent server is given up (the next
+	// attempt may ask another one), and so that Close need not wait for it.
 	attempts *deadline.Group
-	ops      *gate.Gate     // calls in flight, but for those that wait for a subscription
+	ops      *gate.Gate     // calls in flight, except those that wait for a subscription
 	wg       sync.WaitGroup // all goroutines
 	closed   chan struct{}  // closed when Close has done everything
 
@@ -80,8 +75,8 @@ type Engine struct {
 	closing  bool
 }
 
-// New returns an engine on a client, which stays the caller's. Nothing is sent
-// before the first call.
+// New returns an engine that uses a client. The caller closes the client, after
+// the engine. Nothing is sent before the first call.
 func New(client rueidis.Client, cfg Config) (*Engine, error) {
 	if client == nil {
 		return nil, fmt.Errorf("%s: the client is nil; make one with rueidis.NewClient", cfg.Name)
@@ -91,14 +86,14 @@ func New(client rueidis.Client, cfg Config) (*Engine, error) {
 		return nil, err
 	}
 	e := &Engine{
-		client:  client,
-		cfg:     cfg,
-		cluster: client.Mode() == rueidis.ClientModeCluster,
-		id:      fmt.Sprintf("%016x", rand.Uint64()),
-		closed:  make(chan struct{}),
-		ops:     gate.New(),
-		subs:    make(map[string]*sub),
-		links:   make(map[string]*link),
+		client: client,
+		cfg:    cfg,
+		mode:   modeOf(cfg.Sharded, client.Mode()),
+		id:     fmt.Sprintf("%016x", rand.Uint64()),
+		closed: make(chan struct{}),
+		ops:    gate.New(),
+		subs:   make(map[string]*sub),
+		links:  make(map[string]*link),
 	}
 	e.ctx, e.cancel = context.WithCancel(context.Background())
 	e.attempts = deadline.NewGroup(e.ctx, cfg.ProbeTimeout, fmt.Errorf("%w within %v", errSilent, cfg.ProbeTimeout))
@@ -150,7 +145,7 @@ func (e *Engine) Subscribe(ctx context.Context, channel string) error {
 	s := e.subs[channel]
 	isNew := s == nil
 	if isNew {
-		s = &sub{engine: e, channel: channel, slot: e.slot(channel), wanted: true, since: ticks()}
+		s = &sub{engine: e, channel: channel, slot: e.mode.slot(channel), wanted: true, since: clock.Now()}
 		e.subs[channel] = s
 	}
 	e.mu.Unlock()
@@ -168,8 +163,8 @@ func (e *Engine) Subscribe(ctx context.Context, channel string) error {
 	return err
 }
 
-// trouble says what keeps a subscription from being confirmed; nil if nothing is
-// known.
+// trouble returns what keeps a subscription from being confirmed; nil if nothing
+// is known.
 func (e *Engine) trouble(s *sub) error {
 	home, _, _ := s.state()
 	if home == nil {
@@ -192,8 +187,8 @@ func (e *Engine) Unsubscribe(_ context.Context, channel string) error {
 	return nil
 }
 
-// drop ends a subscription. When it returns the receiver gets nothing more of
-// it; the link tells the server in its own time.
+// drop ends a subscription. Once it has returned the receiver gets nothing more
+// of it. The link tells the server later.
 func (e *Engine) drop(s *sub) {
 	e.mu.Lock()
 	if e.subs[s.channel] == s {
@@ -207,9 +202,9 @@ func (e *Engine) drop(s *sub) {
 	}
 }
 
-// place gives a sub the link to an address as its home. An empty address means
-// that nobody knows: the topology will find out. place waits for a call of the
-// receiver for the sub's channel that is under way, so the caller holds no lock.
+// place gives a sub the link to an address as its home. If the address is empty
+// the topology looks for a home. place waits for a call of the receiver for the
+// sub's channel that is under way, so the caller must hold no lock.
 func (e *Engine) place(s *sub, addr string) {
 	s.placing.Lock()
 	defer s.placing.Unlock()
@@ -235,8 +230,8 @@ func (e *Engine) place(s *sub, addr string) {
 	}
 }
 
-// claim returns the link to an address, a new one if there is none, which stays
-// until it is given a seat or unclaim is called. It is nil if the engine is
+// claim returns the link to an address, and makes it if there is none. The link
+// is not retired before the caller calls unclaim. It is nil if the engine is
 // closed.
 func (e *Engine) claim(addr string) *link {
 	e.mu.Lock()
@@ -256,6 +251,13 @@ func (e *Engine) claim(addr string) *link {
 	return l
 }
 
+// link returns the link to an address; nil if there is none.
+func (e *Engine) link(addr string) *link {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	return e.links[addr]
+}
+
 // all returns the subs as they are now.
 func (e *Engine) all() []*sub {
 	e.mu.RLock()
@@ -265,14 +267,6 @@ func (e *Engine) all() []*sub {
 		list = append(list, s)
 	}
 	return list
-}
-
-// slot is a channel's hash slot; without a cluster there is one.
-func (e *Engine) slot(channel string) uint16 {
-	if !e.cluster {
-		return 0
-	}
-	return wire.Slot(channel)
 }
 
 // Health implements adapter.HealthChecker.
@@ -301,7 +295,8 @@ func (e *Engine) Health() error {
 	return errors.Join(errs...)
 }
 
-// unconfirmed returns an error if subscriptions are not confirmed that should be.
+// unconfirmed returns an error if subscriptions that should be confirmed are
+// not.
 func (e *Engine) unconfirmed() error {
 	waiting := 0
 	var why error
@@ -337,7 +332,7 @@ func (e *Engine) Close(ctx context.Context) error {
 			for _, s := range e.all() {
 				s.end() // which waits for the receiver
 			}
-			<-e.ops.Empty() // who is in flight may begin goroutines
+			<-e.ops.Empty() // calls in flight may begin goroutines
 			e.wg.Wait()
 			close(e.closed)
 		}()

@@ -15,86 +15,95 @@ import (
 
 // replies are error replies of Redis 6 to 8 and of Valkey, as servers send them.
 var replies = []struct {
-	text    string
-	verdict verdict
+	text string
+	kind kind
 }{
-	{"ASK 3999 127.0.0.1:6381", passing},
-	{"BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.", passing},
-	{"BUSY Valkey is busy running a script. You can only call FUNCTION KILL or SHUTDOWN NOSAVE.", passing},
-	{"CLUSTERDOWN Hash slot not served", passing},
-	{"CLUSTERDOWN The cluster is down", passing},
-	{"CLUSTERDOWN The cluster is down and only accepts read commands", passing},
-	{"EXECABORT Transaction discarded because of previous errors.", passing},
-	{"FAILOVER in progress", passing},
-	{"IOERR error or timeout reading to target instance", passing},
-	{"LOADING Redis is loading the dataset in memory", passing},
-	{"LOADING Valkey is loading the dataset in memory", passing},
-	{"MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.", passing},
-	{"MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to disk. Commands that may modify the data set are disabled, because this instance is configured to report errors during writes if RDB snapshotting fails (stop-writes-on-bgsave-error option). Please check the Redis logs for details about the RDB error.", passing},
-	{"MISCONF Errors writing to the AOF file: No space left on device", passing},
-	{"MISCONF Errors writing to the AOF file: No space left on device script: fanout_append_0, on @user_function:12.", passing},
-	{"MOVED 3999 127.0.0.1:6381", passing},
-	{"NOAUTH Authentication required.", passing},
-	{"NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH <user> <pass> option can be used to authenticate the client and select the RESP protocol version at the same time", passing},
-	{"NOGOODSLAVE No suitable replica to promote", passing},
-	{"NOREPLICAS Not enough good replicas to write.", passing},
-	{"NOTBUSY No scripts in execution right now.", passing},
-	{"OOM command not allowed when used memory > 'maxmemory'.", passing},
-	{"OOM command not allowed when used memory > 'maxmemory'. script: fanout_append_0, on @user_function:12.", passing},
-	{"READONLY You can't write against a read only replica.", passing},
-	{"REDIRECT 127.0.0.1:6380", passing},
-	{"TRYAGAIN Multiple keys request during rehashing of slot", passing},
-	{"UNBLOCKED client unblocked via CLIENT UNBLOCK", passing},
-	{"UNKILLABLE Sorry the script already executed write commands against the dataset.", passing},
-	{"WRONGPASS invalid username-password pair or user is disabled.", passing},
-	{"ERR Function not found", passing},
-	{"NOSCRIPT No matching script. Please use EVAL.", passing},
-	{"ERR max number of clients reached", passing},
-	{"ERR max number of clients + cluster connections reached", passing},
-	{"ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration is correct?", passing},
-	{"ERR invalid password", passing},
-	{"ERR Error accepting a new connection", passing},
-	{"ERR Script killed by user with SCRIPT KILL. script: fanout_append_0, on @user_function:1.", passing},
-	{"ERR DISABLED something a service says", passing},
-	{"SOMETHING that no server says today", passing},
-	{"", passing},
+	{"ASK 3999 127.0.0.1:6381", kindAsk},
+	{"BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.", kindOther},
+	{"BUSY Valkey is busy running a script. You can only call FUNCTION KILL or SHUTDOWN NOSAVE.", kindOther},
+	{"CLUSTERDOWN Hash slot not served", kindDown},
+	{"CLUSTERDOWN The cluster is down", kindDown},
+	{"CLUSTERDOWN The cluster is down and only accepts read commands", kindDown},
+	{"EXECABORT Transaction discarded because of previous errors.", kindOther},
+	{"FAILOVER in progress", kindOther},
+	{"IOERR error or timeout reading to target instance", kindOther},
+	{"LOADING Redis is loading the dataset in memory", kindDown},
+	{"LOADING Valkey is loading the dataset in memory", kindDown},
+	{"MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.", kindDown},
+	{"MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to disk. Commands that may modify the data set are disabled, because this instance is configured to report errors during writes if RDB snapshotting fails (stop-writes-on-bgsave-error option). Please check the Redis logs for details about the RDB error.", kindOther},
+	{"MISCONF Errors writing to the AOF file: No space left on device", kindOther},
+	{"MISCONF Errors writing to the AOF file: No space left on device script: fanout_append_0, on @user_function:12.", kindOther},
+	{"MOVED 3999 127.0.0.1:6381", kindMoved},
+	{"NOAUTH Authentication required.", kindOther},
+	{"NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH <user> <pass> option can be used to authenticate the client and select the RESP protocol version at the same time", kindOther},
+	{"NOGOODSLAVE No suitable replica to promote", kindOther},
+	{"NOREPLICAS Not enough good replicas to write.", kindOther},
+	{"NOTBUSY No scripts in execution right now.", kindOther},
+	{"OOM command not allowed when used memory > 'maxmemory'.", kindMemory},
+	{"OOM command not allowed when used memory > 'maxmemory'. script: fanout_append_0, on @user_function:12.", kindMemory},
+	{"READONLY You can't write against a read only replica.", kindReadOnly},
+	{"REDIRECT 127.0.0.1:6380", kindOther},
+	{"TRYAGAIN Multiple keys request during rehashing of slot", kindTryAgain},
+	{"UNBLOCKED client unblocked via CLIENT UNBLOCK", kindOther},
+	{"UNKILLABLE Sorry the script already executed write commands against the dataset.", kindOther},
+	{"WRONGPASS invalid username-password pair or user is disabled.", kindOther},
+	{"ERR Function not found", kindNoFunction},
+	{"ERR Library 'fanout_0' already exists", kindExists},
+	{"FANOUT-BROKEN the stream is a list script: fanout_append_0, on @user_function:12.", kindBroken},
+	{"NOSCRIPT No matching script. Please use EVAL.", kindOther},
+	{"ERR max number of clients reached", kindOther},
+	{"ERR max number of clients + cluster connections reached", kindOther},
+	{"ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration is correct?", kindOther},
+	{"ERR invalid password", kindOther},
+	{"ERR Error accepting a new connection", kindOther},
+	{"ERR Script killed by user with SCRIPT KILL. script: fanout_append_0, on @user_function:1.", kindOther},
+	{"ERR DISABLED something a service says", kindOther},
+	{"SOMETHING that no server says today", kindOther},
+	{"", kindOther},
 
-	{"NOPERM this user has no permissions to run the 'spublish' command", denied},
-	{"NOPERM User default has no permissions to run the 'spublish' command", denied},
-	{"NOPERM No permissions to access a key", denied},
-	{"NOPERM No permissions to access a channel", denied},
-	{"ERR The user executing the script can't run this command or subcommand script: w, on @user_function:2.", denied},
-	{"ERR The user executing the script can't access at least one of the keys mentioned in the command arguments script: w, on @user_function:2.", denied},
-	{"ERR ACL failure in script: User u has no permissions to run the 'xadd' command script: w, on @user_function:2.", denied},
+	{"NOPERM this user has no permissions to run the 'spublish' command", kindDenied},
+	{"NOPERM User default has no permissions to run the 'spublish' command", kindDenied},
+	{"NOPERM No permissions to access a key", kindDenied},
+	{"NOPERM No permissions to access a channel", kindDenied},
+	{"ERR The user executing the script can't run this command or subcommand script: w, on @user_function:2.", kindDenied},
+	{"ERR The user executing the script can't access at least one of the keys mentioned in the command arguments script: w, on @user_function:2.", kindDenied},
+	{"ERR ACL failure in script: User u has no permissions to run the 'xadd' command script: w, on @user_function:2.", kindDenied},
 
-	{"ERR unknown command 'SSUBSCRIBE', with args beginning with: 'fanout:r:{x}' ", unsupported},
-	{"ERR unknown command `FCALL`, with args beginning with: `fanout_append_0`, ", unsupported},
-	{"ERR unknown subcommand 'MYID'. Try CLUSTER HELP.", unsupported},
-	{"ERR Unknown subcommand or wrong number of arguments for 'SETINFO'. Try CLIENT HELP.", unsupported},
-	{"ERR Unknown Redis command called from script script: g, on @user_function:5.", unsupported},
-	{"ERR Unknown command called from script script: g, on @user_function:5.", unsupported},
-	{"ERR This Redis command is not allowed from script script: g, on @user_function:5.", unsupported},
-	{"ERR This instance has cluster support disabled", unsupported},
-	{"NOPROTO unsupported protocol version", unsupported},
+	{"ERR unknown command 'SSUBSCRIBE', with args beginning with: 'fanout:r:{x}' ", kindUnsupported},
+	{"ERR unknown command `FCALL`, with args beginning with: `fanout_append_0`, ", kindUnsupported},
+	{"ERR unknown subcommand 'MYID'. Try CLUSTER HELP.", kindUnsupported},
+	{"ERR Unknown subcommand or wrong number of arguments for 'SETINFO'. Try CLIENT HELP.", kindUnsupported},
+	{"ERR Unknown Redis command called from script script: g, on @user_function:5.", kindUnsupported},
+	{"ERR Unknown command called from script script: g, on @user_function:5.", kindUnsupported},
+	{"ERR This Redis command is not allowed from script script: g, on @user_function:5.", kindUnsupported},
+	{"ERR This instance has cluster support disabled", kindUnsupported},
+	{"NOPROTO unsupported protocol version", kindUnsupported},
 
-	{"WRONGTYPE Operation against a key holding the wrong kind of value", misused},
-	{"WRONGTYPE Operation against a key holding the wrong kind of value script: w, on @user_function:2.", misused},
-	{"CROSSSLOT Keys in request don't hash to the same slot", misused},
-	{"ERR wrong number of arguments for 'spublish' command", misused},
-	{"ERR Wrong number of args calling Redis command from script script: h, on @user_function:6.", misused},
-	{"ERR syntax error", misused},
-	{"ERR string exceeds maximum allowed size (proto-max-bulk-len)", misused},
-	{"ERR Protocol error: invalid bulk length", misused},
-	{"ERR user_function:4: attempt to index local 'x' (a nil value) script: f, on @user_function:4.", misused},
-	{"ERR user_function:3: Script attempted to access nonexistent global variable 'nosuch' script: e, on @user_function:3.", misused},
+	{"WRONGTYPE Operation against a key holding the wrong kind of value", kindMisused},
+	{"WRONGTYPE Operation against a key holding the wrong kind of value script: w, on @user_function:2.", kindMisused},
+	{"CROSSSLOT Keys in request don't hash to the same slot", kindMisused},
+	{"ERR wrong number of arguments for 'spublish' command", kindMisused},
+	{"ERR Wrong number of args calling Redis command from script script: h, on @user_function:6.", kindMisused},
+	{"ERR syntax error", kindMisused},
+	{"ERR string exceeds maximum allowed size (proto-max-bulk-len)", kindMisused},
+	{"ERR Protocol error: invalid bulk length", kindMisused},
+	{"ERR user_function:4: attempt to index local 'x' (a nil value) script: f, on @user_function:4.", kindMisused},
+	{"ERR user_function:3: Script attempted to access nonexistent global variable 'nosuch' script: e, on @user_function:3.", kindMisused},
 }
 
-func TestVerdicts(t *testing.T) {
+func TestKindOf(t *testing.T) {
 	for _, r := range replies {
 		t.Run(r.text, func(t *testing.T) {
-			require.Equal(t, r.verdict, judge(r.text))
-			require.Equal(t, r.verdict, judge(strings.TrimPrefix(r.text, "ERR ")), "as the client hands it out")
+			require.Equal(t, r.kind, kindOf(r.text))
+			require.Equal(t, r.kind, kindOf(strings.TrimPrefix(r.text, "ERR ")), "as the client hands it out")
 		})
+	}
+}
+
+func TestKind(t *testing.T) {
+	for k := kindOther; k <= kindMisused; k++ {
+		require.Equal(t, k >= kindDenied, k.final(), k)
+		require.Equal(t, k >= kindMoved && k <= kindDown, k.changesSoon(), k)
 	}
 }
 
@@ -120,6 +129,11 @@ func TestFindings(t *testing.T) {
 	}
 }
 
+func TestBrokenText(t *testing.T) {
+	require.Equal(t, "the stream is a list", brokenText("FANOUT-BROKEN the stream is a list script: f, on @user_function:12."))
+	require.Equal(t, "the stream is a list", brokenText("FANOUT-BROKEN the stream is a list"))
+}
+
 func TestRedact(t *testing.T) {
 	for text, want := range map[string]string{
 		"unknown command 'FCALL', with args beginning with: 'fanout_append' '3' 'fanout:h:{secret}' 'payload'": "unknown command 'FCALL'",
@@ -133,17 +147,18 @@ func TestRedact(t *testing.T) {
 	require.LessOrEqual(t, len(redact(strings.Repeat("ä", 1000))), maxText+len("…"))
 }
 
-func FuzzVerdicts(f *testing.F) {
+func FuzzErrorText(f *testing.F) {
 	for _, r := range replies {
 		f.Add(r.text)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		require.Equal(t, judge(text), judge("ERR "+strings.TrimPrefix(text, "ERR ")))
+		require.Equal(t, kindOf(text), kindOf("ERR "+strings.TrimPrefix(text, "ERR ")))
 		short := redact(text)
 		require.LessOrEqual(t, len(short), maxText+len("…"))
 		require.True(t, utf8.ValidString(short))
 		require.NotContains(t, short, "with args beginning with")
 		require.NotContains(t, short, "script:")
-		_ = isHasty(text)
+		_ = begun(text)
+		_ = hint(text)
 	})
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/fanoutgo/fanout/adapter"
@@ -33,10 +32,6 @@ func (e *Engine) Append(ctx context.Context, channel string, r adapter.Record) (
 	if r.Publisher != "" {
 		publisher = "p:" + r.Publisher
 	}
-	publish := "PUBLISH"
-	if e.cfg.Sharded {
-		publish = "SPUBLISH"
-	}
 	checksum := ""
 	if len(r.Frame) > longFrame {
 		checksum = wire.Checksum(r.Frame)
@@ -45,7 +40,7 @@ func (e *Engine) Append(ctx context.Context, channel string, r adapter.Record) (
 		rueidis.BinaryString(r.Frame), strconv.Itoa(r.Messages),
 		strconv.Itoa(r.Keep.Messages), decimal(r.Keep.Age.Milliseconds()),
 		publisher, strconv.FormatUint(r.Stream, 10), strconv.FormatUint(r.Seq+uint64(r.Messages), 10),
-		publish, channel, checksum)
+		e.mode.publishName(), channel, checksum)
 	if err != nil {
 		return at, 0, e.failed("publish", channel, err)
 	}
@@ -57,25 +52,23 @@ func (e *Engine) Append(ctx context.Context, channel string, r adapter.Record) (
 		// We have not sent it before, so it is not there.
 		return at, 0, e.broken("publish", channel, "the note is further than this publisher has come")
 	}
-	if !sure && n <= 0 && e.cluster && e.cfg.Sharded {
+	if !sure && n <= 0 && e.mode.hasSlots() && e.mode.onlyHomeHears() {
 		return e.announce(ctx, channel, at, n, r.Frame)
 	}
 	if n == 0 {
-		e.mistrust(e.sub(channel))
+		e.resubscribeSoon(e.sub(channel))
 	}
-	if e.cluster && !e.cfg.Sharded {
-		n = -1 // it counts the subscribers of one node
-	}
-	return at, n, nil
+	return at, e.mode.receivers(n), nil
 }
 
 // longFrame is the length above which a frame needs a checksum.
 const longFrame = 2048
 
-// announce publishes a frame that is in the history, if it was kept by a node that
-// may not own the slot yet: those who listen do so at the owner. They take it by
-// its position, and read what has overtaken it. If the frame was there before (n is
-// -1) the newest is published in its place, which shows them that they lack some.
+// announce publishes a frame that is in the history, after it was kept by a node
+// that may not own the slot yet: subscribers are at the owner. They order it by
+// its position, and read what has overtaken it. If the frame was there before (n
+// is -1) the newest is published in its place, which shows subscribers what they
+// lack.
 func (e *Engine) announce(ctx context.Context, channel string, at adapter.Position, n int, frame []byte) (adapter.Position, int, error) {
 	newest := adapter.KeptFrame{At: at, Frame: frame}
 	if n < 0 {
@@ -99,34 +92,13 @@ func (e *Engine) announce(ctx context.Context, channel string, at adapter.Positi
 		return at, n, nil
 	}
 	if heard == 0 {
-		e.mistrust(e.sub(channel))
+		e.resubscribeSoon(e.sub(channel))
 	}
 	return at, heard, nil
 }
 
 // everything is more than any history keeps.
 var everything = adapter.Retention{Messages: 1_000_000, Age: 366 * 24 * time.Hour}
-
-// mistrust has our own subscription confirmed again after nobody has got a frame
-// that is kept. The receiver reads it in the history then. Most likely the slot
-// is moving, and the old home is about to say so: it gets the time for that.
-func (e *Engine) mistrust(s *sub) {
-	home, on, confirms := s.state()
-	if !on || home == nil || (e.cluster && !e.cfg.Sharded) || !s.mistrusted.CompareAndSwap(false, true) {
-		return
-	}
-	e.wg.Go(func() {
-		defer s.mistrusted.Store(false)
-		if !e.sleep(e.ctx, farewell) {
-			return
-		}
-		if l, on, now := s.state(); on && now == confirms && l == home {
-			home.doubt(s)
-			e.topology.doubt(home)
-			e.inspector.suspect(home.addr)
-		}
-	})
-}
 
 // History implements adapter.Historian.
 func (e *Engine) History(ctx context.Context, channel string, q adapter.Query) (adapter.Page, error) {
@@ -158,9 +130,10 @@ func (e *Engine) readPage(ctx context.Context, channel string, q adapter.Query) 
 func decimal(n int64) string { return strconv.FormatInt(n, 10) }
 
 // call calls a function where a channel lives, and gives it to the servers if
-// they lack it. It is sure that a node answered which owns the slot, or else the
-// client has found the way, which may have led to a node that is about to.
-func (e *Engine) call(ctx context.Context, channel, function string, args ...string) (reply []rueidis.RedisMessage, sure bool, err error) {
+// they lack it. sure means that the node that answered owns the slot. Otherwise
+// the client has found the way, which may have led to a node that is about to own
+// it.
+func (e *Engine) call(ctx context.Context, channel, function string, args ...string) (reply []any, sure bool, err error) {
 	stream, note := wire.HistoryKeys(channel)
 	build := func() rueidis.Completed {
 		return e.client.B().Fcall().Function(function).Numkeys(2).Key(stream, note).Arg(args...).Build()
@@ -168,21 +141,21 @@ func (e *Engine) call(ctx context.Context, channel, function string, args ...str
 	reply, err = e.loaded(ctx, func() rueidis.RedisResult {
 		result, at := e.route(ctx, channel, build(), build)
 		e.notice(result, channel, at)
-		sure = at != "" || !e.cluster
+		sure = at != "" || !e.mode.hasSlots()
 		return result
 	})
-	if re := redisError(err); re == nil || !strings.HasPrefix(re.Error(), "TRYAGAIN") {
+	if replyKind(err) != kindTryAgain {
 		return reply, sure, err
 	}
 	reply, err = e.callOpen(ctx, channel, function, args)
 	return reply, false, err
 }
 
-// callOpen is call while the slot is open: some of its keys are here, and others
-// there, and may stay so. It names one key, whose place the client finds. If the
-// stream has gone ahead, or has expired, the note follows: a first call takes it
-// away, and the next brings it along.
-func (e *Engine) callOpen(ctx context.Context, channel, function string, args []string) (reply []rueidis.RedisMessage, err error) {
+// callOpen is call while the slot is open: some of its keys are at the old owner
+// and some at the new one, which may stay so. It names one key, whose place the
+// client finds. If the stream has moved already, or has expired, the note
+// follows: a first call takes it away, and the next one brings it along.
+func (e *Engine) callOpen(ctx context.Context, channel, function string, args []string) (reply []any, err error) {
 	stream, note := wire.HistoryKeys(channel)
 	args = append(args[:len(args):len(args)], stream)
 	for range callAttempts {
@@ -201,14 +174,14 @@ func (e *Engine) callOpen(ctx context.Context, channel, function string, args []
 }
 
 // loaded makes a call, and gives the functions to servers that lack them.
-func (e *Engine) loaded(ctx context.Context, call func() rueidis.RedisResult) ([]rueidis.RedisMessage, error) {
+func (e *Engine) loaded(ctx context.Context, call func() rueidis.RedisResult) ([]any, error) {
 	for attempt := 1; ; attempt++ {
 		loads := e.library.loads.Load()
 		result := call()
 		err := resultError(result)
 		if err == nil {
 			e.refusals.clear()
-			return result.ToArray()
+			return asArray(result.ToAny())
 		}
 		if !missing(err) || attempt == callAttempts {
 			return nil, err
@@ -219,22 +192,19 @@ func (e *Engine) loaded(ctx context.Context, call func() rueidis.RedisResult) ([
 	}
 }
 
-// failed tells the hub what it may conclude from an error of a function.
+// failed is classifyCall, with the errors of the functions themselves.
 func (e *Engine) failed(what, channel string, err error) error {
-	if re := redisError(err); re != nil {
-		if text, ok := strings.CutPrefix(re.Error(), "FANOUT-BROKEN "); ok {
-			text, _, _ = strings.Cut(text, " script: ")
-			return e.broken(what, channel, text)
-		}
-		if strings.HasPrefix(re.Error(), "TRYAGAIN") { // it has not begun, though it may name the script
-			return fmt.Errorf("%s: %s: %w: %w", e.cfg.Name, what, adapter.ErrUnsent, clean(err))
-		}
+	switch replyKind(err) {
+	case kindBroken:
+		return e.broken(what, channel, brokenText(redisError(err).Error()))
+	case kindTryAgain: // it has not begun, though it may name the script
+		return fmt.Errorf("%s: %s: %w: %w", e.cfg.Name, what, adapter.ErrUnsent, clean(err))
 	}
 	return e.classifyCall(what, err)
 }
 
-// broken is the error of a history whose keys have contents that are not ours.
-// Nothing was sent.
+// broken returns the error of a history whose keys have contents that are not
+// ours. Nothing was sent.
 func (e *Engine) broken(what, channel, text string) error {
 	stream, _ := wire.HistoryKeys(channel)
 	return fmt.Errorf("%s: %s: %w %q: %s: %w: %w", e.cfg.Name, what, adapter.ErrBrokenHistory, stream, text, adapter.ErrRefused, adapter.ErrUnsent)

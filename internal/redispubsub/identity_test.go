@@ -40,8 +40,8 @@ func TestIdentity(t *testing.T) {
 	}
 }
 
-func TestPatience(t *testing.T) {
-	var p patience
+func TestThrottle(t *testing.T) {
+	var p throttle
 	now := time.Now()
 	require.True(t, p.may(now))
 	require.False(t, p.may(now.Add(firstReplaced/2)))
@@ -53,7 +53,7 @@ func TestPatience(t *testing.T) {
 }
 
 // Servers say who they are on the connection that subscribes, whatever the
-// protocol, as far as they are allowed to. Where they are not everything else
+// protocol, as far as the user's rights allow. Where they do not, everything else
 // works, and the log says what does not.
 func TestServersSayWhoTheyAre(t *testing.T) {
 	s := server(t)
@@ -116,7 +116,7 @@ func (l *lockedBuffer) bytes() []byte {
 }
 
 // What an engine sends to a single server goes over one connection of the
-// client, whatever the keys: that is the one that the inspector looks after.
+// client, whatever the keys: the one that the inspector looks after.
 func TestCommandsUseTheConnectionThatIsInspected(t *testing.T) {
 	s := redistest.NewServer(t, redistest.Options{Image: redistest.Redis70})
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)

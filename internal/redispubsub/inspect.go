@@ -6,29 +6,30 @@ import (
 	"sync"
 	"time"
 
+	"github.com/fanoutgo/fanout/internal/backoff"
 	"github.com/redis/rueidis"
 )
 
 const (
-	// freshEvery is in how many inspections a connection is made to see where
-	// the address leads.
+	// freshEvery is the number of periodic inspections after which one makes a
+	// connection to see where the address leads.
 	freshEvery = 3
-	// A connection that was replaced because its address leads elsewhere is not
-	// replaced again for that reason for a time that doubles from one to the
-	// other: behind an address that leads to several servers by turns nothing is
-	// won by it.
+	// firstReplaced and lastReplaced bound the time in which a connection is not
+	// replaced again because its address leads elsewhere. An address may lead to
+	// several servers in turn; then replacing does not help.
 	firstReplaced = time.Second
 	lastReplaced  = time.Minute
 )
 
 // An inspector looks after the connections in use: for each address the one
 // that a link subscribes on and the one that a pipeline publishes on. A server
-// that has become a replica goes on to take subscriptions and messages, without
-// a word, and so does one whose name leads to another by now. So each is asked,
-// on the connection itself, every probe interval and when there is a suspicion,
-// and a connection that leads to the wrong server is closed and made again.
+// that has become a replica goes on to accept subscriptions and messages without
+// an error, and so does a server whose address leads to another one by now. So
+// each is asked, on the connection itself, every probe interval and when there is
+// a suspicion. A connection that leads to the wrong server is closed and made
+// again.
 //
-// One goroutine, run, and one for each address that is being inspected.
+// It has one goroutine, run, and one for each address that is being inspected.
 type inspector struct {
 	engine *Engine
 	kick   chan struct{}
@@ -37,27 +38,27 @@ type inspector struct {
 	suspects map[string]struct{}
 	busy     map[string]struct{}
 	looking  map[string]struct{}  // addresses to which the client is still making a connection
-	replaced map[string]*patience // by address
-	blind    bool                 // the log has been told that servers do not say who they are
+	replaced map[string]*throttle // by address
+	reported bool                 // the log has been told that servers do not say who they are
 }
 
-// A patience says when something may be done again.
-type patience struct {
+// A throttle says when something may be done again: after a pause that doubles
+// each time, and is the first again after a long time.
+type throttle struct {
 	next  time.Time
-	pause time.Duration
+	pause backoff.Backoff
 }
 
 // may reports whether it may be done now, and counts that as done.
-func (p *patience) may(now time.Time) bool {
-	switch {
-	case now.Before(p.next):
+func (t *throttle) may(now time.Time) bool {
+	if now.Before(t.next) {
 		return false
-	case p.pause == 0, now.Sub(p.next) > 10*lastReplaced:
-		p.pause = firstReplaced
-	default:
-		p.pause = min(2*p.pause, lastReplaced)
 	}
-	p.next = now.Add(p.pause)
+	if now.Sub(t.next) > 10*lastReplaced {
+		t.pause = backoff.Backoff{First: firstReplaced, Max: lastReplaced}
+	}
+	t.next = now.Add(t.pause.Bound())
+	t.pause.Next()
 	return true
 }
 
@@ -67,11 +68,11 @@ func (i *inspector) init(e *Engine) {
 	i.suspects = make(map[string]struct{})
 	i.busy = make(map[string]struct{})
 	i.looking = make(map[string]struct{})
-	i.replaced = make(map[string]*patience)
+	i.replaced = make(map[string]*throttle)
 }
 
-// suspect has an address inspected now. It does not wait.
-func (i *inspector) suspect(addr string) {
+// inspectSoon has an address inspected now. It does not wait.
+func (i *inspector) inspectSoon(addr string) {
 	if addr == "" {
 		return
 	}
@@ -103,7 +104,7 @@ func (i *inspector) run() {
 		case <-e.ctx.Done():
 			return
 		}
-		if !e.sleep(e.ctx, roundPause) {
+		if !backoff.Sleep(e.ctx, roundPause) {
 			return
 		}
 	}
@@ -142,8 +143,8 @@ func (e *Engine) inUse() (addrs []string) {
 	return addrs
 }
 
-// start begins inspections, one at a time for an address. Where there is
-// trouble it is inspected again before long.
+// start begins inspections, at most one at a time for each address. An address
+// with trouble is inspected again before long.
 func (i *inspector) start(addrs []string, fresh bool) {
 	for _, addr := range addrs {
 		i.mu.Lock()
@@ -156,23 +157,24 @@ func (i *inspector) start(addrs []string, fresh bool) {
 		i.engine.wg.Go(func() { // run is one of those that are waited for
 			trouble := i.inspect(addr, fresh)
 			if trouble {
-				i.engine.sleep(i.engine.ctx, lastRetry/2)
+				backoff.Sleep(i.engine.ctx, backoff.Max/2)
 			}
 			i.mu.Lock()
 			delete(i.busy, addr)
 			_, suspected := i.suspects[addr]
 			i.mu.Unlock()
 			if trouble || suspected {
-				i.suspect(addr)
+				i.inspectSoon(addr)
 			}
 		})
 	}
 }
 
-// inspect asks who is at the ends of the connections to an address, and closes
-// those that lead to the wrong server. It reports whether there is trouble that
-// it could not end.
-func (i *inspector) inspect(addr string, probe bool) (trouble bool) {
+// inspect asks the servers at the ends of the connections to an address who they
+// are, and closes connections that lead to the wrong one. With compare it also
+// makes a connection to compare them with. It reports whether there is trouble
+// that it could not end.
+func (i *inspector) inspect(addr string, compare bool) (trouble bool) {
 	e := i.engine
 	ctx, cancel := context.WithTimeout(e.ctx, e.cfg.ProbeTimeout)
 	defer cancel()
@@ -181,7 +183,7 @@ func (i *inspector) inspect(addr string, probe bool) (trouble bool) {
 	if ses == nil && p == nil {
 		return false
 	}
-	var heard, said *identity // by those who subscribe, and those who publish
+	var heard, said *identity // on the link's connection, and on the pipeline's
 	var wg sync.WaitGroup
 	wg.Go(func() { heard = ask(ctx, ses) })
 	if p != nil {
@@ -197,7 +199,7 @@ func (i *inspector) inspect(addr string, probe bool) (trouble bool) {
 		heard = said // it is the same server, and it cannot be asked there
 	}
 	var fresh *identity
-	if node := e.client.Nodes()[addr]; node != nil && (probe || wrong(heard) || wrong(said) || differ(heard, said)) {
+	if node := e.client.Nodes()[addr]; node != nil && (compare || wrong(heard) || wrong(said) || differ(heard, said)) {
 		fresh = i.look(ctx, addr, node)
 	}
 	if heard != nil {
@@ -209,7 +211,7 @@ func (i *inspector) inspect(addr string, probe bool) (trouble bool) {
 	return false
 }
 
-// ask returns what the server of a session says; nil if nothing.
+// ask returns who the server of a session says it is; nil if it says nothing.
 func ask(ctx context.Context, ses *session) *identity {
 	if ses == nil {
 		return nil
@@ -223,14 +225,12 @@ func ask(ctx context.Context, ses *session) *identity {
 
 func wrong(id *identity) bool { return id != nil && id.replica }
 
-func differ(a, b *identity) bool {
-	return a != nil && b != nil && a.run != "" && b.run != "" && a.run != b.run
-}
+func differ(a, b *identity) bool { return a != nil && b != nil && a.differs(*b) }
 
 // judgeSession ends a link's session that leads to the wrong server.
 func (i *inspector) judgeSession(addr string, ses *session, heard, fresh *identity) {
 	why := heard.stale(fresh)
-	if why == nil && ses.id.run != "" && heard.run != "" && heard.run != ses.id.run {
+	if why == nil && ses.id.differs(*heard) {
 		why = errReplaced // behind a connection that stayed
 	}
 	if why == errReplaced && !i.mayReplace("link "+addr) {
@@ -238,20 +238,20 @@ func (i *inspector) judgeSession(addr string, ses *session, heard, fresh *identi
 	}
 	if why != nil {
 		ses.end(why)
-		i.engine.topology.distrust()
+		i.engine.topology.refreshTable()
 	}
 }
 
 // judgePipeline closes the connection that a pipeline publishes on if another
-// one leads to the right server, and blocks the pipeline while none does:
-// a replica takes what is published, and nobody else gets it.
+// one leads to the right server. While none does it blocks the pipeline: a
+// replica accepts what is published, and nobody else gets it.
 func (i *inspector) judgePipeline(ctx context.Context, p *pipeline, said, fresh *identity) (trouble bool) {
 	why := said.stale(fresh)
 	if why == nil || !i.engine.topology.owns(p.addr) {
-		p.blocked.Store(nil) // a replica that nobody takes for more is none of our business
+		p.blocked.Store(nil) // a replica that is not taken for an owner may be one
 		return false
 	}
-	i.engine.topology.distrust()
+	i.engine.topology.refreshTable()
 	if said.worthwhile(fresh) {
 		if why == errReplaced && !i.mayReplace("pipeline "+p.addr) {
 			return false
@@ -274,22 +274,22 @@ func (i *inspector) mayReplace(what string) bool {
 	defer i.mu.Unlock()
 	p := i.replaced[what]
 	if p == nil {
-		p = new(patience)
+		p = new(throttle)
 		i.replaced[what] = p
 	}
 	return p.may(time.Now())
 }
 
-// report tells the log, once, what is lost where servers do not say who they
-// are.
+// report tells the log, once, what goes unnoticed where servers do not say who
+// they are.
 func (i *inspector) report(ids ...*identity) {
 	unknown := false
 	for _, id := range ids {
 		unknown = unknown || id != nil && id.unknown
 	}
 	i.mu.Lock()
-	first := unknown && !i.blind
-	i.blind = i.blind || unknown
+	first := unknown && !i.reported
+	i.reported = i.reported || unknown
 	i.mu.Unlock()
 	if first {
 		i.engine.journal.add(slog.LevelWarn, "the server refuses ROLE and INFO: if it becomes a replica, or its address leads to another server, "+
@@ -297,14 +297,14 @@ func (i *inspector) report(ids ...*identity) {
 	}
 }
 
-// look makes a connection to see where an address leads; nil if that cannot be
-// found out.
+// look makes a connection and asks who is there; nil if that cannot be found
+// out.
 func (i *inspector) look(ctx context.Context, addr string, node rueidis.Client) *identity {
 	conn := i.dedicate(ctx, addr, node)
 	if conn == nil {
 		return nil
 	}
-	defer conn.Close() // and never back into the pool: it would not be a new one next time
+	defer conn.Close() // not back into the pool: the next one must be new
 	id, err := identify(ctx, conn)
 	if err != nil {
 		return nil
@@ -312,9 +312,10 @@ func (i *inspector) look(ctx context.Context, addr string, node rueidis.Client) 
 	return &id
 }
 
-// dedicate returns a connection of its own, or nil. The client waits as long as
-// it likes to connect, or for a place in its pool: what comes after the end of
-// ctx is closed, and until then no other is asked for.
+// dedicate returns a connection of its own, or nil. The client cannot be told how
+// long to wait until it is connected, or for a place in its pool. A connection
+// that comes after the end of ctx is closed, and until then no other one is asked
+// for.
 func (i *inspector) dedicate(ctx context.Context, addr string, node rueidis.Client) rueidis.DedicatedClient {
 	i.mu.Lock()
 	_, looking := i.looking[addr]
@@ -324,7 +325,7 @@ func (i *inspector) dedicate(ctx context.Context, addr string, node rueidis.Clie
 		return nil
 	}
 	got := make(chan rueidis.DedicatedClient)
-	go func() { // it ends when the client lets it
+	go func() { // ends when the client has a connection, or is closed
 		conn, _ := node.Dedicate()
 		select {
 		case got <- conn:
@@ -345,9 +346,7 @@ func (i *inspector) dedicate(ctx context.Context, addr string, node rueidis.Clie
 
 // session returns the session of the link to an address; nil if there is none.
 func (e *Engine) session(addr string) *session {
-	e.mu.RLock()
-	l := e.links[addr]
-	e.mu.RUnlock()
+	l := e.link(addr)
 	if l == nil {
 		return nil
 	}

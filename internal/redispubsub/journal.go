@@ -5,12 +5,12 @@ import (
 	"log/slog"
 )
 
-// journalLength is how many entries wait for a slow Logger before further ones
+// journalLength is the number of entries that wait for a slow Logger. Further ones
 // are dropped.
 const journalLength = 64
 
 // A journal writes to the user's Logger from a goroutine of its own, so that a
-// Logger that is slow, or that calls us, holds up nothing but the log.
+// Logger that is slow, or that calls the adapter, holds up nothing but the log.
 type journal struct {
 	engine  *Engine
 	entries chan entry
@@ -27,7 +27,7 @@ func (j *journal) init(e *Engine) {
 	j.entries = make(chan entry, journalLength)
 }
 
-// add puts an entry into the log. It does not wait.
+// add writes an entry later. It does not wait.
 func (j *journal) add(level slog.Level, text string, args ...any) {
 	select {
 	case j.entries <- entry{level, j.engine.cfg.Name + ": " + text, args}:
@@ -35,7 +35,7 @@ func (j *journal) add(level slog.Level, text string, args ...any) {
 	}
 }
 
-// run writes until the engine closes, and then what is left.
+// run writes until the engine closes, and then what has been added by then.
 func (j *journal) run() {
 	for {
 		select {

@@ -16,8 +16,8 @@ import (
 //go:embed history.lua
 var historySource string
 
-// The library has its own digest in its name and in those of its functions, so
-// that hubs of several versions get on with each other.
+// The names of the library and its functions contain its digest, so that hubs of
+// several versions can use the same servers.
 var (
 	libraryDigest  = sha256.Sum256([]byte(historySource))
 	libraryVersion = hex.EncodeToString(libraryDigest[:4])
@@ -29,22 +29,19 @@ var (
 // loadTimeout bounds loading to one node.
 const loadTimeout = time.Second
 
-// A library sees to it that the servers have our functions. A primary passes
-// them on to its replicas; a server that is fresh, or was flushed, gets them when
-// it turns out not to have them.
+// A library gives our functions to servers that lack them, when a call fails
+// because a server is new or was flushed. A primary passes functions on to its
+// replicas.
 type library struct {
 	loading chan struct{} // capacity 1: held while loading
 	loads   atomic.Uint64
 }
 
 // missing reports whether a server lacks our functions.
-func missing(err error) bool {
-	re := redisError(err)
-	return re != nil && strings.Contains(re.Error(), "Function not found")
-}
+func missing(err error) bool { return replyKind(err) == kindNoFunction }
 
-// load gives the functions to all nodes, unless somebody has since loads was as
-// given.
+// load gives the functions to all nodes, unless that has been done since
+// library.loads had the given value.
 func (e *Engine) load(ctx context.Context, loads uint64) error {
 	lib := &e.library
 	ctx, hold := e.attempts.Bound(ctx)
@@ -69,10 +66,10 @@ func (e *Engine) load(ctx context.Context, loads uint64) error {
 			err := resultError(node.Do(ctx, node.B().FunctionLoad().FunctionCode(librarySource).Build()))
 			mu.Lock()
 			defer mu.Unlock()
-			switch re := redisError(err); {
-			case err == nil, re != nil && strings.Contains(re.Error(), "already exists"):
+			switch kind := replyKind(err); {
+			case err == nil, kind == kindExists:
 				loaded = true
-			case re != nil && strings.HasPrefix(re.Error(), "READONLY"): // a replica: its primary passes it on
+			case kind == kindReadOnly: // a replica: its primary passes it on
 			default:
 				errs = append(errs, fmt.Errorf("loading functions to %s: %w", addr, err))
 			}

@@ -17,26 +17,26 @@ import (
 )
 
 const (
-	// defaultOutput is the hard limit of a subscriber's output buffer that
-	// servers have by default (client-output-buffer-limit pubsub), in bytes. It
-	// is assumed of servers that do not let us ask.
+	// defaultOutput is the default of the hard limit of a subscriber's output
+	// buffer (client-output-buffer-limit pubsub), in bytes. It is assumed of
+	// servers that do not let us ask.
 	defaultOutput = 32 << 20
-	// besides is what a server keeps for a subscriber besides one frame, at
-	// least: the names of channels, headers, and a buffer for small replies.
+	// besides is the least that a server keeps for a subscriber besides one
+	// frame, in bytes: channel names, headers, and a buffer for small replies.
 	besides = 64 << 10
-	// certain is the length up to which a frame is sent before servers have
+	// certain is the longest frame, in bytes, that is sent before servers have
 	// been asked: no sensible limit is lower.
 	certain = 512 << 10
-	// askLimitsEvery bounds how often servers are asked again because of a
-	// frame that is too long for what they last said.
+	// askLimitsEvery bounds how often servers are asked again because a frame is
+	// longer than the limit that they last said.
 	askLimitsEvery = time.Second
 )
 
-// limits know how long a frame may be. A server takes a longer one, and then
-// cuts off every subscriber that it should go to, and with them all rooms of
-// their hubs; so such a frame is refused before it is sent.
+// limits knows how long a frame may be. A server accepts a longer one, and then
+// cuts off every subscriber that should get it, and with it all rooms of that
+// hub. So such a frame is refused before it is sent.
 //
-// All nodes have one limit, the lowest of any.
+// The lowest limit of any node counts for all.
 type limits struct {
 	max    atomic.Int64  // bytes of a frame; 0: nobody has been asked yet
 	asking chan struct{} // capacity 1: held while all are asked
@@ -52,8 +52,8 @@ func (l *limits) allows(n int) bool {
 	return int64(n) <= most || most == 0 && n <= certain
 }
 
-// checkLength returns an error if a frame of n bytes is too long. Servers are
-// asked again before it does, since they may have been told otherwise.
+// checkLength returns an error if a frame of n bytes is too long. It asks the
+// servers again first, since their configuration may have changed.
 func (e *Engine) checkLength(ctx context.Context, n int) error {
 	if e.limits.allows(n) {
 		return nil
@@ -70,7 +70,7 @@ func (e *Engine) checkLength(ctx context.Context, n int) error {
 }
 
 // askLimits asks all nodes, unless that was done a moment ago, and returns the
-// longest frame that they take.
+// length of the longest frame that all of them accept.
 func (e *Engine) askLimits(ctx context.Context) (int64, error) {
 	l := &e.limits
 	select {
@@ -110,7 +110,7 @@ func (e *Engine) askLimitOf(addr string, node rueidis.Client) {
 	l.update()
 }
 
-// update finds the lowest limit. l.mu is held.
+// update finds the lowest limit. The caller holds l.mu.
 func (l *limits) update() int64 {
 	most := int64(math.MaxInt64)
 	for _, n := range l.nodes {
@@ -123,7 +123,8 @@ func (l *limits) update() int64 {
 	return most
 }
 
-// askLimit asks a node for the longest frame that it takes.
+// askLimit asks a node, and returns the length of the longest frame that it
+// accepts.
 func askLimit(ctx context.Context, node rueidis.Client) int64 {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
@@ -162,9 +163,9 @@ func parseOutputLimit(value string) int64 {
 	return defaultOutput
 }
 
-// longest returns the longest frame that keeps an output buffer below a limit.
-// Servers count what they have allocated for it, which is rounded up to one of
-// four sizes for each doubling.
+// longest returns the length of the longest frame that keeps an output buffer
+// below a limit. Servers count allocated bytes, and their allocator has four
+// sizes for each doubling.
 func longest(limit int64) int64 {
 	if limit == 0 {
 		return math.MaxInt64

@@ -14,7 +14,7 @@ import (
 
 var server = redistest.SharedServer(redistest.Options{Image: redistest.Redis70})
 
-// halting is a receiver that stands still in one channel.
+// halting is a receiver whose Receive blocks for one channel.
 type halting struct {
 	silent
 	channel string
@@ -29,8 +29,8 @@ func (h *halting) Receive(channel string, _ []byte) {
 	}
 }
 
-// Nobody who waits for a channel's receiver holds up others: what is about other
-// channels goes on, on other connections.
+// A call that waits for a channel's receiver holds up nothing else: other
+// channels go on, on other connections.
 func TestAReceiverThatStandsStill(t *testing.T) {
 	const channel = "fanout:r:{still}"
 	for name, wait := range map[string]func(e *Engine){
@@ -75,7 +75,7 @@ func TestAReceiverThatStandsStill(t *testing.T) {
 	}
 }
 
-// stuck is a log that takes nothing.
+// stuck is a log handler that blocks.
 type stuck struct {
 	slog.Handler
 	goOn    chan struct{}
@@ -89,7 +89,7 @@ func (s *stuck) Handle(context.Context, slog.Record) error {
 	return nil
 }
 
-// A Logger that stands still holds up nothing: links come back all the same.
+// A Logger that blocks holds up nothing: links come back all the same.
 func TestALoggerThatStandsStill(t *testing.T) {
 	s := server(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
 	"slices"
 	"strings"
@@ -16,10 +15,11 @@ import (
 	"time"
 
 	"github.com/fanoutgo/fanout/adapter"
+	"github.com/fanoutgo/fanout/internal/backoff"
 	"github.com/redis/rueidis"
 )
 
-// A Backend is all that the adapters are: an Engine, or an Opened.
+// A Backend has all methods of the adapters. It is an Engine or an Opened.
 type Backend interface {
 	adapter.Adapter
 	adapter.AsyncPublisher
@@ -32,12 +32,12 @@ var (
 	_ Backend = (*Opened)(nil)
 )
 
-// closePatience is how long Close of an Opened waits for the client to take
-// leave of its servers, before its connections are closed.
-const closePatience = time.Second
+// closeGrace is how long Close of an Opened waits for the client to close its
+// connections in good order, before it closes them itself.
+const closeGrace = time.Second
 
-// An Opened is an Engine with a client of its own. The client is made when the
-// servers can be reached, which is tried again and again; so long calls wait.
+// An Opened is an Engine with a client of its own. It tries to make the client
+// until the servers can be reached; calls wait until then.
 type Opened struct {
 	cfg    Config
 	option rueidis.ClientOption
@@ -57,8 +57,8 @@ type Opened struct {
 	logged   time.Time
 }
 
-// Open returns an engine that makes its own client and closes it. The error is
-// of options that waiting does not cure.
+// Open returns an engine that makes its own client and closes it. The error says
+// which options can never work.
 func Open(option rueidis.ClientOption, cfg Config) (*Opened, error) {
 	cfg, err := cfg.withDefaults()
 	if err != nil {
@@ -82,11 +82,11 @@ func Open(option rueidis.ClientOption, cfg Config) (*Opened, error) {
 	return o, nil
 }
 
-// errTrial is what dialing ends with when options are tried.
+// errTrial is the error of dialing while options are checked.
 var errTrial = errors.New("options are tried")
 
-// checkOption says what is wrong with options before anything is connected. The
-// client looks at nearly all of them before it dials.
+// checkOption returns what is wrong with options. It connects to nothing: the
+// client checks nearly all options before it dials.
 func checkOption(option rueidis.ClientOption) error {
 	if len(option.InitAddress) == 0 {
 		return errors.New("InitAddress is empty, it must have the address of a server")
@@ -129,26 +129,22 @@ func (o *Opened) Attach(r adapter.Receiver) error {
 
 func (o *Opened) errClosed() error { return fmt.Errorf("%s: %w", o.cfg.Name, adapter.ErrClosed) }
 
-// connect makes the client and the engine, and tries again until Close.
+// connect makes the client and the engine. It tries again until Close.
 func (o *Opened) connect(r adapter.Receiver) {
 	defer close(o.done)
-	for delay := firstRetry; o.ctx.Err() == nil; delay = min(2*delay, lastRetry) {
+	var pause backoff.Backoff
+	for o.ctx.Err() == nil {
 		client, err := o.newClient()
 		if err == nil {
 			o.start(client, r)
 			return
 		}
 		o.failed(err)
-		t := time.NewTimer(delay/2 + rand.N(delay/2))
-		select {
-		case <-t.C:
-		case <-o.ctx.Done():
-			t.Stop()
-		}
+		pause.Wait(o.ctx)
 	}
 }
 
-// newClient makes a client that knows its servers.
+// newClient makes a client that has found its servers.
 func (o *Opened) newClient() (rueidis.Client, error) {
 	client, err := rueidis.NewClient(o.option)
 	switch {
@@ -175,7 +171,7 @@ func (o *Opened) noSlots(client rueidis.Client) bool {
 	return len(client.Nodes()) == 0 || errors.Is(err, rueidis.ErrNoSlot)
 }
 
-// explain is explain for an error of the client's constructor.
+// explain is the function explain for errors of the client's constructor.
 func (o *Opened) explain(err error) error {
 	hungUp := errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET)
 	switch {
@@ -187,7 +183,7 @@ func (o *Opened) explain(err error) error {
 	return explain(err)
 }
 
-// start begins to work with a client.
+// start makes the engine.
 func (o *Opened) start(client rueidis.Client, r adapter.Receiver) {
 	engine, err := New(client, o.cfg)
 	if err == nil {
@@ -226,7 +222,7 @@ func (o *Opened) failed(err error) {
 	}
 }
 
-// trouble says why there is no connection.
+// trouble returns why there is no connection.
 func (o *Opened) trouble() error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -236,8 +232,8 @@ func (o *Opened) trouble() error {
 	return o.why
 }
 
-// wait returns the engine when there is one. The error is that of ctx, and why
-// there was no connection.
+// wait returns the engine once there is one. The error wraps that of ctx and the
+// reason why there is no connection.
 func (o *Opened) wait(ctx context.Context) (*Engine, error) {
 	if e := o.engine.Load(); e != nil {
 		return e, nil
@@ -255,8 +251,8 @@ func (o *Opened) wait(ctx context.Context) (*Engine, error) {
 	}
 }
 
-// waitUnsent is wait for what is sent once the engine is there. It waits no
-// longer than a server may be silent: the hub tries again.
+// waitUnsent is wait for calls that send something. It waits no longer than the
+// ProbeTimeout, since the hub tries again.
 func (o *Opened) waitUnsent(ctx context.Context) (*Engine, error) {
 	if e := o.engine.Load(); e != nil {
 		return e, nil
@@ -372,11 +368,11 @@ func (o *Opened) shutDown() {
 			e.client.Close()
 			close(gone)
 		}()
-		patience := time.NewTimer(closePatience)
-		defer patience.Stop()
+		grace := time.NewTimer(closeGrace)
+		defer grace.Stop()
 		select {
 		case <-gone:
-		case <-patience.C:
+		case <-grace.C:
 		}
 		o.conns.close()
 		<-gone

@@ -11,28 +11,30 @@ import (
 	"time"
 
 	"github.com/fanoutgo/fanout/adapter"
+	"github.com/fanoutgo/fanout/internal/clock"
 	"github.com/fanoutgo/fanout/internal/deadline"
 	"github.com/redis/rueidis"
 )
 
 const (
-	// maxFlights is how many batches a pipeline has under way: one, and more when
-	// flights take longer than longFlight. Where the network is fast one makes
-	// larger batches, and where it is slow who comes a moment later need not wait for
-	// the whole of the one before.
+	// maxFlights is the most batches that a pipeline has under way. It has one as
+	// long as flights take less than longFlight: on a fast network one flight at
+	// a time makes larger batches, and on a slow one a command should not have to
+	// wait for the whole flight before it.
 	maxFlights = 3
 	longFlight = 2 * time.Millisecond
 	// maxBatch bounds a batch. The client sends those of 2,000 commands otherwise.
 	maxBatch = 512
 )
 
-// A pipeline sends commands to one node. While as many batches as it may have are
-// under way further commands gather, and go together when one returns: a write, a
-// read, and on the server one turn of its loop, are then shared by dozens of
-// commands. An idle pipeline sends at once, on the goroutine of its caller. The
-// order of commands is not kept: who needs it waits for one before the next.
+// A pipeline sends commands to one node, in batches. A batch under way is a
+// flight. While a pipeline has as many flights as it may have, further commands
+// gather, and go together when a flight returns: dozens of commands then share a
+// write, a read, and a turn of the server's loop. An idle pipeline sends at once,
+// on the goroutine of its caller. The order of commands is not kept: callers that
+// need it wait for one command before they send the next.
 //
-// Its methods may be called by anyone.
+// The methods may be called by anyone.
 type pipeline struct {
 	engine *Engine
 	addr   string
@@ -45,15 +47,15 @@ type pipeline struct {
 	mu      sync.Mutex // guards all below
 	pending []*order
 	flights int
-	begun   int64 // when the latest flight was; see ticks
+	begun   int64 // when the latest flight was; see clock
 	slow    bool  // the last flight that returned was long
 }
 
-// An order is a command and who waits for its result.
+// An order is a command and what waits for its result.
 type order struct {
 	cmd    rueidis.Completed
 	result chan rueidis.RedisResult // capacity 1; nil: nobody waits
-	errand *errand                  // then it learns the result
+	errand *errand                  // gets the result if nobody waits
 }
 
 func (o *order) finish(result rueidis.RedisResult) {
@@ -66,9 +68,8 @@ func (o *order) finish(result rueidis.RedisResult) {
 
 var orders = sync.Pool{New: func() any { return &order{result: make(chan rueidis.RedisResult, 1)} }}
 
-// do sends a command and returns its result. When ctx ends it returns, with an
-// error that wraps adapter.ErrUnsent if the command has not been sent by then, and
-// never will be.
+// do sends a command and returns its result. It returns when ctx ends. The error
+// then wraps adapter.ErrUnsent if the command has not been sent; it will not be.
 func (p *pipeline) do(ctx context.Context, cmd rueidis.Completed) rueidis.RedisResult {
 	o := orders.Get().(*order)
 	o.cmd = cmd
@@ -93,33 +94,34 @@ func (p *pipeline) do(ctx context.Context, cmd rueidis.Completed) rueidis.RedisR
 // submit sends a command that nobody waits for.
 func (p *pipeline) submit(o *order) {
 	if p.add(o) {
-		p.engine.wg.Go(p.fly) // who submits has entered
+		p.engine.wg.Go(p.fly) // Close waits for the errand
 	}
 }
 
-// add adds an order, and reports whether the caller is to begin a flight.
+// add adds an order. It reports whether the caller has to begin a flight.
 func (p *pipeline) add(o *order) (first bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.pending = append(p.pending, o)
-	first = p.flights == 0 || p.flights < maxFlights && (p.slow || ticks()-p.begun > int64(longFlight))
+	first = p.flights == 0 || p.flights < maxFlights && (p.slow || clock.Since(p.begun) > longFlight)
 	if first {
 		p.flights++
-		p.begun = ticks()
+		p.begun = clock.Now()
 	}
 	return first
 }
 
-// begin begins a flight. A caller who has no will of its own, and time, makes it
-// itself, which saves two switches of goroutines; what gathers meanwhile goes on in
-// a goroutine, so that it need not stay for others.
+// begin begins a flight. A caller whose context is the engine's, with enough
+// time left, makes the flight itself, which saves two switches of goroutines.
+// What gathers meanwhile is sent by a goroutine, so that the caller need not stay
+// for the commands of others.
 func (p *pipeline) begin(ctx context.Context) {
 	if enough := p.engine.cfg.ProbeTimeout * 3 / 4; deadline.Shared(ctx, enough) {
 		if p.send(ctx, p.take()); !p.more() {
 			return
 		}
 	}
-	p.engine.wg.Go(p.fly) // a caller has entered
+	p.engine.wg.Go(p.fly) // Close waits for the caller
 }
 
 // fly sends batches until there are none.
@@ -129,7 +131,8 @@ func (p *pipeline) fly() {
 	}
 }
 
-// withdraw takes back an order, if it has not been sent.
+// withdraw takes an order back. It reports whether it could: the order has not
+// been sent.
 func (p *pipeline) withdraw(o *order) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -140,14 +143,14 @@ func (p *pipeline) withdraw(o *order) bool {
 	return i >= 0
 }
 
-// take takes the next batch. There may be none: another flight took it. Those who
-// are about to publish do so before, if they need nothing but a processor: that
-// costs an idle process nothing, and saves a busy one most of its writes.
+// take takes the next batch, which is empty if another flight has taken it. First
+// it lets goroutines run that are ready to publish: that costs an idle process
+// nothing, and saves a busy one most of its writes.
 func (p *pipeline) take() (batch []*order) {
 	runtime.Gosched()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.begun = ticks()
+	p.begun = clock.Now()
 	if len(p.pending) <= maxBatch {
 		batch, p.pending = p.pending, nil
 		return batch
@@ -157,12 +160,12 @@ func (p *pipeline) take() (batch []*order) {
 	return batch
 }
 
-// more reports whether there is something for a flight that has returned. If not
-// the flight is over.
+// more reports whether a flight that has returned has more to send. Otherwise the
+// flight has ended.
 func (p *pipeline) more() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.slow = ticks()-p.begun > int64(longFlight)
+	p.slow = clock.Since(p.begun) > longFlight
 	if len(p.pending) > 0 {
 		return true
 	}
@@ -170,8 +173,8 @@ func (p *pipeline) more() bool {
 	return false
 }
 
-// send sends a batch and hands out the results. If the node does not answer,
-// those who wait for the next batch need not find out for themselves.
+// send sends a batch and hands out the results. If the node does not answer, the
+// commands that have gathered meanwhile fail as well, without being sent.
 func (p *pipeline) send(ctx context.Context, batch []*order) {
 	if len(batch) == 0 {
 		return
@@ -218,19 +221,19 @@ func (p *pipeline) takeAll() []*order {
 	return all
 }
 
-// A complaint is an answer of a node that concerns everything that is sent to it.
+// A complaint is an error reply that concerns everything that is sent to a node.
 type complaint struct {
 	err error
-	at  int64 // see ticks
+	at  int64 // see clock
 }
 
-// trouble says why nothing can be published to the node; nil: it can, for all
-// we know. What the node has answered counts for as long as an answer may take.
+// trouble returns why nothing can be published to the node; nil if nothing is
+// known. A complaint counts for as long as an answer may take.
 func (p *pipeline) trouble() error {
 	if f := p.blocked.Load(); f != nil {
 		return f.err
 	}
-	if c := p.complaint.Load(); c != nil && time.Duration(ticks()-c.at) < p.engine.cfg.ProbeTimeout {
+	if c := p.complaint.Load(); c != nil && clock.Since(c.at) < p.engine.cfg.ProbeTimeout {
 		return c.err
 	}
 	return nil
@@ -241,10 +244,10 @@ func (p *pipeline) identify(ctx context.Context) (identity, error) {
 	return identify(ctx, *p.client.Load())
 }
 
-// hangUp closes the connection that the pipeline uses, which is the client's;
-// the client makes another when it needs one. There is no method for that, but
-// the server closes the connection after QUIT. (What others have sent on it
-// after that fails, and may or may not have been done.)
+// hangUp closes the connection that the pipeline uses, which belongs to the
+// client; the client makes another when it needs one. The client has no method
+// for that, but the server closes the connection after QUIT. (Commands that
+// others have sent after it fail, and may or may not have had an effect.)
 func (p *pipeline) hangUp(ctx context.Context) error {
 	client := *p.client.Load()
 	results := client.DoMulti(ctx, client.B().Quit().Build(), client.B().Ping().Build())
@@ -255,11 +258,12 @@ func (p *pipeline) hangUp(ctx context.Context) error {
 }
 
 // pin has a command, and what is sent with it, use the first of the connections
-// that a client keeps to a server, which is the one that the inspector looks
-// after. A client of a cluster has one for each node, unless it is told
-// otherwise. Others take any for commands with a key, unless it is of slot 0.
+// that a client keeps to a server: the one that the inspector looks after. A
+// client of a cluster has one for each node, unless its options say otherwise.
+// Other clients choose any connection for commands with a key, except for slot
+// 0, which has the first.
 func (e *Engine) pin(cmd rueidis.Completed) rueidis.Completed {
-	if e.cluster {
+	if e.mode.hasSlots() {
 		return cmd
 	}
 	return cmd.SetSlot(slotZero)

@@ -1,7 +1,7 @@
 package redispubsub
 
 // A poll gathers what nodes say about who owns the slots. Some know less than
-// others: one that was cut off or paused goes on to name the owners of that
+// others: a node that was cut off or paused goes on to name the owners of that
 // time. So the majority of those that answer decides, for each slot. Nodes that
 // know no owner have no vote.
 type poll struct {
@@ -10,26 +10,33 @@ type poll struct {
 
 func (p *poll) add(tab *table) { p.answers = append(p.answers, tab) }
 
+// What a vote and the reasons to prefer one owner to another are worth. A vote
+// outweighs the lesser reasons together; a working link outweighs all votes.
+const (
+	worthBefore  = 1 // it was the owner before
+	worthHealthy = 2 // publishing to it is in no trouble
+	worthVote    = 4
+)
+
 // result returns what most of the answers say. An owner for which down is true
-// gives way to any that is named beside it. Where there are as many voices for
-// one as for another, one that is not doubted wins, and then the one that
-// is named in before, which may be nil.
-func (p *poll) result(before *table, down, doubted func(addr string) bool) *table {
-	tab := &table{addrs: []string{""}}
+// gives way to any other that is named for the slot. Between owners with as many
+// votes, one that is not in trouble wins, and then the owner in before, which
+// may be nil.
+func (p *poll) result(before *table, down, troubled func(addr string) bool) *table {
+	tab := newTable()
 	index := map[string]uint32{"": 0}
-	rank := make(map[string]int) // what tells owners apart that have as many voices
+	rank := make(map[string]int) // without the votes
 	for _, a := range p.answers {
 		for _, addr := range a.addrs[1:] {
 			if _, ok := index[addr]; ok {
 				continue
 			}
-			index[addr] = uint32(len(tab.addrs))
-			tab.addrs = append(tab.addrs, addr)
-			if !doubted(addr) {
-				rank[addr] += 2
+			index[addr] = tab.add(addr)
+			if !troubled(addr) {
+				rank[addr] += worthHealthy
 			}
 			if !down(addr) {
-				rank[addr] += 4 * (len(p.answers) + 1)
+				rank[addr] += worthVote * (len(p.answers) + 1)
 			}
 		}
 	}
@@ -47,22 +54,22 @@ func (p *poll) result(before *table, down, doubted func(addr string) bool) *tabl
 	return tab
 }
 
-// elect returns the candidate with the most voices, which count four each, and
-// the highest rank; "" is none.
-func elect(voices []string, rank map[string]int, was string) (elected string) {
+// elect returns the candidate with the most votes and the highest rank. A vote
+// for "" counts for nobody.
+func elect(votes []string, rank map[string]int, was string) (elected string) {
 	best := -1
-	for i, addr := range voices {
-		if addr == "" || i > 0 && addr == voices[i-1] {
+	for i, addr := range votes {
+		if addr == "" || i > 0 && addr == votes[i-1] {
 			continue
 		}
 		score := rank[addr]
-		for _, other := range voices {
+		for _, other := range votes {
 			if other == addr {
-				score += 4
+				score += worthVote
 			}
 		}
 		if addr == was {
-			score++
+			score += worthBefore
 		}
 		if score > best {
 			best, elected = score, addr

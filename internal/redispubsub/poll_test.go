@@ -6,54 +6,46 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func tableOf(owner string) *table {
-	tab := &table{addrs: []string{"", owner}}
-	for slot := range tab.owner {
-		tab.note(uint16(slot), owner)
-	}
-	return tab
-}
-
 func TestPoll(t *testing.T) {
 	for _, test := range []struct {
-		name    string
-		answers []string
-		before  string
-		down    string
-		doubted string
-		want    string
+		name     string
+		answers  []string
+		before   string
+		down     string
+		troubled string
+		want     string
 	}{
 		{"the only answer", []string{"a"}, "b", "", "", "a"},
 		{"the majority", []string{"a", "b", "b"}, "a", "", "", "b"},
 		{"the majority, whatever was asked first", []string{"b", "a", "b"}, "", "", "", "b"},
 		{"an owner that is down gives way to a minority", []string{"a", "a", "b"}, "a", "a", "", "b"},
-		{"an owner that is doubted does not", []string{"a", "a", "b"}, "a", "", "a", "a"},
-		{"but does where voices are equal", []string{"a", "b"}, "a", "", "a", "b"},
-		{"equal voices leave it as it was", []string{"a", "b"}, "b", "", "", "b"},
+		{"an owner in trouble does not", []string{"a", "a", "b"}, "a", "", "a", "a"},
+		{"but does where votes are equal", []string{"a", "b"}, "a", "", "a", "b"},
+		{"equal votes leave it as it was", []string{"a", "b"}, "b", "", "", "b"},
 		{"all are down", []string{"a", "a", "b"}, "", "a", "", "b"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			var p poll
 			for _, a := range test.answers {
-				p.add(tableOf(a))
+				p.add(soleOwner(a))
 			}
 			var before *table
 			if test.before != "" {
-				before = tableOf(test.before)
+				before = soleOwner(test.before)
 			}
 			is := func(name string) func(string) bool {
 				return func(addr string) bool { return addr == name }
 			}
-			tab := p.result(before, is(test.down), is(test.doubted))
+			tab := p.result(before, is(test.down), is(test.troubled))
 			require.Equal(t, test.want, tab.at(0))
 			require.Equal(t, test.want, tab.at(slots-1))
 		})
 	}
-	t.Run("who knows no owner of a slot has no vote", func(t *testing.T) {
+	t.Run("a node that knows no owner of a slot has no vote", func(t *testing.T) {
 		var p poll
-		p.add(tableOf("a"))
+		p.add(soleOwner("a"))
 		for range 2 {
-			nobody := tableOf("b")
+			nobody := soleOwner("b")
 			nobody.owner[7].Store(0)
 			p.add(nobody)
 		}

@@ -10,9 +10,9 @@ import (
 
 // A probe finds out whether an idle link still hears: a connection can be up
 // and deaf. It publishes to a channel of the link's own, the way everything is
-// published, and expects to hear of it. Anything that the server sends meanwhile
-// will do, so a busy link is never probed. (Whether its server is still the right
-// one is for the inspector.) Used by link.serve alone.
+// published, and expects to receive that. Anything that the server sends
+// meanwhile will do, so a busy link is never probed. (The inspector checks that
+// the server is still the right one.) Only session.serve uses it.
 type probe struct {
 	link  *link
 	timer *time.Timer
@@ -22,8 +22,8 @@ type probe struct {
 	ticks int
 }
 
-// verifyTicks is how often a link of classic Pub/Sub in a cluster checks that
-// its node still owns the slots, since nothing tells it.
+// verifyTicks is the number of ticks after which a link checks that its node
+// still owns the slots, where nodes do not say so themselves.
 const verifyTicks = 3
 
 func newProbe(l *link) *probe {
@@ -54,9 +54,9 @@ func (p *probe) tick() error {
 	if cfg.ProbeInterval < 0 {
 		return nil
 	}
-	if p.link.engine.cluster && !cfg.Sharded {
+	if !p.link.engine.mode.redirects() {
 		if p.ticks++; p.ticks%verifyTicks == 0 {
-			p.link.engine.topology.doubt(p.link)
+			p.link.engine.topology.verifyLater(p.link)
 		}
 	}
 	heard := p.link.heard.Load()
@@ -87,49 +87,22 @@ func (p *probe) send() {
 		defer cancel()
 		n, _, err := e.send(ctx, channel, []byte("probe"))
 		if err == nil && n == 0 {
-			e.topology.doubt(l) // the slot may live elsewhere now
+			e.topology.verifyLater(l) // the slot may live elsewhere now
 		}
 	})
 }
 
 // probeChannel returns the link's probe channel, which shares the slot of one
-// that is wanted here. If it has to be subscribed first it is, and the
-// confirmation is as good as a probe: then "" is returned.
+// that is wanted here. If there is none yet it is subscribed, and "" is
+// returned: the confirmation is as good as a probe.
 func (l *link) probeChannel() string {
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	var host *seat
-	for _, st := range l.seats {
-		if st.probe && st.state == seatOn {
-			return st.channel
-		}
-		if st.sub != nil && st.state == seatOn {
-			host = st
-		}
+	channel, added := l.seats.Probe(func(host string) string {
+		return wire.SameSlot(host, ":probe:"+l.engine.id+":"+l.addr)
+	})
+	l.mu.Unlock()
+	if added {
+		l.wake()
 	}
-	if host == nil {
-		return ""
-	}
-	channel := wire.SameSlot(host.channel, ":probe:"+l.engine.id+":"+l.addr)
-	st := l.seats[channel]
-	if st == nil {
-		st = &seat{channel: channel, slot: host.slot}
-		l.seats[channel] = st
-	}
-	st.probe = true
-	l.touch(st)
-	l.wake()
-	return ""
-}
-
-// unused reports whether nobody wants anything of the link.
-func (l *link) unused() bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, st := range l.seats {
-		if st.sub != nil {
-			return false
-		}
-	}
-	return true
+	return channel
 }

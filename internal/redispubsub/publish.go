@@ -4,11 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
-	"time"
 
 	"github.com/fanoutgo/fanout/adapter"
-	"github.com/fanoutgo/fanout/internal/deadline"
+	"github.com/fanoutgo/fanout/internal/clock"
 	"github.com/redis/rueidis"
 )
 
@@ -25,8 +23,8 @@ func (e *Engine) Publish(ctx context.Context, channel string, frame []byte) (rec
 	return e.conclude(ctx, channel, frame, n, at, err)
 }
 
-// conclude looks after a frame that was sent once, to a number of subscribers of a
-// node, and returns what Publish does.
+// conclude returns what Publish does after a frame was sent once, to a node that
+// counted n subscribers. It sends the frame again if it has to.
 func (e *Engine) conclude(ctx context.Context, channel string, frame []byte, n int, at string, err error) (receivers int, _ error) {
 	if err != nil {
 		return 0, e.classify("publish", err)
@@ -36,10 +34,7 @@ func (e *Engine) conclude(ctx context.Context, channel string, frame []byte, n i
 			return 0, err
 		}
 	}
-	if e.cluster && !e.cfg.Sharded {
-		return -1, nil // it counts the subscribers of one node
-	}
-	return n, nil
+	return e.mode.receivers(n), nil
 }
 
 // enter begins an operation that Close waits for, until e.ops.Leave.
@@ -54,67 +49,26 @@ func (e *Engine) enter(ctx context.Context) error {
 	return nil
 }
 
-// sub returns our own subscription to a channel; nil if there is none.
-func (e *Engine) sub(channel string) *sub {
-	e.mu.RLock()
-	defer e.mu.RUnlock()
-	return e.subs[channel]
-}
-
-// nobody is called when a node has told that nobody got a frame. It sends it again
-// where that should not be so.
-func (e *Engine) nobody(ctx context.Context, channel, at string, frame []byte) (int, error) {
-	s := e.sub(channel)
-	switch {
-	case s == nil && e.cluster && e.cfg.Sharded:
-		return e.insist(ctx, channel, at, frame)
-	case s == nil:
-		return 0, nil
-	case e.cfg.Sharded && !e.reachesHome(s, at):
-		e.topology.distrust() // our table lags behind our own subscription
-	case !e.reachesHome(s, at):
-		return 0, nil
-	}
-	return e.mend(ctx, s, frame)
-}
-
-// again tells the hub what it may conclude from the error of sending something
-// again that a node has taken before: never that it cannot have arrived.
-func (e *Engine) again(err error) error {
-	if err = e.classify("publish again", err); errors.Is(err, adapter.ErrRefused) {
-		return fmt.Errorf("%w: %v", adapter.ErrRefused, err)
-	}
-	return errors.New(err.Error())
-}
-
-// send sends a frame once. at is the node it went to, if it was we who chose it.
+// send sends a frame once. at is the node it went to; "" if the client chose it.
 func (e *Engine) send(ctx context.Context, channel string, frame []byte) (n int, at string, err error) {
-	build := func() rueidis.Completed { return e.command(channel, frame) }
-	if !e.cluster || e.cfg.Sharded {
+	build := func() rueidis.Completed { return e.mode.publish(e.client.B(), channel, frame) }
+	if e.mode.redirects() {
 		result, at := e.route(ctx, channel, build(), build)
 		return e.count(result, channel, at)
 	}
-	// PUBLISH would be heard from any node, but only those who publish and
+	// PUBLISH would be heard from any node, but only those that publish and
 	// subscribe at the same node see one order.
 	node, at, err := e.topology.node(ctx, channel)
 	if err != nil {
 		return 0, "", err
 	}
-	return e.count(node.do(e.patience(ctx), build()), channel, at)
-}
-
-// command returns the command that publishes a frame.
-func (e *Engine) command(channel string, frame []byte) rueidis.Completed {
-	if e.cfg.Sharded {
-		return e.client.B().Spublish().Channel(channel).Message(rueidis.BinaryString(frame)).Build()
-	}
-	return e.client.B().Publish().Channel(channel).Message(rueidis.BinaryString(frame)).Build()
+	return e.count(node.do(e.attemptContext(ctx), build()), channel, at)
 }
 
 // count returns the number of subscribers that a node has counted.
 func (e *Engine) count(result rueidis.RedisResult, channel, at string) (n int, _ string, err error) {
-	if errors.Is(result.NonRedisError(), rueidis.ErrClosing) && e.cluster && !e.cfg.Sharded {
-		e.topology.distrust() // the node has left the cluster
+	if errors.Is(result.NonRedisError(), rueidis.ErrClosing) && !e.mode.redirects() {
+		e.topology.refreshTable() // the node has left the cluster
 		return 0, at, rueidis.ErrNoSlot
 	}
 	e.notice(result, channel, at)
@@ -122,192 +76,35 @@ func (e *Engine) count(result rueidis.RedisResult, channel, at string) (n int, _
 	if failed := resultError(result); failed != nil {
 		err = failed
 	}
-	if !e.cluster && !e.cfg.Sharded {
+	if !e.mode.addressMatters() {
 		at = "" // there is one server, whatever its address
 	}
 	return int(count), at, err
 }
 
-// notice has the node looked at that did not answer, or in a way that another one
-// may answer otherwise. That a caller has gone is not the node's fault. at is ""
-// if the client has chosen the node.
+// notice looks into the failure of a command that a node did not answer, or
+// answered in a way that another node may answer otherwise. That a caller has
+// gone is not the node's fault. at is "" if the client has chosen the node.
 func (e *Engine) notice(result rueidis.RedisResult, channel, at string) {
 	err := result.Error()
 	if err == nil || errors.Is(err, context.Canceled) {
 		return
 	}
 	if redisError(err) == nil {
-		e.topology.distrust()
-		e.inspector.suspect(at)
+		e.topology.refreshTable()
+		e.inspector.inspectSoon(at)
 		return
 	}
-	word, _, _ := strings.Cut(err.Error(), " ")
-	switch word {
-	case "READONLY", "MOVED": // MOVED comes here if the client was sent to and fro
-		e.inspector.suspect(at)
-	case "CLUSTERDOWN", "MASTERDOWN", "LOADING": // which a node may say for ever
+	switch kindOf(err.Error()) {
+	case kindReadOnly, kindMoved: // MOVED comes here if the client was sent to and fro
+		e.inspector.inspectSoon(at)
+	case kindDown: // which a node may say for ever
 		e.topology.refreshClient(channel)
 	default:
 		return
 	}
-	e.topology.distrust()
+	e.topology.refreshTable()
 	if p := e.topology.pipeline(at); p != nil {
-		p.complaint.Store(&complaint{err, ticks()})
-	}
-}
-
-// patience returns the context in which an order is waited for: one that ends when
-// an attempt has to, or the caller's own, since what is sent for it has a time of
-// its own (twice that, if it is the last that still finds the node answering).
-func (e *Engine) patience(ctx context.Context) context.Context {
-	if ctx == context.Background() || deadline.Shared(ctx, 0) {
-		ctx, _ = e.attempts.Bound(ctx)
-		return ctx
-	}
-	return deadline.Waive(ctx, 2*e.cfg.ProbeTimeout)
-}
-
-// route sends a command to where a channel lives as we know it. The client would go
-// on for seconds to ask a node that is silent, or that the slot has left; our table
-// has the homes of our own subscriptions, which follow the slot at once. Where we
-// know nothing, and when we are wrong, the client finds the way, and at is "". Then
-// again makes the command again: each is sent once.
-func (e *Engine) route(ctx context.Context, channel string, cmd rueidis.Completed, again func() rueidis.Completed) (_ rueidis.RedisResult, at string) {
-	at = e.topology.owner(e.slot(channel))
-	if node := e.topology.pipeline(at); node != nil {
-		result := node.do(e.patience(ctx), cmd)
-		if !elsewhere(result) {
-			return result, at
-		}
-		e.redirected(result, at)
-		cmd = again()
-	} else if at != "" && e.cluster {
-		e.topology.refreshClient(channel) // which does not know the node
-	}
-	return e.ask(ctx, cmd), ""
-}
-
-// ask leaves it to the client to find the way.
-func (e *Engine) ask(ctx context.Context, cmd rueidis.Completed) rueidis.RedisResult {
-	ctx, hold := e.attempts.Bound(ctx)
-	defer hold.Release()
-	return e.client.Do(ctx, e.pin(cmd))
-}
-
-// redirected notes that a node has sent us elsewhere, which may be where we are:
-// then the address leads to another server by now.
-func (e *Engine) redirected(result rueidis.RedisResult, at string) {
-	e.topology.distrust()
-	if re, ok := rueidis.IsRedisErr(result.Error()); ok {
-		if to, moved := re.IsMoved(); moved && resolve(to, at) == at {
-			e.inspector.suspect(at)
-		}
-	}
-}
-
-// elsewhere reports whether the slot has left the node, or the node the cluster:
-// the client knows the way then.
-func elsewhere(result rueidis.RedisResult) bool {
-	err := result.Error()
-	if re, ok := rueidis.IsRedisErr(err); ok {
-		_, moved := re.IsMoved()
-		_, ask := re.IsAsk()
-		return moved || ask
-	}
-	return errors.Is(err, rueidis.ErrClosing)
-}
-
-// reachesHome reports whether what was sent to a node counts the subscribers of
-// the sub's home.
-func (e *Engine) reachesHome(s *sub, at string) bool {
-	if at == "" {
-		return true
-	}
-	home, _, _ := s.state()
-	return home == nil || home.addr == at
-}
-
-// insist is called when nobody got a frame and we are not subscribed ourselves:
-// so it is, or the node that took it has become a replica, which takes what is
-// published in its primary's slots without a word. Then it is sent again, to the
-// primary. (Hubs that got it nevertheless recognise it.)
-func (e *Engine) insist(ctx context.Context, channel, at string, frame []byte) (n int, err error) {
-	for delay := firstRetry; ; delay = min(2*delay, lastRetry) {
-		primary := false
-		if node := e.topology.client(at); node != nil {
-			primary, err = e.roles.primary(ctx, at, node)
-		}
-		if primary {
-			return 0, nil
-		}
-		e.topology.distrust()
-		e.inspector.suspect(at)
-		if !e.sleep(ctx, delay) {
-			if e.ctx.Err() != nil {
-				return 0, e.errClosed()
-			}
-			return 0, fmt.Errorf("%s: nobody received what was published to %s, by a node that is no primary: %w",
-				e.cfg.Name, channel, errors.Join(context.Cause(ctx), err))
-		}
-		n, at, err = e.send(ctx, channel, frame)
-		if err != nil && !errors.Is(err, errReplica) { // then it was not sent
-			return 0, e.again(err)
-		}
-		if n > 0 {
-			return n, nil
-		}
-	}
-}
-
-// sleep reports false if the context or the engine has ended first.
-func (e *Engine) sleep(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-	case <-e.ctx.Done():
-	}
-	return false
-}
-
-// mend is called when nobody got a frame although we are subscribed: then we
-// are not. It has the subscription confirmed again, and sends the frame again.
-// (Subscribers of a replica may have got the first; hubs recognise the second.)
-func (e *Engine) mend(ctx context.Context, s *sub, frame []byte) (int, error) {
-	delay := firstRetry
-	_, _, confirms := s.state()
-	for {
-		home, on, now := s.state()
-		if on && now == confirms && home != nil {
-			home.doubt(s)
-			e.topology.doubt(home)
-			e.inspector.suspect(home.addr)
-		}
-		if err := s.await(ctx, confirms); err != nil {
-			s.mu.Lock()
-			wanted := s.wanted
-			s.mu.Unlock()
-			if !wanted {
-				return 0, nil // unsubscribed meanwhile: nobody it is
-			}
-			return 0, fmt.Errorf("%s: nobody received the message, and the subscription is not confirmed again: %w", e.cfg.Name, err)
-		}
-		_, _, confirms = s.state()
-		n, _, err := e.send(ctx, s.channel, frame)
-		if err != nil && !errors.Is(err, errReplica) { // then it was not sent
-			return 0, e.again(err)
-		}
-		if n > 0 {
-			return n, nil
-		}
-		if !e.sleep(ctx, delay) {
-			if e.ctx.Err() != nil {
-				return 0, e.errClosed()
-			}
-			return 0, fmt.Errorf("%s: nobody receives what is published to %s: %w", e.cfg.Name, s.channel, context.Cause(ctx))
-		}
-		delay = min(2*delay, lastRetry)
+		p.complaint.Store(&complaint{err, clock.Now()})
 	}
 }

@@ -9,12 +9,12 @@ import (
 	"github.com/fanoutgo/fanout/adapter"
 )
 
-// refusalStands is how long Health tells of a history that a server refused, if
-// none is asked again. A hub whose histories are used tells all the time.
+// refusalStands is how long Health reports a refused history if no history is
+// asked for again. If one is, each refusal begins the time anew.
 const refusalStands = time.Minute
 
-// refusals remember whether the latest question about a history was refused, so
-// that Health can tell. The zero value remembers nothing.
+// refusals remembers whether the latest call for a history was refused, so that
+// Health can report it. The zero value remembers nothing.
 type refusals struct{ last atomic.Pointer[refusal] }
 
 type refusal struct {
@@ -22,7 +22,7 @@ type refusal struct {
 	at  time.Time
 }
 
-// note notes how a call has ended that a server answered with an error.
+// note remembers the error of a call, if a server has answered with it.
 func (r *refusals) note(err error) {
 	if redisError(err) != nil || errors.Is(err, adapter.ErrRefused) {
 		r.last.Store(&refusal{err, time.Now()})

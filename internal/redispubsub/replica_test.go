@@ -16,7 +16,7 @@ import (
 
 func TestMain(m *testing.M) { redistest.Main(m) }
 
-// silent is a receiver that wants nothing.
+// silent is a receiver that ignores everything.
 type silent struct{}
 
 func (silent) Receive(string, []byte) {}
@@ -40,9 +40,9 @@ func standsAt(e *Engine, channel string) string {
 	return ""
 }
 
-// A replica takes subscriptions and messages for its primary's slots as if they
-// were its own. Who has been led there, by whatever, does not stay, and what it
-// publishes there to nobody goes to the primary.
+// A replica accepts subscriptions and messages for its primary's slots as if they
+// were its own. An engine that was led there does not stay, and what it publishes
+// there to nobody goes to the primary.
 func TestNobodyStaysAtAReplica(t *testing.T) {
 	c := redistest.NewCluster(t, redistest.Options{Primaries: 3, Replicas: 1})
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -66,16 +66,18 @@ func TestNobodyStaysAtAReplica(t *testing.T) {
 
 	_, _, err := publishes.topology.node(ctx, channel) // it has a table
 	require.NoError(t, err)
-	misled := &table{addrs: []string{"", replica}}
-	misled.note(publishes.slot(channel), replica)
+	misled := newTable()
+	misled.add(replica)
+	misled.note(publishes.mode.slot(channel), replica)
 	publishes.topology.current.Store(misled)
 	n, err := publishes.Publish(ctx, channel, []byte("hello"))
 	require.NoError(t, err)
 	require.Equal(t, 1, n, "the replica has no subscribers, the primary has one")
 }
 
-// forgetful is a client that can forget a node. A client does that with one that
-// was paused: others take it for dead when it asks them, and it does not ask again.
+// forgetful is a client that can forget a node. Clients do that with a node that
+// was paused: other nodes take it for dead when the client asks them, and the
+// client does not ask again.
 type forgetful struct {
 	rueidis.Client
 	forgotten atomic.Pointer[string]
@@ -98,8 +100,8 @@ func (f *forgetful) Nodes() map[string]rueidis.Client {
 var publish = map[bool]string{false: "PUBLISH", true: "SPUBLISH"}
 
 // A hub leaves a primary that is demoted also if its client does not know that
-// node any more, as one that asks at the wrong moment does. The new primary passes
-// on to the old one what is published, so nothing else tells.
+// node any more, because it asked at the wrong moment. The new primary passes
+// what is published on to the old one, so nothing else shows that it moved.
 func TestNobodyStaysAtANodeThatItsClientHasForgotten(t *testing.T) {
 	for _, sharded := range []bool{true, false} {
 		for _, resp2 := range []bool{false, true} {
@@ -118,7 +120,7 @@ func TestNobodyStaysAtANodeThatItsClientHasForgotten(t *testing.T) {
 				require.NoError(t, e.Subscribe(ctx, channel))
 				require.Equal(t, old.Addr(), standsAt(e, channel))
 
-				// Nobody probes a link that hears something.
+				// A link that receives something is not probed.
 				busy, rest := context.WithCancel(ctx)
 				var talk sync.WaitGroup
 				talk.Go(func() {
@@ -157,8 +159,8 @@ func TestTheTopologyGoesOnToAskWhileTheClientKnowsNobody(t *testing.T) {
 	require.NoError(t, <-subscribed)
 }
 
-// A primary that its client has forgotten, and the others have not, is where it was:
-// nothing is interrupted.
+// A primary that the client has forgotten, and the other nodes have not, is not
+// left: nothing is interrupted.
 func TestAPrimaryThatItsClientHasForgottenIsNotLeft(t *testing.T) {
 	c := redistest.NewCluster(t, redistest.Options{Primaries: 3, Replicas: 1})
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -176,7 +178,7 @@ func TestAPrimaryThatItsClientHasForgottenIsNotLeft(t *testing.T) {
 	for range 5 { // the round that one of them begins is over when that of the next begins
 		require.False(t, e.inspector.inspect(primary, true))
 		asked := client.asked.Load()
-		e.topology.doubt(home)
+		e.topology.verifyLater(home)
 		require.Eventually(t, func() bool { return client.asked.Load() > asked }, 20*time.Second, time.Millisecond)
 	}
 	_, on, confirms := e.sub(channel).state()

@@ -1,7 +1,6 @@
 package redispubsub
 
 import (
-	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -9,11 +8,11 @@ import (
 
 	"github.com/fanoutgo/fanout/adapter"
 	"github.com/fanoutgo/fanout/internal/wire"
-	"github.com/redis/rueidis"
 )
 
-// What the functions answer is made of what the keys contain, which others may
-// have written: no number is taken as it is.
+// This file reads the replies of our functions, as slots.go does. They are made of
+// what the keys contain, which others may have written: no number is believed
+// unchecked.
 
 const (
 	// maxEpoch bounds epochs, as adapter.Historian says.
@@ -24,19 +23,24 @@ const (
 	maxAge = 1 << 43
 )
 
-var errReply = errors.New("unexpected form")
+// asArray returns a reply of the client's ToAny that is to be an array.
+func asArray(reply any, err error) ([]any, error) {
+	list, ok := reply.([]any)
+	if err == nil && !ok {
+		err = errReply
+	}
+	return list, err
+}
 
-// number reads an integer that may come as a string.
-func number(m *rueidis.RedisMessage, most uint64) (n uint64, err error) {
-	if m.IsInt64() {
-		var i int64
-		i, err = m.AsInt64()
-		n = uint64(i)
-	} else {
-		var s string
-		if s, err = m.ToString(); err == nil {
-			n, err = strconv.ParseUint(s, 10, 64)
-		}
+// number reads an integer that may come as a string, and is at most most.
+func number(v any, most uint64) (n uint64, err error) {
+	switch v := v.(type) {
+	case int64:
+		n = uint64(v)
+	case string:
+		n, err = strconv.ParseUint(v, 10, 64)
+	default:
+		err = errReply
 	}
 	if err == nil && n > most {
 		err = fmt.Errorf("%w: %d is out of range", errReply, n)
@@ -45,14 +49,14 @@ func number(m *rueidis.RedisMessage, most uint64) (n uint64, err error) {
 }
 
 // parseHead reads the position that a reply begins with.
-func parseHead(reply []rueidis.RedisMessage) (at adapter.Position, rest []rueidis.RedisMessage, err error) {
+func parseHead(reply []any) (at adapter.Position, rest []any, err error) {
 	if len(reply) < 2 {
 		return at, nil, errReply
 	}
-	if at.Epoch, err = number(&reply[0], maxEpoch); err != nil {
+	if at.Epoch, err = number(reply[0], maxEpoch); err != nil {
 		return at, nil, err
 	}
-	if at.Offset, err = number(&reply[1], maxOffset); err != nil {
+	if at.Offset, err = number(reply[1], maxOffset); err != nil {
 		return at, nil, err
 	}
 	if at.Epoch == 0 {
@@ -63,7 +67,7 @@ func parseHead(reply []rueidis.RedisMessage) (at adapter.Position, rest []rueidi
 
 // parseAppended reads the reply of the append function: the position and the number
 // of subscribers, or -1.
-func parseAppended(reply []rueidis.RedisMessage) (at adapter.Position, n int, err error) {
+func parseAppended(reply []any) (at adapter.Position, n int, err error) {
 	at, rest, err := parseHead(reply)
 	if err != nil {
 		return at, 0, err
@@ -71,7 +75,7 @@ func parseAppended(reply []rueidis.RedisMessage) (at adapter.Position, n int, er
 	if len(rest) != 1 || at.Offset == 0 {
 		return at, 0, errReply
 	}
-	count, err := rest[0].AsInt64()
+	count, err := integer(rest[0])
 	if err == nil && (count < -1 || count > 1<<31) {
 		err = errReply
 	}
@@ -79,37 +83,44 @@ func parseAppended(reply []rueidis.RedisMessage) (at adapter.Position, n int, er
 }
 
 // parseMoved reads the note that a reply hands over, if it does.
-func parseMoved(reply []rueidis.RedisMessage) (seed []string, moved bool) {
+func parseMoved(reply []any) (seed []string, moved bool) {
 	if len(reply) != 2 {
 		return nil, false
 	}
-	if what, err := reply[0].ToString(); err != nil || what != "MOVED" {
+	note, ok := reply[1].([]any)
+	if !ok || reply[0] != any("MOVED") {
 		return nil, false
 	}
-	seed, err := reply[1].AsStrSlice()
-	return seed, err == nil
+	for _, v := range note {
+		s, ok := v.(string)
+		if !ok {
+			return nil, false
+		}
+		seed = append(seed, s)
+	}
+	return seed, true
 }
 
 // parsePage reads the reply of the read function.
-func parsePage(reply []rueidis.RedisMessage, q adapter.Query) (page adapter.Page, err error) {
+func parsePage(reply []any, q adapter.Query) (page adapter.Page, err error) {
 	if len(reply) == 0 {
 		return adapter.Page{First: 1}, nil
 	}
-	var rest []rueidis.RedisMessage
+	var rest []any
 	if page.Head, rest, err = parseHead(reply); err != nil {
 		return page, err
 	}
 	if len(rest) < 2 || len(rest)%3 != 2 {
 		return page, errReply
 	}
-	chain, err := rest[0].ToString()
-	if err != nil {
-		return page, err
+	chain, ok := rest[0].(string)
+	if !ok {
+		return page, errReply
 	}
 	if page.Before, err = parseChain(chain, page.Head); err != nil {
 		return page, err
 	}
-	more, err := number(&rest[1], 1)
+	more, err := number(rest[1], 1)
 	if err != nil {
 		return page, err
 	}
@@ -125,9 +136,9 @@ func parsePage(reply []rueidis.RedisMessage, q adapter.Query) (page adapter.Page
 	return page, nil
 }
 
-// parseFrames reads the entries of a page. Where somebody has deleted some the page
-// ends, and the next one begins after those: so they are counted as missing.
-func parseFrames(page *adapter.Page, rest []rueidis.RedisMessage) error {
+// parseFrames reads the entries of a page. Where entries have been deleted the page
+// ends, and the next one begins after them, so that they are counted as missing.
+func parseFrames(page *adapter.Page, rest []any) error {
 	var last adapter.Position
 	for i := 0; i < len(rest); i += 3 {
 		f, first, err := parseEntry(rest[i : i+3])
@@ -180,12 +191,12 @@ func parseChain(chain string, head adapter.Position) (past []adapter.PastEpoch, 
 }
 
 // parseEntry reads an entry: its ID, its age and number of messages, its frame.
-func parseEntry(m []rueidis.RedisMessage) (f adapter.KeptFrame, first uint64, err error) {
-	id, err1 := m[0].ToString()
-	meta, err2 := m[1].ToString()
-	frame, err3 := m[2].ToString()
-	if err := errors.Join(err1, err2, err3); err != nil {
-		return f, 0, err
+func parseEntry(m []any) (f adapter.KeptFrame, first uint64, err error) {
+	id, ok1 := m[0].(string)
+	meta, ok2 := m[1].(string)
+	frame, ok3 := m[2].(string)
+	if !ok1 || !ok2 || !ok3 {
+		return f, 0, errReply
 	}
 	var ok bool
 	f.At.Epoch, f.At.Offset, ok = wire.ParsePosition(id)

@@ -7,13 +7,14 @@ import (
 	"github.com/redis/rueidis"
 )
 
-// roles asks nodes whether they are primaries. A question is asked after it was
-// put; those put while one is on its way share the next.
+// roles asks nodes whether they are primaries. Each caller gets an answer to a
+// question that was sent after the call: callers that come while a question is
+// under way share the next.
 type roles struct {
 	engine *Engine
 
 	mu    sync.Mutex
-	asked map[string]*question // by address, the next one; nil: there is none yet
+	asked map[string]*question // by address, the next one; nil: there is none; see run
 }
 
 type question struct {
@@ -37,7 +38,7 @@ func (r *roles) primary(ctx context.Context, addr string, node rueidis.Client) (
 		r.asked[addr] = q
 	}
 	if !running {
-		r.engine.wg.Go(func() { r.run(addr, node) }) // the caller has entered
+		r.engine.wg.Go(func() { r.run(addr, node) }) // Close waits for the caller
 	}
 	r.mu.Unlock()
 	select {

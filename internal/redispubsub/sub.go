@@ -7,21 +7,23 @@ import (
 	"time"
 
 	"github.com/fanoutgo/fanout/adapter"
+	"github.com/fanoutgo/fanout/internal/clock"
+	"github.com/fanoutgo/fanout/internal/notify"
 	"github.com/fanoutgo/fanout/internal/wire"
 )
 
-// A sub is a channel that the receiver wants: where its home is and whether the
-// subscription stands there. Who subscribes again after Unsubscribe gets a new
-// sub.
+// A sub is a channel that the receiver wants: where its home is, and whether the
+// home has confirmed the subscription. Subscribing again after Unsubscribe makes
+// a new sub.
 type sub struct {
 	engine  *Engine
 	channel string
-	since   int64 // when it was asked for; see ticks
+	since   int64 // when it was asked for; see clock
 	slot    uint16
 
-	mistrusted atomic.Bool // it is about to be confirmed again
+	resubscribing atomic.Bool // it is about to be confirmed again
 
-	shown   atomic.Pointer[standing] // where it stands, for those who don't wait
+	shown   atomic.Pointer[standing] // see state
 	placing sync.Mutex               // one place or drop at a time; taken before mu and any other
 
 	mu          sync.Mutex // guards all below; held while the receiver is called
@@ -29,29 +31,30 @@ type sub struct {
 	on          bool   // confirmed by home
 	interrupted bool   // the receiver has been told
 	inOrder     bool   // it was told Moving, and nothing since
-	confirms    uint32 // number of times home, or another, has confirmed it
+	confirms    uint32 // number of times that a home has confirmed it
 	home        *link  // nil: not known
-	movedAt     int64  // when a MOVED was followed; see ticks, and 0 for never
-	changed     chan struct{}
+	movedAt     int64  // when a MOVED was followed; see clock; 0: never
+	changed     notify.Notifier
 	failed      *failure           // refused for good
 	announced   *wire.Announcement // of the frame that comes next
 }
 
-// A standing is where a sub stands, as it was at one time.
+// A standing is what state returns: a sub as it was at one time.
 type standing struct {
 	home     *link
 	on       bool
 	confirms uint32
 }
 
-// show lets others see where the sub stands. s.mu is held.
+// show publishes the standing for callers that do not wait for s.mu, which the
+// caller holds.
 func (s *sub) show() { s.shown.Store(&standing{s.home, s.on, s.confirms}) }
 
 // A failure is why something did not succeed.
 type failure struct{ err error }
 
-// await waits until the subscription stands and has been confirmed more than so
-// many times.
+// await waits until the subscription is confirmed, and has been confirmed more
+// times than the given number.
 func (s *sub) await(ctx context.Context, confirms uint32) error {
 	for {
 		s.mu.Lock()
@@ -66,10 +69,7 @@ func (s *sub) await(ctx context.Context, confirms uint32) error {
 			s.mu.Unlock()
 			return s.engine.errClosed()
 		}
-		if s.changed == nil {
-			s.changed = make(chan struct{})
-		}
-		changed := s.changed
+		changed := s.changed.Wait()
 		s.mu.Unlock()
 		select {
 		case <-changed:
@@ -81,16 +81,8 @@ func (s *sub) await(ctx context.Context, confirms uint32) error {
 	}
 }
 
-// tell wakes those who wait. s.mu is held.
-func (s *sub) tell() {
-	if s.changed != nil {
-		close(s.changed)
-		s.changed = nil
-	}
-}
-
-// move makes l the home, if the sub is wanted, and returns the one before. What
-// still comes from that one is dropped from here on.
+// move makes l the home, if the sub is wanted, and returns the home before. What
+// still comes from the latter is dropped from now on.
 func (s *sub) move(l *link) (old *link, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -112,12 +104,19 @@ func (s *sub) end() *link {
 	l := s.home
 	s.wanted, s.on, s.home = false, false, nil
 	s.show()
-	s.tell()
+	s.changed.Notify()
 	return l
 }
 
-// deliver hands a frame to the receiver, if it comes from the sub's home and
-// the subscription stands.
+// isWanted reports whether the channel has not been unsubscribed.
+func (s *sub) isWanted() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.wanted
+}
+
+// deliver passes a frame to the receiver, if it comes from the sub's home and
+// the subscription is confirmed.
 func (s *sub) deliver(from *link, frame []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -135,8 +134,9 @@ func (s *sub) deliver(from *link, frame []byte) {
 	s.engine.receiver.Receive(s.channel, frame)
 }
 
-// position tells the position of a frame, zero if it is not kept, or that there
-// is more to come: the payload only announces the next. s.mu is held.
+// position splits a payload into a frame and its position in the history, which
+// is zero if the frame is not kept. more means that the payload is no frame but
+// announces the position of the next one. The caller holds s.mu.
 func (s *sub) position(payload []byte) (at adapter.Position, frame []byte, more bool) {
 	if next := s.announced; next != nil {
 		s.announced = nil
@@ -148,7 +148,7 @@ func (s *sub) position(payload []byte) (at adapter.Position, frame []byte, more 
 		return adapter.Position{Epoch: epoch, Offset: offset}, kept, false
 	}
 	if a, ok := wire.DecodeAnnouncement(payload); ok {
-		next := a // which lies on the heap, and only then
+		next := a // a copy on the heap, made only here
 		s.announced = &next
 		return at, payload, true
 	}
@@ -169,12 +169,13 @@ func (s *sub) confirm(by *link) {
 		s.interrupted, s.inOrder = false, false
 		s.engine.receiver.Restored(s.channel)
 	}
-	s.tell()
+	s.changed.Notify()
 }
 
-// lost notes that the subscription does not stand any more at a link. It was in
-// good order if the server itself has said so: then we have got what it took. If
-// the home, old or new, breaks after that, others may know less than it took.
+// lost notes that a link does not have the subscription any more. inOrder means
+// that the server has said so itself: then we have received everything that it
+// accepted. If the home, old or new, breaks after that, we may have missed some
+// of what it accepted.
 func (s *sub) lost(at *link, inOrder bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -183,7 +184,7 @@ func (s *sub) lost(at *link, inOrder bool) {
 	}
 }
 
-// lose is lost with s.mu held.
+// lose is lost for callers that hold s.mu.
 func (s *sub) lose(inOrder bool) {
 	switch {
 	case s.on:
@@ -202,26 +203,26 @@ func (s *sub) lose(inOrder bool) {
 	}
 }
 
-// refuse ends the sub with an error that trying again does not cure.
+// refuse fails the sub with an error that trying again does not cure.
 func (s *sub) refuse(by *link, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.wanted && s.home == by {
 		s.failed = &failure{err}
-		s.tell()
+		s.changed.Notify()
 	}
 }
 
-// overdue reports whether the subscription should stand and does not: it was
-// lost, or has been asked for longer ago than that.
+// overdue reports whether the subscription should be confirmed and is not: it
+// was lost, or Subscribe was called longer ago than after.
 func (s *sub) overdue(after time.Duration) bool {
 	_, on, confirms := s.state()
-	return !on && (confirms > 0 || time.Duration(ticks()-s.since) > after)
+	return !on && (confirms > 0 || clock.Since(s.since) > after)
 }
 
-// state returns the home and the number of confirmations, as they were last. It
-// does not wait for the receiver. There is none of a channel that is not
-// subscribed.
+// state returns the latest standing: the home, whether it has confirmed the
+// subscription, and the number of confirmations. It does not wait for the
+// receiver. A nil sub has no home.
 func (s *sub) state() (home *link, on bool, confirms uint32) {
 	if s == nil {
 		return nil, false, 0

@@ -13,8 +13,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// word is a receiver that writes down what it is told: i for Interrupted, m for
-// Moving, r for Restored.
+// word is a receiver that records its calls: f for a frame, i for Interrupted, m
+// for Moving, r for Restored.
 type word string
 
 func (w *word) Receive(string, []byte)                { *w += "f" }
@@ -54,7 +54,8 @@ func TestWhatIsToldWhenTheHomeMoves(t *testing.T) {
 	require.Empty(t, string(*told))
 }
 
-// What a node has taken once may have arrived, whatever becomes of the second try.
+// A frame that a node has accepted once may have arrived, whatever becomes of the
+// second attempt.
 func TestSendingAgainIsNeverUnsent(t *testing.T) {
 	e := &Engine{cfg: Config{Name: "test"}}
 	for _, err := range []error{
@@ -69,8 +70,8 @@ func TestSendingAgainIsNeverUnsent(t *testing.T) {
 	}
 }
 
-// Whoever publishes while the engine closes is told that, and not that a context has
-// ended which is none of theirs.
+// A Publish that fails because the engine closes says so, and not that a context
+// has ended that the caller does not know.
 func TestPublishWhileTheEngineClosesIsErrClosed(t *testing.T) {
 	e := newEngine(t, redistest.NewServer(t, redistest.Options{}).Client(t), -1)
 	e.mu.Lock()

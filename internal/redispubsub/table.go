@@ -1,30 +1,57 @@
 package redispubsub
 
 import (
-	"context"
-	"errors"
-	"fmt"
-	"net"
 	"slices"
-	"strconv"
 	"sync/atomic"
 
-	"github.com/redis/rueidis"
+	"github.com/fanoutgo/fanout/internal/wire"
 )
 
+const slots = wire.Slots
+
 // A table says who owns the slots. Without a cluster it has one owner. Slots may
-// be given to other owners while it is in use.
+// be given to other owners while it is in use; the list of addresses stays.
 type table struct {
 	addrs []string // [0] is "": nobody
 	owner [slots]atomic.Uint32
 }
 
-// errNoSlots means that a node knows nothing of the cluster: it has lost its
-// memory, or has never been a part of it.
-var errNoSlots = errors.New("it knows no owner of any slot")
+// newTable returns a table in which nobody owns a slot.
+func newTable() *table { return &table{addrs: []string{""}} }
 
+// soleOwner returns a table in which one address owns all slots.
+func soleOwner(addr string) *table {
+	t := newTable()
+	t.give(0, slots-1, t.add(addr))
+	return t
+}
+
+// add returns the index of an address. Only the goroutine that makes the table
+// may call it.
+func (t *table) add(addr string) uint32 {
+	n := slices.Index(t.addrs, addr)
+	if n < 0 {
+		n = len(t.addrs)
+		t.addrs = append(t.addrs, addr)
+	}
+	return uint32(n)
+}
+
+// give gives slots to the address with an index.
+func (t *table) give(first, last int, n uint32) {
+	for slot := first; slot <= last; slot++ {
+		t.owner[slot].Store(n)
+	}
+}
+
+// at returns the owner of a slot; "" if nobody owns it.
 func (t *table) at(slot uint16) string { return t.addrs[t.owner[slot].Load()] }
 
+// empty reports whether the table names no owner of any slot.
+func (t *table) empty() bool { return len(t.addrs) == 1 }
+
+// note gives a slot to another owner, if the table has that owner's address. It
+// reports whether it has.
 func (t *table) note(slot uint16, addr string) (known bool) {
 	n := slices.Index(t.addrs, addr)
 	if n > 0 {
@@ -33,78 +60,31 @@ func (t *table) note(slot uint16, addr string) (known bool) {
 	return n > 0
 }
 
-// askNode asks one node who owns the slots.
-func (t *topology) askNode(addr string, node rueidis.Client) (*table, error) {
-	ctx, cancel := context.WithTimeout(t.engine.ctx, askTimeout)
-	defer cancel()
-	if !t.engine.cluster {
-		return askRole(ctx, addr, node)
+// owns reports whether an address owns a slot.
+func (t *table) owns(addr string) bool {
+	n := slices.Index(t.addrs, addr)
+	if n <= 0 {
+		return false
 	}
-	result := node.Do(ctx, node.B().ClusterSlots().Build())
-	if err := resultError(result); err != nil {
-		return nil, err
+	for slot := range t.owner {
+		if t.owner[slot].Load() == uint32(n) {
+			return true
+		}
 	}
-	reply, err := result.ToArray()
-	if err != nil {
-		return nil, err
-	}
-	tab, err := parseSlots(addr, reply)
-	if err == nil && len(tab.addrs) == 1 {
-		err = errNoSlots
-	}
-	return tab, err
+	return false
 }
 
-// askRole is askNode without a cluster: the one primary owns everything. A
-// server that does not let us ask is taken for it.
-func askRole(ctx context.Context, addr string, node rueidis.Client) (*table, error) {
-	if replica, err := isReplica(ctx, node); err != nil {
-		return nil, err
-	} else if replica {
-		return nil, errReplica
+// credit gives an address all slots that another table says it owns. Only the
+// goroutine that makes the table may call it.
+func (t *table) credit(addr string, says *table) {
+	theirs := slices.Index(says.addrs, addr)
+	if theirs < 0 {
+		return
 	}
-	tab := &table{addrs: []string{"", addr}}
-	for i := range tab.owner {
-		tab.owner[i].Store(1)
-	}
-	return tab, nil
-}
-
-// parseSlots reads the reply of CLUSTER SLOTS: first slot, last slot, and the
-// nodes, the primary first, each with host and port. A node that does not know
-// its own host leaves it empty.
-func parseSlots(from string, reply []rueidis.RedisMessage) (*table, error) {
-	tab := &table{addrs: []string{""}}
-	index := make(map[string]uint32)
-	for _, r := range reply {
-		row, err := r.ToArray()
-		if err != nil || len(row) < 3 {
-			return nil, fmt.Errorf("CLUSTER SLOTS of %s: a row of %d", from, len(row))
-		}
-		first, err1 := row[0].AsInt64()
-		last, err2 := row[1].AsInt64()
-		primary, err3 := row[2].ToArray()
-		if err := errors.Join(err1, err2, err3); err != nil || len(primary) < 2 || first < 0 || last >= slots {
-			return nil, fmt.Errorf("CLUSTER SLOTS of %s: slots %d to %d: %w", from, first, last, err)
-		}
-		host, _ := primary[0].ToString()
-		port, _ := primary[1].AsInt64()
-		switch host {
-		case "":
-			host, _, _ = net.SplitHostPort(from)
-		case "?":
-			continue
-		}
-		addr := net.JoinHostPort(host, strconv.FormatInt(port, 10))
-		n, ok := index[addr]
-		if !ok {
-			n = uint32(len(tab.addrs))
-			index[addr] = n
-			tab.addrs = append(tab.addrs, addr)
-		}
-		for slot := first; slot <= last; slot++ {
-			tab.owner[slot].Store(n)
+	ours := t.add(addr)
+	for slot := range says.owner {
+		if says.owner[slot].Load() == uint32(theirs) {
+			t.owner[slot].Store(ours)
 		}
 	}
-	return tab, nil
 }

@@ -1,39 +1,42 @@
 package redispubsub
 
 import (
-	"context"
 	"errors"
-	"fmt"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/fanoutgo/fanout/internal/wire"
+	"github.com/fanoutgo/fanout/internal/backoff"
 	"github.com/redis/rueidis"
 )
 
 const (
-	slots = wire.Slots
 	// roundPause is the least time between two rounds of questions.
 	roundPause = 30 * time.Millisecond
-	// refreshEvery is how often who publishes classic Pub/Sub in a cluster asks
-	// who owns what: PUBLISH is not redirected.
+	// refreshEvery is how often the nodes are asked who owns what where they do
+	// not redirect those who ask the wrong one.
 	refreshEvery = 2 * time.Second
-	// askTimeout bounds one question to one node.
-	askTimeout = 500 * time.Millisecond
-	// surveyPause is how long the first that answer wait for the majority.
+	// surveyPause is how long the first answers wait for the majority.
 	surveyPause = 50 * time.Millisecond
-	// askAtOnce is the most nodes that a round asks.
-	askAtOnce = 8
+	// moveGrace is how long a node that says it has lost slots has to say so on
+	// the link as well. What comes there until then is the rest of what it took,
+	// and once it has said so we know that we have got all of it.
+	moveGrace = 200 * time.Millisecond
 )
 
-// A topology finds homes for subs that have none, or whose home does not
-// answer. It asks the nodes only when there is a reason. A node's word that it
-// does not own a slot is final; whom it names instead may be wrong, and is then
-// corrected by that one's MOVED.
+var (
+	errNoNodes = errors.New("the cluster has no slots, or its nodes do not answer")
+	errNoOwner = errors.New("no node of the cluster owns the slot")
+)
+
+// A topology finds homes for subs that have none, or whose home does not answer.
+// It asks the nodes only when there is a reason. A node's word that it does not
+// own a slot is final; the owner that it names instead may be wrong, and then
+// corrects that with MOVED.
 //
-// One goroutine, run; the other methods may be called by anyone and do not wait.
+// It has one goroutine, run. The other methods may be called by anyone and do
+// not wait. What is known is in table.go, how nodes are asked is in survey.go,
+// and what is made of different answers is in poll.go.
 type topology struct {
 	engine  *Engine
 	kick    chan struct{}
@@ -42,20 +45,19 @@ type topology struct {
 	once    sync.Once
 	nodes   atomic.Pointer[map[string]*pipeline] // as the client knows them
 	failure atomic.Pointer[failure]              // why nobody has answered the latest round; nil: somebody has
+	poking  atomic.Bool                          // the client is being asked for the homes of channels
 
-	nudging atomic.Bool // the client is being asked for the homes of channels
-
-	mu      sync.Mutex // guards all below
-	doubted map[*link]struct{}
-	nudges  map[string]struct{} // channels whose home the client does not know
-	stale   bool                // what we know has turned out wrong
+	mu     sync.Mutex          // guards all below
+	verify map[*link]struct{}  // links whose nodes the next round asks what they own
+	lost   map[string]struct{} // channels whose home the client does not know
+	stale  bool                // what we know has turned out wrong
 }
 
 func (t *topology) init(e *Engine) {
 	t.engine = e
 	t.kick = make(chan struct{}, 1)
 	t.known = make(chan struct{})
-	t.doubted = make(map[*link]struct{})
+	t.verify = make(map[*link]struct{})
 }
 
 // owner returns the address of a slot's owner, or "" if it is not known.
@@ -66,20 +68,15 @@ func (t *topology) owner(slot uint16) string {
 	return ""
 }
 
-// note notes that a slot has another owner. If we have never heard of that one it
-// is time to ask.
+// note notes that a slot has another owner. If we have never heard of that one
+// it is time to ask.
 func (t *topology) note(slot uint16, addr string) {
 	if tab := t.current.Load(); tab != nil && !tab.note(slot, addr) {
-		t.distrust()
+		t.refreshTable()
 	}
 }
 
-var (
-	errNoNodes = errors.New("the cluster has no slots, or its nodes do not answer")
-	errNoOwner = errors.New("no node of the cluster owns the slot")
-)
-
-// trouble says why a sub has no home.
+// trouble returns why a sub has no home.
 func (t *topology) trouble() error {
 	switch f := t.failure.Load(); {
 	case f != nil:
@@ -90,7 +87,7 @@ func (t *topology) trouble() error {
 	return errNoOwner
 }
 
-// ask has the topology look for homes.
+// ask begins a round.
 func (t *topology) ask() {
 	select {
 	case t.kick <- struct{}{}:
@@ -98,220 +95,231 @@ func (t *topology) ask() {
 	}
 }
 
-// doubt has the node of a link asked whether it owns what is subscribed there.
-func (t *topology) doubt(l *link) {
-	t.mu.Lock()
-	t.doubted[l] = struct{}{}
-	t.mu.Unlock()
+// verifyLater has the node of a link asked, in a round that begins soon, whether
+// it owns what is subscribed there.
+func (t *topology) verifyLater(l *link) {
+	t.verifyNextRound(l)
 	t.ask()
 }
 
-// keepDoubting is doubt for when it is time for another round.
-func (t *topology) keepDoubting(l *link) {
+// verifyNextRound is verifyLater for when it is time for another round.
+func (t *topology) verifyNextRound(l *link) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.doubted[l] = struct{}{}
+	t.verify[l] = struct{}{}
 }
 
-// distrust has all asked anew: a node did not answer a publisher, or as one that
-// does not own the slot.
-func (t *topology) distrust() {
-	t.mu.Lock()
-	t.stale = true
-	t.mu.Unlock()
+// refreshTable has all nodes asked anew: a node did not answer a publisher, or
+// answered as one that does not own the slot.
+func (t *topology) refreshTable() {
+	t.markStale()
 	t.ask()
 }
 
-// client returns the client of a node, or nil.
-func (t *topology) client(addr string) rueidis.Client {
-	if p := t.pipeline(addr); p != nil {
-		return *p.client.Load()
-	}
-	return nil
-}
-
-// pipeline returns the way to a node, or nil.
-func (t *topology) pipeline(addr string) *pipeline {
-	if nodes := t.nodes.Load(); nodes != nil {
-		return (*nodes)[addr]
-	}
-	return nil
-}
-
-// meet notes the nodes that the client knows. Links to one that it has dropped
-// are doubted: with Sentinel the primary is elsewhere now, and in a cluster others
-// know more.
-func (t *topology) meet(clients map[string]rueidis.Client) {
-	nodes := make(map[string]*pipeline, len(clients))
-	for addr, client := range clients {
-		p := t.pipeline(addr)
-		if p == nil {
-			p = &pipeline{engine: t.engine, addr: addr}
-		}
-		p.client.Store(&client)
-		nodes[addr] = p
-	}
-	before := t.nodes.Swap(&nodes)
-	if before == nil {
-		return
-	}
-	for addr := range *before {
-		if nodes[addr] != nil {
-			continue
-		}
-		t.engine.mu.RLock()
-		l := t.engine.links[addr]
-		t.engine.mu.RUnlock()
-		if l != nil {
-			t.doubt(l)
-			t.engine.inspector.suspect(addr)
-		}
-	}
-}
-
-// owns reports whether an address is taken for the owner of slots.
-func (t *topology) owns(addr string) bool {
-	tab := t.current.Load()
-	if tab == nil {
-		return false
-	}
-	n := slices.Index(tab.addrs, addr)
-	for slot := range tab.owner {
-		if n > 0 && tab.owner[slot].Load() == uint32(n) {
-			return true
-		}
-	}
-	return false
-}
-
-// troubles says what is wrong with the nodes that are published to.
-func (t *topology) troubles() (errs []error) {
-	tab := t.current.Load()
-	if tab == nil {
-		return nil
-	}
-	for _, addr := range tab.addrs[1:] {
-		if p := t.pipeline(addr); p != nil && t.owns(addr) {
-			if err := p.trouble(); err != nil {
-				errs = append(errs, fmt.Errorf("%s: publishing to %s: %w", t.engine.cfg.Name, addr, err))
-			}
-		}
-	}
-	return errs
+func (t *topology) markStale() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.stale = true
 }
 
 // refreshClient has the client learn of the node that a channel lives on, which
 // it does not know yet.
 func (t *topology) refreshClient(channel string) {
 	t.mu.Lock()
-	if t.nudges == nil {
-		t.nudges = make(map[string]struct{})
+	if t.lost == nil {
+		t.lost = make(map[string]struct{})
 	}
-	if len(t.nudges) < maxNudges {
-		t.nudges[channel] = struct{}{}
+	if len(t.lost) < maxPokes {
+		t.lost[channel] = struct{}{}
 	}
 	t.mu.Unlock()
 	t.ask()
 }
 
-// node returns the way to the owner of a channel's slot.
-func (t *topology) node(ctx context.Context, channel string) (*pipeline, string, error) {
-	select {
-	case <-t.known:
-	default:
-		t.ask()
-		select {
-		case <-t.known:
-		case <-ctx.Done():
-			return nil, "", context.Cause(ctx)
-		case <-t.engine.ctx.Done():
-			return nil, "", t.engine.errClosed()
-		}
-	}
-	addr := t.owner(t.engine.slot(channel))
-	p := t.pipeline(addr)
-	if p == nil {
-		t.distrust()
-		t.refreshClient(channel)
-		return nil, "", rueidis.ErrNoSlot
-	}
-	return p, addr, nil
-}
-
-// run answers questions until the engine closes. While somebody has no home it
+// run answers questions until the engine closes. While a sub has no home it
 // asks again and again.
 func (t *topology) run() {
 	e := t.engine
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	pause := roundPause
-	refresh := time.NewTicker(refreshEvery)
-	defer refresh.Stop()
-	if !e.cluster || e.cfg.Sharded {
-		refresh.Stop() // there the servers tell when something changes
+	var refresh <-chan time.Time
+	if !e.mode.redirects() { // where nodes redirect they tell when something changes
+		ticker := time.NewTicker(refreshEvery)
+		defer ticker.Stop()
+		refresh = ticker.C
 	}
+	pause := backoff.Backoff{First: 2 * roundPause}
 	for {
 		select {
 		case <-t.kick:
 		case <-timer.C:
-		case <-refresh.C:
-			t.mu.Lock()
-			t.stale = true
-			t.mu.Unlock()
+		case <-refresh:
+			t.markStale()
 		case <-e.ctx.Done():
 			return
 		}
 		switch served, sure := t.round(); {
 		case !served:
-			pause = min(2*pause, lastRetry)
-			timer.Reset(pause)
+			timer.Reset(pause.Next())
 		case !sure: // which is nothing to hurry about, or to hold up others
-			pause = roundPause
-			timer.Reset(lastRetry)
+			pause.Reset()
+			timer.Reset(backoff.Max)
 		default:
-			pause = roundPause
+			pause.Reset()
 			timer.Stop()
 		}
-		wait := time.NewTimer(roundPause)
-		select {
-		case <-wait.C:
-		case <-e.ctx.Done():
-			wait.Stop()
+		if !backoff.Sleep(e.ctx, roundPause) {
 			return
 		}
 	}
 }
 
-// maxNudges bounds the channels that one round asks the client for.
-const maxNudges = 8
-
-// nudge asks for something in the slots of channels. The client is redirected
-// to their owner, or finds that the owner it knows is gone, and then looks who
-// there is. That may take long where a node is silent: nobody waits for it.
-func (t *topology) nudge(channels map[string]struct{}) {
+// round asks once. It reports whether each sub has a home that answers, and
+// whether each link that was to be verified has been.
+func (t *topology) round() (served, sure bool) {
 	e := t.engine
-	if len(channels) == 0 || !t.nudging.CompareAndSwap(false, true) {
-		return
+	t.mu.Lock()
+	verify, lost, stale := t.verify, t.lost, t.stale
+	t.verify, t.lost, t.stale = make(map[*link]struct{}), nil, false
+	t.mu.Unlock()
+	t.pokeClient(lost)
+
+	nodes := e.client.Nodes()
+	t.meet(nodes)
+	var wg sync.WaitGroup
+	var unsure atomic.Bool
+	for l := range verify {
+		wg.Go(func() {
+			if !t.verifyLink(nodes, l) {
+				unsure.Store(true)
+				t.verifyNextRound(l)
+			}
+		})
 	}
-	e.wg.Go(func() {
-		var wg sync.WaitGroup
-		for channel := range channels {
-			wg.Go(func() { t.nudgeFor(channel) })
-		}
-		wg.Wait()
-		t.nudging.Store(false)
-		t.ask() // there may be nodes to meet
-	})
+	wg.Wait()
+	if homeless := t.homeless(); len(homeless) > 0 || t.current.Load() == nil || stale {
+		t.survey(nodes, homeless)
+	}
+	if homeless := t.homeless(); len(nodes) == 0 && len(homeless) > 0 {
+		t.failure.Store(&failure{errNoNodes})
+		t.refreshClient(homeless[0].channel) // the slots may have been given to nodes meanwhile
+	}
+	return len(t.homeless()) == 0, !unsure.Load()
 }
 
-func (t *topology) nudgeFor(channel string) {
-	e := t.engine
-	ctx, cancel := context.WithTimeout(e.ctx, askTimeout)
-	defer cancel()
-	// A replica would take SPUBLISH for its primary's slots, and not say that
-	// it is none.
-	err := e.client.Do(ctx, e.client.B().Exists().Key(channel).Build()).Error()
-	if _, refused := rueidis.IsRedisErr(err); refused && e.cfg.Sharded {
-		e.client.Do(ctx, e.client.B().Spublish().Channel(wire.SameSlot(channel, ":nudge:"+e.id)).Message("").Build())
+// survey asks nodes who owns what. A sub without a home goes to the first owner
+// that is named, and is corrected by that one if it is wrong; for all others the
+// majority of the answers counts.
+func (t *topology) survey(nodes map[string]rueidis.Client, homeless []*sub) {
+	var heard poll
+	answers := t.askNodes(nodes)
+	enough := min(len(nodes), askAtOnce)/2 + 1
+	var late <-chan time.Time
+	for {
+		select {
+		case tab, ok := <-answers:
+			if !ok {
+				t.conclude(&heard)
+				return
+			}
+			heard.add(tab)
+			for _, s := range homeless {
+				home, _, _ := s.state()
+				if addr := tab.at(s.slot); addr != "" && (home == nil || home.addr != addr) {
+					t.engine.place(s, addr)
+				}
+			}
+			homeless = t.homeless()
+			if late == nil {
+				late = time.After(surveyPause)
+			}
+			if t.current.Load() == nil || len(heard.answers) == enough {
+				t.conclude(&heard)
+			}
+		case <-late:
+			t.conclude(&heard)
+		}
 	}
+}
+
+// conclude takes over what most nodes say of those that have answered so far,
+// but for what our own subscriptions know better. A home that a sub is given
+// meanwhile is noted here or by place.
+func (t *topology) conclude(heard *poll) {
+	if len(heard.answers) == 0 {
+		return
+	}
+	t.failure.Store(nil)
+	down := func(addr string) bool {
+		l := t.engine.link(addr)
+		return l != nil && l.health() != nil
+	}
+	troubled := func(addr string) bool {
+		p := t.pipeline(addr)
+		return p != nil && p.trouble() != nil
+	}
+	tab := heard.result(t.current.Load(), down, troubled)
+	t.current.Store(tab)
+	for _, s := range t.engine.all() {
+		if home, _, _ := s.state(); home != nil && home.health() == nil {
+			tab.note(s.slot, home.addr)
+		}
+	}
+	t.once.Do(func() { close(t.known) })
+}
+
+// homeless returns the subs that have no home, or one that is down.
+func (t *topology) homeless() (list []*sub) {
+	down := make(map[*link]bool)
+	for _, s := range t.engine.all() {
+		home, on, _ := s.state()
+		if on {
+			continue
+		}
+		if home == nil {
+			list = append(list, s)
+			continue
+		}
+		isDown, asked := down[home]
+		if !asked {
+			isDown = home.health() != nil
+			down[home] = isDown
+		}
+		if isDown {
+			list = append(list, s)
+		}
+	}
+	return list
+}
+
+// verifyLink asks what a link's node owns, and moves the subs whose slots it
+// does not own. It reports false if the client does not know the node and no
+// other has answered. (If the link's own node does not answer the link finds
+// out.)
+func (t *topology) verifyLink(nodes map[string]rueidis.Client, l *link) (sure bool) {
+	known := nodes[l.addr] != nil
+	tab := t.askOwn(nodes, l.addr)
+	if tab == nil { // nobody knows better than the link
+		return known || l.unused()
+	}
+	waits := false
+	for _, s := range l.subs() {
+		if tab.at(s.slot) == l.addr {
+			continue
+		}
+		home, on, _ := s.state()
+		switch {
+		case home != l:
+		case on && known && l.lostSlotsFor() < moveGrace:
+			waits = true
+		default:
+			t.engine.place(s, tab.at(s.slot))
+		}
+	}
+	if waits {
+		t.verifyLater(l)
+	} else {
+		l.lostNoSlots()
+	}
+	return true
 }

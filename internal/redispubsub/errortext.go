@@ -1,0 +1,184 @@
+package redispubsub
+
+import (
+	"strings"
+	"unicode/utf8"
+)
+
+// This file is the only one that knows texts of errors. The rule: an error is
+// final only if waiting cannot cure it. What is not known to be final is worth
+// another try, so a text that no server of today sends is tried again.
+
+// A kind is what the text of an error reply says.
+type kind uint8
+
+const (
+	// kindOther: nothing that we know.
+	kindOther kind = iota
+	// kindMoved: the slot lives at another node.
+	kindMoved
+	// kindAsk: the slot is moving, and the key is at another node already.
+	kindAsk
+	// kindTryAgain: the slot is moving, and the keys are at two nodes.
+	kindTryAgain
+	// kindReadOnly: the node is a replica.
+	kindReadOnly
+	// kindDown: the node cannot serve anything of the kind at the moment, which
+	// may last.
+	kindDown
+	// kindMemory: the server has no memory for it.
+	kindMemory
+	// kindNoFunction: the server does not have our functions.
+	kindNoFunction
+	// kindExists: the server has our functions already.
+	kindExists
+	// kindBroken: our functions say that keys have contents that are not ours.
+	// The text says which; see brokenText.
+	kindBroken
+	// kindDenied: the user lacks a right. It can be granted, but by an operator,
+	// who should hear of it now and not when a deadline ends.
+	kindDenied
+	// kindUnsupported: the server does not know the command.
+	kindUnsupported
+	// kindMisused: the server knows the command, and will never accept it in this
+	// form: its arguments, its length, or the type of its key are wrong.
+	kindMisused
+)
+
+// final reports whether trying again does not help.
+func (k kind) final() bool { return k == kindDenied || k == kindUnsupported || k == kindMisused }
+
+// changesSoon reports whether the server will answer otherwise within
+// milliseconds: at the end of a failover, and while slots move.
+func (k kind) changesSoon() bool {
+	return k == kindMoved || k == kindAsk || k == kindTryAgain || k == kindReadOnly || k == kindDown
+}
+
+// A rule gives a kind to the texts that begin with a string, or contain it.
+type rule struct {
+	text   string
+	within bool // anywhere in the text
+	kind   kind
+}
+
+// rules are tried in their order. They know texts of Redis 6 to 8 and of
+// Valkey, without the "ERR " that the client takes away.
+var rules = []rule{
+	{"MOVED", false, kindMoved},
+	{"ASK", false, kindAsk},
+	{"TRYAGAIN", false, kindTryAgain},
+	{"READONLY", false, kindReadOnly},
+	{"CLUSTERDOWN", false, kindDown},
+	{"MASTERDOWN", false, kindDown},
+	{"LOADING", false, kindDown},
+	{"OOM", false, kindMemory},
+	{brokenPrefix, false, kindBroken},
+	{"NOPERM", false, kindDenied},
+	{"ACL failure in script", false, kindDenied},                              // from Redis 7.2 on
+	{"The user executing the script can't", false, kindDenied},                // Redis 7.0
+	{"unknown command", false, kindUnsupported},                               // also of a command that was renamed
+	{"unknown subcommand", false, kindUnsupported},                            // from Redis 7.0 on
+	{"Unknown subcommand", false, kindUnsupported},                            // before
+	{"Unknown Redis command called from script", false, kindUnsupported},      // Redis
+	{"Unknown command called from script", false, kindUnsupported},            // Valkey
+	{"This Redis command is not allowed from script", false, kindUnsupported}, // Redis, and some services
+	{"This command is not allowed from script", false, kindUnsupported},       // Valkey
+	{"This instance has cluster support disabled", false, kindUnsupported},
+	{"WRONGTYPE", false, kindMisused}, // another program's key
+	{"CROSSSLOT", false, kindMisused},
+	{"wrong number of arguments", false, kindMisused},
+	{"Wrong number of args calling", false, kindMisused},
+	{"syntax error", false, kindMisused},
+	{"value is not an integer", false, kindMisused},
+	{"Number of keys", false, kindMisused},
+	{"Bad number of keys", false, kindMisused},
+	{"string exceeds maximum allowed size", false, kindMisused}, // proto-max-bulk-len
+	{"Protocol error", false, kindMisused},                      // likewise: invalid bulk length
+	{"user_function:", false, kindMisused},                      // a function fails: it will again
+	{"user_script:", false, kindMisused},
+	{"Error running function", false, kindMisused},
+	{"Error running script", false, kindMisused},
+	{"Error compiling", false, kindMisused},
+	{"Script attempted to access", true, kindMisused},
+	{"NOPROTO", false, kindUnsupported},
+	{"Function not found", true, kindNoFunction},
+	{"already exists", true, kindExists},
+}
+
+// kindOf returns the kind of an error reply's text.
+func kindOf(text string) kind {
+	text = strings.TrimPrefix(text, "ERR ")
+	for _, r := range rules {
+		if strings.HasPrefix(text, r.text) || r.within && strings.Contains(text, r.text) {
+			return r.kind
+		}
+	}
+	return kindOther
+}
+
+// brokenPrefix begins the error replies that our functions make themselves.
+const brokenPrefix = "FANOUT-BROKEN "
+
+// brokenText returns what a reply of kindBroken says.
+func brokenText(text string) string {
+	text, _, _ = strings.Cut(strings.TrimPrefix(text, brokenPrefix), " script: ")
+	return text
+}
+
+// begun reports whether an error reply comes from within a script or function,
+// so that the command may have had an effect.
+func begun(text string) bool {
+	return strings.Contains(text, "script:") || strings.Contains(text, "user_function:")
+}
+
+// maxText bounds what is quoted of an error reply, in bytes.
+const maxText = 200
+
+// redact cuts from an error reply what it quotes of the command, such as keys
+// and the bytes of a frame, which must not get into logs.
+func redact(text string) string {
+	for _, tail := range []string{", with args beginning with", "script:", "Lua redis lib command arguments"} {
+		if i := strings.Index(text, tail); i >= 0 {
+			text = text[:i]
+		}
+	}
+	if len(text) > maxText {
+		n := maxText
+		for n > 0 && !utf8.RuneStart(text[n]) {
+			n--
+		}
+		text = text[:n] + "…"
+	}
+	return strings.TrimSpace(strings.ToValidUTF8(text, "?"))
+}
+
+// hints say what an operator may do about errors.
+var hints = []struct{ text, hint string }{
+	{"NOAUTH", "the server wants a password: set Username and Password of the client's options"},
+	{"WRONGPASS", "the server does not take the user or password of the client's options"},
+	{"without any password configured", "the server has no password, and the client's options have one"},
+	{"invalid password", "the server does not take the password of the client's options"},
+	{"max number of clients", "the server takes no more connections (maxclients)"},
+	{"OOM", "the server has no memory for it (maxmemory)"},
+	{"MISCONF", "the server cannot write to its disk"},
+	{"CLUSTERDOWN", "the cluster is down, or nobody serves the slot"},
+	{"LOADING", "the server is loading its data"},
+	{"the slot has no redis node", "the cluster has no slots, or no node owns this one"},
+	{"first record does not look like a TLS handshake", "the server does not speak TLS at this address: leave out TLSConfig, or use its TLS port"},
+	{"unknown message type", "this is no Redis server, or it expects TLS: set TLSConfig of the client's options"},
+	{"cluster support disabled", "the server is no cluster: give the client one address"},
+	{"connection refused", "nothing listens at this address"},
+	{"no such host", "the address cannot be resolved"},
+	{"missing port in address", "an address is host:port"},
+}
+
+// hint says in the words of an operator what the text of an error means; "" if
+// the text is all there is to say.
+func hint(text string) string {
+	for _, h := range hints {
+		if strings.Contains(text, h.text) {
+			return h.hint
+		}
+	}
+	return ""
+}

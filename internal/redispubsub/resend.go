@@ -1,0 +1,168 @@
+package redispubsub
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/fanoutgo/fanout/adapter"
+	"github.com/fanoutgo/fanout/internal/backoff"
+)
+
+// This file is about frames that a node accepted and that nobody received,
+// although somebody should have.
+
+// sub returns our own subscription to a channel; nil if there is none.
+func (e *Engine) sub(channel string) *sub {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	return e.subs[channel]
+}
+
+// nobody is called when a node says that nobody received a frame. It sends the
+// frame again where that should not be so, and returns the number of receivers.
+func (e *Engine) nobody(ctx context.Context, channel, at string, frame []byte) (int, error) {
+	s := e.sub(channel)
+	switch {
+	case s == nil && e.mode.zeroNeedsPrimary():
+		return e.resend(ctx, channel, at, frame)
+	case s == nil:
+		return 0, nil
+	case e.reachesHome(s, at):
+	case e.mode.onlyHomeHears():
+		e.topology.refreshTable() // it lags behind our own subscription
+	default:
+		return 0, nil
+	}
+	return e.resubscribeAndResend(ctx, s, frame)
+}
+
+// reachesHome reports whether a frame that was sent to a node is counted for the
+// subscribers of the sub's home.
+func (e *Engine) reachesHome(s *sub, at string) bool {
+	if at == "" {
+		return true
+	}
+	home, _, _ := s.state()
+	return home == nil || home.addr == at
+}
+
+// again says what the hub may conclude from the error of sending a frame again
+// that a node has accepted before: never that it cannot have arrived.
+func (e *Engine) again(err error) error {
+	if err = e.classify("publish again", err); errors.Is(err, adapter.ErrRefused) {
+		return fmt.Errorf("%w: %v", adapter.ErrRefused, err)
+	}
+	return errors.New(err.Error())
+}
+
+// resend is called when nobody received a frame and we are not subscribed
+// ourselves. Either that is true, or the node that accepted the frame has become
+// a replica, which accepts what is published in its primary's slots without an
+// error. In that case resend sends the frame to the primary. (Hubs that received
+// it nevertheless recognise it.)
+func (e *Engine) resend(ctx context.Context, channel, at string, frame []byte) (n int, err error) {
+	var pause backoff.Backoff
+	for {
+		primary := false
+		if node := e.topology.client(at); node != nil {
+			primary, err = e.roles.primary(ctx, at, node)
+		}
+		if primary {
+			return 0, nil
+		}
+		e.topology.refreshTable()
+		e.inspector.inspectSoon(at)
+		if !e.sleep(ctx, pause.Next()) {
+			if e.ctx.Err() != nil {
+				return 0, e.errClosed()
+			}
+			return 0, fmt.Errorf("%s: nobody received what was published to %s, by a node that is no primary: %w",
+				e.cfg.Name, channel, errors.Join(context.Cause(ctx), err))
+		}
+		n, at, err = e.send(ctx, channel, frame)
+		if err != nil && !errors.Is(err, errReplica) { // then it was not sent
+			return 0, e.again(err)
+		}
+		if n > 0 {
+			return n, nil
+		}
+	}
+}
+
+// resubscribeAndResend is called when nobody received a frame although we are
+// subscribed: then we are not. It has the subscription confirmed again, and
+// sends the frame again. (Subscribers of a replica may have received the first;
+// hubs recognise the second.)
+func (e *Engine) resubscribeAndResend(ctx context.Context, s *sub, frame []byte) (int, error) {
+	var pause backoff.Backoff
+	_, _, confirms := s.state()
+	for {
+		e.resubscribe(s, confirms)
+		if err := s.await(ctx, confirms); err != nil {
+			if !s.isWanted() {
+				return 0, nil // unsubscribed meanwhile: it is true that nobody is
+			}
+			return 0, fmt.Errorf("%s: nobody received the message, and the subscription is not confirmed again: %w", e.cfg.Name, err)
+		}
+		_, _, confirms = s.state()
+		n, _, err := e.send(ctx, s.channel, frame)
+		if err != nil && !errors.Is(err, errReplica) { // then it was not sent
+			return 0, e.again(err)
+		}
+		if n > 0 {
+			return n, nil
+		}
+		if !e.sleep(ctx, pause.Next()) {
+			if e.ctx.Err() != nil {
+				return 0, e.errClosed()
+			}
+			return 0, fmt.Errorf("%s: nobody receives what is published to %s: %w", e.cfg.Name, s.channel, context.Cause(ctx))
+		}
+	}
+}
+
+// resubscribe has a subscription confirmed again that has been confirmed so many
+// times, unless it is lost or has been confirmed since. Everything that may be
+// wrong with its home is looked into.
+func (e *Engine) resubscribe(s *sub, confirms uint32) {
+	if home, on, now := s.state(); on && now == confirms && home != nil {
+		home.resubscribe(s)
+		e.topology.verifyLater(home)
+		e.inspector.inspectSoon(home.addr)
+	}
+}
+
+// resubscribeSoon has our own subscription confirmed again after nobody received
+// a frame that is kept, which the receiver then reads in the history. Most
+// likely the slot is moving, and the old home is about to say so: it gets
+// moveGrace for that.
+func (e *Engine) resubscribeSoon(s *sub) {
+	home, on, confirms := s.state()
+	if !on || home == nil || !e.mode.countsAll() || !s.resubscribing.CompareAndSwap(false, true) {
+		return
+	}
+	e.wg.Go(func() {
+		defer s.resubscribing.Store(false)
+		if !backoff.Sleep(e.ctx, moveGrace) {
+			return
+		}
+		if l, _, _ := s.state(); l == home {
+			e.resubscribe(s, confirms)
+		}
+	})
+}
+
+// sleep reports false if the context or the engine has ended first.
+func (e *Engine) sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+	case <-e.ctx.Done():
+	}
+	return false
+}

@@ -1,0 +1,319 @@
+package seats
+
+import (
+	"slices"
+	"time"
+)
+
+const (
+	// BatchSeats is the most seats that one call of Next makes commands for.
+	BatchSeats = 4096
+	// CommandNames is the most channels that one command names. They share a
+	// slot.
+	CommandNames = 256
+)
+
+// A seat is a channel on a connection.
+type seat[S comparable] struct {
+	channel string
+	sub     S // the zero value: none
+	slot    uint16
+	state   State
+	dirty   bool // it is on the list of those that Next looks at
+	probe   bool // the table itself wants it; see Probe
+	alone   bool // it gets a command of its own
+}
+
+func (st *seat[S]) taken() bool { return st.sub != *new(S) }
+
+func (st *seat[S]) wanted() bool { return st.taken() || st.probe }
+
+// A Command is one SUBSCRIBE or UNSUBSCRIBE, or its sharded counterpart.
+type Command[S comparable] struct {
+	Leave    bool
+	Channels []string // of one slot
+	seats    []*seat[S]
+}
+
+// A Table has the seats of one link. S is the type of subscribers; the zero
+// value means none. One goroutine at a time uses a Table.
+type Table[S comparable] struct {
+	seats map[string]*seat[S]
+	dirty []*seat[S]
+	later []postponed[S]
+}
+
+// A postponed seat is looked at again when it is due.
+type postponed[S comparable] struct {
+	seat *seat[S]
+	due  time.Time
+}
+
+// New returns an empty table.
+func New[S comparable]() *Table[S] {
+	return &Table[S]{seats: make(map[string]*seat[S])}
+}
+
+// touch puts a seat on the list of those that Next looks at.
+func (t *Table[S]) touch(st *seat[S]) {
+	if !st.dirty {
+		st.dirty = true
+		t.dirty = append(t.dirty, st)
+	}
+}
+
+// Want gives s the seat of a channel, in place of whoever has it.
+func (t *Table[S]) Want(s S, channel string, slot uint16) {
+	st := t.add(channel, slot)
+	st.sub = s
+	if st.state == On {
+		st.state = Again
+	}
+	t.touch(st)
+}
+
+func (t *Table[S]) add(channel string, slot uint16) *seat[S] {
+	st := t.seats[channel]
+	if st == nil {
+		st = &seat[S]{channel: channel, slot: slot}
+		t.seats[channel] = st
+	}
+	return st
+}
+
+// Release takes the seat from s, if s has it.
+func (t *Table[S]) Release(s S, channel string) {
+	if st := t.seats[channel]; st != nil && st.sub == s {
+		st.sub = *new(S)
+		t.touch(st)
+	}
+}
+
+// Renew has the server confirm the subscription of s again, if it is confirmed.
+func (t *Table[S]) Renew(s S, channel string) {
+	if st := t.seats[channel]; st != nil && st.sub == s && st.state == On {
+		st.state = Again
+		t.touch(st)
+	}
+}
+
+// Connected begins a connection: everything that is wanted is asked for.
+func (t *Table[S]) Connected() {
+	for _, st := range t.seats {
+		t.touch(st)
+	}
+}
+
+// Broke ends a connection, and with it all subscriptions. It returns the
+// subscribers that keep their seats.
+func (t *Table[S]) Broke() (lost []S) {
+	t.dirty, t.later = nil, nil
+	for channel, st := range t.seats {
+		st.state, st.dirty = None, false
+		if st.taken() {
+			lost = append(lost, st.sub)
+		} else {
+			delete(t.seats, channel)
+		}
+	}
+	return lost
+}
+
+// Next returns the next commands to send, none if nothing is dirty. All of them
+// are to be answered, by Replied, before Next is called again.
+func (t *Table[S]) Next() []*Command[S] {
+	var commands []*Command[S]
+	type key struct {
+		slot  uint16
+		leave bool
+	}
+	open := make(map[key]*Command[S])
+	n := min(len(t.dirty), BatchSeats)
+	for _, st := range t.dirty[:n] {
+		st.dirty = false
+		if !t.advance(st) {
+			continue
+		}
+		k := key{st.slot, st.state == Leaving}
+		c := open[k]
+		if c == nil || len(c.Channels) == CommandNames || st.alone {
+			c = &Command[S]{Leave: k.leave}
+			if !st.alone {
+				open[k] = c
+			}
+			commands = append(commands, c)
+		}
+		c.seats = append(c.seats, st)
+		c.Channels = append(c.Channels, st.channel)
+	}
+	if t.dirty = t.dirty[n:]; len(t.dirty) == 0 {
+		t.dirty = nil
+	}
+	return commands
+}
+
+// advance changes the state of a seat to that of a command that is about to be
+// sent. It reports false if there is nothing to send.
+func (t *Table[S]) advance(st *seat[S]) bool {
+	switch {
+	case st.wanted() && (st.state == None || st.state == Again):
+		st.state = Asked
+	case !st.wanted() && st.state == None:
+		if t.seats[st.channel] == st {
+			delete(t.seats, st.channel)
+		}
+		return false
+	case !st.wanted() && st.state != Leaving:
+		st.state = Leaving
+	default:
+		return false
+	}
+	return true
+}
+
+// Left notes that a command that unsubscribes has been answered. An error counts
+// as success: either the server has no subscription, or the link gives up the
+// connection.
+func (t *Table[S]) Left(c *Command[S]) {
+	for _, st := range c.seats {
+		st.state = None
+		t.touch(st)
+	}
+}
+
+// Replied notes the reply to a command that subscribes. It returns the
+// subscribers for which the link has to do what the reply asks for; see Reply.
+func (t *Table[S]) Replied(c *Command[S], r Reply) (failed []S) {
+	if r == Accepted {
+		return nil
+	}
+	split := r == Refused && len(c.seats) > 1
+	for _, st := range c.seats {
+		st.state = None
+		switch {
+		case split && st.taken():
+			st.alone = true
+			t.touch(st)
+		case st.taken():
+			failed = append(failed, st.sub)
+		default:
+			st.probe = false
+			t.touch(st)
+		}
+	}
+	return failed
+}
+
+// Confirmed notes that the server has confirmed a channel. It reports whether
+// that was asked for, and by which subscriber; the zero value if that one has
+// gone meanwhile.
+func (t *Table[S]) Confirmed(channel string) (s S, asked bool) {
+	st := t.seats[channel]
+	if st == nil || st.state != Asked {
+		return s, false
+	}
+	st.state = On
+	return st.sub, true
+}
+
+// Ended notes that the server has said that a subscription has ended. It reports
+// whether the server did so by itself, and whose subscription it was. Then the
+// channel is asked for again, which brings a redirection to its new home.
+func (t *Table[S]) Ended(channel string) (s S, unsolicited bool) {
+	st := t.seats[channel]
+	if st == nil || st.state != On && st.state != Again {
+		return s, false
+	}
+	st.state = None
+	t.touch(st)
+	return st.sub, true
+}
+
+// Postpone has a channel looked at again when it is due.
+func (t *Table[S]) Postpone(channel string, due time.Time) {
+	if st := t.seats[channel]; st != nil {
+		t.later = append(t.later, postponed[S]{st, due})
+	}
+}
+
+// Due returns when the first of the postponed channels is due; zero if there is
+// none.
+func (t *Table[S]) Due() (due time.Time) {
+	for _, p := range t.later {
+		if due.IsZero() || p.due.Before(due) {
+			due = p.due
+		}
+	}
+	return due
+}
+
+// Resume has Next look at the channels that are due by now.
+func (t *Table[S]) Resume(now time.Time) {
+	t.later = slices.DeleteFunc(t.later, func(p postponed[S]) bool {
+		if p.due.After(now) {
+			return false
+		}
+		t.touch(p.seat)
+		return true
+	})
+}
+
+// Probe returns a channel of the table's own that is confirmed, so that what is
+// published there is heard. If there is none, Probe adds one, named by name, in
+// the slot of a confirmed channel, the host, and returns "": the confirmation
+// that Next asks for then shows as much. It adds none if nothing is confirmed.
+func (t *Table[S]) Probe(name func(host string) string) (channel string, added bool) {
+	var host *seat[S]
+	for _, st := range t.seats {
+		if st.probe && st.state == On {
+			return st.channel, false
+		}
+		if st.taken() && st.state == On {
+			host = st
+		}
+	}
+	if host == nil {
+		return "", false
+	}
+	st := t.add(name(host.channel), host.slot)
+	st.probe = true
+	t.touch(st)
+	return "", true
+}
+
+// Subscriber returns who has the seat of a channel; the zero value if nobody
+// has.
+func (t *Table[S]) Subscriber(channel string) (s S) {
+	if st := t.seats[channel]; st != nil {
+		s = st.sub
+	}
+	return s
+}
+
+// Subscribers returns all that have seats.
+func (t *Table[S]) Subscribers() (all []S) {
+	for _, st := range t.seats {
+		if st.taken() {
+			all = append(all, st.sub)
+		}
+	}
+	return all
+}
+
+// Unused reports whether nobody has a seat.
+func (t *Table[S]) Unused() bool {
+	for _, st := range t.seats {
+		if st.taken() {
+			return false
+		}
+	}
+	return true
+}
+
+// AnyChannel returns the channel of some seat; "" if there is none.
+func (t *Table[S]) AnyChannel() string {
+	for channel := range t.seats {
+		return channel
+	}
+	return ""
+}
