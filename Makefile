@@ -9,7 +9,7 @@ SHELL       := bash
 # Packages are tested one after the other: two that both run clusters at a time
 # would make failovers wait for processor time, which tests take for trouble.
 P           ?= 1
-TIMEOUT     ?= 15m
+TIMEOUT     ?= 30m
 FUZZTIME    ?= 20s
 BENCH       ?= .
 BENCHFLAGS  ?= -benchmem

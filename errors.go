@@ -111,8 +111,8 @@ var (
 // What was missed in an interruption before a member joined is not reported to
 // it.
 type GapError struct {
-	// Room is the room; empty for direct messages and those to everyone, which
-	// are reported once such messages have come to this hub.
+	// Room is the room; empty for direct messages and those to everyone. Gaps
+	// of those are reported only after the first such message has come to this hub.
 	Room string
 	// Missed is the number of messages that are known to be missing, 0 or more.
 	// Nobody can look into what is lost, so messages that were not for this
@@ -133,6 +133,8 @@ func (e *GapError) Error() string {
 	switch {
 	case e.Unknown && e.Missed == 0:
 		return fmt.Sprintf("fanout: %s: messages may be missing", where)
+	case e.Unknown && e.Missed == 1:
+		return fmt.Sprintf("fanout: %s: missed 1 message or more", where)
 	case e.Unknown:
 		return fmt.Sprintf("fanout: %s: missed %d messages or more", where, e.Missed)
 	case e.Missed == 1:

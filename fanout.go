@@ -143,7 +143,8 @@ func newHub(a Adapter, o *Options) (*Hub, error) {
 	var shut context.CancelCauseFunc
 	h.open, shut = context.WithCancelCause(context.Background())
 	h.shut, h.closing = func() { shut(ErrClosed) }, h.open.Done()
-	h.publishes = deadline.NewGroup(h.ctx, opts.PublishTimeout, context.DeadlineExceeded)
+	h.publishes = deadline.NewGroup(h.ctx, opts.PublishTimeout,
+		fmt.Errorf("Options.PublishTimeout (%v) is over: %w", opts.PublishTimeout, context.DeadlineExceeded))
 	h.inbox = inbox{hub: h, channel: h.names.Inbox(h.id)}
 	h.readers.hub = h
 	h.historian, _ = a.(adapter.Historian)

@@ -545,3 +545,29 @@ func TestStrangersMessagesThatDoNotFitWhileAHistoryIsRead(t *testing.T) {
 		require.NoError(t, stranger.Close(within(t)))
 	})
 }
+
+// A member that lags while the server loses the history, and the subscription is
+// down, waits for the log. It does not ask the server again and again.
+func TestAHistoryThatIsLostWhileTheSubscriptionIsDown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bus := memory.NewBus()
+		node := bus.NewAdapter()
+		a, b := newHubOn(t, node, keeping(20_000)), newHub(t, bus, keeping(20_000))
+		m := connect(t, a, "x")
+		publish(t, b.Room("x"), 1, 2000)
+		synctest.Wait()
+		node.CutSubscriber()
+		bus.Flush()
+		synctest.Wait()
+		before := a.Stats().Reads
+		first := accountOf(t, m)
+		require.LessOrEqual(t, a.Stats().Reads-before, uint64(10))
+		node.Heal()
+		publish(t, b.Room("x"), 2001, 2010)
+		then := accountOf(t, m)
+		require.Positive(t, first.unknown+then.unknown, "the history was lost")
+		require.GreaterOrEqual(t, len(then.got), 10)
+		require.Equal(t, numbers(2001, 2010), then.got[len(then.got)-10:], "it goes on")
+		require.LessOrEqual(t, len(first.got)+first.missed+len(then.got)+then.missed, 2010)
+	})
+}

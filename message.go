@@ -19,7 +19,8 @@ type Message struct {
 
 	// Position is where in the room's history the message stands: give it to
 	// Room.Resume to go on after it. It is the zero Position in a room that keeps
-	// no history, and for what is not kept: a stranger's message, one of a Local
+	// no history, and for what is not kept: a stranger's message that was only
+	// published, one of a Local
 	// selection, what LocalFallback delivered, what the history does not have
 	// though it came with a position.
 	Position Position

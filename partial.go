@@ -1,6 +1,9 @@
 package fanout
 
-import "errors"
+import (
+	"errors"
+	"strings"
+)
 
 // joinErrors returns the errors of the parts of a message to several rooms or
 // members. Only if no part was sent does it wrap ErrUnsent.
@@ -34,6 +37,11 @@ func sent(err error) error {
 // A sentError is an error without ErrUnsent.
 type sentError struct{ err error }
 
-func (e sentError) Error() string        { return e.err.Error() }
+// Error leaves out the text of ErrUnsent, which would say the opposite.
+func (e sentError) Error() string {
+	text := strings.ReplaceAll(e.err.Error(), ErrUnsent.Error()+": ", "")
+	return strings.ReplaceAll(text, ": "+ErrUnsent.Error(), "")
+}
+
 func (e sentError) Is(target error) bool { return target != ErrUnsent && errors.Is(e.err, target) }
 func (e sentError) As(target any) bool   { return errors.As(e.err, target) }

@@ -37,7 +37,7 @@ func (p Position) Before(q Position) bool {
 }
 
 // ParsePosition reads what Position.String has written. Anything else is
-// ErrInvalidPosition: signs, spaces, leading zeros, an epoch without messages.
+// ErrInvalidPosition: signs, spaces, leading zeros, an offset without an epoch.
 func ParsePosition(s string) (Position, error) {
 	epoch, offset, ok := strings.Cut(s, "-")
 	p := Position{}

@@ -36,7 +36,7 @@ type replay struct {
 	page    *page // that was read for it
 	again   bool  // it was ahead of the history, which was read again
 	retried bool  // the history could not be read, and was tried again
-	waits   int   // times that the log was behind it
+	waits   int   // times that it waited for the log
 }
 
 // A step is what came of asking for the next part.
@@ -48,9 +48,9 @@ const (
 	behind              // the log has to catch up first
 )
 
-// maxWaits bounds how often a member waits for a log that is behind it. Each
-// time the log reads all that the history has, so once is enough, unless the
-// history goes back meanwhile.
+// maxWaits bounds how often a member waits for a log that is behind it, or ahead
+// of a history that was lost. Each time the log reads all that the history has,
+// so once is enough, unless the history goes back meanwhile.
 const maxWaits = 3
 
 // empty reports whether the part has been read.
@@ -115,6 +115,15 @@ func (k *retained) advance(r *replay) (step, error) {
 	n := sort.Search(len(next.entries), func(i int) bool { return k.pos.Before(next.entries[i].private()) })
 	if n < len(next.entries) || !next.end.Before(k.pos) {
 		next.entries, next.end, r.met = next.entries[:n:n], k.pos, true
+	}
+	if !r.met && next.end == r.at && len(next.entries) == 0 && next.gap.IsZero() {
+		// The history ends before the log: it was lost, and the log has not
+		// noticed yet, because it is interrupted.
+		if r.waits < maxWaits {
+			r.waits++
+			return behind, nil
+		}
+		next.gap, next.end, r.met = roomlog.Gap{Unknown: true}, k.pos, true
 	}
 	r.give(next)
 	return stepped, nil
