@@ -270,6 +270,7 @@ func (rs *roomState) drain(life int) (wait time.Duration, again bool) {
 func (rs *roomState) takePending(distrust bool) (ws []wakeups) {
 	k := rs.kept
 	left, old, misfits := k.pending[:0], 0, 0
+	k.compared = true
 	for i := range k.pending {
 		b := &k.pending[i]
 		taken := false
@@ -292,6 +293,7 @@ func (rs *roomState) takePending(distrust bool) (ws []wakeups) {
 			left = append(left, *b)
 		}
 	}
+	k.compared = false
 	clear(k.pending[len(left):])
 	k.pending, k.old = left, old
 	return ws

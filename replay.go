@@ -115,6 +115,9 @@ func (k *retained) advance(r *replay) (step, error) {
 	n := sort.Search(len(next.entries), func(i int) bool { return k.pos.Before(next.entries[i].private()) })
 	if n < len(next.entries) || !next.end.Before(k.pos) {
 		next.entries, next.end, r.met = next.entries[:n:n], k.pos, true
+		if n == 0 { // what is missing after pos is still on its way to the log
+			next.gap.Missed = min(next.gap.Missed, int(min(k.pos.Offset-min(r.at.Offset, k.pos.Offset), math.MaxInt)))
+		}
 	}
 	if !r.met && next.end == r.at && len(next.entries) == 0 && next.gap.IsZero() {
 		// The history ends before the log: it was lost, and the log has not

@@ -59,6 +59,9 @@ type following struct {
 	// comparedAt is when the history was last read because of a frame from
 	// before pos; see ticks. 0: never.
 	comparedAt int64
+	// compared: the history has just been read, so it is not read because of the
+	// frames that have waited for that.
+	compared bool
 
 	busy    bool // a reader is at it
 	again   bool // the reader is to read once more, from where it will be then
@@ -285,7 +288,7 @@ const compareEvery = time.Second
 // set back. The lock of the room is held.
 func (k *retained) compares() bool {
 	now := ticks() | 1
-	if k.comparedAt != 0 && time.Duration(now-k.comparedAt) < compareEvery {
+	if k.compared || k.comparedAt != 0 && time.Duration(now-k.comparedAt) < compareEvery {
 		return false
 	}
 	k.comparedAt = now

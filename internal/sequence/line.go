@@ -38,6 +38,8 @@ func (s *stream) choose(h *wire.Header) {
 	switch {
 	case other != nil && other.reaches(h) && other.floor == s.floor && other.next == h.Seq:
 		s.line, s.other = *other, nil // the doubtful jump was made up
+	case other != nil && other.reaches(h) && other.next == h.Seq && s.next < h.Seq:
+		*other, s.line = s.line, *other // what is between the lines may come yet
 	case s.reaches(h):
 	case other != nil && other.reaches(h):
 		*other, s.line = s.line, *other
