@@ -176,7 +176,7 @@ func (rs *roomState) catch(life int, page *adapter.Page) {
 	if k.life == life && !page.More {
 		gap.Unknown = rs.enter(page, page.Head.Epoch) || gap.Unknown
 		if page.Head.Before(since) {
-			k.pos = k.goBack(page.Head)
+			k.pos, k.began = k.goBack(page.Head), adapter.Position{}
 		} else {
 			gap = rs.trim(gap, page.Head.Offset)
 			k.pos = page.Head

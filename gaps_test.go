@@ -335,3 +335,34 @@ func (a *account) add(b account) {
 	a.missed += b.missed
 	a.unknown += b.unknown
 }
+
+// What was on its way when a hub subscribed is in the place where it begins: who
+// joins there does not miss it.
+func TestFramesOnTheirWayWhenAHubComes(t *testing.T) {
+	bus := memory.NewBus()
+	a := newHub(t, bus, keeping(1000))
+	for round := range 200 {
+		func() {
+			room := a.Room(fmt.Sprint("x", round))
+			b := newHub(t, bus, keeping(1000))
+			done := make(chan struct{})
+			go func() {
+				defer close(done)
+				for n := range 40 {
+					_ = room.Publish(context.Background(), fmt.Append(nil, n))
+				}
+			}()
+			m := connect(t, b, room.Name())
+			<-done
+			_ = room.Publish(context.Background(), []byte("end"))
+			for {
+				msg, err := m.Receive(within(t))
+				require.NoError(t, err, "round %d", round)
+				if string(msg.Data) == "end" {
+					break
+				}
+			}
+			require.NoError(t, b.Close(context.Background()))
+		}()
+	}
+}

@@ -44,6 +44,7 @@ type retained struct {
 type following struct {
 	known  bool                // pos is known: the hub follows
 	pos    adapter.Position    // the backend's, of the last message in the log
+	began  adapter.Position    // where pos was at first: nobody here misses what is before that
 	before []adapter.PastEpoch // as the last page had it
 	// blind: the history cannot be read. The next frame is taken as it comes.
 	blind bool
@@ -255,6 +256,9 @@ func (rs *roomState) pass(b *keptBatch) wakeups {
 	}
 	v := rs.in.AcceptKept(&b.head, b.head.Count, &rs.kept.trimmed)
 	rs.hub.stats.repeated.Add(uint64(v.Repeated))
+	if k := rs.kept; b.at.Epoch == k.began.Epoch && b.at.Offset <= k.began.Offset {
+		return wakeups{} // it was on its way when we came
+	}
 	earlier, gap := rs.gaps(&v)
 	return rs.appendAfter(earlier, gap, nil)
 }
@@ -329,7 +333,7 @@ func (rs *roomState) begin(life int, page *adapter.Page) {
 	if k.life != life {
 		return
 	}
-	k.known, k.pos, k.before = true, page.Head, page.Before
+	k.known, k.pos, k.began, k.before = true, page.Head, page.Head, page.Before
 	k.tail.reset(page.Head)
 }
 
