@@ -27,7 +27,7 @@ local MOST = 9007199254740991 -- 2^53-1: larger numbers are not exact here
 local MILLION = 1000000 -- more than a history keeps, or a frame has, of messages
 local LONGEST = 400 * DAY -- more than a history keeps its messages for
 local TAG = '^[^{]*{([^}]+)}' -- what names of one slot have in common
-local MEMO = 100 -- of each kind of thing that is remembered between calls: more would cost more
+local MEMO = 100   -- of each kind of thing are remembered: more cost more than they save
 
 -- They are not there while the library is loaded, and as locals they cost less.
 local call, pcall, find, match, format, floor, max
@@ -102,15 +102,6 @@ end
 -- states has what fields s of notes say, since reading them takes its time.
 local states, stated = {}, 0
 
-local function readState(text)
-  local epoch, base, expires, old = match(text, '^(%d+) (%d+) (%d+) (%x+)$')
-  if not epoch then broken('the note cannot be read') end
-  local state = {epoch, tonumber(base), tonumber(expires), old, tonumber(epoch)}
-  if stated >= MEMO then states, stated = {}, 0 end
-  states[text], stated = state, stated + 1
-  return state
-end
-
 -- position returns what fields s and o of a note say: epoch, which is a text,
 -- base, expires, reign and offset. Nothing if there is no note.
 local function position(text, at, now)
@@ -118,14 +109,25 @@ local function position(text, at, now)
     if at then broken('the note has an offset and no epoch') end
     return nil
   end
-  local state, offset = states[text] or readState(text), tonumber(at)
-  local base, expires, begun = state[2], state[3], state[5]
+  local epoch, base, expires, old, begun
+  local state = states[text]
+  if state then
+    epoch, base, expires, old, begun = state[1], state[2], state[3], state[4], state[5]
+  else
+    epoch, base, expires, old = match(text, '^(%d+) (%d+) (%d+) (%x+)$')
+    if not epoch then broken('the note cannot be read') end
+    base, expires, begun = tonumber(base), tonumber(expires), tonumber(epoch)
+    stated = stated + 1
+    if stated > 10 * MEMO then states, stated = {}, 1 end
+    if stated <= MEMO then states[text] = {epoch, base, expires, old, begun} end
+  end
+  local offset = tonumber(at)
   if not (offset and offset >= base and offset <= MOST and offset % 1 == 0) then
     broken('the note has no offset, or none after the beginning of its epoch')
   end
   if begun > now + DAY or begun < 1 then broken('the epoch is 0, or more than a day ahead of the clock') end
   if expires > now + 2 * LONGEST then expires = 0 end
-  return state[1], base, expires, state[4], offset
+  return epoch, base, expires, old, offset
 end
 
 -- identify reads the ID of an entry, if it is a position.
@@ -267,8 +269,9 @@ local together, noted = {}, 0
 
 local function sameSlot(stream, channel)
   if (match(channel, TAG) or channel) ~= match(stream, TAG) then refuse('ERR the channel is not in the slot of the keys') end
-  if noted >= MEMO then together, noted = {}, 0 end
-  together[stream], noted = channel, noted + 1
+  noted = noted + 1
+  if noted > 10 * MEMO then together, noted = {}, 1 end
+  if noted <= MEMO then together[stream] = channel end
 end
 
 -- seen has the numbers that texts are, of arguments that are the same in most
