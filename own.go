@@ -42,12 +42,12 @@ func (o *ownChannels) isReady() bool {
 	}
 }
 
-// last returns the error of the last attempt, and what is closed when there is
-// news.
-func (o *ownChannels) last() (error, <-chan struct{}) {
+// last returns what is closed when there is news, and the error of the last
+// attempt.
+func (o *ownChannels) last() (<-chan struct{}, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return o.err, o.changed
+	return o.changed, o.err
 }
 
 // set notes how an attempt has ended.
@@ -114,7 +114,7 @@ func (h *Hub) trySubscribeOwn() error {
 // there is none), when its member ends or has left.
 func (h *Hub) awaitOwn(ctx context.Context, ms *membership) error {
 	for !h.own.isReady() {
-		last, changed := h.own.last()
+		changed, last := h.own.last()
 		if errors.Is(last, ErrRefused) || errors.Is(last, ErrClosed) {
 			return last
 		}

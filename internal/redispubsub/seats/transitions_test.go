@@ -92,13 +92,13 @@ var events = map[string]func(tab *Table[string], c *Command[string]) string{
 	},
 	"Next": func(tab *Table[string], _ *Command[string]) string { // after something has touched it
 		tab.Connected()
-		for _, c := range tab.Next() {
-			if c.Leave {
-				return "leave"
-			}
-			return "join"
+		switch commands := tab.Next(); {
+		case len(commands) == 0:
+			return ""
+		case commands[0].Leave:
+			return "leave"
 		}
-		return ""
+		return "join"
 	},
 	"Left":     func(tab *Table[string], c *Command[string]) string { tab.Left(c); return "" },
 	"Accepted": replied(Accepted),
