@@ -65,10 +65,10 @@ func (e *Engine) Append(ctx context.Context, channel string, r adapter.Record) (
 const longFrame = 2048
 
 // announce publishes a frame that is in the history, after it was kept by a node
-// that may not own the slot yet: subscribers are at the owner. They order it by
-// its position, and read what has overtaken it. If the frame was there before (n
-// is -1) the newest is published in its place, which shows subscribers what they
-// lack.
+// that may not own the slot yet: subscribers are at the owner. Those that have
+// had later frames by then have noticed that this one is missing, and drop it.
+// If the frame was there before (n is -1) the newest is published in its place,
+// which shows subscribers what they lack.
 func (e *Engine) announce(ctx context.Context, channel string, at adapter.Position, n int, frame []byte) (adapter.Position, int, error) {
 	newest := adapter.KeptFrame{At: at, Frame: frame}
 	if n < 0 {
@@ -83,7 +83,7 @@ func (e *Engine) announce(ctx context.Context, channel string, at adapter.Positi
 		}
 		newest = page.Frames[0]
 	}
-	payload := wire.AppendKept(nil, newest.At.Epoch, newest.At.Offset, newest.Frame)
+	payload := wire.AppendLate(nil, newest.At.Epoch, newest.At.Offset, newest.Frame)
 	heard, _, err := e.send(ctx, channel, payload)
 	if err != nil {
 		return at, 0, e.again(err)

@@ -37,6 +37,7 @@ type sub struct {
 	changed     notify.Notifier
 	failed      *failure           // refused for good
 	announced   *wire.Announcement // of the frame that comes next
+	last        *adapter.Position  // of the last kept frame; nil: there was none
 }
 
 // A standing is what state returns: a sub as it was at one time.
@@ -123,11 +124,15 @@ func (s *sub) deliver(from *link, frame []byte) {
 	if !s.on || s.home != from {
 		return
 	}
-	at, frame, more := s.position(frame)
-	if more {
+	at, frame, drop := s.position(frame)
+	if drop {
 		return
 	}
 	if h := s.engine.keeper; h != nil && !at.IsZero() {
+		if s.last == nil {
+			s.last = new(adapter.Position)
+		}
+		*s.last = at
 		h.ReceiveKept(s.channel, adapter.KeptFrame{At: at, Frame: frame})
 		return
 	}
@@ -135,9 +140,10 @@ func (s *sub) deliver(from *link, frame []byte) {
 }
 
 // position splits a payload into a frame and its position in the history, which
-// is zero if the frame is not kept. more means that the payload is no frame but
-// announces the position of the next one. The caller holds s.mu.
-func (s *sub) position(payload []byte) (at adapter.Position, frame []byte, more bool) {
+// is zero if the frame is not kept. drop means that the receiver does not get it:
+// it only announces the position of the next one, or a hub has sent it late, and
+// frames after it have come before. The caller holds s.mu.
+func (s *sub) position(payload []byte) (at adapter.Position, frame []byte, drop bool) {
 	if next := s.announced; next != nil {
 		s.announced = nil
 		if next.Is(payload) {
@@ -146,6 +152,10 @@ func (s *sub) position(payload []byte) (at adapter.Position, frame []byte, more 
 	}
 	if epoch, offset, kept, ok := wire.DecodeKept(payload); ok {
 		return adapter.Position{Epoch: epoch, Offset: offset}, kept, false
+	}
+	if epoch, offset, kept, ok := wire.DecodeLate(payload); ok {
+		at = adapter.Position{Epoch: epoch, Offset: offset}
+		return at, kept, s.last != nil && !s.last.Before(at)
 	}
 	if a, ok := wire.DecodeAnnouncement(payload); ok {
 		next := a // a copy on the heap, made only here

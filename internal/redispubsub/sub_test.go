@@ -9,6 +9,7 @@ import (
 
 	"github.com/fanoutgo/fanout/adapter"
 	"github.com/fanoutgo/fanout/internal/redistest"
+	"github.com/fanoutgo/fanout/internal/wire"
 	"github.com/redis/rueidis"
 	"github.com/stretchr/testify/require"
 )
@@ -52,6 +53,31 @@ func TestWhatIsToldWhenTheHomeMoves(t *testing.T) {
 	s.lost(from, false)
 	s.lost(from, true)
 	require.Empty(t, string(*told))
+}
+
+// A frame that a hub has sent late is not handed over after later ones. Whatever
+// a server has published is, since it may be the start of something new.
+func TestLateFrames(t *testing.T) {
+	home := new(link)
+	for _, c := range []struct {
+		name, want string
+		payloads   [][]byte
+	}{
+		{"the first of all", "f", [][]byte{wire.AppendLate(nil, 7, 5, []byte("x"))}},
+		{"in its place", "ff", [][]byte{wire.AppendKept(nil, 7, 4, []byte("x")), wire.AppendLate(nil, 7, 5, []byte("x"))}},
+		{"after a later one", "f", [][]byte{wire.AppendKept(nil, 7, 6, []byte("x")), wire.AppendLate(nil, 7, 5, []byte("x"))}},
+		{"twice", "f", [][]byte{wire.AppendLate(nil, 7, 5, []byte("x")), wire.AppendLate(nil, 7, 5, []byte("x"))}},
+		{"of an earlier epoch", "f", [][]byte{wire.AppendKept(nil, 7, 6, []byte("x")), wire.AppendLate(nil, 6, 9, []byte("x"))}},
+		{"of a server, after a later one", "ff", [][]byte{wire.AppendKept(nil, 7, 6, []byte("x")), wire.AppendKept(nil, 7, 5, []byte("x"))}},
+	} {
+		told := new(word)
+		s := &sub{engine: &Engine{receiver: told, keeper: told}, wanted: true, home: home}
+		s.confirm(home)
+		for _, payload := range c.payloads {
+			s.deliver(home, payload)
+		}
+		require.Equal(t, c.want, string(*told), c.name)
+	}
 }
 
 // A frame that a node has accepted once may have arrived, whatever becomes of the

@@ -13,11 +13,13 @@ import (
 const (
 	kindKept      = 2 // the frame comes behind its position
 	kindAnnounced = 3 // it is the next payload, by itself
+	kindLate      = 4 // as kindKept, but sent by a hub, which may be late
 )
 
 var (
 	keptPrefix      = []byte{magic[0], magic[1], magic[2], Version, kindKept}
 	announcedPrefix = []byte{magic[0], magic[1], magic[2], Version, kindAnnounced}
+	latePrefix      = []byte{magic[0], magic[1], magic[2], Version, kindLate}
 	castagnoli      = crc32.MakeTable(crc32.Castagnoli)
 )
 
@@ -61,10 +63,20 @@ const MaxPosition = 41
 
 // AppendKept appends the payload of a kept frame, as the server writes it.
 func AppendKept(b []byte, epoch, offset uint64, frame []byte) []byte {
+	return appendKept(b, keptPrefix, epoch, offset, frame)
+}
+
+// AppendLate appends the payload of a kept frame that the server could not
+// publish itself: frames after it may have come before.
+func AppendLate(b []byte, epoch, offset uint64, frame []byte) []byte {
+	return appendKept(b, latePrefix, epoch, offset, frame)
+}
+
+func appendKept(b, prefix []byte, epoch, offset uint64, frame []byte) []byte {
 	at := strconv.AppendUint(nil, epoch, 10)
 	at = append(at, '-')
 	at = strconv.AppendUint(at, offset, 10)
-	b = append(b, keptPrefix...)
+	b = append(b, prefix...)
 	b = append(b, byte(len(at)))
 	b = append(b, at...)
 	return append(b, frame...)
@@ -73,7 +85,16 @@ func AppendKept(b []byte, epoch, offset uint64, frame []byte) []byte {
 // DecodeKept takes the payload of a kept frame apart. It is not ok if the
 // payload is none. The frame shares the payload's bytes.
 func DecodeKept(payload []byte) (epoch, offset uint64, frame []byte, ok bool) {
-	rest, ok := bytes.CutPrefix(payload, keptPrefix)
+	return decodeKept(payload, keptPrefix)
+}
+
+// DecodeLate is DecodeKept for what AppendLate has written.
+func DecodeLate(payload []byte) (epoch, offset uint64, frame []byte, ok bool) {
+	return decodeKept(payload, latePrefix)
+}
+
+func decodeKept(payload, prefix []byte) (epoch, offset uint64, frame []byte, ok bool) {
+	rest, ok := bytes.CutPrefix(payload, prefix)
 	if !ok || len(rest) < 1 || rest[0] > MaxPosition || len(rest) < 1+int(rest[0]) {
 		return 0, 0, nil, false
 	}
