@@ -71,13 +71,16 @@ func (rs *roomState) narrow() bool {
 	if k.busy && !k.waiting || len(k.requests.list) > 0 {
 		k.wideAt = ticks()
 	}
+	if k.pushedAt != 0 && time.Duration(ticks()-k.pushedAt) >= wideTime {
+		k.pushedAt = 0
+		for ms := rs.members; ms != nil; ms = ms.next {
+			ms.place.behind.CompareAndSwap(pushed, within) // it has had the time to come back
+		}
+	}
 	if time.Duration(ticks()-k.wideAt) < wideTime {
 		return false
 	}
 	k.wide, k.pages = false, nil
-	for ms := rs.members; ms != nil && rs.hub.opts.Overflow != Skip; ms = ms.next {
-		ms.place.behind.CompareAndSwap(pushed, within) // it has had the time to come back
-	}
 	k.tail.cut(rs.hub.opts.Window, false)
 	rs.log.Widen(false)
 	return true
@@ -96,7 +99,7 @@ func (h *Hub) catchUp(one *reading, rs *roomState, life int, delay time.Duration
 	q := adapter.Query{Since: k.pos, Keep: k.keep, Time: time.Now()}
 	known := k.known
 	if known {
-		q.Limit = pageMessages
+		q.Limit, q.Bytes = pageMessages, catchUpBytes
 	}
 	k.again, k.waiting = false, false
 	if k.dropped {
@@ -202,10 +205,11 @@ func (rs *roomState) excuse() {
 	if rs.hub.opts.Overflow == Skip { // that is what it says
 		return
 	}
-	oldest := rs.log.OldestKept()
+	k, oldest := rs.kept, rs.log.OldestKept()
 	for ms := rs.members; ms != nil; ms = ms.next {
 		if ms.cursor.Overrun(oldest) {
 			ms.place.behind.CompareAndSwap(within, pushed)
+			k.pushedAt = ticks()
 		}
 	}
 }

@@ -38,6 +38,9 @@ type retained struct {
 	// more than its window, so that members meet what has come meanwhile.
 	wide   bool
 	wideAt int64
+	// pushedAt is when the hub last pushed members out of the window by catching
+	// up; see ticks. 0: none is excused for that.
+	pushedAt int64
 }
 
 // A following is what a hub knows of a room's history while it is subscribed.
@@ -84,6 +87,8 @@ const (
 
 	// pageMessages bounds what is asked for at a time.
 	pageMessages = 2048
+	// catchUpBytes bounds a page that a hub reads to catch up, in bytes.
+	catchUpBytes = 2 << 20
 	// maxHeld bounds what waits for a reader, in bytes. What is more is read.
 	maxHeld = 4 << 20
 )
