@@ -65,7 +65,8 @@
 //     with Options.LocalFallback the members of this hub get the message all the
 //     same, and the error says that.
 //  9. Close leaves nothing behind: no goroutine, no subscription, no connection
-//     of the hub's.
+//     of the hub's. (Package sharded names one exception: a client whose pool of
+//     connections is used up.)
 //
 // It does not promise an order between rooms, delivery to members who are not
 // joined, or durability: without retention a message lives in the memory of the
