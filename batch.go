@@ -191,6 +191,7 @@ func (rs *roomState) appendBatch(earlier, gap roomlog.Gap, u *unpacker, known in
 		entries := u.fill(scratch[:0])
 		if rs.kept != nil {
 			rs.kept.tail.add(entries, kept, rs.hub.opts.Window, wide)
+			rs.ageTail()
 		}
 		news := entries[min(known, len(entries)):]
 		known -= len(entries) - len(news)

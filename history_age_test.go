@@ -3,6 +3,7 @@ package fanout_test
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -31,14 +32,23 @@ func TestHistoryExpiresByItself(t *testing.T) {
 					h = newHub(t, b, o)
 				}
 				before := heap()
-				present := connect(t, h, "room 0") // which keeps a few for those who resume
+				var read atomic.Int64
+				for i := range 15 { // half of the rooms, which keep a few for those who resume
+					m := connect(t, h, fmt.Sprint("room ", i))
+					go func() {
+						for range m.Messages(t.Context()) {
+							read.Add(1)
+						}
+					}()
+				}
 				for i := range 300 {
 					data := make([]byte, 64<<10)
 					require.NoError(t, h.Room(fmt.Sprint("room ", i%30)).Publish(within(t), data))
 				}
-				receive(t, present, 10)
+				synctest.Wait()
+				require.EqualValues(t, 150, read.Load())
 				require.Greater(t, heap()-before, 15<<20)
-				time.Sleep(2 * time.Second) // in a bubble: no time at all
+				time.Sleep(3 * time.Second) // in a bubble: no time at all
 				synctest.Wait()
 				require.Less(t, heap()-before, 4<<20)
 				_, err := h.Room("room 7").History(within(t), fanout.Position{}, 0)

@@ -29,6 +29,8 @@ type janitor struct {
 
 	wideMu sync.Mutex   // guards wide. Inside the locks of rooms
 	wide   []*roomState // that hold more than their window, for wideTime
+
+	aging agingTails
 }
 
 // add gives the janitor a state that is marked idle and queued.
@@ -65,7 +67,7 @@ func (j *janitor) run() {
 		}
 		var next time.Time
 		for _, sweep := range []func(time.Time) time.Time{
-			j.endLingering, j.forgetPublishing, j.narrowWide, j.hub.sweepOutbox, j.hub.numbers.sweep, j.sweepHistory,
+			j.endLingering, j.forgetPublishing, j.narrowWide, j.hub.sweepOutbox, j.hub.numbers.sweep, j.sweepHistory, j.aging.sweep,
 		} {
 			if t := sweep(time.Now()); !t.IsZero() && (next.IsZero() || t.Before(next)) {
 				next = t

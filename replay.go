@@ -374,6 +374,7 @@ func (rs *roomState) readForMembers(one *reading, delay time.Duration) {
 	case err == nil:
 		if k.life == life && k.known {
 			k.remember(p, h.opts.Window)
+			rs.ageTail()
 		}
 		k.requests.deliver(p)
 		delay = firstRetry

@@ -32,6 +32,7 @@ type retained struct {
 	requests  requests // of members that come from behind
 	doubts    *doubts  // nil: there were none
 	life      int      // grows when the room is unsubscribed: then a reader stops
+	ages      bool     // the janitor knows that there is a tail: see agingTails
 	following          // begins anew then
 
 	// wide: the history is read, or was until wideAt (see ticks): the room holds

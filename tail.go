@@ -102,6 +102,26 @@ func (t *tail) cut(w Window, wide bool) {
 	}
 }
 
+// expire drops the chunks of which everything was kept before a time. The backend
+// does not have that any more either, so the tail is as whole as it was.
+func (t *tail) expire(oldest int64) {
+	n := 0
+	for ; n < len(t.chunks); n++ {
+		c := t.chunks[n]
+		last := len(c.entries) - 1
+		if c.times[last] >= oldest {
+			break
+		}
+		t.count -= len(c.entries)
+		t.bytes -= c.bytes
+		t.start = c.entries[last].private()
+	}
+	clear(t.chunks[:n])
+	if t.chunks = t.chunks[n:]; len(t.chunks) == 0 {
+		t.chunks = nil
+	}
+}
+
 // private is the backend's position of an entry.
 func (e *entry) private() adapter.Position {
 	return adapter.Position{Epoch: e.position.Epoch >> markBits, Offset: e.position.Offset}
