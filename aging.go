@@ -8,14 +8,14 @@ import (
 
 // Tails are looked at when the first of them has something to drop, but no more
 // often than every tailPause, and at least every tailRest, to let go of rooms that
-// are not subscribed any more.
+// are no longer subscribed.
 const (
 	tailPause = time.Second
 	tailRest  = time.Minute
 )
 
 // agingTails are the rooms that have a tail, which is to go when its age is over
-// even if nothing is said there any more. The janitor calls sweep.
+// even if nothing more is published there. The janitor calls sweep.
 type agingTails struct {
 	rooms []*roomState // sweep's own, like due
 	due   time.Time    // when to look at them; zero: there are none

@@ -56,7 +56,7 @@ type unpacker struct {
 	filters filterMaker
 
 	// Data that shares the frame's bytes keeps all of the frame alive. It does if
-	// it has at least so many bytes.
+	// it has at least shares bytes.
 	shares int
 	block  []byte // room for other data
 }

@@ -221,7 +221,7 @@ const drainFrames = 64
 // missing; again means that there is to be another one, after a wait.
 func (rs *roomState) drain(life int) (wait time.Duration, again bool) {
 	k := rs.kept
-	distrust := false // frames that the history does not have are not waited for any more
+	distrust := false // frames that the history does not have are delivered
 	for {
 		rs.mu.Lock()
 		if k.life != life {

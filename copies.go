@@ -77,7 +77,7 @@ func (h *Hub) copiesBudget() int {
 
 func seconds(ticks int64) uint32 { return uint32(ticks / int64(time.Second)) }
 
-// forgetCopies forgets what is not needed any more. m.walk is held.
+// forgetCopies forgets what is no longer needed. m.walk is held.
 func (m *Member) forgetCopies(c *copies, now uint32) {
 	age := seconds(int64(m.hub.copyTime())) + 1
 	if c.marks != nil && m.passed(c.marks) {

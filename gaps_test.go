@@ -285,31 +285,6 @@ func TestJoinBetweenInterruptions(t *testing.T) {
 	}
 }
 
-// Who comes from behind may read in the history that more is not kept any more
-// than the log has come to. The log tells of that itself.
-func TestRefillWhileTheHubLags(t *testing.T) {
-	for _, overflow := range []fanout.Overflow{fanout.Skip, fanout.Latest} {
-		synctest.Test(t, func(t *testing.T) {
-			bus := memory.NewBus()
-			node := bus.NewAdapter()
-			o := keeping(10)
-			o.Window.Messages, o.Overflow = 8, overflow
-			a, b := newHub(t, bus, o), newHubOn(t, node, o)
-			m := connect(t, b, "x")
-			publish(t, a.Room("x"), 1, 57)
-			synctest.Wait()
-			bus.Intercept(func(context.Context, memory.Frame) memory.Fate { return memory.Fate{Miss: []*memory.Adapter{node}} })
-			publish(t, a.Room("x"), 58, 84)
-			told := accountOf(t, m)
-			bus.Intercept(nil)
-			publish(t, a.Room("x"), 85, 85)
-			told.add(accountOf(t, m))
-			require.Equal(t, 85, len(told.got)+told.missed, "%v", told)
-			require.Zero(t, told.unknown)
-		})
-	}
-}
-
 // What has waited for a reading, and was trimmed from the history by then, is
 // missing; what came after it is not, though it is known from the history.
 func TestWhatWaitedForAReadingIsCountedOnce(t *testing.T) {

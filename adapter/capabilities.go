@@ -12,10 +12,10 @@ type HealthChecker interface {
 
 // AsyncPublisher is an optional capability of an Adapter: it publishes without a
 // goroutine that waits. Hubs with many rooms that are spoken to at once use it, so
-// that a frame costs no goroutine. Who wraps an adapter to change what Publish does
-// has to change this as well, or to hide it.
+// that a frame costs no goroutine. A wrapper that changes what Publish does
+// has to change this as well, or hide it.
 type AsyncPublisher interface {
-	// PublishAsync is Publish for who does not wait. It returns at once, and
+	// PublishAsync publishes without waiting for the backend. It returns at once, and
 	// done.Complete is called once, on another goroutine, with what Publish would
 	// have returned; it may be before PublishAsync returns. The adapter bounds the
 	// time that takes to a few seconds.

@@ -25,7 +25,7 @@ type Historian interface {
 	// Append is Publish for a channel that keeps a history. In one step the
 	// backend numbers the frame's messages, keeps the frame, and sends it with
 	// its position to all who are subscribed (HistoryReceiver.ReceiveKept), in the
-	// order of positions. What r.Keep does not want any more it drops.
+	// order of positions. It drops what r.Keep no longer asks for.
 	//
 	// It returns the position of the frame's last message, and receivers as
 	// Publish does. A frame that the backend has already, by its publisher's
@@ -80,7 +80,8 @@ type Query struct {
 	// messages. 0 asks for the head alone. A backend may return less, and More.
 	Limit int
 	// Bytes bounds the page as well, if it is not 0: no more frames are begun when
-	// it has so many bytes. A backend that does not know it costs memory only.
+	// its frames have that many bytes. A backend may ignore it, at the cost of
+	// memory in the hub.
 	Bytes int
 	// Keep is the channel's retention: what is outside of it is not handed out,
 	// even if the backend still has it. A frame goes by its last message, so it

@@ -3,8 +3,8 @@ package adapter
 import "time"
 
 // Retention is what a room keeps: its latest messages, as long as they are not
-// too old. Both bounds hold. A room that has been idle for as long as Age costs
-// nothing any more, but for a note of where it was that lasts a day longer.
+// too old. Both bounds hold. A room that has been idle for longer than Age costs
+// nothing but a note of where its history was, which lasts a day longer.
 type Retention struct {
 	// Messages is how many are kept: 1 to 1,000,000.
 	Messages int

@@ -14,7 +14,7 @@ import (
 var leaveCases = []Case{
 	{
 		Name:        "unsubscribe-reaches-the-backend",
-		Explanation: "Some time after Unsubscribe, or a Subscribe that failed, the backend does not count the adapter any more.",
+		Explanation: "Some time after Unsubscribe, or a Subscribe that failed, the backend no longer counts the adapter.",
 		Nodes:       2, run: unsubscribeReachesTheBackend,
 	},
 	{
@@ -162,7 +162,7 @@ func closeWaitsForTheCall(e *env) {
 	e.must(e.wait(second, "the second Close returns after the call"), "the second Close")
 }
 
-// leaveAndReturn unsubscribes, and so many times more the one or the other in turn.
+// leaveAndReturn unsubscribes, then subscribes and unsubscribes in turn, n times.
 func (e *env) leaveAndReturn(n *node, channel string, times int) error {
 	for i := range 1 + times {
 		f := n.adapter.Unsubscribe
