@@ -162,7 +162,8 @@ func closeWaitsForTheCall(e *env) {
 	e.must(e.wait(second, "the second Close returns after the call"), "the second Close")
 }
 
-// leaveAndReturn unsubscribes, then subscribes and unsubscribes in turn, n times.
+// leaveAndReturn unsubscribes, then subscribes and unsubscribes in turn,
+// as many times as times says.
 func (e *env) leaveAndReturn(n *node, channel string, times int) error {
 	for i := range 1 + times {
 		f := n.adapter.Unsubscribe
