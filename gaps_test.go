@@ -305,12 +305,6 @@ func TestWhatWaitedForAReadingIsCountedOnce(t *testing.T) {
 	})
 }
 
-func (a *account) add(b account) {
-	a.got = append(a.got, b.got...)
-	a.missed += b.missed
-	a.unknown += b.unknown
-}
-
 // What was on its way when a hub subscribed is in the place where it begins: who
 // joins there does not miss it.
 func TestFramesOnTheirWayWhenAHubComes(t *testing.T) {
