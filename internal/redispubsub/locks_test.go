@@ -37,7 +37,7 @@ func TestAReceiverThatStandsStill(t *testing.T) {
 		"while its channel moves":          func(e *Engine) { e.place(e.sub(channel), "elsewhere:1") },
 		"while its channel has no home":    func(e *Engine) { e.place(e.sub(channel), "") },
 		"while its channel is left":        func(e *Engine) { e.Unsubscribe(context.Background(), channel) },
-		"while its channel's link is lost": func(e *Engine) { e.sub(channel).home.broke(io.EOF) },
+		"while its channel's link is lost": func(e *Engine) { e.sub(channel).home.Load().broke(io.EOF) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)

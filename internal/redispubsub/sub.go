@@ -23,33 +23,31 @@ type sub struct {
 
 	resubscribing atomic.Bool // it is about to be confirmed again
 
-	shown   atomic.Pointer[standing] // see state
-	placing sync.Mutex               // one place or drop at a time; taken before mu and any other
+	home atomic.Pointer[link] // nil: not known; written under mu, and read without it by state
+	// stands is twice the number of times that a home has confirmed the
+	// subscription, and one more while home has: see stand.
+	stands atomic.Uint32
+
+	placing sync.Mutex // one place or drop at a time; taken before mu and any other
 
 	mu          sync.Mutex // guards all below; held while the receiver is called
 	wanted      bool
-	on          bool   // confirmed by home
-	interrupted bool   // the receiver has been told
-	inOrder     bool   // it was told Moving, and nothing since
-	confirms    uint32 // number of times that a home has confirmed it
-	home        *link  // nil: not known
-	movedAt     int64  // when a MOVED was followed; see clock; 0: never
+	interrupted bool  // the receiver has been told
+	inOrder     bool  // it was told Moving, and nothing since
+	movedAt     int64 // when a MOVED was followed; see clock; 0: never
 	changed     notify.Notifier
 	failed      *failure           // refused for good
 	announced   *wire.Announcement // of the frame that comes next
 	last        *adapter.Position  // of the last kept frame; nil: there was none
 }
 
-// A standing is what state returns: a sub as it was at one time.
-type standing struct {
-	home     *link
-	on       bool
-	confirms uint32
-}
+// on reports whether home has confirmed the subscription, and confirms returns
+// the number of times that a home has.
+func (s *sub) on() bool         { return s.stands.Load()&1 != 0 }
+func (s *sub) confirms() uint32 { return s.stands.Load() >> 1 }
 
-// show publishes the standing for callers that do not wait for s.mu, which the
-// caller holds.
-func (s *sub) show() { s.shown.Store(&standing{s.home, s.on, s.confirms}) }
+// off notes that home has not confirmed the subscription. The caller holds s.mu.
+func (s *sub) off() { s.stands.Store(s.stands.Load() &^ 1) }
 
 // A failure is why something did not succeed.
 type failure struct{ err error }
@@ -63,7 +61,7 @@ func (s *sub) await(ctx context.Context, confirms uint32) error {
 		case s.failed != nil:
 			defer s.mu.Unlock()
 			return s.failed.err
-		case s.on && s.confirms > confirms:
+		case s.on() && s.confirms() > confirms:
 			s.mu.Unlock()
 			return nil
 		case !s.wanted:
@@ -90,21 +88,19 @@ func (s *sub) move(l *link) (old *link, ok bool) {
 	if !s.wanted {
 		return nil, false
 	}
-	if s.on {
+	if s.on() {
 		s.lose(false)
 	}
-	old, s.home = s.home, l
-	s.show()
-	return old, true
+	return s.home.Swap(l), true
 }
 
 // end makes the sub unwanted and returns its home.
 func (s *sub) end() *link {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	l := s.home
-	s.wanted, s.on, s.home = false, false, nil
-	s.show()
+	s.wanted = false
+	s.off() // before home changes: see state
+	l := s.home.Swap(nil)
 	s.changed.Notify()
 	return l
 }
@@ -121,7 +117,7 @@ func (s *sub) isWanted() bool {
 func (s *sub) deliver(from *link, frame []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.on || s.home != from {
+	if !s.on() || s.home.Load() != from {
 		return
 	}
 	at, frame, drop := s.position(frame)
@@ -169,12 +165,11 @@ func (s *sub) position(payload []byte) (at adapter.Position, frame []byte, drop 
 func (s *sub) confirm(by *link) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.wanted || s.home != by {
+	if !s.wanted || s.home.Load() != by {
 		return
 	}
-	s.on, s.announced = true, nil
-	s.confirms++
-	s.show()
+	s.announced = nil
+	s.stands.Store((s.confirms()+1)<<1 | 1)
 	if s.interrupted {
 		s.interrupted, s.inOrder = false, false
 		s.engine.receiver.Restored(s.channel)
@@ -189,7 +184,7 @@ func (s *sub) confirm(by *link) {
 func (s *sub) lost(at *link, inOrder bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.home == at {
+	if s.home.Load() == at {
 		s.lose(inOrder)
 	}
 }
@@ -197,13 +192,13 @@ func (s *sub) lost(at *link, inOrder bool) {
 // lose is lost for callers that hold s.mu.
 func (s *sub) lose(inOrder bool) {
 	switch {
-	case s.on:
+	case s.on():
 	case s.interrupted && s.inOrder && !inOrder: // the move goes wrong
 	default:
 		return
 	}
-	s.on, s.interrupted = false, true
-	s.show()
+	s.off()
+	s.interrupted = true
 	if h := s.engine.keeper; h != nil && inOrder {
 		s.inOrder = true
 		h.Moving(s.channel)
@@ -217,7 +212,7 @@ func (s *sub) lose(inOrder bool) {
 func (s *sub) refuse(by *link, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.wanted && s.home == by {
+	if s.wanted && s.home.Load() == by {
 		s.failed = &failure{err}
 		s.changed.Notify()
 	}
@@ -230,15 +225,21 @@ func (s *sub) overdue(after time.Duration) bool {
 	return !on && (confirms > 0 || clock.Since(s.since) > after)
 }
 
-// state returns the latest standing: the home, whether it has confirmed the
-// subscription, and the number of confirmations. It does not wait for the
+// state returns the home, whether it has confirmed the subscription, and the
+// number of confirmations, as they were at one time. It does not wait for the
 // receiver. A nil sub has no home.
+//
+// A home changes only while it has not confirmed the subscription, so what was
+// read belongs together if stands is the same before and after.
 func (s *sub) state() (home *link, on bool, confirms uint32) {
 	if s == nil {
 		return nil, false, 0
 	}
-	if now := s.shown.Load(); now != nil {
-		return now.home, now.on, now.confirms
+	for {
+		stands := s.stands.Load()
+		home = s.home.Load()
+		if s.stands.Load() == stands {
+			return home, stands&1 != 0, stands >> 1
+		}
 	}
-	return nil, false, 0
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"testing"
+	"unsafe"
 
 	"github.com/fanoutgo/fanout/adapter"
 	"github.com/fanoutgo/fanout/internal/redistest"
@@ -40,7 +41,8 @@ func TestWhatIsToldWhenTheHomeMoves(t *testing.T) {
 	}
 	for _, test := range tests {
 		told := new(word)
-		s := &sub{engine: &Engine{receiver: told, keeper: told}, wanted: true, home: from}
+		s := &sub{engine: &Engine{receiver: told, keeper: told}, wanted: true}
+		s.home.Store(from)
 		s.confirm(from)
 		test.before(s)
 		s.confirm(to)
@@ -49,7 +51,8 @@ func TestWhatIsToldWhenTheHomeMoves(t *testing.T) {
 
 	// Before the subscription was confirmed there is nothing to tell.
 	told := new(word)
-	s := &sub{engine: &Engine{receiver: told, keeper: told}, wanted: true, home: from}
+	s := &sub{engine: &Engine{receiver: told, keeper: told}, wanted: true}
+	s.home.Store(from)
 	s.lost(from, false)
 	s.lost(from, true)
 	require.Empty(t, string(*told))
@@ -71,7 +74,8 @@ func TestLateFrames(t *testing.T) {
 		{"of a server, after a later one", "ff", [][]byte{wire.AppendKept(nil, 7, 6, []byte("x")), wire.AppendKept(nil, 7, 5, []byte("x"))}},
 	} {
 		told := new(word)
-		s := &sub{engine: &Engine{receiver: told, keeper: told}, wanted: true, home: home}
+		s := &sub{engine: &Engine{receiver: told, keeper: told}, wanted: true}
+		s.home.Store(home)
 		s.confirm(home)
 		for _, payload := range c.payloads {
 			s.deliver(home, payload)
@@ -116,4 +120,9 @@ func TestPublishWhileTheEngineClosesIsErrClosed(t *testing.T) {
 	err := <-published
 	require.ErrorIs(t, err, adapter.ErrClosed)
 	require.ErrorIs(t, err, adapter.ErrUnsent)
+}
+
+// A hub has a sub for each room that is in use.
+func TestSizeOfASub(t *testing.T) {
+	require.LessOrEqual(t, unsafe.Sizeof(sub{}), uintptr(112))
 }
