@@ -2,6 +2,7 @@ package fanout
 
 import (
 	"context"
+	"errors"
 	"iter"
 	"math"
 	"slices"
@@ -93,15 +94,15 @@ func (m *Member) Receive(ctx context.Context) (Message, error) {
 // connection is to hold nothing.
 func (m *Member) ReceiveBatch(ctx context.Context, buf []Message) (int, error) {
 	if len(buf) == 0 {
-		return 0, errEmptyBuffer
+		return 0, failed("receive", errEmptyBuffer)
 	}
 	if ctx.Err() != nil {
-		return 0, context.Cause(ctx)
+		return 0, failed("receive", context.Cause(ctx))
 	}
 	m.walk.Lock()
 	if m.receiving {
 		m.walk.Unlock()
-		return 0, ErrConcurrentReceive
+		return 0, failed("receive", ErrConcurrentReceive)
 	}
 	m.receiving = true
 	for {
@@ -119,8 +120,17 @@ func (m *Member) ReceiveBatch(ctx context.Context, buf []Message) (int, error) {
 		if err == ErrSlow {
 			m.end(err)
 		}
-		return n, err
+		return n, receiveError(err)
 	}
+}
+
+// receiveError returns the error that users see of a Receive. A GapError says
+// itself what it is about.
+func receiveError(err error) error {
+	if gap := (*GapError)(nil); err == nil || errors.As(err, &gap) {
+		return err
+	}
+	return failed("receive", err)
 }
 
 // wait waits until something may be ready. The end of the member is no error
@@ -240,7 +250,7 @@ func (m *Member) take(buf []Message) (n int, err error) {
 // history has what is missing there.
 func (m *Member) refills(ms *membership) bool {
 	p := ms.place
-	return p != nil && ms.room.kept != nil && ms.cursor.Cut() && (m.hub.opts.Overflow == Skip || p.behind.Load() != within) && !p.plain
+	return p != nil && ms.room.kept != nil && ms.cursor.Cut() && (ms.room.overflow() == Skip || p.behind.Load() != within) && !p.plain
 }
 
 // gap consumes the gaps before the cursor of ms, and returns the error for them.
@@ -255,7 +265,7 @@ func (m *Member) gap(ms *membership) error {
 		}
 		sum.Missed += min(g.Missed, math.MaxInt-sum.Missed)
 		sum.Unknown = sum.Unknown || g.Unknown
-		if fell && !g.IsZero() && m.hub.opts.Overflow == Disconnect {
+		if fell && !g.IsZero() && ms.room.overflow() == Disconnect {
 			return ErrSlow
 		}
 		_, _, more = ms.cursor.Peek()
@@ -568,7 +578,7 @@ func (m *Member) send(e entry) {
 	d := x.direct
 	if d == nil {
 		d = new(direct)
-		d.log.Init(m.hub.limits)
+		d.log.Init(m.hub.limits.standard)
 		d.init(m, m.hub.everyone)
 		d.log.Open(&d.cursor, &d.membership)
 		d.cursor.Park()
