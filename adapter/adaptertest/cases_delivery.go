@@ -185,7 +185,7 @@ func framesAreOpaque(e *env) {
 		big[i] = byte(random.Uint32())
 	}
 	frames := [][]byte{
-		{}, {0}, {'x'}, []byte("\r\n"), []byte("a\x00b"), []byte("+OK\r\n"), []byte("$5\r\nhello\r\n"),
+		[]byte(""), []byte("\x00"), []byte("x"), []byte("\r\n"), []byte("a\x00b"), []byte("+OK\r\n"), []byte("$5\r\nhello\r\n"),
 		[]byte("*3\r\n$7\r\nmessage\r\n"), []byte(`{"json":true}`), []byte("\xff\xfe not UTF-8"), every, big,
 	}
 	for i, frame := range frames {

@@ -101,8 +101,8 @@ func historyFillsInterruption(e *env) {
 	e.fill(f)
 
 	all := e.after(other, channel, adapter.Position{})
-	e.contiguous("history", all.Frames)
-	e.hasAcked("history", all.Frames, keepers, nil)
+	e.contiguous(all.Frames)
+	e.hasAcked(all.Frames, keepers, nil)
 	known := make(placed)
 	e.place(known, n.String(), n.heard.kept(channel)...)
 	e.place(known, "the history", f.read...)
@@ -203,9 +203,9 @@ func historySurvivesMove(e *env) {
 		e.settleKept(from, channel, e.nodes[1])
 	}
 	all := e.after(reader, channel, adapter.Position{})
-	e.contiguous("history", all.Frames)
+	e.contiguous(all.Frames)
 	e.chain(all)
-	e.hasAcked("history", all.Frames, keepers, nil)
+	e.hasAcked(all.Frames, keepers, nil)
 	if all.First != 1 || len(all.Frames) == 0 || first(all.Frames[0]) != 1 || all.Frames[len(all.Frames)-1].At != all.Head {
 		e.failf("the history, whose head is %v, has not all messages: First is %d, and there are %d frames", all.Head, all.First, len(all.Frames))
 	}
@@ -326,7 +326,7 @@ func historyEpochsTellALoss(e *env) {
 			}
 		}
 	}
-	e.contiguous("history", all.Frames)
+	e.contiguous(all.Frames)
 	e.chain(all)
 	// lost tells where the history has gone on without a position, and says so.
 	lost := func(a ack) bool {
@@ -337,7 +337,7 @@ func historyEpochsTellALoss(e *env) {
 		}
 		return false
 	}
-	e.hasAcked("history", all.Frames, keepers, lost)
+	e.hasAcked(all.Frames, keepers, lost)
 
 	// After a position that is not on the way comes what is after the last one
 	// that is.

@@ -141,16 +141,16 @@ func show(f adapter.KeptFrame) event { return event{kind: 'f', frame: string(f.F
 
 // contiguous sees to it that frames follow each other without a gap. Epochs may
 // change, as long as they grow.
-func (e *env) contiguous(what string, frames []adapter.KeptFrame) {
+func (e *env) contiguous(frames []adapter.KeptFrame) {
 	for i, f := range frames {
 		if messagesOf(f.Frame) > f.At.Offset {
-			e.failf("%s: %v has %d messages, so its offset is too small", what, show(f), messagesOf(f.Frame))
+			e.failf("history: %v has %d messages, so its offset is too small", show(f), messagesOf(f.Frame))
 		}
 		if i == 0 {
 			continue
 		}
 		if before := frames[i-1]; first(f) != before.At.Offset+1 || f.At.Epoch < before.At.Epoch {
-			e.failf("%s: %v, of %d messages, comes after %v", what, show(f), messagesOf(f.Frame), show(before))
+			e.failf("history: %v, of %d messages, comes after %v", show(f), messagesOf(f.Frame), show(before))
 		}
 	}
 }
@@ -287,11 +287,11 @@ func (k *keeper) insist(ctx context.Context, r adapter.Record) error {
 
 // hasAcked sees to it that a history has what was acknowledged, each frame once.
 // It may lack those that lost, if it is not nil, allows.
-func (e *env) hasAcked(what string, frames []adapter.KeptFrame, keepers []*keeper, lost func(ack) bool) {
+func (e *env) hasAcked(frames []adapter.KeptFrame, keepers []*keeper, lost func(ack) bool) {
 	places := make(map[string]adapter.Position)
 	for _, f := range frames {
 		if at, twice := places[string(f.Frame)]; twice {
-			e.failf("%s: %q is kept twice, at %v and %v", what, f.Frame, at, f.At)
+			e.failf("history: %q is kept twice, at %v and %v", f.Frame, at, f.At)
 		}
 		places[string(f.Frame)] = f.At
 	}
@@ -301,11 +301,11 @@ func (e *env) hasAcked(what string, frames []adapter.KeptFrame, keepers []*keepe
 			switch {
 			case lost != nil && lost(a):
 			case !ok:
-				e.failf("%s: %v was acknowledged, and is not in the history", what, show(a.KeptFrame))
+				e.failf("history: %v was acknowledged, and is not in the history", show(a.KeptFrame))
 			case a.exact && at != a.At:
-				e.failf("%s: %v was acknowledged, and is at %v in the history", what, show(a.KeptFrame), at)
+				e.failf("history: %v was acknowledged, and is at %v in the history", show(a.KeptFrame), at)
 			case a.At.Before(at):
-				e.failf("%s: %v was recognised as repeated, and is at %v, behind that", what, show(a.KeptFrame), at)
+				e.failf("history: %v was recognised as repeated, and is at %v, behind that", show(a.KeptFrame), at)
 			}
 		}
 	}

@@ -59,6 +59,7 @@ func newRecorder() *recorder { return &recorder{logs: make(map[string]*record)} 
 func (r *recorder) Receive(channel string, frame []byte) {
 	r.call(channel, event{kind: 'f', frame: string(frame), kept: frame})
 }
+
 func (r *recorder) ReceiveKept(channel string, f adapter.KeptFrame) {
 	r.call(channel, event{kind: 'f', frame: string(f.Frame), kept: f.Frame, at: f.At})
 }

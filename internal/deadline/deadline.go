@@ -158,11 +158,11 @@ func (l *lazy) Done() <-chan struct{} { return l.enforce().Done() }
 // Err implements context.Context.
 func (l *lazy) Err() error {
 	l.mu.Lock()
-	real := l.real
+	timed := l.real
 	l.mu.Unlock()
 	switch {
-	case real != nil:
-		return real.Err()
+	case timed != nil:
+		return timed.Err()
 	case l.parent.Err() != nil, l.group.parent.Err() != nil, !time.Now().Before(l.ends):
 		<-l.Done() // from now on it is what the one with a timer says
 		return l.enforce().Err()

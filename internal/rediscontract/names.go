@@ -42,7 +42,7 @@ func RunNames(t *testing.T, o redistest.Options, newAdapter NewAdapter) {
 			t.Run(fmt.Sprint(protocol, ", ", rooms), func(t *testing.T) {
 				for _, c := range []struct {
 					name   string
-					happen func(n *named, old, new *redistest.Node)
+					happen func(n *named, from, to *redistest.Node)
 				}{
 					{"the old primary becomes a replica of the new one", (*named).demoted},
 					{"the name follows later", (*named).demotedFirst},
@@ -240,17 +240,17 @@ func (n *named) uncounted(hub int) (messages int) {
 }
 
 // demoted: the name leads to the new primary as soon as the old one is a replica.
-func (n *named) demoted(old, new *redistest.Node) {
-	redistest.Must(n.t, n.pair.Replicate(n.t.Context(), old, new))
-	n.names.Set(name, new)
+func (n *named) demoted(from, to *redistest.Node) {
+	redistest.Must(n.t, n.pair.Replicate(n.t.Context(), from, to))
+	n.names.Set(name, to)
 	n.connect()
-	n.settle(new)
+	n.settle(to)
 }
 
 // demotedFirst: for a while there is no way to a primary. Then what is published
 // is refused, and Health says why.
-func (n *named) demotedFirst(old, new *redistest.Node) {
-	redistest.Must(n.t, n.pair.Replicate(n.t.Context(), old, new))
+func (n *named) demotedFirst(from, to *redistest.Node) {
+	redistest.Must(n.t, n.pair.Replicate(n.t.Context(), from, to))
 	require.Eventually(n.t, func() bool {
 		err := n.health(0)
 		return err != nil && strings.Contains(err.Error(), "replica")
@@ -259,15 +259,15 @@ func (n *named) demotedFirst(old, new *redistest.Node) {
 		err := n.hubs[0].Room("room").Publish(n.t.Context(), []byte("nobody"))
 		return errors.Is(err, adapter.ErrUnsent) || n.kept && err != nil
 	}, settles, time.Millisecond)
-	n.names.Set(name, new)
+	n.names.Set(name, to)
 	n.connect()
-	n.settle(new)
+	n.settle(to)
 }
 
 // left: the old server knows nothing of the new one.
-func (n *named) left(_, new *redistest.Node) {
-	redistest.Must(n.t, new.Do(n.t.Context(), "REPLICAOF", "NO", "ONE").Error())
-	n.names.Set(name, new)
+func (n *named) left(_, to *redistest.Node) {
+	redistest.Must(n.t, to.Do(n.t.Context(), "REPLICAOF", "NO", "ONE").Error())
+	n.names.Set(name, to)
 	n.connect()
-	n.settle(new)
+	n.settle(to)
 }

@@ -24,7 +24,7 @@ func clean(err error) error {
 	switch {
 	case re == nil, errors.As(err, &a):
 		return err
-	case err == error(re):
+	case any(err) == any(re): // the reply itself, not an error that wraps it
 		return &answer{re}
 	}
 	return &connectionError{&answer{re}} // of a handshake, wrapped

@@ -112,7 +112,7 @@ func (ses *session) identifyRESP2(ctx context.Context) (id identity, err error) 
 	cancel()
 	failed := ses.conn.Receive(rueidis.WithOnReceiveReturnHook(ended, ask),
 		ses.conn.B().Subscribe().Channel("fanout:nothing").Build(), func(rueidis.PubSubMessage) {})
-	if err == errSilent && failed != nil {
+	if errors.Is(err, errSilent) && failed != nil {
 		err = fmt.Errorf("%w: %w", errSilent, failed)
 	}
 	return id, err

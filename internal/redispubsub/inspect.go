@@ -2,6 +2,7 @@ package redispubsub
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"sync"
 	"time"
@@ -233,7 +234,7 @@ func (i *inspector) judgeSession(addr string, ses *session, heard, fresh *identi
 	if why == nil && ses.id.differs(*heard) {
 		why = errReplaced // behind a connection that stayed
 	}
-	if why == errReplaced && !i.mayReplace("link "+addr) {
+	if errors.Is(why, errReplaced) && !i.mayReplace("link "+addr) {
 		return
 	}
 	if why != nil {
@@ -253,7 +254,7 @@ func (i *inspector) judgePipeline(ctx context.Context, p *pipeline, said, fresh 
 	}
 	i.engine.topology.refreshTable()
 	if said.worthwhile(fresh) {
-		if why == errReplaced && !i.mayReplace("pipeline "+p.addr) {
+		if errors.Is(why, errReplaced) && !i.mayReplace("pipeline "+p.addr) {
 			return false
 		}
 		if err := p.hangUp(ctx); err == nil {

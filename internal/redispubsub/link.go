@@ -205,7 +205,7 @@ func (l *link) use(ses *session) time.Duration {
 	lasted := time.Since(began)
 	l.broke(err)
 	l.hangUp(ses)
-	if err != errIdle && e.ctx.Err() == nil {
+	if !errors.Is(err, errIdle) && e.ctx.Err() == nil {
 		e.journal.add(slog.LevelWarn, "link broke, connecting again", "node", l.addr, "error", explain(err))
 	}
 	return lasted

@@ -183,7 +183,7 @@ func (c *conn) Read(p []byte) (int, error) {
 		if err := c.wait(reads); err != nil {
 			return 0, c.opError("read", err)
 		}
-		if n, err, ok := c.takeReceived(p); ok {
+		if n, ok, err := c.takeReceived(p); ok {
 			return n, err
 		}
 		n, err := c.Conn.Read(p)
@@ -194,18 +194,18 @@ func (c *conn) Read(p []byte) (int, error) {
 }
 
 // takeReceived returns what was read while the connection was cut.
-func (c *conn) takeReceived(p []byte) (n int, err error, ok bool) {
+func (c *conn) takeReceived(p []byte) (n int, ok bool, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if len(c.received) > 0 {
 		n = copy(p, c.received)
 		c.received = c.received[n:]
-		return n, nil, true
+		return n, true, nil
 	}
 	if c.failure != nil {
-		return 0, c.failure, true
+		return 0, true, c.failure
 	}
-	return 0, nil, false
+	return 0, false, nil
 }
 
 // keepReceived keeps what came in if the connection has been cut meanwhile.
@@ -224,7 +224,7 @@ func (c *conn) keepReceived(p []byte, err error) bool {
 
 func (c *conn) Write(p []byte) (int, error) {
 	for {
-		if n, err, ok := c.write(p); ok {
+		if n, ok, err := c.write(p); ok {
 			return n, c.explain("write", err)
 		}
 		if err := c.wait(writes); err != nil {
@@ -234,13 +234,13 @@ func (c *conn) Write(p []byte) (int, error) {
 }
 
 // write writes, or puts aside, or reports that there is room for neither.
-func (c *conn) write(p []byte) (n int, err error, ok bool) {
+func (c *conn) write(p []byte) (n int, ok bool, err error) {
 	c.writing.Lock()
 	defer c.writing.Unlock()
 	c.mu.Lock()
 	if err := c.errorLocked(writes); err != nil {
 		c.mu.Unlock()
-		return 0, err, true
+		return 0, true, err
 	}
 	cut, room := c.cut, sendBuffer-len(c.sent)
 	if cut && room > 0 { // more than fits is taken as well: it makes no difference
@@ -248,10 +248,10 @@ func (c *conn) write(p []byte) (n int, err error, ok bool) {
 	}
 	c.mu.Unlock()
 	if cut {
-		return len(p), nil, room > 0
+		return len(p), room > 0, nil
 	}
 	n, err = c.Conn.Write(p)
-	return n, err, true
+	return n, true, err
 }
 
 // explain tells a reset from a close of our own.
