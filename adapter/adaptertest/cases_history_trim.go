@@ -8,9 +8,9 @@ import (
 	"github.com/fanoutgo/fanout/adapter"
 )
 
-// trimmed sees to it that of the frames kept, the first of which is outside of
-// the retention, the history hands out those from one on, and that First says
-// which offset is the oldest.
+// trimmed checks that of the kept frames, the first of which is outside of the
+// retention, the history returns those from index from on, and that First is
+// the oldest offset.
 func (e *env) trimmed(n *node, channel string, q adapter.Query, kept []adapter.KeptFrame, from int, firstOffset uint64) {
 	head := kept[len(kept)-1].At
 	for _, limit := range []int{readLimit, 4} {
@@ -40,7 +40,7 @@ func historyTrimsByNumber(e *env) {
 		if i < 10 || i%7 > 0 && i < 36 {
 			continue
 		}
-		for _, most := range []int{most, 3} { // less than what was kept, too
+		for _, most := range []int{most, 3} { // also fewer than were kept
 			q := query(adapter.Position{})
 			q.Keep.Messages = most
 			oldest := kept[i].At.Offset - uint64(most) + 1
@@ -71,12 +71,12 @@ func historyTrimsByAge(e *env) {
 	q.Keep.Age = pause / 20
 	page := e.page(reader, channel, q)
 	if head := kept[len(kept)-1].At; page.Head != head || page.First != head.Offset+1 || len(page.Frames) > 0 {
-		e.failf("First is %d and %d frames came when all were too old; the head is %v, want %v", page.First, len(page.Frames), page.Head, head)
+		e.failf("all frames are too old, but First is %d and the page has %d frames; the head is %v, want %v", page.First, len(page.Frames), page.Head, head)
 	}
 }
 
-// trimmedByAge sees to it that the frames wanted are those that are handed out of
-// an age. It says nothing if that took so long that others may be too old by then.
+// trimmedByAge checks that reading returns the wanted frames of an age. It
+// checks nothing if reading took so long that others may be too old by then.
 func (e *env) trimmedByAge(n *node, channel string, q adapter.Query, want []adapter.KeptFrame, age func() time.Duration, within time.Duration) {
 	e.until(func() bool {
 		began := time.Now()
