@@ -13,7 +13,13 @@ TIMEOUT     ?= 30m
 FUZZTIME    ?= 20s
 BENCH       ?= .
 BENCHFLAGS  ?= -benchmem
+
+# The linters. Their rules are in staticcheck.conf and revive.toml.
+GOFUMPT     ?= mvdan.cc/gofumpt@v0.12.0
 STATICCHECK ?= honnef.co/go/tools/cmd/staticcheck@v0.8.2
+ERRORLINT   ?= github.com/polyfloyd/go-errorlint@v1.8.0
+UNPARAM     ?= mvdan.cc/unparam@v0.0.0-20260823230713-2fa3d841b0c8
+REVIVE      ?= github.com/mgechev/revive@v1.13.0
 
 # All modules of the repository, this one first.
 MODULES := $(sort $(dir $(shell find . -name go.mod -not -path './.*/*')))
@@ -33,16 +39,30 @@ test: ## set up what tests need, and run them all
 	done
 
 .PHONY: lint
-lint: ## gofmt, vet and staticcheck
-	@unformatted=$$(gofmt -l .)
+lint: ## gofumpt, vet, staticcheck, errorlint, unparam and revive, in all modules
+	@status=0
+	# check MODULE COMMAND… names the command, and goes on if it finds something.
+	check() {
+	  local module=$$1; shift
+	  echo "== $$module $$*" | sed -E 's/ go run [^ ]*\/([a-z-]+)@[^ ]*/ \1/; s| -config [^ ]*||'
+	  (cd "$$module" && "$$@") 2>&1 || status=1
+	}
+	unformatted=$$(go run $(GOFUMPT) -l .)
 	if [ -n "$$unformatted" ]; then
-	  echo "gofmt would change:" >&2
-	  echo "$$unformatted" >&2
-	  exit 1
+	  printf 'gofumpt -w would change:\n%s\n' "$$unformatted"
+	  status=1
 	fi
 	for m in $(MODULES); do
-	  (cd "$$m" && go vet ./... && go run $(STATICCHECK) ./...)
+	  check "$$m" go vet ./...
+	  check "$$m" go run $(STATICCHECK) ./...
+	  check "$$m" go run $(ERRORLINT) ./...
+	  check "$$m" go run $(UNPARAM) ./...
+	  check "$$m" go run $(REVIVE) -config "$(CURDIR)/revive.toml" ./...
 	done
+	# The build tag lockcheck changes package locks, and so what others compile to.
+	check ./ go vet -tags lockcheck ./...
+	check ./ go run $(STATICCHECK) -tags lockcheck ./...
+	exit $$status
 
 .PHONY: fuzz
 fuzz: ## run every fuzz target for FUZZTIME (20s)

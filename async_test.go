@@ -21,7 +21,8 @@ import (
 // publishAsync publishes, and returns where done says what became of it.
 func publishAsync(t testing.TB, p interface {
 	PublishAsync(context.Context, []byte, func(error)) error
-}, text string) chan error {
+}, text string,
+) chan error {
 	t.Helper()
 	c := make(chan error, 2)
 	require.NoError(t, p.PublishAsync(within(t), []byte(text), func(err error) { c <- err }))

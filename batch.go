@@ -1,6 +1,7 @@
 package fanout
 
 import (
+	"errors"
 	"slices"
 	"sync"
 
@@ -26,7 +27,7 @@ func (b *batch) open(frame []byte) error {
 	switch {
 	case err == nil:
 		b.head, b.body, b.size = head, body, len(frame)
-	case err == wire.ErrForeign:
+	case errors.Is(err, wire.ErrForeign):
 		b.foreign, b.size = frame, len(frame)
 		if frame == nil {
 			b.foreign = []byte{}

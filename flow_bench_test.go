@@ -2,6 +2,7 @@ package fanout_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -89,7 +90,7 @@ func (f *figures) listen(ctx context.Context, m *fanout.Member) {
 		if ctx.Err() != nil {
 			return
 		}
-		if gap, ok := err.(*fanout.GapError); ok {
+		if gap, ok := errors.AsType[*fanout.GapError](err); ok {
 			f.mu.Lock()
 			f.lost += gap.Missed
 			f.mu.Unlock()

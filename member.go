@@ -117,7 +117,7 @@ func (m *Member) ReceiveBatch(ctx context.Context, buf []Message) (int, error) {
 		}
 		m.receiving = false
 		m.walk.Unlock()
-		if err == ErrSlow {
+		if errors.Is(err, ErrSlow) {
 			m.end(err)
 		}
 		return n, receiveError(err)
@@ -170,7 +170,7 @@ func (m *Member) Messages(ctx context.Context) iter.Seq2[Message, error] {
 			if !yield(msg, err) {
 				return
 			}
-			if _, gap := err.(*GapError); err != nil && !gap {
+			if _, gap := errors.AsType[*GapError](err); err != nil && !gap {
 				return
 			}
 		}
@@ -474,7 +474,7 @@ func (m *Member) fail(err error) {
 		return
 	}
 	m.err.Store(uint32(slices.Index(ends[:], err)))
-	if err == ErrSlow {
+	if errors.Is(err, ErrSlow) {
 		m.hub.stats.slow.Add(1)
 	}
 	if m.done != nil {

@@ -146,7 +146,7 @@ func (o *outbound) join(ctx context.Context, m *wire.Message, size int) error {
 	}
 	done := w.done
 	o.mu.Unlock()
-	var bound context.Context = context.Background()
+	bound := context.Background()
 	if _, ok := ctx.Deadline(); !ok {
 		bound = o.hub.publishes.Context()
 	}

@@ -155,7 +155,7 @@ func (r *readers) aside(f func()) {
 // one is taken to be slow as well.
 func (r *readers) again(failed *reading, d time.Duration, f func(*reading)) {
 	r.mu.Lock()
-	one := &reading{run: f, slow: failed.slow || context.Cause(failed.ctx) == errCrowded}
+	one := &reading{run: f, slow: failed.slow || errors.Is(context.Cause(failed.ctx), errCrowded)}
 	r.mu.Unlock()
 	time.AfterFunc(d, func() { r.push(one) })
 }

@@ -378,7 +378,7 @@ func (rs *roomState) readForMembers(one *reading, delay time.Duration) {
 		}
 		k.requests.deliver(p)
 		delay = firstRetry
-	case errors.Is(err, ErrRefused), errors.Is(err, ErrClosed), err == errNoProgress && delay >= lastRetry:
+	case errors.Is(err, ErrRefused), errors.Is(err, ErrClosed), errors.Is(err, errNoProgress) && delay >= lastRetry:
 		k.requests.fail(err)
 	default: // if nobody waits by then it ends there
 		h.readers.again(one, delay, func(one *reading) { rs.readForMembers(one, min(2*delay, lastRetry)) })

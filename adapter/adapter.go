@@ -2,122 +2,128 @@ package adapter
 
 import "context"
 
-// An Adapter carries frames between hubs. It is the whole of what a backend
-// has to do: the hub brings rooms, order, gaps, batching and retries, the
-// adapter brings bytes from one process to the others.
+// An Adapter carries frames between hubs. It is all that a backend has to
+// provide: the hub adds rooms, order, gaps, batching and retries, the adapter
+// brings bytes from one process to the others.
 //
-// A channel is a name to which hubs subscribe; a frame is a run of bytes that
-// one hub publishes to a channel. Both are opaque to the adapter. Channel
-// names are valid UTF-8 of at most a kilobyte, control characters included,
-// with a Redis hash tag in them (fanout:r:{room}); frames are bounded by the
-// hub's MaxMessage and some 64 KiB for a batch of smaller messages, or some
-// 600 KiB for the names that the selection of a single message leaves out.
+// A channel is a name to which hubs subscribe. A frame is a sequence of bytes
+// that one hub publishes to a channel. Both are opaque to the adapter. Channel
+// names are valid UTF-8 of at most a kilobyte, may contain control characters,
+// and have a Redis hash tag in them (fanout:r:{room}). A frame is at most as
+// long as the hub's MaxMessage and some 64 KiB for a batch of smaller messages,
+// or some 600 KiB for the names that the selection of a single message leaves
+// out.
 //
 // An adapter promises, for each channel:
 //
 //   - order: frames reach every subscriber in one order, the same for all;
-//   - once: a frame is handed over once for each Publish, except that a Publish
-//     that the adapter itself had to repeat may show twice;
-//   - honesty: frames may be missing, as the receiver sees their sequence,
-//     between an Interrupted and its Restored, and at no other place. (A frame
-//     that was on its way when the link broke was published before.)
+//   - once: a frame is delivered once for each Publish, except that a Publish
+//     that the adapter itself had to repeat may deliver its frame twice;
+//   - honesty: the receiver misses frames only between an Interrupted and its
+//     Restored. (A frame that was being delivered when the link broke was
+//     published before the break.)
 //
-// An adapter belongs to one hub, which attaches it in fanout.New and
-// closes in Hub.Close, or in New if that fails. Package adaptertest holds this contract as a test suite.
+// An adapter belongs to one hub. fanout.New attaches it; Hub.Close closes it,
+// or New if it fails. Package adaptertest holds this contract as a test suite.
 //
 // An adapter may also have the optional capabilities [HealthChecker],
 // [AsyncPublisher] and [Historian].
 type Adapter interface {
-	// Attach tells the adapter who receives its frames. New calls it once,
-	// before anything else. A second call is an error, and so is a call after
-	// Close (ErrClosed).
+	// Attach sets the receiver of the adapter's frames. New calls it once,
+	// before any other method. A second call is an error, and so is a call
+	// after Close (ErrClosed).
 	//
-	// It does not wait for the backend: an adapter whose backend is down
-	// attaches, and connects when it can. The receiver that a Historian gets may
-	// be a HistoryReceiver; the hub's is.
+	// Attach does not wait for the backend: an adapter whose backend is down
+	// attaches, and connects when it can. A Historian may be attached to a
+	// HistoryReceiver, as the hub's receiver is.
 	Attach(r Receiver) error
 
-	// Subscribe asks for the frames of a channel. It returns nil when the
-	// backend has confirmed: every frame that is published to the channel
-	// after that, by any hub, reaches the receiver or falls between
-	// Interrupted and Restored.
+	// Subscribe subscribes to a channel. It returns nil when the backend has
+	// confirmed the subscription: every frame that any hub publishes to the
+	// channel after that reaches the receiver, or falls between Interrupted
+	// and Restored.
 	//
-	// While the backend cannot be reached Subscribe waits and tries again; it
-	// returns an error only when ctx ends (then the channel is not subscribed,
-	// even if it was, and the adapter undoes in its own time what it has
-	// begun), when the adapter is closed (ErrClosed), or when the backend
-	// refuses for a reason that waiting does not cure, such as missing rights
-	// (ErrRefused).
+	// While the backend cannot be reached Subscribe waits and tries again. It
+	// returns an error only when ctx ends, when the adapter is closed
+	// (ErrClosed), or when the backend refuses for a reason that waiting does
+	// not cure, such as missing rights (ErrRefused). If ctx ends, the channel
+	// is not subscribed afterwards, even if it was before; the adapter undoes
+	// in the background what it has begun.
 	//
-	// It is called concurrently, but for one channel there is never more than
-	// one call of Subscribe or Unsubscribe at a time. Subscribing to what is
-	// subscribed is no error and waits for nothing but the confirmation.
+	// Subscribe may be called concurrently for different channels. For one
+	// channel there is never more than one call of Subscribe or Unsubscribe at
+	// a time. Subscribing to a channel that is subscribed already is no error,
+	// and waits only for its confirmation.
 	Subscribe(ctx context.Context, channel string) error
 
-	// Unsubscribe ends a subscription. When it returns a call of the receiver
-	// for the channel that was running has returned, and the receiver gets
-	// nothing more of it until Subscribe is called again; what was published
-	// before that does not come then. It need not wait until the backend has
-	// stopped sending, but the adapter sees to it that it does, however links
-	// break meanwhile: nothing stays subscribed there that is not wanted.
-	// Unsubscribing from what is not subscribed is no error.
-	// It is not called by a method of the receiver; nor is Close.
+	// Unsubscribe ends a subscription. When it returns, no call of the receiver
+	// for the channel is running, and the receiver gets nothing more of the
+	// channel until Subscribe is called again. Frames that were published
+	// before that are not delivered then. Unsubscribe need not wait until the
+	// backend has stopped sending, but the adapter makes sure that the backend
+	// does stop, even if links break meanwhile. Unsubscribing from a channel
+	// that is not subscribed is no error. Methods of the receiver call neither
+	// Unsubscribe nor Close.
 	//
-	// It may wait for the end of that call whatever becomes of ctx, since a
-	// receiver does not block. ctx bounds any other wait; the subscription is
-	// over all the same.
+	// Unsubscribe may wait for a running call of the receiver even after ctx
+	// has ended, since a receiver does not block. ctx bounds any other wait;
+	// the subscription ends in any case.
 	Unsubscribe(ctx context.Context, channel string) error
 
-	// Publish sends a frame to all who are subscribed to the channel,
-	// including this adapter's own receiver if it is. The publisher need not
-	// be subscribed.
+	// Publish sends a frame to all subscribers of the channel, including this
+	// adapter's own receiver if it is subscribed. The publisher need not be
+	// subscribed.
 	//
-	// It returns nil when the backend has taken the frame, and how many
-	// subscribers it was handed to, or -1 if the backend cannot tell. An
-	// adapter that is subscribed to the channel itself and learns that nobody
-	// got the frame treats that as a broken subscription, mends it, and sends
-	// the frame again before it returns.
+	// Publish returns nil when the backend has accepted the frame, with the
+	// number of subscribers that the frame was sent to, or -1 if the backend
+	// cannot tell. An adapter that is subscribed to the channel itself, and
+	// learns that the frame reached no subscriber, concludes that its
+	// subscription is broken: it subscribes again, and sends the frame again
+	// before it returns.
 	//
 	// An error means that the frame may or may not have been delivered, unless
 	// it wraps ErrUnsent: then it cannot have been. The hub repeats a failed
-	// Publish in a form that receivers recognise, so an adapter never repeats
-	// one that may have arrived. An error that wraps ErrRefused is not repeated.
-	// An adapter that has no connection yet may wait for one, or return
-	// ErrUnsent at once.
+	// Publish in a form that receivers recognise, so an adapter must not repeat
+	// one that may have arrived. The hub does not repeat a Publish whose error
+	// wraps ErrRefused. An adapter that has no connection yet may wait for one,
+	// or return ErrUnsent at once.
 	//
-	// The frame is never modified again by anyone; the adapter may keep it.
-	// Publish is called concurrently, but for one channel one call at a time:
-	// two frames of a channel are in the order of their calls. ctx cancels the
-	// wait: Publish then returns an error that wraps that of ctx or ErrUnsent.
-	// After Close it returns an error that wraps ErrClosed and ErrUnsent.
+	// Nobody modifies the frame after the call; the adapter may keep it.
+	// Publish may be called concurrently for different channels, and for one
+	// channel one call at a time: frames of a channel arrive in the order of
+	// the calls. ctx cancels the wait: Publish then returns an error that wraps
+	// the error of ctx or ErrUnsent. After Close it returns an error that wraps
+	// ErrClosed and ErrUnsent.
 	Publish(ctx context.Context, channel string, frame []byte) (receivers int, err error)
 
-	// Close ends everything: when it returns nil the receiver is not called
-	// again, calls that were waiting have returned, and goroutines,
-	// subscriptions and connections of the adapter's own are gone. What the
-	// adapter was given, such as a Redis client, stays open. A second call
-	// waits for the first and returns nil.
+	// Close ends everything. When it returns nil the receiver is not called
+	// again, calls that were waiting have returned, and the adapter's own
+	// goroutines, subscriptions and connections are gone. What the adapter was
+	// given, such as a Redis client, stays open. A second call waits for the
+	// first and returns nil.
 	//
-	// If ctx ends first, Close returns its error and goes on in the background.
+	// If ctx ends first, Close returns its error and continues in the
+	// background.
 	Close(ctx context.Context) error
 }
 
-// A Receiver gets what an Adapter carries; the hub is one. Its methods never
-// block and may be called from the goroutine that reads the connection. Calls
-// for one channel never overlap; calls for different channels may.
+// A Receiver gets the frames that an Adapter carries; the hub is one. Its
+// methods never block and may be called from the goroutine that reads the
+// connection. Calls for one channel never overlap; calls for different channels
+// may.
 type Receiver interface {
-	// Receive hands over a frame of a subscribed channel. The receiver keeps
-	// the frame: the adapter does not touch its bytes again, and neither do
-	// other receivers that may share it.
+	// Receive delivers a frame of a subscribed channel. The receiver may keep
+	// the frame: the adapter does not modify its bytes afterwards, and other
+	// receivers that share the bytes do not either.
 	Receive(channel string, frame []byte)
 
-	// Interrupted says that from here on frames of the channel may be missing:
-	// a link broke, or the channel's home is moving. It is called only for a
-	// channel whose subscription was confirmed.
+	// Interrupted reports that from now on frames of the channel may be
+	// missing, because a link broke or the channel's home is moving. It is
+	// called only for a channel whose subscription was confirmed.
 	Interrupted(channel string)
 
-	// Restored says that the subscription stands again, confirmed by the
-	// backend: every later frame arrives. Interrupted and Restored of a channel
-	// alternate. Frames may come in between, if there were others that did not.
+	// Restored reports that the backend has confirmed the subscription again:
+	// every later frame arrives. For one channel, calls of Interrupted and
+	// Restored alternate. Some frames may arrive between the two.
 	Restored(channel string)
 }

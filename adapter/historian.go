@@ -5,50 +5,52 @@ import (
 	"time"
 )
 
-// Historian is an optional capability of an Adapter: its backend keeps the
-// latest messages of a channel. The hub uses it for rooms to which
-// fanout.Options.Room gives a Retain, and Attach then gets a HistoryReceiver.
+// Historian is an optional capability of an Adapter whose backend keeps the
+// latest messages of a channel. The hub uses it for rooms that have a retention
+// (fanout.RoomOptions.Retain), and then attaches a HistoryReceiver.
 //
 // A history is a sequence of frames, each with the position of its last
-// message. The backend gives the positions: offsets number the messages of a
-// channel contiguously, from 1, and are below 2^53. Epoch says in whose hands
-// the history is. An epoch is a number below 2^44, larger than all before it in
-// the channel; it is about the time of its beginning in milliseconds since
-// 1970. A hub does not believe one that is more than 366 days ahead of its
-// clock. A new one begins, with the next Append or History, when the history is
-// at a server, or a life of a server, that cannot know for sure that it has all
-// that was acknowledged before; offsets go on from what it has.
+// message. The backend assigns the positions. Offsets number the messages of a
+// channel contiguously, from 1, and are below 2^53. The epoch changes when the
+// history may have lost messages: when it is at a server, or at a server that
+// was restarted, that cannot be sure to have every acknowledged message. The
+// next Append or History then begins a new epoch, and offsets continue from the
+// messages that the server has. An epoch is a number below 2^44, larger than
+// all earlier ones of the channel: the time at which it began, in milliseconds
+// since 1970, or somewhat more. A hub rejects an epoch that is more than 366
+// days ahead of its clock.
 //
 // So positions never repeat: if a server takes over that lacks the latest
-// messages, their offsets are given again, but in a new epoch.
+// messages, their offsets are assigned again, but in a new epoch.
 type Historian interface {
 	// Append is Publish for a channel that keeps a history. In one step the
 	// backend numbers the frame's messages, keeps the frame, and sends it with
-	// its position to all who are subscribed (HistoryReceiver.ReceiveKept), in the
-	// order of positions. It drops what r.Keep no longer asks for.
+	// its position to all subscribers (HistoryReceiver.ReceiveKept), in the
+	// order of positions. It drops messages that are outside of r.Keep.
 	//
-	// It returns the position of the frame's last message, and receivers as
-	// Publish does. A frame that the backend has already, by its publisher's
-	// numbers, is not kept or sent again: then the position is its own or any
-	// later one, and receivers is -1. So a repeated Append is safe, but it is
-	// still the hub that repeats.
+	// Append returns the position of the frame's last message, and receivers as
+	// Publish does. A frame that the backend already has, recognised by its
+	// publisher's numbers, is neither kept nor sent again: then the position is
+	// that of the frame or any later one, and receivers is -1. This makes it
+	// safe to repeat an Append, but only the hub does so.
 	//
 	// Errors, context, ownership of the frame and concurrency are as for
-	// Publish. A backend that lacks the memory just now says so (ErrUnsent):
-	// memory may be freed, so that is not final. One that cannot make sense of
-	// what it has kept returns ErrBrokenHistory and ErrRefused, as does History.
+	// Publish. A backend that is out of memory returns ErrUnsent, which is not
+	// final. A backend that cannot make sense of the history that it has
+	// returns ErrBrokenHistory and ErrRefused, as History does.
 	Append(ctx context.Context, channel string, r Record) (at Position, receivers int, err error)
 
 	// History returns a part of the history as it is at one moment. It may be
-	// called concurrently, whether the channel is subscribed or not, and for a
-	// channel that has no history, which is an empty Page and no error. ctx
-	// cancels the wait. It does not retry; errors are those of Publish, but for
-	// ErrUnsent. The page is the caller's; the bytes of a frame in it may be shared,
-	// and nobody modifies them.
+	// called concurrently, whether the channel is subscribed or not. For a
+	// channel without a history it returns an empty Page and no error. ctx
+	// cancels the wait. History does not retry; its errors are those of
+	// Publish, except ErrUnsent. The caller owns the page; the bytes of its
+	// frames may be shared, so nobody modifies them.
 	//
-	// The hub takes a page that contradicts itself for a broken history, as if
-	// it had been ErrRefused: the room's members are told that messages may be
-	// missing, and the history is read again when there is a reason to.
+	// The hub treats a page that contradicts itself as a broken history, as if
+	// History had returned ErrRefused: members of the room are told that
+	// messages may be missing, and the hub reads the history again at the next
+	// occasion.
 	History(ctx context.Context, channel string, q Query) (Page, error)
 }
 
@@ -58,75 +60,80 @@ type Record struct {
 	Messages int       // in the frame, at least 1
 	Keep     Retention // of the channel; no zero values
 
-	// Time is now, by the hub's clock. It is for backends without a clock of
-	// their own: hubs' clocks differ, and a backend that has one goes by that.
+	// Time is the current time by the hub's clock, for backends that have no
+	// clock of their own. Hubs' clocks differ, so others use their own.
 	Time time.Time
 
-	// The publisher and its numbers, by which a repeated Append is recognised:
-	// within a stream Seq is the number of the first message, and the next
-	// frame's is Seq+Messages. An empty Publisher is never recognised.
+	// Publisher, Stream and Seq identify the frame, so that a repeated Append
+	// is recognised. Seq is the number of the frame's first message within the
+	// stream; the next frame's is Seq+Messages. A frame with an empty Publisher
+	// is never recognised.
 	Publisher   string
 	Stream, Seq uint64
 }
 
 // A Query asks for a part of a history.
 type Query struct {
-	// Since: frames that end after this position. The zero Position is before
-	// everything. If it is not on the way to the head (see Page.Before), the
-	// frames after the last place where it was are meant; if that is not known,
-	// those of later epochs. So positions never go back.
+	// Since selects the frames that end after this position. The zero Position
+	// is before everything. If Since is on no epoch that led to the head (see
+	// Page.Before), the page has the frames after the last position at which
+	// both agreed; if that is not known, the frames of later epochs. So
+	// positions never go back.
 	Since Position
-	// Limit bounds the page: no more frames are begun when it has so many
-	// messages. 0 asks for the head alone. A backend may return less, and More.
+	// Limit bounds the page: the backend adds no further frame once the page
+	// has this many messages. With 0 the page has only the head. A backend may
+	// return fewer frames, and set More.
 	Limit int
-	// Bytes bounds the page as well, if it is not 0: no more frames are begun when
-	// its frames have that many bytes. A backend may ignore it, at the cost of
-	// memory in the hub.
+	// Bytes bounds the page as well, if it is not 0: the backend adds no
+	// further frame once the frames have this many bytes. A backend may ignore
+	// it, at the cost of memory in the hub.
 	Bytes int
-	// Keep is the channel's retention: what is outside of it is not handed out,
-	// even if the backend still has it. A frame goes by its last message, so it
-	// may reach over the bound.
+	// Keep is the channel's retention. The page has nothing outside of it, even
+	// if the backend still has such frames. The last message of a frame
+	// decides, so a frame may begin outside.
 	Keep Retention
-	// Time is now, by the hub's clock, for backends without a clock of their own:
-	// see [Record.Time].
+	// Time is the current time by the hub's clock, for backends without a clock
+	// of their own: see [Record.Time].
 	Time time.Time
 }
 
 // A Page is a part of a history.
 type Page struct {
-	// Head is the position of the latest message, or of the last before the
-	// epoch if there is none in it. Zero: there is no history.
+	// Head is the position of the latest message; in an epoch without messages,
+	// the epoch and the offset of the last message before it. A zero Head means
+	// that there is no history.
 	Head Position
-	// Before are the epochs before Head's that the history has gone through, as
-	// far as they are remembered, oldest first: it has from each the offsets up
-	// to Last, and those after it from a later one. If there are none, the
-	// history began with Head's epoch.
+	// Before lists the epochs before Head's that led to it, as far as the
+	// backend remembers them, oldest first. The offsets up to Last of each are
+	// in the history under that epoch, and later ones under a later epoch. If
+	// Before is empty, the history began with Head's epoch.
 	Before []PastEpoch
 	// First is the offset of the oldest message that is kept and comes after
-	// Since, or Head.Offset+1 if there is none. It may be less if what is before
-	// that is kept as well. With Limit 0 it says nothing.
+	// Since, or Head.Offset+1 if there is none. It may be smaller if the
+	// messages before that are kept too. It has no meaning if Limit is 0.
 	First uint64
-	// Frames in the order of their positions, contiguous.
+	// Frames is contiguous, in the order of positions.
 	Frames []KeptFrame
-	// More: there are frames after these.
+	// More reports whether there are frames after these.
 	More bool
 }
 
-// A PastEpoch is an epoch that is over.
+// A PastEpoch is an epoch that has ended.
 type PastEpoch struct {
 	Epoch, Last uint64
-	// Whole: the backend knows that nothing acknowledged was lost when the
-	// history went on to the next epoch. A slot that moves takes everything with
-	// it; a replica that takes over may not have had the latest.
+	// Whole reports whether the backend is sure that no acknowledged message
+	// was lost when the epoch ended. A slot that moves takes its whole history
+	// along; a replica that takes over may lack the latest messages.
 	Whole bool
 }
 
-// A KeptFrame is a frame with its place in the history.
+// A KeptFrame is a frame with its position in the history.
 type KeptFrame struct {
 	At    Position // of its last message
 	Frame []byte
-	// Age is how long ago the frame was kept, by the backend's clock, for one that
-	// was read. One that is received as it is published has none.
+	// Age is how long ago the frame was kept, by the backend's clock, if the
+	// frame was read from the history. It is 0 for a frame that is received as
+	// it is published.
 	Age time.Duration
 }
 
@@ -138,9 +145,9 @@ type HistoryReceiver interface {
 	ReceiveKept(channel string, f KeptFrame)
 
 	// Moving is Interrupted for a channel whose home ends the subscription in
-	// good order, because it is moving: whatever the old home has taken from
-	// anybody was received before this call. Like Interrupted it is called only
-	// for a channel whose subscription was confirmed, and Restored follows; if
-	// the move goes wrong meanwhile, Interrupted comes between them.
+	// an orderly way because the channel is moving: every frame that the old
+	// home has accepted was received before this call. Like Interrupted it is
+	// called only for a channel whose subscription was confirmed, and Restored
+	// follows. If the move fails, Interrupted is called between the two.
 	Moving(channel string)
 }

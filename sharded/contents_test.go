@@ -63,8 +63,10 @@ func TestHistoryOfAnyContents(t *testing.T) {
 				require.ErrorIs(t, err, fanout.ErrBrokenHistory, commands)
 				require.Equal(t, before, dump(), commands)
 			}
-			_, err = h.History(within(t), channel, adapter.Query{Since: adapter.Position{Epoch: random.Uint64(), Offset: random.Uint64()},
-				Limit: 100, Keep: fanout.Retention{Messages: 8, Age: time.Minute}})
+			_, err = h.History(within(t), channel, adapter.Query{
+				Since: adapter.Position{Epoch: random.Uint64(), Offset: random.Uint64()},
+				Limit: 100, Keep: fanout.Retention{Messages: 8, Age: time.Minute},
+			})
 			if err != nil {
 				failures++
 				require.ErrorIs(t, err, fanout.ErrBrokenHistory, commands)
@@ -104,9 +106,11 @@ func anyDamage(t *testing.T, random *rand.Rand, n *redistest.Node, stream, note 
 }
 
 func anyText(random *rand.Rand) string {
-	texts := []string{"", " ", ",", ":", "x", "-1", "0", "1", "1.5", "1e3", "0x10", "nan", "inf", "-inf", "1 1", "1:1:1,", "1:1:1,x", ",,",
+	texts := []string{
+		"", " ", ",", ":", "x", "-1", "0", "1", "1.5", "1e3", "0x10", "nan", "inf", "-inf", "1 1", "1:1:1,", "1:1:1,x", ",,",
 		"9007199254740991", "9007199254740992", "9223372036854775807", "18446744073709551615", "18446744073709551616",
-		strings.Repeat("9", 400), strings.Repeat("1:1:1,", 400), "\x00\xff", "%d+", "1795633881048", "17956338810480"}
+		strings.Repeat("9", 400), strings.Repeat("1:1:1,", 400), "\x00\xff", "%d+", "1795633881048", "17956338810480",
+	}
 	if random.IntN(4) == 0 {
 		return fmt.Sprint(random.Uint64() >> random.IntN(64))
 	}

@@ -59,15 +59,20 @@ func TestErrorsThatPass(t *testing.T) {
 		section, stat string // of INFO: counts how often the server has said so
 		plain         bool   // it concerns rooms without a history
 	}{
-		{"no memory",
+		{
+			"no memory",
 			func(t *testing.T, s *redistest.Server) { do(t, s, "CONFIG", "SET", "maxmemory", "1") },
 			func(t *testing.T, s *redistest.Server) { do(t, s, "CONFIG", "SET", "maxmemory", "0") },
-			"errorstats", "errorstat_OOM", false},
-		{"no replicas",
+			"errorstats", "errorstat_OOM", false,
+		},
+		{
+			"no replicas",
 			func(t *testing.T, s *redistest.Server) { do(t, s, "CONFIG", "SET", "min-replicas-to-write", "1") },
 			func(t *testing.T, s *redistest.Server) { do(t, s, "CONFIG", "SET", "min-replicas-to-write", "0") },
-			"errorstats", "errorstat_NOREPLICAS", false},
-		{"disk full",
+			"errorstats", "errorstat_NOREPLICAS", false,
+		},
+		{
+			"disk full",
 			func(t *testing.T, s *redistest.Server) {
 				do(t, s, "CONFIG", "SET", "stop-writes-on-bgsave-error", "yes")
 				do(t, s, "BGSAVE")
@@ -79,21 +84,26 @@ func TestErrorsThatPass(t *testing.T) {
 			func(t *testing.T, s *redistest.Server) {
 				do(t, s, "CONFIG", "SET", "stop-writes-on-bgsave-error", "no")
 			},
-			"errorstats", "errorstat_MISCONF", false},
-		{"a password that is changed",
+			"errorstats", "errorstat_MISCONF", false,
+		},
+		{
+			"a password that is changed",
 			func(t *testing.T, s *redistest.Server) {
 				do(t, s, "ACL", "SETUSER", "chat", "resetpass", ">other")
 				dropClients(t, s)
 			},
 			func(t *testing.T, s *redistest.Server) { do(t, s, "ACL", "SETUSER", "chat", "resetpass", ">secret") },
-			"errorstats", "errorstat_WRONGPASS", true},
-		{"too many clients",
+			"errorstats", "errorstat_WRONGPASS", true,
+		},
+		{
+			"too many clients",
 			func(t *testing.T, s *redistest.Server) {
 				do(t, s, "CONFIG", "SET", "maxclients", "1")
 				dropClients(t, s)
 			},
 			func(t *testing.T, s *redistest.Server) { do(t, s, "CONFIG", "SET", "maxclients", "10000") },
-			"stats", "rejected_connections", true},
+			"stats", "rejected_connections", true,
+		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			onServers(t, []string{"--dir", "/proc", "--save", "3600 1000000", "--stop-writes-on-bgsave-error", "no"}, func(t *testing.T, s *redistest.Server) {

@@ -120,10 +120,14 @@ func TestHistory(t *testing.T) {
 // is told so.
 func TestHistoryACLUsers(t *testing.T) {
 	c := redistest.NewCluster(t, redistest.Options{Primaries: 3})
-	plain := []string{"resetchannels", "&fanout:*", "-@all",
-		"+ssubscribe", "+sunsubscribe", "+spublish", "+role", "+cluster|slots", "+cluster|shards", "+hello", "+ping", "+client|setinfo"}
-	history := []string{"~fanout:*", "+fcall", "+function|load", "+info", "+time", "+cluster|myid", "+del", "+pexpire",
-		"+hmget", "+hget", "+hset", "+hlen", "+hgetall", "+hdel", "+xadd", "+xrange", "+xrevrange", "+xtrim"}
+	plain := []string{
+		"resetchannels", "&fanout:*", "-@all",
+		"+ssubscribe", "+sunsubscribe", "+spublish", "+role", "+cluster|slots", "+cluster|shards", "+hello", "+ping", "+client|setinfo",
+	}
+	history := []string{
+		"~fanout:*", "+fcall", "+function|load", "+info", "+time", "+cluster|myid", "+del", "+pexpire",
+		"+hmget", "+hget", "+hset", "+hlen", "+hgetall", "+hdel", "+xadd", "+xrange", "+xrevrange", "+xtrim",
+	}
 	for _, n := range c.Nodes() {
 		for user, rights := range map[string][]string{"plain": plain, "history": slices.Concat(plain, history)} {
 			args := append([]string{"ACL", "SETUSER", user, "on", ">secret"}, rights...)

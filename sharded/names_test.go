@@ -26,8 +26,10 @@ func TestNames(t *testing.T) {
 func TestNamesOfACluster(t *testing.T) {
 	for _, kept := range []bool{false, true} {
 		t.Run(fmt.Sprintf("history %v", kept), func(t *testing.T) {
-			c := redistest.NewCluster(t, redistest.Options{Image: redistest.Redis70, Primaries: 3, Replicas: 1,
-				Args: []string{"--cluster-preferred-endpoint-type", "hostname"}})
+			c := redistest.NewCluster(t, redistest.Options{
+				Image: redistest.Redis70, Primaries: 3, Replicas: 1,
+				Args: []string{"--cluster-preferred-endpoint-type", "hostname"},
+			})
 			ctx := within(t)
 			var names redistest.Names
 			announce := func(n *redistest.Node, host string) {
@@ -149,8 +151,10 @@ func TestANodeWithoutItsMemory(t *testing.T) {
 			return err
 		},
 		"append": func(ctx context.Context, a *sharded.Adapter, channel string) error {
-			_, _, err := a.Append(ctx, channel, adapter.Record{Frame: []byte("hello"), Messages: 1, Time: time.Now(),
-				Keep: fanout.Retention{Messages: 10, Age: time.Hour}})
+			_, _, err := a.Append(ctx, channel, adapter.Record{
+				Frame: []byte("hello"), Messages: 1, Time: time.Now(),
+				Keep: fanout.Retention{Messages: 10, Age: time.Hour},
+			})
 			return err
 		},
 		"history": func(ctx context.Context, a *sharded.Adapter, channel string) error {

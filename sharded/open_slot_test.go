@@ -2,6 +2,7 @@ package sharded_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"slices"
@@ -149,7 +150,7 @@ func TestHistoryInAnOpenSlot(t *testing.T) {
 					t.Helper()
 					for n := from; n < next; n++ {
 						msg, err := m.Receive(within(t))
-						if gapError, ok := err.(*fanout.GapError); ok && gap && gapError.Missed == 0 {
+						if gapError, ok := errors.AsType[*fanout.GapError](err); ok && gap && gapError.Missed == 0 {
 							n-- // it is not known for sure that nothing is missing
 							continue
 						}

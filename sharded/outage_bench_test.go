@@ -2,6 +2,7 @@ package sharded_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -108,7 +109,7 @@ func BenchmarkMovedSlot(b *testing.B) {
 				last := time.Now()
 				for {
 					_, err := m.Receive(ctx)
-					if gap, ok := err.(*fanout.GapError); ok {
+					if gap, ok := errors.AsType[*fanout.GapError](err); ok {
 						missed.Add(int64(gap.Missed))
 						continue
 					}

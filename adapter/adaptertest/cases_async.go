@@ -9,26 +9,26 @@ import (
 	"github.com/fanoutgo/fanout/adapter"
 )
 
-// Besides these all other cases have every other frame published by PublishAsync.
+// In all other cases every other frame is published by PublishAsync too.
 var asyncCases = []Case{
 	{
 		Name:        "async-completes-once",
-		Explanation: "PublishAsync calls Complete once, with what Publish would return; frames of a channel keep their order.",
+		Explanation: "PublishAsync calls Complete once, with what Publish would return; the frames of a channel keep their order.",
 		Nodes:       2, needs: needAsync, run: asyncCompletesOnce,
 	},
 	{
 		Name:        "async-ends-with-close",
-		Explanation: "When Close returns nil Complete has been called for every PublishAsync; another returns false, and calls nobody.",
+		Explanation: "When Close returns nil, Complete has been called for every PublishAsync. A later PublishAsync returns false and calls nothing.",
 		Nodes:       2, needs: needAsync, run: asyncEndsWithClose,
 	},
 	{
 		Name:        "async-completes-elsewhere",
-		Explanation: "PublishAsync returns at once: Complete is called on another goroutine, and may wait for its caller.",
+		Explanation: "PublishAsync returns at once: Complete is called on another goroutine, and may wait for the caller of PublishAsync.",
 		Nodes:       2, needs: needAsync, run: asyncCompletesElsewhere,
 	},
 	{
 		Name:        "async-ends-in-an-outage",
-		Explanation: "A PublishAsync in an outage ends within a few seconds.",
+		Explanation: "A PublishAsync in an outage completes within a few seconds.",
 		Nodes:       2, needs: needAsync | needCut, run: asyncEndsInAnOutage,
 	},
 }
@@ -41,8 +41,8 @@ type walker struct {
 	async   adapter.AsyncPublisher
 	channel string
 	n       int           // frames
-	next    int           // of who publishes
-	spare   atomic.Int64  // calls of Complete that are too many
+	next    int           // number of the next frame
+	spare   atomic.Int64  // surplus calls of Complete
 	good    atomic.Int64  // frames with one receiver, or an unknown number
 	done    chan struct{} // closed when all have completed
 }
@@ -51,7 +51,7 @@ func (w *walker) step() {
 	frame := fmt.Sprint(w.next)
 	w.next++
 	p := &pace{walker: w}
-	if !w.async.PublishAsync(w.channel, []byte(frame), p) { // it may not know the way yet
+	if !w.async.PublishAsync(w.channel, []byte(frame), p) { // it may not be connected yet
 		w.env.tasks.Go(func() {
 			p.Complete(w.from.adapter.Publish(w.env.ctx, w.channel, []byte(frame)))
 		})
@@ -108,7 +108,7 @@ func asyncCompletesOnce(e *env) {
 			frame := fmt.Sprint(i)
 			place[frame] = i
 			if n := to.heard.count(w.channel, frame); n != 1 {
-				e.failf("%v heard frame %q %d times", to, frame, n)
+				e.failf("%v received frame %q %d times", to, frame, n)
 			}
 		}
 		e.inOrder(to, w.channel, place, "than it was published")
@@ -136,7 +136,7 @@ func asyncEndsWithClose(e *env) {
 	}
 	e.close(n)
 	if a, b := calls.Load(), begun.Load(); a != b {
-		e.failf("Close has returned, and Complete was called for %d of %d frames", a, b)
+		e.failf("Close has returned, but Complete was called for only %d of %d frames", a, b)
 	}
 	if async.PublishAsync(e.channel("room0"), []byte("frame"), counter{&calls}) {
 		e.failf("PublishAsync after Close returned true")

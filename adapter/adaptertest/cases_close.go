@@ -17,22 +17,22 @@ var closeCases = []Case{
 	},
 	{
 		Name:        "close-is-final",
-		Explanation: "After Close everything returns an error that wraps ErrClosed, and Publish one that wraps ErrUnsent as well.",
+		Explanation: "After Close all methods return an error that wraps ErrClosed; that of Publish wraps ErrUnsent as well.",
 		Nodes:       1, run: closeIsFinal,
 	},
 	{
 		Name:        "close-twice",
-		Explanation: "A second Close waits for the first and returns nil. So does one of an adapter that was not attached.",
+		Explanation: "A second Close waits for the first and returns nil. Close of an adapter that was not attached returns nil too.",
 		Nodes:       2, unattached: true, run: closeTwice,
 	},
 	{
 		Name:        "close-under-traffic",
-		Explanation: "When Close returns nil calls that were waiting have returned; a Subscribe that it ended returns ErrClosed.",
+		Explanation: "When Close returns nil, calls that were waiting have returned. A Subscribe that Close has ended returns ErrClosed.",
 		Nodes:       2, run: closeUnderTraffic,
 	},
 	{
 		Name:        "close-leaves-no-subscription",
-		Explanation: "Close ends the subscriptions of the adapter: the backend does not count it any more.",
+		Explanation: "Close ends the subscriptions of the adapter: the backend no longer counts them.",
 		Nodes:       2, run: closeLeavesNoSubscription,
 	},
 	{
@@ -51,7 +51,7 @@ func closeIsSilent(e *env) {
 	channel := e.channel("room")
 	e.join(channel, n, witness)
 	stop := e.stream(from, channel)
-	e.until(func() bool { return len(n.heard.frames(channel)) > 0 }, "%v hears", n)
+	e.until(func() bool { return len(n.heard.frames(channel)) > 0 }, "%v receives", n)
 	e.close(n)
 	calls := n.heard.calls(channel)
 	stop()
@@ -59,7 +59,7 @@ func closeIsSilent(e *env) {
 		e.settle(from, channel, witness)
 	}
 	if events := n.heard.events(channel); len(events) > calls {
-		e.failf("%v is closed but was told %q", n, events[calls:])
+		e.failf("%v is closed, but its receiver was called: %q", n, events[calls:])
 	}
 }
 
@@ -108,7 +108,7 @@ func closeUnderTraffic(e *env) {
 		channel := e.channel(fmt.Sprint("room", i))
 		tasks = append(tasks, e.start(func() error { return e.useUntilClosed(n, channel) }))
 	}
-	// All are at work, and some have been for a while.
+	// All goroutines are at work, and some have been for a while.
 	const total = 100
 	e.until(func() bool {
 		least, sum := total, 0
@@ -117,15 +117,15 @@ func closeUnderTraffic(e *env) {
 			least, sum = min(least, heard), sum+heard
 		}
 		return least > 0 && sum >= total
-	}, "%v hears the traffic of %v", other, n)
+	}, "%v receives the traffic of %v", other, n)
 	e.close(n)
 	for _, t := range tasks {
 		e.must(e.wait(t, "calls of a closed adapter return"), "when the adapter was closed")
 	}
 }
 
-// useUntilClosed subscribes, publishes and unsubscribes until it is told that
-// the adapter is closed; other errors of Subscribe it returns.
+// useUntilClosed subscribes, publishes and unsubscribes until it gets
+// ErrClosed. It returns other errors of Subscribe.
 func (e *env) useUntilClosed(n *node, channel string) error {
 	for e.ctx.Err() == nil {
 		if err := n.adapter.Subscribe(e.ctx, channel); errors.Is(err, adapter.ErrClosed) {
@@ -133,7 +133,7 @@ func (e *env) useUntilClosed(n *node, channel string) error {
 		} else if err != nil {
 			return fmt.Errorf("error of Subscribe: %w", err)
 		}
-		_, _ = n.publish(e.ctx, channel, "traffic") // may end in any way
+		_, _ = n.publish(e.ctx, channel, "traffic") // may fail in any way
 		_ = n.adapter.Unsubscribe(e.ctx, channel)
 		select {
 		case <-time.After(time.Millisecond):
@@ -168,7 +168,7 @@ func closeLeavesNoGoroutine(e *env) {
 	for _, n := range e.nodes {
 		e.close(n)
 	}
-	// A goroutine that has told Close that it ends may still be on its way out.
+	// A goroutine may still be returning after it has told Close that it ends.
 	if !e.soon(2*time.Second, func() bool { return len(e.leaked()) == 0 }) {
 		stacks := e.leaked()
 		e.failf("after Close %d goroutines still run (stacks, each with the number of those that share it):\n\n%s",

@@ -20,7 +20,7 @@ var deliveryCases = []Case{
 	},
 	{
 		Name:        "delivers-to-all",
-		Explanation: "A frame reaches every node that is subscribed to its channel, the publisher's own included.",
+		Explanation: "A frame reaches every node that is subscribed to its channel, including the publisher.",
 		Nodes:       3, run: deliversToAll,
 	},
 	{
@@ -30,12 +30,12 @@ var deliveryCases = []Case{
 	},
 	{
 		Name:        "publisher-need-not-subscribe",
-		Explanation: "A node that is not subscribed to a channel can publish to it, and does not hear it.",
+		Explanation: "A node that is not subscribed to a channel can publish to it, and does not receive from it.",
 		Nodes:       2, run: publisherNeedNotSubscribe,
 	},
 	{
 		Name:        "names-are-opaque",
-		Explanation: "Each name is a channel of its own: no part of it is a pattern, a separator, or left out.",
+		Explanation: "Each name is a channel of its own. No part of a name is a pattern or a separator, and no part is ignored.",
 		Nodes:       3, run: namesAreOpaque,
 	},
 	{
@@ -45,17 +45,17 @@ var deliveryCases = []Case{
 	},
 	{
 		Name:        "frames-are-kept",
-		Explanation: "Nobody changes a frame: not the adapter what was published, and not what it has handed over.",
+		Explanation: "The adapter changes neither a frame that was published nor one that it has delivered.",
 		Nodes:       3, run: framesAreKept,
 	},
 	{
 		Name:        "receivers-are-counted",
-		Explanation: "Publish returns how many subscribers the frame was handed to, or -1 if the backend cannot tell.",
+		Explanation: "Publish returns the number of subscribers that the frame was sent to, or -1 if the backend cannot tell.",
 		Nodes:       4, run: receiversAreCounted,
 	},
 	{
 		Name:        "publish-obeys-context",
-		Explanation: "A Publish whose context has ended returns. If it returns nil the frame arrives, and if its error wraps ErrUnsent it never does.",
+		Explanation: "A Publish whose context has ended returns. If it returns nil the frame arrives; if its error wraps ErrUnsent the frame never does.",
 		Nodes:       2, run: publishObeysContext,
 	},
 }
@@ -70,12 +70,12 @@ func attachOnce(e *env) {
 	channel := e.channel("room")
 	e.join(channel, n)
 	if other.calls(channel) > 0 {
-		e.failf("the receiver of the second Attach is told %q", other.events(channel))
+		e.failf("the receiver of the second Attach was called: %q", other.events(channel))
 	}
 }
 
-// talk has all nodes join a channel and publish to it in turn. It returns what
-// they published.
+// talk has all nodes join a channel and publish to it in turn. It returns the
+// frames.
 func talk(e *env, channel string) []string {
 	e.join(channel, e.nodes...)
 	var frames []string
@@ -97,7 +97,7 @@ func deliversToAll(e *env) {
 	for _, frame := range talk(e, channel) {
 		for _, n := range e.nodes {
 			if n.heard.count(channel, frame) == 0 {
-				e.failf("%v did not hear %q, but what was published later", n, frame)
+				e.failf("%v did not receive %q, but received what was published later", n, frame)
 			}
 		}
 	}
@@ -108,7 +108,7 @@ func deliversOnce(e *env) {
 	for _, frame := range talk(e, channel) {
 		for _, n := range e.nodes {
 			if c := n.heard.count(channel, frame); c > 1 {
-				e.failf("%v heard %q %d times", n, frame, c)
+				e.failf("%v received %q %d times", n, frame, c)
 			}
 		}
 	}
@@ -126,7 +126,7 @@ func publisherNeedNotSubscribe(e *env) {
 	e.silent(publisher, channel, 0, publisher, subscriber, beside)
 }
 
-// names returns channels that a careless adapter takes for each other.
+// names returns channels that a careless adapter confuses.
 func names(e *env) []string {
 	rooms := []string{
 		"a", "A", "ab", "a*", "a?", "a[b]", "a[^c]", "a\\b", "a.b", "a.*", "a.>", "a/b", "a/#", "a:b", "*", ">", "",
@@ -167,10 +167,10 @@ func namesAreOpaque(e *env) {
 	for i, channel := range channels {
 		want := []string{fmt.Sprint(i)}
 		if got := all.heard.frames(channel); !slices.Equal(got, want) {
-			e.failf("on %q %v heard %q, want %q; these are numbers in %q", channel, all, got, want, channels)
+			e.failf("on %q %v received %q, want %q; these are indexes of %q", channel, all, got, want, channels)
 		}
 		if i%2 == 1 && half.heard.calls(channel) > 0 {
-			e.failf("%v is not subscribed to %q but was told %q", half, channel, half.heard.events(channel))
+			e.failf("%v is not subscribed to %q, but its receiver was called: %q", half, channel, half.heard.events(channel))
 		}
 	}
 }
@@ -185,7 +185,7 @@ func framesAreOpaque(e *env) {
 		big[i] = byte(random.Uint32())
 	}
 	frames := [][]byte{
-		{}, {0}, {'x'}, []byte("\r\n"), []byte("a\x00b"), []byte("+OK\r\n"), []byte("$5\r\nhello\r\n"),
+		[]byte(""), []byte("\x00"), []byte("x"), []byte("\r\n"), []byte("a\x00b"), []byte("+OK\r\n"), []byte("$5\r\nhello\r\n"),
 		[]byte("*3\r\n$7\r\nmessage\r\n"), []byte(`{"json":true}`), []byte("\xff\xfe not UTF-8"), every, big,
 	}
 	for i, frame := range frames {
@@ -196,7 +196,7 @@ func framesAreOpaque(e *env) {
 		e.settle(e.nodes[0], channel, e.nodes[1])
 		got := e.nodes[1].heard.frames(channel)
 		if len(got) != 1 || got[0] != string(frame) {
-			e.failf("published were %d bytes %q, heard %d frames %v", len(frame), clip(string(frame)), len(got), clip(fmt.Sprintf("%q", got)))
+			e.failf("published %d bytes, %q; received %d frames, %v", len(frame), clip(string(frame)), len(got), clip(fmt.Sprintf("%q", got)))
 		}
 	}
 }
@@ -256,7 +256,7 @@ func publishObeysContext(e *env) {
 		frame := fmt.Sprint(i)
 		_, err := e.nodes[0].publish(ended, channel, frame)
 		if err != nil && !errors.Is(err, context.Canceled) && !errors.Is(err, adapter.ErrUnsent) {
-			e.failf("Publish in a canceled context: %w", err)
+			e.failf("Publish with a canceled context: %w", err)
 		}
 		results[frame] = err
 	}
@@ -264,9 +264,9 @@ func publishObeysContext(e *env) {
 	for frame, err := range results {
 		switch heard := e.nodes[1].heard.count(channel, frame) > 0; {
 		case err == nil && !heard:
-			e.failf("Publish returned nil in a canceled context, and the frame was lost")
+			e.failf("Publish with a canceled context returned nil, but the frame was lost")
 		case errors.Is(err, adapter.ErrUnsent) && heard:
-			e.failf("the frame was heard but Publish said: %w", err)
+			e.failf("the frame arrived, but Publish returned: %w", err)
 		}
 	}
 }

@@ -13,47 +13,47 @@ import (
 var faultCases = []Case{
 	{
 		Name:        "broken-link-is-told",
-		Explanation: "When a link breaks the receiver is told Interrupted and then Restored, in turn, for each channel that was confirmed, and for no other.",
+		Explanation: "When a link breaks, the receiver gets Interrupted and then Restored, alternating, for each channel that was confirmed, and for no other.",
 		Nodes:       2, needs: needBreak, run: brokenLinkIsTold,
 	},
 	{
 		Name:        "broken-link-heals",
-		Explanation: "When a link broke and can be had again, the adapter restores by itself all that is subscribed.",
+		Explanation: "After a link broke, the adapter restores all subscriptions by itself.",
 		Nodes:       2, needs: needBreak, run: brokenLinkHeals,
 	},
 	{
 		Name:        "broken-link-hides-no-loss",
-		Explanation: "When a link breaks, a frame for which Publish returned nil is missing only between Interrupted and Restored, and none comes twice.",
+		Explanation: "When a link breaks, a frame for which Publish returned nil is missing only between Interrupted and Restored, and no frame arrives twice.",
 		Nodes:       3, needs: needBreak, run: brokenLinkHidesNoLoss,
 	},
 	{
 		Name:        "outage-is-told",
-		Explanation: "While the backend cannot be reached the receiver is told Interrupted, and Restored when it can, in turn, for each channel that was confirmed.",
+		Explanation: "The receiver gets Interrupted when the backend cannot be reached, and Restored when it can be reached again, alternating, for each channel that was confirmed.",
 		Nodes:       2, needs: needCut, run: outageIsTold,
 	},
 	{
 		Name:        "outage-heals",
-		Explanation: "After an outage the adapter restores by itself all that is subscribed.",
+		Explanation: "After an outage the adapter restores all subscriptions by itself.",
 		Nodes:       2, needs: needCut, run: outageHeals,
 	},
 	{
 		Name:        "outage-hides-no-loss",
-		Explanation: "Of an outage too: frames are missing only between Interrupted and Restored, and none comes twice.",
+		Explanation: "In an outage too, frames are missing only between Interrupted and Restored, and no frame arrives twice.",
 		Nodes:       3, needs: needCut, run: outageHidesNoLoss,
 	},
 	{
 		Name:        "outage-shows-in-health",
-		Explanation: "Health returns an error while something that is subscribed is not connected, and nil when all is well again.",
+		Explanation: "Health returns an error while a subscription is not connected, and nil when all are again.",
 		Nodes:       2, needs: needCut | needHealth, run: outageShowsInHealth,
 	},
 	{
 		Name:        "outage-publish-tells-the-truth",
-		Explanation: "Publish in an outage ends with its context. If it returns nil the frame arrives; if its error wraps ErrUnsent it never does.",
+		Explanation: "Publish in an outage ends with its context. If it returns nil the frame arrives; if its error wraps ErrUnsent the frame never does.",
 		Nodes:       2, needs: needCut, run: outagePublish,
 	},
 	{
 		Name:        "outage-subscribe-waits",
-		Explanation: "Subscribe in an outage waits until the backend is back or its context ends; then the channel is not subscribed.",
+		Explanation: "Subscribe in an outage waits until the backend is back or its context ends. If the context ends, the channel is not subscribed.",
 		Nodes:       3, needs: needCut, run: outageSubscribe,
 	},
 	{
@@ -68,12 +68,12 @@ var faultCases = []Case{
 	},
 	{
 		Name:        "move-hides-no-loss",
-		Explanation: "When a channel's home moves, a frame for which Publish returned nil is missing only between Interrupted and Restored, and all hear again.",
+		Explanation: "When a channel's home moves, a frame for which Publish returned nil is missing only between Interrupted and Restored, and all subscribers receive again.",
 		Nodes:       3, needs: needMove, run: moveHidesNoLoss,
 	},
 	{
 		Name:        "failed-home-hides-no-loss",
-		Explanation: "When a channel's home dies, a frame for which Publish returned nil is missing only between Interrupted and Restored, and all hear again.",
+		Explanation: "When a channel's home dies, a frame for which Publish returned nil is missing only between Interrupted and Restored, and all subscribers receive again.",
 		Nodes:       3, needs: needFail, run: failedHomeHidesNoLoss,
 	},
 }
@@ -82,7 +82,7 @@ func (e *env) breakLink(n *node) {
 	e.must(e.offer.Faults.Break(e.ctx, n.index), "Faults.Break of %v", n)
 }
 
-// cut cuts a node off until heal, or the end of the case.
+// cut cuts a node off until heal is called or the case ends.
 func (e *env) cut(n *node) (heal func()) {
 	healed := false
 	e.atEnd(func() {
@@ -108,18 +108,18 @@ func (e *env) joinSome(n *node) (channels []string) {
 	return channels
 }
 
-// awaitRestored waits until Restored is the last notice for each channel, and
-// there are more than there were.
+// awaitRestored waits until each channel has more notices than were, and the
+// last of them is Restored.
 func (e *env) awaitRestored(n *node, channels []string, were map[string]string) {
 	for _, channel := range channels {
 		e.until(func() bool {
 			word := n.heard.notices(channel)
 			return len(word) > len(were[channel]) && strings.HasSuffix(word, "r")
-		}, "%v is told Restored for %q", n, channel)
+		}, "%v gets Restored for %q", n, channel)
 	}
 }
 
-// notices returns what n was told so far.
+// notices returns the notices that n has had so far.
 func (e *env) notices(n *node, channels []string) map[string]string {
 	words := make(map[string]string)
 	for _, channel := range channels {
@@ -128,8 +128,8 @@ func (e *env) notices(n *node, channels []string) map[string]string {
 	return words
 }
 
-// noticed gives a node that is cut off the time to notice. What it makes of it
-// is for other cases.
+// noticed gives a node that is cut off the time to notice it. Other cases check
+// how it reacts.
 func (e *env) noticed(n *node, channel string) {
 	h, ok := n.adapter.(adapter.HealthChecker)
 	e.soon(2*time.Second, func() bool {
@@ -137,16 +137,16 @@ func (e *env) noticed(n *node, channel string) {
 	})
 }
 
-// turns are one or the other, or a move that went wrong.
+// turns removes complete interruptions from a string of notices. A move that
+// fails becomes an interruption.
 var turns = strings.NewReplacer("ir", "", "mr", "", "mir", "")
 
-// inTurn sees to it that every Restored follows an Interrupted or a Moving, and
-// that there are no two of the same in a row.
+// inTurn checks that Interrupted or Moving and Restored alternate.
 func (e *env) inTurn(n *node, channels []string) {
 	for _, channel := range channels {
 		word := n.heard.notices(channel)
 		if turns.Replace(word) != "" {
-			e.failf("%v was told %q for %q (i: Interrupted, m: Moving, r: Restored), not i or m and r in turn", n, word, channel)
+			e.failf("%v got %q for %q (i: Interrupted, m: Moving, r: Restored), want i or m alternating with r", n, word, channel)
 		}
 	}
 }
@@ -164,7 +164,7 @@ func brokenLinkIsTold(e *env) {
 	}
 	e.inTurn(n, channels)
 	if word := n.heard.notices(left); word != "" {
-		e.failf("%v was told %q for a channel that it had unsubscribed from", n, word)
+		e.failf("%v got the notices %q for a channel that it had unsubscribed from", n, word)
 	}
 }
 
@@ -181,7 +181,7 @@ func brokenLinkHeals(e *env) {
 	}
 }
 
-// healthy waits until a node that can tell says that all is well.
+// healthy waits until Health of a node returns nil, if the node has it.
 func (e *env) healthy(n *node) {
 	if h, ok := n.adapter.(adapter.HealthChecker); ok {
 		e.until(func() bool { return h.Health() == nil }, "%v says that it is healthy again", n)
@@ -246,9 +246,9 @@ func outagePublish(e *env) {
 	for frame, err := range results {
 		switch heard := witness.heard.count(channel, frame) > 0; {
 		case err == nil && !heard && !told:
-			e.failf("%v was cut off, its Publish returned nil, and the frame was lost", n)
+			e.failf("%v was cut off, its Publish returned nil, but the frame was lost", n)
 		case errors.Is(err, adapter.ErrUnsent) && heard:
-			e.failf("the frame was heard but Publish of %v said: %w", n, err)
+			e.failf("the frame arrived, but Publish of %v returned: %w", n, err)
 		}
 	}
 }
@@ -270,7 +270,7 @@ func outageSubscribe(e *env) {
 	e.soon(50*time.Millisecond, t.over)
 	for _, channel := range []string{short, long} {
 		if events := n.heard.events(channel); len(events) > 0 {
-			e.failf("%v was told %q for a channel whose subscription was not confirmed", n, events)
+			e.failf("%v got %q for a channel whose subscription was not confirmed", n, events)
 		}
 	}
 	heal()
@@ -289,7 +289,7 @@ func outageUnsubscribe(e *env) {
 	heal := e.cut(n)
 	e.noticed(n, beside)
 	ctx, cancel := context.WithTimeout(e.ctx, 200*time.Millisecond)
-	_ = n.adapter.Unsubscribe(ctx, channel) // it is over, whatever it returns
+	_ = n.adapter.Unsubscribe(ctx, channel) // the subscription ends even if this fails
 	cancel()
 	calls := n.heard.calls(channel)
 	heal()
@@ -311,7 +311,7 @@ func outageClose(e *env) {
 	e.close(n)
 	for _, t := range subscribing {
 		if err := e.wait(t, "Subscribe returns when the adapter is closed"); err == nil {
-			e.failf("Subscribe was ended by Close and returned nil")
+			e.failf("Subscribe returned nil although Close ended it")
 		}
 	}
 }

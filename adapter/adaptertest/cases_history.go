@@ -15,42 +15,42 @@ import (
 var historyCases = []Case{
 	{
 		Name:        "history-numbers-messages",
-		Explanation: "Append numbers the messages of a channel contiguously from 1; a frame's position is that of its last message, the same for its publisher, its subscribers and the history.",
+		Explanation: "Append numbers the messages of a channel contiguously from 1. The position of a frame is that of its last message, the same for its publisher, its subscribers and the history.",
 		Nodes:       2, needs: needHistory, run: historyNumbersMessages,
 	},
 	{
 		Name:        "history-delivers-live",
-		Explanation: "A frame that is kept reaches every subscriber once, in the order of positions, and Append counts them as Publish does.",
+		Explanation: "A frame that is kept reaches every subscriber once, in the order of positions. Append counts receivers as Publish does.",
 		Nodes:       3, needs: needHistory, run: historyDeliversLive,
 	},
 	{
 		Name:        "history-frames-are-opaque",
-		Explanation: "A frame that is kept comes, live and from the history, as the bytes that were published, whatever they are.",
+		Explanation: "A frame that is kept arrives, live and from the history, as the bytes that were published, whatever they are.",
 		Nodes:       2, needs: needHistory, run: historyFramesAreOpaque,
 	},
 	{
 		Name:        "history-reads-after",
-		Explanation: "History after a position returns the frames that end after it, in order and without a gap; after the zero Position all, and nothing of a channel that has none.",
+		Explanation: "History after a position returns the frames that end after it, in order and without a gap. After the zero Position it returns all frames; for a channel without a history, none.",
 		Nodes:       2, needs: needHistory, run: historyReadsAfter,
 	},
 	{
 		Name:        "history-pages",
-		Explanation: "Limit bounds a page, More tells whether frames follow, and they follow without a seam. Limit 0 asks for the head alone.",
+		Explanation: "Limit bounds a page, More tells whether frames follow, and the next page continues without a gap. With Limit 0 a page has only the head.",
 		Nodes:       2, needs: needHistory, run: historyPages,
 	},
 	{
 		Name:        "history-is-of-its-channel",
-		Explanation: "Each name has a history of its own: no part of it is a pattern, a separator, or left out.",
+		Explanation: "Each name has a history of its own. No part of a name is a pattern or a separator, and no part is ignored.",
 		Nodes:       2, needs: needHistory, run: historyIsOfItsChannel,
 	},
 	{
 		Name:        "history-trims-by-number",
-		Explanation: "Of messages before the latest Keep.Messages no frame is handed out, unless it reaches over the bound; First tells where it is.",
+		Explanation: "A page has no frame that is older than the latest Keep.Messages messages, except one that reaches into them. First tells where they begin.",
 		Nodes:       2, needs: needHistory, run: historyTrimsByNumber,
 	},
 	{
 		Name:        "history-trims-by-age",
-		Explanation: "What is older than Keep.Age is not handed out; First tells up to where.",
+		Explanation: "A page has no frame that is older than Keep.Age. First tells where the others begin.",
 		Nodes:       2, needs: needHistory, run: historyTrimsByAge,
 	},
 	{
@@ -60,17 +60,17 @@ var historyCases = []Case{
 	},
 	{
 		Name:        "history-matches-live",
-		Explanation: "However many publish at once: what subscribers get and what is read meanwhile is one sequence, with the same positions, and a page is of one moment.",
+		Explanation: "However many nodes publish at once, the frames that subscribers receive and those that are read meanwhile are one sequence with the same positions, and a page shows one moment.",
 		Nodes:       3, needs: needHistory, run: historyMatchesLive,
 	},
 	{
 		Name:        "history-obeys-context",
-		Explanation: "Append and History in a context that has ended return. If Append returns nil the frame is kept, and if its error wraps ErrUnsent it never is.",
+		Explanation: "Append and History whose context has ended return. If Append returns nil the frame is kept; if its error wraps ErrUnsent the frame never is.",
 		Nodes:       2, needs: needHistory, run: historyObeysContext,
 	},
 	{
 		Name:        "history-after-close",
-		Explanation: "After Close History returns an error that wraps ErrClosed, and Append one that wraps ErrUnsent as well.",
+		Explanation: "After Close, History returns an error that wraps ErrClosed, and Append one that wraps ErrUnsent as well.",
 		Nodes:       1, needs: needHistory, run: historyAfterClose,
 	},
 }
@@ -94,12 +94,12 @@ func historyNumbersMessages(e *env) {
 		}
 		begun := time.UnixMilli(int64(f.At.Epoch))
 		if f.At.Epoch >= maxEpoch || time.Since(begun).Abs() > 24*time.Hour {
-			e.failf("Append returned %v, whose epoch is not about the time in milliseconds", f.At)
+			e.failf("Append returned %v, whose epoch is not close to the current time in milliseconds", f.At)
 		}
 		want = append(want, f)
 	}
 	last := want[len(want)-1]
-	e.until(func() bool { return e.nodes[1].heard.count(channel, string(last.Frame)) > 0 }, "%v hears what is kept", e.nodes[1])
+	e.until(func() bool { return e.nodes[1].heard.count(channel, string(last.Frame)) > 0 }, "%v receives what is kept", e.nodes[1])
 	e.same("live", e.nodes[1].heard.kept(channel), want)
 	page := e.after(e.nodes[0], channel, adapter.Position{})
 	e.same("history", page.Frames, want)
@@ -147,7 +147,7 @@ func historyDeliversLive(e *env) {
 				e.failf("%v was given %q, which later became %q", n, clip(v.frame), clip(string(v.kept)))
 			}
 		}
-		e.same(fmt.Sprintf("heard by %v", n), n.heard.kept(channel), want)
+		e.same(fmt.Sprintf("received by %v", n), n.heard.kept(channel), want)
 	}
 }
 
@@ -161,7 +161,7 @@ func historyFramesAreOpaque(e *env) {
 		big[i] = byte(random.Uint32())
 	}
 	frames := [][]byte{
-		{}, {0}, {'x'}, []byte("\r\n"), []byte("a\x00b"), []byte("$5\r\nhello\r\n"), []byte("12"), []byte("1-1"),
+		[]byte(""), []byte("\x00"), []byte("x"), []byte("\r\n"), []byte("a\x00b"), []byte("$5\r\nhello\r\n"), []byte("12"), []byte("1-1"),
 		[]byte(`{"json":true}`), []byte("\xff\xfe not UTF-8"), every, big,
 	}
 	channel := e.channel("room")
@@ -198,10 +198,10 @@ func historyReadsAfter(e *env) {
 			continue
 		}
 		inside := adapter.Position{Epoch: f.At.Epoch, Offset: f.At.Offset - 1}
-		e.same(fmt.Sprintf("after %v, which is inside of a frame", inside), e.after(reader, channel, inside).Frames, kept[i:])
+		e.same(fmt.Sprintf("after %v, which is inside a frame", inside), e.after(reader, channel, inside).Frames, kept[i:])
 	}
 
-	// Concurrently, and what one does with a page is no matter to others.
+	// Concurrently; changing one page does not change another.
 	e.all(8, func(int) error {
 		page, err := reader.historian().History(e.ctx, channel, query(adapter.Position{}))
 		clear(page.Frames)
@@ -227,12 +227,12 @@ func historyPages(e *env) {
 			messages := 0
 			for _, f := range page.Frames {
 				if messages >= limit {
-					e.failf("Limit is %d, and after %v came %d frames", limit, q.Since, len(page.Frames))
+					e.failf("Limit is %d, but the page after %v has %d frames", limit, q.Since, len(page.Frames))
 				}
 				messages += int(messagesOf(f.Frame))
 			}
 			if more = page.More; more && len(page.Frames) == 0 {
-				e.failf("after %v there should be more, and nothing came", q.Since)
+				e.failf("More was true, but the page after %v is empty", q.Since)
 			}
 			if page.Head != head {
 				e.failf("the head of a page is %v, want %v", page.Head, head)
@@ -250,7 +250,7 @@ func historyPages(e *env) {
 	q := query(adapter.Position{})
 	q.Limit = 0
 	if page := e.page(reader, channel, q); page.Head != head || len(page.Frames) > 0 {
-		e.failf("with Limit 0 came the head %v, want %v, and %d frames", page.Head, head, len(page.Frames))
+		e.failf("with Limit 0 the page has the head %v, want %v, and %d frames", page.Head, head, len(page.Frames))
 	}
 }
 
@@ -261,95 +261,9 @@ func historyIsOfItsChannel(e *env) {
 		frames[i] = e.keep(e.nodes[0], channel, 1, fmt.Sprint(i))
 	}
 	for i, channel := range channels {
-		e.same(fmt.Sprintf("history of %q, which is number %d", channel, i),
+		e.same(fmt.Sprintf("history of %q, channel %d", channel, i),
 			e.after(e.nodes[1], channel, adapter.Position{}).Frames, frames[i:i+1])
 	}
-}
-
-// trimmed sees to it that of the frames kept, the first of which is outside of
-// the retention, the history hands out those from one on, and that First says
-// which offset is the oldest.
-func (e *env) trimmed(n *node, channel string, q adapter.Query, kept []adapter.KeptFrame, from int, firstOffset uint64) {
-	head := kept[len(kept)-1].At
-	for _, limit := range []int{readLimit, 4} {
-		for _, since := range []adapter.Position{{}, kept[0].At} {
-			q.Limit, q.Since = limit, since
-			page := e.page(n, channel, q)
-			if page.First != firstOffset {
-				e.failf("First is %d, want %d: after %v, of %+v, the head is %v", page.First, firstOffset, since, q.Keep, page.Head)
-			}
-			if page.Head != head {
-				e.failf("the head is %v, want %v", page.Head, head)
-			}
-			e.same(fmt.Sprintf("after %v of %+v", since, q.Keep), e.pages(n, channel, q).Frames, kept[from:])
-		}
-	}
-}
-
-func historyTrimsByNumber(e *env) {
-	channel, reader := e.channel("room"), e.nodes[1]
-	const most = 10
-	var kept []adapter.KeptFrame
-	for i := range 40 {
-		messages := 1 + i%4
-		r := newRecord(text(messages, fmt.Sprint(i)), messages)
-		r.Keep.Messages = most
-		kept = append(kept, adapter.KeptFrame{At: e.mustAppend(e.nodes[0], channel, r), Frame: r.Frame})
-		if i < 10 || i%7 > 0 && i < 36 {
-			continue
-		}
-		for _, most := range []int{most, 3} { // less than what was kept, too
-			q := query(adapter.Position{})
-			q.Keep.Messages = most
-			oldest := kept[i].At.Offset - uint64(most) + 1
-			from := slices.IndexFunc(kept, func(f adapter.KeptFrame) bool { return f.At.Offset >= oldest })
-			e.trimmed(reader, channel, q, kept, from, oldest)
-		}
-	}
-}
-
-func historyTrimsByAge(e *env) {
-	channel, reader := e.channel("room"), e.nodes[1]
-	const pause = time.Second
-	older := e.keepSome(e.nodes[0], channel, 6)
-	ended := time.Now()
-	e.until(func() bool { return time.Since(ended) > pause }, "a while passes")
-	began := time.Now()
-	kept := append(older, e.keepSome(e.nodes[0], channel, 6)...)
-
-	q := query(adapter.Position{})
-	for _, limit := range []int{readLimit, 4} {
-		for _, since := range []adapter.Position{{}, kept[0].At} {
-			q.Limit, q.Since = limit, since
-			e.trimmedByAge(reader, channel, q, kept[6:], func() time.Duration { return time.Since(began) + pause/2 }, pause/2)
-		}
-	}
-	ended = time.Now()
-	e.until(func() bool { return time.Since(ended) > pause/10 }, "a while passes")
-	q.Keep.Age = pause / 20
-	page := e.page(reader, channel, q)
-	if head := kept[len(kept)-1].At; page.Head != head || page.First != head.Offset+1 || len(page.Frames) > 0 {
-		e.failf("First is %d and %d frames came when all were too old; the head is %v, want %v", page.First, len(page.Frames), page.Head, head)
-	}
-}
-
-// trimmedByAge sees to it that the frames wanted are those that are handed out of
-// an age. It says nothing if that took so long that others may be too old by then.
-func (e *env) trimmedByAge(n *node, channel string, q adapter.Query, want []adapter.KeptFrame, age func() time.Duration, within time.Duration) {
-	e.until(func() bool {
-		began := time.Now()
-		q.Keep.Age, q.Time = age(), began
-		page := e.page(n, channel, q)
-		all := e.pages(n, channel, q).Frames
-		if time.Since(began) > within {
-			return false
-		}
-		if page.First != first(want[0]) {
-			e.failf("First is %d, want %d: after %v, of %+v, the head is %v", page.First, first(want[0]), q.Since, q.Keep, page.Head)
-		}
-		e.same(fmt.Sprintf("after %v of %+v", q.Since, q.Keep), all, want)
-		return true
-	}, "a history is read in less than %v", within)
 }
 
 func historyRepeatsOnce(e *env) {
@@ -367,14 +281,14 @@ func historyRepeatsOnce(e *env) {
 		}
 		i := slices.IndexFunc(want, func(f adapter.KeptFrame) bool { return bytes.Equal(f.Frame, r.Frame) })
 		if receivers != -1 || at.Before(want[i].At) {
-			e.failf("Append of %v, again, returned %v and %d receivers, want that position, or one behind it, and -1", show(want[i]), at, receivers)
+			e.failf("Append of %v again returned %v and %d receivers, want that position or a later one, and -1", show(want[i]), at, receivers)
 		}
 	}
 	a, b := e.nodes[0], e.nodes[1]
 	appendTo(a, "me", 7, 1, 2, true)
 	appendTo(a, "me", 7, 1, 2, false)
 	appendTo(a, "me", 7, 3, 3, true)
-	appendTo(b, "me", 7, 3, 3, false) // it is not the node that counts
+	appendTo(b, "me", 7, 3, 3, false) // which node publishes makes no difference
 	appendTo(a, "me", 7, 1, 2, false)
 	appendTo(b, "you", 7, 1, 2, true)
 	appendTo(b, "you", 7, 1, 2, false)
@@ -416,10 +330,10 @@ func historyMatchesLive(e *env) {
 		e.settle(from, channel, e.nodes...)
 	}
 	readOn()
-	e.contiguous("history", read)
-	e.hasAcked("history", read, keepers, nil)
+	e.contiguous(read)
+	e.hasAcked(read, keepers, nil)
 	for _, n := range e.nodes {
-		e.same(fmt.Sprintf("heard by %v, compared with the history", n), n.heard.kept(channel), read)
+		e.same(fmt.Sprintf("received by %v, compared with the history", n), n.heard.kept(channel), read)
 	}
 }
 
@@ -433,7 +347,7 @@ func historyObeysContext(e *env) {
 		r := newRecord(fmt.Sprint(i), 1)
 		_, _, err := e.nodes[0].append(ended, channel, r)
 		if err != nil && !errors.Is(err, context.Canceled) && !errors.Is(err, adapter.ErrUnsent) {
-			e.failf("Append in a canceled context: %w", err)
+			e.failf("Append with a canceled context: %w", err)
 		}
 		results[string(r.Frame)] = err
 		t := e.start(func() error {
@@ -441,14 +355,14 @@ func historyObeysContext(e *env) {
 			return err
 		})
 		if err := e.wait(t, "History returns in a canceled context"); err != nil && !errors.Is(err, context.Canceled) {
-			e.failf("History in a canceled context: %w", err)
+			e.failf("History with a canceled context: %w", err)
 		}
 	}
 	e.mustAppend(e.nodes[0], channel, newRecord("after", 1))
 	e.truth(e.after(e.nodes[1], channel, adapter.Position{}).Frames, results)
 }
 
-// truth holds what Append returned against what is kept.
+// truth compares what Append returned with what is kept.
 func (e *env) truth(kept []adapter.KeptFrame, results map[string]error) {
 	has := make(map[string]bool)
 	for _, f := range kept {
@@ -457,9 +371,9 @@ func (e *env) truth(kept []adapter.KeptFrame, results map[string]error) {
 	for frame, err := range results {
 		switch {
 		case err == nil && !has[frame]:
-			e.failf("Append returned nil, and the frame is not kept")
+			e.failf("Append returned nil, but the frame is not kept")
 		case errors.Is(err, adapter.ErrUnsent) && has[frame]:
-			e.failf("the frame is kept but Append said: %w", err)
+			e.failf("the frame is kept, but Append returned: %w", err)
 		}
 	}
 }

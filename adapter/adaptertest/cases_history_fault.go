@@ -12,32 +12,32 @@ import (
 var historyFaultCases = []Case{
 	{
 		Name:        "history-fills-interruption",
-		Explanation: "What was published in an interruption is, when the subscription is restored, in the history after the last position that was received, or comes live.",
+		Explanation: "A frame that was published in an interruption is in the history after the last position that was received by the time the subscription is restored, or arrives live.",
 		Nodes:       3, needs: needHistory | needBreak, run: historyFillsInterruption,
 	},
 	{
 		Name:        "outage-append-tells-the-truth",
-		Explanation: "Append and History in an outage end with their context. If Append returns nil the frame is kept; if its error wraps ErrUnsent it never is.",
+		Explanation: "Append and History in an outage end with their context. If Append returns nil the frame is kept; if its error wraps ErrUnsent the frame never is.",
 		Nodes:       2, needs: needHistory | needCut, run: outageAppend,
 	},
 	{
 		Name:        "history-survives-move",
-		Explanation: "When a channel's home moves its history moves with it: nothing is lost or kept twice, offsets go on, and an epoch that is over then was whole.",
+		Explanation: "When a channel's home moves its history moves with it: nothing is lost or kept twice, offsets continue, and an epoch that ends by the move is whole.",
 		Nodes:       3, needs: needHistory | needMove, run: historySurvivesMove,
 	},
 	{
 		Name:        "moving-is-followed-by-restored",
-		Explanation: "When a channel's home moves Moving or Interrupted, and Restored, are told in turn, for each channel that was confirmed, and for no other.",
+		Explanation: "When a channel's home moves, the receiver gets Moving or Interrupted, and Restored, alternating, for each channel that was confirmed, and for no other.",
 		Nodes:       3, needs: needHistory | needMove, run: movingIsFollowedByRestored,
 	},
 	{
 		Name:        "moving-is-in-good-order",
-		Explanation: "Before Moving everything was received that the old home has taken.",
+		Explanation: "Every frame that the old home has accepted is received before Moving.",
 		Nodes:       3, needs: needHistory | needMove, run: movingIsInGoodOrder,
 	},
 	{
 		Name:        "history-epochs-tell-a-loss",
-		Explanation: "When a channel's home dies the history has all that was acknowledged, or tells in an epoch that is not whole where it ended. A position is never given to two frames.",
+		Explanation: "When a channel's home dies, the history has every acknowledged frame, or shows with an epoch that is not whole where it ended. A position is never given to two frames.",
 		Nodes:       3, needs: needHistory | needFail, run: historyEpochsTellALoss,
 	},
 }
@@ -47,12 +47,12 @@ var historyFaultCases = []Case{
 type filler struct {
 	n, reader *node
 	channel   string
-	handled   int // notices that have been dealt with
+	handled   int // notices that were handled
 	read      []adapter.KeptFrame
 }
 
-// fill waits for the end of interruptions, if there were any, and reads what
-// comes after the last position before them.
+// fill waits for the end of interruptions, if there were any, and reads the
+// frames after the last position before them.
 func (e *env) fill(f *filler) {
 	for {
 		notices := f.n.heard.notices(f.channel)
@@ -101,14 +101,14 @@ func historyFillsInterruption(e *env) {
 	e.fill(f)
 
 	all := e.after(other, channel, adapter.Position{})
-	e.contiguous("history", all.Frames)
-	e.hasAcked("history", all.Frames, keepers, nil)
+	e.contiguous(all.Frames)
+	e.hasAcked(all.Frames, keepers, nil)
 	known := make(placed)
 	e.place(known, n.String(), n.heard.kept(channel)...)
 	e.place(known, "the history", f.read...)
 	for _, frame := range all.Frames {
 		if _, ok := known[frame.At]; !ok {
-			e.failf("%v did not hear %v, nor find it in the history when it was told %q (i: Interrupted, r: Restored)",
+			e.failf("%v did not receive %v, nor find it in the history after the notices %q (i: Interrupted, r: Restored)",
 				n, show(frame), n.heard.notices(channel))
 		}
 	}
@@ -116,12 +116,12 @@ func historyFillsInterruption(e *env) {
 	e.ascending(n, channel)
 }
 
-// ascending sees to it that the positions of what a node heard grow.
+// ascending checks that the positions of the frames that a node received grow.
 func (e *env) ascending(n *node, channel string) {
 	frames := n.heard.kept(channel)
 	for i := 1; i < len(frames); i++ {
 		if !frames[i-1].At.Before(frames[i].At) {
-			e.failf("%v heard %v after %v", n, show(frames[i]), show(frames[i-1]))
+			e.failf("%v received %v after %v", n, show(frames[i]), show(frames[i-1]))
 		}
 	}
 }
@@ -161,14 +161,14 @@ func outageAppend(e *env) {
 	e.truth(e.after(witness, channel, adapter.Position{}).Frames, results)
 }
 
-// chain sees to it that the epochs of a history are in order: those that are
-// over are in Before, each ends where the next one begins.
+// chain checks that the epochs of a history are in order: past ones are in
+// Before, and each ends where the next one begins.
 func (e *env) chain(page adapter.Page) {
 	epochs := append([]adapter.PastEpoch(nil), page.Before...)
 	epochs = append(epochs, adapter.PastEpoch{Epoch: page.Head.Epoch, Last: page.Head.Offset})
 	for i := 1; i < len(epochs); i++ {
 		if epochs[i].Epoch <= epochs[i-1].Epoch || epochs[i].Last < epochs[i-1].Last {
-			e.failf("the epochs of the history do not grow: %+v, then the head, %v", page.Before, page.Head)
+			e.failf("the epochs of the history do not grow: past epochs %+v, head %v", page.Before, page.Head)
 		}
 	}
 	if epochs[len(epochs)-1].Epoch >= maxEpoch {
@@ -180,7 +180,7 @@ func (e *env) chain(page adapter.Page) {
 			i++
 		}
 		if i == len(epochs) || epochs[i].Epoch != f.At.Epoch || f.At.Offset > epochs[i].Last {
-			e.failf("%v is not of an epoch that has such an offset: those before are %+v, the head is %v", show(f), page.Before, page.Head)
+			e.failf("%v is not in an epoch that has this offset: past epochs are %+v, the head is %v", show(f), page.Before, page.Head)
 		}
 	}
 }
@@ -203,18 +203,18 @@ func historySurvivesMove(e *env) {
 		e.settleKept(from, channel, e.nodes[1])
 	}
 	all := e.after(reader, channel, adapter.Position{})
-	e.contiguous("history", all.Frames)
+	e.contiguous(all.Frames)
 	e.chain(all)
-	e.hasAcked("history", all.Frames, keepers, nil)
+	e.hasAcked(all.Frames, keepers, nil)
 	if all.First != 1 || len(all.Frames) == 0 || first(all.Frames[0]) != 1 || all.Frames[len(all.Frames)-1].At != all.Head {
-		e.failf("the history, whose head is %v, has not all messages: First is %d, and there are %d frames", all.Head, all.First, len(all.Frames))
+		e.failf("the history, whose head is %v, lacks messages: First is %d, and there are %d frames", all.Head, all.First, len(all.Frames))
 	}
 	for _, past := range all.Before {
 		if !past.Whole {
-			e.failf("the home has moved, and of %+v the history does not know that nothing was lost", past)
+			e.failf("the home has moved, but the epoch %+v is not whole", past)
 		}
 	}
-	// A position of before the move is still one.
+	// A position from before the move is still valid.
 	for i := 0; i < len(all.Frames); i += max(1, len(all.Frames)/10) {
 		since := all.Frames[i].At
 		e.same(fmt.Sprintf("after %v, the head being %v", since, all.Head), e.after(reader, channel, since).Frames, all.Frames[i+1:])
@@ -246,11 +246,11 @@ func movingIsFollowedByRestored(e *env) {
 			e.until(func() bool {
 				word := n.heard.notices(channel)
 				return word == "" || strings.HasSuffix(word, "r")
-			}, "%v is told Restored for %q, after %q", n, channel, n.heard.notices(channel))
+			}, "%v gets Restored for %q, after %q", n, channel, n.heard.notices(channel))
 		}
 		e.inTurn(n, channels)
 		if word := n.heard.notices(left); word != "" {
-			e.failf("%v was told %q for a channel that it had unsubscribed from", n, word)
+			e.failf("%v got the notices %q for a channel that it had unsubscribed from", n, word)
 		}
 	}
 }
@@ -274,8 +274,8 @@ func movingIsInGoodOrder(e *env) {
 	}
 }
 
-// goodOrder sees to it that when n was told Moving it had all frames of the
-// epoch that it was in, unless that one went on.
+// goodOrder checks that n had received all frames of its epoch before Moving,
+// unless the epoch continued.
 func (e *env) goodOrder(n *node, channel string, all []adapter.KeptFrame) {
 	moving := false
 	var last adapter.Position // received before Moving
@@ -289,7 +289,7 @@ func (e *env) goodOrder(n *node, channel string, all []adapter.KeptFrame) {
 		case moving && v.at.Epoch > last.Epoch && !last.IsZero():
 			for _, f := range all {
 				if f.At.Epoch == last.Epoch && last.Offset < f.At.Offset {
-					e.failf("%v was told Moving when it had not received %v of the old home, only what is before %v", n, show(f), last)
+					e.failf("%v got Moving before it received %v from the old home; its last frame was %v", n, show(f), last)
 				}
 			}
 			moving, last = false, v.at
@@ -326,9 +326,10 @@ func historyEpochsTellALoss(e *env) {
 			}
 		}
 	}
-	e.contiguous("history", all.Frames)
+	e.contiguous(all.Frames)
 	e.chain(all)
-	// lost tells where the history has gone on without a position, and says so.
+	// lost reports whether an acknowledged frame is one that the history may
+	// lack: its epoch is not whole and ended before it.
 	lost := func(a ack) bool {
 		for _, past := range all.Before {
 			if past.Epoch == a.At.Epoch {
@@ -337,10 +338,10 @@ func historyEpochsTellALoss(e *env) {
 		}
 		return false
 	}
-	e.hasAcked("history", all.Frames, keepers, lost)
+	e.hasAcked(all.Frames, keepers, lost)
 
-	// After a position that is not on the way comes what is after the last one
-	// that is.
+	// After a position that is on no epoch of the history, a page has what
+	// comes after the last position at which both agreed.
 	for _, past := range all.Before {
 		since := adapter.Position{Epoch: past.Epoch, Offset: past.Last + 2}
 		var want []adapter.KeptFrame

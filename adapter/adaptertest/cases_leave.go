@@ -10,41 +10,41 @@ import (
 	"github.com/fanoutgo/fanout/adapter"
 )
 
-// leaveCases are about what is left of a subscription, or of an adapter, that is over.
+// leaveCases test what remains of a subscription or an adapter that has ended.
 var leaveCases = []Case{
 	{
 		Name:        "unsubscribe-reaches-the-backend",
-		Explanation: "Some time after Unsubscribe, or a Subscribe that failed, the backend no longer counts the adapter.",
+		Explanation: "Some time after Unsubscribe, or after a Subscribe that failed, the backend no longer counts the adapter.",
 		Nodes:       2, run: unsubscribeReachesTheBackend,
 	},
 	{
 		Name:        "failed-subscribe-ends-the-subscription",
-		Explanation: "If ctx ends a Subscribe the channel is not subscribed, even if it was.",
+		Explanation: "If ctx ends a Subscribe, the channel is not subscribed, even if it was before.",
 		Nodes:       3, run: failedSubscribeEndsTheSubscription,
 	},
 	{
 		Name:        "notices-alternate",
-		Explanation: "Interrupted comes for what was confirmed, and Restored after Interrupted: not for a Subscribe.",
+		Explanation: "The receiver gets Interrupted only for confirmed channels, and Restored only after Interrupted, never for a Subscribe.",
 		Nodes:       2, run: noticesAlternate,
 	},
 	{
 		Name:        "close-waits-for-the-call",
-		Explanation: "No Close returns nil while a call of the receiver is running, the second no more than the first; one whose context ends returns its error.",
+		Explanation: "No Close returns nil while a call of the receiver is running, neither the first nor the second. A Close whose context ends returns the error of the context.",
 		Nodes:       2, run: closeWaitsForTheCall,
 	},
 	{
 		Name:        "broken-link-leaves-no-subscription",
-		Explanation: "Whatever is unsubscribed while a broken link comes back is unsubscribed at the backend too, and what is subscribed is so once.",
+		Explanation: "A channel that is unsubscribed while a broken link comes back is unsubscribed at the backend too, and one that is subscribed is subscribed once.",
 		Nodes:       2, needs: needBreak, run: brokenLinkLeavesNoSubscription,
 	},
 	{
 		Name:        "outage-leaves-no-subscription",
-		Explanation: "What is unsubscribed in an outage, or was subscribed in vain, is not subscribed at the backend after it. Unsubscribe does not wait for the backend longer than its context.",
+		Explanation: "A channel that is unsubscribed in an outage, or whose Subscribe failed in it, is not subscribed at the backend afterwards. Unsubscribe does not wait for the backend longer than its context.",
 		Nodes:       2, needs: needCut, run: outageLeavesNoSubscription,
 	},
 }
 
-// counted waits until the backend counts so many subscribers, if it can count.
+// counted waits until the backend counts want subscribers, if it can count.
 func (e *env) counted(from *node, channel string, want int) {
 	last, asked := 0, false
 	e.until(func() bool {
@@ -63,7 +63,7 @@ func (e *env) counted(from *node, channel string, want int) {
 	}))
 }
 
-// lazy is a part of a message that is known when it is printed.
+// lazy is a part of a message that is computed when it is printed.
 type lazy func() string
 
 func (l lazy) String() string { return l() }
@@ -93,8 +93,8 @@ func unsubscribeReachesTheBackend(e *env) {
 	}
 }
 
-// bounded calls f, of a node, with a context that ends soon, and sees to it that f does
-// so as well.
+// bounded calls f, of a node, with a context that ends soon, and checks that f
+// returns then.
 func (e *env) bounded(what string, patience time.Duration, n *node, f func(context.Context) error) error {
 	const slack = 5 * time.Second
 	ctx, cancel := context.WithTimeout(e.ctx, patience)
@@ -152,7 +152,7 @@ func closeWaitsForTheCall(e *env) {
 		return n.adapter.Close(e.ctx)
 	})
 	if e.soon(100*time.Millisecond, func() bool { return first.over() || second.over() }) {
-		e.failf("Close returned while a call of the receiver was running")
+		e.failf("Close returned nil while a call of the receiver was running")
 	}
 	if err := e.bounded("Close", 50*time.Millisecond, n, n.adapter.Close); !errors.Is(err, context.DeadlineExceeded) {
 		e.failf("Close whose context ended returned %v", err)
@@ -162,8 +162,8 @@ func closeWaitsForTheCall(e *env) {
 	e.must(e.wait(second, "the second Close returns after the call"), "the second Close")
 }
 
-// leaveAndReturn unsubscribes, then subscribes and unsubscribes in turn,
-// as many times as times says.
+// leaveAndReturn unsubscribes, then subscribes and unsubscribes in turn, the
+// given number of times.
 func (e *env) leaveAndReturn(n *node, channel string, times int) error {
 	for i := range 1 + times {
 		f := n.adapter.Unsubscribe
@@ -189,8 +189,8 @@ func brokenLinkLeavesNoSubscription(e *env) {
 			e.subscribe(n, channels[i])
 		}
 		e.breakLink(n)
-		// The link may be back at once or after a while: many unsubscribe at
-		// first, and fewer later.
+		// The link may be back at once or after a while: many channels are
+		// unsubscribed at first, and fewer later.
 		want := make([]int, count)
 		e.all(count, func(i int) error {
 			want[i] = i % 2
@@ -222,11 +222,11 @@ func outageLeavesNoSubscription(e *env) {
 	e.noticed(n, stays)
 	for i, channel := range channels[:18] {
 		if i == 10 {
-			heal() // and the rest while it comes back
+			heal() // the rest is unsubscribed while the link comes back
 		}
 		const patience = 20 * time.Millisecond
 		_ = e.bounded("Unsubscribe", patience, n, func(ctx context.Context) error {
-			return n.adapter.Unsubscribe(ctx, channel) // it is over, whatever it returns
+			return n.adapter.Unsubscribe(ctx, channel) // the subscription ends even if this fails
 		})
 		if i%2 == 0 {
 			continue
@@ -240,7 +240,7 @@ func outageLeavesNoSubscription(e *env) {
 	}
 	e.settle(from, stays, n)
 	e.healthy(n)
-	e.counted(from, stays, 1) // what the outage has cut off is gone as well
+	e.counted(from, stays, 1) // the subscriptions that the outage broke are gone too
 	for _, channel := range channels[:18] {
 		e.counted(from, channel, 0)
 	}
@@ -250,10 +250,11 @@ func outageLeavesNoSubscription(e *env) {
 	}
 }
 
-// An elsewhere is told of a PublishAsync, for which it needs what the caller has.
+// An elsewhere completes a PublishAsync, for which it needs a lock that the
+// caller holds.
 type elsewhere struct {
 	env   *env
-	held  chan struct{} // has a value while somebody has it
+	held  chan struct{} // has a value while a goroutine has it
 	stuck atomic.Bool
 	done  atomic.Bool
 }
@@ -285,7 +286,7 @@ func asyncCompletesElsewhere(e *env) {
 		}
 		e.until(c.done.Load, "Complete is called")
 		if c.stuck.Load() {
-			e.failf("PublishAsync waits for Complete, which waits for what its caller has")
+			e.failf("PublishAsync waits for Complete, which waits for a lock that the caller of PublishAsync holds")
 		}
 	}
 }
@@ -306,7 +307,7 @@ func asyncEndsInAnOutage(e *env) {
 	}
 	const few = 15 * time.Second
 	if !e.soon(few, func() bool { return calls.Load() >= begun.Load() }) {
-		e.failf("in an outage Complete was called for %d of %d frames", calls.Load(), begun.Load())
+		e.failf("in an outage Complete was called for only %d of %d frames", calls.Load(), begun.Load())
 	}
 	heal()
 }

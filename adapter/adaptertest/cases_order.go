@@ -13,17 +13,17 @@ var orderCases = []Case{
 	},
 	{
 		Name:        "one-order",
-		Explanation: "The frames of a channel reach all its subscribers in one order, whoever publishes them.",
+		Explanation: "The frames of a channel reach all its subscribers in one order, whichever nodes publish them.",
 		Nodes:       3, run: oneOrder,
 	},
 	{
 		Name:        "calls-do-not-overlap",
-		Explanation: "The receiver is called for a channel when its previous call for the channel has returned.",
+		Explanation: "The receiver is called for a channel only after its previous call for the channel has returned.",
 		Nodes:       3, run: callsDoNotOverlap,
 	},
 	{
 		Name:        "slow-receiver-delays-no-other",
-		Explanation: "A receiver that is slow delays neither the publisher nor another node.",
+		Explanation: "A slow receiver delays neither the publisher nor another node.",
 		Nodes:       3, run: slowReceiver,
 	},
 }
@@ -41,8 +41,8 @@ func publisherOrder(e *env) {
 	e.inOrder(e.nodes[1], channel, place, "than it was published")
 }
 
-// inOrder sees to it that what a node heard is in the order of place. What is
-// not in place, or came again, has no part in it.
+// inOrder checks that the frames that a node received are in the order of
+// place. It ignores frames that are not in place, and repeated ones.
 func (e *env) inOrder(n *node, channel string, place map[string]int, than string) {
 	last, before := -1, ""
 	seen := make(map[string]bool)
@@ -53,7 +53,7 @@ func (e *env) inOrder(n *node, channel string, place map[string]int, than string
 		}
 		seen[frame] = true
 		if i < last {
-			e.failf("%v heard %q before %q: in another order %s", n, before, frame, than)
+			e.failf("%v received %q before %q, which is another order %s", n, before, frame, than)
 		}
 		last, before = i, frame
 	}
@@ -100,8 +100,8 @@ func callsDoNotOverlap(e *env) {
 		}
 		return nil
 	})
-	// The held call is running. Others must not begin, however many frames
-	// there are: give them the time that the witness needs, and some more.
+	// The held call is running. No other call may begin, however many frames
+	// there are. Wait as long as the witness needs, and somewhat longer.
 	e.soon(time.Second, func() bool {
 		return slow.heard.overlapped(channel) > 0 || len(witness.heard.frames(channel)) > frames
 	})
@@ -116,8 +116,8 @@ func callsDoNotOverlap(e *env) {
 	}
 }
 
-// hold publishes a frame and goes on when the receiver of n is in the call for
-// it, which it does not leave before release.
+// hold publishes a frame, and returns when the receiver of n is in the call for
+// it. The call returns after release.
 func (e *env) hold(n *node, channel string) (release func()) {
 	release = n.heard.hold(channel)
 	e.atEnd(release)
@@ -125,7 +125,7 @@ func (e *env) hold(n *node, channel string) (release func()) {
 		_, err := e.nodes[0].publish(e.ctx, channel, "a long call")
 		return err
 	})
-	e.until(func() bool { return n.heard.held(channel) }, "%v hears something", n)
+	e.until(func() bool { return n.heard.held(channel) }, "%v receives something", n)
 	return release
 }
 
@@ -149,7 +149,7 @@ func slowReceiver(e *env) {
 	e.settle(e.nodes[0], channel, witness)
 	e.settle(e.nodes[0], other, witness)
 	if !slow.heard.held(channel) {
-		e.failf("the call that should be running is over")
+		e.failf("the call that should be running has returned")
 	}
 	release()
 	e.settle(e.nodes[0], channel, slow)

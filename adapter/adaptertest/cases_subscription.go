@@ -18,42 +18,42 @@ var subscriptionCases = []Case{
 	},
 	{
 		Name:        "unsubscribed-means-silent",
-		Explanation: "When Unsubscribe returns, the receiver gets nothing more of the channel, not even what was on its way.",
+		Explanation: "When Unsubscribe returns, the receiver gets nothing more of the channel, not even frames that were already being delivered.",
 		Nodes:       3, run: unsubscribedMeansSilent,
 	},
 	{
 		Name:        "unsubscribe-waits-for-the-call",
-		Explanation: "Unsubscribe does not return nil while a call of the receiver for the channel is running: that call brings something of the channel too.",
+		Explanation: "Unsubscribe does not return nil while a call of the receiver for the channel is running.",
 		Nodes:       2, run: unsubscribeWaitsForTheCall,
 	},
 	{
 		Name:        "resubscribe-hears-the-new-only",
-		Explanation: "After Unsubscribe and Subscribe a node hears again, and nothing from before.",
+		Explanation: "After Unsubscribe and Subscribe a node receives again, but nothing from before.",
 		Nodes:       3, run: resubscribe,
 	},
 	{
 		Name:        "subscriptions-do-not-add-up",
-		Explanation: "Subscribing to what is subscribed, and unsubscribing from what is not, changes nothing and is no error.",
+		Explanation: "Subscribing to a channel that is subscribed, and unsubscribing from one that is not, changes nothing and is no error.",
 		Nodes:       3, run: subscriptionsDoNotAddUp,
 	},
 	{
 		Name:        "subscribe-obeys-context",
-		Explanation: "If ctx ends Subscribe returns its error, and the channel is not subscribed; a later Subscribe finds nothing in its way.",
+		Explanation: "If ctx ends, Subscribe returns its error and the channel is not subscribed; a later Subscribe works.",
 		Nodes:       3, run: subscribeObeysContext,
 	},
 	{
 		Name:        "churn-ends-subscribed",
-		Explanation: "However fast nodes subscribe and unsubscribe, who subscribed last hears all others.",
+		Explanation: "However fast nodes subscribe and unsubscribe, a node that subscribed last receives from all others.",
 		Nodes:       3, run: churnEndsSubscribed,
 	},
 	{
 		Name:        "churn-ends-silent",
-		Explanation: "However fast nodes subscribe and unsubscribe, who unsubscribed last hears nothing.",
+		Explanation: "However fast nodes subscribe and unsubscribe, a node that unsubscribed last receives nothing.",
 		Nodes:       4, run: churnEndsSilent,
 	},
 	{
 		Name:        "many-channels",
-		Explanation: "A node subscribes to thousands of channels at once, and hears each.",
+		Explanation: "A node subscribes to thousands of channels at once, and receives on each.",
 		Nodes:       2, run: manyChannels,
 	},
 	{
@@ -70,7 +70,7 @@ func subscribedMeansSubscribed(e *env) {
 		e.mustPublish(e.nodes[0], channel, "first")
 		e.settle(e.nodes[0], channel, e.nodes[1])
 		if e.nodes[1].heard.count(channel, "first") == 0 {
-			e.failf("the frame that was published when Subscribe had returned was lost (in try %d)", i+1)
+			e.failf("the frame that was published after Subscribe had returned was lost (in attempt %d)", i+1)
 		}
 	}
 }
@@ -82,7 +82,7 @@ func unsubscribedMeansSilent(e *env) {
 		e.join(channel, n, witness)
 		e.join(beside, n)
 		stop := e.stream(from, channel)
-		e.until(func() bool { return len(n.heard.frames(channel)) > 0 }, "%v hears", n)
+		e.until(func() bool { return len(n.heard.frames(channel)) > 0 }, "%v receives", n)
 		e.unsubscribe(n, channel)
 		calls := n.heard.calls(channel)
 		stop()
@@ -120,7 +120,7 @@ func resubscribe(e *env) {
 		e.join(channel, n)
 		for _, v := range n.heard.events(channel)[calls:] {
 			if slices.Contains([]string{now, away}, v.frame) {
-				e.failf("%v subscribed again and heard %q, from before", n, v.frame)
+				e.failf("%v subscribed again and received %q, from before", n, v.frame)
 			}
 		}
 	}
@@ -139,7 +139,7 @@ func subscriptionsDoNotAddUp(e *env) {
 	e.mustPublish(from, channel, frame)
 	e.settle(from, channel, n, witness)
 	if c := n.heard.count(channel, frame); c != 1 {
-		e.failf("%v heard a frame %d times that was published once, %s", n, c, frame)
+		e.failf("%v received a frame %d times that was published once, %s", n, c, frame)
 	}
 	e.unsubscribe(n, channel)
 	e.silent(n, channel, n.heard.calls(channel), from, witness, beside)
@@ -149,7 +149,7 @@ func subscriptionsDoNotAddUp(e *env) {
 
 func subscribeObeysContext(e *env) {
 	from, n, witness := e.nodes[0], e.nodes[1], e.nodes[2]
-	// From ended already to so late that it succeeds, through what is between.
+	// The deadlines range from passed to so late that Subscribe succeeds.
 	for i := range 30 {
 		channel, beside := e.channel(fmt.Sprint("room", i)), e.kind("h", fmt.Sprint("room", i))
 		e.join(channel, witness)
@@ -169,7 +169,7 @@ func subscribeObeysContext(e *env) {
 	}
 }
 
-// churn has the nodes subscribe to and unsubscribe from channels, all at once.
+// churn has the nodes subscribe to and unsubscribe from channels concurrently.
 // In the end they are subscribed.
 func churn(e *env, nodes []*node) (channels []string) {
 	const rounds = 6
@@ -205,7 +205,7 @@ func churnEndsSilent(e *env) {
 		beside := e.kind("h", fmt.Sprint("room", i))
 		e.join(beside, churned...)
 		e.join(channel, from)
-		e.settle(from, beside, churned...) // what join sent is not on its way to them
+		e.settle(from, beside, churned...) // nothing that join sent arrives later
 		for _, n := range churned {
 			e.unsubscribe(n, channel)
 			e.silent(n, channel, n.heard.calls(channel), from, from, beside)

@@ -14,32 +14,32 @@ import (
 
 // A Case tests one promise of the contract.
 type Case struct {
-	Name        string // in the form of one-order
+	Name        string // such as "one-order"
 	Explanation string // the promise, in a sentence or two
 	Nodes       int    // how many adapters Check needs
 
 	needs      needs
-	unattached bool // run attaches
+	unattached bool // the case attaches the adapters itself
 	run        func(e *env)
 }
 
 // Cases returns all cases, the simple ones first. A backend that fails one may
-// well fail those after it for the same reason.
+// fail later ones for the same reason.
 func Cases() []Case {
 	return slices.Concat(deliveryCases, orderCases, subscriptionCases, asyncCases, closeCases, leaveCases, faultCases, historyCases, historyFaultCases)
 }
 
-// serial tells checks apart, and makes names that are used once in a process.
+// serial numbers checks, so that each uses names of its own.
 var serial atomic.Int64
 
 // Check runs the case on c.Nodes adapters and returns how they fail it. The
-// error wraps errors.ErrUnsupported if the nodes lack what the case needs.
-// Either way it attaches and closes the adapters.
+// error wraps errors.ErrUnsupported if the nodes lack what the case needs. In
+// any case Check attaches and closes the adapters.
 //
-// Conditions that do not come true are given up when ctx ends, so ctx should
-// have a deadline. If the case is still not over some seconds later, because a
-// call of an adapter does not return, Check leaves it behind and returns an
-// error with the stacks of all goroutines.
+// The case stops waiting when ctx ends, so ctx should have a deadline. If the
+// case has not returned some seconds later, because a call of an adapter hangs,
+// Check leaves it running and returns an error with the stacks of all
+// goroutines.
 func (c Case) Check(ctx context.Context, nodes Nodes) error {
 	if len(nodes.Adapters) != c.Nodes {
 		return fmt.Errorf("%d adapters were made, %s needs %d", len(nodes.Adapters), c.Name, c.Nodes)
@@ -54,7 +54,7 @@ func (c Case) Check(ctx context.Context, nodes Nodes) error {
 		return err
 	case <-ctx.Done():
 	}
-	// The case now gives up by itself, unless it hangs.
+	// The case now stops by itself, unless it hangs.
 	select {
 	case err := <-done:
 		return err
@@ -63,11 +63,11 @@ func (c Case) Check(ctx context.Context, nodes Nodes) error {
 	}
 }
 
-// grace is what a case gets after the end of its time to give up by itself.
+// grace is how long a case may take to return after the end of its context.
 const grace = 6 * time.Second
 
-// label is the profiler label that the goroutines of a check carry, and those
-// that adapters start from them.
+// label is the profiler label of the goroutines of a check, and of those that
+// adapters start from them.
 const label = "adaptertest"
 
 // check runs the case and cleans up.

@@ -1,7 +1,7 @@
 // Package adaptertest is the contract of adapter.Adapter as a test suite.
 //
-// Whoever writes a backend gives [Run] a function that makes adapters, and
-// learns in which point the backend does not keep its promises:
+// Authors of a backend give [Run] a function that makes adapters, and learn
+// which promises the backend does not keep:
 //
 //	func TestContract(t *testing.T) {
 //		adaptertest.Run(t, func(t testing.TB, n int) adaptertest.Nodes {
@@ -17,18 +17,18 @@
 //		}, nil)
 //	}
 //
-// The cases are an ordered list, see [Cases]: the first to fail is the one to
-// look at. Each is named for one promise and tests that promise alone, as far
-// as promises can be told apart; a failure prints the promise and what was seen
-// in its place.
+// The cases are an ordered list, see [Cases]: look at the first that fails.
+// Each is named after one promise and tests only that promise, as far as
+// promises can be separated. A failure prints the promise and what was observed
+// instead.
 //
-// [Faults] are optional functions that break things: what a backend cannot do
-// is left nil, and the cases that need it are skipped and say so. A backend
-// keeps the whole contract if it passes with no waivers, and no fault missing
-// that can befall it. In the same way the cases about an optional capability,
-// adapter.HealthChecker or adapter.Historian, are skipped for adapters without it.
+// [Faults] are optional functions that break things. A backend leaves those nil
+// that it cannot perform, and the cases that need them are skipped and say so.
+// A backend keeps the whole contract if it passes without waivers, with every
+// fault that can happen to it. In the same way cases about an optional
+// capability, adapter.HealthChecker, adapter.AsyncPublisher or
+// adapter.Historian, are skipped for adapters without it.
 //
-// The suite is as hard on a backend as it must be to find mistakes, and no
-// harder: some thousands of operations in all. It needs a backend that nobody
-// else uses meanwhile, because it counts receivers.
+// The suite makes some thousands of operations in all. It counts receivers, so
+// nothing else may use the backend meanwhile.
 package adaptertest

@@ -13,9 +13,9 @@ import (
 	"github.com/fanoutgo/fanout/adapter"
 )
 
-// An env is what a case works with. Its methods that cannot do what they are
-// for end the case, as those of testing.T do; they must be called on the
-// case's own goroutine. Others are said to be for any.
+// An env is the environment of a case. Its methods end the case if they fail,
+// as those of testing.T do. They must be called on the goroutine of the case,
+// unless they say otherwise.
 type env struct {
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -26,7 +26,7 @@ type env struct {
 	undo   []func() // in reverse order at the end
 }
 
-// A node is an adapter and what its receiver heard.
+// A node is an adapter and a record of what its receiver got.
 type node struct {
 	index   int
 	adapter adapter.Adapter
@@ -34,10 +34,10 @@ type node struct {
 
 	mu        sync.Mutex
 	connected atomic.Bool    // a Publish or Append has succeeded
-	published atomic.Uint64  // frames; every other one goes by PublishAsync, if there is that
-	late      sync.WaitGroup // what waits for those that nobody waits for any more
+	published atomic.Uint64  // frames; every other one is published by PublishAsync, if the adapter has it
+	late      sync.WaitGroup // goroutines that wait for a PublishAsync whose caller has returned
 
-	sender map[string]chan struct{} // the contract: one Publish or Append at a time for a channel
+	sender map[string]chan struct{} // by channel; full during a Publish or Append, since the contract allows one at a time
 }
 
 func (n *node) String() string { return fmt.Sprintf("node %d", n.index) }
@@ -55,8 +55,8 @@ func newEnv(ctx context.Context, offer Nodes) *env {
 
 func (e *env) nodesHave(n needs) error { return e.offer.lack(n) }
 
-// cleanup closes the adapters and waits for all that the case has started. It
-// does not judge how they close, there are cases for that.
+// cleanup closes the adapters and waits for all goroutines of the case. Other
+// cases check how adapters close.
 func (e *env) cleanup() error {
 	for _, f := range slices.Backward(e.undo) {
 		f()
@@ -74,7 +74,7 @@ func (e *env) cleanup() error {
 	return nil
 }
 
-// A failure is what ends a case.
+// A failure is the panic value that ends a case.
 type failure struct{ err error }
 
 func (e *env) failf(format string, args ...any) {
@@ -91,28 +91,28 @@ func (e *env) must(err error, format string, args ...any) {
 // channel returns a name that no other case uses, of the form that hubs use.
 func (e *env) channel(room string) string { return e.kind("r", room) }
 
-// kind returns the name of another channel of the room: it has the same hash
-// tag, so it comes over the same connection.
+// kind returns the name of another channel of the room. It has the same hash
+// tag, so its frames come over the same connection.
 func (e *env) kind(kind, room string) string {
 	return fmt.Sprintf("fanout:%s:{%s:%s}", kind, e.id, room)
 }
 
-// until waits for a condition.
+// until waits for a condition, and fails if it does not become true.
 func (e *env) until(cond func() bool, format string, args ...any) {
 	if !e.within(e.ctx, cond) {
-		e.failf("waited in vain: %s", fmt.Sprintf(format, args...))
+		e.failf("this did not happen: %s", fmt.Sprintf(format, args...))
 	}
 }
 
-// soon waits for a condition for d at most. It is for conditions that should
-// not come true, where no event says that they won't.
+// soon waits for a condition for at most d. It is for conditions that should
+// not become true, where no event shows that they will not.
 func (e *env) soon(d time.Duration, cond func() bool) bool {
 	ctx, cancel := context.WithTimeout(e.ctx, d)
 	defer cancel()
 	return e.within(ctx, cond)
 }
 
-// within polls; for any goroutine.
+// within polls a condition until ctx ends. Any goroutine may call it.
 func (e *env) within(ctx context.Context, cond func() bool) bool {
 	for wait := 50 * time.Microsecond; ; wait = min(2*wait, 20*time.Millisecond) {
 		if cond() {
@@ -126,7 +126,7 @@ func (e *env) within(ctx context.Context, cond func() bool) bool {
 	}
 }
 
-// publish is for any goroutine.
+// publish publishes a frame. Any goroutine may call it.
 func (n *node) publish(ctx context.Context, channel, frame string) (int, error) {
 	return n.publishBytes(ctx, channel, []byte(frame))
 }
@@ -139,8 +139,8 @@ func (n *node) publishBytes(ctx context.Context, channel string, frame []byte) (
 	return receivers, err
 }
 
-// onceConnected publishes. An adapter may say, before its first connection, that a frame
-// is not sent, and say so at once: then it is tried again, as a hub does.
+// onceConnected publishes. Before its first connection an adapter may return
+// ErrUnsent at once; then onceConnected tries again, as a hub does.
 func (n *node) onceConnected(ctx context.Context, publish func() error) error {
 	for {
 		was := n.connected.Load()
@@ -173,8 +173,9 @@ func (n *node) publishNow(ctx context.Context, channel string, frame []byte) (in
 	return n.adapter.Publish(ctx, channel, frame)
 }
 
-// await waits for a PublishAsync. It is bounded by the adapter and not by ctx: if that
-// ends first it goes on, and the channel's turn with it.
+// await waits for a PublishAsync, whose time the adapter bounds and not ctx. If
+// ctx ends first the PublishAsync continues, and the channel stays busy with
+// it.
 func (n *node) await(ctx context.Context, c completion, done func()) (int, error) {
 	select {
 	case r := <-c:
@@ -189,7 +190,7 @@ func (n *node) await(ctx context.Context, c completion, done func()) (int, error
 	}
 }
 
-// A completion gets what Complete is given the first time.
+// A completion gets the first results that Complete is called with.
 type completion chan completed
 
 type completed struct {
@@ -204,8 +205,8 @@ func (c completion) Complete(receivers int, err error) {
 	}
 }
 
-// turn waits until nobody publishes to the channel, and keeps others from it
-// until done is called.
+// turn waits until nothing is being published to the channel, and keeps others
+// from publishing to it until done is called.
 func (n *node) turn(ctx context.Context, channel string) (done func(), err error) {
 	n.mu.Lock()
 	sender := n.sender[channel]
@@ -216,7 +217,7 @@ func (n *node) turn(ctx context.Context, channel string) (done func(), err error
 	n.mu.Unlock()
 	done = func() { <-sender }
 	select {
-	case sender <- struct{}{}: // also if ctx has ended: what the adapter makes of that is for cases
+	case sender <- struct{}{}: // even if ctx has ended: cases test how the adapter reacts to that
 		return done, nil
 	default:
 	}
@@ -224,11 +225,11 @@ func (n *node) turn(ctx context.Context, channel string) (done func(), err error
 	case sender <- struct{}{}:
 		return done, nil
 	case <-ctx.Done():
-		return nil, fmt.Errorf("the frame before is still on its way: %w", context.Cause(ctx))
+		return nil, fmt.Errorf("the previous frame is still being published: %w", context.Cause(ctx))
 	}
 }
 
-// mustPublish publishes a frame that nothing stands in the way of.
+// mustPublish publishes a frame in a situation where that must succeed.
 func (e *env) mustPublish(n *node, channel, frame string) {
 	_, err := n.publish(e.ctx, channel, frame)
 	e.must(err, "%v: Publish to %q", n, channel)
@@ -242,8 +243,8 @@ func (e *env) unsubscribe(n *node, channel string) {
 	e.must(n.adapter.Unsubscribe(e.ctx, channel), "%v: Unsubscribe from %q", n, channel)
 }
 
-// join subscribes, and goes on when the nodes really hear: what a case tests
-// after it does not depend on Subscribe being right.
+// join subscribes, and returns when the nodes do receive: what a case tests
+// after it does not depend on a correct Subscribe.
 func (e *env) join(channel string, nodes ...*node) {
 	for _, n := range nodes {
 		e.subscribe(n, channel)
@@ -251,12 +252,12 @@ func (e *env) join(channel string, nodes ...*node) {
 	e.settle(e.nodes[0], channel, nodes...)
 }
 
-// probe begins the frames that settle sends. Cases don't look at them.
+// probe is the prefix of the frames that settle sends. Cases ignore them.
 const probe = "\x00probe "
 
-// settle publishes until all of the nodes hear. As frames of a publisher keep
-// their order, whatever it published on the channel before has then arrived
-// there, or never will.
+// settle publishes until all of the nodes receive. The frames of a publisher
+// keep their order, so what it published on the channel before has then
+// arrived, or never will.
 func (e *env) settle(from *node, channel string, to ...*node) {
 	e.settleBy("Publish", from, channel, to, func(ctx context.Context, frame string) error {
 		_, err := from.publish(ctx, channel, frame)
@@ -277,8 +278,8 @@ func (e *env) settleBy(what string, from *node, channel string, to []*node, send
 	}
 	var err error
 	for wait := 50 * time.Millisecond; e.ctx.Err() == nil; wait = min(2*wait, 5*time.Second) {
-		// Each try is a frame of its own, so no earlier one is on its way
-		// when this one has arrived.
+		// Each attempt is a frame of its own, so no earlier one can arrive
+		// after this one.
 		frame = probe + nextID()
 		ctx, cancel := context.WithTimeout(e.ctx, 2*time.Second)
 		err = send(ctx, frame)
@@ -287,12 +288,12 @@ func (e *env) settleBy(what string, from *node, channel string, to []*node, send
 			return
 		}
 	}
-	e.failf("%s does not hear %v on %q (last %s: %v)", strings.Join(deaf(), ", "), from, channel, what, err)
+	e.failf("%s does not receive from %v on %q (last %s: %v)", strings.Join(deaf(), ", "), from, channel, what, err)
 }
 
-// silent sees to it that a node that heard so many calls on the channel hears
-// no more, though others publish: a witness hears what is published now, and
-// the node itself hears what is published later on a channel beside it.
+// silent checks that a node that has had a number of calls for the channel gets
+// no more, though others publish. A witness receives what is published now, and
+// the node itself receives what is published later on a channel beside it.
 func (e *env) silent(n *node, channel string, calls int, from, witness *node, beside string) {
 	for range 3 {
 		e.mustPublish(from, channel, "not for "+n.String())
@@ -300,11 +301,11 @@ func (e *env) silent(n *node, channel string, calls int, from, witness *node, be
 	e.settle(from, channel, witness)
 	e.settle(from, beside, n)
 	if events := n.heard.events(channel); len(events) > calls {
-		e.failf("%v is not subscribed to %q any more but was told %q", n, channel, events[calls:])
+		e.failf("%v is no longer subscribed to %q, but its receiver was called: %q", n, channel, events[calls:])
 	}
 }
 
-// all runs f so many times at once and waits; an error ends the case.
+// all runs f count times concurrently and waits; an error ends the case.
 func (e *env) all(count int, f func(i int) error) {
 	var group sync.WaitGroup
 	errs := make([]error, count)
@@ -323,7 +324,7 @@ type task struct {
 	err  error // when done
 }
 
-// start runs f; the end of the case waits for it.
+// start runs f on a goroutine that the end of the case waits for.
 func (e *env) start(f func() error) *task {
 	t := &task{done: make(chan struct{})}
 	e.tasks.Go(func() {
@@ -342,18 +343,18 @@ func (t *task) over() bool {
 	}
 }
 
-// wait waits for the end of a task and returns its error. A task that ends
-// because the time of the case is over has not ended by itself.
+// wait waits for the end of a task and returns its error. If the task ends only
+// because the time of the case is over, that is a failure.
 func (e *env) wait(t *task, format string, args ...any) error {
 	e.until(func() bool { return t.over() && e.ctx.Err() == nil }, format, args...)
 	return t.err
 }
 
-// atEnd has f called when the case is over, however it ends.
+// atEnd has f called when the case ends, whether or not it fails.
 func (e *env) atEnd(f func()) { e.undo = append(e.undo, f) }
 
-// stream publishes frames, some each millisecond, until the returned function
-// is called, which waits for the last Publish.
+// stream publishes some frames each millisecond until the returned function is
+// called, which waits for the last Publish.
 func (e *env) stream(n *node, channel string) (stop func()) {
 	ctx, cancel := context.WithCancel(e.ctx)
 	t := e.start(func() error {
@@ -378,5 +379,5 @@ func (e *env) stream(n *node, channel string) (stop func()) {
 	}
 }
 
-// streamMax bounds a stream, to be kind to servers.
+// streamMax bounds the frames of a stream, to spare the servers.
 const streamMax = 5000

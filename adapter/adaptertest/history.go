@@ -13,12 +13,12 @@ import (
 // plenty is a retention that nothing in the suite reaches.
 var plenty = adapter.Retention{Messages: 100_000, Age: time.Hour}
 
-// readLimit is more than a case keeps in a channel.
+// readLimit is more messages than a case keeps in a channel.
 const readLimit = 100_000
 
 func (n *node) historian() adapter.Historian { return n.adapter.(adapter.Historian) }
 
-// append is for any goroutine.
+// append appends a record. Any goroutine may call it.
 func (n *node) append(ctx context.Context, channel string, r adapter.Record) (at adapter.Position, receivers int, err error) {
 	err = n.onceConnected(ctx, func() error {
 		done, turnErr := n.turn(ctx, channel)
@@ -32,16 +32,17 @@ func (n *node) append(ctx context.Context, channel string, r adapter.Record) (at
 	return at, receivers, err
 }
 
-// newRecord returns a frame to be kept, of a publisher without a name.
+// newRecord returns a record of a publisher without a name.
 func newRecord(frame string, messages int) adapter.Record {
 	return adapter.Record{Frame: []byte(frame), Messages: messages, Time: time.Now(), Keep: plenty}
 }
 
-// text is a frame that says how many messages it has. To the adapter it is as
-// opaque as any other.
+// text is a frame that contains its number of messages, for messagesOf. The
+// adapter does not look into it.
 func text(messages int, what string) string { return fmt.Sprintf("%d messages, %s", messages, what) }
 
-// messagesOf returns how many messages a frame has; those without a text have one.
+// messagesOf returns the number of messages of a frame, 1 if the frame is no
+// text.
 func messagesOf(frame []byte) uint64 {
 	var n uint64
 	if _, err := fmt.Sscanf(string(frame[:min(len(frame), 20)]), "%d messages,", &n); err != nil {
@@ -53,14 +54,14 @@ func messagesOf(frame []byte) uint64 {
 // first returns the offset of a frame's first message.
 func first(f adapter.KeptFrame) uint64 { return f.At.Offset - messagesOf(f.Frame) + 1 }
 
-// mustAppend appends a record that nothing stands in the way of.
+// mustAppend appends a record in a situation where that must succeed.
 func (e *env) mustAppend(n *node, channel string, r adapter.Record) adapter.Position {
 	at, _, err := n.append(e.ctx, channel, r)
 	e.must(err, "%v: Append to %q", n, channel)
 	return at
 }
 
-// keep appends a text of so many messages.
+// keep appends a text with a number of messages.
 func (e *env) keep(n *node, channel string, messages int, what string) adapter.KeptFrame {
 	r := newRecord(text(messages, what), messages)
 	return adapter.KeptFrame{At: e.mustAppend(n, channel, r), Frame: r.Frame}
@@ -75,12 +76,12 @@ func (e *env) keepSome(n *node, channel string, frames int) []adapter.KeptFrame 
 	return kept
 }
 
-// query is all after since.
+// query asks for everything after since.
 func query(since adapter.Position) adapter.Query {
 	return adapter.Query{Since: since, Limit: readLimit, Keep: plenty, Time: time.Now()}
 }
 
-// page reads, and again while the backend cannot be reached.
+// page reads a page, and tries again while the backend cannot be reached.
 func (e *env) page(n *node, channel string, q adapter.Query) adapter.Page {
 	var page adapter.Page
 	var err error
@@ -89,7 +90,7 @@ func (e *env) page(n *node, channel string, q adapter.Query) adapter.Page {
 		defer cancel()
 		var failed error
 		if page, failed = n.historian().History(ctx, channel, q); failed == nil || err == nil || e.ctx.Err() == nil {
-			err = failed // that the time of the case is over says less
+			err = failed // says more than that the time of the case is over
 		}
 		return err == nil || errors.Is(err, adapter.ErrClosed) || errors.Is(err, adapter.ErrRefused)
 	})
@@ -99,8 +100,8 @@ func (e *env) page(n *node, channel string, q adapter.Query) adapter.Page {
 	return page
 }
 
-// pages reads page after page to the end. The result is one long page, as the
-// last one has it.
+// pages reads all pages from q on. The result is one long page with the fields
+// of the last.
 func (e *env) pages(n *node, channel string, q adapter.Query) adapter.Page {
 	var all []adapter.KeptFrame
 	for {
@@ -111,18 +112,18 @@ func (e *env) pages(n *node, channel string, q adapter.Query) adapter.Page {
 			return page
 		}
 		if len(page.Frames) == 0 {
-			e.failf("History of %q after %v is a page without frames, and says that there are more", channel, q.Since)
+			e.failf("History of %q after %v is a page without frames, but More is true", channel, q.Since)
 		}
 		q.Since = page.Frames[len(page.Frames)-1].At
 	}
 }
 
-// after reads all that comes after since.
+// after reads everything after since.
 func (e *env) after(n *node, channel string, since adapter.Position) adapter.Page {
 	return e.pages(n, channel, query(since))
 }
 
-// same sees to it that frames are those wanted, at their positions.
+// same checks that the frames are those wanted, at their positions.
 func (e *env) same(what string, got, want []adapter.KeptFrame) {
 	for i := range min(len(got), len(want)) {
 		if got[i].At != want[i].At || string(got[i].Frame) != string(want[i].Frame) {
@@ -131,35 +132,35 @@ func (e *env) same(what string, got, want []adapter.KeptFrame) {
 	}
 	switch {
 	case len(got) > len(want):
-		e.failf("%s: %d frames, want %d; the first too many is %v", what, len(got), len(want), show(got[len(want)]))
+		e.failf("%s: %d frames, want %d; the first unwanted one is %v", what, len(got), len(want), show(got[len(want)]))
 	case len(got) < len(want):
-		e.failf("%s: %d frames, want %d; the first that is missing is %v", what, len(got), len(want), show(want[len(got)]))
+		e.failf("%s: %d frames, want %d; the first missing one is %v", what, len(got), len(want), show(want[len(got)]))
 	}
 }
 
 func show(f adapter.KeptFrame) event { return event{kind: 'f', frame: string(f.Frame), at: f.At} }
 
-// contiguous sees to it that frames follow each other without a gap. Epochs may
+// contiguous checks that the frames follow each other without a gap. Epochs may
 // change, as long as they grow.
-func (e *env) contiguous(what string, frames []adapter.KeptFrame) {
+func (e *env) contiguous(frames []adapter.KeptFrame) {
 	for i, f := range frames {
 		if messagesOf(f.Frame) > f.At.Offset {
-			e.failf("%s: %v has %d messages, so its offset is too small", what, show(f), messagesOf(f.Frame))
+			e.failf("history: %v has %d messages, so its offset is too small", show(f), messagesOf(f.Frame))
 		}
 		if i == 0 {
 			continue
 		}
 		if before := frames[i-1]; first(f) != before.At.Offset+1 || f.At.Epoch < before.At.Epoch {
-			e.failf("%s: %v, of %d messages, comes after %v", what, show(f), messagesOf(f.Frame), show(before))
+			e.failf("history: %v, of %d messages, comes after %v", show(f), messagesOf(f.Frame), show(before))
 		}
 	}
 }
 
-// placed is which frame the message at a position belongs to.
+// placed maps the position of each message to its frame.
 type placed map[adapter.Position]string
 
-// place notes the messages of frames. A position that a message of another frame
-// has ends the case.
+// place adds the messages of frames. It is a failure if a message of another
+// frame has the same position.
 func (e *env) place(p placed, who string, frames ...adapter.KeptFrame) {
 	for _, f := range frames {
 		for offset := first(f); offset <= f.At.Offset; offset++ {
@@ -181,8 +182,8 @@ func (e *env) settleKept(from *node, channel string, to ...*node) {
 	})
 }
 
-// A keeper appends to one channel at an easy pace. As a hub does it numbers its
-// messages, and repeats a frame until the backend has it.
+// A keeper appends to one channel, with pauses. It numbers its messages as a
+// hub does, and repeats a frame until the backend has it.
 type keeper struct {
 	from    *node
 	channel string
@@ -196,7 +197,7 @@ type keeper struct {
 // An ack is a frame that the backend has acknowledged.
 type ack struct {
 	adapter.KeptFrame
-	exact bool // the position is the frame's; otherwise it may be behind that
+	exact bool // the position is the frame's; otherwise it may be a later one
 }
 
 // keepers has nodes append to a channel until halt.
@@ -212,7 +213,7 @@ func (e *env) keepers(channel string, nodes ...*node) []*keeper {
 	return list
 }
 
-// halt stops keepers when what they are about is acknowledged.
+// halt stops keepers when the frames that they are appending are acknowledged.
 func (e *env) halt(keepers []*keeper) {
 	for _, k := range keepers {
 		k.stop()
@@ -222,7 +223,7 @@ func (e *env) halt(keepers []*keeper) {
 	}
 }
 
-// keepOn waits until each keeper has so many more acknowledged.
+// keepOn waits until each keeper has by more frames acknowledged.
 func (e *env) keepOn(keepers []*keeper, by int) {
 	starts := make([]int, len(keepers))
 	for i, k := range keepers {
@@ -239,7 +240,7 @@ func (k *keeper) acks() []ack {
 	return k.acked[:len(k.acked):len(k.acked)]
 }
 
-// run appends until ctx ends, and finishes what it is about within life.
+// run appends until ctx ends, and finishes the last append before life ends.
 func (k *keeper) run(ctx, life context.Context) error {
 	pace := time.NewTicker(2 * time.Millisecond)
 	defer pace.Stop()
@@ -249,7 +250,7 @@ func (k *keeper) run(ctx, life context.Context) error {
 		r := newRecord(text(messages, fmt.Sprintf("%d of %v", i, k.from)), messages)
 		r.Publisher, r.Stream, r.Seq = fmt.Sprint("keeper ", k.from.index), 1, next
 		next += uint64(messages)
-		if err := k.insist(life, r); err != nil {
+		if err := k.repeat(life, r); err != nil {
 			return err
 		}
 		select {
@@ -260,8 +261,8 @@ func (k *keeper) run(ctx, life context.Context) error {
 	return nil
 }
 
-// insist appends until the backend has the frame.
-func (k *keeper) insist(ctx context.Context, r adapter.Record) error {
+// repeat appends until the backend has the frame.
+func (k *keeper) repeat(ctx context.Context, r adapter.Record) error {
 	for attempt := 1; ; attempt++ {
 		one, cancel := context.WithTimeout(ctx, time.Second)
 		at, receivers, err := k.from.append(one, k.channel, r)
@@ -285,13 +286,13 @@ func (k *keeper) insist(ctx context.Context, r adapter.Record) error {
 	}
 }
 
-// hasAcked sees to it that a history has what was acknowledged, each frame once.
-// It may lack those that lost, if it is not nil, allows.
-func (e *env) hasAcked(what string, frames []adapter.KeptFrame, keepers []*keeper, lost func(ack) bool) {
+// hasAcked checks that a history has every acknowledged frame once. It may lack
+// those for which lost returns true, if lost is not nil.
+func (e *env) hasAcked(frames []adapter.KeptFrame, keepers []*keeper, lost func(ack) bool) {
 	places := make(map[string]adapter.Position)
 	for _, f := range frames {
 		if at, twice := places[string(f.Frame)]; twice {
-			e.failf("%s: %q is kept twice, at %v and %v", what, f.Frame, at, f.At)
+			e.failf("history: %q is kept twice, at %v and %v", f.Frame, at, f.At)
 		}
 		places[string(f.Frame)] = f.At
 	}
@@ -301,11 +302,11 @@ func (e *env) hasAcked(what string, frames []adapter.KeptFrame, keepers []*keepe
 			switch {
 			case lost != nil && lost(a):
 			case !ok:
-				e.failf("%s: %v was acknowledged, and is not in the history", what, show(a.KeptFrame))
+				e.failf("history: %v was acknowledged, but is not in the history", show(a.KeptFrame))
 			case a.exact && at != a.At:
-				e.failf("%s: %v was acknowledged, and is at %v in the history", what, show(a.KeptFrame), at)
+				e.failf("history: %v was acknowledged, but is at %v in the history", show(a.KeptFrame), at)
 			case a.At.Before(at):
-				e.failf("%s: %v was recognised as repeated, and is at %v, behind that", what, show(a.KeptFrame), at)
+				e.failf("history: %v was recognised as repeated, but is at %v, which is later", show(a.KeptFrame), at)
 			}
 		}
 	}

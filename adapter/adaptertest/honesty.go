@@ -44,8 +44,8 @@ func failedHomeHidesNoLoss(e *env) {
 	})
 }
 
-// hidesNoLoss has nodes 0 and 1 publish to some channels, before, while and
-// after the fault happens, and looks for frames that nodes 1 and 2 did not get.
+// hidesNoLoss has nodes 0 and 1 publish to some channels before, during and
+// after the fault, and looks for frames that nodes 1 and 2 did not receive.
 func (e *env) hidesNoLoss(once bool, fault func(channels []string, streams []*numbered)) {
 	var channels []string
 	var streams []*numbered
@@ -81,7 +81,7 @@ func (e *env) hidesNoLoss(once bool, fault func(channels []string, streams []*nu
 	}
 }
 
-// more waits until the count of each stream has grown by so many.
+// more waits until the count of each stream has grown by a number.
 func (e *env) more(streams []*numbered, by int, count func(*numbered) int) {
 	starts := make([]int, len(streams))
 	for i, s := range streams {
@@ -92,13 +92,13 @@ func (e *env) more(streams []*numbered, by int, count func(*numbered) int) {
 	}
 }
 
-// numbered is what one node publishes to one channel, at an easy pace.
+// numbered is what one node publishes to one channel, with pauses.
 type numbered struct {
 	from    *node
 	channel string
 
 	mu      sync.Mutex
-	results []error // of each Publish
+	results []error // of Publish, by frame
 	ok      int
 }
 
@@ -120,7 +120,7 @@ func (s *numbered) run(ctx context.Context) {
 	pace := time.NewTicker(2 * time.Millisecond)
 	defer pace.Stop()
 	for i := 0; ctx.Err() == nil; i++ {
-		// Not ctx, which would cut off the last one.
+		// Not ctx, which would cancel the last one.
 		one, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 		_, err := s.from.publish(one, s.channel, s.frame(i))
 		cancel()
@@ -137,39 +137,41 @@ func (s *numbered) run(ctx context.Context) {
 	}
 }
 
-// compare sees to it that n heard what was published, or was told about it.
-// The stream is over and settled, so nothing of it is on its way.
+// compare checks that n received what was published, or was told of the loss.
+// The stream has ended and is settled, so no frame of it can still arrive.
 func (e *env) compare(s *numbered, n *node, once bool) {
 	events := n.heard.events(s.channel)
 	heard := hear(events, s.from)
 	next := heard.next(s)
-	// The place of the last frame before that was taken, and heard. One whose
-	// Publish failed says nothing: it may still arrive, after later ones even.
+	// last is the place of the last frame for which Publish returned nil and
+	// that arrived. A frame whose Publish failed may still arrive, even after
+	// later ones.
 	last := 0
 	for i, err := range s.results {
 		frame := s.frame(i)
 		places := heard.places[frame]
 		switch {
 		case len(places) > 1 && once:
-			e.failf("%v heard %q %d times", n, frame, len(places))
+			e.failf("%v received %q %d times", n, frame, len(places))
 		case len(places) > 0 && errors.Is(err, adapter.ErrUnsent):
-			e.failf("%v heard %q, but its Publish said: %w", n, frame, err)
+			e.failf("%v received %q, but its Publish returned: %w", n, frame, err)
 		case err != nil:
 		case len(places) > 0:
 			last = places[0]
 		case last > next[i]:
-			e.failf("%v heard %q before an earlier one whose Publish had returned nil", n, events[next[i]].frame)
+			e.failf("%v received %q before an earlier frame whose Publish had returned nil", n, events[next[i]].frame)
 		case !slices.Contains(heard.during[last:next[i]], true):
-			e.failf("%v missed %q on %q without being told: Publish returned nil, and there is no interruption between the frames of %v before and after it. All that it heard there:\n%v",
+			e.failf("%v missed %q on %q without being told: Publish returned nil, and there is no interruption between the frames of %v before and after it. All that it received there:\n%v",
 				n, frame, s.channel, s.from, events)
 		}
 	}
 }
 
-// A hearing is what was heard on a channel, to look up one publisher's frames.
+// A hearing is what was received on a channel, to look up one publisher's
+// frames.
 type hearing struct {
-	places map[string][]int // where each frame stands
-	during []bool           // whether the event falls in an interruption
+	places map[string][]int // the places of each frame
+	during []bool           // whether the event is in an interruption
 }
 
 func hear(events []event, from *node) hearing {
@@ -191,15 +193,15 @@ func hear(events []event, from *node) hearing {
 	return h
 }
 
-// next returns, for each frame of a stream, the place of the first one after it
-// that was heard.
+// next returns, for each frame of a stream, the place of the first later frame
+// that was received.
 func (h hearing) next(s *numbered) []int {
 	next := make([]int, len(s.results))
 	end := len(h.during)
 	for i := len(next) - 1; i >= 0; i-- {
 		next[i] = end
 		if places := h.places[s.frame(i)]; len(places) > 0 {
-			end = min(end, places[0]) // one whose Publish failed may come after later ones
+			end = min(end, places[0]) // a frame whose Publish failed may arrive after later ones
 		}
 	}
 	return next

@@ -10,10 +10,10 @@ import (
 )
 
 // leaked returns the stacks of goroutines that adapters have started in this
-// check and that still run. They are known by the label, which a goroutine has
-// from the one that starts it, and by a function of the adapter's module that
-// they began with: what a client library starts on the way may live as long as
-// the client, even if it calls what the test has given it.
+// check and that still run. They are recognised by the label, which a goroutine
+// inherits from the one that starts it, and by a function of the adapter's
+// module in which they began: goroutines of a client library may live as long
+// as the client.
 func (e *env) leaked() []string {
 	var profile bytes.Buffer
 	if err := pprof.Lookup("goroutine").WriteTo(&profile, 1); err != nil {
@@ -32,8 +32,8 @@ func (e *env) leaked() []string {
 	return stacks
 }
 
-// began returns the outermost frame of a stack that is not of the standard
-// library, whose WaitGroup and AfterFunc begin goroutines for others.
+// began returns the outermost frame of a stack that is not in the standard
+// library, whose WaitGroup and AfterFunc start goroutines for others.
 func began(stack string) string {
 	for _, line := range slices.Backward(strings.Split(stack, "\n")) {
 		frame := strings.Fields(line) // #, address, function, file

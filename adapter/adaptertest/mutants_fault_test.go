@@ -13,7 +13,7 @@ import (
 
 var faultMutants = []mutant{
 	{name: "never says Interrupted", fails: "broken-link-is-told", says: `"r`, faults: breaks, breakIt: neverInterrupted},
-	{name: "never says Restored", fails: "broken-link-is-told", says: "told Restored", also: []string{"history-fills-interruption"}, faults: breaks, breakIt: neverRestored},
+	{name: "never says Restored", fails: "broken-link-is-told", says: "gets Restored", also: []string{"history-fills-interruption"}, faults: breaks, breakIt: neverRestored},
 	{name: "says Interrupted twice", fails: "broken-link-is-told", says: `"iir`, faults: breaks, breakIt: func(n *node) {
 		n.hear.interrupted = func(next adapter.Receiver, channel string) {
 			next.Interrupted(channel)
@@ -44,7 +44,7 @@ var faultMutants = []mutant{
 			}
 		}
 	}},
-	{name: "restores four channels only", fails: "broken-link-heals", says: "does not hear", faults: breaks, breakIt: restoreFour},
+	{name: "restores four channels only", fails: "broken-link-heals", says: "does not receive", faults: breaks, breakIt: restoreFour},
 	{name: "loses frames after Restored", fails: "broken-link-hides-no-loss", says: "without being told", faults: breaks, breakIt: loseAfterRestored},
 	{name: "repeats a frame after Restored", fails: "broken-link-hides-no-loss", says: " times", faults: breaks, breakIt: func(n *node) {
 		last := make(map[string][]byte) // only memory's reader uses it
@@ -65,14 +65,14 @@ var faultMutants = []mutant{
 		faults: breaks, breakIt: tellLate,
 	},
 	{name: "never says Interrupted of an outage", fails: "outage-is-told", says: "told Interrupted", faults: cuts, breakIt: neverInterrupted},
-	{name: "never says Restored of an outage", fails: "outage-is-told", says: "told Restored", faults: cuts, breakIt: neverRestored},
-	{name: "restores four channels after an outage", fails: "outage-heals", says: "does not hear", faults: cuts, breakIt: restoreFour},
+	{name: "never says Restored of an outage", fails: "outage-is-told", says: "gets Restored", faults: cuts, breakIt: neverRestored},
+	{name: "restores four channels after an outage", fails: "outage-heals", says: "does not receive", faults: cuts, breakIt: restoreFour},
 	{name: "loses frames after an outage", fails: "outage-hides-no-loss", says: "without being told", faults: cuts, breakIt: loseAfterRestored},
 	{name: "always healthy", fails: "outage-shows-in-health", says: "returns an error", faults: cuts, breakIt: func(n *node) {
 		n.health = func() error { return nil }
 	}},
 	{
-		name: "publishes nil while cut", fails: "outage-publish-tells-the-truth", says: "returned nil, and the frame was lost",
+		name: "publishes nil while cut", fails: "outage-publish-tells-the-truth", says: "returned nil, but the frame was lost",
 		also:   []string{"outage-hides-no-loss"}, // which says the same of running publishers
 		faults: cuts,
 		breakIt: func(n *node) {
@@ -86,7 +86,7 @@ var faultMutants = []mutant{
 		},
 	},
 	{
-		name: "sends what it says is unsent while cut", fails: "outage-publish-tells-the-truth", says: "was heard but",
+		name: "sends what it says is unsent while cut", fails: "outage-publish-tells-the-truth", says: "the frame arrived, but",
 		also:   []string{"outage-hides-no-loss"},
 		faults: cuts,
 		breakIt: func(n *node) {

@@ -35,7 +35,7 @@ var historyMutants = historical([]mutant{
 		},
 	},
 	{
-		name: "has epochs in microseconds", fails: "history-numbers-messages", says: "not about the time",
+		name: "has epochs in microseconds", fails: "history-numbers-messages", says: "not close to the current time",
 		breakIt: func(n *node) {
 			n.rename(func(p adapter.Position) adapter.Position {
 				return adapter.Position{Epoch: p.Epoch * 1000, Offset: p.Offset}
@@ -45,7 +45,7 @@ var historyMutants = historical([]mutant{
 		},
 	},
 	{
-		name: "drops a kept frame", fails: "history-delivers-live", says: "the first that is missing",
+		name: "drops a kept frame", fails: "history-delivers-live", says: "the first missing one",
 		also: []string{"history-matches-live"}, // which says the same of what is read
 		breakIt: func(n *node) {
 			n.hear.kept = func(next adapter.HistoryReceiver, channel string, f adapter.KeptFrame) {
@@ -68,7 +68,7 @@ var historyMutants = historical([]mutant{
 		},
 	},
 	{
-		name: "delivers in another order than that of positions", fails: "history-delivers-live", says: "heard by node 1",
+		name: "delivers in another order than that of positions", fails: "history-delivers-live", says: "received by node 1",
 		also:    []string{"history-matches-live"},
 		breakIt: keptOutOfOrder,
 	},
@@ -119,7 +119,7 @@ var historyMutants = historical([]mutant{
 		},
 	},
 	{
-		name: "reads after the end of the frame that a position is in", fails: "history-reads-after", says: "inside of a frame",
+		name: "reads after the end of the frame that a position is in", fails: "history-reads-after", says: "inside a frame",
 		breakIt: func(n *node) {
 			n.history = func(ctx context.Context, channel string, q adapter.Query) (adapter.Page, error) {
 				page, err := n.Adapter.History(ctx, channel, q)
@@ -177,7 +177,7 @@ var historyMutants = historical([]mutant{
 		},
 	},
 	{
-		name: "always says that there is more", fails: "history-pages", says: "nothing came",
+		name: "always says that there is more", fails: "history-pages", says: "is empty",
 		also: []string{
 			"history-numbers-messages", "history-frames-are-opaque", "history-reads-after", "history-is-of-its-channel",
 			"history-trims-by-number", "history-trims-by-age", "history-repeats-once", "history-obeys-context",
@@ -294,7 +294,7 @@ var historyMutants = historical([]mutant{
 		},
 	},
 	{
-		name: "does not recognise what is repeated", fails: "history-repeats-once", says: "again, returned",
+		name: "does not recognise what is repeated", fails: "history-repeats-once", says: "again returned",
 		breakIt: func(n *node) {
 			n.append = func(ctx context.Context, channel string, r adapter.Record) (adapter.Position, int, error) {
 				r.Publisher = ""
@@ -362,7 +362,7 @@ var historyMutants = historical([]mutant{
 		},
 	},
 	{
-		name: "keeps what it says is unsent", fails: "history-obeys-context", says: "is kept but",
+		name: "keeps what it says is unsent", fails: "history-obeys-context", says: "is kept, but",
 		breakIt: func(n *node) {
 			n.append = func(ctx context.Context, channel string, r adapter.Record) (adapter.Position, int, error) {
 				at, count, err := n.Adapter.Append(context.WithoutCancel(ctx), channel, r)
@@ -414,7 +414,7 @@ var historyMutants = historical([]mutant{
 		faults: breaks, breakIt: readBehind,
 	},
 	{
-		name: "loses kept frames after Restored", fails: "history-fills-interruption", says: "did not hear",
+		name: "loses kept frames after Restored", fails: "history-fills-interruption", says: "did not receive",
 		faults: breaks,
 		breakIt: func(n *node) {
 			frames := make(map[string]int) // only memory's reader uses it
@@ -446,7 +446,7 @@ var historyMutants = historical([]mutant{
 		},
 	},
 	{
-		name: "keeps what it says is unsent while cut", fails: "outage-append-tells-the-truth", says: "is kept but", faults: cuts,
+		name: "keeps what it says is unsent while cut", fails: "outage-append-tells-the-truth", says: "is kept, but", faults: cuts,
 		breakIt: func(n *node) {
 			n.cutBy = n.CutInbound
 			n.append = func(ctx context.Context, channel string, r adapter.Record) (adapter.Position, int, error) {
@@ -477,7 +477,7 @@ var historyMutants = historical([]mutant{
 		},
 	},
 	{
-		name: "does not trust a move", fails: "history-survives-move", says: "does not know that nothing was lost", faults: moves,
+		name: "does not trust a move", fails: "history-survives-move", says: "is not whole", faults: moves,
 		breakIt: func(n *node) {
 			n.world.failover = func(int, bool) { n.world.bus.Failover(0, false) }
 		},
@@ -500,7 +500,7 @@ var historyMutants = historical([]mutant{
 		},
 	},
 	{
-		name: "never says Restored after a move", fails: "moving-is-followed-by-restored", says: "told Restored", faults: moves,
+		name: "never says Restored after a move", fails: "moving-is-followed-by-restored", says: "gets Restored", faults: moves,
 		breakIt: func(n *node) {
 			var moving bool // only memory's reader uses it
 			n.hear.moving = func(next adapter.HistoryReceiver, channel string) {
@@ -545,7 +545,7 @@ var historyMutants = historical([]mutant{
 		},
 	},
 	{
-		name: "says Moving of a broken link", fails: "moving-is-in-good-order", says: "when it had not received", faults: moves,
+		name: "says Moving of a broken link", fails: "moving-is-in-good-order", says: "before it received", faults: moves,
 		breakIt: func(n *node) {
 			n.hear.interrupted = func(next adapter.Receiver, channel string) {
 				next.(adapter.HistoryReceiver).Moving(channel)
@@ -563,7 +563,7 @@ var historyMutants = historical([]mutant{
 		},
 	},
 	{
-		name: "does not know where an epoch ended", fails: "history-epochs-tell-a-loss", says: "not of an epoch", faults: fails,
+		name: "does not know where an epoch ended", fails: "history-epochs-tell-a-loss", says: "not in an epoch", faults: fails,
 		breakIt: func(n *node) {
 			n.history = func(ctx context.Context, channel string, q adapter.Query) (adapter.Page, error) {
 				page, err := n.Adapter.History(ctx, channel, q)

@@ -92,7 +92,7 @@ var leaveMutants = []mutant{
 		},
 	},
 	{
-		name: "the second Close does not wait", fails: "close-waits-for-the-call", says: "Close returned while",
+		name: "the second Close does not wait", fails: "close-waits-for-the-call", says: "Close returned nil while",
 		breakIt: func(n *node) {
 			n.close = func(ctx context.Context) error {
 				if n.tally("close") > 1 {

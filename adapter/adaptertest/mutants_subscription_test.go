@@ -10,7 +10,7 @@ import (
 )
 
 var subscriptionMutants = []mutant{
-	{name: "subscribe returns too early", fails: "subscribed-means-subscribed", says: "when Subscribe had returned was lost", breakIt: subscribeEarly},
+	{name: "subscribe returns too early", fails: "subscribed-means-subscribed", says: "after Subscribe had returned was lost", breakIt: subscribeEarly},
 	{
 		name: "delivers after Unsubscribe", fails: "unsubscribed-means-silent", says: "not subscribed", also: []string{"close-waits-for-the-call"},
 		breakIt: func(n *node) { (&delayed{n: n, lateAfterUnsubscribe: true}).install() },
@@ -100,7 +100,7 @@ var subscriptionMutants = []mutant{
 		},
 	},
 	{
-		name: "a failed subscribe blocks the next", fails: "subscribe-obeys-context", says: "does not hear", also: []string{"failed-subscribe-ends-the-subscription"},
+		name: "a failed subscribe blocks the next", fails: "subscribe-obeys-context", says: "does not receive", also: []string{"failed-subscribe-ends-the-subscription"},
 		breakIt: func(n *node) {
 			var failed sync.Map
 			n.subscribe = func(ctx context.Context, channel string) error {
@@ -116,7 +116,7 @@ var subscriptionMutants = []mutant{
 		},
 	},
 	{
-		name: "deaf by churn", fails: "churn-ends-subscribed", says: "does not hear",
+		name: "deaf by churn", fails: "churn-ends-subscribed", says: "does not receive",
 		breakIt: func(n *node) {
 			n.subscribe = func(ctx context.Context, channel string) error {
 				if n.tally(channel) > 5 && n.Adapter.Health() == nil {
@@ -138,7 +138,7 @@ var subscriptionMutants = []mutant{
 		},
 	},
 	{
-		name: "hears a thousand channels at most", fails: "many-channels", says: "does not hear",
+		name: "hears a thousand channels at most", fails: "many-channels", says: "does not receive",
 		breakIt: func(n *node) {
 			n.subscribe = func(ctx context.Context, channel string) error {
 				if n.tally("all") > 1000 && n.Adapter.Health() == nil {

@@ -49,7 +49,7 @@ var deliveryMutants = []mutant{
 		},
 	},
 	{
-		name: "attach replaces the receiver", fails: "attach-once", says: "does not hear",
+		name: "attach replaces the receiver", fails: "attach-once", says: "does not receive",
 		breakIt: func(n *node) {
 			n.attach = func(r adapter.Receiver) error {
 				err := n.Adapter.Attach(n.listener(r))
@@ -59,7 +59,7 @@ var deliveryMutants = []mutant{
 		},
 	},
 	{
-		name: "drops a frame", fails: "delivers-to-all", says: "did not hear",
+		name: "drops a frame", fails: "delivers-to-all", says: "did not receive",
 		also: []string{"async-completes-once"},
 		breakIt: func(n *node) {
 			n.hear.receive = func(next adapter.Receiver, channel string, frame []byte) {
@@ -70,7 +70,7 @@ var deliveryMutants = []mutant{
 		},
 	},
 	{
-		name: "has no echo", fails: "delivers-to-all", says: "did not hear",
+		name: "has no echo", fails: "delivers-to-all", says: "did not receive",
 		breakIt: func(n *node) {
 			var mine sync.Map
 			n.publish = func(ctx context.Context, channel string, frame []byte) (int, error) {
@@ -148,7 +148,7 @@ var deliveryMutants = []mutant{
 		},
 	},
 	{
-		name: "ends frames at NUL", fails: "frames-are-opaque", says: "published were",
+		name: "ends frames at NUL", fails: "frames-are-opaque", says: "published 0 bytes",
 		breakIt: func(n *node) {
 			n.hear.receive = func(next adapter.Receiver, channel string, frame []byte) {
 				if !isProbe(frame) {
@@ -212,7 +212,7 @@ var deliveryMutants = []mutant{
 		},
 	},
 	{
-		name: "sends what it says is unsent", fails: "publish-obeys-context", says: "was heard but",
+		name: "sends what it says is unsent", fails: "publish-obeys-context", says: "the frame arrived, but",
 		breakIt: func(n *node) {
 			n.publish = func(ctx context.Context, channel string, frame []byte) (int, error) {
 				count, err := n.Adapter.Publish(context.WithoutCancel(ctx), channel, frame)
@@ -227,7 +227,7 @@ var deliveryMutants = []mutant{
 	{name: "has an order of its own", fails: "one-order", says: "than node", breakIt: ownOrder},
 	{name: "calls before the last call is over", fails: "calls-do-not-overlap", says: "while another one was running", also: []string{"close-waits-for-the-call"}, breakIt: overlap},
 	{
-		name: "waits for slow receivers", fails: "slow-receiver-delays-no-other", says: "does not hear",
+		name: "waits for slow receivers", fails: "slow-receiver-delays-no-other", says: "does not receive",
 		breakIt: func(n *node) {
 			n.hear.receive = func(next adapter.Receiver, channel string, frame []byte) {
 				n.world.slow.Lock()
@@ -348,7 +348,7 @@ func overlap(n *node) {
 
 var closeMutants = []mutant{
 	{
-		name: "delivers after Close", fails: "close-is-silent", says: "is closed but was told", also: []string{"close-waits-for-the-call"},
+		name: "delivers after Close", fails: "close-is-silent", says: "is closed, but its receiver", also: []string{"close-waits-for-the-call"},
 		breakIt: func(n *node) { (&delayed{n: n, lateAfterClose: true}).install() },
 	},
 	{

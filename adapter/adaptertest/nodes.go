@@ -8,43 +8,42 @@ import (
 	"github.com/fanoutgo/fanout/adapter"
 )
 
-// Nodes are adapters that share one backend, which nobody else uses.
+// Nodes are adapters that share one backend, which nothing else uses.
 type Nodes struct {
-	// Adapters are not attached yet. The suite attaches and closes them;
-	// what else they need, such as a client, is for the test to clean up.
+	// Adapters are not attached yet. The suite attaches and closes them. The
+	// test cleans up whatever else they need, such as a client.
 	Adapters []adapter.Adapter
 
-	// Faults are what can be done to them.
+	// Faults are what the suite may do to the adapters.
 	Faults Faults
 }
 
-// Faults break things. Those that are nil cannot be done; the cases that need
-// them are skipped. A node is an index in Nodes.Adapters. The functions may
-// wait, within ctx; the suite calls them one at a time, while other goroutines
-// use the adapters.
+// Faults break things. Cases that need a function that is nil are skipped. A
+// node is an index in Nodes.Adapters. The functions may wait until ctx ends.
+// The suite calls them one at a time, while other goroutines use the adapters.
 type Faults struct {
-	// Break breaks the connections on which the node receives, so that it can
-	// connect again at once: CLIENT KILL, a reset by a proxy.
+	// Break breaks the connections on which the node receives, in a way that
+	// lets it connect again at once: CLIENT KILL, a reset by a proxy.
 	Break func(ctx context.Context, node int) error
 
-	// Cut makes the backend unreachable for the node, in both directions and
-	// for new connections too, until Heal. Other nodes go on. Heal of a node
-	// that is not cut does nothing. Both or neither.
+	// Cut makes the backend unreachable for the node until Heal: in both
+	// directions, also for new connections. Other nodes are not affected. Heal
+	// of a node that is not cut does nothing. Set both or neither.
 	Cut  func(ctx context.Context, node int) error
 	Heal func(ctx context.Context, node int) error
 
-	// Move gives the channel another home while everything goes on working,
-	// as when a slot migrates. A history goes with it, whole. It returns when
-	// that is done.
+	// Move moves the channel to another home while everything continues to
+	// work, as when a slot migrates. Its whole history moves with it. Move
+	// returns when the move is complete.
 	Move func(ctx context.Context, channel string) error
 
 	// Fail kills the channel's home without a warning, as when a primary dies
-	// and a replica takes over, which may lack the latest of a history. It
-	// returns when there is a new home.
+	// and a replica takes over, which may lack the latest messages of a
+	// history. Fail returns when there is a new home.
 	Fail func(ctx context.Context, channel string) error
 }
 
-// needs are what a case cannot do without.
+// needs are the faults and capabilities that a case needs.
 type needs uint8
 
 const (
@@ -57,7 +56,7 @@ const (
 	needAsync
 )
 
-// lack says what of want these nodes do not offer, if anything.
+// lack returns which of the needs the nodes do not have, as an error.
 func (n Nodes) lack(want needs) error {
 	var missing []error
 	lacks := func(bit needs, has bool, name string) {

@@ -8,20 +8,20 @@ import (
 	"github.com/fanoutgo/fanout/adapter"
 )
 
-// A recorder is a receiver that writes down what it is told, and by whom it is
-// told wrongly. It is one for a Historian too.
+// A recorder is a HistoryReceiver that records its calls, and whether they
+// overlap.
 type recorder struct {
 	mu   sync.Mutex
 	logs map[string]*record
 }
 
-// A record is what was heard on one channel.
+// A record is what was received on one channel.
 type record struct {
 	told     []event
-	seen     map[string]int // how often each frame came
+	seen     map[string]int // how often each frame arrived
 	inside   int            // calls that are running
 	overlaps int            // calls that began while another was running
-	gate     chan struct{}  // if not nil, calls wait for it
+	gate     chan struct{}  // calls wait for it if it is not nil
 }
 
 // An event is one call of the receiver.
@@ -29,7 +29,7 @@ type event struct {
 	kind  byte // 'f', 'i', 'm', 'r': a frame, interrupted, moving, restored
 	frame string
 	kept  []byte           // the frame itself, not a copy
-	at    adapter.Position // of a frame with a place in the history
+	at    adapter.Position // of a frame that is kept
 }
 
 func (v event) String() string {
@@ -59,6 +59,7 @@ func newRecorder() *recorder { return &recorder{logs: make(map[string]*record)} 
 func (r *recorder) Receive(channel string, frame []byte) {
 	r.call(channel, event{kind: 'f', frame: string(frame), kept: frame})
 }
+
 func (r *recorder) ReceiveKept(channel string, f adapter.KeptFrame) {
 	r.call(channel, event{kind: 'f', frame: string(f.Frame), kept: f.Frame, at: f.At})
 }
@@ -112,28 +113,28 @@ func (r *recorder) hold(channel string) (release func()) {
 	})
 }
 
-// held tells whether a call for the channel is running.
+// held reports whether a call for the channel is running.
 func (r *recorder) held(channel string) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.logLocked(channel).inside > 0
 }
 
-// overlapped tells how many calls began while another one was running.
+// overlapped returns how many calls began while another one was running.
 func (r *recorder) overlapped(channel string) int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.logLocked(channel).overlaps
 }
 
-// calls tells how many calls there were for the channel, probes and all.
+// calls returns how many calls there were for the channel, including probes.
 func (r *recorder) calls(channel string) int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return len(r.logLocked(channel).told)
 }
 
-// count tells how often the frame came.
+// count returns how often the frame arrived.
 func (r *recorder) count(channel, frame string) int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -170,8 +171,8 @@ func (r *recorder) kept(channel string) []adapter.KeptFrame {
 	return frames
 }
 
-// notices returns the calls of Interrupted, Moving and Restored as a word of i,
-// m and r.
+// notices returns the calls of Interrupted, Moving and Restored as a string of
+// the letters i, m and r.
 func (r *recorder) notices(channel string) string {
 	var word []byte
 	for _, v := range r.events(channel) {

@@ -8,14 +8,14 @@ import (
 	"time"
 )
 
-// Options are for [Run]. Nil options are the defaults.
+// Options are options of [Run]. Nil is the zero value, which has the defaults.
 type Options struct {
-	// Timeout is how long one case may take; 60 seconds by default. A case
-	// that waits in vain takes all of it.
+	// Timeout is how long one case may take; 60 seconds by default. A case that
+	// waits for something that does not happen fails after that time.
 	Timeout time.Duration
 
 	// Waive lists the names of cases that the backend is known to fail. They
-	// are skipped, and the log says so. A name that no case has fails the test.
+	// are skipped, and the log says so. It is an error to name an unknown case.
 	Waive []string
 }
 
@@ -23,8 +23,8 @@ type Options struct {
 // newNodes for n adapters that are not attached; t is the subtest's, so its
 // Cleanup runs when the case is over and the adapters are closed.
 //
-// A case that does not end fails with the stacks of all goroutines, and its
-// goroutines are left behind.
+// A case that hangs fails with the stacks of all goroutines, and its goroutines
+// are left running.
 func Run(t *testing.T, newNodes func(t testing.TB, n int) Nodes, o *Options) {
 	t.Helper()
 	var opts Options

@@ -10,12 +10,13 @@ import (
 	"github.com/fanoutgo/fanout/adapter"
 )
 
-// An Adapter joins one hub to a [Bus]. It is a [adapter.Adapter], a
-// [adapter.AsyncPublisher], a [adapter.Historian] and a [adapter.HealthChecker], and keeps their contract; the comments here say only
-// what is particular to memory.
+// An Adapter joins one hub to a [Bus]. It is an [adapter.Adapter], and has the
+// optional capabilities [adapter.AsyncPublisher], [adapter.Historian] and
+// [adapter.HealthChecker]. The comments here say only what is particular to
+// this adapter.
 //
-// All methods may be called concurrently. Those that wait for the receiver,
-// Unsubscribe and Close, must not be called by its methods.
+// All methods may be called concurrently. Unsubscribe and Close wait for the
+// receiver, so the receiver's methods must not call them.
 type Adapter struct {
 	bus   *Bus
 	inbox *inbox
@@ -78,8 +79,8 @@ func (a *Adapter) Subscribe(ctx context.Context, channel string) error {
 	}
 }
 
-// trySubscribe subscribes if the link is up. If it is not, it returns what to
-// wait for, and has entered the wait in calls.
+// trySubscribe subscribes if the link is up. If it is not, it returns a channel
+// to wait for, and has registered the wait in calls.
 func (a *Adapter) trySubscribe(ctx context.Context, channel string) (healed <-chan struct{}, err error) {
 	b := a.bus
 	b.mu.Lock()
@@ -106,9 +107,9 @@ func (a *Adapter) trySubscribe(ctx context.Context, channel string) (healed <-ch
 	return nil, nil
 }
 
-// Unsubscribe waits for a call of the receiver only if one for this very
-// channel is running. If ctx ends meanwhile it returns the error of ctx, and
-// that call is the last one.
+// Unsubscribe waits for a call of the receiver only if one for this channel is
+// running. If ctx ends meanwhile it returns the error of ctx, and the receiver
+// is not called for the channel again.
 func (a *Adapter) Unsubscribe(ctx context.Context, channel string) error {
 	a.bus.mu.Lock()
 	if a.closed {
@@ -133,15 +134,15 @@ func (a *Adapter) Unsubscribe(ctx context.Context, channel string) error {
 	}
 }
 
-// Publish puts the frame in the queues of all who are subscribed, and returns
-// how many they are. It waits for nobody, unless for an interceptor. It works
-// before Attach too, so an adapter that no hub has can play a stranger.
+// Publish puts the frame in the queues of all subscribers, and returns their
+// number. It waits only for an interceptor. It works before Attach too, so a
+// test can use an adapter without a hub to publish frames that no hub has made.
 func (a *Adapter) Publish(ctx context.Context, channel string, frame []byte) (receivers int, err error) {
 	_, receivers, err = a.publish(ctx, channel, frame, nil)
 	return receivers, err
 }
 
-// asyncTime bounds a PublishAsync, which only an interceptor can make wait.
+// asyncTime bounds a PublishAsync. Only an interceptor can delay one.
 const asyncTime = 2 * time.Second
 
 // PublishAsync is Publish on a goroutine of its own.
@@ -176,7 +177,7 @@ func (a *Adapter) publish(ctx context.Context, channel string, frame []byte, r *
 	return at, receivers, nil
 }
 
-// send is a publish whose fate is known.
+// send publishes a frame whose fate is decided.
 func (a *Adapter) send(ctx context.Context, channel string, frame []byte, fate Fate, r *adapter.Record) (at adapter.Position, n int, err error) {
 	b := a.bus
 	b.mu.Lock()
@@ -213,8 +214,8 @@ func (a *Adapter) send(ctx context.Context, channel string, frame []byte, fate F
 	return at, n, fate.Err
 }
 
-// Health returns an error that wraps [ErrCut] while the link is cut, whether
-// anything is subscribed or not, and one that wraps adapter.ErrClosed after Close.
+// Health returns an error that wraps [ErrCut] while the link is cut, whether or
+// not anything is subscribed, and one that wraps adapter.ErrClosed after Close.
 func (a *Adapter) Health() error {
 	a.bus.mu.Lock()
 	defer a.bus.mu.Unlock()
@@ -227,8 +228,8 @@ func (a *Adapter) Health() error {
 	return nil
 }
 
-// Close waits for the receiver if it is in a call, and for nothing else of
-// others. What is still queued is thrown away.
+// Close waits for calls of the receiver and of interceptors that are running.
+// Frames that are still queued are dropped.
 func (a *Adapter) Close(ctx context.Context) error {
 	a.bus.mu.Lock()
 	a.shutLocked()
@@ -246,7 +247,7 @@ func (a *Adapter) Close(ctx context.Context) error {
 	}
 }
 
-// shutLocked begins to close; gone tells when that is done.
+// shutLocked begins to close. a.gone is closed when that is complete.
 func (a *Adapter) shutLocked() {
 	if a.closed {
 		return
@@ -261,7 +262,7 @@ func (a *Adapter) shutLocked() {
 	}
 	a.inbox.close()
 	a.end()
-	// It ends when the reader and all calls have returned: the last act of Close.
+	// This goroutine ends when the reader and all calls have returned.
 	go func() {
 		a.calls.Wait()
 		close(a.gone)

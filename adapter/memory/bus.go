@@ -11,40 +11,41 @@ import (
 	"github.com/fanoutgo/fanout/internal/archive"
 )
 
-// A Bus is a backend in memory. Adapters of one bus hear each other; two buses
-// have nothing in common. A bus needs no Close: it is gone when its adapters are.
-// While it has some, a timer drops what has expired of its histories.
+// A Bus is a backend in memory. Adapters of one bus get each other's frames;
+// two buses have nothing in common. A bus need not be closed: when its adapters
+// are closed, it has no goroutine and no timer. Until then a timer drops
+// history that has expired.
 //
-// All methods may be called concurrently, also from an interceptor and from
-// the methods of a receiver, save those that wait: Close.
+// All methods may be called concurrently, also from an interceptor. All but
+// Close may be called from the methods of a receiver.
 type Bus struct {
 	interceptor atomic.Pointer[Interceptor]
 	reader      atomic.Pointer[Reader]
 
-	// mu guards everything below, and what it guards in each Adapter. It is
-	// held while a frame is put in the inboxes of its subscribers, which is
-	// what gives all of them one order. It is never held while anyone waits,
-	// nor while code of others runs. An inbox's own lock is taken inside it.
+	// mu guards everything below, and the guarded fields of each Adapter. It is
+	// held while a frame is put in the inboxes of its subscribers, so that all
+	// of them get one order. It is not held while anything is waited for or
+	// user code runs. An inbox's own lock is taken under it.
 	mu       sync.Mutex
 	channels map[string][]*subscription // no empty ones
-	adapters map[*Adapter]struct{}      // those that are not closed
-	link     link                       // what new adapters start with
+	adapters map[*Adapter]struct{}      // not closed
+	link     link                       // of new adapters
 	history  archive.Store
 	sweeper  *time.Timer // of history; nil: nothing has been kept yet
 	drop     int         // frames still to be lost
 	closed   bool
 }
 
-// A subscription is one adapter's interest in one channel, from a Subscribe to
-// the Unsubscribe. One that comes later is another subscription, and has no
-// part in what was queued for this one.
+// A subscription is one adapter's interest in one channel, from Subscribe to
+// Unsubscribe. Subscribing again makes a new subscription, which does not get
+// what was queued for the old one.
 type subscription struct {
 	adapter *Adapter
 	channel string
 	over    bool // guarded by the lock of the adapter's inbox
 }
 
-// NewBus returns a bus that nobody is on.
+// NewBus returns a bus without adapters.
 func NewBus() *Bus {
 	return &Bus{
 		channels: make(map[string][]*subscription),
@@ -52,10 +53,10 @@ func NewBus() *Bus {
 	}
 }
 
-// NewAdapter returns an adapter for one hub, which closes it. It has no
-// goroutine before Attach.
+// NewAdapter returns an adapter for one hub, which closes it. The adapter has
+// no goroutine before Attach.
 //
-// An adapter of a bus that is closed is closed itself.
+// An adapter of a closed bus is closed.
 func (b *Bus) NewAdapter() *Adapter {
 	a := &Adapter{
 		bus:           b,
@@ -82,16 +83,15 @@ func (b *Bus) NewAdapter() *Adapter {
 	return a
 }
 
-// Channels returns the names of all channels that an adapter is subscribed to,
-// sorted. A channel whose last subscriber left is forgotten at once.
+// Channels returns the sorted names of all channels that have subscribers.
 func (b *Bus) Channels() []string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return slices.Sorted(maps.Keys(b.channels))
 }
 
-// Subscribers returns how many adapters are subscribed to the channel, those
-// with a cut link included.
+// Subscribers returns the number of adapters that are subscribed to the
+// channel, including those whose link is cut.
 func (b *Bus) Subscribers(channel string) int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -99,7 +99,7 @@ func (b *Bus) Subscribers(channel string) int {
 }
 
 // Close closes every adapter of the bus, and waits for them as [Adapter.Close]
-// does. There will be no others.
+// does. Adapters that are made later are closed.
 func (b *Bus) Close(ctx context.Context) error {
 	b.mu.Lock()
 	b.closed = true
@@ -116,13 +116,13 @@ func (b *Bus) Close(ctx context.Context) error {
 	return nil
 }
 
-// addLocked enters a subscription.
+// addLocked adds a subscription.
 func (b *Bus) addLocked(s *subscription) {
 	s.adapter.subscriptions[s.channel] = s
 	b.channels[s.channel] = append(b.channels[s.channel], s)
 }
 
-// removeLocked takes a subscription out again, and all that is kept for it.
+// removeLocked removes a subscription and what is kept for it.
 func (b *Bus) removeLocked(s *subscription) {
 	delete(s.adapter.subscriptions, s.channel)
 	subs := b.channels[s.channel]

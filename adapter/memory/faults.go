@@ -9,10 +9,10 @@ import (
 	"github.com/fanoutgo/fanout/adapter"
 )
 
-// ErrCut is wrapped by what fails because a link is cut.
+// ErrCut is wrapped by the errors of calls that fail because a link is cut.
 var ErrCut = errors.New("link cut")
 
-// A link is what an adapter's connections let through.
+// A link says what an adapter's connections let through.
 type link uint8
 
 const (
@@ -22,34 +22,36 @@ const (
 	cutFrames       // everything but frames: the subscriber's connection is broken
 )
 
-// Cut breaks the adapter's link in both directions until Heal. The receiver is
-// told Interrupted for each channel that is subscribed, after the frames that
-// were there before. From then on no frame reaches it; Publish fails at once
-// with an error that wraps adapter.ErrUnsent and [ErrCut]; Subscribe waits.
+// Cut breaks the adapter's link in both directions until Heal. The receiver's
+// Interrupted is called for each subscribed channel, after the frames that were
+// queued before. From then on no frame reaches the receiver, Publish fails at
+// once with an error that wraps adapter.ErrUnsent and [ErrCut], and Subscribe
+// waits.
 //
-// A cut of a link that is cut in another way changes the way and tells nothing
-// twice.
+// A link that is already cut in another way is then cut in this way;
+// Interrupted is not called again.
 func (a *Adapter) Cut() { a.setLink(cut) }
 
-// CutInbound breaks the link like Cut, but only for what comes back: a frame
-// that is published still reaches the others, and Publish returns an error
-// that does not wrap adapter.ErrUnsent, for its answer is lost.
+// CutInbound breaks the link like Cut, but only in the direction to the
+// adapter: a frame that it publishes still reaches the others, and Publish
+// returns an error that does not wrap adapter.ErrUnsent, since the reply is
+// lost.
 func (a *Adapter) CutInbound() { a.setLink(cutInbound) }
 
-// CutSubscriber breaks only the connection on which frames come: Publish goes
-// on as before, and does not count this adapter.
+// CutSubscriber breaks only the connection on which frames arrive: Publish
+// continues to work, and this adapter is not counted as a receiver.
 func (a *Adapter) CutSubscriber() { a.setLink(cutFrames) }
 
-// Heal mends the link. All that was subscribed is subscribed again at once, and
-// the receiver is told Restored for it, before any later frame. Healing what is
-// whole does nothing.
+// Heal repairs the link. Everything that was subscribed is subscribed again at
+// once, and the receiver's Restored is called before any later frame. Healing a
+// link that is not cut does nothing.
 func (a *Adapter) Heal() { a.setLink(up) }
 
-// Cut does to all adapters, and to new ones, what [Adapter.Cut] does to one:
+// Cut cuts the links of all adapters, also of new ones, as [Adapter.Cut] does:
 // the server is down.
 func (b *Bus) Cut() { b.setLinks(cut) }
 
-// Heal mends the links of all adapters.
+// Heal repairs the links of all adapters.
 func (b *Bus) Heal() { b.setLinks(up) }
 
 func (b *Bus) setLinks(l link) {
@@ -81,9 +83,10 @@ func (a *Adapter) setLinkLocked(l link) {
 	}
 }
 
-// Move ends the adapter's subscriptions as a server does whose channels move
-// elsewhere in good order, and makes them anew: its receiver is told Moving, if
-// it is a adapter.HistoryReceiver, or Interrupted, and Restored. No frame is lost.
+// Move ends the adapter's subscriptions as a server does whose channels move to
+// another server in an orderly way, and restores them: the receiver's Moving is
+// called (Interrupted, if it is no [adapter.HistoryReceiver]), then Restored.
+// No frame is lost.
 func (a *Adapter) Move() {
 	a.bus.mu.Lock()
 	defer a.bus.mu.Unlock()
@@ -93,21 +96,21 @@ func (a *Adapter) Move() {
 	}
 }
 
-// Failover replaces the server by another one. Of each history that one lacks
-// the latest frames, as many as lost; so a new epoch begins. Whole says whether
-// it knows that nothing is lost, as it does when a slot has moved. Links are not
-// touched.
+// Failover replaces the server by another one, which lacks the latest frames of
+// each history: as many as lost. This begins a new epoch. Whole says whether
+// the new server is sure that nothing is lost, as it is when a slot has moved.
+// Links are not touched.
 func (b *Bus) Failover(lost int, whole bool) { b.history.Lose(lost, whole) }
 
-// Flush empties the server: there is no history any more.
+// Flush deletes all histories, as FLUSHALL does at a server.
 func (b *Bus) Flush() { b.history.Clear() }
 
-// A Reader is called before a history is read. It may wait, until ctx ends; an
-// error that it returns is that of the reading.
+// A Reader is called before a history is read. It may wait until ctx ends. If
+// it returns an error, reading fails with it.
 type Reader func(ctx context.Context, channel string, q adapter.Query) error
 
 // InterceptReads has f called for each reading of a history from now on; nil
-// ends it.
+// removes it.
 func (b *Bus) InterceptReads(f Reader) {
 	if f == nil {
 		b.reader.Store(nil)
@@ -123,50 +126,51 @@ func (a *Adapter) tellLocked(k kind) {
 	}
 }
 
-// A Frame is a frame on its way, as an [Interceptor] sees it.
+// A Frame is a frame that is being published, as an [Interceptor] sees it.
 type Frame struct {
-	From    *Adapter // who publishes it
+	From    *Adapter // the publisher
 	Channel string
-	Data    []byte // to be read, not to be modified
+	Data    []byte // must not be modified
 }
 
-// A Fate says what becomes of a frame. The zero Fate is that it arrives.
+// A Fate says what happens to a frame. With the zero Fate it arrives.
 type Fate struct {
-	// Drop loses the frame as a server loses one: nobody gets it, and Publish
-	// returns 0 and no error. A frame of Append is in the history all the same. (The adapter does not mend that, though the
-	// contract tells it to; it would undo the fault.)
+	// Drop loses the frame as a server may lose one: no subscriber gets it, and
+	// Publish returns 0 and no error. A frame of Append is in the history all
+	// the same. (The contract says that a subscribed adapter publishes such a
+	// frame again; this one does not, since that would undo the fault.)
 	Drop bool
 
-	// Refuse keeps the server from taking the frame: it does not come into a
-	// history either. Set Err as well.
+	// Refuse keeps the frame from being accepted: it is not added to a history
+	// either. Set Err as well.
 	Refuse bool
 
-	// Miss lists adapters that do not get the frame, and are not told. They
-	// are not among the receivers that Publish counts.
+	// Miss lists adapters that do not get the frame, without being told.
+	// Publish does not count them as receivers.
 	Miss []*Adapter
 
-	// Repeat is how many times more the frame arrives, each time at once after
-	// the one before. It is counted once.
+	// Repeat is the number of additional times that the frame arrives,
+	// immediately after the first. Publish counts it once.
 	Repeat int
 
-	// Delay is how much later the frame arrives. Later frames wait behind it,
-	// so the order stays. What is delayed when a link is cut is lost.
+	// Delay is how much later the frame arrives. Later frames wait for it, so
+	// the order is kept. A frame that is delayed when the link is cut is lost.
 	Delay time.Duration
 
-	// Err is what Publish returns, whether the frame arrives or not: without
-	// Drop and without adapter.ErrUnsent it is the ambiguous error of a
-	// connection that broke before the answer came.
+	// Err is the error that Publish returns, whether or not the frame arrives.
+	// Without Drop and without adapter.ErrUnsent it is ambiguous, like the
+	// error of a connection that breaks before the reply arrives.
 	Err error
 }
 
-// An Interceptor decides the fate of each frame. It is called by Publish before
-// the frame has a place in the order, with no lock held, and concurrently if
-// there are several publishers. It may wait, which makes Publish slow; it should
-// return when ctx ends, which it does with the publisher's and on Close.
+// An Interceptor decides the fate of each frame. Publish calls it before the
+// frame has a place in the order, under no lock, and concurrently if there are
+// several publishers. It may wait, which delays Publish. It should return when
+// ctx ends, which it does with the publisher's context and on Close.
 type Interceptor func(ctx context.Context, f Frame) Fate
 
-// Intercept has f decide about every frame that is published from now on. A
-// later call replaces f; nil ends it.
+// Intercept has f decide the fate of every frame that is published from now on.
+// A later call replaces f; nil removes it.
 func (b *Bus) Intercept(f Interceptor) {
 	if f == nil {
 		b.interceptor.Store(nil)
@@ -175,22 +179,22 @@ func (b *Bus) Intercept(f Interceptor) {
 	b.interceptor.Store(&f)
 }
 
-// DropNext loses the next n frames on the bus, as [Fate.Drop] does: those that
-// an interceptor drops are not counted, others are lost whatever it says. It
-// replaces what an earlier call left; 0 ends it.
+// DropNext loses the next n frames on the bus, as [Fate.Drop] does. It does not
+// count frames that an interceptor drops; the others are lost whatever the
+// interceptor says. It replaces the number of an earlier call; 0 ends it.
 func (b *Bus) DropNext(n int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.drop = n
 }
 
-// intercept asks f, as a call that Close waits for.
+// intercept calls f as a call that Close waits for.
 func (a *Adapter) intercept(ctx context.Context, f Interceptor, frame Frame) (fate Fate, err error) {
 	err = a.call(ctx, func(ctx context.Context) { fate = f(ctx, frame) })
 	return fate, err
 }
 
-// call calls a function of the user's, which Close ends and waits for.
+// call calls a function of the user. Close ends its context and waits for it.
 func (a *Adapter) call(ctx context.Context, f func(context.Context)) error {
 	a.bus.mu.Lock()
 	if a.closed {
@@ -208,8 +212,8 @@ func (a *Adapter) call(ctx context.Context, f func(context.Context)) error {
 	return nil
 }
 
-// handOutLocked puts a frame in the inboxes of all who are subscribed and can
-// be reached, and returns how many they are.
+// handOutLocked puts a frame in the inboxes of all subscribers that can be
+// reached, and returns their number.
 func (b *Bus) handOutLocked(channel string, frame []byte, fate Fate, at adapter.Position) int {
 	e := event{frame: frame, at: at}
 	if fate.Delay > 0 {

@@ -8,7 +8,8 @@ import (
 	"github.com/fanoutgo/fanout/adapter"
 )
 
-// Append keeps the frame in the memory of the bus, and is Publish otherwise.
+// Append keeps the frame in the memory of the bus; otherwise it is like
+// Publish.
 func (a *Adapter) Append(ctx context.Context, channel string, r adapter.Record) (at adapter.Position, receivers int, err error) {
 	return a.publish(ctx, channel, r.Frame, &r)
 }
@@ -47,15 +48,15 @@ func (a *Adapter) readHistory(ctx context.Context, channel string, q adapter.Que
 	return b.history.Read(channel, q.Since, q.Limit, q.Bytes, q.Keep, time.Now()), nil
 }
 
-// sweep drops what has expired of the histories, in the bus's own time.
+// sweep drops history that has expired, when the timer of the bus fires.
 func (b *Bus) sweep() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.sweepLocked()
 }
 
-// sweepLocked is sweep, and sees to the next one. A bus without adapters waits
-// until it has one again: it may be forgotten by then.
+// sweepLocked is sweep; it also sets the timer. Without adapters it sets none,
+// so that the bus can be collected; NewAdapter calls it again.
 func (b *Bus) sweepLocked() {
 	next := b.history.Sweep(time.Now())
 	switch {

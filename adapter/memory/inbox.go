@@ -7,19 +7,19 @@ import (
 	"github.com/fanoutgo/fanout/adapter"
 )
 
-// An inbox is the queue between the bus and one receiver: what a connection
-// and its reader are elsewhere. Adding never waits; one goroutine, in deliver,
-// hands out in the order of adding.
+// An inbox is the queue between the bus and one receiver. It corresponds to a
+// connection and its reader. Adding an event never waits; one goroutine,
+// deliver, calls the receiver in the order of the events.
 type inbox struct {
-	wake chan struct{} // holds one; for the reader if it sleeps
+	wake chan struct{} // capacity 1; wakes the reader
 
-	// mu guards everything below, and over of the adapter's subscriptions.
+	// mu guards everything below, and the over field of subscriptions.
 	mu       sync.Mutex
-	events   []event // from head; those before are zero
+	events   []event // those before head are zero
 	head     int
 	sleeping bool
 	closed   bool
-	current  *subscription // whose event the receiver is being given
+	current  *subscription // the receiver is in a call for it
 	finished chan struct{} // if not nil, closed when that call has returned
 }
 
@@ -28,8 +28,8 @@ type event struct {
 	kind  kind
 	sub   *subscription
 	frame []byte
-	at    adapter.Position // not zero: the frame is kept
-	due   time.Time        // not before; zero is at once
+	at    adapter.Position // of a kept frame; zero: it is not kept
+	due   time.Time        // not delivered before; zero: at once
 }
 
 type kind uint8
@@ -43,8 +43,8 @@ const (
 
 func newInbox() *inbox { return &inbox{wake: make(chan struct{}, 1)} }
 
-// keepCap is the capacity of a queue above which its memory is given back when
-// it has run empty.
+// keepCap is the capacity above which a queue that has become empty gives its
+// memory back.
 const keepCap = 1024
 
 // put adds an event at the end.
@@ -98,10 +98,10 @@ func (q *inbox) deliver(r adapter.Receiver) {
 	}
 }
 
-// next ends the call that was running, takes the next event whose subscription
-// is not over, and declares its call running. Without one it returns no event
-// and how long to sleep, 0 being until something comes. It is not ok when the
-// inbox is closed.
+// next marks the running call as returned, takes the next event whose
+// subscription is not over, and marks its call as running. If there is none it
+// returns an event without a subscription, and how long to sleep, 0 meaning
+// until something comes. ok is false if the inbox is closed.
 func (q *inbox) next() (e event, wait time.Duration, ok bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -133,7 +133,7 @@ func (q *inbox) next() (e event, wait time.Duration, ok bool) {
 	return event{}, 0, !q.closed
 }
 
-// sleep waits to be woken, for d at most if d is not 0.
+// sleep waits to be woken, for at most d unless d is 0.
 func (q *inbox) sleep(d time.Duration) {
 	if d == 0 {
 		<-q.wake
@@ -147,9 +147,8 @@ func (q *inbox) sleep(d time.Duration) {
 	}
 }
 
-// endSubscription sees to it that nothing more of s is handed out. If the
-// receiver is in a call of it just now, it returns a channel that is closed
-// when that call has returned.
+// endSubscription ends the delivery of events of s. If the receiver is in a
+// call for s, it returns a channel that is closed when that call has returned.
 func (q *inbox) endSubscription(s *subscription) <-chan struct{} {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -163,8 +162,8 @@ func (q *inbox) endSubscription(s *subscription) <-chan struct{} {
 	return q.finished
 }
 
-// loseLate drops what is queued but not due yet: it was still on the way when
-// the link broke.
+// loseLate drops events that are queued but not due yet: their frames were
+// still on the way when the link broke.
 func (q *inbox) loseLate() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -178,7 +177,7 @@ func (q *inbox) loseLate() {
 	}
 }
 
-// close drops what is queued and ends deliver.
+// close drops all queued events and ends deliver.
 func (q *inbox) close() {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -356,9 +356,11 @@ func TestStrangersAreMarked(t *testing.T) {
 		assert.Equal(t, map[string]any{"from": "", "text": text, "room": "room", "stranger": true}, page.next())
 	}
 	// Another program on the same Redis, which uses fanout but is no chat.
-	for _, data := range []string{"plain", `{"gap":3}`, `{"FROM":"a","TEXT":"b"}`, `{"from":"a","text":5}`, "{\"from\":\"a\",\"text\":\"\xff\"}",
+	for _, data := range []string{
+		"plain", `{"gap":3}`, `{"FROM":"a","TEXT":"b"}`, `{"from":"a","text":5}`, "{\"from\":\"a\",\"text\":\"\xff\"}",
 		`{"from":"a","text":"b","stranger":false}`, `{"from":"a","text":"b","pos":"9-9"}`, `{"p\u006fs":null,"from":"a","text":"b"}`,
-		`["from","text"]`, "null", ""} {
+		`["from","text"]`, "null", "",
+	} {
 		require.NoError(t, c.hub.Room("room").Publish(t.Context(), []byte(data)))
 		m := page.next()
 		assert.Equal(t, "", m["from"])

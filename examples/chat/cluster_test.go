@@ -144,14 +144,14 @@ func TestProcessDiesAndClusterStops(t *testing.T) {
 
 	for _, fault := range []struct {
 		name         string
-		break_, mend func(*redistest.Node, context.Context) error
+		broken, mend func(*redistest.Node, context.Context) error
 	}{
 		{"paused", (*redistest.Node).Pause, (*redistest.Node).Unpause},
 		{"killed", (*redistest.Node).Kill, (*redistest.Node).Start},
 	} {
 		t.Logf("all nodes are %s", fault.name)
 		for _, n := range cluster.Nodes() {
-			redistest.Must(t, fault.break_(n, t.Context()))
+			redistest.Must(t, fault.broken(n, t.Context()))
 		}
 		other.healthBecomes(http.StatusServiceUnavailable)
 		for _, n := range cluster.Nodes() {

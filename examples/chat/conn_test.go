@@ -156,8 +156,10 @@ func (c *chat) dialRaw(room, name string) *rawClient {
 	c.t.Helper()
 	req, err := http.NewRequest(http.MethodGet, "http"+strings.TrimPrefix(c.socketURL(room, name), "ws"), nil)
 	require.NoError(c.t, err)
-	req.Header = http.Header{"Connection": {"Upgrade"}, "Upgrade": {"websocket"},
-		"Sec-Websocket-Version": {"13"}, "Sec-Websocket-Key": {"dGhlIHNhbXBsZSBub25jZQ=="}}
+	req.Header = http.Header{
+		"Connection": {"Upgrade"}, "Upgrade": {"websocket"},
+		"Sec-Websocket-Version": {"13"}, "Sec-Websocket-Key": {"dGhlIHNhbXBsZSBub25jZQ=="},
+	}
 	conn, err := net.Dial("tcp", req.URL.Host)
 	require.NoError(c.t, err)
 	c.t.Cleanup(func() { conn.Close() })

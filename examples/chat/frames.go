@@ -160,9 +160,9 @@ func (f *frames) lay(m *fanout.Message, doc []byte, prev *frame) *frame {
 }
 
 // cutFrom makes a frame at the beginning of some memory.
-func (fr *frame) cutFrom(memory, doc []byte) {
-	fr.bytes = appendFrame(memory[:0], doc)
-	fr.rest = memory[len(fr.bytes):]
+func (f *frame) cutFrom(memory, doc []byte) {
+	f.bytes = appendFrame(memory[:0], doc)
+	f.rest = memory[len(f.bytes):]
 }
 
 // keep has a frame found from now on, for which so much memory was taken. f.mu is

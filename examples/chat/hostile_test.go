@@ -63,8 +63,10 @@ func TestDocumentsAreBounded(t *testing.T) {
 	for name, data := range map[string][]byte{
 		"control characters": bytes.Repeat([]byte{1}, 1<<20),
 		"not UTF-8":          bytes.Repeat([]byte{0xff}, 1<<20),
-		"a longer document": encode(said{From: "a", Room: "r",
-			Text: strings.Repeat("\x01", maxText)}),
+		"a longer document": encode(said{
+			From: "a", Room: "r",
+			Text: strings.Repeat("\x01", maxText),
+		}),
 	} {
 		m := fanout.Message{Room: "r", Sender: "hub", Data: data}
 		doc := documentOf(&m)

@@ -281,8 +281,10 @@ func FuzzReader(f *testing.F) {
 		assert.Equal(t, got.pongs, again.pongs)
 		assert.Equal(t, got.err, again.err)
 
-		r := &reader{in: bufio.NewReader(bytes.NewReader(sent)), max: most, wait: func() {}, charge: func(int) {},
-			pong: func([]byte) error { return nil }}
+		r := &reader{
+			in: bufio.NewReader(bytes.NewReader(sent)), max: most, wait: func() {}, charge: func(int) {},
+			pong: func([]byte) error { return nil },
+		}
 		for {
 			if _, err := r.message(); err != nil {
 				break

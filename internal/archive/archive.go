@@ -1,10 +1,10 @@
 // Package archive keeps the latest messages of channels in memory, as
-// adapter.Historian describes it. It is what a backend without a server has for a
-// history: of a hub that is alone, and of adapter/memory.
+// adapter.Historian describes it. It is the history of a hub without an
+// adapter, and of adapter/memory.
 //
-// A Store has no clock, timer or goroutine. Whoever owns it says what time it is,
-// by the clock of the process, and calls Sweep when it is due, so that what has
-// expired goes even if nobody asks for it.
+// A Store has no clock, timer or goroutine. Its owner passes the current time,
+// by the clock of the process, and calls Sweep when it is due, so that expired
+// frames are dropped even if nothing else uses the channel.
 package archive
 
 import (
@@ -17,7 +17,7 @@ import (
 	"github.com/fanoutgo/fanout/adapter"
 )
 
-// A frame is one that is kept.
+// A frame is a frame that is kept.
 type frame struct {
 	adapter.KeptFrame
 	first uint64 // offset of its first message
@@ -25,11 +25,11 @@ type frame struct {
 }
 
 const (
-	// noteAge is how much longer than its messages the note of a channel's
-	// position is kept.
+	// noteAge is how much longer than its messages a channel's last position is
+	// kept.
 	noteAge = 24 * time.Hour
-	// sweepPause is the least time between two calls of Sweep, and sweepAtOnce is
-	// how many channels a call looks at.
+	// sweepPause is the least time between two calls of Sweep, and sweepAtOnce
+	// is the most channels that one call looks at.
 	sweepPause  = 100 * time.Millisecond
 	sweepAtOnce = 1000
 	// maxPast is how many past epochs are remembered.
@@ -42,8 +42,8 @@ type Store struct {
 	mu       sync.Mutex // guards all below
 	channels map[string]*channel
 	queue    queue     // of all channels, by due
-	sweepAt  time.Time // when Sweep is to be called, as its caller knows; zero: never
-	floor    uint64    // no epoch of before is as large
+	sweepAt  time.Time // when the caller will call Sweep, as far as it knows; zero: never
+	floor    uint64    // all earlier epochs are smaller
 }
 
 type channel struct {
@@ -52,17 +52,17 @@ type channel struct {
 	before  []adapter.PastEpoch
 	frames  []frame
 	marks   map[string]mark // by publisher
-	age     time.Duration   // for which frames are kept, by the last record
-	expires time.Time       // the channel, with its note
-	due     time.Time       // when there may be something to drop
+	age     time.Duration   // how long frames are kept, by the last record
+	expires time.Time       // when the channel is forgotten, with its position
+	due     time.Time       // when the next frame may expire
 	at      int             // in the queue
 }
 
-// A mark is how far a publisher has come.
+// A mark is the last position of a publisher.
 type mark struct{ stream, next, offset uint64 }
 
-// Append keeps a frame and returns its position. It is not fresh when the frame
-// was there before. It is early when Sweep has to be called earlier than it last
+// Append keeps a frame and returns its position. fresh is false if the frame
+// was kept before. early means that Sweep has to be called earlier than it last
 // said, or for the first time.
 func (s *Store) Append(name string, r *adapter.Record, now time.Time) (at adapter.Position, fresh, early bool) {
 	s.mu.Lock()
@@ -111,14 +111,14 @@ func (s *Store) remove(c *channel) {
 	s.floor = max(s.floor, c.head.Epoch+1)
 }
 
-// trim drops what is outside of keep.
+// trim drops the frames outside of keep.
 func (c *channel) trim(keep adapter.Retention, now time.Time) {
 	n := c.firstKept(keep, now)
 	if n == 0 {
 		return
 	}
 	c.drop(n)
-	for publisher, m := range c.marks { // it has not been heard since: a retry is long over
+	for publisher, m := range c.marks { // the publisher has sent nothing since, so it no longer retries
 		if m.offset+uint64(keep.Messages) < c.head.Offset {
 			delete(c.marks, publisher)
 		}
@@ -133,7 +133,7 @@ func (c *channel) drop(n int) {
 	}
 }
 
-// firstKept returns the index of the first frame that is not outside of keep.
+// firstKept returns the index of the first frame inside of keep.
 func (c *channel) firstKept(keep adapter.Retention, now time.Time) int {
 	n := 0
 	for n < len(c.frames) && (c.frames[n].At.Offset+uint64(keep.Messages) <= c.head.Offset || now.Sub(c.frames[n].time) > keep.Age) {
@@ -142,9 +142,10 @@ func (c *channel) firstKept(keep adapter.Retention, now time.Time) int {
 	return n
 }
 
-// Sweep drops what has expired, and says when to call it again; zero: not before
-// Append says so. A frame goes no later than an eighth of its age, or sweepPause,
-// after its time, and the note of a channel a day after its last frame.
+// Sweep drops what has expired, and returns when to call it again; zero: not
+// before Append asks for it. A frame is dropped no later than an eighth of its
+// age, or sweepPause, after it has expired, and the position of a channel a day
+// after its last frame.
 func (s *Store) Sweep(now time.Time) (next time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -162,7 +163,7 @@ func (s *Store) Sweep(now time.Time) (next time.Time) {
 			n++
 		}
 		c.drop(n)
-		// Of a busy channel not each frame by itself.
+		// A busy channel is not swept for each frame.
 		c.due = now.Add(max(c.age/8, sweepPause))
 		if len(c.frames) == 0 {
 			c.due = c.expires.Add(1)
@@ -204,8 +205,8 @@ func (q *queue) Pop() any {
 	return c
 }
 
-// Read returns a page of what comes after since: frames until it has limit
-// messages, or that many bytes if bytes is not 0.
+// Read returns a page of the frames after since: until it has limit messages,
+// or a number of bytes if bytes is not 0.
 func (s *Store) Read(name string, since adapter.Position, limit, bytes int, keep adapter.Retention, now time.Time) adapter.Page {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -217,7 +218,7 @@ func (s *Store) Read(name string, since adapter.Position, limit, bytes int, keep
 	p := adapter.Page{Head: c.head, Before: slices.Clone(c.before), First: c.head.Offset + 1}
 	if len(kept) > 0 {
 		p.First = kept[0].first
-		// A frame may reach over the bound.
+		// A frame may begin outside of keep.
 		if n := c.head.Offset - uint64(min(keep.Messages, int(c.head.Offset))) + 1; n > p.First {
 			p.First = n
 		}
@@ -241,7 +242,7 @@ func (s *Store) Read(name string, since adapter.Position, limit, bytes int, keep
 	return p
 }
 
-// branch returns the offset up to which since and the history are the same.
+// branch returns the offset up to which since and the history agree.
 func (c *channel) branch(since adapter.Position) uint64 {
 	for _, past := range c.before {
 		if past.Epoch == since.Epoch {
@@ -251,7 +252,7 @@ func (c *channel) branch(since adapter.Position) uint64 {
 	if since.Epoch == c.head.Epoch {
 		return since.Offset
 	}
-	for _, f := range c.frames { // it is not known: what came in later epochs
+	for _, f := range c.frames { // it is not known: return what came in later epochs
 		if f.At.Epoch > since.Epoch {
 			return f.first - 1
 		}
@@ -259,9 +260,9 @@ func (c *channel) branch(since adapter.Position) uint64 {
 	return c.head.Offset
 }
 
-// Lose makes all histories lose their latest frames, as many as that, and begin
-// a new epoch: a server has taken over that lacked them. Whole means that the
-// server claims to have all.
+// Lose makes all histories lose a number of their latest frames, and begin a
+// new epoch, as when a server takes over that lacks them. Whole means that the
+// server claims to have all frames.
 func (s *Store) Lose(frames int, whole bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -285,7 +286,7 @@ func (s *Store) Lose(frames int, whole bool) {
 	}
 }
 
-// Clear makes all histories disappear, as a server does that restarts empty.
+// Clear deletes all histories, as when a server restarts empty.
 func (s *Store) Clear() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -1,6 +1,7 @@
-// Package backoff paces what is tried again: each wait is twice as long as the
-// one before, up to a bound, and drawn at random between half of that and all
-// of it, so that many that failed at one moment do not return at one moment.
+// Package backoff spaces out repeated attempts: each wait is twice as long as
+// the one before, up to a bound, and drawn at random between half of that and
+// all of it, so that many callers that fail at one moment do not try again at
+// one moment.
 package backoff
 
 import (
@@ -19,7 +20,7 @@ const (
 // and ends at Max. One goroutine at a time uses it.
 type Backoff struct {
 	First, Max time.Duration // zero: the constants of these names
-	next       time.Duration // zero: it has not begun
+	next       time.Duration // zero: there was no wait yet
 }
 
 // Next returns how long to wait before the next attempt.

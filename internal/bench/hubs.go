@@ -57,11 +57,11 @@ func frameToHubs(ctx context.Context, s *redistest.Server, hubs, size int, quick
 		frames = 50
 	}
 	var got atomic.Int64
-	close, err := subscribeMany(ctx, s, hubs, &got)
+	closing, err := subscribeMany(ctx, s, hubs, &got)
 	if err != nil {
 		return nil, err
 	}
-	defer close()
+	defer closing()
 	client, err := connect(s)
 	if err != nil {
 		return nil, err
@@ -106,10 +106,10 @@ func reaches(ctx context.Context, n *atomic.Int64, want int64) error {
 
 // subscribeMany subscribes connections, each with a client of its own, as a hub
 // in a process of its own has.
-func subscribeMany(ctx context.Context, s *redistest.Server, n int, got *atomic.Int64) (close func(), err error) {
+func subscribeMany(ctx context.Context, s *redistest.Server, n int, got *atomic.Int64) (closing func(), err error) {
 	clients, links := make([]rueidis.Client, n), make([]rueidis.DedicatedClient, n)
 	errs := make([]error, n)
-	close = func() {
+	closing = func() {
 		for i := range n {
 			if links[i] != nil {
 				links[i].Close()
@@ -133,8 +133,8 @@ func subscribeMany(ctx context.Context, s *redistest.Server, n int, got *atomic.
 	}
 	wg.Wait()
 	if err := errors.Join(errs...); err != nil {
-		close()
+		closing()
 		return nil, err
 	}
-	return close, nil
+	return closing, nil
 }

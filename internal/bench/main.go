@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -24,7 +25,7 @@ func main() {
 
 func mainCode(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	o, chosen, err := parse(args, stderr)
-	if err == flag.ErrHelp {
+	if errors.Is(err, flag.ErrHelp) {
 		return 0
 	}
 	if err != nil {
@@ -63,7 +64,7 @@ func parse(args []string, stderr io.Writer) (*options, []*suite, error) {
 	fs.StringVar(&o.pictures, "pictures", "", "write an SVG of each suite into this `folder`")
 	fs.BoolVar(&o.quick, "quick", false, "small sizes, to see that everything works; the figures mean nothing")
 	err := fs.Parse(args)
-	if err == flag.ErrHelp {
+	if errors.Is(err, flag.ErrHelp) {
 		fmt.Fprintln(stderr, "usage: bench [flags] SUITE…")
 		fs.SetOutput(stderr)
 		fs.PrintDefaults()

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/xml"
+	"errors"
 	"io"
 	"testing"
 
@@ -58,11 +59,11 @@ func TestTheReportShowsAllThatWasMeasured(t *testing.T) {
 	picture := svg(r)
 	require.Contains(t, picture, "fanout")
 	for d := xml.NewDecoder(bytes.NewReader([]byte(picture))); ; {
-		if _, err := d.Token(); err == io.EOF {
+		_, err := d.Token()
+		if errors.Is(err, io.EOF) {
 			break
-		} else {
-			require.NoError(t, err)
 		}
+		require.NoError(t, err)
 	}
 }
 

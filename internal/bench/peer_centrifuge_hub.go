@@ -83,6 +83,7 @@ func (t *centrifugeTransport) AcceptProtocol() string { return "" }
 func (t *centrifugeTransport) Protocol() centrifuge.ProtocolType {
 	return centrifuge.ProtocolTypeProtobuf
 }
+
 func (t *centrifugeTransport) ProtocolVersion() centrifuge.ProtocolVersion {
 	return centrifuge.ProtocolVersion2
 }
@@ -91,6 +92,7 @@ func (t *centrifugeTransport) Emulation() bool      { return false }
 func (t *centrifugeTransport) DisabledPushFlags() uint64 {
 	return centrifuge.PushFlagConnect | centrifuge.PushFlagSubscribe | centrifuge.PushFlagUnsubscribe | centrifuge.PushFlagDisconnect
 }
+
 func (t *centrifugeTransport) PingPongConfig() centrifuge.PingPongConfig {
 	return centrifuge.PingPongConfig{PingInterval: -1, PongTimeout: -1}
 }

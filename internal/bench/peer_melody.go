@@ -84,6 +84,8 @@ var melodyRequest = &http.Request{Method: http.MethodGet, Header: http.Header{
 // A melodyResponse hands over the connection.
 type melodyResponse struct{ conn *melodyConn }
 
+var _ http.Hijacker = melodyResponse{}
+
 func (r melodyResponse) Header() http.Header         { return nil }
 func (r melodyResponse) Write(b []byte) (int, error) { return len(b), nil }
 func (r melodyResponse) WriteHeader(int)             {}

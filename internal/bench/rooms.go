@@ -50,8 +50,10 @@ func openRooms(ctx context.Context, o *options) ([]*contest, func() error, error
 		},
 	}
 	if e.plainlyDialed(ctx) {
-		list.contestants = append(list.contestants, contestant{"centrifuge broker",
-			func(ctx context.Context, _ *options) (figures, error) { return e.centrifuge(ctx) }})
+		list.contestants = append(list.contestants, contestant{
+			"centrifuge broker",
+			func(ctx context.Context, _ *options) (figures, error) { return e.centrifuge(ctx) },
+		})
 	}
 	return []*contest{list}, c.Close, nil
 }

@@ -1,14 +1,13 @@
 // Package callback calls users' functions one at a time and in order, on a
-// goroutine that exists while there is something to call. Whoever queues a call
-// never waits for it, so a function that takes its time delays other functions
-// of the queue and nobody else.
+// goroutine that exists while there is something to call. Adding a call never
+// waits, so a slow function delays only other functions of the same queue.
 package callback
 
 import "sync"
 
 // A Queue calls Call for everything that is added to it. Set Call and Go before
-// the first Add. Add may be called by anyone, functions that are called
-// included.
+// the first Add. Add may be called concurrently, also by functions that the
+// queue calls.
 type Queue[T, V any] struct {
 	// Call is called with each receiver and the value that it was added with.
 	Call func(T, V)
@@ -19,7 +18,7 @@ type Queue[T, V any] struct {
 	queue   []batch[T, V]
 	running bool
 
-	now []batch[T, V] // what the goroutine is at
+	now []batch[T, V] // the batch that the goroutine is calling
 }
 
 type batch[T, V any] struct {
@@ -27,8 +26,8 @@ type batch[T, V any] struct {
 	value V
 }
 
-// Add has Call called with value for each of to, after all that was added
-// before. The queue keeps to.
+// Add has Call called with value for each of to, after everything that was
+// added before. The queue keeps to.
 func (q *Queue[T, V]) Add(to []T, value V) {
 	q.mu.Lock()
 	q.queue = append(q.queue, batch[T, V]{to, value})
@@ -58,8 +57,8 @@ func (q *Queue[T, V]) run() {
 	}
 }
 
-// call makes one call. If that ends the goroutine (runtime.Goexit, as a failing
-// test does, or a panic that somebody recovers) another one goes on.
+// call makes one call. If the call ends the goroutine (by runtime.Goexit, as a
+// failing test does, or by a panic that is recovered) another one continues.
 func (q *Queue[T, V]) call(to T, value V) {
 	returned := false
 	defer func() {
@@ -71,7 +70,7 @@ func (q *Queue[T, V]) call(to T, value V) {
 	returned = true
 }
 
-// more reports whether something is left to call. If not, the goroutine is over.
+// more reports whether there is more to call. If not, the goroutine ends.
 func (q *Queue[T, V]) more() bool {
 	for _, b := range q.now {
 		if len(b.to) > 0 {

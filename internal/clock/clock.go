@@ -1,6 +1,6 @@
 // Package clock is a monotonic clock in nanoseconds. A reading takes a third of
 // the memory of a time.Time, which matters where there are millions of them,
-// and never jumps when somebody sets the system's clock.
+// and does not jump when the system's clock is set.
 package clock
 
 import "time"

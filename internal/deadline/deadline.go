@@ -1,10 +1,10 @@
-// Package deadline bounds operations in time without a timer for each.
+// Package deadline bounds the time of operations without a timer for each.
 //
-// context.WithTimeout costs some allocations, a timer, and a lock of the parent's,
-// for every operation. Of hundreds of thousands a second that all get the same
-// time nearly none ever ends that way. So who has no will of its own shares a
-// context with all who begin within a short while; and a context of a caller's is
-// only given a timer when somebody asks for its Done.
+// context.WithTimeout costs some allocations, a timer and a lock of the parent
+// for every operation. When hundreds of thousands of operations a second all
+// have the same time limit, nearly none of them reaches it. So operations
+// without a context of their own share one with all that begin within a short
+// time, and a caller's context gets a timer only when its Done is called.
 package deadline
 
 import (
@@ -14,8 +14,8 @@ import (
 	"time"
 )
 
-// A Group hands out contexts that end after a time, or with a parent. Its methods
-// may be called by anyone.
+// A Group makes contexts that end after a time, or with a parent. Its methods
+// may be called concurrently.
 type Group struct {
 	parent context.Context
 	after  time.Duration
@@ -25,27 +25,27 @@ type Group struct {
 	mu      sync.Mutex // held to replace current
 }
 
-// share is the part of its time for which a context is handed out: who is the last
-// to get it has that much less.
+// share is the part of its time for which a shared context is given to callers:
+// the last one that gets it has that much less time.
 const share = 8
 
-// shared is a context that many use. It is nobody's to cancel.
+// shared is a context that many callers use, so none of them cancels it.
 type shared struct {
 	context.Context
 	cancel context.CancelFunc
-	fresh  time.Time // until when it is handed out
+	fresh  time.Time // until when it is given to callers
 	ends   time.Time
 }
 
-// NewGroup returns a group whose contexts end with the parent, and otherwise with
-// a cause after the time given at the latest, and an eighth of it earlier at the
-// earliest.
+// NewGroup returns a group whose contexts end when the parent does, or with a
+// cause when their time is over: at the latest after the given time, and at the
+// earliest an eighth of it before that.
 func NewGroup(parent context.Context, after time.Duration, cause error) *Group {
 	return &Group{parent: parent, after: after, cause: cause}
 }
 
-// Bound returns a context that ends when ctx does, or as those of the group. The
-// caller releases it when it needs it no longer.
+// Bound returns a context that ends when ctx does, or when the group's contexts
+// do. The caller releases the Hold when it no longer needs the context.
 func (g *Group) Bound(ctx context.Context) (context.Context, Hold) {
 	if theirs, ok := ctx.(*shared); ok {
 		ours := g.Context()
@@ -61,27 +61,28 @@ func (g *Group) Bound(ctx context.Context) (context.Context, Hold) {
 	return l, Hold{l}
 }
 
-// A Hold is a claim to the timer of a context that Bound has returned. The zero Hold
-// is none.
+// A Hold owns the timer of a context that Bound has returned. The zero Hold
+// owns none.
 type Hold struct{ of *lazy }
 
-// Release ends the context, if that is nobody else's too.
+// Release ends the context, unless it is a shared one.
 func (h Hold) Release() {
 	if h.of != nil {
 		h.of.release()
 	}
 }
 
-// Shared reports whether a context is a group's, so that nobody cancels it for
-// reasons of his own, and lasts so much longer.
+// Shared reports whether a context belongs to a group, so that no caller
+// cancels it, and lasts at least for a time.
 func Shared(ctx context.Context, atLeast time.Duration) bool {
 	s, ok := ctx.(*shared)
 	return ok && (atLeast <= 0 || time.Until(s.ends) >= atLeast)
 }
 
-// Waive returns the context that one was made of by a group's Bound, if that has
-// about so much time left, an eighth less at least: for those who see themselves to
-// it that they end earlier. Otherwise it returns ctx.
+// Waive returns the context that Bound was called with to make ctx, if that has
+// at least about the given time left (it may be an eighth less). It is for
+// operations that end by themselves within that time. Otherwise Waive returns
+// ctx.
 func Waive(ctx context.Context, atLeast time.Duration) context.Context {
 	if l, ok := ctx.(*lazy); ok && time.Until(l.ends) >= atLeast-atLeast/share {
 		return l.parent
@@ -89,7 +90,7 @@ func Waive(ctx context.Context, atLeast time.Duration) context.Context {
 	return ctx
 }
 
-// Context returns a context that is shared.
+// Context returns a shared context.
 func (g *Group) Context() context.Context {
 	now := time.Now()
 	if s := g.current.Load(); s != nil && now.Before(s.fresh) && s.Err() == nil {
@@ -98,7 +99,7 @@ func (g *Group) Context() context.Context {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if s := g.current.Load(); s != nil && now.Before(s.fresh) && s.Err() == nil {
-		return s // somebody was faster
+		return s // another caller was faster
 	}
 	s := &shared{fresh: now.Add(g.after / share), ends: now.Add(g.after)}
 	s.Context, s.cancel = context.WithDeadlineCause(g.parent, s.ends, g.cause)
@@ -106,8 +107,8 @@ func (g *Group) Context() context.Context {
 	return s
 }
 
-// lazy is a context with a deadline that has no timer before somebody asks for
-// Done.
+// lazy is a context with a deadline that gets a timer when Done is first
+// called.
 type lazy struct {
 	parent context.Context
 	group  *Group
@@ -158,18 +159,18 @@ func (l *lazy) Done() <-chan struct{} { return l.enforce().Done() }
 // Err implements context.Context.
 func (l *lazy) Err() error {
 	l.mu.Lock()
-	real := l.real
+	timed := l.real
 	l.mu.Unlock()
 	switch {
-	case real != nil:
-		return real.Err()
+	case timed != nil:
+		return timed.Err()
 	case l.parent.Err() != nil, l.group.parent.Err() != nil, !time.Now().Before(l.ends):
-		<-l.Done() // from now on it is what the one with a timer says
+		<-l.Done() // from now on the context with the timer decides
 		return l.enforce().Err()
 	}
 	return nil
 }
 
-// Value implements context.Context. The standard library asks for its own keys, to
-// learn of the end of a context: of the one with a timer.
+// Value implements context.Context. The standard library asks for keys of its
+// own to learn of the end of a context, so the context with the timer answers.
 func (l *lazy) Value(key any) any { return l.enforce().Value(key) }

@@ -96,7 +96,7 @@ func TestAContextWithoutATimerIsLikeOne(t *testing.T) {
 				defer endCaller()
 				ctx, hold := NewGroup(parent, time.Minute, errLate).Bound(own)
 				defer hold.Release()
-				var child context.Context = ctx
+				child := ctx
 				if asked {
 					var stop func()
 					child, stop = context.WithCancel(ctx)

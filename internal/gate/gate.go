@@ -1,10 +1,11 @@
-// Package gate counts operations in flight, and lets nobody in once it is closed:
-// what a WaitGroup does for those who know that they may still begin.
+// Package gate counts operations in flight, and lets none begin once it is
+// closed. (A WaitGroup cannot do that: its Add must not be called concurrently
+// with Wait.)
 package gate
 
 import "sync/atomic"
 
-// A Gate is made by New. Its methods may be called by anyone.
+// A Gate is made by New. Its methods may be called concurrently.
 type Gate struct {
 	state atomic.Int64 // twice the number in flight, and 1 once closed
 	empty chan struct{}
@@ -43,5 +44,6 @@ func (g *Gate) Close() {
 	}
 }
 
-// Empty is closed when the gate is, and nothing is in flight any more.
+// Empty returns a channel that is closed when the gate is closed and no
+// operation is in flight.
 func (g *Gate) Empty() <-chan struct{} { return g.empty }

@@ -95,7 +95,7 @@ func Progresses(p *adapter.Page, since adapter.Position) bool {
 	return true
 }
 
-// What comes After a position in a history.
+// After is what comes after a position in a history.
 type After struct {
 	Epoch  uint64 // of the position, or of what follows if the history was not there
 	From   uint64 // what is kept begins after this offset

@@ -51,8 +51,10 @@ func TestRWMutex(t *testing.T) {
 	var b Mutex[inner]
 	t.Run("has one place for readers and writers", func(t *testing.T) {
 		a.RLock()
-		b.Lock()
-		b.Unlock()
+		func() {
+			b.Lock()
+			defer b.Unlock()
+		}()
 		a.RUnlock()
 		b.Lock()
 		defer b.Unlock()

@@ -1,6 +1,6 @@
 // Package notify tells goroutines that something guarded by a lock has changed.
-// It costs a nil channel while nobody waits, where a sync.Cond could not be
-// waited for together with a context.
+// It costs a nil channel while no goroutine waits. (A sync.Cond cannot be
+// waited for together with a context.)
 //
 //	mu.Lock()
 //	for !ready {
@@ -15,8 +15,9 @@
 //	}
 package notify
 
-// A Notifier wakes all that wait. The zero value is ready to use. Its owner's
-// lock guards it: both methods need that lock held.
+// A Notifier wakes all goroutines that wait. The zero value is ready to use.
+// The owner's lock guards it: both methods must be called with that lock held.
+// Notify wakes all goroutines that wait.
 type Notifier struct{ changed chan struct{} }
 
 // Wait returns a channel that the next Notify closes.

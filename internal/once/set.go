@@ -1,20 +1,19 @@
 // Package once remembers which messages have been seen, compactly.
 //
-// A message is known by its publisher and a number. A publisher counts up, so
-// what somebody sees of its numbers is runs, holes here and there, and some
-// numbers that come late. A [Set] keeps them in blocks: a block is a run of
-// words of 64 numbers that have all been seen, and after that a word as a
-// bitmap.
+// A message is identified by its publisher and a number. A publisher counts up,
+// so the numbers that arrive are runs with some holes, and some numbers that
+// arrive late. A [Set] keeps them in blocks: a block is a run of words of 64
+// numbers that have all been seen, followed by one word as a bitmap.
 //
 //	block: word 3, full 2            bits of word 5
 //	       192 ......... 319         320 321  _  323 ...
 //
 // So 100,000 numbers without a hole take one block in the end, in whatever
-// order they come, and a number that is more than 64 away from all others
-// takes one, too.
+// order they arrive. A number that is more than 64 away from all others takes
+// one block too.
 //
-// Each block has the time when something was last added to it, and Forget drops
-// those that are too old. The caller decides what that is.
+// Each block has the time at which something was last added to it, and Forget
+// drops the blocks that were last added to before a time.
 package once
 
 import (
@@ -27,20 +26,19 @@ import (
 // concurrent use.
 type Set struct {
 	publishers map[uint64]*numbers
-	last       *numbers // that something was added to
+	last       *numbers // the numbers that something was last added to
 	blocks     int
 }
 
-// numbers are what is known of one publisher, in the order of their words. No
-// two blocks overlap, and each begins after the word that the one before it has
-// bits of.
+// numbers are what is known of one publisher, in the order of their words.
+// Blocks do not overlap: each begins after the bitmap word of the one before.
 type numbers struct {
 	publisher uint64
 	blocks    []block
 }
 
-// A block says that all numbers of some words have been seen, and some of the
-// word after those.
+// A block says that all numbers of some words have been seen, and some numbers
+// of the word after those.
 type block struct {
 	word uint64 // the first; it holds the numbers from 64*word on
 	bits uint64 // of the word that follows the full ones
@@ -48,7 +46,7 @@ type block struct {
 	at   uint32 // when the block was last added to
 }
 
-// BlockSize is about what a block takes, in bytes.
+// BlockSize is about the size of a block in memory, in bytes.
 const BlockSize = 24
 
 func (b *block) end() uint64 { return b.word + uint64(b.full) }
@@ -84,7 +82,7 @@ func (s *Set) of(publisher uint64) *numbers {
 
 func (n *numbers) add(number uint64, now uint32) bool {
 	word, bit := number/64, uint64(1)<<(number%64)
-	i := n.after(word) // the block before it is the one that may have the number
+	i := n.after(word) // the block before it may have the number
 	if i == 0 || n.blocks[i-1].end() < word {
 		n.blocks = slices.Insert(n.blocks, i, block{word: word, bits: bit, at: now})
 		return true
@@ -109,8 +107,8 @@ func (n *numbers) after(word uint64) int {
 	return sort.Search(len(n.blocks), func(i int) bool { return n.blocks[i].word > word })
 }
 
-// fill makes the last word of a block a full one, and joins the block with the
-// next one if that begins there.
+// fill makes the bitmap word of a block a full word, and joins the block with
+// the next one if that begins there.
 func (n *numbers) fill(i int) {
 	b := &n.blocks[i]
 	b.full++
@@ -125,7 +123,7 @@ func (n *numbers) fill(i int) {
 	}
 }
 
-// Forget drops the blocks that nothing was added to since a time.
+// Forget drops the blocks that were last added to before a time.
 func (s *Set) Forget(before uint32) {
 	s.blocks, s.last = 0, nil
 	for publisher, n := range s.publishers {
@@ -140,11 +138,11 @@ func (s *Set) Forget(before uint32) {
 		s.blocks += len(n.blocks)
 	}
 	if len(s.publishers) == 0 {
-		s.publishers = nil // a map keeps the room it once had
+		s.publishers = nil // a map does not shrink
 	}
 }
 
-// Median returns the time before which half of the blocks were last added to.
+// Median returns a time before which half of the blocks were last added to.
 func (s *Set) Median() uint32 {
 	times := make([]uint32, 0, s.blocks)
 	for _, n := range s.publishers {

@@ -19,9 +19,9 @@ import (
 // right is a line of the rights in a package's doc.
 var right = regexp.MustCompile(`(?m)^//\t([a-z]+):\s+([&~+].*)$`)
 
-// RunACL holds the rights that a package's doc names against servers of all
-// kinds: each of them lets a user with these rights join, publish, receive and
-// keep a history, and has denied nothing meanwhile.
+// RunACL tests the rights that a package's doc names on servers of all
+// versions: a user with these rights can join, publish, receive and keep a
+// history, and the server denies nothing meanwhile.
 func RunACL(t *testing.T, file string, newAdapter NewAdapter) {
 	source, err := os.ReadFile(file)
 	require.NoError(t, err)
@@ -48,7 +48,7 @@ func RunACL(t *testing.T, file string, newAdapter NewAdapter) {
 			})
 			t.Run("least", func(t *testing.T) {
 				s := redistest.NewServer(t, redistest.Options{Image: image})
-				runACL(t, s, nil, nil, nil, newAdapter) // a user with all rights: the test itself works
+				runACL(t, s, nil, nil, nil, newAdapter) // with all rights, to prove that the test itself works
 				setUser(t, []*redistest.Node{s.Node}, "least", rights["always"])
 				speak(t, as(t, s, "least"), 0, newAdapter)
 			})
@@ -68,8 +68,8 @@ func setUser(t testing.TB, nodes []*redistest.Node, user string, rights []string
 	}
 }
 
-// runACL runs a user with rights, and one who has those for histories as well.
-// Nil nodes leave the rights as they are.
+// runACL runs a user with rights, and another one who has those for histories
+// as well. If nodes is nil the rights stay as they are.
 func runACL(t *testing.T, s servers, nodes []*redistest.Node, rights, history []string, newAdapter NewAdapter) {
 	if nodes == nil {
 		speak(t, s.Client(t), 10, newAdapter)
@@ -90,7 +90,7 @@ func runACL(t *testing.T, s servers, nodes []*redistest.Node, rights, history []
 	}
 }
 
-// speak has a hub do all that hubs do.
+// speak has a hub do everything that hubs do.
 func speak(t testing.TB, client rueidis.Client, keep int, newAdapter NewAdapter) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -107,7 +107,7 @@ func speak(t testing.TB, client rueidis.Client, keep int, newAdapter NewAdapter)
 	require.NoError(t, err)
 	room := h.Room("x")
 	require.NoError(t, room.Join(ctx, m))
-	for range 200 { // enough for trimming
+	for range 200 { // enough to trim the history
 		require.NoError(t, room.Publish(ctx, []byte("hello")))
 		_, err := m.Receive(ctx)
 		require.NoError(t, err)

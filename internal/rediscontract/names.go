@@ -17,15 +17,15 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// name is the address by which clients know whatever server it leads to.
+// name is the address that clients use, whichever server it leads to.
 const name = "redis.test:6379"
 
 // settles is how long hubs may take to be at the right server: some probe
 // intervals, on a busy machine.
 const settles = 10 * time.Second
 
-// RunNames checks that hubs follow a name that leads to another server, though
-// their connections to the old one stand and the old one goes on to serve them.
+// RunNames checks that hubs follow a name that leads to another server,
+// although the old server continues to run and keeps its connections.
 func RunNames(t *testing.T, o redistest.Options, newAdapter NewAdapter) {
 	pair := redistest.NewPair(t, o)
 	first, second := pair.Nodes()
@@ -42,7 +42,7 @@ func RunNames(t *testing.T, o redistest.Options, newAdapter NewAdapter) {
 			t.Run(fmt.Sprint(protocol, ", ", rooms), func(t *testing.T) {
 				for _, c := range []struct {
 					name   string
-					happen func(n *named, old, new *redistest.Node)
+					happen func(n *named, from, to *redistest.Node)
 				}{
 					{"the old primary becomes a replica of the new one", (*named).demoted},
 					{"the name follows later", (*named).demotedFirst},
@@ -59,7 +59,8 @@ func RunNames(t *testing.T, o redistest.Options, newAdapter NewAdapter) {
 	}
 }
 
-// named are hubs that know their server by name, and what their members got.
+// named are hubs that know their server by name, and what their members
+// received.
 type named struct {
 	t          *testing.T
 	pair       *redistest.Pair
@@ -73,8 +74,8 @@ type named struct {
 	got       []map[string]int // by hub, what its member received and how often
 	missed    []int
 	unknown   []int    // gaps of unknown size
-	accepted  []string // what was published, in order
-	published int      // how many that are
+	accepted  []string // the messages whose Publish returned nil, in order
+	published int      // number of messages published
 	unclear   int
 }
 
@@ -84,7 +85,7 @@ func newNamed(t *testing.T, pair *redistest.Pair, resp2, kept bool, newAdapter N
 	n.names.Set(name, first)
 	n.connect()
 	n.connect()
-	for hub := range n.hubs { // so that all that they publish from now on can be counted
+	for hub := range n.hubs { // so that everything they publish from now on is counted
 		require.Eventually(t, func() bool { return n.heard(hub, "before") }, settles, time.Millisecond)
 	}
 	return n
@@ -142,7 +143,7 @@ func gapOf(err error) *fanout.GapError {
 	return nil
 }
 
-// heard publishes from a hub, and reports whether all members have got it soon.
+// heard publishes from a hub, and reports whether all members receive it soon.
 func (n *named) heard(hub int, text string) bool {
 	n.mu.Lock()
 	n.published++
@@ -177,14 +178,15 @@ func (n *named) heard(hub int, text string) bool {
 	return false
 }
 
-// health is the hub's, which sends a message to itself.
+// health returns the hub's Health.
 func (n *named) health(hub int) error {
 	ctx, cancel := context.WithTimeout(n.t.Context(), time.Second)
 	defer cancel()
 	return n.hubs[hub].Health(ctx)
 }
 
-// settle waits until everybody hears everybody, and all are well, at a server.
+// settle waits until all members receive from all hubs at a server, and all
+// hubs are healthy.
 func (n *named) settle(at *redistest.Node) {
 	n.t.Helper()
 	began := time.Now()
@@ -222,9 +224,9 @@ func (n *named) settle(at *redistest.Node) {
 	}
 }
 
-// uncounted returns how many messages a hub need not have counted, if it was told
-// that some may be missing: those of the hub that came last before the first that
-// it has heard of it. n.mu is held.
+// uncounted returns how many messages a hub need not have counted, if it was
+// told that some may be missing: those that the hub that came last published
+// before the first one that was received from it. n.mu is held.
 func (n *named) uncounted(hub int) (messages int) {
 	if n.unknown[hub] == 0 {
 		return 0
@@ -241,18 +243,19 @@ func (n *named) uncounted(hub int) (messages int) {
 	return messages
 }
 
-// demoted: the name leads to the new primary as soon as the old one is a replica.
-func (n *named) demoted(old, new *redistest.Node) {
-	redistest.Must(n.t, n.pair.Replicate(n.t.Context(), old, new))
-	n.names.Set(name, new)
+// In demoted the name leads to the new primary as soon as the old one is a
+// replica.
+func (n *named) demoted(from, to *redistest.Node) {
+	redistest.Must(n.t, n.pair.Replicate(n.t.Context(), from, to))
+	n.names.Set(name, to)
 	n.connect()
-	n.settle(new)
+	n.settle(to)
 }
 
-// demotedFirst: for a while there is no way to a primary. Then what is published
-// is refused, and Health says why.
-func (n *named) demotedFirst(old, new *redistest.Node) {
-	redistest.Must(n.t, n.pair.Replicate(n.t.Context(), old, new))
+// In demotedFirst there is no way to a primary for a while. Publishing then
+// fails, and Health says why.
+func (n *named) demotedFirst(from, to *redistest.Node) {
+	redistest.Must(n.t, n.pair.Replicate(n.t.Context(), from, to))
 	require.Eventually(n.t, func() bool {
 		err := n.health(0)
 		return err != nil && strings.Contains(err.Error(), "replica")
@@ -261,15 +264,15 @@ func (n *named) demotedFirst(old, new *redistest.Node) {
 		err := n.hubs[0].Room("room").Publish(n.t.Context(), []byte("nobody"))
 		return errors.Is(err, adapter.ErrUnsent) || n.kept && err != nil
 	}, settles, time.Millisecond)
-	n.names.Set(name, new)
+	n.names.Set(name, to)
 	n.connect()
-	n.settle(new)
+	n.settle(to)
 }
 
-// left: the old server knows nothing of the new one.
-func (n *named) left(_, new *redistest.Node) {
-	redistest.Must(n.t, new.Do(n.t.Context(), "REPLICAOF", "NO", "ONE").Error())
-	n.names.Set(name, new)
+// In left the old server stays a primary that knows nothing of the new one.
+func (n *named) left(_, to *redistest.Node) {
+	redistest.Must(n.t, to.Do(n.t.Context(), "REPLICAOF", "NO", "ONE").Error())
+	n.names.Set(name, to)
 	n.connect()
-	n.settle(new)
+	n.settle(to)
 }

@@ -1,5 +1,5 @@
 // Package rediscontract runs the adapter contract against real Redis servers,
-// with the faults that they know, for the adapters that share
+// with the faults that they can have, for the adapters that share
 // internal/redispubsub.
 package rediscontract
 
@@ -15,8 +15,8 @@ import (
 	"github.com/redis/rueidis"
 )
 
-// ProbeInterval and ProbeTimeout suit tests: a dead link is found soon, and a
-// busy machine is not taken for one.
+// ProbeInterval and ProbeTimeout are short enough to notice a dead link soon,
+// and long enough not to mistake a busy machine for one.
 const (
 	ProbeInterval = 200 * time.Millisecond
 	ProbeTimeout  = 2 * time.Second

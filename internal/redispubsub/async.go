@@ -7,12 +7,12 @@ import (
 	"github.com/redis/rueidis"
 )
 
-// An errand is a frame that was published without waiting, on its way to a node.
+// An errand is a frame that was published without waiting.
 type errand struct {
 	engine  *Engine
 	channel string
 	frame   []byte
-	at      string // the node
+	at      string // the node that it was sent to
 	done    adapter.Completion
 	order   order
 }
@@ -22,7 +22,7 @@ var errands = sync.Pool{New: func() any { return new(errand) }}
 // PublishAsync implements adapter.AsyncPublisher.
 func (e *Engine) PublishAsync(channel string, frame []byte, done adapter.Completion) bool {
 	if !e.limits.allows(len(frame)) {
-		return false // Publish asks, or says that it is too long
+		return false // Publish asks for the limit, or returns the error
 	}
 	if !e.ops.Enter(2) { // for this call and the errand, which may end first
 		return false
@@ -41,9 +41,9 @@ func (e *Engine) PublishAsync(channel string, frame []byte, done adapter.Complet
 	return true
 }
 
-// finish is called with the result by the flight that the errand was part of. It
-// does not wait: anything but a frame that somebody received is the matter of a
-// goroutine.
+// finish is called with the result by the flight that the errand was part of.
+// It does not wait: unless a subscriber received the frame, it continues on
+// another goroutine.
 func (r *errand) finish(result rueidis.RedisResult) {
 	e := r.engine
 	n, err := result.AsInt64()

@@ -2,8 +2,8 @@ package redispubsub
 
 import "unsafe"
 
-// bytesOf returns the bytes of a string without copying. The client makes a
-// string of its own for each message; nobody writes to the bytes.
+// bytesOf returns the bytes of a string without copying. The client makes a new
+// string for each message, and nobody writes to the bytes.
 func bytesOf(s string) []byte {
 	if s == "" {
 		return []byte{}

@@ -29,7 +29,7 @@ func dialerOf(option rueidis.ClientOption) dialFunc {
 	}
 }
 
-// conns keeps the connections of a client, so that they can be closed.
+// conns keeps track of the connections of a client, to be able to close them.
 type conns struct {
 	mu     sync.Mutex
 	all    map[*ownConn]struct{}
@@ -74,7 +74,7 @@ func (c *conns) dialer(ctx context.Context, dial dialFunc) dialFunc {
 	}
 }
 
-// close closes all connections, also those that are dialed later.
+// close closes all connections, including those that are dialed later.
 func (c *conns) close() {
 	c.mu.Lock()
 	c.closed = true

@@ -12,15 +12,15 @@ import (
 // reason.
 const poolPause = time.Second
 
-// errPool means that the client gives out no connection, although the server
+// errPool means that the client has no connection for us, although the server
 // answers.
 var errPool = errors.New("the client's pool of dedicated connections is used up (BlockingPoolSize of its options)")
 
 // dedicate takes a connection of its own from the client. The client cannot be
-// told to stop waiting for one, so a goroutine waits that Close of the engine
-// does not wait for. There is at most one for each link, since a link waits for
-// it until the engine closes. It ends when the client's pool has a connection,
-// which it closes, or when the client is closed.
+// told to stop waiting for one, so a goroutine waits, and Close of the engine
+// does not wait for that goroutine. There is at most one for each link, since a
+// link waits for it until the engine closes. It ends when the client's pool has
+// a connection, which it then closes, or when the client is closed.
 func (l *link) dedicate(node rueidis.Client) (rueidis.DedicatedClient, error) {
 	e := l.engine
 	taken := make(chan rueidis.DedicatedClient)

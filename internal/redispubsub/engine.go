@@ -18,7 +18,7 @@ import (
 
 // A Config says which Pub/Sub an Engine uses, and how.
 type Config struct {
-	Name          string // of the adapter, for errors and logs
+	Name          string // of the adapter, in errors and logs
 	Sharded       bool
 	ProbeInterval time.Duration // 0: the default, 2 s; negative: no probes
 	ProbeTimeout  time.Duration // 0: the default, 5 s
@@ -47,7 +47,7 @@ type Engine struct {
 	client    rueidis.Client
 	cfg       Config
 	mode      mode
-	id        string // tells our probes from others'
+	id        string // distinguishes our probes from those of others
 	receiver  adapter.Receiver
 	keeper    adapter.HistoryReceiver // the receiver, if it is one
 	library   library
@@ -59,8 +59,8 @@ type Engine struct {
 
 	ctx    context.Context // ends when the engine is closed
 	cancel context.CancelFunc
-	// attempts bounds one attempt, so that a silent server is given up (the next
-	// attempt may ask another one), and so that Close need not wait for it.
+	// attempts bounds the time of one attempt, so that a silent server does not
+	// hold up a call (the next attempt may ask another server) or Close.
 	attempts *deadline.Group
 	ops      *gate.Gate     // calls in flight, except those that wait for a subscription
 	wg       sync.WaitGroup // all goroutines
@@ -134,7 +134,7 @@ func (e *Engine) errClosed() error { return fmt.Errorf("%s: %w", e.cfg.Name, ada
 // Subscribe implements adapter.Adapter.
 func (e *Engine) Subscribe(ctx context.Context, channel string) error {
 	if ctx.Err() != nil {
-		_ = e.Unsubscribe(ctx, channel) // the contract: then it is not subscribed, even if it was
+		_ = e.Unsubscribe(ctx, channel) // by the contract it is not subscribed then, even if it was before
 		return context.Cause(ctx)
 	}
 	e.mu.Lock()
@@ -163,8 +163,8 @@ func (e *Engine) Subscribe(ctx context.Context, channel string) error {
 	return err
 }
 
-// trouble returns what keeps a subscription from being confirmed; nil if nothing
-// is known.
+// trouble returns why a subscription is not confirmed; nil if the reason is not
+// known.
 func (e *Engine) trouble(s *sub) error {
 	home, _, _ := s.state()
 	if home == nil {
@@ -202,9 +202,9 @@ func (e *Engine) drop(s *sub) {
 	}
 }
 
-// place gives a sub the link to an address as its home. If the address is empty
-// the topology looks for a home. place waits for a call of the receiver for the
-// sub's channel that is under way, so the caller must hold no lock.
+// place makes the link to an address the home of a sub. If the address is empty
+// the topology looks for a home. place waits for a running call of the receiver
+// for the sub's channel, so the caller must hold no lock.
 func (e *Engine) place(s *sub, addr string) {
 	s.placing.Lock()
 	defer s.placing.Unlock()
@@ -217,7 +217,7 @@ func (e *Engine) place(s *sub, addr string) {
 	}
 	old, ok := s.move(l)
 	if !ok {
-		return // it is not wanted any more
+		return // it is no longer wanted
 	}
 	if l != nil {
 		e.topology.note(s.slot, addr)
@@ -231,8 +231,8 @@ func (e *Engine) place(s *sub, addr string) {
 }
 
 // claim returns the link to an address, and makes it if there is none. The link
-// is not retired before the caller calls unclaim. It is nil if the engine is
-// closed.
+// is not retired before the caller calls unclaim. The result is nil if the
+// engine is closed.
 func (e *Engine) claim(addr string) *link {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -258,7 +258,7 @@ func (e *Engine) link(addr string) *link {
 	return e.links[addr]
 }
 
-// all returns the subs as they are now.
+// all returns the current subs.
 func (e *Engine) all() []*sub {
 	e.mu.RLock()
 	defer e.mu.RUnlock()
@@ -323,7 +323,7 @@ func (e *Engine) Close(ctx context.Context) error {
 	first := !e.closing
 	e.closing = true
 	if first {
-		e.ops.Close() // before e.ctx ends, which would be their error
+		e.ops.Close() // before e.ctx ends, so that their error is ErrClosed
 	}
 	e.mu.Unlock()
 	if first {

@@ -11,36 +11,36 @@ import (
 	"github.com/redis/rueidis"
 )
 
-// An answer is an error reply without what it quotes of the command.
+// An answer is an error reply without the parts of the command that it quotes.
 type answer struct{ reply *rueidis.RedisError }
 
 func (a *answer) Error() string { return redact(a.reply.Error()) }
 func (a *answer) Unwrap() error { return a.reply }
 
-// clean returns err without what an error reply in it quotes of the command.
+// clean removes what an error reply in err quotes of the command.
 func clean(err error) error {
 	var a *answer
 	re := redisError(err)
 	switch {
 	case re == nil, errors.As(err, &a):
 		return err
-	case err == error(re):
+	case any(err) == any(re): // the reply itself, not an error that wraps it
 		return &answer{re}
 	}
-	return &connectionError{&answer{re}} // of a handshake, wrapped
+	return &connectionError{&answer{re}} // wrapped: it is the reply to a handshake
 }
 
 // A connectionError is an error reply to the handshake of a connection, or to
-// the client's question who owns the slots. It says nothing about the command
-// for which the client needed the connection.
+// the client's CLUSTER SLOTS. It says nothing about the command for which the
+// client needed the connection.
 type connectionError struct{ err error }
 
 func (c *connectionError) Error() string { return "connecting: " + c.err.Error() }
 func (c *connectionError) Unwrap() error { return c.err }
 
-// resultError returns the error of a result. The client hands out the error
-// reply to a handshake as if it were the reply to the command, but for its
-// place in the result.
+// resultError returns the error of a result. The client returns the error reply
+// to a handshake as if it were the reply to the command, but in a different
+// place of the result.
 func resultError(r rueidis.RedisResult) error {
 	if err := r.NonRedisError(); err != nil {
 		if re := redisError(err); re != nil {
@@ -58,8 +58,8 @@ func resultError(r rueidis.RedisResult) error {
 	return nil
 }
 
-// redisError returns the server's own answer that an error is, or wraps; nil if
-// there is none.
+// redisError returns the error reply that err is or wraps; nil if there is
+// none.
 func redisError(err error) *rueidis.RedisError {
 	var re *rueidis.RedisError
 	if errors.As(err, &re) && re != rueidis.Nil {
@@ -68,8 +68,7 @@ func redisError(err error) *rueidis.RedisError {
 	return nil
 }
 
-// replyKind returns the kind of the server's own answer that an error is, or
-// wraps.
+// replyKind returns the kind of the error reply that err is or wraps.
 func replyKind(err error) kind {
 	if re := redisError(err); re != nil {
 		return kindOf(re.Error())
@@ -81,7 +80,7 @@ func replyKind(err error) kind {
 type finding struct {
 	final  bool   // trying again does not help
 	unsent bool   // the command has had no effect
-	why    string // a hint; "": the error's text says it all
+	why    string // a hint; "": none is needed
 }
 
 // examine returns what an error means for the command that failed with it.
@@ -102,7 +101,7 @@ func examine(err error) finding {
 	return finding{}
 }
 
-// isTLS reports whether TLS could not be agreed upon.
+// isTLS reports whether the TLS handshake failed.
 func isTLS(err error) bool {
 	var record tls.RecordHeaderError
 	var certificate *tls.CertificateVerificationError
@@ -111,7 +110,7 @@ func isTLS(err error) bool {
 	return errors.As(err, &record) || errors.As(err, &certificate) || errors.As(err, &authority) || errors.As(err, &host)
 }
 
-// explain puts the hint for an error before it.
+// explain puts a hint before an error, if there is one for it.
 func explain(err error) error {
 	if err == nil {
 		return nil
@@ -142,7 +141,7 @@ func (e *Engine) classifyCall(what string, err error) error {
 	return err
 }
 
-// conclusion is classify with a hint, why, that goes before the one of the error
+// conclusion is classify with a hint, why, that precedes the hint for the error
 // itself.
 func (e *Engine) conclusion(what, why string, err error) error {
 	f := examine(err)

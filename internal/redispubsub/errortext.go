@@ -5,17 +5,17 @@ import (
 	"unicode/utf8"
 )
 
-// This file is the only one that knows texts of errors. The rule: an error is
-// final only if waiting cannot cure it. What is not known to be final is worth
-// another try, so a text that no server of today sends is tried again.
+// This is the only file that contains texts of servers' errors. The rule: an
+// error is final only if waiting cannot cure it. If that is not known, the
+// operation is tried again.
 
 // A kind is what the text of an error reply says.
 type kind uint8
 
 const (
-	// kindOther: nothing that we know.
+	// kindOther: the text is not known.
 	kindOther kind = iota
-	// kindMoved: the slot lives at another node.
+	// kindMoved: the slot is at another node.
 	kindMoved
 	// kindAsk: the slot is moving, and the key is at another node already.
 	kindAsk
@@ -23,46 +23,46 @@ const (
 	kindTryAgain
 	// kindReadOnly: the node is a replica.
 	kindReadOnly
-	// kindDown: the node cannot serve anything of the kind at the moment, which
-	// may last.
+	// kindDown: the node cannot serve commands of this type at the moment,
+	// which may last.
 	kindDown
-	// kindMemory: the server has no memory for it.
+	// kindMemory: the server is out of memory.
 	kindMemory
 	// kindNoFunction: the server does not have our functions.
 	kindNoFunction
 	// kindExists: the server has our functions already.
 	kindExists
-	// kindBroken: our functions say that keys have contents that are not ours.
-	// The text says which; see brokenText.
+	// kindBroken: our functions found keys whose contents are not ours. The
+	// text says which; see brokenText.
 	kindBroken
-	// kindDenied: the user lacks a right. It can be granted, but by an operator,
-	// who should hear of it now and not when a deadline ends.
+	// kindDenied: the user lacks a right. An operator can grant it, and should
+	// learn about it now and not when a deadline ends.
 	kindDenied
 	// kindUnsupported: the server does not know the command.
 	kindUnsupported
-	// kindMisused: the server knows the command, and will never accept it in this
-	// form: its arguments, its length, or the type of its key are wrong.
+	// kindMisused: the server knows the command, and will never accept it in
+	// this form: its arguments, its length, or the type of its key are wrong.
 	kindMisused
 )
 
 // final reports whether trying again does not help.
 func (k kind) final() bool { return k == kindDenied || k == kindUnsupported || k == kindMisused }
 
-// changesSoon reports whether the server will answer otherwise within
+// changesSoon reports whether the server is likely to answer differently within
 // milliseconds: at the end of a failover, and while slots move.
 func (k kind) changesSoon() bool {
 	return k == kindMoved || k == kindAsk || k == kindTryAgain || k == kindReadOnly || k == kindDown
 }
 
-// A rule gives a kind to the texts that begin with a string, or contain it.
+// A rule assigns a kind to texts that begin with a string, or contain it.
 type rule struct {
 	text   string
 	within bool // anywhere in the text
 	kind   kind
 }
 
-// rules are tried in their order. They know texts of Redis 6 to 8 and of
-// Valkey, without the "ERR " that the client takes away.
+// rules are tried in order. They have texts of Redis 6 to 8 and of Valkey,
+// without the "ERR " that the client removes.
 var rules = []rule{
 	{"MOVED", false, kindMoved},
 	{"ASK", false, kindAsk},
@@ -94,7 +94,7 @@ var rules = []rule{
 	{"Bad number of keys", false, kindMisused},
 	{"string exceeds maximum allowed size", false, kindMisused}, // proto-max-bulk-len
 	{"Protocol error", false, kindMisused},                      // likewise: invalid bulk length
-	{"user_function:", false, kindMisused},                      // a function fails: it will again
+	{"user_function:", false, kindMisused},                      // a function failed, and will fail again
 	{"user_script:", false, kindMisused},
 	{"Error running function", false, kindMisused},
 	{"Error running script", false, kindMisused},
@@ -116,7 +116,7 @@ func kindOf(text string) kind {
 	return kindOther
 }
 
-// brokenPrefix begins the error replies that our functions make themselves.
+// brokenPrefix is the prefix of the error replies that our functions make.
 const brokenPrefix = "FANOUT-BROKEN "
 
 // brokenText returns what a reply of kindBroken says.
@@ -125,7 +125,7 @@ func brokenText(text string) string {
 	return text
 }
 
-// begun reports whether an error reply comes from within a script or function,
+// begun reports whether an error reply comes from inside a script or function,
 // so that the command may have had an effect.
 func begun(text string) bool {
 	return strings.Contains(text, "script:") || strings.Contains(text, "user_function:")
@@ -134,8 +134,8 @@ func begun(text string) bool {
 // maxText bounds what is quoted of an error reply, in bytes.
 const maxText = 200
 
-// redact cuts from an error reply what it quotes of the command, such as keys
-// and the bytes of a frame, which must not get into logs.
+// redact removes from an error reply what it quotes of the command, such as
+// keys and the bytes of a frame, which must not get into logs.
 func redact(text string) string {
 	for _, tail := range []string{", with args beginning with", "script:", "Lua redis lib command arguments"} {
 		if i := strings.Index(text, tail); i >= 0 {
@@ -152,7 +152,7 @@ func redact(text string) string {
 	return strings.TrimSpace(strings.ToValidUTF8(text, "?"))
 }
 
-// hints say what an operator may do about errors.
+// hints say what an operator can do about errors.
 var hints = []struct{ text, hint string }{
 	{"NOAUTH", "the server wants a password: set Username and Password of the client's options"},
 	{"WRONGPASS", "the server does not take the user or password of the client's options"},
@@ -172,8 +172,7 @@ var hints = []struct{ text, hint string }{
 	{"missing port in address", "an address is host:port"},
 }
 
-// hint says in the words of an operator what the text of an error means; "" if
-// the text is all there is to say.
+// hint returns the hint for the text of an error; "" if there is none.
 func hint(text string) string {
 	for _, h := range hints {
 		if strings.Contains(text, h.text) {

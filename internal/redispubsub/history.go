@@ -13,7 +13,7 @@ import (
 )
 
 const (
-	// pageBytes bounds a page, by about that and a frame.
+	// pageBytes bounds a page: a frame is added only while the page is smaller.
 	pageBytes = 2 << 20
 	// callAttempts is how often a function is called on servers that lack it.
 	callAttempts = 3
@@ -49,7 +49,7 @@ func (e *Engine) Append(ctx context.Context, channel string, r adapter.Record) (
 	case err != nil:
 		return at, 0, fmt.Errorf("%s: publish: reply of %s: %w", e.cfg.Name, appendFunction, err)
 	case n == -1 && wire.IsFirst(r.Frame):
-		// We have not sent it before, so it is not there.
+		// We have not sent it before, so the history cannot have it.
 		return at, 0, e.broken("publish", channel, "the note is further than this publisher has come")
 	}
 	if !sure && n <= 0 && e.mode.hasSlots() && e.mode.onlyHomeHears() {
@@ -64,11 +64,11 @@ func (e *Engine) Append(ctx context.Context, channel string, r adapter.Record) (
 // longFrame is the length above which a frame needs a checksum.
 const longFrame = 2048
 
-// announce publishes a frame that is in the history, after it was kept by a node
-// that may not own the slot yet: subscribers are at the owner. Those that have
-// had later frames by then have noticed that this one is missing, and drop it.
-// If the frame was there before (n is -1) the newest is published in its place,
-// which shows subscribers what they lack.
+// announce publishes a frame that is in the history, after a node has kept it
+// that may not own the slot yet: the subscribers are at the owner. Subscribers
+// that have had later frames have noticed that this one is missing, and drop
+// it. If the frame was in the history before (n is -1) the newest one is
+// published instead, which shows subscribers what they lack.
 func (e *Engine) announce(ctx context.Context, channel string, at adapter.Position, n int, frame []byte) (adapter.Position, int, error) {
 	newest := adapter.KeptFrame{At: at, Frame: frame}
 	if n < 0 {
@@ -97,7 +97,7 @@ func (e *Engine) announce(ctx context.Context, channel string, at adapter.Positi
 	return at, heard, nil
 }
 
-// everything is more than any history keeps.
+// everything is a retention that covers every history.
 var everything = adapter.Retention{Messages: 1_000_000, Age: 366 * 24 * time.Hour}
 
 // History implements adapter.Historian.
@@ -129,10 +129,10 @@ func (e *Engine) readPage(ctx context.Context, channel string, q adapter.Query) 
 
 func decimal(n int64) string { return strconv.FormatInt(n, 10) }
 
-// call calls a function where a channel lives, and gives it to the servers if
-// they lack it. sure means that the node that answered owns the slot. Otherwise
-// the client has found the way, which may have led to a node that is about to own
-// it.
+// call calls a function at the home of a channel, and loads the functions into
+// the servers if they lack them. sure means that the node that answered owns
+// the slot. Otherwise the client has chosen the node, which may be about to own
+// the slot.
 func (e *Engine) call(ctx context.Context, channel, function string, args ...string) (reply []any, sure bool, err error) {
 	stream, note := wire.HistoryKeys(channel)
 	build := func() rueidis.Completed {
@@ -151,10 +151,11 @@ func (e *Engine) call(ctx context.Context, channel, function string, args ...str
 	return reply, false, err
 }
 
-// callOpen is call while the slot is open: some of its keys are at the old owner
-// and some at the new one, which may stay so. It names one key, whose place the
-// client finds. If the stream has moved already, or has expired, the note
-// follows: a first call takes it away, and the next one brings it along.
+// callOpen is call while the slot is open: some of its keys are at the old
+// owner and some at the new one, which may last. The call names one key, and
+// the client finds its node. If the stream has already moved, or has expired,
+// the note moves too: a first call removes it, and the next one passes it
+// along.
 func (e *Engine) callOpen(ctx context.Context, channel, function string, args []string) (reply []any, err error) {
 	stream, note := wire.HistoryKeys(channel)
 	args = append(args[:len(args):len(args)], stream)
@@ -173,7 +174,7 @@ func (e *Engine) callOpen(ctx context.Context, channel, function string, args []
 	return nil, adapter.Unsent(errors.New("the keys of the history are on the move"))
 }
 
-// loaded makes a call, and gives the functions to servers that lack them.
+// loaded makes a call, and loads the functions into servers that lack them.
 func (e *Engine) loaded(ctx context.Context, call func() rueidis.RedisResult) ([]any, error) {
 	for attempt := 1; ; attempt++ {
 		loads := e.library.loads.Load()

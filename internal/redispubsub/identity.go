@@ -11,15 +11,16 @@ import (
 var (
 	// errReplica means that a server is not the primary.
 	errReplica = errors.New("the server is a replica")
-	// errReplaced means that the address leads to another server by now.
+	// errReplaced means that the address leads to another server now.
 	errReplaced = errors.New("its address leads to another server now")
-	// errMovedHere means that a server says that a slot lives at the address by
-	// which we know that server itself.
+	// errMovedHere means that a server says that a slot lives at the address
+	// that we use for this server itself.
 	errMovedHere = errors.New("it says that the slot lives at its own address: that leads to another server now")
 )
 
-// identify asks the server at the end of a connection who it is. The error is
-// the connection's; a server that refuses to answer is taken for a primary.
+// identify asks the server at the end of a connection for its identity. It
+// fails if the connection fails; a server that refuses to answer counts as a
+// primary.
 func identify(ctx context.Context, c rueidis.CommandClient) (identity, error) {
 	results := c.DoMulti(ctx, c.B().Role().Build(), c.B().Info().Section("server").Build())
 	for _, r := range results {
@@ -40,7 +41,7 @@ func identify(ctx context.Context, c rueidis.CommandClient) (identity, error) {
 }
 
 // isReplica asks the server at the end of a connection whether it is a replica.
-// One that does not let us ask is taken for a primary.
+// A server that refuses to answer counts as a primary.
 func isReplica(ctx context.Context, c rueidis.CommandClient) (bool, error) {
 	result := c.Do(ctx, c.B().Role().Build())
 	if err := result.NonRedisError(); err != nil {
@@ -50,8 +51,8 @@ func isReplica(ctx context.Context, c rueidis.CommandClient) (bool, error) {
 	return isReplicaRole(role), err
 }
 
-// roleOf reads the result of ROLE. Where ROLE is refused or unknown it asks INFO.
-// The role is "" if INFO is refused as well.
+// roleOf reads the result of ROLE. Where ROLE is refused or unknown it asks
+// INFO. The role is "" if INFO is refused as well.
 func roleOf(ctx context.Context, c rueidis.CommandClient, result rueidis.RedisResult) (string, error) {
 	if reply, err := result.ToAny(); err == nil {
 		if role, err := parseRole(reply); err == nil {
@@ -66,9 +67,10 @@ func roleOf(ctx context.Context, c rueidis.CommandClient, result rueidis.RedisRe
 	return field(info, "role"), nil
 }
 
-// introduce asks the server who it is, on the connection that the session is
-// about to subscribe on. With RESP2 the client keeps a second connection for
-// subscriptions, which takes no other commands once there are some.
+// introduce asks the server for its identity, on the connection that the
+// session is about to subscribe on. With RESP2 the client keeps a second
+// connection for subscriptions, which accepts no other commands once there are
+// some.
 func (ses *session) introduce(ctx context.Context) error {
 	hello := ses.conn.Do(ctx, ses.conn.B().Hello().Build())
 	if err := hello.NonRedisError(); err != nil {
@@ -93,9 +95,9 @@ func (ses *session) introduce(ctx context.Context) error {
 
 // identifyRESP2 is identify on the connection that the client keeps for
 // subscriptions. The client passes that connection to the hook of a Receive,
-// also if the Receive has subscribed to nothing since its context has ended. It
-// takes arrays that arrive there for messages, so ROLE cannot be used: INFO has
-// to do.
+// even if the Receive has subscribed to nothing because its context has ended.
+// The client treats arrays that arrive there as messages, so INFO is used
+// instead of ROLE.
 func (ses *session) identifyRESP2(ctx context.Context) (id identity, err error) {
 	err = errSilent
 	ask := func(_ error, c rueidis.CommandClient) error {
@@ -112,14 +114,15 @@ func (ses *session) identifyRESP2(ctx context.Context) (id identity, err error) 
 	cancel()
 	failed := ses.conn.Receive(rueidis.WithOnReceiveReturnHook(ended, ask),
 		ses.conn.B().Subscribe().Channel("fanout:nothing").Build(), func(rueidis.PubSubMessage) {})
-	if err == errSilent && failed != nil {
+	if errors.Is(err, errSilent) && failed != nil {
 		err = fmt.Errorf("%w: %w", errSilent, failed)
 	}
 	return id, err
 }
 
-// identify asks who is at the end of the session's connection. With RESP2 it is
-// what the server said at the beginning.
+// identify asks for the identity of the server at the end of the session's
+// connection. With RESP2 it returns what the server said when the session
+// began.
 func (ses *session) identify(ctx context.Context) (identity, error) {
 	if !ses.resp3 {
 		return ses.id, nil

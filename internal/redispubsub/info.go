@@ -2,9 +2,9 @@ package redispubsub
 
 import "strings"
 
-// An identity is what a server says of itself on one connection. An address is
-// a name, and a name may lead elsewhere tomorrow: two connections to one address
-// can end at two servers.
+// An identity is what a server says about itself on one connection. An address
+// may lead to another server later, so two connections to one address can end
+// at two servers.
 type identity struct {
 	run     string // the server's run_id; "" if it does not tell
 	replica bool
@@ -12,10 +12,10 @@ type identity struct {
 }
 
 // isReplicaRole reports whether a role is that of a replica. A server that does
-// not tell its role, "", is taken for a primary.
+// not tell its role, "", counts as a primary.
 func isReplicaRole(role string) bool { return role != "" && role != "master" }
 
-// parseRole reads the reply of ROLE: the role, and what else belongs to it.
+// parseRole reads the role from the reply of ROLE.
 func parseRole(reply any) (string, error) {
 	fields, ok := reply.([]any)
 	if !ok || len(fields) == 0 {
@@ -38,8 +38,9 @@ func field(info, name string) string {
 	return ""
 }
 
-// stale returns why a connection is to be made again; nil: no reason is known.
-// fresh is what a connection that was made just now says; nil: none was made.
+// stale returns why a connection has to be made again; nil if no reason is
+// known. fresh is the identity on a connection that was made just now; nil:
+// none was made.
 func (id identity) stale(fresh *identity) error {
 	switch {
 	case fresh != nil && id.differs(*fresh) && !fresh.replica:
@@ -50,7 +51,7 @@ func (id identity) stale(fresh *identity) error {
 	return nil
 }
 
-// worthwhile reports whether making a connection again leads elsewhere.
+// worthwhile reports whether a new connection would lead to another server.
 func (id identity) worthwhile(fresh *identity) bool {
 	if fresh == nil || fresh.replica {
 		return false

@@ -2,6 +2,7 @@ package redispubsub
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"sync"
 	"time"
@@ -12,24 +13,26 @@ import (
 
 const (
 	// freshEvery is the number of periodic inspections after which one makes a
-	// connection to see where the address leads.
+	// connection, to find out where the address leads.
 	freshEvery = 3
-	// firstReplaced and lastReplaced bound the time in which a connection is not
-	// replaced again because its address leads elsewhere. An address may lead to
-	// several servers in turn; then replacing does not help.
+	// firstReplaced and lastReplaced bound the time in which a connection is
+	// not replaced again because its address leads to another server. An
+	// address may lead to several servers in turn; then replacing does not
+	// help.
 	firstReplaced = time.Second
 	lastReplaced  = time.Minute
 )
 
-// An inspector looks after the connections in use: for each address the one
-// that a link subscribes on and the one that a pipeline publishes on. A server
-// that has become a replica goes on to accept subscriptions and messages without
-// an error, and so does a server whose address leads to another one by now. So
-// each is asked, on the connection itself, every probe interval and when there is
-// a suspicion. A connection that leads to the wrong server is closed and made
-// again.
+// An inspector checks the connections in use: for each address the one that a
+// link subscribes on and the one that a pipeline publishes on. A server that
+// has become a replica continues to accept subscriptions and messages without
+// an error, and so does a server whose address leads to another one now. So
+// each server is asked for its identity, on the connection itself, every probe
+// interval and when there is a suspicion. A connection that leads to the wrong
+// server is closed and made again.
 //
-// It has one goroutine, run, and one for each address that is being inspected.
+// The inspector has one goroutine, run, and one for each address that is being
+// inspected.
 type inspector struct {
 	engine *Engine
 	kick   chan struct{}
@@ -39,17 +42,17 @@ type inspector struct {
 	busy     map[string]struct{}
 	looking  map[string]struct{}  // addresses to which the client is still making a connection
 	replaced map[string]*throttle // by address
-	reported bool                 // the log has been told that servers do not say who they are
+	reported bool                 // it was logged that servers do not tell their identity
 }
 
-// A throttle says when something may be done again: after a pause that doubles
-// each time, and is the first again after a long time.
+// A throttle bounds how often something is done: the pause between two times
+// doubles, and is back at the minimum after a long time.
 type throttle struct {
 	next  time.Time
 	pause backoff.Backoff
 }
 
-// may reports whether it may be done now, and counts that as done.
+// may reports whether it may be done now. If so, it counts as done.
 func (t *throttle) may(now time.Time) bool {
 	if now.Before(t.next) {
 		return false
@@ -122,7 +125,7 @@ func (i *inspector) takeSuspects() (addrs []string) {
 	return addrs
 }
 
-// inUse returns the addresses that have links, or were published to lately.
+// inUse returns the addresses that have links, or were published to recently.
 func (e *Engine) inUse() (addrs []string) {
 	in := make(map[string]struct{})
 	e.mu.RLock()
@@ -144,7 +147,7 @@ func (e *Engine) inUse() (addrs []string) {
 }
 
 // start begins inspections, at most one at a time for each address. An address
-// with trouble is inspected again before long.
+// with trouble is inspected again soon.
 func (i *inspector) start(addrs []string, fresh bool) {
 	for _, addr := range addrs {
 		i.mu.Lock()
@@ -170,10 +173,10 @@ func (i *inspector) start(addrs []string, fresh bool) {
 	}
 }
 
-// inspect asks the servers at the ends of the connections to an address who they
-// are, and closes connections that lead to the wrong one. With compare it also
-// makes a connection to compare them with. It reports whether there is trouble
-// that it could not end.
+// inspect asks for the identities of the servers at the ends of the connections
+// to an address, and closes connections that lead to the wrong one. With
+// compare it also makes a new connection to compare them with. It reports
+// whether there is trouble that it could not end.
 func (i *inspector) inspect(addr string, compare bool) (trouble bool) {
 	e := i.engine
 	ctx, cancel := context.WithTimeout(e.ctx, e.cfg.ProbeTimeout)
@@ -196,7 +199,7 @@ func (i *inspector) inspect(addr string, compare bool) (trouble bool) {
 	wg.Wait()
 	i.report(heard, said)
 	if ses != nil && !ses.resp3 && said != nil && said.run != "" && said.run == ses.id.run {
-		heard = said // it is the same server, and it cannot be asked there
+		heard = said // it is the same server, which cannot be asked on the link's connection
 	}
 	var fresh *identity
 	if node := e.client.Nodes()[addr]; node != nil && (compare || wrong(heard) || wrong(said) || differ(heard, said)) {
@@ -211,7 +214,7 @@ func (i *inspector) inspect(addr string, compare bool) (trouble bool) {
 	return false
 }
 
-// ask returns who the server of a session says it is; nil if it says nothing.
+// ask asks the server of a session for its identity; nil if there is no answer.
 func ask(ctx context.Context, ses *session) *identity {
 	if ses == nil {
 		return nil
@@ -231,9 +234,9 @@ func differ(a, b *identity) bool { return a != nil && b != nil && a.differs(*b) 
 func (i *inspector) judgeSession(addr string, ses *session, heard, fresh *identity) {
 	why := heard.stale(fresh)
 	if why == nil && ses.id.differs(*heard) {
-		why = errReplaced // behind a connection that stayed
+		why = errReplaced // the server was replaced behind the connection
 	}
-	if why == errReplaced && !i.mayReplace("link "+addr) {
+	if errors.Is(why, errReplaced) && !i.mayReplace("link "+addr) {
 		return
 	}
 	if why != nil {
@@ -243,17 +246,17 @@ func (i *inspector) judgeSession(addr string, ses *session, heard, fresh *identi
 }
 
 // judgePipeline closes the connection that a pipeline publishes on if another
-// one leads to the right server. While none does it blocks the pipeline: a
-// replica accepts what is published, and nobody else gets it.
+// one leads to the right server. Otherwise it blocks the pipeline: a replica
+// accepts what is published, but subscribers do not get it.
 func (i *inspector) judgePipeline(ctx context.Context, p *pipeline, said, fresh *identity) (trouble bool) {
 	why := said.stale(fresh)
 	if why == nil || !i.engine.topology.owns(p.addr) {
-		p.blocked.Store(nil) // a replica that is not taken for an owner may be one
+		p.blocked.Store(nil) // only an owner of slots must be a primary
 		return false
 	}
 	i.engine.topology.refreshTable()
 	if said.worthwhile(fresh) {
-		if why == errReplaced && !i.mayReplace("pipeline "+p.addr) {
+		if errors.Is(why, errReplaced) && !i.mayReplace("pipeline "+p.addr) {
 			return false
 		}
 		if err := p.hangUp(ctx); err == nil {
@@ -280,8 +283,8 @@ func (i *inspector) mayReplace(what string) bool {
 	return p.may(time.Now())
 }
 
-// report tells the log, once, what goes unnoticed where servers do not say who
-// they are.
+// report logs, once, what goes unnoticed where servers do not tell their
+// identity.
 func (i *inspector) report(ids ...*identity) {
 	unknown := false
 	for _, id := range ids {
@@ -297,14 +300,14 @@ func (i *inspector) report(ids ...*identity) {
 	}
 }
 
-// look makes a connection and asks who is there; nil if that cannot be found
-// out.
+// look makes a connection and returns the identity of its server; nil if there
+// is no answer.
 func (i *inspector) look(ctx context.Context, addr string, node rueidis.Client) *identity {
 	conn := i.dedicate(ctx, addr, node)
 	if conn == nil {
 		return nil
 	}
-	defer conn.Close() // not back into the pool: the next one must be new
+	defer conn.Close() // it does not return to the pool: the next one must be new
 	id, err := identify(ctx, conn)
 	if err != nil {
 		return nil
@@ -312,9 +315,9 @@ func (i *inspector) look(ctx context.Context, addr string, node rueidis.Client) 
 	return &id
 }
 
-// dedicate returns a connection of its own, or nil. The client cannot be told how
-// long to wait until it is connected, or for a place in its pool. A connection
-// that comes after the end of ctx is closed, and until then no other one is asked
+// dedicate returns a new connection, or nil. The client cannot be told how long
+// to wait until it is connected, or for a place in its pool. A connection that
+// arrives after the end of ctx is closed, and until then no other one is asked
 // for.
 func (i *inspector) dedicate(ctx context.Context, addr string, node rueidis.Client) rueidis.DedicatedClient {
 	i.mu.Lock()

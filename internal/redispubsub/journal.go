@@ -5,12 +5,12 @@ import (
 	"log/slog"
 )
 
-// journalLength is the number of entries that wait for a slow Logger. Further ones
-// are dropped.
+// journalLength is the number of entries that wait for a slow Logger. Further
+// ones are dropped.
 const journalLength = 64
 
 // A journal writes to the user's Logger from a goroutine of its own, so that a
-// Logger that is slow, or that calls the adapter, holds up nothing but the log.
+// Logger that is slow, or that calls the adapter, delays only the log.
 type journal struct {
 	engine  *Engine
 	entries chan entry
@@ -27,7 +27,7 @@ func (j *journal) init(e *Engine) {
 	j.entries = make(chan entry, journalLength)
 }
 
-// add writes an entry later. It does not wait.
+// add adds an entry, which is written later. It does not wait.
 func (j *journal) add(level slog.Level, text string, args ...any) {
 	select {
 	case j.entries <- entry{level, j.engine.cfg.Name + ": " + text, args}:
@@ -35,7 +35,7 @@ func (j *journal) add(level slog.Level, text string, args ...any) {
 	}
 }
 
-// run writes until the engine closes, and then what has been added by then.
+// run writes entries until the engine closes, and then those that are left.
 func (j *journal) run() {
 	for {
 		select {

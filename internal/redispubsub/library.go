@@ -16,8 +16,8 @@ import (
 //go:embed history.lua
 var historySource string
 
-// The names of the library and its functions contain its digest, so that hubs of
-// several versions can use the same servers.
+// The names of the library and its functions contain its digest, so that hubs
+// of several versions can use the same servers.
 var (
 	libraryDigest  = sha256.Sum256([]byte(historySource))
 	libraryVersion = hex.EncodeToString(libraryDigest[:4])
@@ -29,7 +29,7 @@ var (
 // loadTimeout bounds loading to one node.
 const loadTimeout = time.Second
 
-// A library gives our functions to servers that lack them, when a call fails
+// A library loads our functions into servers that lack them, when a call fails
 // because a server is new or was flushed. A primary passes functions on to its
 // replicas.
 type library struct {
@@ -40,7 +40,7 @@ type library struct {
 // missing reports whether a server lacks our functions.
 func missing(err error) bool { return replyKind(err) == kindNoFunction }
 
-// load gives the functions to all nodes, unless that has been done since
+// load loads the functions into all nodes, unless that has been done since
 // library.loads had the given value.
 func (e *Engine) load(ctx context.Context, loads uint64) error {
 	lib := &e.library

@@ -18,28 +18,28 @@ import (
 
 const (
 	// defaultOutput is the default of the hard limit of a subscriber's output
-	// buffer (client-output-buffer-limit pubsub), in bytes. It is assumed of
+	// buffer (client-output-buffer-limit pubsub), in bytes. It is assumed for
 	// servers that do not let us ask.
 	defaultOutput = 32 << 20
-	// besides is the least that a server keeps for a subscriber besides one
-	// frame, in bytes: channel names, headers, and a buffer for small replies.
+	// besides is the least that a server keeps for a subscriber in addition to
+	// one frame, in bytes: channel names, headers, and a buffer for replies.
 	besides = 64 << 10
 	// certain is the longest frame, in bytes, that is sent before servers have
 	// been asked: no sensible limit is lower.
 	certain = 512 << 10
-	// askLimitsEvery bounds how often servers are asked again because a frame is
-	// longer than the limit that they last said.
+	// askLimitsEvery bounds how often servers are asked again because a frame
+	// is longer than the last known limit.
 	askLimitsEvery = time.Second
 )
 
-// limits knows how long a frame may be. A server accepts a longer one, and then
-// cuts off every subscriber that should get it, and with it all rooms of that
-// hub. So such a frame is refused before it is sent.
+// limits knows how long a frame may be. A server would accept a longer one, and
+// then cut off every subscriber that should get it, and with it all rooms of
+// that hub. So such a frame is refused before it is sent.
 //
-// The lowest limit of any node counts for all.
+// The lowest limit of any node applies to all.
 type limits struct {
-	max    atomic.Int64  // bytes of a frame; 0: nobody has been asked yet
-	asking chan struct{} // capacity 1: held while all are asked
+	max    atomic.Int64  // bytes of a frame; 0: no node has been asked yet
+	asking chan struct{} // capacity 1: full while nodes are being asked
 
 	mu    sync.Mutex // guards all below
 	nodes map[string]int64
@@ -52,8 +52,8 @@ func (l *limits) allows(n int) bool {
 	return int64(n) <= most || most == 0 && n <= certain
 }
 
-// checkLength returns an error if a frame of n bytes is too long. It asks the
-// servers again first, since their configuration may have changed.
+// checkLength returns an error if a frame of n bytes is too long. Before that
+// it asks the servers again, since their configuration may have changed.
 func (e *Engine) checkLength(ctx context.Context, n int) error {
 	if e.limits.allows(n) {
 		return nil
@@ -117,7 +117,7 @@ func (l *limits) update() int64 {
 		most = min(most, n)
 	}
 	if len(l.nodes) == 0 {
-		most = longest(defaultOutput) // nobody answers: the publish will say so
+		most = longest(defaultOutput) // no node answers; the publish will fail with the reason
 	}
 	l.max.Store(most)
 	return most
@@ -131,7 +131,7 @@ func askLimit(ctx context.Context, node rueidis.Client) int64 {
 	ask := func(name string) rueidis.Completed { return node.B().ConfigGet().Parameter(name).Build() }
 	replies := node.DoMulti(ctx, ask("client-output-buffer-limit"), ask("proto-max-bulk-len"), ask("client-query-buffer-limit"))
 	value := func(i int) string {
-		m, _ := replies[i].AsStrMap() // an error: it does not let us ask
+		m, _ := replies[i].AsStrMap() // empty after an error: it does not let us ask
 		for _, v := range m {
 			return v
 		}
@@ -147,8 +147,8 @@ func askLimit(ctx context.Context, node rueidis.Client) int64 {
 }
 
 // parseOutputLimit reads the hard limit for subscribers from the value of
-// client-output-buffer-limit: class, hard, soft, seconds, and again. Zero is no
-// limit.
+// client-output-buffer-limit: class, hard limit, soft limit, seconds, repeated
+// for each class. Zero means that there is no limit.
 func parseOutputLimit(value string) int64 {
 	f := strings.Fields(value)
 	for i := 0; i+3 < len(f); i += 4 {

@@ -13,16 +13,15 @@ import (
 	"github.com/fanoutgo/fanout/internal/redispubsub/seats"
 )
 
-// A link is the connection to one node for subscriptions, made again when it
-// breaks. What the node is asked for is decided by the table of seats; the
-// link's goroutine, run, is the only one that sends it. A link without seats
-// goes away.
+// A link is the connection to one node for subscriptions. It is made again when
+// it breaks. The table of seats decides what the node is asked for; only the
+// link's goroutine, run, sends it. A link without seats is removed.
 type link struct {
 	engine *Engine
 	addr   string
 	since  time.Time
 	kick   chan struct{} // capacity 1: the table has something to send
-	heard  atomic.Uint64 // number of things the server sent us
+	heard  atomic.Uint64 // number of messages and notices from the server
 
 	mu         sync.Mutex // guards all below
 	seats      *seats.Table[*sub]
@@ -35,7 +34,7 @@ type link struct {
 }
 
 var (
-	errNoNode  = errors.New("not a node of the cluster any more")
+	errNoNode  = errors.New("no longer a node of the cluster")
 	errSilent  = errors.New("the server does not answer")
 	errIdle    = errors.New("nothing is subscribed")
 	errDialing = errors.New("connecting")
@@ -130,8 +129,8 @@ func (l *link) health() error {
 	return l.down
 }
 
-// trouble returns what keeps subscriptions on the link from being confirmed; nil
-// if nothing is known.
+// trouble returns why subscriptions on the link are not confirmed; nil if the
+// reason is not known.
 func (l *link) trouble() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -158,7 +157,7 @@ func (l *link) subs() []*sub {
 	return l.seats.Subscribers()
 }
 
-// anyChannel returns a channel whose home the link is thought to be.
+// anyChannel returns a channel whose home is believed to be the link.
 func (l *link) anyChannel() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -172,7 +171,7 @@ func (l *link) run() {
 	var pause backoff.Backoff
 	atOnce, connected := true, false
 	for e.ctx.Err() == nil {
-		e.topology.ask() // while we wait for this node others may own its slots
+		e.topology.ask() // other nodes may own its slots by now
 		ses, err := l.connect()
 		if err != nil {
 			l.broke(err)
@@ -181,7 +180,7 @@ func (l *link) run() {
 				e.journal.add(slog.LevelInfo, "link is back", "node", l.addr)
 			}
 			connected = true
-			if l.use(ses) > backoff.Max { // and not one that ends as soon as it begins
+			if l.use(ses) > backoff.Max { // a session that ends at once does not reset the pauses
 				atOnce = true
 				pause.Reset()
 			}
@@ -205,7 +204,7 @@ func (l *link) use(ses *session) time.Duration {
 	lasted := time.Since(began)
 	l.broke(err)
 	l.hangUp(ses)
-	if err != errIdle && e.ctx.Err() == nil {
+	if !errors.Is(err, errIdle) && e.ctx.Err() == nil {
 		e.journal.add(slog.LevelWarn, "link broke, connecting again", "node", l.addr, "error", explain(err))
 	}
 	return lasted

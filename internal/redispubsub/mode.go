@@ -6,8 +6,8 @@ import (
 )
 
 // A mode says which Pub/Sub the engine uses, and whether with one server or a
-// cluster. All differences between the four combinations are methods here, named
-// for what they decide.
+// cluster. All differences between the four combinations are methods here,
+// named for what they decide.
 type mode uint8
 
 const (
@@ -15,12 +15,12 @@ const (
 	// replicas.
 	classicServer mode = iota
 	// classicCluster is SUBSCRIBE and PUBLISH in a cluster. Each node passes
-	// what is published on to all others, and none redirects.
+	// messages on to all others, and none redirects.
 	classicCluster
 	// shardedServer is SSUBSCRIBE and SPUBLISH on one server.
 	shardedServer
-	// shardedCluster is SSUBSCRIBE and SPUBLISH in a cluster. A channel lives at
-	// the owner of its slot, and nodes redirect to it.
+	// shardedCluster is SSUBSCRIBE and SPUBLISH in a cluster. A channel lives
+	// at the owner of its slot, and nodes redirect to it.
 	shardedCluster
 )
 
@@ -56,18 +56,18 @@ func (m mode) slot(channel string) uint16 {
 	return wire.Slot(channel)
 }
 
-// redirects reports whether a server that is not responsible for a channel says
-// so to those who publish or subscribe to it. Otherwise the nodes have to be
-// asked periodically who owns what, and a publish goes to the owner by our own
-// table alone.
+// redirects reports whether a server redirects clients that publish or
+// subscribe to a channel for which it is not responsible. Otherwise the nodes
+// are asked periodically which slots they own, and our own table decides where
+// a message is published.
 func (m mode) redirects() bool { return m != classicCluster }
 
 // countsAll reports whether the reply to a publish counts all subscribers.
 // Otherwise it counts those at one node.
 func (m mode) countsAll() bool { return m != classicCluster }
 
-// receivers returns what Publish reports when a node has counted n subscribers:
-// -1 if that says nothing about the others.
+// receivers returns the result of Publish when a node has counted n
+// subscribers: -1 if the node does not know of all.
 func (m mode) receivers(n int) int {
 	if !m.countsAll() {
 		return -1
@@ -75,14 +75,14 @@ func (m mode) receivers(n int) int {
 	return n
 }
 
-// onlyHomeHears reports whether what is published at a node reaches only those
-// that are subscribed at that node. If a frame went to another node than the one
+// onlyHomeHears reports whether a message reaches only the subscribers at the
+// node where it was published. If a frame went to another node than the one
 // where we are subscribed, our table is out of date.
 func (m mode) onlyHomeHears() bool { return m.sharded() }
 
-// zeroNeedsPrimary reports whether a count of zero is believed only of a
-// primary: a replica in a cluster accepts messages for the slots of its primary,
-// whose subscribers do not get them.
+// zeroNeedsPrimary reports whether a count of zero is reliable only from a
+// primary: a replica in a cluster accepts messages for the slots of its
+// primary, whose subscribers do not get them.
 func (m mode) zeroNeedsPrimary() bool { return m == shardedCluster }
 
 // addressMatters reports whether a publish through one address may count other

@@ -9,9 +9,9 @@ import (
 
 // This file has the nodes that the topology knows: a pipeline for each address.
 
-// meet notes the nodes that the client knows. Links to a node that the client has
-// dropped are verified: with Sentinel the primary is elsewhere now, and in a
-// cluster others know more.
+// meet takes over the nodes that the client knows. Links to a node that the
+// client has dropped are verified: with Sentinel the primary is elsewhere now,
+// and in a cluster other nodes know more.
 func (t *topology) meet(clients map[string]rueidis.Client) {
 	nodes := make(map[string]*pipeline, len(clients))
 	for addr, client := range clients {
@@ -78,7 +78,7 @@ func (t *topology) node(ctx context.Context, channel string) (*pipeline, string,
 	return p, addr, nil
 }
 
-// owns reports whether an address is taken for the owner of slots.
+// owns reports whether an address is believed to own slots.
 func (t *topology) owns(addr string) bool {
 	tab := t.current.Load()
 	return tab != nil && tab.owns(addr)

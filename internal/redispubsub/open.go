@@ -33,11 +33,11 @@ var (
 )
 
 // closeGrace is how long Close of an Opened waits for the client to close its
-// connections in good order, before it closes them itself.
+// connections, before it closes them itself.
 const closeGrace = time.Second
 
 // An Opened is an Engine with a client of its own. It tries to make the client
-// until the servers can be reached; calls wait until then.
+// until it can reach the servers; calls wait until then.
 type Opened struct {
 	cfg    Config
 	option rueidis.ClientOption
@@ -57,15 +57,15 @@ type Opened struct {
 	logged   time.Time
 }
 
-// Open returns an engine that makes its own client and closes it. The error says
-// which options can never work.
+// Open returns an engine that makes its own client and closes it. It fails if
+// the options can never work.
 func Open(option rueidis.ClientOption, cfg Config) (*Opened, error) {
 	cfg, err := cfg.withDefaults()
 	if err != nil {
 		return nil, err
 	}
 	option.DisableCache = true
-	option.InitAddress = slices.Clone(option.InitAddress) // which the client may shuffle
+	option.InitAddress = slices.Clone(option.InitAddress) // the client may shuffle it
 	if err := checkOption(option); err != nil {
 		return nil, fmt.Errorf("%w: %s: %w", adapter.ErrInvalidOption, cfg.Name, err)
 	}
@@ -85,7 +85,7 @@ func Open(option rueidis.ClientOption, cfg Config) (*Opened, error) {
 // errTrial is the error of dialing while options are checked.
 var errTrial = errors.New("options are tried")
 
-// checkOption returns what is wrong with options. It connects to nothing: the
+// checkOption returns what is wrong with options. It does not connect: the
 // client checks nearly all options before it dials.
 func checkOption(option rueidis.ClientOption) error {
 	if len(option.InitAddress) == 0 {
@@ -167,7 +167,7 @@ func (o *Opened) noSlots(client rueidis.Client) bool {
 	}
 	ctx, cancel := context.WithTimeout(o.ctx, askTimeout)
 	defer cancel()
-	err := client.Do(ctx, client.B().Exists().Key("fanout").Build()).Error() // asks nobody if it knows nobody
+	err := client.Do(ctx, client.B().Exists().Key("fanout").Build()).Error() // it sends nothing if it knows no node
 	return len(client.Nodes()) == 0 || errors.Is(err, rueidis.ErrNoSlot)
 }
 
@@ -189,7 +189,7 @@ func (o *Opened) start(client rueidis.Client, r adapter.Receiver) {
 	if err == nil {
 		err = engine.Attach(r)
 	}
-	if err != nil { // it cannot be: Open has looked at the options
+	if err != nil { // this cannot happen: Open has checked the options
 		client.Close()
 		o.failed(err)
 		return
@@ -205,7 +205,7 @@ func (o *Opened) start(client rueidis.Client, r adapter.Receiver) {
 	}
 }
 
-// failed notes why there is no connection, and tells the log now and then.
+// failed records why there is no connection, and logs it at most once a minute.
 func (o *Opened) failed(err error) {
 	if o.ctx.Err() != nil {
 		return
@@ -232,8 +232,8 @@ func (o *Opened) trouble() error {
 	return o.why
 }
 
-// wait returns the engine once there is one. The error wraps that of ctx and the
-// reason why there is no connection.
+// wait returns the engine once there is one. The error wraps that of ctx and
+// the reason why there is no connection.
 func (o *Opened) wait(ctx context.Context) (*Engine, error) {
 	if e := o.engine.Load(); e != nil {
 		return e, nil
@@ -336,7 +336,7 @@ func (o *Opened) Close(ctx context.Context) error {
 	o.mu.Unlock()
 	if first {
 		if !attached {
-			close(o.done) // there is no connect
+			close(o.done) // connect was not started
 		}
 		go o.shutDown() // waited for below
 	}
@@ -354,11 +354,11 @@ func (o *Opened) shutDown() {
 	ended, cancel := context.WithCancel(context.Background())
 	cancel()
 	if e := o.engine.Load(); e != nil {
-		e.Close(ended) // which begins it: its calls end with ErrClosed, and not with dials
+		e.Close(ended) // this begins to close it, so that its calls end with ErrClosed and do not dial
 	}
 	o.cancel()
 	if o.engine.Load() == nil {
-		o.conns.close() // the handshake of the client that is being made ends
+		o.conns.close() // ends the handshake of a client that is being made
 	}
 	<-o.done
 	if e := o.engine.Load(); e != nil {

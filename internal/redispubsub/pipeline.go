@@ -17,32 +17,32 @@ import (
 )
 
 const (
-	// maxFlights is the most batches that a pipeline has under way. It has one as
-	// long as flights take less than longFlight: on a fast network one flight at
-	// a time makes larger batches, and on a slow one a command should not have to
-	// wait for the whole flight before it.
+	// maxFlights is the most batches that a pipeline has under way. As long as
+	// flights take less than longFlight it has only one: on a fast network that
+	// makes larger batches. On a slow network a command should not have to wait
+	// for the whole flight before it.
 	maxFlights = 3
 	longFlight = 2 * time.Millisecond
-	// maxBatch bounds a batch. The client sends those of 2,000 commands otherwise.
+	// maxBatch bounds a batch. The largest that the client sends is 2,000.
 	maxBatch = 512
 )
 
 // A pipeline sends commands to one node, in batches. A batch under way is a
 // flight. While a pipeline has as many flights as it may have, further commands
-// gather, and go together when a flight returns: dozens of commands then share a
-// write, a read, and a turn of the server's loop. An idle pipeline sends at once,
-// on the goroutine of its caller. The order of commands is not kept: callers that
-// need it wait for one command before they send the next.
+// gather, and are sent together when a flight returns: dozens of commands then
+// share a write, a read, and a turn of the server's loop. An idle pipeline
+// sends at once, on the goroutine of its caller. The order of commands is not
+// kept: callers that need it wait for one command before they send the next.
 //
-// The methods may be called by anyone.
+// The methods may be called concurrently.
 type pipeline struct {
 	engine *Engine
 	addr   string
 	client atomic.Pointer[rueidis.Client]
 
 	used      atomic.Bool               // something was sent since the inspector looked
-	blocked   atomic.Pointer[failure]   // why nothing may be sent; nil: it may
-	complaint atomic.Pointer[complaint] // what the node has last answered for all
+	blocked   atomic.Pointer[failure]   // why nothing may be sent; nil: commands may be sent
+	complaint atomic.Pointer[complaint] // the latest error reply that concerns all commands
 
 	mu      sync.Mutex // guards all below
 	pending []*order
@@ -54,8 +54,8 @@ type pipeline struct {
 // An order is a command and what waits for its result.
 type order struct {
 	cmd    rueidis.Completed
-	result chan rueidis.RedisResult // capacity 1; nil: nobody waits
-	errand *errand                  // gets the result if nobody waits
+	result chan rueidis.RedisResult // capacity 1; nil: no caller waits
+	errand *errand                  // gets the result if no caller waits
 }
 
 func (o *order) finish(result rueidis.RedisResult) {
@@ -68,8 +68,9 @@ func (o *order) finish(result rueidis.RedisResult) {
 
 var orders = sync.Pool{New: func() any { return &order{result: make(chan rueidis.RedisResult, 1)} }}
 
-// do sends a command and returns its result. It returns when ctx ends. The error
-// then wraps adapter.ErrUnsent if the command has not been sent; it will not be.
+// do sends a command and returns its result. It returns when ctx ends. Then the
+// error wraps adapter.ErrUnsent if the command has not been sent and will not
+// be.
 func (p *pipeline) do(ctx context.Context, cmd rueidis.Completed) rueidis.RedisResult {
 	o := orders.Get().(*order)
 	o.cmd = cmd
@@ -82,7 +83,8 @@ func (p *pipeline) do(ctx context.Context, cmd rueidis.Completed) rueidis.RedisR
 		orders.Put(o)
 		return result
 	case <-ctx.Done():
-		// The order is not put back: if it is under way its result is still to come.
+		// The order is not put back: if it is under way its result still
+		// arrives.
 		err := context.Cause(ctx)
 		if p.withdraw(o) {
 			err = adapter.Unsent(err)
@@ -91,7 +93,7 @@ func (p *pipeline) do(ctx context.Context, cmd rueidis.Completed) rueidis.RedisR
 	}
 }
 
-// submit sends a command that nobody waits for.
+// submit sends a command whose result goes to its errand.
 func (p *pipeline) submit(o *order) {
 	if p.add(o) {
 		p.engine.wg.Go(p.fly) // Close waits for the errand
@@ -113,8 +115,8 @@ func (p *pipeline) add(o *order) (first bool) {
 
 // begin begins a flight. A caller whose context is the engine's, with enough
 // time left, makes the flight itself, which saves two switches of goroutines.
-// What gathers meanwhile is sent by a goroutine, so that the caller need not stay
-// for the commands of others.
+// Commands that gather meanwhile are sent by another goroutine, so that the
+// caller need not wait for them.
 func (p *pipeline) begin(ctx context.Context) {
 	if enough := p.engine.cfg.ProbeTimeout * 3 / 4; deadline.Shared(ctx, enough) {
 		if p.send(ctx, p.take()); !p.more() {
@@ -131,8 +133,7 @@ func (p *pipeline) fly() {
 	}
 }
 
-// withdraw takes an order back. It reports whether it could: the order has not
-// been sent.
+// withdraw takes an order back. It reports false if the order has been sent.
 func (p *pipeline) withdraw(o *order) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -143,9 +144,9 @@ func (p *pipeline) withdraw(o *order) bool {
 	return i >= 0
 }
 
-// take takes the next batch, which is empty if another flight has taken it. First
-// it lets goroutines run that are ready to publish: that costs an idle process
-// nothing, and saves a busy one most of its writes.
+// take takes the next batch, which is empty if another flight has taken it.
+// Before that it yields to goroutines that are ready to publish: that costs an
+// idle process nothing, and saves a busy one most of its writes.
 func (p *pipeline) take() (batch []*order) {
 	runtime.Gosched()
 	p.mu.Lock()
@@ -155,13 +156,13 @@ func (p *pipeline) take() (batch []*order) {
 		batch, p.pending = p.pending, nil
 		return batch
 	}
-	batch = slices.Clone(p.pending[:maxBatch]) // withdraw moves what is behind
+	batch = slices.Clone(p.pending[:maxBatch]) // a copy, since withdraw moves the orders
 	p.pending = slices.Delete(p.pending, 0, maxBatch)
 	return batch
 }
 
-// more reports whether a flight that has returned has more to send. Otherwise the
-// flight has ended.
+// more is called when a flight has returned. It reports whether there is more
+// to send. If not, the flight has ended.
 func (p *pipeline) more() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -173,8 +174,8 @@ func (p *pipeline) more() bool {
 	return false
 }
 
-// send sends a batch and hands out the results. If the node does not answer, the
-// commands that have gathered meanwhile fail as well, without being sent.
+// send sends a batch and distributes the results. If the node does not answer,
+// the commands that have gathered meanwhile fail as well, without being sent.
 func (p *pipeline) send(ctx context.Context, batch []*order) {
 	if len(batch) == 0 {
 		return
@@ -221,14 +222,15 @@ func (p *pipeline) takeAll() []*order {
 	return all
 }
 
-// A complaint is an error reply that concerns everything that is sent to a node.
+// A complaint is an error reply that concerns all commands that are sent to a
+// node.
 type complaint struct {
 	err error
 	at  int64 // see clock
 }
 
-// trouble returns why nothing can be published to the node; nil if nothing is
-// known. A complaint counts for as long as an answer may take.
+// trouble returns why nothing can be published to the node; nil if the reason
+// is not known. A complaint counts for as long as an answer may take.
 func (p *pipeline) trouble() error {
 	if f := p.blocked.Load(); f != nil {
 		return f.err
@@ -239,29 +241,30 @@ func (p *pipeline) trouble() error {
 	return nil
 }
 
-// identify asks who is at the end of the connection that the pipeline uses.
+// identify asks for the identity of the server that the pipeline is connected
+// to.
 func (p *pipeline) identify(ctx context.Context) (identity, error) {
 	return identify(ctx, *p.client.Load())
 }
 
 // hangUp closes the connection that the pipeline uses, which belongs to the
-// client; the client makes another when it needs one. The client has no method
-// for that, but the server closes the connection after QUIT. (Commands that
-// others have sent after it fail, and may or may not have had an effect.)
+// client; the client makes another one when it needs it. The client has no
+// method for that, but the server closes the connection after QUIT. (Commands
+// that others have sent after it fail, and may or may not have had an effect.)
 func (p *pipeline) hangUp(ctx context.Context) error {
 	client := *p.client.Load()
 	results := client.DoMulti(ctx, client.B().Quit().Build(), client.B().Ping().Build())
 	if results[1].NonRedisError() != nil {
 		return nil
 	}
-	return fmt.Errorf("the connection to %s stands after QUIT: %w", p.addr, errors.Join(results[0].Error(), errReply))
+	return fmt.Errorf("the connection to %s is open after QUIT: %w", p.addr, errors.Join(results[0].Error(), errReply))
 }
 
 // pin has a command, and what is sent with it, use the first of the connections
-// that a client keeps to a server: the one that the inspector looks after. A
-// client of a cluster has one for each node, unless its options say otherwise.
-// Other clients choose any connection for commands with a key, except for slot
-// 0, which has the first.
+// that a client keeps to a server, which is the one that the inspector checks.
+// A client of a cluster has one for each node, unless its options say
+// otherwise. Other clients choose any connection for commands with a key,
+// except for slot 0, which always uses the first.
 func (e *Engine) pin(cmd rueidis.Completed) rueidis.Completed {
 	if e.mode.hasSlots() {
 		return cmd

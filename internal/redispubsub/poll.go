@@ -1,31 +1,32 @@
 package redispubsub
 
-// A poll gathers what nodes say about who owns the slots. Some know less than
-// others: a node that was cut off or paused goes on to name the owners of that
-// time. So the majority of those that answer decides, for each slot. Nodes that
-// know no owner have no vote.
+// A poll collects what nodes say about who owns the slots. Some know less than
+// others: a node that was cut off or paused still names the owners of that
+// time. So for each slot the majority of the answers decides. Nodes that know
+// no owner have no vote.
 type poll struct {
 	answers []*table
 }
 
 func (p *poll) add(tab *table) { p.answers = append(p.answers, tab) }
 
-// What a vote and the reasons to prefer one owner to another are worth. A vote
-// outweighs the lesser reasons together; a working link outweighs all votes.
+// The weights of a vote and of the reasons to prefer one owner to another. A
+// vote outweighs the lesser reasons together; a working link outweighs all
+// votes.
 const (
 	worthBefore  = 1 // it was the owner before
-	worthHealthy = 2 // publishing to it is in no trouble
+	worthHealthy = 2 // publishing to it works
 	worthVote    = 4
 )
 
-// result returns what most of the answers say. An owner for which down is true
-// gives way to any other that is named for the slot. Between owners with as many
-// votes, one that is not in trouble wins, and then the owner in before, which
-// may be nil.
+// result returns the owners that most of the answers name. An owner for which
+// down is true gives way to any other that is named for the slot. Between
+// owners with the same number of votes, one that is not in trouble wins, and
+// then the owner in before, which may be nil.
 func (p *poll) result(before *table, down, troubled func(addr string) bool) *table {
 	tab := newTable()
 	index := map[string]uint32{"": 0}
-	rank := make(map[string]int) // without the votes
+	rank := make(map[string]int) // of owners, without the votes
 	for _, a := range p.answers {
 		for _, addr := range a.addrs[1:] {
 			if _, ok := index[addr]; ok {
@@ -54,8 +55,8 @@ func (p *poll) result(before *table, down, troubled func(addr string) bool) *tab
 	return tab
 }
 
-// elect returns the candidate with the most votes and the highest rank. A vote
-// for "" counts for nobody.
+// elect returns the candidate with the most votes and the highest rank. Votes
+// for "" do not count.
 func elect(votes []string, rank map[string]int, was string) (elected string) {
 	best := -1
 	for i, addr := range votes {

@@ -8,16 +8,17 @@ import (
 	"github.com/fanoutgo/fanout/internal/wire"
 )
 
-// A probe finds out whether an idle link still hears: a connection can be up
-// and deaf. It publishes to a channel of the link's own, the way everything is
-// published, and expects to receive that. Anything that the server sends
-// meanwhile will do, so a busy link is never probed. (The inspector checks that
-// the server is still the right one.) Only session.serve uses it.
+// A probe finds out whether messages still arrive on an idle link: a connection
+// can be open and deliver nothing. It publishes to a channel of the link's own,
+// through the way that all messages take, and expects to receive that. Anything
+// else that the server sends meanwhile counts too, so a busy link is never
+// probed. (The inspector checks that the server is still the right one.) Only
+// session.serve uses it.
 type probe struct {
 	link  *link
 	timer *time.Timer
 	seen  uint64    // link.heard at the last tick
-	since time.Time // when the probe that is out was sent; zero: none is
+	since time.Time // when the unanswered probe was sent; zero: there is none
 	idle  int       // ticks without seats
 	ticks int
 }
@@ -29,7 +30,7 @@ const verifyTicks = 3
 func newProbe(l *link) *probe {
 	interval := l.engine.cfg.ProbeInterval
 	if interval < 0 {
-		interval = time.Hour // idle links still go away
+		interval = time.Hour // idle links are still removed
 	}
 	return &probe{link: l, timer: time.NewTimer(interval), seen: l.heard.Load()}
 }
@@ -67,15 +68,16 @@ func (p *probe) tick() error {
 		p.since = time.Now()
 		p.send()
 	case time.Since(p.since) > cfg.ProbeTimeout:
-		return fmt.Errorf("%w: a probe %v ago was not heard", errSilent, time.Since(p.since).Round(time.Millisecond))
+		return fmt.Errorf("%w: a probe %v ago did not arrive", errSilent, time.Since(p.since).Round(time.Millisecond))
 	default:
 		p.send() // the last one may have been lost on the way to the server
 	}
 	return nil
 }
 
-// send publishes to the link's probe channel, and sees to it that there is one.
-// It does not wait: what matters is whether the link hears something.
+// send publishes to the link's probe channel, after subscribing to it if
+// necessary. It does not wait: what matters is whether the link receives
+// something.
 func (p *probe) send() {
 	l, e := p.link, p.link.engine
 	channel := l.probeChannel()
@@ -87,14 +89,14 @@ func (p *probe) send() {
 		defer cancel()
 		n, _, err := e.send(ctx, channel, []byte("probe"))
 		if err == nil && n == 0 {
-			e.topology.verifyLater(l) // the slot may live elsewhere now
+			e.topology.verifyLater(l) // the slot may be at another node now
 		}
 	})
 }
 
-// probeChannel returns the link's probe channel, which shares the slot of one
-// that is wanted here. If there is none yet it is subscribed, and "" is
-// returned: the confirmation is as good as a probe.
+// probeChannel returns the link's probe channel, which is in the slot of a
+// channel that is wanted here. If there is none yet it is subscribed, and the
+// result is "": the confirmation serves as a probe.
 func (l *link) probeChannel() string {
 	l.mu.Lock()
 	channel, added := l.seats.Probe(func(host string) string {

@@ -22,8 +22,8 @@ func (e *Engine) Publish(ctx context.Context, channel string, frame []byte) (rec
 	return e.conclude(ctx, channel, frame, n, at, err)
 }
 
-// conclude returns what Publish does after a frame was sent once, to a node that
-// counted n subscribers. It sends the frame again if it has to.
+// conclude returns the results of Publish after a frame was sent once, to a
+// node that counted n subscribers. It sends the frame again if it has to.
 func (e *Engine) conclude(ctx context.Context, channel string, frame []byte, n int, at string, err error) (receivers int, _ error) {
 	if err != nil {
 		return 0, e.classify("publish", err)
@@ -48,15 +48,16 @@ func (e *Engine) enter(ctx context.Context) error {
 	return nil
 }
 
-// send sends a frame once. at is the node it went to; "" if the client chose it.
+// send sends a frame once. at is the node it went to; "" if the client chose
+// it.
 func (e *Engine) send(ctx context.Context, channel string, frame []byte) (n int, at string, err error) {
 	build := func() rueidis.Completed { return e.mode.publish(e.client.B(), channel, frame) }
 	if e.mode.redirects() {
 		result, at := e.route(ctx, channel, build(), build)
 		return e.count(result, channel, at)
 	}
-	// PUBLISH would be heard from any node, but only those that publish and
-	// subscribe at the same node see one order.
+	// Subscribers at all nodes get a message from any node, but only those that
+	// publish and subscribe at the same node see one order.
 	node, at, err := e.topology.node(ctx, channel)
 	if err != nil {
 		return 0, "", err
@@ -67,7 +68,7 @@ func (e *Engine) send(ctx context.Context, channel string, frame []byte) (n int,
 // count returns the number of subscribers that a node has counted.
 func (e *Engine) count(result rueidis.RedisResult, channel, at string) (n int, _ string, err error) {
 	if errors.Is(result.NonRedisError(), rueidis.ErrClosing) && !e.mode.redirects() {
-		e.topology.refreshTable() // the node has left the cluster
+		e.topology.refreshTable() // since the node has left the cluster
 		return 0, at, rueidis.ErrNoSlot
 	}
 	e.notice(result, channel, at)
@@ -76,14 +77,14 @@ func (e *Engine) count(result rueidis.RedisResult, channel, at string) (n int, _
 		err = failed
 	}
 	if !e.mode.addressMatters() {
-		at = "" // there is one server, whatever its address
+		at = "" // there is only one server, at any address
 	}
 	return int(count), at, err
 }
 
-// notice looks into the failure of a command that a node did not answer, or
-// answered in a way that another node may answer otherwise. That a caller has
-// gone is not the node's fault. at is "" if the client has chosen the node.
+// notice handles the failure of a command that a node did not answer, or
+// answered as another node might not. It is no failure of the node if the
+// caller's context has ended. at is "" if the client has chosen the node.
 func (e *Engine) notice(result rueidis.RedisResult, channel, at string) {
 	err := result.Error()
 	if err == nil || errors.Is(err, context.Canceled) {
@@ -95,9 +96,9 @@ func (e *Engine) notice(result rueidis.RedisResult, channel, at string) {
 		return
 	}
 	switch kindOf(err.Error()) {
-	case kindReadOnly, kindMoved: // MOVED comes here if the client was sent to and fro
+	case kindReadOnly, kindMoved: // MOVED arrives here if the client was redirected back and forth
 		e.inspector.inspectSoon(at)
-	case kindDown: // which a node may say for ever
+	case kindDown: // a node may answer that for ever
 		e.topology.refreshClient(channel)
 	default:
 		return

@@ -11,17 +11,17 @@ import (
 )
 
 const (
-	// retryPause is the wait before something is asked again that the server
-	// cannot answer just now.
+	// retryPause is the wait before a command is repeated that the server
+	// cannot accept at the moment.
 	retryPause = 50 * time.Millisecond
-	// refusedPause is the same for what is refused.
+	// refusedPause is the wait before a refused command is repeated.
 	refusedPause = time.Second
-	// complainEvery is how often the log is told of what is refused.
+	// complainEvery is how often refused commands are logged.
 	complainEvery = time.Minute
 )
 
 // reconcile sends commands until the table of seats has no more. It returns an
-// error when the connection is of no more use.
+// error when the connection must not be used any longer.
 func (ses *session) reconcile() error {
 	l := ses.link
 	for {
@@ -79,8 +79,8 @@ func (l *link) left(c *seats.Command[*sub]) {
 	l.seats.Left(c)
 }
 
-// replied does what the reply to a command that subscribes asks for. It returns
-// an error if the connection leads to the wrong server.
+// replied acts on the reply to a command that subscribes. It returns an error
+// if the connection leads to the wrong server.
 func (l *link) replied(c *seats.Command[*sub], err error) error {
 	if err == nil {
 		return nil
@@ -111,7 +111,7 @@ func (l *link) replied(c *seats.Command[*sub], err error) error {
 		for _, s := range failed {
 			l.postpone(s, pause)
 		}
-		l.engine.topology.verifyLater(l) // others may know better
+		l.engine.topology.verifyLater(l) // other nodes may know more
 	case seats.Refused:
 		for _, s := range failed {
 			l.refused(s, err)
@@ -135,8 +135,8 @@ func (l *link) moved(subs []*sub, addr string) error {
 	return nil
 }
 
-// refused fails a subscription that was never allowed. One that was allowed once
-// is tried again: rights have been taken away, and may be given back.
+// refused fails a subscription that was never confirmed. One that was confirmed
+// once is tried again: rights have been taken away, and may be granted again.
 func (l *link) refused(s *sub, err error) {
 	if _, _, confirms := s.state(); confirms == 0 {
 		s.refuse(l, l.engine.subscribeError(s.channel, l.addr, err))

@@ -10,7 +10,7 @@ import (
 )
 
 // refusalStands is how long Health reports a refused history if no history is
-// asked for again. If one is, each refusal begins the time anew.
+// asked for again. Each further refusal extends that time.
 const refusalStands = time.Minute
 
 // refusals remembers whether the latest call for a history was refused, so that
@@ -31,7 +31,7 @@ func (r *refusals) note(err error) {
 
 // clear notes that a call has succeeded.
 func (r *refusals) clear() {
-	if r.last.Load() != nil { // it is rarely written, and always read
+	if r.last.Load() != nil { // it is read by each call, and rarely written
 		r.last.Store(nil)
 	}
 }

@@ -10,9 +10,9 @@ import (
 	"github.com/fanoutgo/fanout/internal/wire"
 )
 
-// This file reads the replies of our functions, as slots.go does. They are made of
-// what the keys contain, which others may have written: no number is believed
-// unchecked.
+// This file reads the replies of our functions, as slots.go does. They are made
+// from the contents of keys, which other programs may have written, so every
+// number is checked.
 
 const (
 	// maxEpoch bounds epochs, as adapter.Historian says.
@@ -23,7 +23,7 @@ const (
 	maxAge = 1 << 43
 )
 
-// asArray returns a reply of the client's ToAny that is to be an array.
+// asArray returns a result of the client's ToAny that has to be an array.
 func asArray(reply any, err error) ([]any, error) {
 	list, ok := reply.([]any)
 	if err == nil && !ok {
@@ -32,7 +32,7 @@ func asArray(reply any, err error) ([]any, error) {
 	return list, err
 }
 
-// number reads an integer that may come as a string, and is at most most.
+// number reads an integer of at most most, which may come as a string.
 func number(v any, most uint64) (n uint64, err error) {
 	switch v := v.(type) {
 	case int64:
@@ -65,8 +65,8 @@ func parseHead(reply []any) (at adapter.Position, rest []any, err error) {
 	return at, reply[2:], nil
 }
 
-// parseAppended reads the reply of the append function: the position and the number
-// of subscribers, or -1.
+// parseAppended reads the reply of the append function: the position and the
+// number of subscribers, or -1.
 func parseAppended(reply []any) (at adapter.Position, n int, err error) {
 	at, rest, err := parseHead(reply)
 	if err != nil {
@@ -82,7 +82,7 @@ func parseAppended(reply []any) (at adapter.Position, n int, err error) {
 	return at, int(count), err
 }
 
-// parseMoved reads the note that a reply hands over, if it does.
+// parseMoved reads the note that a reply passes on, if it has one.
 func parseMoved(reply []any) (seed []string, moved bool) {
 	if len(reply) != 2 {
 		return nil, false
@@ -129,15 +129,16 @@ func parsePage(reply []any, q adapter.Query) (page adapter.Page, err error) {
 	if err := parseFrames(&page, rest[2:]); err != nil {
 		return page, err
 	}
-	// A frame may reach over the bound.
+	// A frame may begin outside of the retention.
 	if kept := uint64(max(0, q.Keep.Messages)); page.Head.Offset > kept {
 		page.First = max(page.First, page.Head.Offset-kept+1)
 	}
 	return page, nil
 }
 
-// parseFrames reads the entries of a page. Where entries have been deleted the page
-// ends, and the next one begins after them, so that they are counted as missing.
+// parseFrames reads the entries of a page. If entries have been deleted the
+// page ends there, and the next one begins after them, so that they count as
+// missing.
 func parseFrames(page *adapter.Page, rest []any) error {
 	var last adapter.Position
 	for i := 0; i < len(rest); i += 3 {
@@ -164,8 +165,8 @@ func parseFrames(page *adapter.Page, rest []any) error {
 	return nil
 }
 
-// parseChain reads past epochs: "epoch:last:whole," each, in order and up to the
-// head.
+// parseChain reads past epochs: "epoch:last:whole," each, in order and up to
+// the head.
 func parseChain(chain string, head adapter.Position) (past []adapter.PastEpoch, err error) {
 	if chain == "" {
 		return nil, nil

@@ -10,8 +10,8 @@ import (
 	"github.com/fanoutgo/fanout/internal/backoff"
 )
 
-// This file is about frames that a node accepted and that nobody received,
-// although somebody should have.
+// This file handles frames that a node accepted and that reached no subscriber,
+// although there should be some.
 
 // sub returns our own subscription to a channel; nil if there is none.
 func (e *Engine) sub(channel string) *sub {
@@ -20,8 +20,9 @@ func (e *Engine) sub(channel string) *sub {
 	return e.subs[channel]
 }
 
-// nobody is called when a node says that nobody received a frame. It sends the
-// frame again where that should not be so, and returns the number of receivers.
+// nobody is called when a node says that a frame reached no subscriber. It
+// sends the frame again if there should be some, and returns the number of
+// receivers.
 func (e *Engine) nobody(ctx context.Context, channel, at string, frame []byte) (int, error) {
 	s := e.sub(channel)
 	switch {
@@ -38,8 +39,8 @@ func (e *Engine) nobody(ctx context.Context, channel, at string, frame []byte) (
 	return e.resubscribeAndResend(ctx, s, frame)
 }
 
-// reachesHome reports whether a frame that was sent to a node is counted for the
-// subscribers of the sub's home.
+// reachesHome reports whether the reply to a frame that was sent to a node
+// counts the subscribers of the sub's home.
 func (e *Engine) reachesHome(s *sub, at string) bool {
 	if at == "" {
 		return true
@@ -48,8 +49,8 @@ func (e *Engine) reachesHome(s *sub, at string) bool {
 	return home == nil || home.addr == at
 }
 
-// again says what the hub may conclude from the error of sending a frame again
-// that a node has accepted before: never that it cannot have arrived.
+// again removes ErrUnsent from the error of a repeated frame: a node has
+// accepted the frame before, so it may have arrived.
 func (e *Engine) again(err error) error {
 	if err = e.classify("publish again", err); errors.Is(err, adapter.ErrRefused) {
 		return fmt.Errorf("%w: %v", adapter.ErrRefused, err)
@@ -57,11 +58,11 @@ func (e *Engine) again(err error) error {
 	return errors.New(err.Error())
 }
 
-// resend is called when nobody received a frame and we are not subscribed
-// ourselves. Either that is true, or the node that accepted the frame has become
-// a replica, which accepts what is published in its primary's slots without an
-// error. In that case resend sends the frame to the primary. (Hubs that received
-// it nevertheless recognise it.)
+// resend is called when a frame reached no subscriber and we are not subscribed
+// ourselves. Either there is no subscriber, or the node that accepted the frame
+// has become a replica, which accepts messages in its primary's slots without
+// an error. In that case resend sends the frame to the primary. (Hubs that
+// received the first one recognise the second.)
 func (e *Engine) resend(ctx context.Context, channel, at string, frame []byte) (n int, err error) {
 	var pause backoff.Backoff
 	for {
@@ -82,7 +83,7 @@ func (e *Engine) resend(ctx context.Context, channel, at string, frame []byte) (
 				e.cfg.Name, channel, errors.Join(context.Cause(ctx), err))
 		}
 		n, at, err = e.send(ctx, channel, frame)
-		if err != nil && !errors.Is(err, errReplica) { // then it was not sent
+		if err != nil && !errors.Is(err, errReplica) { // which means that it was not sent
 			return 0, e.again(err)
 		}
 		if n > 0 {
@@ -91,10 +92,10 @@ func (e *Engine) resend(ctx context.Context, channel, at string, frame []byte) (
 	}
 }
 
-// resubscribeAndResend is called when nobody received a frame although we are
-// subscribed: then we are not. It has the subscription confirmed again, and
-// sends the frame again. (Subscribers of a replica may have received the first;
-// hubs recognise the second.)
+// resubscribeAndResend is called when a frame reached no subscriber although we
+// are subscribed: so our subscription is broken. It has the subscription
+// confirmed again, and sends the frame again. (Subscribers of a replica may
+// have received the first one; hubs recognise the second.)
 func (e *Engine) resubscribeAndResend(ctx context.Context, s *sub, frame []byte) (int, error) {
 	var pause backoff.Backoff
 	_, _, confirms := s.state()
@@ -102,13 +103,13 @@ func (e *Engine) resubscribeAndResend(ctx context.Context, s *sub, frame []byte)
 		e.resubscribe(s, confirms)
 		if err := s.await(ctx, confirms); err != nil {
 			if !s.isWanted() {
-				return 0, nil // unsubscribed meanwhile: it is true that nobody is
+				return 0, nil // it was unsubscribed meanwhile, so the count is right
 			}
 			return 0, fmt.Errorf("%s: nobody received the message, and the subscription is not confirmed again: %w", e.cfg.Name, err)
 		}
 		_, _, confirms = s.state()
 		n, _, err := e.send(ctx, s.channel, frame)
-		if err != nil && !errors.Is(err, errReplica) { // then it was not sent
+		if err != nil && !errors.Is(err, errReplica) { // which means that it was not sent
 			return 0, e.again(err)
 		}
 		if n > 0 {
@@ -123,9 +124,9 @@ func (e *Engine) resubscribeAndResend(ctx context.Context, s *sub, frame []byte)
 	}
 }
 
-// resubscribe has a subscription confirmed again that has been confirmed so many
-// times, unless it is lost or has been confirmed since. Everything that may be
-// wrong with its home is looked into.
+// resubscribe has a subscription confirmed again, unless it is lost or the
+// number of its confirmations is no longer confirms. It looks into everything
+// that may be wrong with its home.
 func (e *Engine) resubscribe(s *sub, confirms uint32) {
 	if home, on, now := s.state(); on && now == confirms && home != nil {
 		home.resubscribe(s)
@@ -134,10 +135,10 @@ func (e *Engine) resubscribe(s *sub, confirms uint32) {
 	}
 }
 
-// resubscribeSoon has our own subscription confirmed again after nobody received
-// a frame that is kept, which the receiver then reads in the history. Most
-// likely the slot is moving, and the old home is about to say so: it gets
-// moveGrace for that.
+// resubscribeSoon has our own subscription confirmed again after a frame that
+// is kept reached no subscriber. The receiver then reads that frame from the
+// history. Most likely the slot is moving, and the old home is about to say so:
+// it gets moveGrace for that.
 func (e *Engine) resubscribeSoon(s *sub) {
 	home, on, confirms := s.state()
 	if !on || home == nil || !e.mode.countsAll() || !s.resubscribing.CompareAndSwap(false, true) {
@@ -154,7 +155,7 @@ func (e *Engine) resubscribeSoon(s *sub) {
 	})
 }
 
-// sleep reports false if the context or the engine has ended first.
+// sleep reports false if the context or the engine has ended before d is over.
 func (e *Engine) sleep(ctx context.Context, d time.Duration) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()

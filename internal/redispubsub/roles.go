@@ -7,14 +7,14 @@ import (
 	"github.com/redis/rueidis"
 )
 
-// roles asks nodes whether they are primaries. Each caller gets an answer to a
-// question that was sent after the call: callers that come while a question is
-// under way share the next.
+// roles asks nodes whether they are primaries. Each caller gets the answer to a
+// question that was sent after its call: callers that come while a question is
+// under way share the next one.
 type roles struct {
 	engine *Engine
 
 	mu    sync.Mutex
-	asked map[string]*question // by address, the next one; nil: there is none; see run
+	asked map[string]*question // the next question, by address; nil: there is none; see run
 }
 
 type question struct {

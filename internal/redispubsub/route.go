@@ -9,9 +9,9 @@ import (
 )
 
 // attemptContext returns the context in which a caller waits for a command: one
-// that ends when an attempt has to. If the caller has a deadline of its own that
-// is used instead, since the command has a time limit of its own (twice the
-// attempt's, if it is the last one that still finds the node answering).
+// that ends when an attempt has to. If the caller has a deadline, its context
+// is used instead, since the command has a time limit of its own (twice that of
+// an attempt, if the node stops answering during it).
 func (e *Engine) attemptContext(ctx context.Context) context.Context {
 	if ctx == context.Background() || deadline.Shared(ctx, 0) {
 		ctx, _ = e.attempts.Bound(ctx)
@@ -20,11 +20,11 @@ func (e *Engine) attemptContext(ctx context.Context) context.Context {
 	return deadline.Waive(ctx, 2*e.cfg.ProbeTimeout)
 }
 
-// route sends a command to where a channel lives, as far as we know. The client
-// would go on for seconds to ask a node that is silent, or that the slot has
-// left; our table has the homes of our own subscriptions, which follow the slot
-// at once. Where we know nothing, and when we are wrong, the client finds the
-// way, and at is "". For that again makes the command again: each is sent once.
+// route sends a command to the home of a channel. Our table has the homes of
+// our own subscriptions, which follow a slot at once, while the client may ask
+// a silent node, or one that the slot has left, for seconds. If we do not know
+// the home, or the node redirects, the client sends the command, and at is "".
+// For that again makes the command again: each command is sent once.
 func (e *Engine) route(ctx context.Context, channel string, cmd rueidis.Completed, again func() rueidis.Completed) (_ rueidis.RedisResult, at string) {
 	at = e.topology.owner(e.mode.slot(channel))
 	if node := e.topology.pipeline(at); node != nil {
@@ -35,20 +35,20 @@ func (e *Engine) route(ctx context.Context, channel string, cmd rueidis.Complete
 		e.redirected(result, at)
 		cmd = again()
 	} else if at != "" && e.mode.hasSlots() {
-		e.topology.refreshClient(channel) // which does not know the node
+		e.topology.refreshClient(channel) // since it does not know the node
 	}
 	return e.ask(ctx, cmd), ""
 }
 
-// ask leaves it to the client to find the way.
+// ask leaves it to the client to find the node.
 func (e *Engine) ask(ctx context.Context, cmd rueidis.Completed) rueidis.RedisResult {
 	ctx, hold := e.attempts.Bound(ctx)
 	defer hold.Release()
 	return e.client.Do(ctx, e.pin(cmd))
 }
 
-// redirected notes that a node has sent us elsewhere, which may be where we are:
-// then the address leads to another server by now.
+// redirected notes that a node has named another home. That may be the address
+// of the node itself: then the address leads to another server now.
 func (e *Engine) redirected(result rueidis.RedisResult, at string) {
 	e.topology.refreshTable()
 	if re, ok := rueidis.IsRedisErr(result.Error()); ok {
@@ -58,8 +58,8 @@ func (e *Engine) redirected(result rueidis.RedisResult, at string) {
 	}
 }
 
-// elsewhere reports whether the slot has left the node, or the node the cluster:
-// the client knows the way then.
+// elsewhere reports whether the slot has left the node, or the node the
+// cluster. Then the client finds the right node.
 func elsewhere(result rueidis.RedisResult) bool {
 	err := result.Error()
 	if re, ok := rueidis.IsRedisErr(err); ok {

@@ -8,9 +8,9 @@ import (
 	"github.com/redis/rueidis"
 )
 
-// A session is one connection of a link. Its hooks are called by the
-// connection's reader. They do nothing once the session is over: the connection
-// may go on to receive for a while.
+// A session is one connection of a link. The connection's reader calls its
+// hooks. They do nothing once the session is over: the connection may receive
+// for a while longer.
 type session struct {
 	link  *link
 	conn  rueidis.DedicatedClient
@@ -21,8 +21,9 @@ type session struct {
 	asks  atomic.Int32 // unanswered questions whether the server is a primary
 }
 
-// connect makes a session with a primary. It waits as long as the client does to
-// connect, or until the engine closes, and then for at most the ProbeTimeout.
+// connect makes a session with a primary. It waits as long as the client needs
+// to connect, or until the engine closes, and then for at most the
+// ProbeTimeout.
 func (l *link) connect() (*session, error) {
 	node, ok := l.engine.client.Nodes()[l.addr]
 	if !ok {
@@ -55,10 +56,9 @@ func (l *link) connect() (*session, error) {
 	return ses, nil
 }
 
-// hangUp closes a connection. It does not wait: a silent server takes the
-// client a second. It closes, and does not call the release function, which
-// would put the connection back into the pool for others, and wait for the
-// server to do so.
+// hangUp closes a connection. It does not wait: with a silent server the client
+// takes a second. It does not call the release function, which would return the
+// connection to the pool for others, and wait for the server to do so.
 func (l *link) hangUp(ses *session) {
 	l.engine.wg.Go(ses.conn.Close)
 }
@@ -109,8 +109,8 @@ func (ses *session) end(why error) {
 	}
 }
 
-// onMessage is called by the connection's reader. It waits for nothing but the
-// locks, which are held for a short time.
+// onMessage is called by the connection's reader. It waits only for locks that
+// are held for a short time.
 func (ses *session) onMessage(m rueidis.PubSubMessage) {
 	l := ses.link
 	l.mu.Lock()
@@ -172,14 +172,14 @@ func (ses *session) unsubscribed(channel string) {
 }
 
 // check has the server asked whether it is a primary, after it has confirmed
-// subscriptions. A replica accepts them as if it were one, but what others
-// publish need not come there, and comes in another order.
+// subscriptions. A replica accepts subscriptions too, but may not get what
+// others publish, or in another order.
 func (ses *session) check() {
 	if ses.asks.Add(1) > 1 {
-		return // the question that is under way is followed by another
+		return // another question follows the one that is under way
 	}
 	e := ses.link.engine
-	e.wg.Go(func() { // the link's goroutine is one of those that are waited for
+	e.wg.Go(func() { // wg is not zero, since the link's goroutine is running
 		for {
 			n := ses.asks.Load()
 			ctx, cancel := ses.link.exchange()
@@ -206,7 +206,7 @@ func (ses *session) demoted(ctx context.Context) (bool, error) {
 	}
 	node := ses.link.engine.client.Nodes()[ses.link.addr]
 	if node == nil {
-		return false, nil // the inspector looks into that
+		return false, nil // the inspector handles that
 	}
 	primary, err := ses.link.engine.roles.primary(ctx, ses.link.addr, node)
 	return !primary, err

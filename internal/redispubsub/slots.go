@@ -7,17 +7,17 @@ import (
 	"strconv"
 )
 
-// This file, info.go and replies.go read replies. A reply is what ToAny of the
-// client makes of it: string, int64, []any, nil; and errors and other types,
-// which these replies do not have.
+// This file, info.go and replies.go read replies as the client's ToAny returns
+// them: string, int64, []any, nil. (It may return errors and other types, which
+// these replies do not have.)
 
-// errReply means that a reply has not the form it should have.
+// errReply means that a reply does not have the expected form.
 var errReply = errors.New("unexpected form")
 
-// parseSlots reads the reply of CLUSTER SLOTS of the node at an address: first
-// slot, last slot, and the nodes, the primary first, each with host and port. A
-// node that does not know its own host leaves it empty. A later row wins where
-// two overlap.
+// parseSlots reads the reply of CLUSTER SLOTS of the node at an address. A row
+// has the first slot, the last slot, and the nodes, the primary first, each
+// with host and port. A node that does not know its own host leaves it empty.
+// Where rows overlap, the later one wins.
 func parseSlots(from string, reply any) (*table, error) {
 	rows, ok := reply.([]any)
 	if !ok {
@@ -50,7 +50,7 @@ func parseSlots(from string, reply any) (*table, error) {
 // A slotRow is a row of CLUSTER SLOTS: slots, and their primary.
 type slotRow struct {
 	first, last int
-	host        string // "": that of the node that answers
+	host        string // "": the host of the node that answers
 	port        int64
 }
 

@@ -40,13 +40,17 @@ func TestParseSlots(t *testing.T) {
 		name, reply string
 		at          map[uint16]string // nil: an error
 	}{
-		{"three primaries with replicas", `[
+		{
+			"three primaries with replicas", `[
 			[0, 5460, ["10.0.0.1", 6379, "id", []], ["10.0.0.4", 6379, "id"]],
 			[5461, 10922, ["10.0.0.2", 6379, "id", ["hostname", "b"]]],
 			[10923, 16383, ["10.0.0.3", 6380, "id"]]]`,
-			map[uint16]string{0: "10.0.0.1:6379", 5460: "10.0.0.1:6379", 5461: "10.0.0.2:6379", 16383: "10.0.0.3:6380"}},
-		{"one owner of several ranges", `[[0, 1, ["a", 1]], [5, 5, ["b", 1]], [7, 8, ["a", 1]]]`,
-			map[uint16]string{0: "a:1", 1: "a:1", 2: "", 5: "b:1", 6: "", 7: "a:1", 9: ""}},
+			map[uint16]string{0: "10.0.0.1:6379", 5460: "10.0.0.1:6379", 5461: "10.0.0.2:6379", 16383: "10.0.0.3:6380"},
+		},
+		{
+			"one owner of several ranges", `[[0, 1, ["a", 1]], [5, 5, ["b", 1]], [7, 8, ["a", 1]]]`,
+			map[uint16]string{0: "a:1", 1: "a:1", 2: "", 5: "b:1", 6: "", 7: "a:1", 9: ""},
+		},
 		{"IPv6", `[[0, 1, ["::1", 6379]]]`, map[uint16]string{0: "[::1]:6379"}},
 		{"a node that does not know its host", `[[0, 1, ["", 7000]]]`, map[uint16]string{0: "10.0.0.9:7000"}},
 		{"a node without a preferred endpoint", `[[0, 1, [null, 7000]]]`, map[uint16]string{0: "10.0.0.9:7000"}},

@@ -12,20 +12,20 @@ import (
 	"github.com/fanoutgo/fanout/internal/wire"
 )
 
-// A sub is a channel that the receiver wants: where its home is, and whether the
-// home has confirmed the subscription. Subscribing again after Unsubscribe makes
-// a new sub.
+// A sub is a channel that the receiver wants: where its home is, and whether
+// the home has confirmed the subscription. Subscribing again after Unsubscribe
+// makes a new sub.
 type sub struct {
 	engine  *Engine
 	channel string
 	since   int64 // when it was asked for; see clock
 	slot    uint16
 
-	resubscribing atomic.Bool // it is about to be confirmed again
+	resubscribing atomic.Bool // resubscribeSoon is under way
 
 	home atomic.Pointer[link] // nil: not known; written under mu, and read without it by state
 	// stands is twice the number of times that a home has confirmed the
-	// subscription, and one more while home has: see stand.
+	// subscription, and one more while home has: see on.
 	stands atomic.Uint32
 
 	placing sync.Mutex // one place or drop at a time; taken before mu and any other
@@ -37,7 +37,7 @@ type sub struct {
 	movedAt     int64 // when a MOVED was followed; see clock; 0: never
 	changed     notify.Notifier
 	failed      *failure           // refused for good
-	announced   *wire.Announcement // of the frame that comes next
+	announced   *wire.Announcement // announces the next frame
 	last        *adapter.Position  // of the last kept frame; nil: there was none
 }
 
@@ -53,7 +53,7 @@ func (s *sub) off() { s.stands.Store(s.stands.Load() &^ 1) }
 type failure struct{ err error }
 
 // await waits until the subscription is confirmed, and has been confirmed more
-// times than the given number.
+// times than confirms.
 func (s *sub) await(ctx context.Context, confirms uint32) error {
 	for {
 		s.mu.Lock()
@@ -80,8 +80,8 @@ func (s *sub) await(ctx context.Context, confirms uint32) error {
 	}
 }
 
-// move makes l the home, if the sub is wanted, and returns the home before. What
-// still comes from the latter is dropped from now on.
+// move makes l the home, if the sub is wanted, and returns the previous home.
+// Whatever arrives from that home later is dropped.
 func (s *sub) move(l *link) (old *link, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -136,9 +136,9 @@ func (s *sub) deliver(from *link, frame []byte) {
 }
 
 // position splits a payload into a frame and its position in the history, which
-// is zero if the frame is not kept. drop means that the receiver does not get it:
-// it only announces the position of the next one, or a hub has sent it late, and
-// frames after it have come before. The caller holds s.mu.
+// is zero if the frame is not kept. drop means that the receiver does not get
+// it: it only announces the position of the next frame, or a hub has sent it
+// late, after later frames. The caller holds s.mu.
 func (s *sub) position(payload []byte) (at adapter.Position, frame []byte, drop bool) {
 	if next := s.announced; next != nil {
 		s.announced = nil
@@ -177,10 +177,10 @@ func (s *sub) confirm(by *link) {
 	s.changed.Notify()
 }
 
-// lost notes that a link does not have the subscription any more. inOrder means
-// that the server has said so itself: then we have received everything that it
-// accepted. If the home, old or new, breaks after that, we may have missed some
-// of what it accepted.
+// lost notes that a link no longer has the subscription. inOrder means that the
+// server has said so itself: then we have received everything that it accepted.
+// If the home, old or new, breaks after that, we may have missed some of what
+// it accepted.
 func (s *sub) lost(at *link, inOrder bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -193,7 +193,7 @@ func (s *sub) lost(at *link, inOrder bool) {
 func (s *sub) lose(inOrder bool) {
 	switch {
 	case s.on():
-	case s.interrupted && s.inOrder && !inOrder: // the move goes wrong
+	case s.interrupted && s.inOrder && !inOrder: // the move has failed
 	default:
 		return
 	}
@@ -219,7 +219,7 @@ func (s *sub) refuse(by *link, err error) {
 }
 
 // overdue reports whether the subscription should be confirmed and is not: it
-// was lost, or Subscribe was called longer ago than after.
+// was lost, or Subscribe was called longer than after ago.
 func (s *sub) overdue(after time.Duration) bool {
 	_, on, confirms := s.state()
 	return !on && (confirms > 0 || clock.Since(s.since) > after)

@@ -12,7 +12,7 @@ import (
 )
 
 // This file has the questions of the topology: it asks the nodes who owns the
-// slots, and has the client learn of nodes.
+// slots, and makes the client learn of nodes.
 
 const (
 	// askTimeout bounds one question to one node.
@@ -23,8 +23,8 @@ const (
 	maxPokes = 8
 )
 
-// errNoSlots means that a node knows nothing of the cluster: it has lost its
-// memory, or has never been a part of it.
+// errNoSlots means that a node knows nothing about the cluster: it has lost its
+// data, or was never a part of it.
 var errNoSlots = errors.New("it knows no owner of any slot")
 
 // askNodes asks some nodes at once and sends their answers as they come.
@@ -75,7 +75,7 @@ func (t *topology) askNode(addr string, node rueidis.Client) (*table, error) {
 }
 
 // askRole is askNode without a cluster: the one primary owns everything. A
-// server that does not let us ask is taken for the primary.
+// server that does not let us ask counts as the primary.
 func askRole(ctx context.Context, addr string, node rueidis.Client) (*table, error) {
 	replica, err := isReplica(ctx, node)
 	switch {
@@ -87,9 +87,9 @@ func askRole(ctx context.Context, addr string, node rueidis.Client) (*table, err
 	return soleOwner(addr), nil
 }
 
-// askOwn asks the node at an address what it owns. If the client does not know
-// that node, or the node knows nothing, others are asked about it. The table is
-// nil if nobody has answered.
+// askOwn asks the node at an address which slots it owns. If the client does
+// not know that node, or the node knows nothing, others are asked about it. The
+// table is nil if no node has answered.
 func (t *topology) askOwn(nodes map[string]rueidis.Client, addr string) *table {
 	node := nodes[addr]
 	if node == nil {
@@ -107,9 +107,9 @@ func (t *topology) askOwn(nodes map[string]rueidis.Client, addr string) *table {
 	return tab
 }
 
-// askOthers asks nodes what the one at an address owns: everything that any of
-// them gives to it, since the client may know less than they do. The table is
-// nil if nobody has answered.
+// askOthers asks nodes which slots the one at an address owns: all that any of
+// them assigns to it, since the client may know less than they do. The table is
+// nil if no node has answered.
 func (t *topology) askOthers(nodes map[string]rueidis.Client, addr string) (tab *table) {
 	for answer := range t.askNodes(nodes) {
 		if tab == nil {
@@ -121,10 +121,10 @@ func (t *topology) askOthers(nodes map[string]rueidis.Client, addr string) (tab 
 	return tab
 }
 
-// pokeClient asks the client for something in the slots of channels. The client
-// is redirected to their owner, or finds that the owner it knows is gone, and
-// then looks which nodes there are. That may take long where a node is silent,
-// so nobody waits for it.
+// pokeClient sends commands in the slots of channels through the client. The
+// client is redirected to their owner, or finds that the owner it knows is
+// gone, and then looks for the nodes of the cluster. That may take long if a
+// node is silent, so pokeClient does not wait.
 func (t *topology) pokeClient(channels map[string]struct{}) {
 	e := t.engine
 	if len(channels) == 0 || !t.poking.CompareAndSwap(false, true) {
@@ -137,7 +137,7 @@ func (t *topology) pokeClient(channels map[string]struct{}) {
 		}
 		wg.Wait()
 		t.poking.Store(false)
-		t.ask() // there may be nodes to meet
+		t.ask() // the client may know new nodes
 	})
 }
 

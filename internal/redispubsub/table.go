@@ -9,10 +9,10 @@ import (
 
 const slots = wire.Slots
 
-// A table says who owns the slots. Without a cluster it has one owner. Slots may
-// be given to other owners while it is in use; the list of addresses stays.
+// A table says who owns the slots. Without a cluster it has one owner. Slots
+// may be given to other owners while it is in use; the list of addresses stays.
 type table struct {
-	addrs []string // [0] is "": nobody
+	addrs []string // [0] is "": no owner
 	owner [slots]atomic.Uint32
 }
 

@@ -13,14 +13,15 @@ import (
 const (
 	// roundPause is the least time between two rounds of questions.
 	roundPause = 30 * time.Millisecond
-	// refreshEvery is how often the nodes are asked who owns what where they do
-	// not redirect those who ask the wrong one.
+	// refreshEvery is how often the nodes are asked who owns which slots, where
+	// nodes do not redirect.
 	refreshEvery = 2 * time.Second
 	// surveyPause is how long the first answers wait for the majority.
 	surveyPause = 50 * time.Millisecond
-	// moveGrace is how long a node that says it has lost slots has to say so on
-	// the link as well. What comes there until then is the rest of what it took,
-	// and once it has said so we know that we have got all of it.
+	// moveGrace is how long a node that says it has lost slots may take to end
+	// their subscriptions on the link. Until then the link receives the rest of
+	// what the node accepted, and once the node has ended a subscription we
+	// have received everything.
 	moveGrace = 200 * time.Millisecond
 )
 
@@ -29,14 +30,14 @@ var (
 	errNoOwner = errors.New("no node of the cluster owns the slot")
 )
 
-// A topology finds homes for subs that have none, or whose home does not answer.
-// It asks the nodes only when there is a reason. A node's word that it does not
-// own a slot is final; the owner that it names instead may be wrong, and then
-// corrects that with MOVED.
+// A topology finds homes for subs that have none, or whose home does not
+// answer. It asks the nodes only when there is a reason. If a node says that it
+// does not own a slot, that is final; the owner that it names instead may be
+// wrong, and then corrects that with MOVED.
 //
-// It has one goroutine, run. The other methods may be called by anyone and do
-// not wait. What is known is in table.go, how nodes are asked is in survey.go,
-// and what is made of different answers is in poll.go.
+// It has one goroutine, run. The other methods may be called concurrently and
+// do not wait. The table is in table.go, the questions to nodes are in
+// survey.go, and poll.go combines their answers.
 type topology struct {
 	engine  *Engine
 	kick    chan struct{}
@@ -44,13 +45,13 @@ type topology struct {
 	known   chan struct{} // closed when there is a first table
 	once    sync.Once
 	nodes   atomic.Pointer[map[string]*pipeline] // as the client knows them
-	failure atomic.Pointer[failure]              // why nobody has answered the latest round; nil: somebody has
+	failure atomic.Pointer[failure]              // why no node answered in the latest round; nil: one did
 	poking  atomic.Bool                          // the client is being asked for the homes of channels
 
 	mu     sync.Mutex          // guards all below
 	verify map[*link]struct{}  // links whose nodes the next round asks what they own
 	lost   map[string]struct{} // channels whose home the client does not know
-	stale  bool                // what we know has turned out wrong
+	stale  bool                // the table has turned out to be wrong
 }
 
 func (t *topology) init(e *Engine) {
@@ -68,8 +69,8 @@ func (t *topology) owner(slot uint16) string {
 	return ""
 }
 
-// note notes that a slot has another owner. If we have never heard of that one
-// it is time to ask.
+// note notes that a slot has another owner. If that owner is unknown, note asks
+// the nodes.
 func (t *topology) note(slot uint16, addr string) {
 	if tab := t.current.Load(); tab != nil && !tab.note(slot, addr) {
 		t.refreshTable()
@@ -87,7 +88,7 @@ func (t *topology) trouble() error {
 	return errNoOwner
 }
 
-// ask begins a round.
+// ask begins a round of questions.
 func (t *topology) ask() {
 	select {
 	case t.kick <- struct{}{}:
@@ -95,8 +96,8 @@ func (t *topology) ask() {
 	}
 }
 
-// verifyLater has the node of a link asked, in a round that begins soon, whether
-// it owns what is subscribed there.
+// verifyLater has the node of a link asked, in a round that begins soon,
+// whether it owns the slots that are subscribed there.
 func (t *topology) verifyLater(l *link) {
 	t.verifyNextRound(l)
 	t.ask()
@@ -109,7 +110,7 @@ func (t *topology) verifyNextRound(l *link) {
 	t.verify[l] = struct{}{}
 }
 
-// refreshTable has all nodes asked anew: a node did not answer a publisher, or
+// refreshTable has all nodes asked again: a node did not answer a publisher, or
 // answered as one that does not own the slot.
 func (t *topology) refreshTable() {
 	t.markStale()
@@ -122,8 +123,8 @@ func (t *topology) markStale() {
 	t.stale = true
 }
 
-// refreshClient has the client learn of the node that a channel lives on, which
-// it does not know yet.
+// refreshClient makes the client learn of the node that is the home of a
+// channel, which the client does not know yet.
 func (t *topology) refreshClient(channel string) {
 	t.mu.Lock()
 	if t.lost == nil {
@@ -143,7 +144,7 @@ func (t *topology) run() {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	var refresh <-chan time.Time
-	if !e.mode.redirects() { // where nodes redirect they tell when something changes
+	if !e.mode.redirects() { // nodes that redirect say when something changes
 		ticker := time.NewTicker(refreshEvery)
 		defer ticker.Stop()
 		refresh = ticker.C
@@ -161,7 +162,7 @@ func (t *topology) run() {
 		switch served, sure := t.round(); {
 		case !served:
 			timer.Reset(pause.Next())
-		case !sure: // which is nothing to hurry about, or to hold up others
+		case !sure: // which is not urgent, and must not delay others
 			pause.Reset()
 			timer.Reset(backoff.Max)
 		default:
@@ -175,7 +176,7 @@ func (t *topology) run() {
 }
 
 // round asks once. It reports whether each sub has a home that answers, and
-// whether each link that was to be verified has been.
+// whether each link that had to be verified has been.
 func (t *topology) round() (served, sure bool) {
 	e := t.engine
 	t.mu.Lock()
@@ -202,14 +203,14 @@ func (t *topology) round() (served, sure bool) {
 	}
 	if homeless := t.homeless(); len(nodes) == 0 && len(homeless) > 0 {
 		t.failure.Store(&failure{errNoNodes})
-		t.refreshClient(homeless[0].channel) // the slots may have been given to nodes meanwhile
+		t.refreshClient(homeless[0].channel) // the slots may have new owners by now
 	}
 	return len(t.homeless()) == 0, !unsure.Load()
 }
 
-// survey asks nodes who owns what. A sub without a home goes to the first owner
-// that is named, and is corrected by that one if it is wrong; for all others the
-// majority of the answers counts.
+// survey asks nodes who owns the slots. A sub without a home is placed at the
+// first owner that is named, which corrects that if it is wrong. For all others
+// the majority of the answers counts.
 func (t *topology) survey(nodes map[string]rueidis.Client, homeless []*sub) {
 	var heard poll
 	answers := t.askNodes(nodes)
@@ -242,9 +243,9 @@ func (t *topology) survey(nodes map[string]rueidis.Client, homeless []*sub) {
 	}
 }
 
-// conclude takes over what most nodes say of those that have answered so far,
-// but for what our own subscriptions know better. A home that a sub is given
-// meanwhile is noted here or by place.
+// conclude takes over what most of the answers so far say, except for slots of
+// which our own subscriptions know more. A home that a sub gets meanwhile is
+// noted here or by place.
 func (t *topology) conclude(heard *poll) {
 	if len(heard.answers) == 0 {
 		return
@@ -292,14 +293,14 @@ func (t *topology) homeless() (list []*sub) {
 	return list
 }
 
-// verifyLink asks what a link's node owns, and moves the subs whose slots it
-// does not own. It reports false if the client does not know the node and no
-// other has answered. (If the link's own node does not answer the link finds
-// out.)
+// verifyLink asks which slots a link's node owns, and moves the subs whose
+// slots it does not own. It reports false if the client does not know the node
+// and no other node has answered. (If the link's own node does not answer, the
+// link itself notices that.)
 func (t *topology) verifyLink(nodes map[string]rueidis.Client, l *link) (sure bool) {
 	known := nodes[l.addr] != nil
 	tab := t.askOwn(nodes, l.addr)
-	if tab == nil { // nobody knows better than the link
+	if tab == nil { // no node contradicts the link
 		return known || l.unused()
 	}
 	waits := false

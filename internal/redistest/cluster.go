@@ -17,8 +17,8 @@ type Cluster struct {
 	lastView view
 }
 
-// StartCluster starts a cluster and waits until it is healthy. Where no servers
-// can be run the error is ErrUnavailable. Tests call [NewCluster] instead.
+// StartCluster starts a cluster and waits until it is healthy. If no servers
+// can run here the error is ErrUnavailable. Tests call [NewCluster] instead.
 func StartCluster(ctx context.Context, o Options) (*Cluster, error) {
 	o = o.withDefaults()
 	ctx, cancel := within(ctx, 2*patience)
@@ -34,11 +34,11 @@ func StartCluster(ctx context.Context, o Options) (*Cluster, error) {
 	return c, nil
 }
 
-// Nodes returns all nodes: first those that began as primaries, then the
-// replicas.
+// Nodes returns all nodes: first those that were primaries at the start, then
+// the replicas.
 func (c *Cluster) Nodes() []*Node { return c.nodes }
 
-// form makes a cluster of nodes that don't know each other.
+// form makes a cluster of nodes that do not know each other.
 func (c *Cluster) form(ctx context.Context) error {
 	if err := each(c.nodes, func(i int, n *Node) error { return c.found(ctx, i, n) }); err != nil {
 		return err
@@ -56,8 +56,8 @@ func (c *Cluster) form(ctx context.Context) error {
 	return c.WaitHealthy(ctx)
 }
 
-// found gives the i-th node its epoch and, if it is a primary, its slots. The
-// epochs differ from the start; else the nodes would have to settle that.
+// found gives the i-th node its epoch and, if it is a primary, its slots.
+// Different epochs from the start save the nodes from resolving a conflict.
 func (c *Cluster) found(ctx context.Context, i int, n *Node) (err error) {
 	if n.id, err = n.Do(ctx, "CLUSTER", "MYID").ToString(); err != nil {
 		return err
@@ -72,8 +72,8 @@ func (c *Cluster) found(ctx context.Context, i int, n *Node) (err error) {
 	return nil
 }
 
-// meet introduces every node to every other one, which is quicker than to let
-// them gossip, and waits until all know all.
+// meet introduces every node to every other one, which is faster than gossip,
+// and waits until all nodes know all others.
 func (c *Cluster) meet(ctx context.Context) error {
 	err := each(c.nodes, func(i int, n *Node) error {
 		for _, other := range c.nodes[i+1:] {

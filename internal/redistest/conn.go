@@ -9,30 +9,30 @@ import (
 	"time"
 )
 
-// sendBuffer is how much a connection that is cut accepts before writes block,
-// as the system's buffer would.
+// sendBuffer is how many bytes a connection that is cut accepts before writes
+// block, as the system's buffer would.
 const sendBuffer = 64 << 10
 
-// flushTime bounds how long healing waits for a server to take what was
+// flushTime bounds how long healing waits for a server to accept what was
 // written meanwhile.
 const flushTime = 5 * time.Second
 
 // A conn is a connection that a Net can break.
 type conn struct {
-	net.Conn // what it goes through
+	net.Conn // the real connection
 	net      *Net
 	addr     string
 
-	// writing is held while bytes go to Conn, so that those which wait for
-	// healing come before newer ones. It is taken before mu.
+	// writing is held while bytes are written to Conn, so that bytes that wait
+	// for healing are sent before newer ones. It is taken before mu.
 	writing sync.Mutex
 
 	mu       sync.Mutex // guards what follows
 	cut      bool
 	reset    bool
 	closed   bool
-	changed  chan struct{} // closed and forgotten when what follows or precedes changes
-	received []byte        // read from Conn while cut, not to be seen until healed
+	changed  chan struct{} // closed and set to nil when the state changes
+	received []byte        // read from Conn while cut, withheld until healed
 	failure  error         // likewise
 	sent     []byte        // written while cut
 	deadline [2]time.Time  // of reads and writes
@@ -45,7 +45,7 @@ const (
 	writes
 )
 
-// suffer applies a Net's trouble.
+// suffer applies the trouble of a Net.
 func (c *conn) suffer(t trouble) {
 	switch t {
 	case none:
@@ -58,7 +58,7 @@ func (c *conn) suffer(t trouble) {
 	}
 }
 
-// update changes the state and wakes those who wait for that.
+// update changes the state and wakes the goroutines that wait for that.
 func (c *conn) update(f func()) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -75,10 +75,10 @@ func (c *conn) isCut() bool {
 	return c.cut
 }
 
-// heal delivers what was written while the connection was cut, and its end.
+// heal sends what was written while the connection was cut, and its close.
 func (c *conn) heal() {
 	if !c.isCut() {
-		return // and don't wait for a write that takes long
+		return // without waiting for a write that takes long
 	}
 	c.writing.Lock()
 	c.mu.Lock()
@@ -87,7 +87,7 @@ func (c *conn) heal() {
 	c.mu.Unlock()
 	if len(sent) > 0 {
 		c.Conn.SetWriteDeadline(time.Now().Add(flushTime))
-		c.Conn.Write(sent) // if this fails the next use does as well
+		c.Conn.Write(sent) // if this fails, the next use fails too
 	}
 	c.update(func() {
 		c.cut = false
@@ -117,7 +117,7 @@ func (c *conn) end() error {
 	return c.Conn.Close()
 }
 
-// Close is not seen by the server while the connection is cut.
+// Close closes the connection. The server does not notice while it is cut.
 func (c *conn) Close() error {
 	var cut, twice bool
 	c.update(func() { cut, twice, c.closed = c.cut, c.closed, true })
@@ -125,13 +125,13 @@ func (c *conn) Close() error {
 		return net.ErrClosed
 	}
 	if cut {
-		// A Read of ours that waits must return all the same.
+		// A Read that waits must return in any case.
 		return c.Conn.SetReadDeadline(time.Unix(1, 0))
 	}
 	return c.end()
 }
 
-// wait returns when the connection is not cut, or can be used no more.
+// wait returns when the connection is not cut, or can no longer be used.
 func (c *conn) wait(d direction) error {
 	for {
 		c.mu.Lock()
@@ -183,7 +183,7 @@ func (c *conn) Read(p []byte) (int, error) {
 		if err := c.wait(reads); err != nil {
 			return 0, c.opError("read", err)
 		}
-		if n, err, ok := c.takeReceived(p); ok {
+		if n, ok, err := c.takeReceived(p); ok {
 			return n, err
 		}
 		n, err := c.Conn.Read(p)
@@ -194,21 +194,21 @@ func (c *conn) Read(p []byte) (int, error) {
 }
 
 // takeReceived returns what was read while the connection was cut.
-func (c *conn) takeReceived(p []byte) (n int, err error, ok bool) {
+func (c *conn) takeReceived(p []byte) (n int, ok bool, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if len(c.received) > 0 {
 		n = copy(p, c.received)
 		c.received = c.received[n:]
-		return n, nil, true
+		return n, true, nil
 	}
 	if c.failure != nil {
-		return 0, c.failure, true
+		return 0, true, c.failure
 	}
-	return 0, nil, false
+	return 0, false, nil
 }
 
-// keepReceived keeps what came in if the connection has been cut meanwhile.
+// keepReceived keeps what arrived, if the connection has been cut meanwhile.
 func (c *conn) keepReceived(p []byte, err error) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -224,7 +224,7 @@ func (c *conn) keepReceived(p []byte, err error) bool {
 
 func (c *conn) Write(p []byte) (int, error) {
 	for {
-		if n, err, ok := c.write(p); ok {
+		if n, ok, err := c.write(p); ok {
 			return n, c.explain("write", err)
 		}
 		if err := c.wait(writes); err != nil {
@@ -233,28 +233,30 @@ func (c *conn) Write(p []byte) (int, error) {
 	}
 }
 
-// write writes, or puts aside, or reports that there is room for neither.
-func (c *conn) write(p []byte) (n int, err error, ok bool) {
+// write writes to Conn or, while cut, to a buffer. ok is false if there is no
+// room.
+func (c *conn) write(p []byte) (n int, ok bool, err error) {
 	c.writing.Lock()
 	defer c.writing.Unlock()
 	c.mu.Lock()
 	if err := c.errorLocked(writes); err != nil {
 		c.mu.Unlock()
-		return 0, err, true
+		return 0, true, err
 	}
 	cut, room := c.cut, sendBuffer-len(c.sent)
-	if cut && room > 0 { // more than fits is taken as well: it makes no difference
+	if cut && room > 0 { // bytes beyond the room are accepted too, which makes no difference
 		c.sent = append(c.sent, p...)
 	}
 	c.mu.Unlock()
 	if cut {
-		return len(p), nil, room > 0
+		return len(p), room > 0, nil
 	}
 	n, err = c.Conn.Write(p)
-	return n, err, true
+	return n, true, err
 }
 
-// explain tells a reset from a close of our own.
+// explain makes the error of a closed connection that of a reset, if it was
+// reset.
 func (c *conn) explain(op string, err error) error {
 	if err == nil {
 		return nil

@@ -20,7 +20,8 @@ import (
 
 const serverPort = "6379"
 
-// containers is the platform of containers in a network of their own.
+// containers is the platform whose nodes are containers in a network of their
+// own.
 type containers struct {
 	image    string
 	binary   string
@@ -48,8 +49,9 @@ func newContainers(ctx context.Context, o Options, cluster bool) (_ platform, er
 	return p, nil
 }
 
-// createNetwork creates a network whose subnet we choose: only there may a
-// container choose its address, and a node must keep its own when it restarts.
+// createNetwork creates a network with a subnet of our choice: only then may a
+// container choose its address, and a node must keep its address when it
+// restarts.
 func (p *containers) createNetwork(ctx context.Context) error {
 	var err error
 	for range 20 {
@@ -71,14 +73,15 @@ func (p *containers) createNetwork(ctx context.Context) error {
 	return err
 }
 
-// randomSubnet is one of 512 in 198.18.0.0/15, the addresses that RFC 2544
-// sets apart for tests, which no real network should use.
+// randomSubnet returns one of 512 subnets in 198.18.0.0/15, the addresses that
+// RFC 2544 reserves for tests, which no real network should use.
 func randomSubnet() netip.Prefix {
 	n := rand.IntN(512)
 	return netip.PrefixFrom(netip.AddrFrom4([4]byte{198, byte(18 + n/256), byte(n % 256), 0}), 24)
 }
 
-// ip is the address of the i-th node; the first ones are the gateway's.
+// ip returns the address of the i-th node; the first addresses are the
+// gateway's.
 func (p *containers) ip(i int) netip.Addr {
 	b := p.subnet.Addr().As4()
 	b[3] = byte(10 + i)
@@ -93,7 +96,7 @@ func (p *containers) launch(ctx context.Context, i int, args []string) (machine,
 	return p.run(ctx, i, args)
 }
 
-// run starts the i-th container with a whole command.
+// run starts the i-th container with a complete command line.
 func (p *containers) run(ctx context.Context, i int, command []string) (machine, error) {
 	m := &containerMachine{p: p, ip: p.ip(i)}
 	c, err := testcontainers.Run(ctx, p.image,
@@ -131,9 +134,9 @@ func (p *containers) close() error {
 	return errors.Join(err, nerr, p.provider.Close())
 }
 
-// publishedHost is the host on which ports are published. Within a container
-// testcontainers takes it to be the gateway, which is wrong for a daemon that
-// runs beside us. So we look whether the port is on loopback.
+// publishedHost returns the host on which ports are published. Inside a
+// container testcontainers assumes the gateway, which is wrong if the daemon
+// runs beside us. So we check whether the port is on loopback.
 func (p *containers) publishedHost(ctx context.Context, port string) (string, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -166,7 +169,7 @@ func (m *containerMachine) endpoint() *network.EndpointSettings {
 	return &network.EndpointSettings{IPAMConfig: &network.EndpointIPAMConfig{IPv4Address: m.ip}}
 }
 
-// hostAddr looks up the published port, another one after each start and heal.
+// hostAddr looks up the published port, which changes with each start and heal.
 func (m *containerMachine) hostAddr(ctx context.Context) (string, error) {
 	r, err := m.p.docker.ContainerInspect(ctx, m.c.GetContainerID(), client.ContainerInspectOptions{})
 	if err != nil {
@@ -201,7 +204,7 @@ func (m *containerMachine) signal(ctx context.Context, s serverSignal) error {
 	return err
 }
 
-// kill returns after the server has ended, and with it its published port.
+// kill returns after the server has ended and no longer has a published port.
 func (m *containerMachine) kill(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()

@@ -1,5 +1,5 @@
-// Package redistest runs real Redis and Valkey servers for tests, single ones
-// and clusters, and breaks them on purpose.
+// Package redistest runs real Redis and Valkey servers for tests, single
+// servers and clusters, and breaks them on purpose.
 //
 //	c := redistest.NewCluster(t, redistest.Options{Primaries: 3, Replicas: 1})
 //	client := c.Client(t)
@@ -10,22 +10,23 @@
 //
 // Each node has a container of its own, on a network of the cluster's own.
 // Nodes announce their address in that network. Clients of this package dial
-// what is announced, and reach the port that is published for it at that time.
+// the announced address, and are connected to the port that is published for it
+// at that time.
 //
-// Where there is no Docker, but a redis-server or valkey-server of 7.0 or newer
-// on the PATH, nodes are processes on loopback and everything but [Node.Cut]
-// works the same. Where there is neither, tests skip and say what to install.
+// Without Docker, but with a redis-server or valkey-server of 7.0 or newer on
+// the PATH, nodes are processes on loopback, and everything but [Node.Cut]
+// works the same. Without either, tests skip and say what to install.
 //
-// Two environment variables decide otherwise:
+// Two environment variables change that:
 //
 //	FANOUT_REQUIRE_DOCKER=1   anything but containers fails the test, as in CI
 //	FANOUT_TEST_PROCESSES=1   processes even where there is Docker
 //
 // # Servers that tests share
 //
-// A cluster takes a few seconds to start; two of them are the server's own rule
-// that a node which has just started serves nothing. So the tests of a package
-// share servers where they can:
+// A cluster takes a few seconds to start; two of them are a rule of the server,
+// by which a node that has just started serves nothing. So the tests of a
+// package share servers where they can:
 //
 //	var cluster = redistest.SharedCluster(redistest.Options{Primaries: 3})
 //
@@ -33,15 +34,15 @@
 //
 //	func TestRoom(t *testing.T) { c := cluster(t) ... }
 //
-// The first test that asks for it starts it. When a test that broke something
-// ends, the cluster is repaired: nodes run and reach each other again, though
-// slots and roles stay where the test has left them. Ask [Cluster.Owner] and
-// [Cluster.Primaries] rather than relying on an order.
+// The first test that asks for the cluster starts it. When a test that broke
+// something ends, the cluster is repaired: nodes run and reach each other
+// again, but slots and roles stay where the test has left them. Ask
+// [Cluster.Owner] and [Cluster.Primaries] instead of relying on an order.
 //
 // # Faults
 //
-// Faults of a node are methods of [Node]: everybody sees them. What one client
-// alone sees is a fault of its [Net]. All of them return an error, which [Must]
-// turns into the end of the test; where a fault cannot be had (a network cannot
-// be cut where there is none), Must skips the test.
+// Faults of a node are methods of [Node], and affect all clients. Faults of a
+// [Net] affect only its client. All of them return an error; [Must] ends the
+// test if it is not nil, and skips the test if the fault is not possible here
+// (processes have no network to cut).
 package redistest

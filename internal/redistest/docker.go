@@ -16,10 +16,10 @@ import (
 	tclog "github.com/testcontainers/testcontainers-go/log"
 )
 
-// dockerHealth says whether containers can be run. It asks once a process, and
-// then removes what dead processes have left.
+// dockerHealth reports whether containers can run. It asks once in a process,
+// and then removes what dead processes have left behind.
 var dockerHealth = sync.OnceValue(func() (err error) {
-	defer func() { // testcontainers panics where it finds no Docker at all
+	defer func() { // testcontainers panics if it finds no Docker at all
 		if r := recover(); r != nil {
 			err = fmt.Errorf("%v", r)
 		}
@@ -59,8 +59,8 @@ func owner(pid int) string {
 	return host + "/" + strconv.Itoa(pid)
 }
 
-// dead says whether what carries the labels was left behind by a process of
-// this host that is no more.
+// dead reports whether an object with these labels was left behind by a process
+// of this host that no longer exists.
 func dead(labels map[string]string) bool {
 	_, s, _ := strings.Cut(labels[ownerLabel], "/")
 	pid, err := strconv.Atoi(s)
@@ -72,8 +72,8 @@ func dead(labels map[string]string) bool {
 }
 
 // sweep removes containers and networks of test processes that ended without
-// doing so, as after a panic or a test's timeout. That two processes may sweep
-// at once is why errors in removing don't count.
+// doing so, as after a panic or a test's timeout. Two processes may sweep at
+// the same time, so errors in removing are ignored.
 func sweep(ctx context.Context, docker client.APIClient) error {
 	ours := make(client.Filters).Add("label", ownerLabel)
 	containers, err := docker.ContainerList(ctx, client.ContainerListOptions{All: true, Filters: ours})

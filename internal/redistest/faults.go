@@ -8,12 +8,12 @@ import (
 
 var errDown = errors.New("it does not run")
 
-// Kill ends the server at once. Its data is lost; its name, its slots and what
-// it knows of the cluster are kept for Start.
+// Kill ends the server at once. Its data is lost. Its address, its slots and
+// what it knows about the cluster are kept for Start.
 func (n *Node) Kill(ctx context.Context) error { return n.end(ctx, kill) }
 
 // Stop asks the server to end and waits until it has. The server tells its
-// replicas; it saves nothing.
+// replicas, and saves nothing.
 func (n *Node) Stop(ctx context.Context) error { return n.end(ctx, terminate) }
 
 func (n *Node) end(ctx context.Context, s serverSignal) error {
@@ -41,8 +41,8 @@ func (n *Node) Start(ctx context.Context) error {
 	})
 }
 
-// Pause freezes the server. Connections to it stand, new ones are accepted by
-// the system, and nothing is answered.
+// Pause freezes the server. Connections to it stay open, the system accepts new
+// ones, and nothing is answered.
 func (n *Node) Pause(ctx context.Context) error {
 	return n.fault(ctx, "pause", func(ctx context.Context) error {
 		n.set(&n.paused, true)
@@ -50,7 +50,7 @@ func (n *Node) Pause(ctx context.Context) error {
 	})
 }
 
-// Unpause lets a paused server go on where it was.
+// Unpause lets a paused server continue.
 func (n *Node) Unpause(ctx context.Context) error {
 	return n.fault(ctx, "unpause", func(ctx context.Context) error {
 		err := n.machine.signal(ctx, unpause)
@@ -59,9 +59,10 @@ func (n *Node) Unpause(ctx context.Context) error {
 	})
 }
 
-// Cut takes the node off the network. Neither other nodes nor clients reach it,
-// and their connections to it become silent rather than close. It needs
-// containers; elsewhere the error is errors.ErrUnsupported, and Must skips.
+// Cut disconnects the node from the network. Neither other nodes nor clients
+// reach it, and their connections to it become silent and do not close. It
+// needs containers; elsewhere the error is errors.ErrUnsupported, and Must
+// skips.
 func (n *Node) Cut(ctx context.Context) error {
 	return n.fault(ctx, "cut off", func(ctx context.Context) error {
 		n.fleet.net.Cut(n.Addr())
@@ -75,8 +76,8 @@ func (n *Node) Cut(ctx context.Context) error {
 	})
 }
 
-// Heal brings a node back that was cut off, under its old address, and waits
-// until it answers. Clients' connections from before break now.
+// Heal reconnects a node that was cut off, under its old address, and waits
+// until it answers. Older connections of clients break now.
 func (n *Node) Heal(ctx context.Context) error {
 	return n.fault(ctx, "heal", func(ctx context.Context) error {
 		if err := n.machine.heal(ctx); err != nil {
@@ -85,14 +86,14 @@ func (n *Node) Heal(ctx context.Context) error {
 		n.forget()
 		n.set(&n.cut, false)
 		n.fleet.net.Heal(n.Addr())
-		if !n.reachable() { // it is paused or down as well
+		if !n.reachable() { // it is also paused or down
 			return nil
 		}
 		return n.waitAnswering(ctx)
 	})
 }
 
-// Repair undoes whatever faults the node is in.
+// Repair ends all faults of the node.
 func (n *Node) Repair(ctx context.Context) error {
 	for _, r := range []struct {
 		need bool
@@ -109,7 +110,7 @@ func (n *Node) Repair(ctx context.Context) error {
 }
 
 // KillClients closes the connections of a type, such as "pubsub" or "normal",
-// and returns how many there were. Ours, of [Node.Do], is not among them.
+// and returns how many there were. The connection of [Node.Do] is not closed.
 func (n *Node) KillClients(ctx context.Context, typ string) (int, error) {
 	killed, err := n.Do(ctx, "CLIENT", "KILL", "TYPE", typ).AsInt64()
 	if err != nil {
@@ -118,7 +119,7 @@ func (n *Node) KillClients(ctx context.Context, typ string) (int, error) {
 	return int(killed), nil
 }
 
-// fault does one fault, after the one before has been done.
+// fault performs one fault, after the previous one has been performed.
 func (n *Node) fault(ctx context.Context, what string, do func(context.Context) error) error {
 	n.faults.Lock()
 	defer n.faults.Unlock()

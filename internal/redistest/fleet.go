@@ -19,8 +19,8 @@ type fleet struct {
 	platform platform
 	nodes    []*Node
 
-	// net stands between all clients and the nodes. When a node is cut off,
-	// Docker would close its clients' connections; real networks don't.
+	// net is between all clients and the nodes. When a node is cut off Docker
+	// would close its clients' connections, which real networks do not.
 	net *Net
 }
 
@@ -58,8 +58,8 @@ func (f *fleet) close() error {
 // Close stops and removes the servers. Clients should be closed before.
 func (f *fleet) Close() error { return f.close() }
 
-// ClientOption is what a client needs to reach the servers. Each call returns
-// a new one, for the caller to change.
+// ClientOption returns the options with which a client reaches the servers.
+// Each call returns new ones, which the caller may change.
 func (f *fleet) ClientOption() rueidis.ClientOption {
 	var addrs []string
 	for _, n := range f.nodes {
@@ -83,8 +83,8 @@ func (f *fleet) dial(ctx context.Context, addr string, d *net.Dialer, _ *tls.Con
 	return nil, fmt.Errorf("no node of these tests has the address %s", addr)
 }
 
-// Client returns a client of the servers, closed when the test ends. The
-// options change what [fleet.ClientOption] returns, in their order.
+// Client returns a client of the servers, which is closed when the test ends.
+// The functions change the result of [fleet.ClientOption], in their order.
 func (f *fleet) Client(tb testing.TB, opts ...func(*rueidis.ClientOption)) rueidis.Client {
 	tb.Helper()
 	o := f.ClientOption()

@@ -12,10 +12,10 @@ import (
 )
 
 // WaitHealthy waits until all nodes that run and can be reached say that the
-// cluster is ok, agree on who owns which slot and who replicates whom, own all
-// slots among themselves, and all replicas are in step with their primaries.
-// After a fault that means that the cluster has got over it. A node that hangs
-// is restarted; see stuckAfter.
+// cluster is ok and agree on who owns which slot and who replicates whom, until
+// they own all slots, and until all replicas are in sync with their primaries.
+// After a fault that means that the cluster has recovered. A node that hangs is
+// restarted; see stuckAfter.
 func (c *Cluster) WaitHealthy(ctx context.Context) error {
 	return poll(ctx, "wait until the cluster is healthy", func(try context.Context) error {
 		err := c.health(try)
@@ -28,13 +28,13 @@ func (c *Cluster) WaitHealthy(ctx context.Context) error {
 
 // stuckAfter is how many rounds of questions a node may leave unanswered. A
 // primary of Redis 8.0.2 that was paused or cut off, and comes back just after
-// its replica took over, now and then hangs for good, with all of a processor.
-// It looks like valkey issue 609: what it had not read yet makes it believe that
-// the two replicate each other, and it follows that circle. That is the
-// server's fault, and no test of ours is about it.
+// its replica took over, sometimes hangs for good and uses a whole processor.
+// It looks like valkey issue 609: data that it had not read yet makes it
+// believe that the two replicate each other, and it follows that circle. That
+// is a bug of the server, which no test of ours is about.
 const stuckAfter = 3
 
-// restartStuck restarts nodes that should answer and don't.
+// restartStuck restarts nodes that should answer and do not.
 func (c *Cluster) restartStuck(ctx context.Context) error {
 	return each(c.nodes, func(_ int, n *Node) error {
 		n.mu.Lock()
@@ -51,7 +51,7 @@ func (c *Cluster) restartStuck(ctx context.Context) error {
 	})
 }
 
-// count notes whether the node has answered.
+// count records whether the node has answered.
 func (n *Node) count(err error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -62,7 +62,7 @@ func (n *Node) count(err error) {
 	}
 }
 
-// health says what is missing.
+// health returns in what way the cluster is not healthy.
 func (c *Cluster) health(ctx context.Context) error {
 	up := slices.DeleteFunc(slices.Clone(c.nodes), func(n *Node) bool { return !n.reachable() })
 	if len(up) == 0 {
@@ -91,7 +91,7 @@ func (c *Cluster) health(ctx context.Context) error {
 	return nil
 }
 
-// healthyView returns the node's idea of the cluster if it is sound.
+// healthyView returns the node's view of the cluster if it is healthy.
 func (n *Node) healthyView(ctx context.Context, up []*Node) (view, error) {
 	r := n.DoMulti(ctx, []string{"CLUSTER", "INFO"}, []string{"CLUSTER", "NODES"},
 		[]string{"INFO", "replication"}, []string{"CLUSTER", "SHARDS"})
@@ -123,8 +123,9 @@ func (n *Node) healthyView(ctx context.Context, up []*Node) (view, error) {
 	return v, online(r[3], up)
 }
 
-// online says which node is not online by CLUSTER SHARDS. Clients pass such
-// nodes over: a replica is "loading" until word of its offset has got round.
+// online returns an error if a node is not online by CLUSTER SHARDS. Clients
+// avoid such nodes: a replica is "loading" until its offset is known to the
+// others.
 func online(shards rueidis.RedisResult, up []*Node) error {
 	list, err := shards.ToArray()
 	if err != nil {
@@ -155,7 +156,7 @@ func online(shards rueidis.RedisResult, up []*Node) error {
 	return nil
 }
 
-// sound says what is wrong with the nodes that are up, in this view.
+// sound returns what is wrong, in this view, with the nodes that are up.
 func (v view) sound(up []*Node) error {
 	covered := 0
 	for _, n := range up {

@@ -9,8 +9,8 @@ import (
 )
 
 // MigrateSlots moves slots with their keys from one primary to another, all
-// together: a thousand empty ones take well under a second. Clients may go on.
-// When it returns, all nodes that can be reached know the new owner.
+// together: a thousand empty ones take well under a second. Clients may
+// continue. When it returns, all nodes that can be reached know the new owner.
 func (c *Cluster) MigrateSlots(ctx context.Context, from, to *Node, slots []int) error {
 	ctx, cancel := within(ctx, patience)
 	defer cancel()
@@ -33,8 +33,8 @@ func (c *Cluster) MigrateSlot(ctx context.Context, from, to *Node, slot int) err
 	return nil
 }
 
-// migrate goes the way that the Redis documentation prescribes. The new owner
-// is told first, so that no slot is ever without one.
+// migrate does what the Redis documentation prescribes. The new owner is told
+// first, so that no slot is without an owner at any time.
 func (c *Cluster) migrate(ctx context.Context, from, to *Node, slots []int) error {
 	if err := to.setSlots(ctx, slots, "IMPORTING", from.id); err != nil {
 		return err
@@ -59,8 +59,8 @@ func (c *Cluster) migrate(ctx context.Context, from, to *Node, slots []int) erro
 	return nil
 }
 
-// slotsAtOnce bounds what is sent together: Valkey has its replicas confirm each
-// SETSLOT, and a thousand take longer than an answer may.
+// slotsAtOnce bounds the commands that are sent together: Valkey has its
+// replicas confirm each SETSLOT, and a thousand take longer than a reply may.
 const slotsAtOnce = 50
 
 func (n *Node) setSlots(ctx context.Context, slots []int, state, id string) error {
@@ -78,7 +78,7 @@ func (n *Node) setSlots(ctx context.Context, slots []int, state, id string) erro
 	return nil
 }
 
-// moveKeys moves the keys of slots that are MIGRATING, which get no new ones.
+// moveKeys moves the keys of slots that are MIGRATING, which get no new keys.
 func (n *Node) moveKeys(ctx context.Context, to *Node, slots []int) error {
 	commands := make([][]string, len(slots))
 	for i, s := range slots {
@@ -116,8 +116,8 @@ func (n *Node) moveKeysOf(ctx context.Context, to *Node, slot int) error {
 	}
 }
 
-// knowsOwner says whether the node knows that slots are the owner's, if it can
-// be asked.
+// knowsOwner returns an error if the node can be asked and does not know the
+// owner of slots.
 func (n *Node) knowsOwner(ctx context.Context, owner *Node, slots []int) error {
 	if !n.reachable() {
 		return nil
@@ -136,7 +136,7 @@ func (n *Node) knowsOwner(ctx context.Context, owner *Node, slots []int) error {
 }
 
 // Failover makes a replica the primary of its shard, without loss of data, and
-// waits until it is one for all nodes that can be reached.
+// waits until all nodes that can be reached know that.
 func (c *Cluster) Failover(ctx context.Context, replica *Node) error {
 	ctx, cancel := within(ctx, patience)
 	defer cancel()
@@ -157,7 +157,7 @@ func (n *Node) knowsPrimary(ctx context.Context, primary *Node) error {
 		return err
 	}
 	if e, _ := v.entry(primary.id); !e.is("master") || len(e.slots) == 0 {
-		return fmt.Errorf("for node %s it is a replica still", n.Addr())
+		return fmt.Errorf("node %s still takes it for a replica", n.Addr())
 	}
 	return nil
 }

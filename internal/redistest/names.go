@@ -9,9 +9,9 @@ import (
 	"github.com/redis/rueidis"
 )
 
-// Names lead to nodes, and can be made to lead to others, as the name of a
-// service or a virtual address does. Connections that exist stay where they are.
-// The zero value is ready.
+// Names lead to nodes, and can be made to lead to other nodes, as the name of a
+// service or a virtual address does. Existing connections stay as they are. The
+// zero value is ready to use.
 //
 //	var names redistest.Names
 //	names.Set("redis:6379", old)
@@ -38,8 +38,9 @@ func (n *Names) node(addr string) *Node {
 	return n.nodes[addr]
 }
 
-// Option makes a client begin with the given addresses, and reach nodes by their
-// names. Addresses that are no names lead where they always do.
+// Option makes a client begin with the given addresses, and reach nodes by
+// their names. An address that is not a name leads to the node that announces
+// it.
 func (n *Names) Option(init ...string) func(*rueidis.ClientOption) {
 	return func(o *rueidis.ClientOption) {
 		o.InitAddress = init

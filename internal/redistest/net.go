@@ -11,21 +11,21 @@ import (
 	"github.com/redis/rueidis"
 )
 
-// A Net stands between one client and the servers, and breaks that client's
-// connections alone. The zero value is ready.
+// A Net is between one client and the servers, and breaks only that client's
+// connections. The zero value is ready to use.
 //
 //	var net redistest.Net
 //	client := c.Client(t, net.Option())
 //	net.Cut(c.Owner(slot).Addr())
 //
-// Addresses are those that nodes announce. HealAll at the end frees what is
-// left of connections that were cut.
+// Addresses are those that nodes announce. Call HealAll at the end to release
+// connections that were cut.
 type Net struct {
 	mu      sync.Mutex
 	rest    trouble            // of addresses that are not in troubles
 	trouble map[string]trouble // by address
 	conns   map[*conn]struct{}
-	changed chan struct{} // closed and forgotten when trouble changes
+	changed chan struct{} // closed and set to nil when trouble changes
 }
 
 type trouble int
@@ -44,9 +44,9 @@ func (n *Net) Option() func(*rueidis.ClientOption) {
 	return func(o *rueidis.ClientOption) { o.DialCtxFn = n.wrap(o.DialCtxFn) }
 }
 
-// Cut makes the way to addr a black hole. Established connections read nothing,
-// and what they write, or that they close, does not arrive. New ones hang until
-// their context or their dialer's time ends. Neither side learns anything.
+// Cut makes the way to addr a black hole. On established connections nothing
+// arrives in either direction, not even that one side closes. New connections
+// hang until their context or their dialer's timeout ends.
 func (n *Net) Cut(addr string) { n.set(silent, addr) }
 
 // Reset breaks connections to addr: both sides learn that they were reset, and
@@ -54,7 +54,7 @@ func (n *Net) Cut(addr string) { n.set(silent, addr) }
 func (n *Net) Reset(addr string) { n.set(refused, addr) }
 
 // Heal ends the trouble with addr. As in a real network, connections that were
-// cut go on where they were, and no byte of them is lost.
+// cut continue, and no byte of them is lost.
 func (n *Net) Heal(addr string) { n.set(none, addr) }
 
 // CutAll cuts all addresses.
@@ -79,7 +79,7 @@ func (n *Net) setAll(t trouble) {
 	n.change(t, func() { n.rest, n.trouble = t, nil }, func(*conn) bool { return true })
 }
 
-// change applies t, first to what dials look at, then to connections.
+// change applies t, first to new connections, then to existing ones.
 func (n *Net) change(t trouble, record func(), concerns func(*conn) bool) {
 	n.mu.Lock()
 	record()
@@ -96,7 +96,8 @@ func (n *Net) change(t trouble, record func(), concerns func(*conn) bool) {
 	}
 }
 
-// state returns the trouble with addr, and what is closed when it may change.
+// state returns the trouble with addr, and a channel that is closed when it may
+// change.
 func (n *Net) state(addr string) (trouble, <-chan struct{}) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -146,8 +147,8 @@ func (n *Net) waitPassable(ctx context.Context, addr string) error {
 	}
 }
 
-// add makes a connection subject to the Net. Trouble that came while it was
-// dialed counts.
+// add makes a connection subject to the Net, including trouble that began while
+// it was dialed.
 func (n *Net) add(inner net.Conn, addr string) *conn {
 	c := &conn{Conn: inner, net: n, addr: addr}
 	n.mu.Lock()

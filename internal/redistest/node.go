@@ -30,17 +30,17 @@ type Node struct {
 	unanswered int // rounds of questions in a row; see stuckAfter
 }
 
-// Addr is the address that the node announces. Clients know it by that.
+// Addr returns the address that the node announces, by which clients know it.
 func (n *Node) Addr() string { return n.machine.addr() }
 
-// ID is the node's name in its cluster; a single server has none.
+// ID returns the node's ID in its cluster; "" for a single server.
 func (n *Node) ID() string { return n.id }
 
-// String is Addr.
+// String returns Addr.
 func (n *Node) String() string { return n.Addr() }
 
-// HostAddr is where to dial the node from here, now. Starting or healing it may
-// change that.
+// HostAddr returns the address at which the node can be dialed from here.
+// Starting or healing the node may change it.
 func (n *Node) HostAddr(ctx context.Context) (string, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -57,7 +57,7 @@ func (n *Node) HostAddr(ctx context.Context) (string, error) {
 	return n.hostAddr, nil
 }
 
-// stateLocked says in what way the node is not healthy. n.mu is held.
+// stateLocked returns what is wrong with the node. n.mu is held.
 func (n *Node) stateLocked() string {
 	var s []string
 	for word, is := range map[string]bool{"it does not run": n.down, "it is paused": n.paused, "it is cut off": n.cut} {
@@ -68,7 +68,7 @@ func (n *Node) stateLocked() string {
 	return strings.Join(s, ", ")
 }
 
-// reachable says whether no fault makes the node silent.
+// reachable reports whether no fault makes the node silent.
 func (n *Node) reachable() bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -83,8 +83,8 @@ func (n *Node) dial(ctx context.Context, d *net.Dialer) (net.Conn, error) {
 	return d.DialContext(ctx, "tcp", addr)
 }
 
-// Do sends the node a command, whatever its role, on a connection of its own
-// that outlives faults. It does not wait for a node that is down.
+// Do sends a command to the node, whatever its role, on a connection of its own
+// that is made again after faults. It does not wait for a node that is down.
 func (n *Node) Do(ctx context.Context, args ...string) rueidis.RedisResult {
 	return n.DoMulti(ctx, args)[0]
 }
@@ -119,7 +119,7 @@ func (n *Node) conn() (rueidis.Client, error) {
 		},
 		ForceSingleClient:   true,
 		DisableCache:        true,
-		AlwaysRESP2:         true, // RESP3 has "txt:" before what INFO says
+		AlwaysRESP2:         true, // RESP3 puts "txt:" before the reply of INFO
 		DisableRetry:        true,
 		PipelineMultiplex:   -1, // one connection
 		ReadBufferEachConn:  64 << 10,
@@ -130,7 +130,7 @@ func (n *Node) conn() (rueidis.Client, error) {
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.client != nil { // another call was quicker
+	if n.client != nil { // another call was faster
 		c.Close()
 		return n.client, nil
 	}
@@ -138,7 +138,7 @@ func (n *Node) conn() (rueidis.Client, error) {
 	return c, nil
 }
 
-// forget drops what a fault makes wrong: connections and the published port.
+// forget drops what a fault invalidates: connections and the published port.
 func (n *Node) forget() {
 	n.mu.Lock()
 	c := n.client
@@ -159,10 +159,10 @@ func (n *Node) waitAnswering(ctx context.Context) error {
 	return nil
 }
 
-// Logs is what the server has printed.
+// Logs returns the output of the server.
 func (n *Node) Logs(ctx context.Context) string { return n.machine.logs(ctx) }
 
-// failed makes n results of an error from before anything was sent.
+// failed returns n results with an error from before anything was sent.
 func failed(err error, n int) []rueidis.RedisResult {
 	return slices.Repeat([]rueidis.RedisResult{rueidis.NewErrorResult(err)}, n)
 }

@@ -6,33 +6,32 @@ import (
 	"time"
 )
 
-// The servers that the project promises to work with.
+// The servers that the project supports.
 const (
 	Redis70  = "redis:7.0.15"
 	Redis80  = "redis:8.0.2"
 	Valkey81 = "valkey/valkey:8.1.1"
 )
 
-// Images returns the images of all servers to test against.
+// Images returns the images of all servers to test with.
 func Images() []string { return []string{Redis70, Redis80, Valkey81} }
 
 // Options say what to start. The zero value is a cluster of three primaries.
 type Options struct {
-	// Image is the container image; Redis80 by default. Where nodes are
-	// processes, it is whatever server the PATH has, a valkey-server first
-	// if this names Valkey.
+	// Image is the container image; Redis80 by default. Processes run whatever
+	// server is on the PATH, preferably valkey-server if Image is Valkey's.
 	Image string
 
 	Primaries int // 3 by default
 	Replicas  int // of each primary; none by default
 
-	// NodeTimeout is how long a node is silent before the others take it for
-	// failed. 2s by default: failovers are quick, and a paused test machine
-	// does not cause them.
+	// NodeTimeout is how long a node is silent before the others consider it
+	// failed. It is 2 s by default, so that failovers are quick, and a paused
+	// test machine does not cause them.
 	NodeTimeout time.Duration
 
 	// Args are added to the server's command line, such as
-	// "--client-output-buffer-limit", "pubsub 1mb 0 0". They win over ours.
+	// "--client-output-buffer-limit", "pubsub 1mb 0 0". They override ours.
 	Args []string
 }
 
@@ -57,15 +56,15 @@ func (o Options) binary() string {
 	return "redis-server"
 }
 
-// serverArgs are the arguments that don't depend on where the server runs.
+// serverArgs returns the arguments that do not depend on where the server runs.
 func (o Options) serverArgs(cluster bool) []string {
 	args := []string{
 		"--protected-mode", "no",
 		"--save", "", "--appendonly", "no",
-		// The default waits five seconds for more replicas to come.
+		// By default the server waits five seconds for more replicas.
 		"--repl-diskless-sync-delay", "0",
-		// CLUSTER SHARDS calls a replica "loading", and clients pass it over,
-		// until its offset moves, which by default takes ten seconds.
+		// CLUSTER SHARDS calls a replica "loading", and clients avoid it, until
+		// its offset changes, which by default takes ten seconds.
 		"--repl-ping-replica-period", "1",
 	}
 	if cluster {

@@ -8,12 +8,12 @@ import (
 	"testing"
 )
 
-// A Pair is two servers, no cluster, that can replicate each other. In the
-// beginning the second is a replica of the first.
+// A Pair is two servers, not in a cluster, that can replicate each other. At
+// the start the second is a replica of the first.
 type Pair struct{ *fleet }
 
-// NewPair starts a pair that is closed when the test ends. Where no servers can
-// be run it skips the test.
+// NewPair starts a pair that is closed when the test ends. If no servers can
+// run here it skips the test.
 func NewPair(tb testing.TB, o Options) *Pair {
 	tb.Helper()
 	p, err := startPair(tb.Context(), o)
@@ -39,8 +39,8 @@ func startPair(ctx context.Context, o Options) (*Pair, error) {
 // Nodes returns the two servers.
 func (p *Pair) Nodes() (first, second *Node) { return p.nodes[0], p.nodes[1] }
 
-// Replicate makes one of them a replica of the other, which becomes a primary
-// first, and waits until it is in step. Connections of clients stand.
+// Replicate makes one server a replica of the other, which becomes a primary
+// first, and waits until it is in sync. Connections of clients stay open.
 func (p *Pair) Replicate(ctx context.Context, replica, primary *Node) error {
 	ctx, cancel := within(ctx, patience)
 	defer cancel()

@@ -7,19 +7,19 @@ import (
 	"os"
 )
 
-// ErrUnavailable says that this machine has neither Docker nor a server
+// ErrUnavailable means that this machine has neither Docker nor a server
 // program, so nothing can be started.
 var ErrUnavailable = errors.New("no Redis server can be run here: install Docker " +
 	"(on Debian and Ubuntu: .ci/docker-up), or put a redis-server or valkey-server " +
 	"of 7.0 or newer on the PATH (apt install redis-server, brew install redis)")
 
-// A platform is what nodes run on. It makes a machine for each.
+// A platform is where nodes run. It makes a machine for each node.
 type platform interface {
-	// launch starts the i-th server, with args that don't depend on the
-	// machine, and returns when it runs; it need not accept connections yet.
+	// launch starts the i-th server, with args that do not depend on the
+	// machine, and returns when it runs, perhaps before it accepts connections.
 	launch(ctx context.Context, i int, args []string) (machine, error)
 
-	// close removes everything that launch has left, failed launches too.
+	// close removes everything that launch has left, even if it failed.
 	close() error
 }
 

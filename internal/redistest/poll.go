@@ -9,12 +9,12 @@ import (
 )
 
 const (
-	// patience bounds what waits when the caller's context does not. Only a
-	// broken machine or a wrong test takes that long.
+	// patience bounds waiting if the caller's context does not. Only a broken
+	// machine or a wrong test takes that long.
 	patience = 30 * time.Second
 
 	// answerTime bounds one round of questions to a server, so that a paused
-	// one cannot use up the patience of its caller.
+	// server cannot use up the time of the caller.
 	answerTime = 2 * time.Second
 
 	pollEvery = 20 * time.Millisecond
@@ -28,13 +28,13 @@ func within(ctx context.Context, d time.Duration) (context.Context, context.Canc
 	return context.WithTimeout(ctx, d)
 }
 
-// A final error is one that waiting does not mend.
+// A final error is one that waiting does not cure.
 type final struct{ error }
 
 func (f final) Unwrap() error { return f.error }
 
-// poll asks until cond returns nil or a final error. If ctx ends before, the
-// error says what cond's last complaint was.
+// poll calls cond until it returns nil or a final error. If ctx ends first, the
+// error contains the last one of cond.
 func poll(ctx context.Context, what string, cond func(context.Context) error) error {
 	ctx, cancel := within(ctx, patience)
 	defer cancel()
@@ -52,7 +52,7 @@ func poll(ctx context.Context, what string, cond func(context.Context) error) er
 		if f := (final{}); errors.As(err, &f) {
 			return fmt.Errorf("%s: %w", what, f.error)
 		}
-		if ctx.Err() == nil || last == nil { // not "deadline exceeded" of the very last try
+		if ctx.Err() == nil || last == nil { // not the "deadline exceeded" of the last attempt
 			last = err
 		}
 		select {
@@ -63,7 +63,7 @@ func poll(ctx context.Context, what string, cond func(context.Context) error) er
 	}
 }
 
-// each calls f for all items at once and returns the first error in order.
+// each calls f for all items concurrently and returns the first error in order.
 func each[T any](items []T, f func(i int, item T) error) error {
 	errs := make([]error, len(items))
 	var wg sync.WaitGroup

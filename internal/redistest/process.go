@@ -16,8 +16,8 @@ import (
 	"sync"
 )
 
-// findServer returns the path of a server of 7.0 or newer, the preferred one
-// if there is a choice.
+// findServer returns the path of a server of 7.0 or newer, preferably the given
+// one.
 func findServer(ctx context.Context, prefer string) (string, error) {
 	names := []string{"redis-server", "valkey-server"}
 	if prefer == names[1] {
@@ -54,7 +54,7 @@ func newEnough(version []byte) bool {
 	return err == nil && major >= 7
 }
 
-// processes is the platform of processes on loopback.
+// processes is the platform whose nodes are processes on loopback.
 type processes struct {
 	path    string
 	cluster bool
@@ -73,7 +73,7 @@ func (p *processes) launch(ctx context.Context, i int, args []string) (machine, 
 	var err error
 	for range 10 {
 		m := &processMachine{path: p.path, dir: filepath.Join(p.dir, strconv.Itoa(i))}
-		os.RemoveAll(m.dir) // of the try before: it remembers the cluster's port
+		os.RemoveAll(m.dir) // from the previous attempt: it contains the cluster's port
 		if err = os.Mkdir(m.dir, 0o700); err != nil {
 			return nil, err
 		}
@@ -110,8 +110,8 @@ var (
 	errNoNetwork = fmt.Errorf("nodes are processes on loopback, with no network to cut: this needs Docker: %w", errors.ErrUnsupported)
 )
 
-// processMachine is one node's process. One that has ended may be started
-// again, as a new process in the same place.
+// processMachine is one node's process. If it has ended it may be started
+// again, as a new process with the same ports and directory.
 type processMachine struct {
 	path, dir string
 	args      []string
@@ -136,9 +136,9 @@ func (m *processMachine) choosePorts(args []string, cluster bool) error {
 	return nil
 }
 
-// freePorts draws ports below those from which systems serve outgoing
-// connections, so that nothing takes a node's port while the node is down. Two
-// test processes that draw the same find out when the server starts.
+// freePorts draws ports below those that systems use for outgoing connections,
+// so that nothing takes a node's port while the node is down. If two test
+// processes draw the same port, a server fails to start.
 func freePorts(n int) ([]int, error) {
 	var ports []int
 	for range 1000 {
@@ -147,7 +147,7 @@ func freePorts(n int) ([]int, error) {
 		if err != nil {
 			continue
 		}
-		defer l.Close() // all at the end, so that no port comes twice
+		defer l.Close() // all at the end, so that no port is drawn twice
 		if ports = append(ports, port); len(ports) == n {
 			return ports, nil
 		}
@@ -180,7 +180,7 @@ func (m *processMachine) running() bool {
 	}
 }
 
-// start starts the process and waits until it listens, as only then it is
+// start starts the process and waits until it listens, since only then is it
 // certain that the ports are its own.
 func (m *processMachine) start(ctx context.Context) error {
 	var err error
@@ -195,7 +195,7 @@ func (m *processMachine) start(ctx context.Context) error {
 	}
 	m.guard = newGuard(m.cmd.Process.Pid)
 	m.ended = make(chan struct{})
-	go m.wait() // ends with the process; signal and processes.close see to that
+	go m.wait() // ends with the process, which signal or processes.close ends
 	return m.waitListening(ctx)
 }
 
@@ -208,7 +208,7 @@ func (m *processMachine) wait() {
 
 func (m *processMachine) waitListening(ctx context.Context) error {
 	return poll(ctx, "start "+m.path, func(ctx context.Context) error {
-		ended := !m.running() // asked before the log is read, which then is complete
+		ended := !m.running() // before the log is read, so that the log is complete
 		log := m.logs(ctx)
 		switch {
 		case bytes.Contains([]byte(log), []byte("Ready to accept connections")):
@@ -254,7 +254,7 @@ func (m *processMachine) logs(context.Context) string {
 
 // A guard kills a server when the test process ends without doing so, as after
 // a panic or a test's timeout. It is a shell that waits for the end of its
-// input, which is the end of us.
+// input, which is closed when the test process ends.
 type guard struct {
 	cmd   *exec.Cmd
 	input io.Closer
@@ -264,17 +264,17 @@ func newGuard(pid int) *guard {
 	cmd := exec.Command("sh", "-c", `read -r _; kill -KILL "$0"`, strconv.Itoa(pid))
 	input, err := cmd.StdinPipe()
 	if err != nil || cmd.Start() != nil {
-		return nil // tests work without
+		return nil // tests work without a guard
 	}
 	return &guard{cmd, input}
 }
 
-// release lets go of a server that has ended.
+// release ends the guard of a server that has ended.
 func (g *guard) release() {
 	if g == nil {
 		return
 	}
-	g.cmd.Process.Kill() // before its input ends: the pid may be another's by now
+	g.cmd.Process.Kill() // before its input ends, since the pid may belong to another process by now
 	g.cmd.Wait()
 	g.input.Close()
 }

@@ -52,7 +52,8 @@ func (s *Sentinel) form(ctx context.Context) error {
 	if err := replica.Do(ctx, "REPLICAOF", primary, serverPort).Error(); err != nil {
 		return err
 	}
-	// A sentinel writes to its configuration, so it must be a file.
+	// A sentinel writes to its configuration, so the configuration must be a
+	// file.
 	script := fmt.Sprintf("printf 'port %s\\nprotected-mode no\\nsentinel monitor %s %s %s 1\\n"+
 		"sentinel down-after-milliseconds %[2]s 1000\\nsentinel failover-timeout %[2]s 5000\\n' >/data/sentinel.conf && "+
 		"exec %[5]s /data/sentinel.conf --sentinel", serverPort, sentinelSet, primary, serverPort, p.binary)
@@ -85,8 +86,9 @@ func (s *Sentinel) Client(tb testing.TB, opts ...func(*rueidis.ClientOption)) ru
 	})...)
 }
 
-// Failover makes the replica the primary while the primary lives. A sentinel
-// that has not heard of the replica for some seconds does not choose it yet.
+// Failover makes the replica the primary while the old primary is alive. A
+// sentinel that has known the replica for less than some seconds does not
+// choose it yet.
 func (s *Sentinel) Failover(ctx context.Context) error {
 	return poll(ctx, "have the sentinel fail over", func(ctx context.Context) error {
 		err := s.watch.Do(ctx, "SENTINEL", "FAILOVER", sentinelSet).Error()
@@ -97,7 +99,7 @@ func (s *Sentinel) Failover(ctx context.Context) error {
 	})
 }
 
-// Primary returns the server that is the primary now, by the sentinel's word.
+// Primary returns the server that the sentinel names as the primary now.
 func (s *Sentinel) Primary(ctx context.Context) (*Node, error) {
 	addr, err := s.watch.Do(ctx, "SENTINEL", "GET-MASTER-ADDR-BY-NAME", sentinelSet).AsStrSlice()
 	if err != nil {

@@ -5,15 +5,15 @@ import (
 	"fmt"
 )
 
-// A Server is a single server, no cluster. It is its only [Node].
+// A Server is a single server, not in a cluster. It is its only [Node].
 type Server struct {
 	*fleet
 	*Node
 }
 
-// StartServer starts a server. Where none can be run the error is
-// ErrUnavailable. Tests call [NewServer] instead. Of the options only Image and
-// Args matter.
+// StartServer starts a server. If none can run here the error is
+// ErrUnavailable. Tests call [NewServer] instead. Only Image and Args of the
+// options are used.
 func StartServer(ctx context.Context, o Options) (*Server, error) {
 	ctx, cancel := within(ctx, 2*patience)
 	defer cancel()

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// BusSent is what the nodes have sent each other over the cluster's bus since
-// they started, for PUBLISH and for SPUBLISH.
+// BusSent is the number of messages that the nodes have sent each other over
+// the cluster's bus since they started, for PUBLISH and for SPUBLISH.
 type BusSent struct{ Publish, PublishShard int64 }
 
 // Sub returns what has been sent since before.
@@ -17,7 +17,7 @@ func (b BusSent) Sub(before BusSent) BusSent {
 	return BusSent{b.Publish - before.Publish, b.PublishShard - before.PublishShard}
 }
 
-// BusSent sums up the nodes that can be reached.
+// BusSent returns the sum over the nodes that can be reached.
 func (c *Cluster) BusSent(ctx context.Context) (BusSent, error) {
 	var sum BusSent
 	for _, n := range c.nodes {
@@ -54,14 +54,14 @@ func (n *Node) CPU(ctx context.Context) (time.Duration, error) {
 	return time.Duration((user + sys) * float64(time.Second)), err
 }
 
-// CommandStat is what a server has done of one command.
+// CommandStat says how often a server has executed a command.
 type CommandStat struct {
 	Calls int64
 	Time  time.Duration // of all calls
 }
 
-// CommandStats returns what the server has done since it started, by the
-// command's name in lower case, such as "spublish" or "cluster|nodes".
+// CommandStats returns the statistics of all commands since the server started,
+// by the command's name in lower case, such as "spublish" or "cluster|nodes".
 func (n *Node) CommandStats(ctx context.Context) (map[string]CommandStat, error) {
 	info, err := n.Do(ctx, "INFO", "commandstats").ToString()
 	if err != nil {

@@ -13,8 +13,8 @@ import (
 	"go.uber.org/goleak"
 )
 
-// NewCluster starts a cluster that is closed when the test ends. Where no
-// servers can be run it skips the test.
+// NewCluster starts a cluster that is closed when the test ends. If no servers
+// can run here it skips the test.
 func NewCluster(tb testing.TB, o Options) *Cluster {
 	tb.Helper()
 	c, err := StartCluster(tb.Context(), o)
@@ -23,8 +23,8 @@ func NewCluster(tb testing.TB, o Options) *Cluster {
 	return c
 }
 
-// NewServer starts a single server that is closed when the test ends. Where
-// none can be run it skips the test.
+// NewServer starts a single server that is closed when the test ends. If none
+// can run here it skips the test.
 func NewServer(tb testing.TB, o Options) *Server {
 	tb.Helper()
 	s, err := StartServer(tb.Context(), o)
@@ -40,9 +40,9 @@ func closeIn(tb testing.TB, c interface{ Close() error }) {
 	}
 }
 
-// Must ends the test if a fault or another step failed. If the step cannot be
-// had here, such as a network to cut where nodes are processes or servers where
-// there are none, it skips the test.
+// Must ends the test if a fault or another step failed. If the step is not
+// possible here, such as cutting the network of processes, or starting servers
+// where there are none, it skips the test.
 func Must(tb testing.TB, err error) {
 	tb.Helper()
 	switch {
@@ -61,9 +61,9 @@ var shared struct {
 }
 
 // SharedCluster returns a function by which the tests of a package get the same
-// cluster. The first that asks starts it, Main closes it. After each test that
-// asked, faults of nodes are repaired and the cluster is healthy again; so tests
-// that cause faults don't run in parallel with others.
+// cluster. The first call starts it, Main closes it. After each test that
+// called it, faults of nodes are repaired and the cluster is healthy again; so
+// tests that cause faults must not run in parallel with others.
 func SharedCluster(o Options) func(testing.TB) *Cluster {
 	return share(func(ctx context.Context) (*Cluster, error) { return StartCluster(ctx, o) })
 }
@@ -101,8 +101,8 @@ func share[T shareable](start func(context.Context) (T, error)) func(testing.TB)
 	}
 }
 
-// Main runs a package's tests, closes the servers they shared, and fails if
-// goroutines are left then. It exits; call it from TestMain.
+// Main runs a package's tests, closes the servers that they shared, and fails
+// if goroutines are left. It exits; call it from TestMain.
 func Main(m *testing.M, opts ...goleak.Option) {
 	code := m.Run()
 	shared.Lock()
@@ -127,16 +127,16 @@ func Main(m *testing.M, opts ...goleak.Option) {
 // goroutine that sleeps until then.
 const leaveTime = 10 * time.Second
 
-// leaks returns an error if goroutines are left and do not end in time. Those of an
-// HTTP client's connection are no leak of ours, for the library has no such client:
-// tests do, and testcontainers makes one for each container, which once in many runs
-// keeps an idle connection.
+// leaks returns an error if goroutines are left that do not end in time.
+// Goroutines of an HTTP client's connection do not count, since the library has
+// no HTTP client: tests have one, and testcontainers makes one for each
+// container, which once in many runs keeps an idle connection.
 func leaks(opts []goleak.Option) (err error) {
 	opts = append(slices.Clone(opts),
 		goleak.IgnoreAnyFunction("net/http.(*persistConn).readLoop"),
 		goleak.IgnoreAnyFunction("net/http.(*persistConn).writeLoop"))
 	for end := time.Now().Add(leaveTime); time.Now().Before(end); {
-		if err = goleak.Find(opts...); err == nil { // which waits a while itself
+		if err = goleak.Find(opts...); err == nil { // it waits for a while itself
 			return nil
 		}
 	}

@@ -11,13 +11,13 @@ import (
 	"github.com/fanoutgo/fanout/internal/wire"
 )
 
-// Slots is how many slots a cluster has.
+// Slots is the number of slots of a cluster.
 const Slots = wire.Slots
 
-// Slot is the slot of a key or a sharded channel.
+// Slot returns the slot of a key or a sharded channel.
 func Slot(key string) int { return int(wire.Slot(key)) }
 
-// A view is a node's idea of the cluster: the lines of its CLUSTER NODES.
+// A view is a node's view of the cluster: the lines of its CLUSTER NODES.
 type view []entry
 
 type entry struct {
@@ -37,8 +37,8 @@ func (e entry) owns(slot int) bool {
 	return slices.ContainsFunc(e.slots, func(r slotRange) bool { return r.first <= slot && slot <= r.last })
 }
 
-// healthy says whether the node that wrote the line is in touch with the one
-// that it is about.
+// healthy reports whether the node that wrote the line is connected to the node
+// that the line is about.
 func (e entry) healthy() bool {
 	for _, f := range []string{"fail", "fail?", "handshake", "noaddr"} {
 		if e.is(f) {
@@ -70,7 +70,7 @@ func parseView(nodes string) (view, error) {
 			a, err1 := strconv.Atoi(first)
 			b, err2 := strconv.Atoi(last)
 			if err1 != nil || err2 != nil {
-				return nil, fmt.Errorf("slots of CLUSTER NODES are not understood: %q", line)
+				return nil, fmt.Errorf("cannot parse the slots of CLUSTER NODES: %q", line)
 			}
 			e.slots = append(e.slots, slotRange{a, b})
 		}
@@ -88,7 +88,7 @@ func (v view) entry(id string) (entry, bool) {
 	return v[i], true
 }
 
-// freshness is the latest change of slots that the view knows of.
+// freshness returns the latest change of slots that the view contains.
 func (v view) freshness() int64 {
 	latest := int64(-1)
 	for _, e := range v {
@@ -97,7 +97,7 @@ func (v view) freshness() int64 {
 	return latest
 }
 
-// summary is what nodes have to agree on about the given ones.
+// summary returns what nodes have to agree on about the given nodes.
 func (v view) summary(about []*Node) string {
 	var b strings.Builder
 	for _, e := range v {
@@ -113,7 +113,7 @@ func (v view) summary(about []*Node) string {
 	return b.String()
 }
 
-// view asks the node for its idea of the cluster.
+// view asks the node for its view of the cluster.
 func (n *Node) view(ctx context.Context) (view, error) {
 	s, err := n.Do(ctx, "CLUSTER", "NODES").ToString()
 	if err != nil {
@@ -122,9 +122,9 @@ func (n *Node) view(ctx context.Context) (view, error) {
 	return parseView(s)
 }
 
-// view returns the most recent idea of the cluster among the nodes that can be
-// reached: after a failover or a move of slots some know it before others. If
-// none answers it is the last one known.
+// view returns the most recent view of the cluster among the nodes that can be
+// reached: after a failover or a move of slots some nodes know it before
+// others. If none answers it returns the last one known.
 func (c *Cluster) view() view {
 	ctx, cancel := context.WithTimeout(context.Background(), answerTime)
 	defer cancel()
@@ -144,7 +144,7 @@ func (c *Cluster) view() view {
 	return c.lastView
 }
 
-// node returns the node of an id of this cluster.
+// node returns the node of this cluster that has an ID.
 func (c *Cluster) node(id string) *Node {
 	for _, n := range c.nodes {
 		if n.id == id {
@@ -154,8 +154,8 @@ func (c *Cluster) node(id string) *Node {
 	return nil
 }
 
-// Primaries returns the nodes that own slots, as the cluster sees it now, in
-// the order of their slots.
+// Primaries returns the nodes that currently own slots, in the order of their
+// slots.
 func (c *Cluster) Primaries() []*Node {
 	v := slices.DeleteFunc(slices.Clone(c.view()), func(e entry) bool { return len(e.slots) == 0 })
 	slices.SortFunc(v, func(a, b entry) int { return cmp.Compare(a.slots[0].first, b.slots[0].first) })
@@ -166,7 +166,7 @@ func (c *Cluster) Primaries() []*Node {
 	return nodes
 }
 
-// Owner returns the primary that owns the slot now, nil if none does.
+// Owner returns the primary that currently owns the slot; nil if none does.
 func (c *Cluster) Owner(slot int) *Node {
 	for _, e := range c.view() {
 		if e.owns(slot) {
@@ -176,7 +176,7 @@ func (c *Cluster) Owner(slot int) *Node {
 	return nil
 }
 
-// ReplicasOf returns the replicas that a primary has now.
+// ReplicasOf returns the current replicas of a primary.
 func (c *Cluster) ReplicasOf(primary *Node) []*Node {
 	var nodes []*Node
 	for _, e := range c.view() {
@@ -187,7 +187,7 @@ func (c *Cluster) ReplicasOf(primary *Node) []*Node {
 	return nodes
 }
 
-// SlotsOf returns the slots that a node owns now.
+// SlotsOf returns the slots that a node currently owns.
 func (c *Cluster) SlotsOf(n *Node) []int {
 	e, _ := c.view().entry(n.id)
 	var slots []int

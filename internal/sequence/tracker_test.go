@@ -324,8 +324,10 @@ func FuzzNumbers(f *testing.F) {
 	f.Fuzz(func(t *testing.T, script []byte) {
 		var tr Tracker
 		trimmed := uint64(0)
-		some := []uint64{1, 2, 3, 4, 5, 9, 100, doubtful, doubtful + 7, MaxHole - 1, MaxHole, MaxHole + 9,
-			1<<63 - 1, 1 << 63, 1<<63 + 3, math.MaxUint64 - 5, math.MaxUint64 - 100}
+		some := []uint64{
+			1, 2, 3, 4, 5, 9, 100, doubtful, doubtful + 7, MaxHole - 1, MaxHole, MaxHole + 9,
+			1<<63 - 1, 1 << 63, 1<<63 + 3, math.MaxUint64 - 5, math.MaxUint64 - 100,
+		}
 		for len(script) >= 5 {
 			step := script[:5]
 			script = script[5:]

@@ -16,11 +16,11 @@ const (
 // A seat is a channel on a connection.
 type seat[S comparable] struct {
 	channel string
-	sub     S // the zero value: none
+	sub     S // the subscriber that wants the channel; zero: none
 	slot    uint16
 	state   State
-	dirty   bool // it is on the list of those that Next looks at
-	probe   bool // the table itself wants it; see Probe
+	dirty   bool // it is on the list for Next
+	probe   bool // the table itself wants the channel; see Probe
 	alone   bool // it gets a command of its own
 }
 
@@ -54,7 +54,7 @@ func New[S comparable]() *Table[S] {
 	return &Table[S]{seats: make(map[string]*seat[S])}
 }
 
-// touch puts a seat on the list of those that Next looks at.
+// touch puts a seat on the list for Next.
 func (t *Table[S]) touch(st *seat[S]) {
 	if !st.dirty {
 		st.dirty = true
@@ -62,7 +62,8 @@ func (t *Table[S]) touch(st *seat[S]) {
 	}
 }
 
-// Want gives s the seat of a channel, in place of whoever has it.
+// Want gives s the seat of a channel, which another subscriber may lose by
+// that.
 func (t *Table[S]) Want(s S, channel string, slot uint16) {
 	st := t.add(channel, slot)
 	st.sub = s
@@ -81,7 +82,7 @@ func (t *Table[S]) add(channel string, slot uint16) *seat[S] {
 	return st
 }
 
-// Release takes the seat from s, if s has it.
+// Release takes the seat away from s, if s has it.
 func (t *Table[S]) Release(s S, channel string) {
 	if st := t.seats[channel]; st != nil && st.sub == s {
 		st.sub = *new(S)
@@ -97,7 +98,7 @@ func (t *Table[S]) Renew(s S, channel string) {
 	}
 }
 
-// Connected begins a connection: everything that is wanted is asked for.
+// Connected begins a connection: Next asks for everything that is wanted.
 func (t *Table[S]) Connected() {
 	for _, st := range t.seats {
 		t.touch(st)
@@ -119,8 +120,8 @@ func (t *Table[S]) Broke() (lost []S) {
 	return lost
 }
 
-// Next returns the next commands to send, none if nothing is dirty. All of them
-// are to be answered, by Replied, before Next is called again.
+// Next returns the next commands to send, none if no seat is dirty. All of them
+// must be answered, by Replied or Left, before Next is called again.
 func (t *Table[S]) Next() []*Command[S] {
 	var commands []*Command[S]
 	type key struct {
@@ -171,9 +172,9 @@ func (t *Table[S]) advance(st *seat[S]) bool {
 	return true
 }
 
-// Left notes that a command that unsubscribes has been answered. An error counts
-// as success: either the server has no subscription, or the link gives up the
-// connection.
+// Left notes that a command that unsubscribes has been answered. An error
+// counts as success: either the server has no subscription, or the link closes
+// the connection.
 func (t *Table[S]) Left(c *Command[S]) {
 	for _, st := range c.seats {
 		st.state = None
@@ -182,7 +183,7 @@ func (t *Table[S]) Left(c *Command[S]) {
 }
 
 // Replied notes the reply to a command that subscribes. It returns the
-// subscribers for which the link has to do what the reply asks for; see Reply.
+// subscribers for which the link has to act on the reply; see Reply.
 func (t *Table[S]) Replied(c *Command[S], r Reply) (failed []S) {
 	if r == Accepted {
 		return nil
@@ -205,8 +206,8 @@ func (t *Table[S]) Replied(c *Command[S], r Reply) (failed []S) {
 }
 
 // Confirmed notes that the server has confirmed a channel. It reports whether
-// that was asked for, and by which subscriber; the zero value if that one has
-// gone meanwhile.
+// the confirmation was asked for, and by which subscriber; s is zero if that
+// one has released the seat meanwhile.
 func (t *Table[S]) Confirmed(channel string) (s S, asked bool) {
 	st := t.seats[channel]
 	if st == nil || st.state != Asked {
@@ -216,9 +217,10 @@ func (t *Table[S]) Confirmed(channel string) (s S, asked bool) {
 	return st.sub, true
 }
 
-// Ended notes that the server has said that a subscription has ended. It reports
-// whether the server did so by itself, and whose subscription it was. Then the
-// channel is asked for again, which brings a redirection to its new home.
+// Ended notes that the server has said that a subscription has ended. It
+// reports whether the server has ended it by itself, and whose subscription it
+// was. In that case the channel is asked for again, which leads to a
+// redirection to its new home.
 func (t *Table[S]) Ended(channel string) (s S, unsolicited bool) {
 	st := t.seats[channel]
 	if st == nil || st.state != On && st.state != Again {
@@ -258,10 +260,11 @@ func (t *Table[S]) Resume(now time.Time) {
 	})
 }
 
-// Probe returns a channel of the table's own that is confirmed, so that what is
-// published there is heard. If there is none, Probe adds one, named by name, in
-// the slot of a confirmed channel, the host, and returns "": the confirmation
-// that Next asks for then shows as much. It adds none if nothing is confirmed.
+// Probe returns a confirmed channel of the table's own, so that a message that
+// is published there arrives. If there is none, Probe returns "" and adds one
+// in the slot of a confirmed channel, the host; name returns its name. The
+// confirmation that Next asks for serves as a probe then. Probe adds none if
+// nothing is confirmed.
 func (t *Table[S]) Probe(name func(host string) string) (channel string, added bool) {
 	var host *seat[S]
 	for _, st := range t.seats {
@@ -281,8 +284,8 @@ func (t *Table[S]) Probe(name func(host string) string) (channel string, added b
 	return "", true
 }
 
-// Subscriber returns who has the seat of a channel; the zero value if nobody
-// has.
+// Subscriber returns the subscriber that has the seat of a channel; the zero
+// value if there is none.
 func (t *Table[S]) Subscriber(channel string) (s S) {
 	if st := t.seats[channel]; st != nil {
 		s = st.sub
@@ -290,7 +293,7 @@ func (t *Table[S]) Subscriber(channel string) (s S) {
 	return s
 }
 
-// Subscribers returns all that have seats.
+// Subscribers returns all subscribers that have seats.
 func (t *Table[S]) Subscribers() (all []S) {
 	for _, st := range t.seats {
 		if st.taken() {
@@ -300,7 +303,7 @@ func (t *Table[S]) Subscribers() (all []S) {
 	return all
 }
 
-// Unused reports whether nobody has a seat.
+// Unused reports whether no subscriber has a seat.
 func (t *Table[S]) Unused() bool {
 	for _, st := range t.seats {
 		if st.taken() {

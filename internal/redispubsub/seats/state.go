@@ -1,6 +1,6 @@
 package seats
 
-// A State is what the server has, as far as we know.
+// A State is what the server has, as far as is known.
 type State uint8
 
 const (
@@ -20,9 +20,10 @@ const (
 	// The confirmation may be in doubt, or have been for an earlier subscriber.
 	Again
 
-	// Leaving: the command that unsubscribes has been sent. The next notice that
-	// the subscription has ended is its reply. The seat stays here until the
-	// whole command is answered, also if it is wanted again meanwhile.
+	// Leaving: the command that unsubscribes has been sent. The next notice
+	// that the subscription has ended is its reply. The seat stays in this
+	// state until the whole command is answered, even if it is wanted again
+	// meanwhile.
 	Leaving
 )
 
@@ -37,17 +38,17 @@ const (
 	// Accepted: no error. Confirmations of single channels come as notices.
 	Accepted Reply = iota
 
-	// Moved: the channels live at another node. All subscribers of the command
-	// are to be given a place there, or to be postponed.
+	// Moved: the channels are at another node. All subscribers of the command
+	// have to be placed there, or to be postponed.
 	Moved
 
-	// NotNow: the server cannot take the command at the moment. All subscribers
-	// of the command are to be postponed.
+	// NotNow: the server cannot accept the command at the moment. All
+	// subscribers of the command have to be postponed.
 	NotNow
 
-	// Refused: trying again does not help. Since one channel may be refused for
-	// all, a command with several is repeated with one command for each channel;
-	// after that the subscriber is told.
+	// Refused: trying again does not help. Since one channel may cause the
+	// refusal of all, a command with several is repeated with one command for
+	// each channel. If that is refused, its subscriber is told.
 	Refused
 )
 
