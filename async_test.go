@@ -108,11 +108,11 @@ func TestPublishAsyncCallsDoneOnceEachAndInOrder(t *testing.T) {
 
 func TestPublishAsyncBadInput(t *testing.T) {
 	bus := memory.NewBus()
-	h := newHub(t, bus, &fanout.Options{MaxMessage: 10, Retain: func(room string) fanout.Retention {
+	h := newHub(t, bus, &fanout.Options{MaxMessage: 10, Room: func(room string) fanout.RoomOptions {
 		if room == "bad" {
-			return fanout.Retention{Messages: -1}
+			return fanout.RoomOptions{Retain: fanout.Retention{Messages: -1}}
 		}
-		return fanout.Retention{}
+		return fanout.RoomOptions{}
 	}})
 	never := func(error) { t.Error("done is not called after an error") }
 	ended, cancel := context.WithCancel(t.Context())
@@ -377,11 +377,11 @@ func TestAPanickingAdapterHarmsOnlyItsMessage(t *testing.T) {
 }
 
 func TestAPanicOfTheUsersLeavesNothingBehind(t *testing.T) {
-	h := newHub(t, memory.NewBus(), &fanout.Options{Retain: func(room string) fanout.Retention {
+	h := newHub(t, memory.NewBus(), &fanout.Options{Room: func(room string) fanout.RoomOptions {
 		if room == "bad" {
 			panic("boom")
 		}
-		return fanout.Retention{}
+		return fanout.RoomOptions{}
 	}})
 	require.Panics(t, func() { _ = h.Room("bad").PublishAsync(t.Context(), nil, nil) })
 	require.Panics(t, func() { _ = h.In("x", "bad").PublishAsync(t.Context(), nil, nil) })
@@ -424,7 +424,7 @@ func TestWhatIsWithdrawnOrToldIsNotKept(t *testing.T) {
 // A closed hub neither asks about rooms, nor remembers them.
 func TestAClosedHubAsksAboutNoRoom(t *testing.T) {
 	asked := 0
-	h, err := fanout.New(nil, &fanout.Options{Retain: func(string) fanout.Retention { asked++; panic("it is asked") }})
+	h, err := fanout.New(nil, &fanout.Options{Room: func(string) fanout.RoomOptions { asked++; panic("it is asked") }})
 	require.NoError(t, err)
 	require.NoError(t, h.Close(within(t)))
 	rooms := h.Stats().Rooms
@@ -442,9 +442,9 @@ func TestAClosedHubAsksAboutNoRoom(t *testing.T) {
 	require.Equal(t, rooms, h.Stats().Rooms)
 }
 
-// A Retain that panics takes nothing from the hub: it can be closed.
-func TestAPanicOfRetainLeavesNothingInFlight(t *testing.T) {
-	h, err := fanout.New(nil, &fanout.Options{Retain: func(string) fanout.Retention { panic("no") }})
+// An Options.Room that panics takes nothing from the hub: it can be closed.
+func TestAPanicOfRoomLeavesNothingInFlight(t *testing.T) {
+	h, err := fanout.New(nil, &fanout.Options{Room: func(string) fanout.RoomOptions { panic("no") }})
 	require.NoError(t, err)
 	require.PanicsWithValue(t, "no", func() { h.Room("room").Publish(within(t), nil) })
 	require.PanicsWithValue(t, "no", func() { h.Room("room").PublishAsync(within(t), nil, nil) })

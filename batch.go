@@ -180,7 +180,7 @@ func (rs *roomState) appendBatch(earlier, gap roomlog.Gap, u *unpacker, known in
 	var log roomlog.Wakeups[entry, *membership]
 	first := true
 	wide := rs.kept != nil && rs.kept.wide
-	if over := u.left - known - rs.hub.opts.Window.Messages; over > 0 && !wide {
+	if over := u.left - known - rs.window().Messages; over > 0 && !wide {
 		u.passOver(known)
 		log, known, first = rs.log.PassOver(earlier, gap, u.passOver(over)), 0, false
 		if rs.kept != nil && !u.at.IsZero() {
@@ -190,7 +190,7 @@ func (rs *roomState) appendBatch(earlier, gap roomlog.Gap, u *unpacker, known in
 	for u.left > 0 {
 		entries := u.fill(scratch[:0])
 		if rs.kept != nil {
-			rs.kept.tail.add(entries, kept, rs.hub.opts.Window, wide)
+			rs.kept.tail.add(entries, kept, rs.window(), wide)
 			rs.ageTail()
 		}
 		news := entries[min(known, len(entries)):]

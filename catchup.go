@@ -81,7 +81,7 @@ func (rs *roomState) narrow() bool {
 		return false
 	}
 	k.wide, k.pages = false, nil
-	k.tail.cut(rs.hub.opts.Window, false)
+	k.tail.cut(rs.window(), false)
 	rs.log.Widen(false)
 	return true
 }
@@ -199,10 +199,10 @@ func (rs *roomState) catch(life int, page *adapter.Page) {
 func (rs *roomState) catchesUp() bool { return rs.kept != nil && rs.kept.busy && !rs.kept.waiting }
 
 // excuse notes which members fell out of the window because the hub has caught
-// up: whatever Options.Overflow says, they get the rest from the history if they
+// up: whatever its Overflow says, they get the rest from the history if they
 // come back for it soon. rs.mu is held.
 func (rs *roomState) excuse() {
-	if rs.hub.opts.Overflow == Skip { // that is what it says
+	if rs.overflow() == Skip { // that is what it says
 		return
 	}
 	k, oldest := rs.kept, rs.log.OldestKept()

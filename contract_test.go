@@ -24,11 +24,11 @@ func TestEmptyMessagesAreNotNil(t *testing.T) {
 				if backend == "memory" {
 					bus = memory.NewBus()
 				}
-				o := &fanout.Options{LocalFallback: true, Retain: func(room string) fanout.Retention {
+				o := &fanout.Options{LocalFallback: true, Room: func(room string) fanout.RoomOptions {
 					if room == "kept" {
-						return fanout.Retention{Messages: 100}
+						return fanout.RoomOptions{Retain: fanout.Retention{Messages: 100}}
 					}
-					return fanout.Retention{}
+					return fanout.RoomOptions{}
 				}}
 				h := newHub(t, bus, o)
 				far := h
@@ -138,17 +138,10 @@ var errUnattachable = errors.New("no sockets left")
 func (unattachable) Attach(fanout.Receiver) error { return errUnattachable }
 
 func TestNewThatFailsClosesTheAdapter(t *testing.T) {
-	keep := func(string) fanout.Retention { return fanout.Retention{} }
 	closed := func(a *memory.Adapter) bool { return errors.Is(a.Health(), fanout.ErrClosed) }
 	t.Run("for an option", func(t *testing.T) {
 		a := memory.NewBus().NewAdapter()
 		_, err := fanout.New(a, &fanout.Options{MaxMessage: -1})
-		require.ErrorIs(t, err, fanout.ErrInvalidOption)
-		require.True(t, closed(a))
-	})
-	t.Run("for Retain without a Historian", func(t *testing.T) {
-		a := memory.NewBus().NewAdapter()
-		_, err := fanout.New(struct{ fanout.Adapter }{a}, &fanout.Options{Retain: keep})
 		require.ErrorIs(t, err, fanout.ErrInvalidOption)
 		require.True(t, closed(a))
 	})

@@ -69,7 +69,7 @@ func (m *Member) firstCopy(key copyKey) bool {
 }
 
 func (h *Hub) copiesBudget() int {
-	if h.opts.Retain != nil {
+	if h.opts.Room != nil && h.historian != nil {
 		return copiesBudgetKept
 	}
 	return copiesBudget

@@ -41,7 +41,7 @@
 //     message of that room, as a [*GapError]. For each member and room: received
 //     and reported missed is what was published since it joined. Where the number
 //     cannot be known yet the error says so; [GapError] lists where it never is.
-//  4. With history, no loss. A room with retention (Options.Retain) fills what a
+//  4. With history, no loss. A room with retention ([RoomOptions]) fills what a
 //     member missed from the history by itself: a broken link, a slot that moved,
 //     a server that was replaced, a member that fell out of the window. A
 //     *GapError is left for what has been trimmed, with its number, and for what
@@ -81,14 +81,14 @@
 // A room is a log and a member is a cursor. A room appends each message once,
 // and nothing is queued for a member: one that is awake walks the log, one that
 // has read everything is woken by the next message. Memory is the room's window
-// (Options.Window), not members times queue, and a room in which all have read
+// ([Window]), not members times queue, and a room in which all have read
 // everything, and wait for more, holds nothing (one with a history a window, for those
 // who resume). A member that falls out of the window learns how many messages it
-// missed and goes on (Options.Overflow).
+// missed and goes on ([Overflow]).
 //
 // # History
 //
-// A room that Options.Retain gives a [Retention] keeps its latest messages in the
+// A room that [Options.Room] gives a [Retention] keeps its latest messages in the
 // backend. Each has a [Position], which a client can keep and come back with,
 // to any hub:
 //

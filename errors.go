@@ -44,7 +44,7 @@ var (
 	ErrInvalidPosition = errors.New("fanout: invalid position")
 
 	// ErrNoHistory means that Resume or History was asked of a room that keeps
-	// no history (Options.Retain).
+	// no history ([RoomOptions]).
 	ErrNoHistory = errors.New("fanout: room keeps no history")
 
 	// ErrJoined is returned by a Resume of a member that is in the room, or is

@@ -16,7 +16,6 @@ import (
 	"github.com/fanoutgo/fanout/adapter"
 	"github.com/fanoutgo/fanout/internal/deadline"
 	"github.com/fanoutgo/fanout/internal/gate"
-	"github.com/fanoutgo/fanout/internal/roomlog"
 	"github.com/fanoutgo/fanout/internal/wire"
 )
 
@@ -31,7 +30,7 @@ type Hub struct {
 	alone     bool                   // there is no backend: nothing ever waits
 	opts      Options
 	names     wire.Names
-	limits    *roomlog.Limits[entry]
+	limits    roomLimits
 	stats     counters
 
 	// ctx ends when the hub has drained and closes.
@@ -127,7 +126,6 @@ func newHub(a Adapter, o *Options) (*Hub, error) {
 		alone:   alone,
 		opts:    opts,
 		names:   wire.Names{Prefix: opts.Prefix},
-		limits:  opts.limits(),
 		own:     newOwnChannels(),
 		log:     newLogQueue(opts.Logger),
 		rooms:   make(map[string]*roomState),
@@ -151,10 +149,8 @@ func newHub(a Adapter, o *Options) (*Hub, error) {
 	h.async, _ = a.(adapter.AsyncPublisher)
 	h.acks.Call, h.acks.Go = h.callBack, h.wg.Go // while operations are in flight the hub still waits for goroutines
 	h.buffer.limit = int64(opts.PublishBuffer)
-	if opts.Retain != nil && h.historian == nil {
-		return nil, fmt.Errorf("%w: Retain is set, but the adapter (%T) keeps no history: it is no Historian", ErrInvalidOption, a)
-	}
-	h.everyone = newRoomState(h, "", h.names.Everyone(), nil)
+	h.limits.init(&opts)
+	h.everyone = newRoomState(h, "", h.names.Everyone(), nil, h.limits.standard)
 	h.rooms[h.everyone.channel] = h.everyone
 	h.janitor.hub = h
 	h.janitor.kick = make(chan struct{}, 1)

@@ -17,7 +17,7 @@ func (rs *roomState) history(since Position) (adapter.Position, error) {
 	case rs.invalid != nil:
 		return adapter.Position{}, rs.invalid.error
 	case rs.kept == nil:
-		return adapter.Position{}, fmt.Errorf("%w: Options.Retain gives it none", ErrNoHistory)
+		return adapter.Position{}, fmt.Errorf("%w: Options.Room gives it no Retain", ErrNoHistory)
 	}
 	return since.of(rs.kept.mark)
 }

@@ -22,8 +22,8 @@ func TestHistoryExpiresByItself(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				o := &fanout.Options{Retain: func(string) fanout.Retention {
-					return fanout.Retention{Messages: 1000, Age: time.Second}
+				o := &fanout.Options{Room: func(string) fanout.RoomOptions {
+					return fanout.RoomOptions{Retain: fanout.Retention{Messages: 1000, Age: time.Second}}
 				}}
 				var h *fanout.Hub
 				if b := bus(); b == nil {

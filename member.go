@@ -240,7 +240,7 @@ func (m *Member) take(buf []Message) (n int, err error) {
 // history has what is missing there.
 func (m *Member) refills(ms *membership) bool {
 	p := ms.place
-	return p != nil && ms.room.kept != nil && ms.cursor.Cut() && (m.hub.opts.Overflow == Skip || p.behind.Load() != within) && !p.plain
+	return p != nil && ms.room.kept != nil && ms.cursor.Cut() && (ms.room.overflow() == Skip || p.behind.Load() != within) && !p.plain
 }
 
 // gap consumes the gaps before the cursor of ms, and returns the error for them.
@@ -255,7 +255,7 @@ func (m *Member) gap(ms *membership) error {
 		}
 		sum.Missed += min(g.Missed, math.MaxInt-sum.Missed)
 		sum.Unknown = sum.Unknown || g.Unknown
-		if fell && !g.IsZero() && m.hub.opts.Overflow == Disconnect {
+		if fell && !g.IsZero() && ms.room.overflow() == Disconnect {
 			return ErrSlow
 		}
 		_, _, more = ms.cursor.Peek()
@@ -568,7 +568,7 @@ func (m *Member) send(e entry) {
 	d := x.direct
 	if d == nil {
 		d = new(direct)
-		d.log.Init(m.hub.limits)
+		d.log.Init(m.hub.limits.standard)
 		d.init(m, m.hub.everyone)
 		d.log.Open(&d.cursor, &d.membership)
 		d.cursor.Park()

@@ -3,129 +3,134 @@ package fanout
 import (
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/fanoutgo/fanout/internal/roomlog"
 	"github.com/fanoutgo/fanout/internal/wire"
 )
 
-// Options configure a Hub. The zero value, and nil, are the defaults.
+// Options configure a [Hub]. The zero value, and nil, are the defaults.
 type Options struct {
-	// Window is what a room keeps for members that lag.
+	// Window bounds what each room keeps for members that lag. Room can give a
+	// room bounds of its own.
 	Window Window
 
-	// Overflow says what happens to a member that falls out of a room's
-	// window. The default is Skip.
+	// Overflow says what happens to a member that falls out of a room's window.
+	// Room can give a room a policy of its own. Default Skip.
 	Overflow Overflow
 
-	// MaxMessage is the greatest length of a message, in bytes: 1 to 256 MiB,
-	// default 1 MiB. Publishing more is ErrTooLarge.
+	// Room returns the options of a room, such as its history. A nil Room is the
+	// zero RoomOptions for every room.
 	//
-	// The backend may take less. A Redis server cuts off subscribers whose output
-	// buffer exceeds client-output-buffer-limit: 32 MiB by default, of which
-	// a message may have just under 28, since the server rounds up. The adapters
-	// ask the servers, and refuse what is longer (ErrRefused) before it is sent.
-	// Where they may not ask (CONFIG GET) they assume the default. Several long
-	// messages at once can still exceed the limit: then links break, and what is
-	// missing is reported.
+	// It is called when a room comes into use on this hub, and again when a room
+	// that was forgotten comes into use once more. It may be called concurrently,
+	// and must return the same options for the same name each time, on all hubs.
+	// If it returns options out of range, or a Retain that the adapter cannot
+	// keep, every use of the room fails with ErrInvalidOption. A panic reaches
+	// the caller of the method that uses the room.
+	Room func(name string) RoomOptions
+
+	// MaxMessage is the greatest length of a message, in bytes: 1 to 256 MiB,
+	// default 1 MiB. Publishing a longer one fails with ErrTooLarge.
+	//
+	// The backend may take less. A Redis server disconnects subscribers whose
+	// output buffer exceeds client-output-buffer-limit. By default that is
+	// 32 MiB, which allows messages of just under 28 MiB, since the server rounds
+	// up. The adapters of this module ask the servers for the limit (CONFIG GET),
+	// assume the default if they may not ask, and refuse longer messages before
+	// they are sent (ErrRefused). Several long messages at once can still exceed
+	// the limit. Then links break, and what is missing is reported.
 	MaxMessage int
 
-	// Linger is how long a room stays subscribed when its last member on this
-	// hub has left, so that people who reload a page do not cost the backend
-	// anything. Default 5 s; negative is not at all.
+	// Linger is how long a room stays subscribed after its last member on this
+	// hub has left, so that a page that is reloaded costs the backend nothing.
+	// Default 5 s; a negative Linger unsubscribes at once.
 	Linger time.Duration
 
-	// PublishTimeout bounds a publish whose context has no deadline, retries
-	// included: it ends then, or up to an eighth earlier. It bounds PublishAsync as
-	// well, but for an attempt that has begun. Default 10 s.
+	// PublishTimeout bounds a publish whose context has no deadline, including
+	// its retries. Such a publish ends up to an eighth earlier. PublishTimeout also
+	// bounds PublishAsync, except that an attempt that has begun is completed.
+	// Default 10 s.
 	PublishTimeout time.Duration
 
-	// PublishBuffer bounds what PublishAsync has under way, in bytes: the data of
-	// each message and 256 more. While it is full PublishAsync waits. Default 16 MiB.
+	// PublishBuffer bounds the messages that PublishAsync has accepted and not
+	// finished, in bytes. Each counts its data and 256 bytes more. PublishAsync
+	// waits while the buffer is full. Default 16 MiB.
 	PublishBuffer int
 
-	// Retain says which rooms keep a history, and how much of it. It is called
-	// with a room's name when the room comes into use on this hub, concurrently,
-	// and must return the same for the same name on all hubs. The zero Retention
-	// is none; a nil Retain is none for all rooms. It needs a backend that is a
-	// Historian; all of this module are.
-	Retain func(room string) Retention
-
-	// LocalFallback lets the members of this hub have what could not be
-	// published to the backend. The error of the publish says so (ErrLocalOnly),
-	// unless its context ended while the frame was on its way with those of
-	// others: then it cannot say what became of it. The order of the room may
-	// differ between hubs, and what somebody waits for may overtake what has been
-	// handed over before.
+	// LocalFallback delivers messages that could not be published to the backend
+	// to the members of this hub. The publish then fails with ErrLocalOnly,
+	// unless its context ended while the message was being sent in one frame
+	// with others: then the error does not say what became of the message.
+	//
+	// The order of a room may then differ between hubs, and a message published
+	// by Publish may overtake messages handed to PublishAsync before it.
 	LocalFallback bool
 
 	// Prefix begins the names of all channels, so that several applications
-	// can share a backend: 1 to 64 bytes without braces, default "fanout".
+	// can share a backend: 1 to 64 bytes without braces. Default "fanout".
 	Prefix string
 
-	// Logger gets what an operator may want to know: interruptions, malformed
-	// frames. Default slog.Default(). It is called on a goroutine that does
-	// nothing else, so one that is slow, or blocks, delays nothing but
-	// Hub.Close, by up to a second. While it is slow the hub keeps 64 lines for
-	// it, and says how many more there were. A line that makes it panic is
-	// dropped.
+	// Logger receives what operators may want to know, such as interruptions and
+	// malformed frames. Default slog.Default().
+	//
+	// A goroutine of its own calls it, so a Logger that is slow or blocks delays
+	// only Hub.Close, by up to a second. Meanwhile the hub keeps 64 lines for
+	// it and counts the others. A line that makes the Logger panic is dropped.
 	Logger *slog.Logger
 }
 
-// Window bounds what a room keeps for members that lag, in each process. A
-// member that is further behind has missed the rest. The newest message is kept
-// even if it is longer than Bytes. Memory is used only while somebody lags: a
-// message takes some 200 bytes besides what Bytes counts.
-//
-// A room with a history holds more while that is read, after an interruption or
-// for members that come from behind, and for about a second after that: up to
-// 16,384 messages and 4 MiB of what arrives, and 4 MiB for those members. So
-// members that keep up lose nothing while the hub catches up, however fast it
-// does, and those that come from behind meet the others. Members further behind
-// than that fall out of the window as they do otherwise.
-//
-// It should hold what may be said while a member's goroutine waits for its turn:
-// where 300 people speak at once, more than the default.
-type Window struct {
-	Messages int // at least 1, default 256
-	// Bytes bounds the data, and whom it is not for (8 bytes for each member
-	// and room that is left out): at least 1, default 1 MiB.
-	Bytes int
+// RoomOptions configure one room. See [Options.Room].
+type RoomOptions struct {
+	// Retain is how much history the room keeps. The zero Retention is none.
+	// A history needs a backend that keeps it; all backends of this module do.
+	Retain Retention
+
+	// Window bounds what the room keeps for members that lag. A field that is
+	// zero is that of Options.Window.
+	Window Window
+
+	// Overflow says what happens to a member that falls out of the window.
+	// Zero is Options.Overflow.
+	Overflow Overflow
 }
 
-// The most that a Retention may be.
-const (
-	maxRetained = 1_000_000
-	maxAge      = 366 * 24 * time.Hour
-)
-
-// checkRetention returns r with its default, or says what is wrong with it.
-func checkRetention(r Retention, room string) (Retention, error) {
-	if r == (Retention{}) {
-		return r, nil
-	}
-	orDefault(&r.Age, 24*time.Hour)
-	switch {
-	case r.Messages < 1 || r.Messages > maxRetained:
-		return r, fmt.Errorf("%w: Retain(%q) keeps %d messages, it must be 1 to %d", ErrInvalidOption, room, r.Messages, maxRetained)
-	case r.Age < time.Second || r.Age > maxAge:
-		return r, fmt.Errorf("%w: Retain(%q) keeps messages for %v, it must be 1s to %v", ErrInvalidOption, room, r.Age, maxAge)
-	}
-	return r, nil
+// A Window bounds what a room keeps for members that lag, in each process. A
+// member that falls further behind has missed what is no longer kept; see
+// [Overflow]. The newest message is kept even if it is longer than Bytes. Memory
+// is used only while a member lags: some 200 bytes for each message, besides
+// what Bytes counts.
+//
+// A room with a history keeps more while the hub reads the history, and for
+// about a second after that. It reads it after an interruption, and for members
+// that resume or have fallen behind. It then keeps up to 16,384 messages and
+// 4 MiB of what arrives, and up to 4 MiB of what is read for members. So members
+// that keep up lose nothing while the hub catches up, and members that come from
+// behind can catch up with the others.
+//
+// The window should hold the messages that may arrive while the goroutine of a
+// member waits to be scheduled. Where 300 people speak at once that is more than
+// the default.
+type Window struct {
+	Messages int // at least 1, default 256
+	// Bytes bounds the data of the messages, and 8 bytes for each member and
+	// room that a message leaves out: at least 1, default 1 MiB.
+	Bytes int
 }
 
 // Overflow says what happens to a member that falls out of a room's window.
 type Overflow int
 
 const (
-	// Skip reports a GapError and goes on at the oldest message that is kept. In a
-	// room with a history the member first gets what it missed from there, and
-	// only what that has not is a gap.
-	Skip Overflow = iota
-	// Latest reports a GapError and goes on at the newest message.
+	// Skip reports a [GapError] and continues with the oldest message that is
+	// kept. In a room with a history the member first gets what it missed from
+	// there, and the gap is only what the history no longer has.
+	Skip Overflow = iota + 1
+	// Latest reports a [GapError] and continues with the newest message.
 	Latest
-	// Disconnect closes the member with ErrSlow. It does so by itself, whether
-	// the member reads or not, by the time it is one and a half windows behind.
+	// Disconnect closes the member with [ErrSlow]. The member need not read for
+	// that: it is closed by the time it is one and a half windows behind.
 	Disconnect
 )
 
@@ -141,6 +146,7 @@ func (o *Options) withDefaults() (Options, error) {
 	}
 	orDefault(&c.Window.Messages, 256)
 	orDefault(&c.Window.Bytes, 1<<20)
+	orDefault(&c.Overflow, Skip)
 	orDefault(&c.MaxMessage, 1<<20)
 	orDefault(&c.Linger, 5*time.Second)
 	orDefault(&c.PublishTimeout, 10*time.Second)
@@ -149,16 +155,13 @@ func (o *Options) withDefaults() (Options, error) {
 	if c.Logger == nil {
 		c.Logger = slog.Default()
 	}
+	if err := checkWindow(c.Window, c.Overflow); err != nil {
+		return c, fmt.Errorf("%w: %w", ErrInvalidOption, err)
+	}
 	bad := func(format string, args ...any) (Options, error) {
 		return c, fmt.Errorf("%w: %s", ErrInvalidOption, fmt.Sprintf(format, args...))
 	}
 	switch {
-	case c.Window.Messages < 1:
-		return bad("Window.Messages is %d, it must be at least 1", c.Window.Messages)
-	case c.Window.Bytes < 1:
-		return bad("Window.Bytes is %d, it must be at least 1", c.Window.Bytes)
-	case c.Overflow < Skip || c.Overflow > Disconnect:
-		return bad("Overflow is %d, it must be Skip, Latest or Disconnect", c.Overflow)
 	case c.MaxMessage < 1 || c.MaxMessage > maxMessage:
 		return bad("MaxMessage is %d, it must be 1 to %d", c.MaxMessage, maxMessage)
 	case c.PublishTimeout < 0:
@@ -173,6 +176,52 @@ func (o *Options) withDefaults() (Options, error) {
 	return c, nil
 }
 
+// checkWindow says what is wrong with a window and a policy, defaults filled in.
+func checkWindow(w Window, v Overflow) error {
+	switch {
+	case w.Messages < 1:
+		return fmt.Errorf("Window.Messages is %d, it must be at least 1", w.Messages)
+	case w.Bytes < 1:
+		return fmt.Errorf("Window.Bytes is %d, it must be at least 1", w.Bytes)
+	case v < Skip || v > Disconnect:
+		return fmt.Errorf("Overflow is %d, it must be Skip, Latest or Disconnect", v)
+	}
+	return nil
+}
+
+// The most that a Retention may be.
+const (
+	maxRetained = 1_000_000
+	maxAge      = 366 * 24 * time.Hour
+)
+
+// checkRetention says what is wrong with a retention, defaults filled in.
+func checkRetention(r Retention) error {
+	switch {
+	case r.Messages < 1 || r.Messages > maxRetained:
+		return fmt.Errorf("Retain.Messages is %d, it must be 1 to %d", r.Messages, maxRetained)
+	case r.Age < time.Second || r.Age > maxAge:
+		return fmt.Errorf("Retain.Age is %v, it must be 1s to %v", r.Age, maxAge)
+	}
+	return nil
+}
+
+// withDefaults returns the options of a room with defaults filled in, those of
+// the hub among them, or says what is wrong with them.
+func (r RoomOptions) withDefaults(o *Options) (RoomOptions, error) {
+	orDefault(&r.Window.Messages, o.Window.Messages)
+	orDefault(&r.Window.Bytes, o.Window.Bytes)
+	orDefault(&r.Overflow, o.Overflow)
+	if err := checkWindow(r.Window, r.Overflow); err != nil {
+		return r, err
+	}
+	if r.Retain == (Retention{}) {
+		return r, nil
+	}
+	orDefault(&r.Retain.Age, 24*time.Hour)
+	return r, checkRetention(r.Retain)
+}
+
 func orDefault[T comparable](v *T, d T) {
 	var zero T
 	if *v == zero {
@@ -180,7 +229,85 @@ func orDefault[T comparable](v *T, d T) {
 	}
 }
 
-func (o *Options) limits() *roomlog.Limits[entry] {
-	policy := [...]roomlog.Policy{Skip: roomlog.Oldest, Latest: roomlog.Newest, Disconnect: roomlog.Track}
-	return roomlog.NewLimits[entry](o.Window.Messages, o.Window.Bytes, policy[o.Overflow])
+// roomOptions asks Options.Room about a room. It returns the limits of the
+// room's log, and the room's history if it is to have one.
+func (h *Hub) roomOptions(room, channel string) (*retained, *limits, error) {
+	if h.opts.Room == nil {
+		return nil, h.limits.standard, nil
+	}
+	o, err := h.opts.Room(room).withDefaults(&h.opts)
+	keeps := o.Retain != (Retention{})
+	switch {
+	case err != nil:
+		return nil, h.limits.standard, fmt.Errorf("%w: Room(%q): %w", ErrInvalidOption, room, err)
+	case keeps && h.historian == nil:
+		return nil, h.limits.standard, fmt.Errorf("%w: Room(%q): Retain is set, but the adapter (%T) keeps no history",
+			ErrInvalidOption, room, h.adapter)
+	}
+	var kept *retained
+	if keeps {
+		kept = &retained{keep: o.Retain, mark: roomMark(channel)}
+	}
+	return kept, h.limits.of(o.Window, o.Overflow), nil
+}
+
+// limits are the window and the overflow policy of a room's log.
+type limits = roomlog.Limits[entry]
+
+// maxSharedLimits is how many different limits a hub remembers for rooms to
+// share. Applications have a few kinds of rooms; a room beyond that has limits
+// of its own, which cost it some 150 bytes.
+const maxSharedLimits = 64
+
+// roomLimits are the limits of a hub's logs: rooms with equal limits share them.
+type roomLimits struct {
+	standard *limits // as Options say
+
+	mu     sync.Mutex
+	shared map[limitsKey]*limits
+}
+
+type limitsKey struct {
+	window   Window
+	overflow Overflow
+}
+
+func (l *roomLimits) init(o *Options) {
+	l.shared = make(map[limitsKey]*limits)
+	l.standard = l.of(o.Window, o.Overflow)
+}
+
+// of returns the limits of a window and a policy, which are valid.
+func (l *roomLimits) of(w Window, v Overflow) *limits {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	key := limitsKey{w, v}
+	if shared := l.shared[key]; shared != nil {
+		return shared
+	}
+	made := roomlog.NewLimits[entry](w.Messages, w.Bytes, policies[v])
+	if len(l.shared) < maxSharedLimits {
+		l.shared[key] = made
+	}
+	return made
+}
+
+// policies are what the overflow policies mean to a log.
+var policies = [...]roomlog.Policy{Skip: roomlog.Oldest, Latest: roomlog.Newest, Disconnect: roomlog.Track}
+
+// window returns the window of the room.
+func (rs *roomState) window() Window {
+	messages, bytes := rs.log.Limits().Window()
+	return Window{Messages: messages, Bytes: bytes}
+}
+
+// overflow returns what happens to a member that falls out of the window.
+func (rs *roomState) overflow() Overflow {
+	switch rs.log.Limits().Policy() {
+	case roomlog.Newest:
+		return Latest
+	case roomlog.Track:
+		return Disconnect
+	}
+	return Skip
 }

@@ -349,7 +349,7 @@ func (rs *roomState) serve(delay time.Duration) {
 func (rs *roomState) readForMembers(one *reading, delay time.Duration) {
 	h, k := rs.hub, rs.kept
 	rs.mu.Lock()
-	since, ok := k.requests.begin(k.keep.Messages <= h.opts.Window.Messages)
+	since, ok := k.requests.begin(k.keep.Messages <= rs.window().Messages)
 	life := k.life
 	if !ok {
 		k.requests.reading = false
@@ -373,7 +373,7 @@ func (rs *roomState) readForMembers(one *reading, delay time.Duration) {
 		k.requests.fail(ErrClosed)
 	case err == nil:
 		if k.life == life && k.known {
-			k.remember(p, h.opts.Window)
+			k.remember(p, rs.window())
 			rs.ageTail()
 		}
 		k.requests.deliver(p)

@@ -104,18 +104,6 @@ type keptBatch struct {
 	bad   error            // why the frame cannot be read: then the batch is zero
 }
 
-// retention asks Options.Retain about a room.
-func (h *Hub) retention(room, channel string) (*retained, error) {
-	if h.opts.Retain == nil {
-		return nil, nil
-	}
-	keep, err := checkRetention(h.opts.Retain(room), room)
-	if err != nil || keep == (Retention{}) {
-		return nil, err
-	}
-	return &retained{keep: keep, mark: roomMark(channel)}, nil
-}
-
 // openKept checks a frame that has a position, which is believed.
 func openKept(f adapter.KeptFrame) keptBatch {
 	b := keptBatch{at: f.At, first: f.At.Offset}

@@ -27,7 +27,7 @@ type roomState struct {
 	// What publishing needs.
 	hub     *Hub
 	kept    *retained                // nil: the room keeps no history
-	invalid *badRetention            // Options.Retain has given what no history can be
+	invalid *badOptions              // Options.Room has given what no room can have
 	out     atomic.Pointer[outbound] // nil until something is published
 
 	mu          sync.Mutex // guards all below, but for what has a word of its own
@@ -55,8 +55,8 @@ func ticks() int64 { return int64(time.Since(began)) }
 
 var began = time.Now()
 
-// A badRetention is what is wrong with what Options.Retain has given for a room.
-type badRetention struct{ error }
+// badOptions are why no use can be made of what Options.Room has returned.
+type badOptions struct{ error }
 
 // A subscription is where a room stands with the adapter. Whoever finds it off
 // and needs it makes the call; the others wait for the outcome.
@@ -69,9 +69,9 @@ const (
 	subEnding
 )
 
-func newRoomState(h *Hub, name, channel string, kept *retained) *roomState {
+func newRoomState(h *Hub, name, channel string, kept *retained, limits *limits) *roomState {
 	rs := &roomState{hub: h, name: name, channel: channel, kept: kept}
-	rs.log.Init(h.limits)
+	rs.log.Init(limits)
 	return rs
 }
 
@@ -104,14 +104,14 @@ func (h *Hub) acquire(name, channel string) *roomState {
 	if rs != nil {
 		return rs
 	}
-	kept, err := h.retention(name, channel) // calls the user, so no lock is held
+	kept, limits, err := h.roomOptions(name, channel) // calls the user, so no lock is held
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	rs = h.rooms[channel]
 	if rs == nil {
-		rs = newRoomState(h, name, channel, kept)
+		rs = newRoomState(h, name, channel, kept, limits)
 		if err != nil {
-			rs.invalid = &badRetention{err}
+			rs.invalid = &badOptions{err}
 		}
 		h.rooms[channel] = rs
 	}
@@ -363,7 +363,7 @@ func (rs *roomState) appendAfter(earlier, gap roomlog.Gap, entries []entry) wake
 // appended returns what follows an append to the log. rs.mu is held.
 func (rs *roomState) appended(log roomlog.Wakeups[entry, *membership]) wakeups {
 	w := wakeups{log: log}
-	if rs.hub.opts.Overflow == Disconnect && !rs.catchesUp() {
+	if rs.overflow() == Disconnect && !rs.catchesUp() {
 		w.slow = rs.slowMembers()
 	}
 	return w

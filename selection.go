@@ -288,7 +288,7 @@ func (s Selection) awaitEveryone(ctx context.Context) error {
 	return h.explain(ctx, h.awaitOwn(ctx, nil))
 }
 
-// acquireAll returns a part for each of some rooms. If the user's Options.Retain
+// acquireAll returns a part for each of some rooms. If the user's Options.Room
 // panics for one of them, none is in use.
 func (s Selection) acquireAll(rooms []string, m *wire.Message) []leg {
 	h := s.hub

@@ -23,13 +23,13 @@ import (
 // What the user's code does, a panic included, leaves nothing in use.
 func TestUserCodeThatPanics(t *testing.T) {
 	for name, end := range map[string]func(){"panics": func() { panic("boom") }, "Goexit": runtime.Goexit} {
-		t.Run("Retain of a room of several: "+name, func(t *testing.T) {
+		t.Run("Options.Room, of one of several rooms: "+name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				h := newHub(t, memory.NewBus(), &fanout.Options{Retain: func(room string) fanout.Retention {
+				h := newHub(t, memory.NewBus(), &fanout.Options{Room: func(room string) fanout.RoomOptions {
 					if strings.HasPrefix(room, "bad") {
 						end()
 					}
-					return fanout.Retention{}
+					return fanout.RoomOptions{}
 				}})
 				m := connect(t, h)
 				ctx := context.Background()
@@ -141,11 +141,11 @@ func TestJoinBesideAResume(t *testing.T) {
 func TestContextsAreNotKept(t *testing.T) {
 	for name, room := range map[string]string{"with a history": "kept", "without": "plain"} {
 		t.Run("of the first Join of a room "+name, func(t *testing.T) {
-			h := newHub(t, memory.NewBus(), &fanout.Options{Retain: func(room string) fanout.Retention {
+			h := newHub(t, memory.NewBus(), &fanout.Options{Room: func(room string) fanout.RoomOptions {
 				if room == "kept" {
-					return fanout.Retention{Messages: 10}
+					return fanout.RoomOptions{Retain: fanout.Retention{Messages: 10}}
 				}
-				return fanout.Retention{}
+				return fanout.RoomOptions{}
 			}})
 			m := connect(t, h)
 			free := make(chan struct{})

@@ -6,8 +6,8 @@ import (
 )
 
 // Historian is an optional capability of an Adapter: its backend keeps the
-// latest messages of a channel. The hub uses it for rooms that
-// fanout.Options.Retain names, and Attach then gets a HistoryReceiver.
+// latest messages of a channel. The hub uses it for rooms to which
+// fanout.Options.Room gives a Retain, and Attach then gets a HistoryReceiver.
 //
 // A history is a sequence of frames, each with the position of its last
 // message. The backend gives the positions: offsets number the messages of a

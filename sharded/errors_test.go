@@ -195,7 +195,7 @@ func TestServersWithoutCommands(t *testing.T) {
 	logger := slog.New(slog.NewTextHandler(&lines, nil))
 	a, err := sharded.New(s.Client(t), &sharded.Options{Logger: logger})
 	require.NoError(t, err)
-	h, err := fanout.New(a, &fanout.Options{Logger: logger, Retain: func(string) fanout.Retention { return fanout.Retention{Messages: 10} }})
+	h, err := fanout.New(a, &fanout.Options{Logger: logger, Room: func(string) fanout.RoomOptions { return fanout.RoomOptions{Retain: fanout.Retention{Messages: 10}} }})
 	require.NoError(t, err)
 	defer h.Close(within(t))
 	require.NoError(t, h.Health(within(t)))

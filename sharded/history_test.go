@@ -25,7 +25,9 @@ func keeping(t testing.TB, client rueidis.Client, messages int) *fanout.Hub {
 	require.NoError(t, err)
 	o := new(fanout.Options)
 	if messages > 0 {
-		o.Retain = func(string) fanout.Retention { return fanout.Retention{Messages: messages, Age: time.Hour} }
+		o.Room = func(string) fanout.RoomOptions {
+			return fanout.RoomOptions{Retain: fanout.Retention{Messages: messages, Age: time.Hour}}
+		}
 	}
 	h, err := fanout.New(a, o)
 	require.NoError(t, err)
@@ -177,8 +179,8 @@ func TestHistoryExpires(t *testing.T) {
 	s := redistest.NewServer(t, redistest.Options{})
 	a, err := newAdapter(s.Client(t))
 	require.NoError(t, err)
-	h, err := fanout.New(a, &fanout.Options{Retain: func(string) fanout.Retention {
-		return fanout.Retention{Messages: 100, Age: time.Second}
+	h, err := fanout.New(a, &fanout.Options{Room: func(string) fanout.RoomOptions {
+		return fanout.RoomOptions{Retain: fanout.Retention{Messages: 100, Age: time.Second}}
 	}})
 	require.NoError(t, err)
 	defer h.Close(within(t))

@@ -19,7 +19,9 @@ func TestMessagesAboveTheOutputLimit(t *testing.T) {
 		require.NoError(t, err)
 		o := &fanout.Options{MaxMessage: 64 << 20}
 		if messages > 0 {
-			o.Retain = func(string) fanout.Retention { return fanout.Retention{Messages: messages} }
+			o.Room = func(string) fanout.RoomOptions {
+				return fanout.RoomOptions{Retain: fanout.Retention{Messages: messages}}
+			}
 		}
 		h, err := fanout.New(a, o)
 		require.NoError(t, err)

@@ -68,7 +68,9 @@ func TestNamesOfACluster(t *testing.T) {
 				require.NoError(t, err)
 				o := &fanout.Options{PublishTimeout: 3 * time.Second}
 				if kept {
-					o.Retain = func(string) fanout.Retention { return fanout.Retention{Messages: 1000, Age: time.Hour} }
+					o.Room = func(string) fanout.RoomOptions {
+						return fanout.RoomOptions{Retain: fanout.Retention{Messages: 1000, Age: time.Hour}}
+					}
 				}
 				h, err := fanout.New(a, o)
 				require.NoError(t, err)

@@ -108,7 +108,7 @@ func rawPublish(b *testing.B, s *redistest.Server) func(n int) {
 
 // roomsPublish publishes from one hub to rooms in which another has a member.
 func roomsPublish(b *testing.B, s *redistest.Server, rooms, publishers, keep int) func(n int) {
-	o := &fanout.Options{Retain: func(string) fanout.Retention { return fanout.Retention{Messages: keep} }}
+	o := &fanout.Options{Room: func(string) fanout.RoomOptions { return fanout.RoomOptions{Retain: fanout.Retention{Messages: keep}} }}
 	var hubs []*fanout.Hub
 	for range 2 {
 		a, err := sharded.New(s.Client(b), nil)

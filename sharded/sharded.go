@@ -26,7 +26,7 @@
 // Plain Pub/Sub cannot avoid that messages are lost between the old home and
 // the new: nobody can subscribe at the new owner before it owns the slot. The
 // members of the rooms concerned are told, with a fanout.GapError. In a room
-// with a history (fanout.Options.Retain) they get those messages, and notice
+// with a history (fanout.RoomOptions.Retain) they get those messages, and notice
 // nothing but the delay.
 //
 // A server that has become a replica goes on to take subscriptions and messages

@@ -26,7 +26,7 @@
 // ProbeInterval, or three where the old server stays a primary; what is said in
 // rooms without a history meanwhile may be lost, which members are told.
 //
-// Rooms with a history (fanout.Options.Retain) need Redis 7.0 or later, or Valkey.
+// Rooms with a history (fanout.RoomOptions.Retain) need Redis 7.0 or later, or Valkey.
 // Which errors are final, and what is tried again, is as in package sharded.
 //
 // # Rights

@@ -18,14 +18,14 @@ import (
 
 // withHistory are the options that -history makes.
 func withHistory() *fanout.Options {
-	return &fanout.Options{Retain: config{history: true}.retain()}
+	return &fanout.Options{Room: config{history: true}.room()}
 }
 
 func TestHistoryIsAFlag(t *testing.T) {
-	assert.Nil(t, config{}.retain())
+	assert.Nil(t, config{}.room())
 	c, err := parseFlags([]string{"-history"}, io.Discard)
 	require.NoError(t, err)
-	assert.Equal(t, fanout.Retention{Messages: 200, Age: 24 * time.Hour}, c.retain()("room"))
+	assert.Equal(t, fanout.RoomOptions{Retain: fanout.Retention{Messages: 200, Age: 24 * time.Hour}}, c.room()("room"))
 }
 
 func TestPageThatComesBackGetsWhatWasSaidMeanwhile(t *testing.T) {

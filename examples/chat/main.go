@@ -54,13 +54,15 @@ type config struct {
 	pages   int
 }
 
-// retain is what -history says, for fanout.Options: the same for all rooms.
-// Without it it is nil, which no backend has to be able to do anything for.
-func (c config) retain() func(room string) fanout.Retention {
+// room is Options.Room: what -history says, the same for all rooms. Without
+// -history it is nil, so that a backend without a history will do.
+func (c config) room() func(name string) fanout.RoomOptions {
 	if !c.history {
 		return nil
 	}
-	return func(string) fanout.Retention { return fanout.Retention{Messages: 200, Age: 24 * time.Hour} }
+	return func(string) fanout.RoomOptions {
+		return fanout.RoomOptions{Retain: fanout.Retention{Messages: 200, Age: 24 * time.Hour}}
+	}
 }
 
 // run is main without the process: it serves until ctx ends and returns the
@@ -153,7 +155,7 @@ func serve(ctx context.Context, c config, log *slog.Logger) (err error) {
 		// A few hundred people who all speak at once are more messages than the
 		// default window of 256 holds, before the last page has seen the first.
 		Window: fanout.Window{Messages: 4096, Bytes: 8 << 20},
-		Retain: c.retain(),
+		Room:   c.room(),
 		Logger: log,
 	})
 	if err != nil {

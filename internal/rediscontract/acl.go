@@ -99,7 +99,7 @@ func speak(t testing.TB, client rueidis.Client, keep int, newAdapter NewAdapter)
 	require.NoError(t, err)
 	o := &fanout.Options{Linger: -1}
 	if keep > 0 {
-		o.Retain = func(string) adapter.Retention { return adapter.Retention{Messages: keep} }
+		o.Room = func(string) fanout.RoomOptions { return fanout.RoomOptions{Retain: adapter.Retention{Messages: keep}} }
 	}
 	h, err := fanout.New(a, o)
 	require.NoError(t, err)

@@ -98,7 +98,9 @@ func (n *named) connect() {
 	require.NoError(n.t, err)
 	o := &fanout.Options{PublishTimeout: 2 * time.Second}
 	if n.kept {
-		o.Retain = func(string) adapter.Retention { return adapter.Retention{Messages: 10000, Age: time.Hour} }
+		o.Room = func(string) fanout.RoomOptions {
+			return fanout.RoomOptions{Retain: adapter.Retention{Messages: 10000, Age: time.Hour}}
+		}
 	}
 	h, err := fanout.New(a, o)
 	require.NoError(n.t, err)

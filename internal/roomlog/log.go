@@ -44,7 +44,8 @@ func (g Gap) For(time uint32) Gap {
 }
 
 // Limits are the bounds of a window and what happens to a cursor that falls out
-// of it. All logs of a hub share one; it is made by NewLimits and not changed.
+// of it. Logs share one where they are equal; it is made by NewLimits and not
+// changed.
 type Limits[T Item] struct {
 	items, bytes int
 	wide, long   int // items and bytes of a log that is wide
@@ -52,6 +53,12 @@ type Limits[T Item] struct {
 	policy       Policy
 	cut          segment[T] // marks a link whose segment has left the window
 }
+
+// Window returns the bounds that the limits were made with.
+func (l *Limits[T]) Window() (items, bytes int) { return l.items, l.bytes }
+
+// Policy returns what becomes of a cursor that falls out of the window.
+func (l *Limits[T]) Policy() Policy { return l.policy }
 
 // A Policy says what becomes of a cursor that falls out of the window.
 type Policy uint8
@@ -124,6 +131,9 @@ func (l *Log[T, O]) Init(limits *Limits[T]) {
 	l.end = &link[T]{}
 	l.first = l.end
 }
+
+// Limits returns the limits that l was made with.
+func (l *Log[T, O]) Limits() *Limits[T] { return l.limits }
 
 // Append adds a gap and items to the log and returns the cursors to wake. The
 // log copies items; it calls nobody. Call Wake on the result, or who they wait

@@ -50,15 +50,15 @@ func (w *world) newRoom(i int) *room {
 	return r
 }
 
-// retain is Options.Retain.
-func retain(room string) fanout.Retention {
+// roomOptions is Options.Room.
+func roomOptions(room string) fanout.RoomOptions {
 	switch {
 	case strings.HasPrefix(room, fewBefore):
-		return fanout.Retention{Messages: keepsFew, Age: time.Hour}
+		return fanout.RoomOptions{Retain: fanout.Retention{Messages: keepsFew, Age: time.Hour}}
 	case strings.HasPrefix(room, allBefore):
-		return fanout.Retention{Messages: keepsAll, Age: time.Hour}
+		return fanout.RoomOptions{Retain: fanout.Retention{Messages: keepsAll, Age: time.Hour}}
 	}
-	return fanout.Retention{}
+	return fanout.RoomOptions{}
 }
 
 // slot is the slot of the room's channel and history.

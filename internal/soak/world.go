@@ -93,7 +93,7 @@ func (w *world) newHub() (*hub, error) {
 			Window:         fanout.Window{Messages: 1 << 20, Bytes: 1 << 30}, // nobody is slow here
 			PublishTimeout: 20 * time.Second,
 			Linger:         time.Second, // so that rooms come and go, too
-			Retain:         retain,
+			Room:           roomOptions,
 			Logger:         log,
 		})
 	}
