@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/fanoutgo/fanout/adapter"
 	"github.com/fanoutgo/fanout/internal/callback"
 	"github.com/fanoutgo/fanout/internal/deadline"
 	"github.com/fanoutgo/fanout/internal/notify"
@@ -36,7 +37,7 @@ func (h *Hub) beginAsync(ctx context.Context, n, size int, done func(error)) ([]
 	}
 	acks := slices.Repeat([]ack{{done, int64(size + messageCost)}}, n)
 	if err := h.reserve(ctx, n, int64(n)*acks[0].bytes); err != nil {
-		return nil, fmt.Errorf("fanout: publish: %w", err)
+		return nil, err
 	}
 	return acks, nil
 }
@@ -53,7 +54,7 @@ func (h *Hub) reserve(ctx context.Context, n int, bytes int64) error {
 		}
 	}
 	if err != nil {
-		return fmt.Errorf("%w: %w", err, ErrUnsent)
+		return adapter.Unsent(err)
 	}
 	return nil
 }
@@ -69,7 +70,7 @@ func (h *Hub) awaitBuffer(ctx context.Context, bytes int64) error {
 	if err == nil {
 		return nil
 	}
-	return h.explain(ctx, fmt.Errorf("waiting for room in Options.PublishBuffer: %w", err))
+	return h.explain(ctx, fmt.Errorf("waiting for space in Options.PublishBuffer: %w", err))
 }
 
 // jointly returns what is to be called n times, and calls done the last time. All are

@@ -7,88 +7,137 @@ import (
 	"strconv"
 
 	"github.com/fanoutgo/fanout/adapter"
+	"github.com/fanoutgo/fanout/internal/wire"
 )
 
-// Errors arrive wrapped with what was tried and on which room; test for them
-// with errors.Is. The error of an ended context is reachable the same way.
+// Errors are returned wrapped with what failed and for which room, such as
+//
+//	fanout: publish to room "lobby": closed (not sent)
+//
+// Test for them with errors.Is. The error of an ended context is found the same
+// way.
 var (
-	// ErrClosed is returned by everything that is asked of a closed Hub,
-	// Member or Adapter. From Receive it is final.
+	// ErrClosed is returned by every method of a closed Hub, Member or Adapter.
+	// From Receive it is final.
 	ErrClosed = adapter.ErrClosed
 
-	// ErrSlow is the final error of a member that fell out of a room's window
-	// under the overflow policy Disconnect.
-	ErrSlow = errors.New("fanout: member too slow")
+	// ErrSlow is the final error of a member that fell out of the window of a
+	// room whose [Overflow] is Disconnect.
+	ErrSlow = errors.New("member too slow")
 
 	// ErrInvalidRoom means that a room name is empty, longer than 255 bytes,
 	// or not UTF-8.
-	ErrInvalidRoom = errors.New("fanout: invalid room name")
+	ErrInvalidRoom = errors.New("invalid room name")
 
 	// ErrInvalidMember means a nil Member, a Member of another Hub, or a
-	// member ID that no hub can have given.
-	ErrInvalidMember = errors.New("fanout: invalid member")
+	// string that cannot be a member ID.
+	ErrInvalidMember = errors.New("invalid member")
 
-	// ErrEmptySelection means a Selection of no rooms or no members. It is
-	// never taken for everybody.
-	ErrEmptySelection = errors.New("fanout: empty selection")
+	// ErrEmptySelection means a Selection of no rooms or no members. It never
+	// stands for everybody.
+	ErrEmptySelection = errors.New("empty selection")
 
-	// ErrTooLarge means that data is longer than Options.MaxMessage, or that a
-	// Selection has more names than it may have.
-	ErrTooLarge = errors.New("fanout: message too large")
+	// ErrTooLarge means that data is longer than [Options.MaxMessage], or that a
+	// Selection has too many names.
+	ErrTooLarge = errors.New("too large")
 
-	// ErrInvalidOption means that New was given an option out of its range.
+	// ErrInvalidOption means that an option is out of its range: one that was
+	// given to New, that [Options.Room] has returned, or that a method was given.
 	ErrInvalidOption = adapter.ErrInvalidOption
 
 	// ErrInvalidPosition means a position that no message of the room can have:
 	// malformed, of another room, or ahead of the room's history.
-	ErrInvalidPosition = errors.New("fanout: invalid position")
+	ErrInvalidPosition = errors.New("invalid position")
 
-	// ErrNoHistory means that Resume or History was asked of a room that keeps
+	// ErrNoHistory means that Resume or History was called for a room that keeps
 	// no history ([RoomOptions]).
-	ErrNoHistory = errors.New("fanout: room keeps no history")
+	ErrNoHistory = errors.New("room keeps no history")
 
-	// ErrJoined is returned by a Resume of a member that is in the room, or is
-	// joining it: nobody can be at two places of one room.
-	ErrJoined = errors.New("fanout: member is in the room")
+	// ErrJoined is returned by Resume if the member is in the room, or is joining
+	// it.
+	ErrJoined = errors.New("member is in the room")
 
-	// ErrLeft is returned by a Join or Resume that was overtaken by a Leave of the same
-	// member and room: the Leave was asked for last, so it holds.
-	ErrLeft = errors.New("fanout: left while joining")
+	// ErrLeft is returned by a Join or Resume during which Leave was called for
+	// the same member and room.
+	ErrLeft = errors.New("left while joining")
 
-	// ErrNoReceiver means that a direct message went to a hub that nobody
-	// listens for: the hub is gone, or its link is down just now. It is
-	// reported where the backend can tell.
-	ErrNoReceiver = errors.New("fanout: no hub listens for the member")
+	// ErrNoReceiver means that nobody received a direct message: the member's hub
+	// is gone, or its link to the backend is down. It is returned only with
+	// backends that count receivers.
+	ErrNoReceiver = errors.New("no hub listens for the member")
 
 	// ErrLocalOnly means that a publish failed in the backend, and that
-	// Options.LocalFallback delivered it to the members of this hub alone.
-	ErrLocalOnly = errors.New("fanout: delivered to local members only")
+	// [Options.LocalFallback] delivered the message to the members of this hub.
+	ErrLocalOnly = errors.New("delivered to local members only")
 
-	// ErrUnsent means that nobody has got, or can still get, any part of a
-	// message. An adapter promises so for a frame by wrapping it in an error of
-	// Adapter.Publish.
+	// ErrUnsent means that no part of a message has reached anybody, or ever
+	// will. Publishing it again cannot deliver it twice.
 	ErrUnsent = adapter.ErrUnsent
 
-	// ErrRefused is for adapters: it means that the backend refuses what was
-	// asked for a reason that waiting does not cure, such as missing rights, a
-	// command that it does not know, or a frame that is too long for it. The hub
-	// does not try again, but for its own channels, which it tries as long as it
-	// lives. A backend that is full, busy or down has not refused.
+	// ErrRefused means that the backend refuses what was asked, for a reason that
+	// does not go away by waiting: missing rights, an unknown command, a message
+	// that is too long for it. The hub has not tried again.
 	ErrRefused = adapter.ErrRefused
 
-	// ErrBrokenHistory means that what a backend keeps of a room's history is not
-	// what the library has written: somebody else has written there, or a part
-	// of it is damaged. Publish, Join, Resume and History of that room return it
-	// at once, with what is wrong, and members that are in the room are told of a
-	// gap. The room works again when somebody has mended or deleted the keys.
+	// ErrBrokenHistory means that the history of a room, as the backend has it,
+	// is not what the library wrote: another program has written to it, or a part
+	// of it is damaged. Publish, Join, Resume and History of that room then fail
+	// at once, with the reason, and members in the room are told of a gap. The
+	// room works again once its keys have been repaired or deleted.
 	ErrBrokenHistory = adapter.ErrBrokenHistory
-
-	errEmptyBuffer = errors.New("fanout: ReceiveBatch needs a buffer for at least one message")
 
 	// ErrConcurrentReceive means that a second goroutine called Receive,
 	// ReceiveBatch or Messages of a member while a first one was in it.
-	ErrConcurrentReceive = errors.New("fanout: concurrent Receive on one member")
+	ErrConcurrentReceive = errors.New("concurrent Receive on one member")
+
+	errEmptyBuffer = errors.New("ReceiveBatch needs a buffer for at least one message")
 )
+
+// A PublishError is returned by Publish, and passed to the callback of
+// PublishAsync, when a message could not be published. A message to several
+// rooms or members that fails for more than one of them returns an error with
+// an Unwrap() []error method, with a PublishError for each.
+type PublishError struct {
+	// Room is the room that the message was for. It is empty for messages to
+	// members and to everyone.
+	Room string
+	// Hub is the ID of the hub of the members that the message was for. It is
+	// empty for messages to rooms and to everyone.
+	Hub string
+	// Err is the cause. If it wraps ErrUnsent, nobody of this room or hub has got
+	// the message.
+	Err error
+}
+
+func (e *PublishError) Error() string {
+	to := "everyone"
+	switch {
+	case e.Room != "":
+		to = "room " + quoteName(e.Room)
+	case e.Hub != "":
+		to = "members of hub " + e.Hub
+	}
+	return "fanout: publish to " + to + ": " + e.Err.Error()
+}
+
+// Unwrap returns the cause.
+func (e *PublishError) Unwrap() error { return e.Err }
+
+// quoteName quotes a room's name, the beginning of one that is too long.
+func quoteName(name string) string {
+	if len(name) > wire.MaxRoom {
+		name = name[:64] + "…"
+	}
+	return strconv.Quote(name)
+}
+
+// failed returns err with what was tried, which is not said of a nil err.
+func failed(op string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("fanout: %s: %w", op, err)
+}
 
 // A GapError tells a member that messages of a room did not reach it. It comes
 // from Receive at the place in the room's order where they are missing, and it
@@ -150,7 +199,7 @@ func (h *Hub) gaveUp(ctx context.Context, unsent bool, last error) error {
 	if errors.Is(last, err) {
 		err = last // which says more
 	} else {
-		err = fmt.Errorf("%w (last: %w)", err, last)
+		err = fmt.Errorf("%w (last: %w)", err, sent(last))
 	}
 	return mark(h.withHealth(err), unsent)
 }
@@ -160,9 +209,9 @@ func (h *Hub) gaveUp(ctx context.Context, unsent bool, last error) error {
 func mark(err error, unsent bool) error {
 	switch says := errors.Is(err, ErrUnsent); {
 	case unsent && !says:
-		return fmt.Errorf("%w: %w", err, ErrUnsent)
+		return adapter.Unsent(err)
 	case says && !unsent:
-		return fmt.Errorf("an earlier attempt may have arrived; the last: %w", sent(err))
+		return fmt.Errorf("%w (an earlier attempt may have arrived)", sent(err))
 	}
 	return err
 }

@@ -91,7 +91,7 @@ type Hub struct {
 // client that is made by rueidis.NewClient fails instead.
 func New(a Adapter, o *Options) (*Hub, error) {
 	if isNil(a) {
-		return nil, fmt.Errorf("%w: the adapter is a nil %T; for a hub without one give New nil itself", ErrInvalidOption, a)
+		return nil, fmt.Errorf("fanout: new hub: %w: the adapter is a nil %T; for a hub without one give New nil itself", ErrInvalidOption, a)
 	}
 	h, err := newHub(a, o)
 	if err != nil && a != nil && !attached.has(a) {
@@ -101,7 +101,7 @@ func New(a Adapter, o *Options) (*Hub, error) {
 			err = fmt.Errorf("%w (closing the adapter: %v)", err, closeErr)
 		}
 	}
-	return h, err
+	return h, failed("new hub", err)
 }
 
 // failedCloseTimeout is how long New waits for an adapter that it closes because
@@ -155,7 +155,7 @@ func newHub(a Adapter, o *Options) (*Hub, error) {
 	h.janitor.hub = h
 	h.janitor.kick = make(chan struct{}, 1)
 	if err := a.Attach(receiver{h}); err != nil {
-		return nil, fmt.Errorf("fanout: attaching the adapter: %w", err)
+		return nil, fmt.Errorf("attaching the adapter: %w", err)
 	}
 	attached.add(a)
 	h.wg.Go(h.subscribeOwn)
@@ -186,7 +186,7 @@ func (h *Hub) Connect(o *MemberOptions) (*Member, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.isClosing() {
-		return nil, ErrClosed
+		return nil, failed("connect", ErrClosed)
 	}
 	h.members[m.num] = m
 	if h.hearing {
@@ -236,7 +236,7 @@ func (h *Hub) hearEveryone() {
 func (h *Hub) Room(name string) *Room {
 	r := &Room{hub: h, name: name}
 	if err := wire.CheckRoom(name); err != nil {
-		r.err = invalidRoom(name, err)
+		r.err = fmt.Errorf("%w: %w", ErrInvalidRoom, err)
 		return r
 	}
 	r.channel = h.names.Room(name)
@@ -264,20 +264,20 @@ func hubOf(memberID string) (string, error) {
 // give it one of a second or two.
 func (h *Hub) Health(ctx context.Context) error {
 	if h.isClosing() {
-		return ErrClosed
+		return failed("health", ErrClosed)
 	}
 	if hc, ok := h.adapter.(adapter.HealthChecker); ok {
 		if err := hc.Health(); err != nil {
-			return fmt.Errorf("fanout: adapter: %w", err)
+			return fmt.Errorf("fanout: health: %w", err)
 		}
 	}
 	ctx, release := h.bound(ctx)
 	defer release()
 	if err := h.awaitOwn(ctx, nil); err != nil {
-		return fmt.Errorf("fanout: hub's own channels are not subscribed: %w", err)
+		return fmt.Errorf("fanout: health: the hub's own channels are not subscribed: %w", err)
 	}
 	if err := h.inbox.echo(ctx); err != nil {
-		return fmt.Errorf("fanout: message through the backend to the hub itself: %w", err)
+		return fmt.Errorf("fanout: health: message through the backend to the hub itself: %w", err)
 	}
 	return nil
 }

@@ -2,7 +2,6 @@ package fanout
 
 import (
 	"context"
-	"fmt"
 	"sync"
 	"time"
 
@@ -58,7 +57,7 @@ func (l *loopback) deliver(channel string, f func()) (int, error) {
 	l.mu.RLock()
 	defer l.mu.RUnlock() // held to the end, so that Close and Unsubscribe wait
 	if l.closed {
-		return 0, fmt.Errorf("%w: %w", ErrClosed, ErrUnsent)
+		return 0, adapter.Unsent(ErrClosed)
 	}
 	one := l.channels[channel]
 	if one == nil {

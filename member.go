@@ -2,6 +2,7 @@ package fanout
 
 import (
 	"context"
+	"errors"
 	"iter"
 	"math"
 	"slices"
@@ -93,15 +94,15 @@ func (m *Member) Receive(ctx context.Context) (Message, error) {
 // connection is to hold nothing.
 func (m *Member) ReceiveBatch(ctx context.Context, buf []Message) (int, error) {
 	if len(buf) == 0 {
-		return 0, errEmptyBuffer
+		return 0, failed("receive", errEmptyBuffer)
 	}
 	if ctx.Err() != nil {
-		return 0, context.Cause(ctx)
+		return 0, failed("receive", context.Cause(ctx))
 	}
 	m.walk.Lock()
 	if m.receiving {
 		m.walk.Unlock()
-		return 0, ErrConcurrentReceive
+		return 0, failed("receive", ErrConcurrentReceive)
 	}
 	m.receiving = true
 	for {
@@ -119,8 +120,17 @@ func (m *Member) ReceiveBatch(ctx context.Context, buf []Message) (int, error) {
 		if err == ErrSlow {
 			m.end(err)
 		}
-		return n, err
+		return n, receiveError(err)
 	}
+}
+
+// receiveError returns the error that users see of a Receive. A GapError says
+// itself what it is about.
+func receiveError(err error) error {
+	if gap := (*GapError)(nil); err == nil || errors.As(err, &gap) {
+		return err
+	}
+	return failed("receive", err)
 }
 
 // wait waits until something may be ready. The end of the member is no error

@@ -57,22 +57,15 @@ func (o *outbound) init(h *Hub, rs *roomState, channel string) {
 	o.box.Restore(h.numbers.take(channel))
 }
 
-// target says for errors what the channel is.
-func (o *outbound) target() string {
-	switch {
-	case o.room == nil:
-		return "members of hub " + o.to
-	case o.room == o.hub.everyone:
-		return "everyone"
-	}
-	return fmt.Sprintf("room %q", o.room.name)
-}
-
+// wrap says for whom a message could not be published.
 func (o *outbound) wrap(err error) error {
-	if err == nil {
+	switch {
+	case err == nil:
 		return nil
+	case o.room != nil:
+		return &PublishError{Room: o.room.name, Err: err}
 	}
-	return fmt.Errorf("fanout: publish to %s: %w", o.target(), err)
+	return &PublishError{Hub: o.to, Err: err}
 }
 
 // check says what keeps everything from being published.
@@ -88,7 +81,7 @@ func (o *outbound) refusal(ctx context.Context) error {
 	if err == nil {
 		err = o.room.invalid.error
 	}
-	return o.wrap(fmt.Errorf("%w: %w", err, ErrUnsent))
+	return o.wrap(adapter.Unsent(err))
 }
 
 // loops reports whether what is published is delivered at once, and to nobody
@@ -170,7 +163,7 @@ func (o *outbound) join(ctx context.Context, m *wire.Message, size int) error {
 // quit takes a publisher whose context has ended, with err, out of a frame.
 func (o *outbound) quit(err error, m *wire.Message, f *frame, at outbox.Span) error {
 	if o.withdraw(f, at) {
-		err = fmt.Errorf("%w: %w", err, ErrUnsent)
+		err = adapter.Unsent(err)
 		if o.hub.opts.LocalFallback && o.room != nil && o.hub.ctx.Err() == nil {
 			o.room.deliver(o.hub.entryOf(m))
 			err = fmt.Errorf("%w: %w", ErrLocalOnly, sent(err))
@@ -423,7 +416,7 @@ func (o *outbound) retry(ctx context.Context, f *frame, failed error) outcome {
 			return outcome{unsent: unsent, err: h.gaveUp(ctx, unsent, err)}
 		}
 		if h.ctx.Err() != nil {
-			return outcome{unsent: unsent, err: mark(errors.Join(ErrClosed, err), unsent)}
+			return outcome{unsent: unsent, err: mark(fmt.Errorf("%w (last: %w)", ErrClosed, sent(err)), unsent)}
 		}
 		frame = wire.Again(frame, !unsent, uint64(time.Now().UnixMilli()))
 		var receivers int

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -158,7 +159,7 @@ func (h *Hub) withHealth(err error) error {
 	if !ok || errors.Is(err, ErrClosed) {
 		return err
 	}
-	if why := hc.Health(); why != nil {
+	if why := hc.Health(); why != nil && !strings.Contains(err.Error(), why.Error()) {
 		return fmt.Errorf("%w (adapter: %v)", err, why)
 	}
 	return err

@@ -18,7 +18,7 @@ const (
 )
 
 // errNoProgress means that a history announces more and gives nothing new.
-var errNoProgress = errors.New("fanout: the history announces more, but gives nothing new")
+var errNoProgress = errors.New("the history announces more, but gives nothing new")
 
 // A page is a part of a room's history as it was read for members that come
 // from behind. It is shared by them and never changed.

@@ -2,6 +2,7 @@ package fanout
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 )
 
@@ -39,8 +40,11 @@ type sentError struct{ err error }
 
 // Error leaves out the text of ErrUnsent, which would say the opposite.
 func (e sentError) Error() string {
-	text := strings.ReplaceAll(e.err.Error(), ErrUnsent.Error()+": ", "")
-	return strings.ReplaceAll(text, ": "+ErrUnsent.Error(), "")
+	text := e.err.Error()
+	for _, unsent := range [...]string{" (%s)", "%s: ", ": %s"} { // the last two: of adapters that wrap it themselves
+		text = strings.ReplaceAll(text, fmt.Sprintf(unsent, ErrUnsent), "")
+	}
+	return text
 }
 
 func (e sentError) Is(target error) bool { return target != ErrUnsent && errors.Is(e.err, target) }

@@ -48,7 +48,7 @@ func ParsePosition(s string) (Position, error) {
 		if len(s) > 64 {
 			s = s[:64] + "…"
 		}
-		return Position{}, fmt.Errorf("%w: %q is not epoch-offset, as in \"0-0\" and as Position.String writes it", ErrInvalidPosition, s)
+		return Position{}, fmt.Errorf("fanout: %w: %q is not epoch-offset, as in \"0-0\" and as Position.String writes it", ErrInvalidPosition, s)
 	}
 	return p, nil
 }

@@ -21,7 +21,7 @@ const (
 )
 
 // errCrowded ends a reading that is slow while too many are.
-var errCrowded = errors.New("fanout: too many slow readings of histories")
+var errCrowded = errors.New("too many slow readings of histories")
 
 // readers run what asks the backend for history, a bounded number at a time, in
 // the order of asking. What is slow, because a server is silent, is counted

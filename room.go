@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"sync/atomic"
 
+	"github.com/fanoutgo/fanout/adapter"
 	"github.com/fanoutgo/fanout/internal/wire"
 )
 
@@ -126,25 +127,25 @@ func (r *Room) History(ctx context.Context, since Position, limit int) ([]Messag
 	h := r.hub
 	switch {
 	case r.err != nil:
-		return nil, r.err
+		return nil, r.wrap("history of", r.err)
 	case limit < 0:
-		return nil, r.wrap("history", fmt.Errorf("%w: the limit is %d, it must be positive, or 0 for none", ErrInvalidOption, limit))
+		return nil, r.wrap("history of", fmt.Errorf("%w: the limit is %d, it must be positive, or 0 for none", ErrInvalidOption, limit))
 	}
 	if err := h.begin(1); err != nil {
-		return nil, r.wrap("history", err)
+		return nil, r.wrap("history of", err)
 	}
 	defer h.ops.Leave(1)
 	rs := r.acquire()
 	defer h.release(rs)
 	from, err := rs.history(since)
 	if err != nil {
-		return nil, r.wrap("history", err)
+		return nil, r.wrap("history of", err)
 	}
 	messages, err := rs.past(ctx, from, limit)
 	if gap := (*GapError)(nil); errors.As(err, &gap) {
 		return messages, err
 	}
-	return messages, r.wrap("history", err)
+	return messages, r.wrap("history of", err)
 }
 
 // Leave takes a member out of the room. When it returns, nothing more of the
@@ -186,14 +187,11 @@ func (r *Room) Publish(ctx context.Context, data []byte) error {
 // beginPublish begins an operation, until endPublish.
 func (r *Room) beginPublish(data []byte) (rs *roomState, err error) {
 	h := r.hub
-	if r.err != nil {
-		return nil, r.err
-	}
-	if err := h.checkSize(data); err != nil {
+	if err := r.checkPublish(data); err != nil {
 		return nil, err
 	}
 	if err := h.begin(1); err != nil {
-		return nil, r.wrap("publish", mark(err, true))
+		return nil, r.publishError(err)
 	}
 	defer func() {
 		if rs == nil { // acquire may call the user, who may panic
@@ -230,20 +228,17 @@ func (h *Hub) endPublish(rs *roomState) {
 // the message is not sent then.
 func (r *Room) PublishAsync(ctx context.Context, data []byte, done func(error)) error {
 	h := r.hub
-	if r.err != nil {
-		return r.err
-	}
-	if err := h.checkSize(data); err != nil {
+	if err := r.checkPublish(data); err != nil {
 		return err
 	}
-	if h.isClosing() { // it makes no states any more
-		return r.wrap("publish", mark(ErrClosed, true))
+	if h.isClosing() { // a closed hub creates no rooms
+		return r.publishError(ErrClosed)
 	}
 	rs := r.acquire() // before there is anything to undo: it may call the user, who may panic
 	a, err := h.beginOne(ctx, len(data), done)
 	if err != nil {
 		h.release(rs)
-		return r.wrap("publish", err)
+		return r.publishError(err)
 	}
 	rs.way().publishAsync(&wire.Message{Data: data}, a)
 	return nil
@@ -264,16 +259,26 @@ func (r *Room) check(ctx context.Context, m *Member) error {
 	return context.Cause(ctx)
 }
 
-func (r *Room) wrap(op string, err error) error {
-	if err == nil || r.err != nil {
-		return err // an invalid name says itself what it is about
+// checkPublish says what is wrong with the room's name or the data.
+func (r *Room) checkPublish(data []byte) error {
+	err := r.err
+	if err == nil {
+		err = r.hub.checkSize(data)
 	}
-	return fmt.Errorf("fanout: %s room %q: %w", op, r.name, err)
+	if err != nil {
+		return r.publishError(err)
+	}
+	return nil
 }
 
-func invalidRoom(name string, err error) error {
-	if len(name) > 64 {
-		name = name[:64] + "…"
+// publishError is the error of a message that was not sent.
+func (r *Room) publishError(err error) error {
+	return &PublishError{Room: r.name, Err: adapter.Unsent(err)}
+}
+
+func (r *Room) wrap(op string, err error) error {
+	if err == nil {
+		return nil
 	}
-	return fmt.Errorf("%w %q: %v", ErrInvalidRoom, name, err)
+	return fmt.Errorf("fanout: %s room %s: %w", op, quoteName(r.name), err)
 }

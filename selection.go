@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/fanoutgo/fanout/adapter"
 	"github.com/fanoutgo/fanout/internal/wire"
 )
 
@@ -105,14 +106,14 @@ func (s Selection) Volatile() Selection {
 // reaches nobody, without an error.
 func (s Selection) Publish(ctx context.Context, data []byte) error {
 	if err := s.check(data); err != nil {
-		return err
+		return failed("publish", adapter.Unsent(err))
 	}
 	if ctx.Err() != nil {
-		return fmt.Errorf("fanout: publish: %w: %w", context.Cause(ctx), ErrUnsent)
+		return failed("publish", adapter.Unsent(context.Cause(ctx)))
 	}
 	h := s.hub
 	if err := h.begin(1); err != nil {
-		return fmt.Errorf("fanout: publish: %w: %w", err, ErrUnsent)
+		return failed("publish", adapter.Unsent(err))
 	}
 	defer h.ops.Leave(1)
 	if s.local {
@@ -144,17 +145,17 @@ func (s Selection) Publish(ctx context.Context, data []byte) error {
 // of Publish that are known before anything is sent.
 func (s Selection) PublishAsync(ctx context.Context, data []byte, done func(error)) error {
 	if err := s.check(data); err != nil {
-		return err
+		return failed("publish", adapter.Unsent(err))
 	}
 	h := s.hub
 	if err := h.begin(1); err != nil {
-		return fmt.Errorf("fanout: publish: %w: %w", err, ErrUnsent)
+		return failed("publish", adapter.Unsent(err))
 	}
 	defer h.ops.Leave(1)
 	if s.local {
 		acks, err := h.beginAsync(ctx, 1, len(data), done)
 		if err != nil {
-			return err
+			return failed("publish", err)
 		}
 		s.publishLocally(s.message(data))
 		h.tell(acks, nil)
@@ -177,7 +178,7 @@ func (s Selection) PublishAsync(ctx context.Context, data []byte, done func(erro
 			l.way.publishAsync(&l.message, acks[i])
 		}
 	}
-	return err
+	return failed("publish", err)
 }
 
 func (s Selection) message(data []byte) *wire.Message {
@@ -210,7 +211,7 @@ func (s Selection) check(data []byte) error {
 	}
 	for _, name := range rooms {
 		if err := wire.CheckRoom(name); err != nil {
-			return invalidRoom(name, err)
+			return fmt.Errorf("%w %s: %w", ErrInvalidRoom, quoteName(name), err)
 		}
 	}
 	for _, id := range members {
@@ -263,7 +264,7 @@ func (s Selection) legs(ctx context.Context, m *wire.Message) ([]leg, error) {
 	switch s.kind {
 	case toEveryone:
 		if err := s.awaitEveryone(ctx); err != nil {
-			return nil, fmt.Errorf("fanout: publish to everyone: %w", mark(err, true))
+			return nil, &PublishError{Err: mark(err, true)}
 		}
 		o := h.everyone.way()
 		o.hold()

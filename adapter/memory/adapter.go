@@ -183,11 +183,11 @@ func (a *Adapter) send(ctx context.Context, channel string, frame []byte, fate F
 	defer b.mu.Unlock()
 	switch {
 	case a.closed:
-		return at, 0, unsent(adapter.ErrClosed)
+		return at, 0, adapter.Unsent(adapter.ErrClosed)
 	case ctx.Err() != nil:
-		return at, 0, unsent(ctx.Err())
+		return at, 0, adapter.Unsent(ctx.Err())
 	case a.link == cut:
-		return at, 0, unsent(ErrCut)
+		return at, 0, adapter.Unsent(ErrCut)
 	}
 	fresh := true
 	if r != nil && !fate.Refuse {
@@ -212,8 +212,6 @@ func (a *Adapter) send(ctx context.Context, channel string, frame []byte, fate F
 	}
 	return at, n, fate.Err
 }
-
-func unsent(err error) error { return fmt.Errorf("%w: %w", adapter.ErrUnsent, err) }
 
 // Health returns an error that wraps [ErrCut] while the link is cut, whether
 // anything is subscribed or not, and one that wraps adapter.ErrClosed after Close.

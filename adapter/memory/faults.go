@@ -195,7 +195,7 @@ func (a *Adapter) call(ctx context.Context, f func(context.Context)) error {
 	a.bus.mu.Lock()
 	if a.closed {
 		a.bus.mu.Unlock()
-		return unsent(adapter.ErrClosed)
+		return adapter.Unsent(adapter.ErrClosed)
 	}
 	a.calls.Add(1)
 	a.bus.mu.Unlock()

@@ -46,7 +46,7 @@ func resultError(r rueidis.RedisResult) error {
 		if re := redisError(err); re != nil {
 			failed := error(&connectionError{&answer{re}})
 			if errors.Is(err, adapter.ErrUnsent) {
-				failed = fmt.Errorf("%w: %w", failed, adapter.ErrUnsent)
+				failed = adapter.Unsent(failed)
 			}
 			return failed
 		}
@@ -131,7 +131,7 @@ func (e *Engine) classifyCall(what string, err error) error {
 	why := ""
 	switch replyKind(err) {
 	case kindNoFunction: // they have been flushed just now, or the node is not known to us
-		return fmt.Errorf("%s: %s: %w: %w", e.cfg.Name, what, adapter.ErrUnsent, clean(err))
+		return adapter.Unsent(fmt.Errorf("%s: %s: %w", e.cfg.Name, what, clean(err)))
 	case kindUnsupported:
 		why = "a history needs Redis 7.0 or later, or Valkey, with functions"
 	case kindMemory:
@@ -156,11 +156,11 @@ func (e *Engine) conclusion(what, why string, err error) error {
 	err = clean(err)
 	switch {
 	case f.final && f.unsent:
-		return fmt.Errorf("%s: %w: %w: %w", prefix, adapter.ErrRefused, adapter.ErrUnsent, err)
+		return adapter.Unsent(fmt.Errorf("%s: %w: %w", prefix, adapter.ErrRefused, err))
 	case f.final:
 		return fmt.Errorf("%s: %w: %w", prefix, adapter.ErrRefused, err)
 	case f.unsent:
-		return fmt.Errorf("%s: %w: %w", prefix, adapter.ErrUnsent, err)
+		return adapter.Unsent(fmt.Errorf("%s: %w", prefix, err))
 	}
 	return fmt.Errorf("%s: %w", prefix, err)
 }

@@ -170,7 +170,7 @@ func (e *Engine) callOpen(ctx context.Context, channel, function string, args []
 		}
 		args = append(args, seed...)
 	}
-	return nil, fmt.Errorf("%w: the keys of the history are on the move", adapter.ErrUnsent)
+	return nil, adapter.Unsent(errors.New("the keys of the history are on the move"))
 }
 
 // loaded makes a call, and gives the functions to servers that lack them.
@@ -187,7 +187,7 @@ func (e *Engine) loaded(ctx context.Context, call func() rueidis.RedisResult) ([
 			return nil, err
 		}
 		if err := e.load(ctx, loads); err != nil {
-			return nil, fmt.Errorf("%w: %w", adapter.ErrUnsent, err)
+			return nil, adapter.Unsent(err)
 		}
 	}
 }
@@ -198,7 +198,7 @@ func (e *Engine) failed(what, channel string, err error) error {
 	case kindBroken:
 		return e.broken(what, channel, brokenText(redisError(err).Error()))
 	case kindTryAgain: // it has not begun, though it may name the script
-		return fmt.Errorf("%s: %s: %w: %w", e.cfg.Name, what, adapter.ErrUnsent, clean(err))
+		return adapter.Unsent(fmt.Errorf("%s: %s: %w", e.cfg.Name, what, clean(err)))
 	}
 	return e.classifyCall(what, err)
 }
@@ -207,5 +207,5 @@ func (e *Engine) failed(what, channel string, err error) error {
 // ours. Nothing was sent.
 func (e *Engine) broken(what, channel, text string) error {
 	stream, _ := wire.HistoryKeys(channel)
-	return fmt.Errorf("%s: %s: %w %q: %s: %w: %w", e.cfg.Name, what, adapter.ErrBrokenHistory, stream, text, adapter.ErrRefused, adapter.ErrUnsent)
+	return adapter.Unsent(fmt.Errorf("%s: %s: %w %q: %s: %w", e.cfg.Name, what, adapter.ErrBrokenHistory, stream, text, adapter.ErrRefused))
 }

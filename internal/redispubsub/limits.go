@@ -61,10 +61,10 @@ func (e *Engine) checkLength(ctx context.Context, n int) error {
 	most, err := e.askLimits(ctx)
 	switch {
 	case err != nil:
-		return fmt.Errorf("%s: publish: %w: %w", e.cfg.Name, adapter.ErrUnsent, err)
+		return adapter.Unsent(fmt.Errorf("%s: publish: %w", e.cfg.Name, err))
 	case int64(n) > most:
-		return fmt.Errorf("%s: publish: %w: %w: a frame of %d bytes is too long: the servers take %d at most, by client-output-buffer-limit for pubsub (or proto-max-bulk-len, client-query-buffer-limit), and would cut off all who subscribe to it",
-			e.cfg.Name, adapter.ErrRefused, adapter.ErrUnsent, n, most)
+		return adapter.Unsent(fmt.Errorf("%s: publish: %w: a frame of %d bytes is too long: the servers take %d at most, by client-output-buffer-limit for pubsub (or proto-max-bulk-len, client-query-buffer-limit), and would cut off all who subscribe to it",
+			e.cfg.Name, adapter.ErrRefused, n, most))
 	}
 	return nil
 }

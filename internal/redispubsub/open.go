@@ -261,7 +261,7 @@ func (o *Opened) waitUnsent(ctx context.Context) (*Engine, error) {
 	defer cancel()
 	e, err := o.wait(ctx)
 	if err != nil {
-		err = fmt.Errorf("%w: %w", err, adapter.ErrUnsent)
+		err = adapter.Unsent(err)
 	}
 	return e, err
 }

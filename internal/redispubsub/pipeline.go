@@ -85,7 +85,7 @@ func (p *pipeline) do(ctx context.Context, cmd rueidis.Completed) rueidis.RedisR
 		// The order is not put back: if it is under way its result is still to come.
 		err := context.Cause(ctx)
 		if p.withdraw(o) {
-			err = fmt.Errorf("%w: %w", err, adapter.ErrUnsent)
+			err = adapter.Unsent(err)
 		}
 		return rueidis.NewErrorResult(err)
 	}
@@ -181,7 +181,7 @@ func (p *pipeline) send(ctx context.Context, batch []*order) {
 	}
 	if f := p.blocked.Load(); f != nil {
 		for _, o := range batch {
-			o.finish(rueidis.NewErrorResult(fmt.Errorf("%w: %w", f.err, adapter.ErrUnsent)))
+			o.finish(rueidis.NewErrorResult(adapter.Unsent(f.err)))
 		}
 		return
 	}
@@ -208,7 +208,7 @@ func (p *pipeline) send(ctx context.Context, batch []*order) {
 	}
 	if down != nil {
 		for _, o := range p.takeAll() {
-			o.finish(rueidis.NewErrorResult(fmt.Errorf("%w: %w", down, adapter.ErrUnsent)))
+			o.finish(rueidis.NewErrorResult(adapter.Unsent(down)))
 		}
 	}
 }

@@ -3,7 +3,6 @@ package redispubsub
 import (
 	"context"
 	"errors"
-	"fmt"
 
 	"github.com/fanoutgo/fanout/adapter"
 	"github.com/fanoutgo/fanout/internal/clock"
@@ -40,11 +39,11 @@ func (e *Engine) conclude(ctx context.Context, channel string, frame []byte, n i
 // enter begins an operation that Close waits for, until e.ops.Leave.
 func (e *Engine) enter(ctx context.Context) error {
 	if !e.ops.Enter(1) {
-		return fmt.Errorf("%w: %w", e.errClosed(), adapter.ErrUnsent)
+		return adapter.Unsent(e.errClosed())
 	}
 	if ctx.Err() != nil {
 		e.ops.Leave(1)
-		return fmt.Errorf("%w: %w", context.Cause(ctx), adapter.ErrUnsent)
+		return adapter.Unsent(context.Cause(ctx))
 	}
 	return nil
 }
