@@ -69,18 +69,22 @@ type Record struct {
 	Stream, Seq uint64
 }
 
-// A Query asks for a part of a history.
+// A Query asks for a part of a channel's history.
 type Query struct {
-	// Since: frames that end after this position. The zero Position is before
-	// everything. If it is not on the way to the head (see Page.Before), the
-	// frames after the last place where it was are meant; if that is not known,
-	// those of later epochs. So positions never go back.
+	// Since is the position after which the history is wanted: the page has the
+	// frames that end after it. The zero Position is before everything.
+	//
+	// If Since is not on the way to the head (see [Page.Before]), the page
+	// begins after the last position that is on the way and not after Since. If
+	// the history does not remember that position, the page begins with the
+	// first later epoch. So positions never go back.
 	Since Position
-	// Limit bounds the page: no more frames are begun when it has so many
-	// messages. 0 asks for the head alone. A backend may return less, and More.
+	// Limit bounds the page in messages: once it has that many, no further
+	// frame is added. A Limit of 0 asks for the head alone. A backend may
+	// return less and set [Page.More].
 	Limit int
-	// Bytes bounds the page as well, if it is not 0: no more frames are begun when
-	// its frames have that many bytes. A backend may ignore it, at the cost of
+	// Bytes bounds the page in bytes, if it is not 0: once its frames have that
+	// many, no further frame is added. A backend may ignore it, at the cost of
 	// memory in the hub.
 	Bytes int
 	// Keep is the channel's retention: what is outside of it is not handed out,
@@ -92,23 +96,24 @@ type Query struct {
 	Time time.Time
 }
 
-// A Page is a part of a history.
+// A Page is a part of a channel's history.
 type Page struct {
-	// Head is the position of the latest message, or of the last before the
-	// epoch if there is none in it. Zero: there is no history.
+	// Head is the position of the latest message. If the current epoch has no
+	// message yet, it is that epoch with the offset of the last message before
+	// it. The zero Position means that there is no history.
 	Head Position
-	// Before are the epochs before Head's that the history has gone through, as
-	// far as they are remembered, oldest first: it has from each the offsets up
-	// to Last, and those after it from a later one. If there are none, the
-	// history began with Head's epoch.
+	// Before are the earlier epochs of the history, oldest first, as far as
+	// they are remembered. Of each epoch the history has the offsets up to
+	// Last; the offsets after that belong to a later epoch. If Before is empty,
+	// the history began with the epoch of Head.
 	Before []PastEpoch
-	// First is the offset of the oldest message that is kept and comes after
-	// Since, or Head.Offset+1 if there is none. It may be less if what is before
-	// that is kept as well. With Limit 0 it says nothing.
+	// First is the offset of the oldest message after Since that is kept, or
+	// Head.Offset+1 if there is none. It may be lower if messages before that
+	// are kept, too. It has no meaning if the Limit of the Query was 0.
 	First uint64
-	// Frames in the order of their positions, contiguous.
+	// Frames are in the order of their positions, without a gap between them.
 	Frames []KeptFrame
-	// More: there are frames after these.
+	// More is set if there are further frames after these.
 	More bool
 }
 

@@ -2,9 +2,10 @@ package adapter
 
 import "time"
 
-// Retention is what a room keeps: its latest messages, as long as they are not
-// too old. Both bounds hold. A room that has been idle for longer than Age costs
-// nothing but a note of where its history was, which lasts a day longer.
+// Retention is how much history a room keeps: its latest messages, as long as
+// they are not too old. Both bounds apply. A room that has been idle for longer
+// than Age takes no space but a record of where its history was, which lasts a
+// day longer.
 type Retention struct {
 	// Messages is how many are kept: 1 to 1,000,000.
 	Messages int
