@@ -72,7 +72,7 @@ type Record struct {
 	Stream, Seq uint64
 }
 
-// A Query asks for a part of a history.
+// A Query asks for a part of a channel's history.
 type Query struct {
 	// Since selects the frames that end after this position. The zero Position
 	// is before everything. If Since is on no epoch that led to the head (see
@@ -97,7 +97,7 @@ type Query struct {
 	Time time.Time
 }
 
-// A Page is a part of a history.
+// A Page is a part of a channel's history.
 type Page struct {
 	// Head is the position of the latest message; in an epoch without messages,
 	// the epoch and the offset of the last message before it. A zero Head means
