@@ -164,8 +164,8 @@ func TestBatchIsOneWrite(t *testing.T) {
 	}
 	writes := c.gate.writes.Load() - before
 	t.Logf("%d messages in %d writes", n, writes)
-	// What was ready when the first was written goes alone, the rest in batches,
-	// which grow to their full size.
+	// What was ready when the first was written goes alone, the rest in
+	// batches, which grow to their full size.
 	most := 1
 	for left, size := n, minBatch; left > 0; left, size = left-size, min(2*size, maxBatch) {
 		most++

@@ -44,8 +44,9 @@ func framesOf(messages []fanout.Message) []byte {
 	return all
 }
 
-// In a burst nothing is copied for a member but the batches that go over the end of a
-// strip: frames lie one after the other, and the next is found at the one before.
+// In a burst nothing is copied for a member but the batches that go over the
+// end of a strip: frames lie one after the other, and the next is found at the
+// one before.
 func TestBurstIsWrittenFromWhereItLies(t *testing.T) {
 	f, burst, b := newFrames(), sequence("room", 400), new(batch)
 	first := f.of(&burst[0], nil)
@@ -109,7 +110,8 @@ func TestBatchesOfAnySequenceAreWhole(t *testing.T) {
 	wg.Wait()
 }
 
-// What frames take is bounded, whatever is said and in whatever order it is read.
+// What frames take is bounded, whatever is said and in whatever order it is
+// read.
 func TestFramesAreForgotten(t *testing.T) {
 	for name, read := range map[string]func(f *frames, b *batch){
 		"each second message begins a strip": func(f *frames, b *batch) {
@@ -156,7 +158,8 @@ func TestFramesAreForgotten(t *testing.T) {
 	}
 }
 
-// A page that is stuck in a batch holds what it writes, and not all that comes after it.
+// A page that is stuck in a batch holds what it writes, and not all that comes
+// after it.
 func TestNobodyIsHeldByAStuckPage(t *testing.T) {
 	ours, theirs := net.Pipe()
 	s := newServer(nil, slog.New(slog.DiscardHandler))

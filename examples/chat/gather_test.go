@@ -198,8 +198,8 @@ type written struct {
 	texts []string
 }
 
-// pumpInto begins to pump, with a gathering window. It is for synctest: times are
-// exact.
+// pumpInto begins to pump, with a gathering window. It is for synctest: times
+// are exact.
 func pumpInto(t *testing.T, window time.Duration) *pump {
 	hub, err := fanout.New(nil, &fanout.Options{Window: fanout.Window{Messages: 4096}})
 	require.NoError(t, err)
@@ -232,8 +232,8 @@ func (p *pump) say(at time.Duration, text string) {
 	require.NoError(p.t, p.hub.Room("room").Publish(p.t.Context(), newSaid("x", "room", []byte(text))))
 }
 
-// writes waits for what is still to come, ends the pump, and returns what it has
-// written.
+// writes waits for what is still to come, ends the pump, and returns what it
+// has written.
 func (p *pump) writes() []written {
 	time.Sleep(time.Second)
 	p.cancel()

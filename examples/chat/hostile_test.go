@@ -75,8 +75,8 @@ func TestDocumentsAreBounded(t *testing.T) {
 	}
 }
 
-// However long a message is, its frame is made for the first page that reads it, and
-// not again for each.
+// However long a message is, its frame is made for the first page that reads
+// it, and not again for each.
 func TestFrameOfALongMessageIsMadeOnce(t *testing.T) {
 	f := newFrames()
 	for _, n := range []int{generation / 16, generation/16 + 1, 1 << 20, 4 << 20} {
@@ -136,7 +136,8 @@ func TestSilentClientGoes(t *testing.T) {
 	}
 }
 
-// A message that is on its way forever is a silent client, whatever comes with it.
+// A message that is on its way forever is a silent client, whatever comes with
+// it.
 func TestMessageMustArriveInTime(t *testing.T) {
 	c := start(t, nil)
 	c.server.timing.ping, c.server.timing.pong = 100*time.Millisecond, 200*time.Millisecond
@@ -308,7 +309,8 @@ func TestFragmentsAreCounted(t *testing.T) {
 	assert.Equal(t, strings.Repeat("x", 500), witness.next()["text"])
 }
 
-// One that floods is read from as slowly as is allowed, and not at all by others.
+// One that floods is read from as slowly as is allowed, and not at all by
+// others.
 func TestFloodIsSlowedDown(t *testing.T) {
 	for name, frame := range map[string][]byte{
 		"of pings":    {0x89, 0x80, 0, 0, 0, 0},
@@ -398,8 +400,8 @@ func (c *rawClient) send(b []byte) {
 	}
 }
 
-// closedWith reads to the close frame and returns its status code, 0 if it has none,
-// -1 if the connection ended without one.
+// closedWith reads to the close frame and returns its status code, 0 if it has
+// none, -1 if the connection ended without one.
 func (c *rawClient) closedWith() int {
 	c.t.Helper()
 	for {

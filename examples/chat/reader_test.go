@@ -66,7 +66,8 @@ func readAll(in io.Reader, most int) (got reading) {
 	return got
 }
 
-// The rules of RFC 6455, each with the frames that break it or come close to that.
+// The rules of RFC 6455, each with the frames that break it or come close to
+// that.
 func TestReaderKeepsTheProtocol(t *testing.T) {
 	unmasked := wire{0x81, 0x01, 'x'}
 	whole := []string{"x"}
@@ -186,8 +187,8 @@ func TestReaderAllocatesForWhatHasCome(t *testing.T) {
 	assert.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(1<<20))
 }
 
-// For one message, however many frames and pings it comes in, it is waited twice: for it
-// to begin, and for its end.
+// For one message, however many frames and pings it comes in, it is waited
+// twice: for it to begin, and for its end.
 func TestReaderWaitsForWholeMessages(t *testing.T) {
 	sent := wire{}.frame(0x01, "a")
 	for range 10 {
@@ -246,8 +247,8 @@ func TestMeter(t *testing.T) {
 	assert.Equal(t, time.Duration(0), (&meter{allowance: allowance{rate: 1, burst: 1}}).use(0, now))
 }
 
-// Whatever comes: it is read to an end, in the same way however it is cut, and what is
-// let pass is text that may be said.
+// Whatever comes: it is read to an end, in the same way however it is cut, and
+// what is let pass is text that may be said.
 func FuzzReader(f *testing.F) {
 	f.Add([]byte(lengths()[:3000]))
 	f.Add([]byte(fragments(10)))
