@@ -198,15 +198,15 @@ func (p *person) hear(frame []byte) error {
 	return h.heard(&h.ears[p.index], number)
 }
 
-// A hearing is some messages, and who has heard which of them. Those of an
+// A hearing is some messages, and which people have received which of them. Those of an
 // earlier hearing, which was given up, do not count.
 type hearing struct {
 	first, n int // numbers of the messages
 	began    time.Time
 	pause    time.Duration // from one message to the next; 0: all are said at once
-	ears     []ear         // one for each person, who alone touches it until done
+	ears     []ear         // one for each person; only that person uses it until the hearing is over
 
-	missing atomic.Int64 // people who have not heard everything
+	missing atomic.Int64 // people who have not received all messages
 	ended   time.Time
 	done    chan struct{}
 }

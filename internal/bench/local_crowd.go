@@ -47,7 +47,7 @@ func roomNames(n int) []string {
 type localCrowd struct {
 	rooms      int
 	members    int // in each room
-	stuck      int // members more, in the first room, who never receive anything
+	stuck      int // further members, in the first room, that never receive anything
 	publishers int // that publish at the same time, spread over the rooms
 	burst      int // messages in each room before all of them are awaited
 }
