@@ -174,8 +174,8 @@ var leaveMutants = []mutant{
 	},
 }
 
-// subscribeAgain has, when a link comes back, all subscribed at the backend that was so
-// when it broke, whatever has been unsubscribed in between.
+// subscribeAgain has, when a link comes back, all subscribed at the backend
+// that was so when it broke, whatever has been unsubscribed in between.
 func subscribeAgain(n *node) {
 	g := n.world.haunted(n)
 	var mu sync.Mutex

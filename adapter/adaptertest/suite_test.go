@@ -19,8 +19,8 @@ import (
 
 func TestMain(m *testing.M) {
 	flag.Parse()
-	// The mutants' tests mostly wait: more of them than processors can go on at a
-	// time, unless the command line says how many.
+	// The mutants' tests mostly wait: more of them than processors can go on at
+	// a time, unless the command line says how many.
 	const parallel = "test.parallel"
 	if p := runtime.GOMAXPROCS(0); flag.Lookup(parallel).Value.String() == strconv.Itoa(p) {
 		if err := flag.Set(parallel, strconv.Itoa(2*p)); err != nil {
@@ -202,8 +202,8 @@ func (w *world) faults(set faults) (f adaptertest.Faults) {
 		f.Heal = func(_ context.Context, i int) error { w.members[i].setCut(false); return nil }
 	}
 	if set&moves != 0 {
-		// Of the nodes some are told in good order, and some lose their connection
-		// while the old home still takes frames.
+		// Of the nodes some are told in good order, and some lose their
+		// connection while the old home still takes frames.
 		f.Move = func(ctx context.Context, _ string) error {
 			for i, n := range w.members {
 				if i%2 == 1 {

@@ -25,8 +25,8 @@ func TestContract(t *testing.T) {
 			}
 			return nil
 		}
-		// The home hands over all that it has. Of the nodes some are told in good
-		// order, and some lose their connection before.
+		// The home hands over all that it has. Of the nodes some are told in
+		// good order, and some lose their connection before.
 		move := func(ctx context.Context) error {
 			for i, a := range adapters {
 				if i%2 == 1 {

@@ -35,7 +35,8 @@ func (l *log) Receive(channel string, frame []byte) { l.add(channel + " " + stri
 func (l *log) Interrupted(channel string)           { l.add(channel + " interrupted") }
 func (l *log) Restored(channel string)              { l.add(channel + " restored") }
 
-// take waits until all is quiet, and returns what was written since the last time.
+// take waits until all is quiet, and returns what was written since the last
+// time.
 func (l *log) take() []string {
 	synctest.Wait()
 	l.mu.Lock()
@@ -329,7 +330,8 @@ func TestWhatWasQueuedForAnEarlierSubscription(t *testing.T) {
 	})
 }
 
-// attachGate attaches a gate that is subscribed to x, and in a call for frame 1.
+// attachGate attaches a gate that is subscribed to x, and in a call for frame
+// 1.
 func attachGate(t *testing.T, bus *memory.Bus) (*memory.Adapter, *gate) {
 	t.Helper()
 	a, g := bus.NewAdapter(), &gate{entered: make(chan struct{}), leave: make(chan struct{})}

@@ -198,8 +198,8 @@ func (p *person) hear(frame []byte) error {
 	return h.heard(&h.ears[p.index], number)
 }
 
-// A hearing is some messages, and which people have received which of them. Those of an
-// earlier hearing, which was given up, do not count.
+// A hearing is some messages, and which people have received which of them.
+// Those of an earlier hearing, which was given up, do not count.
 type hearing struct {
 	first, n int // numbers of the messages
 	began    time.Time

@@ -46,7 +46,8 @@ type sub struct {
 func (s *sub) on() bool         { return s.stands.Load()&1 != 0 }
 func (s *sub) confirms() uint32 { return s.stands.Load() >> 1 }
 
-// off notes that home has not confirmed the subscription. The caller holds s.mu.
+// off notes that home has not confirmed the subscription. The caller holds
+// s.mu.
 func (s *sub) off() { s.stands.Store(s.stands.Load() &^ 1) }
 
 // A failure is why something did not succeed.

@@ -1,6 +1,6 @@
-// Smoke sends a message through each of several chat processes and checks that a
-// page of each gets all messages, in one order. With -history it also checks that a
-// page that joins later gets them:
+// Smoke sends a message through each of several chat processes and checks that
+// a page of each gets all messages, in one order. With -history it also checks
+// that a page that joins later gets them:
 //
 //	go run ./examples/chat/smoke [-history] localhost:8080 localhost:8081
 package main
