@@ -9,9 +9,9 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-// Histories are written as what each Publish returned, by number: "ok", "?" (it
-// may have been delivered), "unsent"; and what the other node heard: the
-// numbers, and i and r for Interrupted and Restored.
+// A history is written as the result of each Publish, by number: "ok", "?" (it
+// may have been delivered) or "unsent"; and as what the other node received:
+// the numbers, and i and r for Interrupted and Restored.
 func TestHonestyIsJudgedByWhatWasHeard(t *testing.T) {
 	for _, c := range []struct {
 		name    string

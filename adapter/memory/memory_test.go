@@ -19,7 +19,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// A log is a receiver that writes down what it is told.
+// A log is a receiver that records its calls.
 type log struct {
 	mu    sync.Mutex
 	lines []string
@@ -290,7 +290,7 @@ func TestCutLosesWhatIsDelayed(t *testing.T) {
 	})
 }
 
-// A gate is a receiver whose calls wait to be let go.
+// A gate is a receiver whose calls wait until they are released.
 type gate struct {
 	log
 	entered, leave chan struct{}
@@ -433,7 +433,7 @@ func (c *count) Receive(string, []byte) { (*atomic.Int64)(c).Add(1) }
 func (c *count) Interrupted(string)     {}
 func (c *count) Restored(string)        {}
 
-// BenchmarkPublish is one frame to one subscriber; the clock runs until the
+// BenchmarkPublish publishes frames to one subscriber; the clock runs until the
 // last one is received.
 func BenchmarkPublish(b *testing.B) {
 	a, c := memory.NewBus().NewAdapter(), new(count)
