@@ -438,7 +438,7 @@ func TestFlagsThatAreWrong(t *testing.T) {
 		"-adapter carrier-pigeon":         {2, `-adapter "carrier-pigeon" is unknown: choose memory, redis or sharded`},
 		"-adapter sharded":                {2, "-adapter sharded needs -redis host:port"},
 		"-adapter redis -redis ,":         {2, "-adapter redis needs -redis host:port"},
-		"-redis 127.0.0.1:6379":           {2, "of no use with -adapter memory"},
+		"-redis 127.0.0.1:6379":           {2, "has no effect with -adapter memory"},
 		"-adapter redis -redis localhost": {2, `"localhost" is not host:port`},
 		"-gather -1s":                     {2, "-gather is -1s, it must not be negative"},
 		"-wrong":                          {2, "flag provided but not defined"},

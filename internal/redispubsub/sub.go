@@ -32,8 +32,8 @@ type sub struct {
 
 	mu          sync.Mutex // guards all below; held while the receiver is called
 	wanted      bool
-	interrupted bool  // the receiver has been told
-	inOrder     bool  // it was told Moving, and nothing since
+	interrupted bool  // the receiver was told Interrupted or Moving
+	inOrder     bool  // the last of these was Moving
 	movedAt     int64 // when a MOVED was followed; see clock; 0: never
 	changed     notify.Notifier
 	failed      *failure           // refused for good

@@ -92,7 +92,7 @@ func (w *world) newHub() (*hub, error) {
 		h.Hub, err = fanout.New(a, &fanout.Options{
 			Window:         fanout.Window{Messages: 1 << 20, Bytes: 1 << 30}, // so that no member is slow
 			PublishTimeout: 20 * time.Second,
-			Linger:         time.Second, // so that rooms come and go, too
+			Linger:         time.Second, // so that rooms are also closed and opened
 			Room:           roomOptions,
 			Logger:         log,
 		})
