@@ -301,7 +301,7 @@ func (e *env) silent(n *node, channel string, calls int, from, witness *node, be
 	e.settle(from, channel, witness)
 	e.settle(from, beside, n)
 	if events := n.heard.events(channel); len(events) > calls {
-		e.failf("%v is no longer subscribed to %q, but its receiver was called: %q", n, channel, events[calls:])
+		e.failf("%v is not subscribed to %q, but its receiver was called: %q", n, channel, events[calls:])
 	}
 }
 

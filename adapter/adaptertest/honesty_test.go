@@ -9,9 +9,9 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-// Histories are written as what each Publish returned, by number: "ok", "?" (it may
-// have been delivered), "unsent"; and what the other node heard: the numbers, and i
-// and r for Interrupted and Restored.
+// A history is written as the result of each Publish, by number: "ok", "?" (it
+// may have been delivered) or "unsent"; and as what the other node received:
+// the numbers, and i and r for Interrupted and Restored.
 func TestHonestyIsJudgedByWhatWasHeard(t *testing.T) {
 	for _, c := range []struct {
 		name    string
@@ -30,9 +30,9 @@ func TestHonestyIsJudgedByWhatWasHeard(t *testing.T) {
 		{"a failure may arrive after later ones", "ok ? ok ok ok", "0 i r 3 1 4", ""},
 		{"a failure that arrives late excuses no loss", "ok ? ok ok ok", "0 2 1 4", `missed "3 of node 0"`},
 		{"nor one that is told after later ones", "ok ok ? ok", "0 3 i r 2", `missed "1 of node 0"`},
-		{"what was unsent arrives", "ok unsent ok", "0 1 2", "its Publish said"},
+		{"what was unsent arrives", "ok unsent ok", "0 1 2", "its Publish returned"},
 		{"twice", "ok ok", "0 1 1", "2 times"},
-		{"out of order", "ok ok ok ok", "0 3 1", `heard "3 of node 0" before`},
+		{"out of order", "ok ok ok ok", "0 3 1", `received "3 of node 0" before`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			from, to := &node{index: 0}, &node{index: 1, heard: newRecorder()}

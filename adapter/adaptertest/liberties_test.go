@@ -14,7 +14,8 @@ import (
 
 var errNotConnected = fmt.Errorf("%w: there is no connection yet", adapter.ErrUnsent)
 
-// liberties are what the contract leaves to an adapter. No case may fail.
+// liberties are choices that the contract leaves to an adapter. No case may
+// fail.
 var liberties = []mutant{
 	{
 		name: "has no connection before its fourth publish",

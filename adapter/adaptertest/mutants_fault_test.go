@@ -174,8 +174,8 @@ func silence(n *node) {
 	n.hear.moving = func(adapter.HistoryReceiver, string) {}
 }
 
-// restoreFour is deaf on all but some channels when the link is back, for all
-// that it says.
+// restoreFour receives only on some channels after the link is back, although
+// it says Restored for all.
 func restoreFour(n *node) {
 	deaf := make(map[string]bool) // only memory's reader uses it
 	n.hear.restored = func(next adapter.Receiver, channel string) {
@@ -207,7 +207,7 @@ func loseAfterRestored(n *node) {
 }
 
 // tellLate says Interrupted and Restored after the first frame that follows the
-// loss, where it helps nobody.
+// loss, which is too late.
 func tellLate(n *node) {
 	owed := make(map[string]bool) // only memory's reader uses it
 	n.hear.interrupted = func(adapter.Receiver, string) {}

@@ -46,7 +46,7 @@ var historyMutants = historical([]mutant{
 	},
 	{
 		name: "drops a kept frame", fails: "history-delivers-live", says: "the first missing one",
-		also: []string{"history-matches-live"}, // which says the same of what is read
+		also: []string{"history-matches-live"}, // which tests the same for reading
 		breakIt: func(n *node) {
 			n.hear.kept = func(next adapter.HistoryReceiver, channel string, f adapter.KeptFrame) {
 				if isProbe(f.Frame) || n.tally(channel) != 60 {
@@ -181,7 +181,7 @@ var historyMutants = historical([]mutant{
 		also: []string{
 			"history-numbers-messages", "history-frames-are-opaque", "history-reads-after", "history-is-of-its-channel",
 			"history-trims-by-number", "history-trims-by-age", "history-repeats-once", "history-obeys-context",
-		}, // whoever reads to the end
+		}, // cases that read to the end
 		breakIt: func(n *node) {
 			n.history = func(ctx context.Context, channel string, q adapter.Query) (adapter.Page, error) {
 				page, err := n.Adapter.History(ctx, channel, q)
@@ -424,7 +424,8 @@ var historyMutants = historical([]mutant{
 			}
 			n.hear.kept = func(next adapter.HistoryReceiver, channel string, f adapter.KeptFrame) {
 				if frames[channel] > 0 && !isProbe(f.Frame) {
-					// Again and again: of the first it may read in the history.
+					// Several times, since it may read the first one in the
+					// history.
 					if frames[channel]++; frames[channel]%3 == 0 {
 						return
 					}
@@ -576,7 +577,7 @@ var historyMutants = historical([]mutant{
 	},
 })
 
-// historical marks mutants that break nothing but what a Historian adds.
+// historical marks mutants that break only what a Historian adds.
 func historical(list []mutant) []mutant {
 	for i := range list {
 		list[i].history = true
@@ -584,7 +585,7 @@ func historical(list []mutant) []mutant {
 	return list
 }
 
-// rename changes positions on their way out, and back on their way in.
+// rename changes positions that it returns, and changes them back in queries.
 func (n *node) rename(out, in func(adapter.Position) adapter.Position) {
 	n.append = func(ctx context.Context, channel string, r adapter.Record) (adapter.Position, int, error) {
 		at, count, err := n.Adapter.Append(ctx, channel, r)
@@ -607,7 +608,7 @@ func (n *node) rename(out, in func(adapter.Position) adapter.Position) {
 	}
 }
 
-// nameHistories reads and keeps under another name than was given.
+// nameHistories uses another name for a history than the given one.
 func (n *node) nameHistories(name func(string) string) {
 	n.append = func(ctx context.Context, channel string, r adapter.Record) (adapter.Position, int, error) {
 		return n.Adapter.Append(ctx, name(channel), r)
@@ -617,7 +618,7 @@ func (n *node) nameHistories(name func(string) string) {
 	}
 }
 
-// keptOutOfOrder hands over, on one node, a kept frame after the next one, now
+// keptOutOfOrder delivers, on one node, a kept frame after the next one, now
 // and then.
 func keptOutOfOrder(n *node) {
 	if n.index != 1 {
@@ -644,8 +645,8 @@ func keptOutOfOrder(n *node) {
 	}
 }
 
-// readBehind reads, on a node that was interrupted, all but the latest of what
-// there was then.
+// readBehind reads, on a node that was interrupted, all but the latest frames
+// of that time.
 func readBehind(n *node) {
 	n.hear.interrupted = func(next adapter.Receiver, channel string) {
 		n.tally("interruptions")

@@ -174,8 +174,8 @@ var leaveMutants = []mutant{
 	},
 }
 
-// subscribeAgain has, when a link comes back, all subscribed at the backend that was so
-// when it broke, whatever has been unsubscribed in between.
+// subscribeAgain subscribes, when a link comes back, to all channels that were
+// subscribed when it broke, even if they have been unsubscribed meanwhile.
 func subscribeAgain(n *node) {
 	g := n.world.haunted(n)
 	var mu sync.Mutex

@@ -156,10 +156,10 @@ var subscriptionMutants = []mutant{
 	},
 }
 
-// subscribeEarly subscribes when it has returned. Other calls for the channel
+// subscribeEarly subscribes after it has returned. Other calls for the channel
 // wait for that.
 func subscribeEarly(n *node) {
-	var running sync.RWMutex // read-locked by what goes on in the background
+	var running sync.RWMutex // read-locked by goroutines in the background
 	var mu sync.Mutex
 	pending := make(map[string]chan struct{})
 	await := func(channel string) {
@@ -207,7 +207,7 @@ type retained struct {
 	frames map[string][]byte
 }
 
-// retain gives who subscribes again the last frame that was published.
+// retain sends the last frame of a channel to each new subscription.
 func retain(n *node) {
 	r := &n.world.retained
 	n.publish = func(ctx context.Context, channel string, frame []byte) (int, error) {
@@ -232,8 +232,8 @@ func retain(n *node) {
 	}
 }
 
-// delayed holds back each frame for some milliseconds in a queue of its own,
-// as a connection does, and does not always look whether it is still wanted.
+// delayed keeps each frame for some milliseconds in a queue of its own, as a
+// connection does, and does not always check whether it is still wanted.
 type delayed struct {
 	n                    *node
 	lateAfterUnsubscribe bool

@@ -18,10 +18,10 @@ import (
 type mutant struct {
 	name    string
 	fails   string   // the case that must fail
-	also    []string // others that cannot but fail too
+	also    []string // other cases that must fail too
 	says    string   // part of the failure
 	faults  faults   // what the backend offers
-	history bool     // it breaks nothing but what a Historian adds
+	history bool     // it breaks only what a Historian adds
 	breakIt func(n *node)
 }
 
@@ -114,7 +114,7 @@ var deliveryMutants = []mutant{
 		},
 	},
 	{
-		name: "takes names for patterns", fails: "names-are-opaque", says: "heard",
+		name: "takes names for patterns", fails: "names-are-opaque", says: "received",
 		breakIt: func(n *node) {
 			n.publish = func(ctx context.Context, channel string, frame []byte) (int, error) {
 				for _, pattern := range n.world.bus.Channels() {
@@ -127,7 +127,7 @@ var deliveryMutants = []mutant{
 		},
 	},
 	{
-		name: "takes names for prefixes", fails: "names-are-opaque", says: "heard",
+		name: "takes names for prefixes", fails: "names-are-opaque", says: "received",
 		breakIt: func(n *node) {
 			n.publish = func(ctx context.Context, channel string, frame []byte) (int, error) {
 				for _, longer := range n.world.bus.Channels() {
@@ -140,7 +140,7 @@ var deliveryMutants = []mutant{
 		},
 	},
 	{
-		name: "cuts long names", fails: "names-are-opaque", says: "hear",
+		name: "cuts long names", fails: "names-are-opaque", says: "receive",
 		breakIt: func(n *node) {
 			n.publish = func(ctx context.Context, channel string, frame []byte) (int, error) {
 				return n.Adapter.Publish(ctx, channel[:min(len(channel), 255)], frame)
@@ -148,7 +148,7 @@ var deliveryMutants = []mutant{
 		},
 	},
 	{
-		name: "ends frames at NUL", fails: "frames-are-opaque", says: "published 0 bytes",
+		name: "ends frames at NUL", fails: "frames-are-opaque", says: "published 1 bytes",
 		breakIt: func(n *node) {
 			n.hear.receive = func(next adapter.Receiver, channel string, frame []byte) {
 				if !isProbe(frame) {
@@ -261,7 +261,7 @@ var deliveryMutants = []mutant{
 	},
 }
 
-// slow is a lock that everybody waits for.
+// slow is a lock that all nodes wait for.
 type slow struct{ sync.Mutex }
 
 // swapTwo sends the tenth frame of a channel after the eleventh.
@@ -286,8 +286,8 @@ func swapTwo(n *node) {
 	}
 }
 
-// ownOrder hands over, on one node, a frame after the next one if they are of
-// different publishers, whose own order it keeps.
+// ownOrder delivers, on one node, a frame after the next one if they are of
+// different publishers, so that each publisher's order is kept.
 func ownOrder(n *node) {
 	if n.index != 1 {
 		return
@@ -318,7 +318,7 @@ func ownOrder(n *node) {
 	}
 }
 
-// overlap does not wait for the end of a long call before it makes the next.
+// overlap makes the next call without waiting for the end of a long one.
 func overlap(n *node) {
 	var running sync.RWMutex // read-locked by each call
 	n.hear.receive = func(next adapter.Receiver, channel string, frame []byte) {
@@ -439,9 +439,9 @@ var closeMutants = []mutant{
 	},
 }
 
-// closesWhileSubscribing is a slow server, where a channel with an odd number
-// is subscribed again: it answers after a while or when the adapter is closed,
-// and the result is that it was.
+// closesWhileSubscribing is a slow server that resubscribes channels with an
+// odd number. It answers after a while, or with an error when the adapter is
+// closed.
 func (n *node) closesWhileSubscribing(channel string) bool {
 	odd := strings.ContainsAny(channel[len(channel)-2:], "13579")
 	if !odd || n.tally(channel) < 2 {
@@ -456,13 +456,13 @@ func (n *node) closesWhileSubscribing(channel string) bool {
 	return false
 }
 
-// ghosts are the subscriptions of the dead.
+// ghosts are the subscriptions of closed adapters.
 type ghosts struct {
 	mu       sync.Mutex
 	channels map[string]int
 }
 
-// haunt has the backend go on counting who is closed.
+// haunt has the backend count adapters that are closed.
 func haunt(n *node) {
 	g := n.world.haunted(n)
 	n.close = func(ctx context.Context) error {

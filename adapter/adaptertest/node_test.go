@@ -11,8 +11,8 @@ import (
 	"github.com/fanoutgo/fanout/adapter/memory"
 )
 
-// A node is an adapter in memory that a mutant has broken: methods for which it
-// has a function call that, the others are those of memory.
+// A node is an adapter in memory that a mutant has broken: a method for which
+// the node has a function calls that, the others are those of memory.
 type node struct {
 	*memory.Adapter
 	world *world
@@ -31,14 +31,14 @@ type node struct {
 	history      func(ctx context.Context, channel string, q adapter.Query) (adapter.Page, error)
 	close        func(ctx context.Context) error
 	health       func() error
-	hear         ear // what comes between the adapter and its receiver
+	hear         ear // what is between the adapter and its receiver
 
 	async sync.WaitGroup // PublishAsync
 
 	mu       sync.Mutex
 	closed   bool
 	receiver adapter.Receiver // the suite's
-	counts   map[string]int   // for mutants, by what they like
+	counts   map[string]int   // for mutants, by any name
 }
 
 // An ear has a function for each method of a receiver it changes.
@@ -83,7 +83,7 @@ func (n *node) Publish(ctx context.Context, channel string, frame []byte) (int, 
 	return n.Adapter.Publish(ctx, channel, frame)
 }
 
-// PublishAsync does as Publish does, whatever that is now.
+// PublishAsync does what Publish does, whatever that is now.
 func (n *node) PublishAsync(channel string, frame []byte, done adapter.Completion) bool {
 	if n.publishAsync != nil {
 		return n.publishAsync(channel, frame, done)
@@ -223,6 +223,6 @@ func (l *listener) Restored(channel string) {
 	l.next.Restored(channel)
 }
 
-// isProbe tells the frames by which the suite finds out who hears. Mutants
-// leave them alone, so that only what they are about goes wrong.
+// isProbe recognises the frames that settle sends. Mutants do not change them,
+// so that nothing else fails than what the mutants break.
 func isProbe(frame []byte) bool { return strings.HasPrefix(string(frame), "\x00probe") }

@@ -19,8 +19,8 @@ import (
 
 func TestMain(m *testing.M) {
 	flag.Parse()
-	// The mutants' tests mostly wait: more of them than processors can go on at a
-	// time, unless the command line says how many.
+	// The mutants' tests mostly wait: more of them than processors can go on at
+	// a time, unless the command line says how many.
 	const parallel = "test.parallel"
 	if p := runtime.GOMAXPROCS(0); flag.Lookup(parallel).Value.String() == strconv.Itoa(p) {
 		if err := flag.Set(parallel, strconv.Itoa(2*p)); err != nil {
@@ -30,8 +30,8 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// TestIntact shows that the wrapping of mutants has no fault of its own: one
-// that nothing was done to keeps the whole contract.
+// TestIntact shows that the wrapping of mutants has no fault: a node that
+// nothing has broken keeps the whole contract.
 func TestIntact(t *testing.T) {
 	adaptertest.Run(t, func(t testing.TB, n int) adaptertest.Nodes {
 		nodes, end := (&world{}).nodes(n, mutant{faults: breaks | cuts | moves | fails})
@@ -40,8 +40,8 @@ func TestIntact(t *testing.T) {
 	}, nil)
 }
 
-// TestMutants runs the suite on adapters that are broken in one point each.
-// The case of that point must fail, and say why, and no other may.
+// TestMutants runs the suite on adapters that are broken in one way each. The
+// case for that must fail, and say why, and no other may.
 func TestMutants(t *testing.T) {
 	for _, m := range mutants {
 		t.Run(strings.ReplaceAll(m.name, " ", "-"), func(t *testing.T) {
@@ -72,8 +72,8 @@ func TestMutants(t *testing.T) {
 	}
 }
 
-// check runs one case on a new world of mutants. Where a failure is expected
-// nothing is gained by waiting for long.
+// check runs one case on a new world of mutants. If a failure is expected a
+// long timeout is of no use.
 func check(c adaptertest.Case, m mutant, expected bool) error {
 	timeout := 20 * time.Second
 	if expected {
@@ -86,7 +86,7 @@ func check(c adaptertest.Case, m mutant, expected bool) error {
 	return c.Check(ctx, nodes)
 }
 
-// TestEveryCaseHasAMutant fails for a case that nothing shows to be of use.
+// TestEveryCaseHasAMutant fails for a case that no mutant breaks.
 func TestEveryCaseHasAMutant(t *testing.T) {
 	for _, c := range adaptertest.Cases() {
 		if !slices.ContainsFunc(mutants, func(m mutant) bool { return m.fails == c.Name }) {
@@ -105,7 +105,7 @@ func TestCases(t *testing.T) {
 	}
 }
 
-// TestCheckWantsItsNodes is about the wrong number of adapters.
+// TestCheckWantsItsNodes tests the wrong number of adapters.
 func TestCheckWantsItsNodes(t *testing.T) {
 	c := adaptertest.Cases()[0]
 	if err := c.Check(t.Context(), adaptertest.Nodes{}); err == nil {
@@ -113,7 +113,7 @@ func TestCheckWantsItsNodes(t *testing.T) {
 	}
 }
 
-// TestHang is about an adapter whose call never returns: Check gives up and
+// TestHang tests an adapter whose call never returns: Check stops waiting and
 // shows where it hangs.
 func TestHang(t *testing.T) {
 	t.Parallel()
@@ -155,7 +155,8 @@ type world struct {
 	slow
 }
 
-// nodes makes n mutants, and returns what ends all that they started.
+// nodes makes n mutants, and returns a function that ends all that they
+// started.
 func (w *world) nodes(n int, m mutant) (nodes adaptertest.Nodes, end func()) {
 	w.bus = memory.NewBus()
 	for i := range n {
@@ -202,8 +203,8 @@ func (w *world) faults(set faults) (f adaptertest.Faults) {
 		f.Heal = func(_ context.Context, i int) error { w.members[i].setCut(false); return nil }
 	}
 	if set&moves != 0 {
-		// Of the nodes some are told in good order, and some lose their connection
-		// while the old home still takes frames.
+		// Of the nodes some are told in good order, and some lose their
+		// connection while the old home still takes frames.
 		f.Move = func(ctx context.Context, _ string) error {
 			for i, n := range w.members {
 				if i%2 == 1 {

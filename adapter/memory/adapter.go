@@ -30,7 +30,7 @@ type Adapter struct {
 	history       adapter.HistoryReceiver // the receiver, if it is one
 	subscriptions map[string]*subscription
 	link          link
-	healed        chan struct{} // closed, and made anew, when the link is mended
+	healed        chan struct{} // closed and replaced when the link is healed
 	closed        bool
 }
 

@@ -17,7 +17,8 @@ func TestContract(t *testing.T) {
 			adapters[i] = bus.NewAdapter()
 			nodes.Adapters = append(nodes.Adapters, adapters[i])
 		}
-		// A cut that ends by itself; the frames of the meantime are lost.
+		// A cut that ends by itself; frames that are published meanwhile are
+		// lost.
 		broken := func(broken ...*memory.Adapter) error {
 			for _, a := range broken {
 				a.CutSubscriber()
@@ -25,8 +26,8 @@ func TestContract(t *testing.T) {
 			}
 			return nil
 		}
-		// The home hands over all that it has. Of the nodes some are told in good
-		// order, and some lose their connection before.
+		// The home hands over all that it has. Of the nodes some are told in
+		// good order, and some lose their connection before.
 		move := func(ctx context.Context) error {
 			for i, a := range adapters {
 				if i%2 == 1 {

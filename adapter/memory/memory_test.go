@@ -19,7 +19,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// A log is a receiver that writes down what it is told.
+// A log is a receiver that records its calls.
 type log struct {
 	mu    sync.Mutex
 	lines []string
@@ -35,7 +35,8 @@ func (l *log) Receive(channel string, frame []byte) { l.add(channel + " " + stri
 func (l *log) Interrupted(channel string)           { l.add(channel + " interrupted") }
 func (l *log) Restored(channel string)              { l.add(channel + " restored") }
 
-// take waits until all is quiet, and returns what was written since the last time.
+// take waits until all is quiet, and returns what was written since the last
+// time.
 func (l *log) take() []string {
 	synctest.Wait()
 	l.mu.Lock()
@@ -289,7 +290,7 @@ func TestCutLosesWhatIsDelayed(t *testing.T) {
 	})
 }
 
-// A gate is a receiver whose calls wait to be let go.
+// A gate is a receiver whose calls wait until they are released.
 type gate struct {
 	log
 	entered, leave chan struct{}
@@ -329,7 +330,8 @@ func TestWhatWasQueuedForAnEarlierSubscription(t *testing.T) {
 	})
 }
 
-// attachGate attaches a gate that is subscribed to x, and in a call for frame 1.
+// attachGate attaches a gate that is subscribed to x, and in a call for frame
+// 1.
 func attachGate(t *testing.T, bus *memory.Bus) (*memory.Adapter, *gate) {
 	t.Helper()
 	a, g := bus.NewAdapter(), &gate{entered: make(chan struct{}), leave: make(chan struct{})}
@@ -431,7 +433,7 @@ func (c *count) Receive(string, []byte) { (*atomic.Int64)(c).Add(1) }
 func (c *count) Interrupted(string)     {}
 func (c *count) Restored(string)        {}
 
-// BenchmarkPublish is one frame to one subscriber; the clock runs until the
+// BenchmarkPublish publishes frames to one subscriber; the clock runs until the
 // last one is received.
 func BenchmarkPublish(b *testing.B) {
 	a, c := memory.NewBus().NewAdapter(), new(count)

@@ -102,8 +102,8 @@ var (
 	_ adapter.HealthChecker  = (*Adapter)(nil)
 )
 
-// New returns an adapter that uses a client of the caller's, who closes the
-// client after the hub. New sends nothing to Redis. Nil options are the
+// New returns an adapter that uses a client of the caller's. The caller closes
+// the client after the hub. New sends nothing to Redis. Nil options are the
 // defaults. New fails if the client is nil or an option is out of range
 // ([adapter.ErrInvalidOption]).
 func New(client rueidis.Client, o *Options) (*Adapter, error) {

@@ -24,8 +24,8 @@ const (
 )
 
 // openBackend returns the adapter that the flags ask for, nil for memory, and a
-// function that closes what the adapter uses: it is ours, so the hub leaves it
-// open.
+// function that closes the client that the adapter uses. The hub does not close
+// it, since it is ours.
 func openBackend(ctx context.Context, c config, log *slog.Logger) (a fanout.Adapter, disconnect func(), err error) {
 	if c.adapter == memory {
 		return nil, func() {}, nil
@@ -55,15 +55,15 @@ func openBackend(ctx context.Context, c config, log *slog.Logger) (a fanout.Adap
 	return a, client.Close, nil
 }
 
-// connect dials Redis. A chat that cannot reach it at the start says so and
-// ends: most likely the address is wrong. Later on it waits for Redis to come
-// back.
+// connect connects to Redis. If it cannot reach Redis when the chat starts it
+// returns an error: most likely the address is wrong. Later the chat waits for
+// Redis to come back.
 func connect(ctx context.Context, c config, log *slog.Logger) (rueidis.Client, error) {
 	where := strings.Join(c.redis, ",")
 	client, err := rueidis.NewClient(rueidis.ClientOption{
 		InitAddress:  c.redis,
 		ClientName:   "fanout-chat",
-		DisableCache: true, // we only publish and subscribe; a cache would cost each connection a CLIENT TRACKING
+		DisableCache: true, // publishing and subscribing need no cache
 	})
 	if err != nil {
 		return nil, fmt.Errorf("no Redis at %s: %w", where, err)
@@ -72,7 +72,7 @@ func connect(ctx context.Context, c config, log *slog.Logger) (rueidis.Client, e
 	defer cancel()
 	info, err := client.Do(ctx, client.B().Info().Section("server").Build()).ToString()
 	if rerr := (*rueidis.RedisError)(nil); errors.As(err, &rerr) {
-		// An ACL may forbid INFO to a user who may publish and subscribe.
+		// An ACL may forbid INFO to a user that may publish and subscribe.
 		log.Warn("connected to Redis, which does not tell its version", "redis", where, "error", err)
 		return client, nil
 	}
@@ -83,14 +83,14 @@ func connect(ctx context.Context, c config, log *slog.Logger) (rueidis.Client, e
 	name, version := serverOf(info)
 	if major, err := strconv.Atoi(strings.Split(version, ".")[0]); err == nil && major < 7 && c.adapter == sharding {
 		client.Close()
-		return nil, fmt.Errorf("-adapter sharded needs Redis 7 or newer, and at %s is %s %s: choose -adapter redis", where, name, version)
+		return nil, fmt.Errorf("-adapter sharded needs Redis 7 or newer, but %s is %s %s: choose -adapter redis", where, name, version)
 	}
 	log.Info("connected", "server", name, "version", version, "mode", string(client.Mode()), "nodes", len(client.Nodes()), "redis", where)
 	return client, nil
 }
 
-// serverOf finds the server's name and version in its INFO. Valkey calls itself
-// redis 7.2 for compatibility, and says beside it what it is.
+// serverOf finds the server's name and version in its INFO. For compatibility
+// Valkey calls itself redis 7.2, and has its own version in another field.
 func serverOf(info string) (name, version string) {
 	fields := make(map[string]string)
 	for line := range strings.Lines(info) {

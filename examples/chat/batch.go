@@ -2,8 +2,9 @@ package main
 
 import "sync"
 
-// A batch is frames that are written together. It is where they lie, as long as each
-// lies behind the one before, and else a copy of them.
+// A batch is frames that are written together. If each frame lies in memory
+// right behind the one before, the batch is that memory; otherwise it is a
+// copy.
 type batch struct {
 	frames []byte
 	copied bool
@@ -34,5 +35,5 @@ func (b *batch) reset() {
 	b.frames, b.copied = nil, false
 }
 
-// batches are shared by all sockets: most of them are silent at any time.
+// batches are shared by all sockets, since most are idle at any time.
 var batches = sync.Pool{New: func() any { return new(batch) }}

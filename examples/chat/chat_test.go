@@ -26,7 +26,7 @@ import (
 	"github.com/fanoutgo/fanout"
 )
 
-// patience is how long a test waits for what should come at once.
+// patience is how long a test waits for what should arrive at once.
 const patience = 20 * time.Second
 
 func TestEveryoneHearsEveryMessageInOneOrder(t *testing.T) {
@@ -64,7 +64,7 @@ func TestEveryoneHearsEveryMessageInOneOrder(t *testing.T) {
 		said[from]++
 	}
 
-	b.say("") // an empty message is one, too
+	b.say("") // an empty message is a message too
 	assert.Equal(t, "", a.next()["text"])
 	elsewhere.say("mine")
 	assert.Equal(t, "mine", elsewhere.next()["text"], "the first that is heard in another room")
@@ -164,8 +164,8 @@ func TestBatchIsOneWrite(t *testing.T) {
 	}
 	writes := c.gate.writes.Load() - before
 	t.Logf("%d messages in %d writes", n, writes)
-	// What was ready when the first was written goes alone, the rest in batches,
-	// which grow to their full size.
+	// What was ready when the first message was written goes alone, the rest in
+	// batches, which grow to their full size.
 	most := 1
 	for left, size := n, minBatch; left > 0; left, size = left-size, min(2*size, maxBatch) {
 		most++
@@ -279,7 +279,7 @@ func TestDeadClientIsDropped(t *testing.T) {
 	})
 	require.NoError(t, err)
 	reading := alive.CloseRead(t.Context()) // reading answers pings
-	c.dial("room", "dead")                  // reads nothing, so it answers none
+	c.dial("room", "dead")                  // reads nothing, so it answers no ping
 	c.membersBecome(1)
 	seen := pings.Load()
 	require.Eventually(t, func() bool { return pings.Load() > seen+3 }, patience, time.Millisecond, "who answers is asked again")
@@ -303,7 +303,7 @@ func TestHealth(t *testing.T) {
 	assert.Equal(t, http.StatusServiceUnavailable, status)
 	assert.Contains(t, body, "closed")
 
-	// A backend that takes everything and brings nothing back.
+	// A backend that accepts everything and returns nothing.
 	c = startOn(t, &stub{publish: func(context.Context, string, []byte) (int, error) { return 1, nil }}, nil)
 	c.server.timing.health = 50 * time.Millisecond
 	status, body = c.get("/healthz")
@@ -377,7 +377,7 @@ func TestDataIsPassedOnUnchangedAndItsFrameIsMadeOnce(t *testing.T) {
 	m := fanout.Message{Room: "r", Sender: "0123456789abcdef", Data: newSaid("가", "r", []byte("텍스트"))}
 	assert.Equal(t, textFrame(m.Data), f.of(&m, nil).bytes)
 	stranger := fanout.Message{Room: "r", Data: []byte("hello")}
-	// What the room keeps has a position.
+	// A message that the room keeps has a position.
 	kept := fanout.Message{Room: "r", Sender: m.Sender, Data: newSaid("가", "r", nil), Position: fanout.Position{Epoch: 7, Offset: 1}}
 	for _, m := range []*fanout.Message{&m, &stranger, &kept} {
 		assert.Same(t, f.of(m, nil), f.of(m, nil))
@@ -386,7 +386,7 @@ func TestDataIsPassedOnUnchangedAndItsFrameIsMadeOnce(t *testing.T) {
 	assert.Zero(t, allocs)
 }
 
-// What needs no look at all of JSON is what newSaid makes, and nothing else.
+// The documents that newSaid makes need no parsing of JSON, and no others do.
 func TestPlainDocumentsAreRecognised(t *testing.T) {
 	for _, text := range []string{"", "안녕하세요", "<b>&</b>", "a}", "\u2028"} {
 		doc := newSaid("민수", "방", []byte(text))
@@ -425,8 +425,8 @@ func TestPage(t *testing.T) {
 func TestFlagsThatAreWrong(t *testing.T) {
 	before := goleak.IgnoreCurrent()
 	defer func() {
-		// A Redis client that could not connect has a goroutine that sleeps on
-		// for a second, which is longer than the check after all tests waits.
+		// A Redis client that could not connect has a goroutine that sleeps for
+		// a second, which is longer than the check after all tests waits.
 		for deadline := time.Now().Add(patience); goleak.Find(before) != nil && time.Now().Before(deadline); {
 			time.Sleep(10 * time.Millisecond)
 		}
@@ -438,7 +438,7 @@ func TestFlagsThatAreWrong(t *testing.T) {
 		"-adapter carrier-pigeon":         {2, `-adapter "carrier-pigeon" is unknown: choose memory, redis or sharded`},
 		"-adapter sharded":                {2, "-adapter sharded needs -redis host:port"},
 		"-adapter redis -redis ,":         {2, "-adapter redis needs -redis host:port"},
-		"-redis 127.0.0.1:6379":           {2, "of no use with -adapter memory"},
+		"-redis 127.0.0.1:6379":           {2, "has no effect with -adapter memory"},
 		"-adapter redis -redis localhost": {2, `"localhost" is not host:port`},
 		"-gather -1s":                     {2, "-gather is -1s, it must not be negative"},
 		"-wrong":                          {2, "flag provided but not defined"},
@@ -609,7 +609,7 @@ func (c *client) closed() (websocket.StatusCode, string) {
 	}
 }
 
-// A gate is a listener whose connections count their writes, and can be shut:
+// A gate is a listener whose connections count their writes, and can be closed:
 // then writes wait, as they do when a page does not read.
 type gate struct {
 	net.Listener
@@ -691,7 +691,7 @@ func (g *gated) Close() error {
 	return g.Conn.Close()
 }
 
-// A stub is an adapter whose Publish the test decides.
+// A stub is an adapter with functions of the test.
 type stub struct {
 	receiver  fanout.Receiver
 	publish   func(ctx context.Context, channel string, frame []byte) (int, error)
@@ -731,7 +731,7 @@ func (o *output) String() string {
 
 var listening = regexp.MustCompile(`msg=listening addr=(\S+)`)
 
-// address waits until the server listens and returns where.
+// address waits until the server listens and returns its address.
 func (o *output) address(t *testing.T) string {
 	t.Helper()
 	var addr string

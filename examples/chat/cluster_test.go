@@ -26,8 +26,8 @@ import (
 
 var shared = redistest.SharedCluster(redistest.Options{Primaries: 3})
 
-// One room of 300 people in two processes over three primaries; everyone says
-// one message at the same moment, and everyone hears all of them in one order.
+// One room of 300 people in two processes over three primaries: all people send
+// a message at the same moment, and all receive all of them in one order.
 func TestThreeHundredAtOnceOverACluster(t *testing.T) {
 	cluster := shared(t)
 	bin, addrs := build(t), addresses(t, cluster)
@@ -57,7 +57,7 @@ func TestThreeHundredAtOnceOverACluster(t *testing.T) {
 	}
 	seed := maphash.MakeSeed()
 	results := make([]heard, people)
-	var froms [people]int // how often each was heard by the first
+	var froms [people]int // how many messages of each the first one received
 	cpu := processes[0].cpu() + processes[1].cpu()
 	begin := make(chan struct{})
 	giveUp := time.AfterFunc(time.Minute, func() {
@@ -160,7 +160,7 @@ func TestProcessDiesAndClusterStops(t *testing.T) {
 		redistest.Must(t, cluster.WaitHealthy(t.Context()))
 		other.healthBecomes(http.StatusOK)
 
-		// The pages are still there, and what they say is heard again; a gap
+		// The pages are still there, and their messages arrive again; a gap
 		// says that something may have been lost meanwhile.
 		a.say("after all nodes were " + fault.name)
 		for _, c := range []*client{a, b} {
@@ -175,13 +175,13 @@ func TestProcessDiesAndClusterStops(t *testing.T) {
 	}
 }
 
-// A page whose process dies goes on at another one where it was, and a process
-// that was not there when something was said tells it to newcomers.
+// A page whose process dies resumes at another one, and a process that was not
+// running when a message was published sends it to newcomers.
 func TestPageGoesOnAtAnotherProcess(t *testing.T) {
 	cluster := shared(t)
 	bin, addrs := build(t), addresses(t, cluster)
 	doomed, other := bin.start(addrs, "-history"), bin.start(addrs, "-history")
-	const room = "where it was" // the cluster keeps what other tests have said
+	const room = "where it was" // a name of its own, since the cluster keeps the messages of other tests
 	page, speaker := doomed.chat.dial(room, "page"), other.chat.dial(room, "speaker")
 	speaker.say("0")
 	first := page.next()
@@ -229,8 +229,8 @@ type process struct {
 	chat *chat
 }
 
-// addresses are what the nodes announce, which is what a process of its own
-// dials. Where that is an address inside of a virtual machine, the test skips.
+// addresses are what the nodes announce, which a process of its own dials. If
+// that is an address inside of a virtual machine, the test skips.
 func addresses(t *testing.T, cluster *redistest.Cluster) []string {
 	t.Helper()
 	var addrs []string
@@ -284,14 +284,14 @@ func (p *process) healthBecomes(want int) {
 	p.t.Logf("health is %d: %s", want, strings.TrimSpace(body))
 }
 
-// cpu is the processor time that the process has used, where /proc tells it.
+// cpu is the processor time that the process has used, where /proc has it.
 func (p *process) cpu() time.Duration {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid))
 	if err != nil {
 		return 0
 	}
-	// The name in parentheses may hold anything; user and system time are the
-	// 12th and 13th field after it, in hundredths of a second.
+	// The name in parentheses may contain anything; user and system time are
+	// the 12th and 13th field after it, in hundredths of a second.
 	fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
 	user, _ := strconv.Atoi(fields[11])
 	system, _ := strconv.Atoi(fields[12])

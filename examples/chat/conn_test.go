@@ -37,7 +37,7 @@ func TestFramesSayHowLongTheyAre(t *testing.T) {
 	}
 }
 
-// Batches, pings and what is told to one page go to it at the same time, over a
+// Batches, pings and frames for one page are written at the same time, over a
 // network that takes each write in many small parts.
 func TestFramesStayWhole(t *testing.T) {
 	c := start(t, &fanout.Options{MaxMessage: 20_000}) // refuses more
@@ -80,7 +80,7 @@ func TestFramesStayWhole(t *testing.T) {
 	assert.NotZero(t, pings.Load())
 }
 
-// Between the server's close frame and the page's nothing more may be written.
+// Between the server's close frame and the page's nothing else may be written.
 func TestNothingFollowsAClose(t *testing.T) {
 	c := start(t, nil)
 	witness := c.dial("room", "witness")

@@ -35,7 +35,7 @@ func (f *frames) batchOf(b *batch, messages []fanout.Message) {
 	}
 }
 
-// framesOf is what a page is to get.
+// framesOf is what a page has to get.
 func framesOf(messages []fanout.Message) []byte {
 	var all []byte
 	for i := range messages {
@@ -44,8 +44,8 @@ func framesOf(messages []fanout.Message) []byte {
 	return all
 }
 
-// In a burst nothing is copied for a member but the batches that go over the end of a
-// strip: frames lie one after the other, and the next is found at the one before.
+// In a burst nothing is copied for a member, except for batches that cross the
+// end of a strip: frames lie one behind the other, and each leads to the next.
 func TestBurstIsWrittenFromWhereItLies(t *testing.T) {
 	f, burst, b := newFrames(), sequence("room", 400), new(batch)
 	first := f.of(&burst[0], nil)
@@ -70,7 +70,7 @@ func TestBurstIsWrittenFromWhereItLies(t *testing.T) {
 	}
 }
 
-// Whatever members read, in whatever order and at the same time, each gets all
+// Whatever members read, in whatever order and concurrently, each gets the
 // frames of its own messages.
 func TestBatchesOfAnySequenceAreWhole(t *testing.T) {
 	f := newFrames()
@@ -81,7 +81,7 @@ func TestBatchesOfAnySequenceAreWhole(t *testing.T) {
 			if rand.N(20) == 0 {
 				rooms[i][j].Data = bytes.Repeat([]byte("x"), rand.N(8000)) // a stranger's, perhaps empty
 			}
-			if i == 2 { // it keeps a history, and has got what the others have
+			if i == 2 { // it keeps a history, and has the messages of the others
 				rooms[i][j].Data = rooms[j%2][j].Data
 				rooms[i][j].Position = fanout.Position{Epoch: 1, Offset: uint64(j + 1)}
 			}
@@ -109,7 +109,8 @@ func TestBatchesOfAnySequenceAreWhole(t *testing.T) {
 	wg.Wait()
 }
 
-// What frames take is bounded, whatever is said and in whatever order it is read.
+// The memory of frames is bounded, whatever is published, in whatever order it
+// is read.
 func TestFramesAreForgotten(t *testing.T) {
 	for name, read := range map[string]func(f *frames, b *batch){
 		"each second message begins a strip": func(f *frames, b *batch) {
@@ -156,7 +157,8 @@ func TestFramesAreForgotten(t *testing.T) {
 	}
 }
 
-// A page that is stuck in a batch holds what it writes, and not all that comes after it.
+// A page that is stuck in a batch keeps alive what it writes, and not all later
+// frames.
 func TestNobodyIsHeldByAStuckPage(t *testing.T) {
 	ours, theirs := net.Pipe()
 	s := newServer(nil, slog.New(slog.DiscardHandler))

@@ -6,9 +6,9 @@ import (
 	"time"
 )
 
-// Windows are the gathering windows of all pages: while one lasts, a page that
-// was written to is not written to again. They end for all pages together, since
-// to wake all at a time costs half as much as to wake each at its own.
+// Windows are the gathering windows of all pages: during a window, a page that
+// was written to is not written to again. Windows end for all pages together,
+// since waking all pages at once costs half as much as waking each by itself.
 type windows struct {
 	length time.Duration // 0: there are none
 
@@ -16,8 +16,8 @@ type windows struct {
 	over chan struct{} // closed when the window ends; nil between windows
 }
 
-// current returns what is closed when the current window ends. One begins when
-// there is none.
+// current returns a channel that is closed when the current window ends. It
+// begins a window if there is none.
 func (w *windows) current() <-chan struct{} {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -35,9 +35,9 @@ func (w *windows) end() {
 	w.over = nil
 }
 
-// gather waits for the end of the window, in which there may come more to write.
-// Nothing is left unwritten when it begins to wait, so the first message after a
-// pause goes at once.
+// gather waits for the end of the window, while more messages may arrive. When
+// it begins to wait everything has been written, so the first message after a
+// pause is not delayed.
 func (c *socket) gather(ctx context.Context) {
 	if c.server.windows.length == 0 {
 		return

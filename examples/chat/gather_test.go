@@ -137,8 +137,8 @@ func TestWindowDelaysNoEnd(t *testing.T) {
 	}
 }
 
-// Pings, what is told to this page alone, and the close come while a message
-// waits for its window.
+// Pings, frames for this page alone, and the close frame are sent while a
+// message waits for its window.
 func TestWindowIsForMessagesOnly(t *testing.T) {
 	c := start(t, &fanout.Options{MaxMessage: 1000}) // refuses more
 	c.server.windows.length, c.server.timing.ping = time.Hour, 5*time.Millisecond
@@ -182,23 +182,23 @@ func TestWindowIsAFlag(t *testing.T) {
 	assert.Zero(t, <-code)
 }
 
-// A pump is a socket that writes what its room says, without a network.
+// A pump is a socket without a network that writes the messages of its room.
 type pump struct {
 	t      *testing.T
 	hub    *fanout.Hub
 	began  time.Time
 	cancel context.CancelFunc
-	ended  chan error // with what it ended
+	ended  chan error // its error
 	taken  chan []written
 }
 
-// A written is a write, and what messages were in it.
+// A written is a write, and the messages in it.
 type written struct {
 	at    time.Duration
 	texts []string
 }
 
-// pumpInto begins to pump, with a gathering window. It is for synctest: times are
+// pumpInto starts a pump with a gathering window. It is for synctest: times are
 // exact.
 func pumpInto(t *testing.T, window time.Duration) *pump {
 	hub, err := fanout.New(nil, &fanout.Options{Window: fanout.Window{Messages: 4096}})
@@ -232,8 +232,8 @@ func (p *pump) say(at time.Duration, text string) {
 	require.NoError(p.t, p.hub.Room("room").Publish(p.t.Context(), newSaid("x", "room", []byte(text))))
 }
 
-// writes waits for what is still to come, ends the pump, and returns what it has
-// written.
+// writes waits for the remaining messages, ends the pump, and returns what it
+// has written.
 func (p *pump) writes() []written {
 	time.Sleep(time.Second)
 	p.cancel()

@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// A refusal is an answer to a request that does not become a WebSocket.
+// A refusal is the answer to a request that does not become a WebSocket.
 type refusal struct {
 	status int
 	reason string // a sentence for the client
@@ -31,8 +31,9 @@ func (f *refusal) write(w http.ResponseWriter) {
 	http.Error(w, f.reason, f.status)
 }
 
-// judgeUpgrade says what is wrong with a request for a WebSocket, nil if it is to be
-// granted: https://www.rfc-editor.org/rfc/rfc6455#section-4.2.1. It only looks.
+// judgeUpgrade returns what is wrong with a request for a WebSocket, nil if
+// nothing is: https://www.rfc-editor.org/rfc/rfc6455#section-4.2.1. It sends
+// nothing.
 func judgeUpgrade(r *http.Request) *refusal {
 	keys := r.Header.Values("Sec-WebSocket-Key")
 	switch {
@@ -55,7 +56,7 @@ func judgeUpgrade(r *http.Request) *refusal {
 	return nil
 }
 
-// hasToken reports whether a header, which is a list, has a token in it.
+// hasToken reports whether a header, which is a list, contains a token.
 func hasToken(h http.Header, name, token string) bool {
 	for _, line := range h.Values(name) {
 		list := strings.Split(line, ",")
@@ -66,9 +67,9 @@ func hasToken(h http.Header, name, token string) bool {
 	return false
 }
 
-// sameOrigin reports whether a request comes from a page of ours, or from no page. A
-// page of another site could speak in its visitors' names otherwise. A proxy must pass
-// on the Host that the browser has asked for.
+// sameOrigin reports whether a request comes from one of our pages, or not from
+// a page. Otherwise a page of another site could send messages in the names of
+// its visitors. A proxy must pass on the Host that the browser has sent.
 func sameOrigin(r *http.Request) bool {
 	origins := r.Header.Values("Origin")
 	if len(origins) == 0 {
@@ -78,13 +79,13 @@ func sameOrigin(r *http.Request) bool {
 	return err == nil && len(origins) == 1 && strings.EqualFold(u.Host, r.Host)
 }
 
-// acceptKey is the answer to a Sec-WebSocket-Key.
+// acceptKey returns the answer to a Sec-WebSocket-Key.
 func acceptKey(key string) string {
 	sum := sha1.Sum([]byte(strings.TrimSpace(key) + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
 	return base64.StdEncoding.EncodeToString(sum[:])
 }
 
-// accept makes a WebSocket of a request that judgeUpgrade has nothing against.
+// accept makes a WebSocket of a request that judgeUpgrade has accepted.
 func accept(w http.ResponseWriter, r *http.Request, timeout time.Duration) (*conn, error) {
 	hijacked, rw, err := http.NewResponseController(w).Hijack()
 	if err != nil {
@@ -101,8 +102,8 @@ func accept(w http.ResponseWriter, r *http.Request, timeout time.Duration) (*con
 	return c, nil
 }
 
-// bufferedOf returns a smaller reader of a connection than that of the HTTP server. A
-// client may have sent its first frames already.
+// bufferedOf returns a reader of a connection that is smaller than that of the
+// HTTP server. It has the frames that a client may have sent already.
 func bufferedOf(r *bufio.Reader, conn net.Conn) *bufio.Reader {
 	const size = 1 << 10
 	b, _ := r.Peek(r.Buffered())

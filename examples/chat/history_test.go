@@ -16,7 +16,7 @@ import (
 	"github.com/fanoutgo/fanout"
 )
 
-// withHistory are the options that -history makes.
+// withHistory are the options of -history.
 func withHistory() *fanout.Options {
 	return &fanout.Options{Room: config{history: true}.room()}
 }
@@ -62,7 +62,8 @@ func TestPageThatComesBackGetsWhatWasSaidMeanwhile(t *testing.T) {
 	assert.Equal(t, "who asks for nothing that was said gets none of it", plain.next()["text"])
 }
 
-// One speaks without a pause while others lose their connections over and over.
+// One page sends without a pause while others lose their connections
+// repeatedly.
 func TestNothingIsShownTwiceOrMissed(t *testing.T) {
 	c := start(t, withHistory())
 	const n = 150 // fewer than are kept, so that however slow a page is nothing is missing
@@ -126,7 +127,7 @@ func TestSinceOfAnotherRoomIsRefused(t *testing.T) {
 		body, _ := io.ReadAll(resp.Body)
 		assert.Equal(t, http.StatusBadRequest, resp.StatusCode, since)
 		assert.Contains(t, string(body), sentence)
-		// The page learns the reason from a plain request of the same address.
+		// The page learns the reason from a plain request to the same address.
 		status, _ := c.get("/ws?room=room&name=n&since=" + since)
 		assert.Equal(t, http.StatusBadRequest, status)
 	}
@@ -168,7 +169,7 @@ func TestPositionIsInTheFrameAndUnforgeable(t *testing.T) {
 		assert.True(t, json.Valid(doc))
 	}
 
-	// By the way of a hub: what somebody publishes has the room's position and
+	// Published by a hub that is no chat: the message has the room's position,
 	// not the one that it claims.
 	c := start(t, withHistory())
 	page := c.dial("room", "page")

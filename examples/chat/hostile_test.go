@@ -21,7 +21,7 @@ import (
 	"github.com/fanoutgo/fanout"
 )
 
-// What one client does, and what it must not do to the others.
+// What one client does, and must not do to the others.
 
 func TestControlCharacters(t *testing.T) {
 	t.Run("are refused with a reason, and the connection goes on", func(t *testing.T) {
@@ -75,8 +75,8 @@ func TestDocumentsAreBounded(t *testing.T) {
 	}
 }
 
-// However long a message is, its frame is made for the first page that reads it, and
-// not again for each.
+// However long a message is, its frame is made for the first page that reads
+// it, and not again for each.
 func TestFrameOfALongMessageIsMadeOnce(t *testing.T) {
 	f := newFrames()
 	for _, n := range []int{generation / 16, generation/16 + 1, 1 << 20, 4 << 20} {
@@ -106,7 +106,7 @@ func TestAnnouncedLengthIsJudgedBeforeItIsWaitedFor(t *testing.T) {
 	}
 }
 
-// Whatever it is that does not come, the connection and the member go.
+// Whatever does not arrive, the connection and the member end.
 func TestSilentClientGoes(t *testing.T) {
 	ping := append([]byte{0x89, 0x85, 0, 0, 0, 0}, "hello"...)
 	for name, sent := range map[string][]byte{
@@ -136,7 +136,7 @@ func TestSilentClientGoes(t *testing.T) {
 	}
 }
 
-// A message that is on its way forever is a silent client, whatever comes with it.
+// A client that never finishes a message is silent, whatever else it sends.
 func TestMessageMustArriveInTime(t *testing.T) {
 	c := start(t, nil)
 	c.server.timing.ping, c.server.timing.pong = 100*time.Millisecond, 200*time.Millisecond
@@ -243,7 +243,7 @@ func TestOnlyAnUpgradeSubscribes(t *testing.T) {
 	assert.Equal(t, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=", resp.Header.Get("Sec-WebSocket-Accept"), "as in RFC 6455, section 1.3")
 }
 
-// What was announced as a request's body, or its rest, may never come.
+// The announced body of a request, or its rest, may never arrive.
 func TestRequestsHaveNoBody(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	stderr := new(output)
@@ -308,7 +308,8 @@ func TestFragmentsAreCounted(t *testing.T) {
 	assert.Equal(t, strings.Repeat("x", 500), witness.next()["text"])
 }
 
-// One that floods is read from as slowly as is allowed, and not at all by others.
+// A client that floods is read from as slowly as is allowed; others are not
+// affected.
 func TestFloodIsSlowedDown(t *testing.T) {
 	for name, frame := range map[string][]byte{
 		"of pings":    {0x89, 0x80, 0, 0, 0, 0},
@@ -361,7 +362,7 @@ func TestPagesAreCounted(t *testing.T) {
 	c.dial("room", "c")
 }
 
-// However many ask at once, the backend is asked once.
+// However many requests come at once, the backend is asked once.
 func TestHealthIsAskedOnceForAll(t *testing.T) {
 	var mu sync.Mutex
 	published := 0
@@ -394,12 +395,12 @@ func TestHealthIsAskedOnceForAll(t *testing.T) {
 func (c *rawClient) send(b []byte) {
 	c.t.Helper()
 	if _, err := c.conn.Write(b); err != nil && !errors.Is(err, net.ErrClosed) {
-		c.t.Log("writing:", err) // the server may have hung up already
+		c.t.Log("writing:", err) // the server may have closed the connection already
 	}
 }
 
-// closedWith reads to the close frame and returns its status code, 0 if it has none,
-// -1 if the connection ended without one.
+// closedWith reads to the close frame and returns its status code, 0 if it has
+// none, -1 if the connection ended without one.
 func (c *rawClient) closedWith() int {
 	c.t.Helper()
 	for {

@@ -3,11 +3,11 @@
 //
 //	go run ./examples/chat
 //
-// Any number of processes make one chat when they share a Redis:
+// Any number of processes form one chat if they share a Redis:
 //
 //	go run ./examples/chat -addr :8081 -adapter sharded -redis 127.0.0.1:6379
 //
-// With -history a page that comes, or comes back, gets what was said before.
+// With -history a page that joins, or comes back, gets the earlier messages.
 package main
 
 import (
@@ -30,15 +30,15 @@ import (
 )
 
 const (
-	// On a signal the sockets get this long to say goodbye …
+	// goodbyeTimeout bounds how long pages have to leave after a signal.
 	goodbyeTimeout = 6 * time.Second
-	// … and then the hub this long for publishes that are still on their way.
+	// closeTimeout bounds how long the hub then has for its last publishes.
 	closeTimeout = 4 * time.Second
 )
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop) // a second signal ends the process the hard way
+	context.AfterFunc(ctx, stop) // a second signal kills the process
 	code := run(ctx, os.Args[1:], os.Stderr)
 	stop()
 	os.Exit(code)
@@ -54,8 +54,8 @@ type config struct {
 	pages   int
 }
 
-// room is Options.Room: what -history says, the same for all rooms. Without
-// -history it is nil, so that a backend without a history will do.
+// room returns the option for -history: the same for all rooms. Without
+// -history it is nil, which all backends support.
 func (c config) room() func(name string) fanout.RoomOptions {
 	if !c.history {
 		return nil
@@ -66,7 +66,7 @@ func (c config) room() func(name string) fanout.RoomOptions {
 }
 
 // run is main without the process: it serves until ctx ends and returns the
-// exit code, 2 for wrong flags and 1 for what went wrong otherwise.
+// exit code: 2 for wrong flags, 1 for another error.
 func run(ctx context.Context, args []string, stderr io.Writer) int {
 	c, err := parseFlags(args, stderr)
 	switch {
@@ -84,8 +84,8 @@ func run(ctx context.Context, args []string, stderr io.Writer) int {
 	return 0
 }
 
-// parseFlags reads the command line. Of an error it prints nothing itself, so
-// that the reader gets one sentence and not the whole usage.
+// parseFlags reads the command line. It does not print its error, so that the
+// caller can print one sentence instead of the whole usage.
 func parseFlags(args []string, stderr io.Writer) (config, error) {
 	var c config
 	fs := flag.NewFlagSet("chat", flag.ContinueOnError)
@@ -106,7 +106,7 @@ func parseFlags(args []string, stderr io.Writer) (config, error) {
 		return c, err
 	}
 	if fs.NArg() > 0 {
-		return c, fmt.Errorf("unexpected argument %q: there are only flags, see -help", fs.Arg(0))
+		return c, fmt.Errorf("unexpected argument %q: only flags are allowed, see -help", fs.Arg(0))
 	}
 	if c.gather < 0 {
 		return c, fmt.Errorf("-gather is %v, it must not be negative", c.gather)
@@ -126,7 +126,7 @@ func parseFlags(args []string, stderr io.Writer) (config, error) {
 	switch c.adapter {
 	case memory:
 		if len(c.redis) > 0 {
-			return c, errors.New("-redis is of no use with -adapter memory: choose redis or sharded")
+			return c, errors.New("-redis has no effect with -adapter memory: choose redis or sharded")
 		}
 	case classic, sharding:
 		if len(c.redis) == 0 {
@@ -138,8 +138,9 @@ func parseFlags(args []string, stderr io.Writer) (config, error) {
 	return c, nil
 }
 
-// serve runs the chat until ctx ends, and takes it down in the order in which
-// nobody loses anything: first the pages, then the hub, then the link to Redis.
+// serve runs the chat until ctx ends, and then shuts it down in an order in
+// which no message is lost: first the pages, then the hub, then the client of
+// Redis.
 func serve(ctx context.Context, c config, log *slog.Logger) (err error) {
 	ln, err := net.Listen("tcp", c.addr)
 	if err != nil {
@@ -152,8 +153,9 @@ func serve(ctx context.Context, c config, log *slog.Logger) (err error) {
 	}
 	defer disconnect()
 	hub, err := fanout.New(adapter, &fanout.Options{
-		// A few hundred people who all speak at once are more messages than the
-		// default window of 256 holds, before the last page has seen the first.
+		// A few hundred people who all send a message at once exceed the
+		// default window of 256 messages before the last page has received the
+		// first one.
 		Window: fanout.Window{Messages: 4096, Bytes: 8 << 20},
 		Room:   c.room(),
 		Logger: log,
@@ -184,7 +186,7 @@ func serve(ctx context.Context, c config, log *slog.Logger) (err error) {
 	}
 	accepting.Wait()
 	if err := chat.wait(goodbye); err != nil {
-		log.Warn("pages did not go in time", "error", err)
+		log.Warn("pages did not leave in time", "error", err)
 	}
 	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
 	defer cancel()
@@ -195,15 +197,15 @@ func serve(ctx context.Context, c config, log *slog.Logger) (err error) {
 	return err
 }
 
-// webServer returns a server that waits for no client for ever, nor for one that sends
-// or reads a byte now and then. When a connection becomes a WebSocket its own deadlines
-// take over.
+// webServer returns a server in which every wait for a client is bounded, also
+// if the client sends or reads a byte now and then. When a connection becomes a
+// WebSocket its own deadlines take over.
 func webServer(handler http.Handler, log *slog.Logger) *http.Server {
 	return &http.Server{
 		Handler:           handler,
 		ReadHeaderTimeout: 10 * time.Second,
-		ReadTimeout:       20 * time.Second, // of a request; more than joining a room may take, which it would end
-		WriteTimeout:      30 * time.Second, // of an answer, and what it waits for
+		ReadTimeout:       20 * time.Second, // of a request; longer than joining a room may take, since it would end that
+		WriteTimeout:      30 * time.Second, // of a response, including what it waits for
 		IdleTimeout:       2 * time.Minute,  // between requests
 		MaxHeaderBytes:    16 << 10,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),

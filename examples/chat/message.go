@@ -13,17 +13,17 @@ import (
 	"github.com/fanoutgo/fanout"
 )
 
-// maxText is how long a message may be, in bytes.
+// maxText is the maximum length of a message, in bytes.
 const maxText = 64 << 10
 
-// maxDocument is how long the document of a message may be. What JSON makes longer of
-// text without control characters it makes twice as long at most: quotes, backslashes,
+// maxDocument is the maximum length of the document of a message. JSON makes
+// text without control characters at most twice as long: quotes, backslashes,
 // line ends, U+2028. The rest is for the name, the room and the keys.
 const maxDocument = 2*maxText + 4<<10
 
-// A said is a message as pages get it, but for its position, which nobody knows
-// before it has come back from the backend (withPosition). It is also what is
-// published: whoever says something encodes it, once, and everybody else passes
+// A said is a message as pages get it, except for its position, which is known
+// only when the message has come back from the backend (withPosition). It is
+// also what is published: the publisher encodes it once, and all others pass
 // the bytes on.
 type said struct {
 	From string `json:"from"`
@@ -31,25 +31,26 @@ type said struct {
 	Room string `json:"room"`
 	Time string `json:"time,omitempty"` // when it was said, as RFC 3339 in UTC
 
-	// Stranger marks what did not come from a chat like this one but, say, from
-	// redis-cli. From is empty then: nobody has checked who it was.
+	// Stranger marks a message that does not come from a chat like this one
+	// but, for example, from redis-cli. Then From is empty, since the name of
+	// the sender was not checked.
 	Stranger bool `json:"stranger,omitempty"`
 }
 
 // A missing is the frame for a gap: messages of the room did not reach this
-// page. It has no text, so nobody takes it for a message.
+// page. It has no text, so it cannot be mistaken for a message.
 type missing struct {
 	Gap     int  `json:"gap"`
 	Unknown bool `json:"unknown"` // there may be more than Gap
 }
 
-// A failure is the frame for something that the page asked for in vain.
+// A failure is the frame for a request of the page that failed.
 type failure struct {
 	Error string `json:"error"`
 }
 
-// wrongWith says what is wrong with a text, which is valid UTF-8; "" if nothing is. A
-// control character shows nothing, and is six times as long in JSON.
+// wrongWith returns what is wrong with a text, which is valid UTF-8; "" if
+// nothing is. Control characters are invisible, and six times as long in JSON.
 func wrongWith(text []byte) string {
 	if i := bytes.IndexFunc(text, isControl); i >= 0 {
 		r, _ := utf8.DecodeRune(text[i:])
@@ -58,7 +59,8 @@ func wrongWith(text []byte) string {
 	return ""
 }
 
-// isControl reports whether a character is a control character that no text needs.
+// isControl reports whether a character is a control character that no text
+// needs.
 func isControl(r rune) bool {
 	return unicode.IsControl(r) && r != '\n' && r != '\r' && r != '\t'
 }
@@ -73,20 +75,20 @@ func newSaid(from, room string, text []byte) []byte {
 	})
 }
 
-// encode returns v as JSON. Pages set text as text, so <, > and & need no
+// encode returns v as JSON. Pages display text as text, so <, > and & need no
 // escape, which would make them six times as long.
 func encode(v any) []byte {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
 	e.SetEscapeHTML(false)
 	if err := e.Encode(v); err != nil {
-		panic(err) // strings, numbers and booleans: cannot be
+		panic(err) // cannot happen: v has only strings, numbers and booleans
 	}
 	return bytes.TrimSuffix(b.Bytes(), []byte("\n"))
 }
 
-// documentOf examines a message, and returns it as pages get it: one of ours
-// passes as it is, anything else is shown as a stranger's text.
+// documentOf examines a message, and returns it as pages get it: a message of
+// ours as it is, any other data as a stranger's text.
 func documentOf(m *fanout.Message) []byte {
 	if m.Sender != "" && isSaid(m.Data) {
 		return withPosition(m.Data, m.Position)
@@ -95,8 +97,9 @@ func documentOf(m *fanout.Message) []byte {
 }
 
 // withPosition returns a document with the position from which a page that has
-// seen it may go on. It stands before the last brace of a copy: nothing has to
-// be encoded again, and the document stays as it was said. It is not empty.
+// seen it may resume. It inserts the position before the last brace of a copy,
+// so that nothing has to be encoded again. The document is not empty and is not
+// modified.
 func withPosition(doc []byte, at fanout.Position) []byte {
 	if at.IsZero() {
 		return doc
@@ -112,9 +115,9 @@ func withPosition(doc []byte, at fanout.Position) []byte {
 }
 
 // isSaid reports whether data is a document of newSaid, of this version of the
-// program or of one that says more, and not longer than such a one is. What a server has to say about a message,
-// no document may say of itself: a false position would make pages miss what
-// was said before it.
+// program or a later one with more fields, and not longer than those are. It
+// must not contain what only a server may say about a message: a false position
+// would make pages miss messages.
 func isSaid(data []byte) bool {
 	if len(data) > maxDocument || !utf8.Valid(data) {
 		return false
@@ -122,7 +125,7 @@ func isSaid(data []byte) bool {
 	if isPlainlySaid(data) {
 		return true
 	}
-	var d map[string]any // and not a struct, which would take TEXT for text
+	var d map[string]any // not a struct, which would also accept TEXT as text
 	if json.Unmarshal(data, &d) != nil {
 		return false
 	}
@@ -133,8 +136,8 @@ func isSaid(data []byte) bool {
 	return from && text && !stranger && !pos
 }
 
-// isPlainlySaid recognises what newSaid makes of text that needs no escapes. Most
-// is like that, and it costs a tenth of understanding JSON.
+// isPlainlySaid recognises documents of newSaid whose text needs no escapes.
+// Most are like that, and it costs a tenth of parsing JSON.
 func isPlainlySaid(doc []byte) bool {
 	for _, key := range []string{`{"from":"`, `","text":"`, `","room":"`, `","time":"`} {
 		if !bytes.HasPrefix(doc, []byte(key)) {
@@ -150,13 +153,13 @@ func isPlainlySaid(doc []byte) bool {
 	return string(doc) == `"}`
 }
 
-// validText makes a stranger's bytes fit to be shown: valid UTF-8 without control
-// characters, and not more than a page may say.
+// validText makes a stranger's bytes displayable: valid UTF-8 without control
+// characters, and no longer than a page's message may be.
 func validText(data []byte) string {
 	cut := len(data) > maxText
 	if cut {
 		data = data[:maxText]
-		for range utf8.UTFMax - 1 { // the cut may have gone through a character
+		for range utf8.UTFMax - 1 { // a character may have been cut in two
 			if r, _ := utf8.DecodeLastRune(data); r != utf8.RuneError {
 				break
 			}

@@ -39,12 +39,12 @@ const (
 	statusTooBig          = 1009
 )
 
-// maxFragments is how many frames a message may come in. A client that cuts the
-// longest message into parts of 64 bytes needs as many.
+// maxFragments is the maximum number of frames of a message. A client that
+// splits the longest message into parts of 64 bytes needs that many.
 const maxFragments = 1024
 
-// A violation is what a client must not do. The connection ends with a close frame
-// that says it.
+// A violation is an error of the client. The connection ends with a close frame
+// that contains it.
 type violation struct {
 	status int
 	reason string
@@ -56,7 +56,7 @@ func violated(reason string) error { return &violation{statusProtocolError, reas
 
 // A closed is the error of a reader that has read a close frame.
 type closed struct {
-	status int // statusNone: it has none
+	status int // statusNone: the frame has none
 	reason string
 }
 
@@ -67,8 +67,9 @@ func (c *closed) Error() string {
 	return fmt.Sprintf("closed by the page with status %d: %q", c.status, c.reason)
 }
 
-// A reader reads the frames that a client sends, and makes messages of them, as RFC
-// 6455 has it. It allocates for what has come, never for what is announced.
+// A reader reads the frames that a client sends, and makes messages of them, as
+// RFC 6455 describes. It allocates for bytes that have arrived, never for bytes
+// that are announced.
 //
 // It has no clock and no connection of its own: those are its functions.
 type reader struct {
@@ -76,21 +77,21 @@ type reader struct {
 	max  int                        // bytes of a message
 	pong func(payload []byte) error // answers a ping
 
-	// wait is called before a frame that begins a message, or stands between
-	// messages, is waited for, and again when a message has begun: from then on
-	// there is one deadline for all of it.
+	// wait is called before the reader waits for a frame between messages or
+	// for the first frame of a message, and again when a message has begun:
+	// from then on there is one deadline for the whole message.
 	wait func()
-	// charge is called for each frame, before its payload is waited for. It may
-	// take its time.
+	// charge is called for each frame, before the reader waits for its payload.
+	// It may wait.
 	charge func(bytes int)
 
-	text      []byte // of the message that has begun
-	fragments int    // of it that have come; 0: none has begun
-	left      uint64 // bytes of the current frame that are still to come
+	text      []byte // of the current message
+	fragments int    // of the current message that have arrived; 0: there is none
+	left      uint64 // bytes of the current frame that have not arrived
 	ctl       [maxControl]byte
 }
 
-// A header is that of a frame.
+// A header is the header of a frame.
 type header struct {
 	first  byte
 	masked bool
@@ -102,7 +103,7 @@ type header struct {
 func (h *header) opcode() byte { return h.first & 0x0f }
 func (h *header) final() bool  { return h.first&final != 0 }
 
-// readHeader reads the header of a frame, whatever it says.
+// readHeader reads the header of a frame without judging it.
 func readHeader(in *bufio.Reader) (h header, err error) {
 	var b [8]byte
 	if _, err := io.ReadFull(in, b[:2]); err != nil {
@@ -126,7 +127,7 @@ func readHeader(in *bufio.Reader) (h header, err error) {
 	return h, whole(err)
 }
 
-// whole is the error of something that has begun.
+// whole makes the end of the input an error, inside something that has begun.
 func whole(err error) error {
 	if errors.Is(err, io.EOF) {
 		return io.ErrUnexpectedEOF
@@ -134,13 +135,15 @@ func whole(err error) error {
 	return err
 }
 
-// message returns the text of the next message. It is valid UTF-8, and good until the
-// next call. Control frames that come before it or in it are answered on the way.
+// message returns the text of the next message. It is valid UTF-8, and stays
+// valid until the next call. Control frames before and inside the message are
+// answered.
 //
-// The error is a *violation or a *closed, that of the connection, or that of pong.
+// The error is a *violation or a *closed, that of the connection, or that of
+// pong.
 func (r *reader) message() ([]byte, error) {
 	if cap(r.text) > 4<<10 {
-		r.text = nil // a page that is silent does not need it
+		r.text = nil // a page that sends nothing does not need it
 	}
 	r.text, r.fragments = r.text[:0], 0
 	for {
@@ -178,8 +181,8 @@ func (r *reader) message() ([]byte, error) {
 	}
 }
 
-// judge says what is wrong with a frame, before any of its payload is waited for. What
-// it lets pass is no longer than a message may be.
+// judge returns what is wrong with a frame, before its payload is waited for.
+// Frames that it accepts are no longer than a message may be.
 func (r *reader) judge(h *header) error {
 	switch op := h.opcode(); {
 	case h.first&reserved != 0:
@@ -266,7 +269,7 @@ func (r *reader) control(h *header) error {
 	return nil
 }
 
-// closeOf reads what is in a close frame.
+// closeOf reads the payload of a close frame.
 func closeOf(b []byte) error {
 	if len(b) == 0 {
 		return &closed{status: statusNone}
@@ -284,9 +287,9 @@ func closeOf(b []byte) error {
 	return violated("a close frame has a status code that must not be sent")
 }
 
-// discard reads, after an error, to the client's close frame, and no more than about
-// so many bytes. A connection that is closed while something that came over it is
-// unread is reset, and its client may not see with what we closed.
+// discard reads, after an error, up to the client's close frame, and about most
+// bytes at most. A connection that is closed with unread input is reset, and
+// then its client may not see our close frame.
 func (r *reader) discard(most uint64) {
 	for {
 		n, err := io.CopyN(io.Discard, r.in, int64(min(r.left, most)))
@@ -307,20 +310,20 @@ func (r *reader) discard(most uint64) {
 	}
 }
 
-// An allowance is so much a second, and more at once if there was less before.
+// An allowance is a rate, and a burst that is available after a pause.
 type allowance struct {
 	rate  float64 // a second
 	burst float64
 }
 
-// A meter says how long somebody has to wait who has an allowance.
+// A meter says how long a client with an allowance has to wait.
 type meter struct {
 	allowance
-	debt float64 // what was used and has not been regained: at most the burst without a wait
+	debt float64 // what was used and has not been regained; up to the burst it causes no wait
 	at   time.Time
 }
 
-// use takes n, and returns how long to wait before anything more is done.
+// use takes n, and returns how long to wait before anything else is done.
 func (m *meter) use(n float64, now time.Time) time.Duration {
 	if !m.at.IsZero() {
 		m.debt = max(0, m.debt-m.rate*now.Sub(m.at).Seconds())

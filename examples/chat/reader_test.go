@@ -40,12 +40,12 @@ func (w wire) frame(first byte, payload string) wire {
 	return w
 }
 
-// A reading is what came of some bytes.
+// A reading is the result of reading some bytes.
 type reading struct {
 	texts []string
 	pongs []string
 	err   error
-	waits int // for what is new
+	waits int // calls of wait
 	cost  int // bytes that were charged
 }
 
@@ -66,7 +66,7 @@ func readAll(in io.Reader, most int) (got reading) {
 	return got
 }
 
-// The rules of RFC 6455, each with the frames that break it or come close to that.
+// The rules of RFC 6455, each with frames that break it or nearly do.
 func TestReaderKeepsTheProtocol(t *testing.T) {
 	unmasked := wire{0x81, 0x01, 'x'}
 	whole := []string{"x"}
@@ -166,7 +166,7 @@ func lengthsSaid() (texts []string) {
 	return texts
 }
 
-// fragments is an empty message in so many frames.
+// fragments is an empty message in n frames.
 func fragments(n int) wire {
 	w := wire{}.frame(0x01, "")
 	for range n - 2 {
@@ -175,7 +175,7 @@ func fragments(n int) wire {
 	return w.frame(0x80, "")
 }
 
-// A frame that announces much costs what has come of it.
+// A frame that announces much costs only what has arrived of it.
 func TestReaderAllocatesForWhatHasCome(t *testing.T) {
 	sent := wire{0x81, 0xff, 0, 0, 0, 0, 0x40, 0, 0, 0, 1, 2, 3, 4, 'x'} // 1 GiB
 	var before, after runtime.MemStats
@@ -186,8 +186,8 @@ func TestReaderAllocatesForWhatHasCome(t *testing.T) {
 	assert.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(1<<20))
 }
 
-// For one message, however many frames and pings it comes in, it is waited twice: for it
-// to begin, and for its end.
+// For one message, in however many frames and pings it arrives, the reader
+// waits twice: for its beginning, and for its end.
 func TestReaderWaitsForWholeMessages(t *testing.T) {
 	sent := wire{}.frame(0x01, "a")
 	for range 10 {
@@ -246,8 +246,8 @@ func TestMeter(t *testing.T) {
 	assert.Equal(t, time.Duration(0), (&meter{allowance: allowance{rate: 1, burst: 1}}).use(0, now))
 }
 
-// Whatever comes: it is read to an end, in the same way however it is cut, and what is
-// let pass is text that may be said.
+// Any input is read to an end, with the same result however it is split, and
+// what is accepted is text that may be sent.
 func FuzzReader(f *testing.F) {
 	f.Add([]byte(lengths()[:3000]))
 	f.Add([]byte(fragments(10)))

@@ -21,20 +21,20 @@ var page embed.FS
 
 const maxName = 64 // bytes
 
-// timing is how long things may take. Tests are less patient.
+// timing has the time limits. Tests use shorter ones.
 type timing struct {
-	join   time.Duration // the backend, to confirm that somebody is in the room
-	health time.Duration // the backend, to bring back a message of the hub's own
-	write  time.Duration // a page, to take what is written to it; up to twice that
+	join   time.Duration // until the backend has confirmed a subscription
+	health time.Duration // until the backend has returned a message of the hub's own
+	write  time.Duration // until a page has read what is written to it; up to twice that
 	ping   time.Duration // from one ping to the next
-	pong   time.Duration // a page, to answer a ping, and to send the rest of what it has begun
-	grace  time.Duration // a write, to finish when its member has ended
+	pong   time.Duration // until a page has answered a ping, or sent the rest of a message
+	grace  time.Duration // until a write has finished after its member has ended
 
-	goodbye time.Duration // a page, to answer a close frame
+	goodbye time.Duration // until a page has answered a close frame
 }
 
-// silence is how long nothing whole may come from a page: no message, not even the answer
-// to a ping.
+// silence is how long a page may send nothing complete: no message, and no
+// answer to a ping.
 func (t *timing) silence() time.Duration { return t.ping + t.pong }
 
 var patient = timing{
@@ -48,11 +48,11 @@ var patient = timing{
 	goodbye: 5 * time.Second,
 }
 
-// limits bound what clients may ask for.
+// limits bound what clients may do.
 type limits struct {
-	pages  int       // sockets that are open at a time
+	pages  int       // open sockets
 	frames allowance // that a page sends, of every kind
-	bytes  allowance // in them
+	bytes  allowance // in these frames
 }
 
 // usual is far more than people need who type.
@@ -62,7 +62,7 @@ var usual = limits{
 	bytes:  allowance{rate: 256 << 10, burst: 4 << 20},
 }
 
-// A server is the chat's web server: the page, the sockets, the health.
+// A server is the chat's web server: the page, the sockets, the health check.
 type server struct {
 	hub     *fanout.Hub
 	log     *slog.Logger
@@ -75,7 +75,7 @@ type server struct {
 	draining context.Context // ends with drain
 	stop     context.CancelFunc
 
-	mu      sync.Mutex // makes drain and begin exclude each other; guards pages
+	mu      sync.Mutex // guards pages; begin must not run during drain
 	pages   int        // sockets that are open
 	sockets sync.WaitGroup
 }
@@ -96,21 +96,21 @@ func (s *server) routes() http.Handler {
 	return withoutBody(mux)
 }
 
-// withoutBody refuses requests with a body. There is none that needs one, and what is
-// announced may never come: nobody waits for it.
+// withoutBody refuses requests with a body. No request needs one, and a body
+// that is announced may never arrive, so the server does not wait for it.
 func withoutBody(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.ContentLength == 0 {
 			next.ServeHTTP(w, r)
 			return
 		}
-		_ = http.NewResponseController(w).SetReadDeadline(time.Now()) // it fails if the connection is closed
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now()) // fails if the connection is closed
 		w.Header().Set("Connection", "close")
 		http.Error(w, "requests have no body here", http.StatusRequestEntityTooLarge)
 	})
 }
 
-// drain makes the server take no more sockets, and end those that are there.
+// drain makes the server accept no more sockets, and ends the existing ones.
 func (s *server) drain() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -147,7 +147,7 @@ func (s *server) begin() *refusal {
 	return nil
 }
 
-// end is the end of what begin has counted.
+// end undoes begin.
 func (s *server) end() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -159,15 +159,15 @@ func (s *server) servePage(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h.Set("Cache-Control", "no-cache")
 	h.Set("X-Content-Type-Options", "nosniff")
-	// The page needs nothing from anywhere. Should a text ever get into it as
+	// The page loads nothing from other sites. If a text ever got into it as
 	// more than text, it could not load anything either.
 	h.Set("Content-Security-Policy", "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "+
 		"img-src data:; connect-src 'self' ws: wss:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
 	http.ServeFileFS(w, r, page, "page/index.html")
 }
 
-// serveHealth says 200 only while the way through the backend works, so that a
-// load balancer takes a process out whose pages would hear nothing.
+// serveHealth answers 200 only while messages travel through the backend, so
+// that a load balancer stops using a process whose pages would receive nothing.
 func (s *server) serveHealth(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Cache-Control", "no-store")
 	if s.draining.Err() != nil {
@@ -186,10 +186,10 @@ func (s *server) serveHealth(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprintln(w, "ok")
 }
 
-// A checkup asks the backend for everybody that wants to know at about the same time:
-// it costs a message.
+// A checkup makes one health check for all requests at about the same time,
+// since a check costs a message.
 type checkup struct {
-	turn chan struct{} // holds a value while nobody asks; guards all below
+	turn chan struct{} // holds a value while no check runs; guards all below
 	at   time.Time
 	err  error
 }
@@ -203,7 +203,7 @@ func newCheckup() checkup {
 	return checkup{turn: turn}
 }
 
-// result returns what check returns, or returned a moment ago.
+// result returns the result of check, or that of a moment ago.
 func (c *checkup) result(ctx context.Context, check func() error) error {
 	select {
 	case <-c.turn:
@@ -218,10 +218,10 @@ func (c *checkup) result(ctx context.Context, check func() error) error {
 	return c.err
 }
 
-// A visit is what a page asks for in the query of its address.
+// A visit is what the query of a page's request asks for.
 type visit struct {
 	room, name string
-	since      *fanout.Position // the last that it has seen; nil if it does not ask for what was said before
+	since      *fanout.Position // the last position that the page has seen; nil if it does not ask for earlier messages
 }
 
 // visitOf reads the query. Its error is a sentence for the client.

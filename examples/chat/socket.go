@@ -15,7 +15,7 @@ import (
 )
 
 // Up to maxBatch messages go to a page in one write. A page has a buffer for
-// minBatch of them at first, and a larger one when that was once full.
+// minBatch of them at first, and a larger one after that was once full.
 const (
 	minBatch = 16
 	maxBatch = 256
@@ -24,12 +24,12 @@ const (
 // maxWrite bounds one write, in bytes. A single message may be longer.
 const maxWrite = 256 << 10
 
-// maxUnread is how much more is read of a client that was refused, in bytes.
+// maxUnread bounds how many bytes are read from a client after an error.
 const maxUnread = 4 << 20
 
 // A socket is one page: a WebSocket on one side, a member of a room on the
-// other. Three goroutines serve it: readPump publishes what the page says,
-// writePump writes what the room says, and watch ends what is stuck.
+// other. Three goroutines serve it: readPump publishes the page's messages,
+// writePump writes the room's messages, and watch ends a socket that is stuck.
 type socket struct {
 	server *server
 	conn   *conn
@@ -39,8 +39,8 @@ type socket struct {
 	log    *slog.Logger
 }
 
-// serveSocket is GET /ws?room=R&name=N, with &since=POSITION from a page that
-// wants what was said before it came.
+// serveSocket serves GET /ws?room=R&name=N, with &since=POSITION from a page
+// that wants earlier messages.
 func (s *server) serveSocket(w http.ResponseWriter, r *http.Request) {
 	v, err := visitOf(r)
 	if err != nil {
@@ -68,17 +68,17 @@ func (s *server) serveSocket(w http.ResponseWriter, r *http.Request) {
 	defer member.Close()
 	log := s.log.With("room", v.room, "name", v.name, "member", member.ID())
 
-	// The member joins before the socket opens, but when nothing is in its way any
-	// more: whatever is said after a page has seen its socket open reaches it, a
-	// room that cannot be joined is an HTTP error with a reason, and a request that
-	// is none for a WebSocket costs the backend nothing.
+	// The member joins before the socket opens, but after all checks. So every
+	// message that is published after a page has seen its socket open reaches
+	// it, a room that cannot be joined is an HTTP error with a reason, and a
+	// request that cannot become a WebSocket costs the backend nothing.
 	if err := s.join(r.Context(), room, member, v.since); err != nil {
 		if errors.Is(err, fanout.ErrInvalidRoom) || errors.Is(err, fanout.ErrInvalidPosition) {
 			http.Error(w, err.Error(), http.StatusBadRequest)
 			return
 		}
 		log.Warn("not joined", "error", err)
-		http.Error(w, "the room cannot be reached just now", http.StatusServiceUnavailable)
+		http.Error(w, "the room cannot be reached at the moment", http.StatusServiceUnavailable)
 		return
 	}
 	conn, err := accept(w, r, s.timing.write)
@@ -92,8 +92,9 @@ func (s *server) serveSocket(w http.ResponseWriter, r *http.Request) {
 	log.Info("left", "why", why)
 }
 
-// isWrong reports whether a position is none of the room's. A page whose socket did not
-// open asks with a plain request, since a browser does not tell it why.
+// isWrong reports whether a position does not belong to the room. A page whose
+// socket did not open sends a plain request to learn why, since the browser
+// does not tell it.
 func (s *server) isWrong(ctx context.Context, room *fanout.Room, since *fanout.Position) bool {
 	if since == nil {
 		return false
@@ -104,8 +105,9 @@ func (s *server) isWrong(ctx context.Context, room *fanout.Room, since *fanout.P
 	return errors.Is(err, fanout.ErrInvalidPosition)
 }
 
-// join joins the room, for as long as the client waits and the server runs. A page that
-// has been there before gets first what was said since, if the room keeps that.
+// join joins the room, for as long as the client waits and the server runs. A
+// page that was in the room before first gets the messages since then, if the
+// room keeps them.
 func (s *server) join(ctx context.Context, room *fanout.Room, member *fanout.Member, since *fanout.Position) error {
 	ctx, cancel := context.WithTimeout(ctx, s.timing.join)
 	defer cancel()
@@ -115,7 +117,7 @@ func (s *server) join(ctx context.Context, room *fanout.Room, member *fanout.Mem
 		if !errors.Is(err, fanout.ErrNoHistory) {
 			return err
 		}
-		// A page needn't know whether the server keeps a history: it asks for
+		// A page does not know whether the server keeps a history: it asks for
 		// one in any case.
 	}
 	return room.Join(ctx, member)
@@ -136,7 +138,7 @@ func (c *socket) run() error {
 	return why
 }
 
-// reader returns the reader of what the page says.
+// reader returns a reader of the page's messages.
 func (c *socket) reader() *reader {
 	frames, bytes := meter{allowance: c.server.limits.frames}, meter{allowance: c.server.limits.bytes}
 	return &reader{
@@ -147,14 +149,15 @@ func (c *socket) reader() *reader {
 		charge: func(n int) {
 			now := time.Now()
 			if d := max(frames.use(1, now), bytes.use(float64(n), now)); d > 0 {
-				time.Sleep(d) // what a frame is too much: a fraction of a second
+				time.Sleep(d) // as long as the page has exceeded its allowance: a fraction of a second
 			}
 		},
 	}
 }
 
-// readPump publishes each message to the room, in order: the next one is not read
-// before the backend has taken this one. So a page that floods waits, and no other does.
+// readPump publishes each message to the room, in order: it reads the next one
+// after the backend has accepted this one. So a page that sends too much waits,
+// and delays no other page.
 func (c *socket) readPump() error {
 	r := c.reader()
 	for {
@@ -173,10 +176,10 @@ func (c *socket) readPump() error {
 	}
 }
 
-// publish says something to the room. Its error ends the socket.
+// publish publishes a text to the room. An error ends the socket.
 func (c *socket) publish(text []byte) error {
-	// What was said is published even if its page goes at this moment; the hub has
-	// a deadline of its own for it.
+	// The message is published even if its page leaves at this moment; the hub
+	// has a deadline of its own for that.
 	err := c.room.Publish(context.Background(), newSaid(c.name, c.room.Name(), text))
 	switch {
 	case err == nil:
@@ -188,38 +191,39 @@ func (c *socket) publish(text []byte) error {
 	return c.tell(failure{Error: publishFailed(err)})
 }
 
-// ended says goodbye to a page from which nothing more is read, as it should, and returns why.
+// ended sends the close frame for the error that has ended reading, and returns
+// why the socket ends.
 func (c *socket) ended(r *reader, err error) error {
 	var bad *violation
 	var bye *closed
 	switch {
 	case errors.As(err, &bad):
 		c.conn.leave(bad.status, bad.reason, c.server.timing.goodbye)
-		c.member.Close() // the room need not wait for the page's answer
+		c.member.Close() // so that the member leaves without waiting for the page's close frame
 		r.discard(maxUnread)
 		return fmt.Errorf("refused: %w", err)
 	case errors.As(err, &bye):
 		c.conn.leave(bye.status, "", c.server.timing.goodbye)
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		return fmt.Errorf("nothing whole came for %v, not even the answer to a ping", c.server.timing.silence())
+		return fmt.Errorf("no message and no answer to a ping for %v", c.server.timing.silence())
 	}
 	return err
 }
 
-// publishFailed says to a page what became of its message, without the
-// addresses and internals that are in the error.
+// publishFailed returns a text for a page whose message was not published,
+// without the addresses and internals that are in the error.
 func publishFailed(err error) string {
 	if errors.Is(err, fanout.ErrUnsent) {
-		return "your message was not sent: the room cannot be reached just now"
+		return "your message was not sent: the room cannot be reached at the moment"
 	}
-	return "your message may not have arrived: the room cannot be reached just now"
+	return "your message may not have arrived: the room cannot be reached at the moment"
 }
 
 // tell writes a frame that is not a message of the room.
 func (c *socket) tell(v any) error { return c.conn.send(textFrame(encode(v))) }
 
-// writePump writes what the room says until it can't, and closes the socket
-// accordingly. It closes written when it will not write any more.
+// writePump writes the room's messages until it cannot, and closes the socket
+// with the reason. It closes written when it has stopped writing.
 func (c *socket) writePump(ctx context.Context, written chan<- struct{}) {
 	err := c.copyBatches(ctx)
 	close(written)
@@ -236,11 +240,12 @@ func (c *socket) writePump(ctx context.Context, written chan<- struct{}) {
 
 // drop ends a socket that cannot be written to.
 func (c *socket) drop(err error) {
-	c.log.Info("dropped, it does not take what is written to it", "error", err)
+	c.log.Info("dropped: it does not read", "error", err)
 	c.conn.Close()
 }
 
-// copyBatches takes what is ready and writes all of it in one write.
+// copyBatches receives all messages that are ready and writes them in one
+// write.
 func (c *socket) copyBatches(ctx context.Context) error {
 	batch := make([]fanout.Message, minBatch)
 	for {
@@ -260,7 +265,7 @@ func (c *socket) copyBatches(ctx context.Context) error {
 		if err := c.write(batch[:n]); err != nil {
 			return err
 		}
-		clear(batch[:n]) // a page that hears nothing more must not hold these
+		clear(batch[:n]) // the buffer of an idle page must not keep messages alive
 		switch {
 		case n < len(batch):
 			c.gather(ctx)
@@ -280,7 +285,7 @@ func (c *socket) write(messages []fanout.Message) error {
 		prev = c.server.frames.of(&messages[i], prev)
 		frame := prev.bytes
 		if len(b.frames) > 0 && len(b.frames)+len(frame) > maxWrite {
-			prev = nil // the write may take long, and it leads to all that comes meanwhile
+			prev = nil // prev leads to all later frames, and the write may take long
 			if err := c.conn.send(b.frames); err != nil {
 				return err
 			}
@@ -291,10 +296,10 @@ func (c *socket) write(messages []fanout.Message) error {
 	return c.conn.send(b.frames)
 }
 
-// watch ends a socket whose server drains, or whose member has ended while a write to it
-// is stuck. It pings the page, so that one that is there can show it: readPump ends the
-// socket of one that does not. (A connection whose other end went without a word, such as
-// a phone out of reach, shows it in no other way.)
+// watch ends a socket whose server drains, or whose member has ended while a
+// write to it is stuck. It also pings the page, and readPump ends the socket of
+// a page that does not answer. (Nothing else shows that the other end has
+// disappeared, as a phone without a signal does.)
 func (c *socket) watch(ctx context.Context, wg *sync.WaitGroup, written <-chan struct{}) {
 	tick := time.NewTicker(c.server.timing.ping)
 	defer tick.Stop()
@@ -313,12 +318,12 @@ func (c *socket) watch(ctx context.Context, wg *sync.WaitGroup, written <-chan s
 			}
 			return
 		case <-tick.C:
-			wg.Go(c.ping) // so that the other cases needn't wait for the write
+			wg.Go(c.ping) // on a goroutine, so that the other cases need not wait for the write
 		}
 	}
 }
 
-// ping asks for a sign of life.
+// ping sends a ping.
 func (c *socket) ping() {
 	if err := c.conn.send(controlFrame(opPing, nil)); err != nil && !errors.Is(err, net.ErrClosed) {
 		c.drop(err)

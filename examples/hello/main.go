@@ -1,4 +1,4 @@
-// Hello has one room in one process, with one member that hears what is said in it.
+// Hello has one room in one process, and one member that receives a message.
 package main
 
 import (

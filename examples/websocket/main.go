@@ -1,10 +1,11 @@
-// Websocket is a room over WebSockets, in one file. Each client joins the room of its
-// address; what it sends goes to all in the room:
+// Websocket is a room over WebSockets, in one file. Each client joins the room
+// that its address names. What a client sends goes to all clients in the room:
 //
 //	go run ./examples/websocket
 //	websocat 'ws://localhost:8080/ws?room=lobby'
 //
-// For several processes give fanout.New an adapter: package sharded or adapter/redis.
+// For several processes give fanout.New an adapter: package sharded or
+// adapter/redis.
 package main
 
 import (
@@ -35,8 +36,8 @@ func main() {
 	}
 }
 
-// serve serves until ctx ends. Then no new clients come, those that are there are told,
-// and the hub, which they need for that, is closed last.
+// serve serves until ctx ends. Then it accepts no new clients, tells the
+// clients that are connected, and closes the hub last, since they need it.
 func serve(ctx context.Context, ln net.Listener) error {
 	hub, err := fanout.New(nil, nil)
 	if err != nil {
@@ -61,7 +62,8 @@ func serve(ctx context.Context, ln net.Listener) error {
 	return errors.Join(err, web.Shutdown(closing), wait(closing, &clients), hub.Close(closing))
 }
 
-// serveClient joins the client to the room of its address until one of the two ends.
+// serveClient joins the client to its room, and returns when the client leaves
+// or ctx ends.
 func serveClient(ctx context.Context, hub *fanout.Hub, w http.ResponseWriter, r *http.Request) {
 	ws, err := websocket.Accept(w, r, nil)
 	if err != nil {
@@ -98,12 +100,13 @@ func serveClient(ctx context.Context, hub *fanout.Hub, w http.ResponseWriter, r 
 	}
 }
 
-// writeMessages writes what the member receives until that, or the client, ends.
+// writeMessages writes what the member receives until the member or the client
+// ends.
 func writeMessages(ctx context.Context, ws *websocket.Conn, member *fanout.Member) {
 	for {
 		msg, err := member.Receive(ctx)
 		if gap := new(fanout.GapError); errors.As(err, &gap) {
-			msg.Data = []byte("[messages are missing here]") // err says how many
+			msg.Data = []byte("[messages are missing here]") // gap says how many
 		} else if err != nil {
 			return
 		}

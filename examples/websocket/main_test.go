@@ -28,7 +28,8 @@ func TestClientsOfARoom(t *testing.T) {
 		t.Cleanup(func() { ws.CloseNow() })
 		return ws
 	}
-	// say repeats itself until it is heard: a socket is open before it has joined.
+	// say repeats itself until it is received: a socket is open before it has
+	// joined.
 	say := func(from, to *websocket.Conn, text string) {
 		heard := make(chan struct{})
 		go func() {

@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A clock is what time it is in a test.
+// A clock is the time in a test.
 type clock struct{ time.Time }
 
 func (c *clock) pass(d time.Duration) { c.Time = c.Add(d) }
@@ -23,7 +23,7 @@ func (s *Store) keep(t *testing.T, c *clock, name string, keep adapter.Retention
 	return early
 }
 
-// held counts the frames that are held, of any age.
+// held counts the frames in memory, of any age.
 func (s *Store) held() (n int) {
 	for _, c := range s.channels {
 		n += len(c.frames)

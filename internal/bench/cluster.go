@@ -50,7 +50,7 @@ func openClusters(_ context.Context, o *options) ([]*contest, func() error, erro
 	return cases, one.Close, nil
 }
 
-// oneCluster has one cluster at a time, since idle ones use processors too.
+// oneCluster runs one cluster at a time, since idle ones use processors too.
 type oneCluster struct {
 	*redistest.Cluster
 	primaries int
@@ -78,8 +78,8 @@ func (c *oneCluster) Close() error {
 	return old.Close()
 }
 
-// turn measures how many messages a second a few publishers that wait get
-// through, and then what a message costs.
+// turn measures how many messages a second a few waiting publishers publish,
+// and then what a message costs.
 func (c *oneCluster) turn(primaries int, open redisOpener) func(context.Context, *options) (figures, error) {
 	return func(ctx context.Context, o *options) (f figures, err error) {
 		if err := c.start(ctx, primaries); err != nil {
@@ -103,17 +103,17 @@ func (c *oneCluster) turn(primaries int, open redisOpener) func(context.Context,
 	}
 }
 
-// costSlices is in how many slices costs are measured.
+// costSlices is the number of slices in which costs are measured.
 const costSlices = 5
 
-// costs measures what a message costs when one publisher publishes that waits.
-// Then no node ever finds two messages at once, which it would take for less than
-// twice the price of one: in a large cluster, where each node gets fewer, that
-// happens less often, and a publish would look dearer for it.
+// costs measures what a message costs when one waiting publisher publishes.
+// Then no node ever finds two messages at once, which it would process for less
+// than twice the price of one: in a large cluster, where each node gets fewer
+// messages, that happens less often, and a publish would look more expensive.
 //
-// What disturbs the machine makes a message dearer too, and never cheaper, and the
-// more nodes have to be woken the more it does. So of some slices the cheapest
-// counts.
+// Disturbances of the machine make a message more expensive too, and never
+// cheaper, the more so the more nodes have to be woken. So of some slices the
+// cheapest counts.
 func (c *oneCluster) costs(ctx context.Context, t *tally, slice time.Duration, publish func() (int64, error)) (best figures, err error) {
 	for range costSlices {
 		idle, err := c.sample(ctx, t, func() (int64, error) { return 0, sleep(ctx, slice) })
@@ -131,7 +131,7 @@ func (c *oneCluster) costs(ctx context.Context, t *tally, slice time.Duration, p
 	return best, nil
 }
 
-// sample measures, and takes a loss for an error.
+// sample measures. A loss is an error.
 func (c *oneCluster) sample(ctx context.Context, t *tally, work func() (int64, error)) (sample, error) {
 	m, err := measure(ctx, c.Cluster, t, work)
 	if err == nil && m.lost > 0 {
@@ -140,10 +140,10 @@ func (c *oneCluster) sample(ctx context.Context, t *tally, work func() (int64, e
 	return m, err
 }
 
-// without takes off what the nodes use when nothing is published: they gossip,
-// each with all others, and the more of them there are the more of that there is.
-// It also takes off what it costs to ask the nodes what they have used. Idle must
-// have taken as long.
+// without subtracts what the nodes use when nothing is published: each node
+// gossips with all others, so that grows with their number. It also subtracts
+// the cost of asking the nodes what they have used. Idle must be of the same
+// duration.
 func (m sample) without(idle sample) sample {
 	m.servers = m.servers.minus(idle.servers)
 	return m
@@ -158,11 +158,12 @@ func sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// control is a command that surely concerns one node. On a small machine it gets
-// dearer with the number of nodes as well: each is woken after a longer sleep.
+// control is a command that certainly concerns one node only. On a small
+// machine it becomes more expensive with the number of nodes too, since each is
+// woken after a longer sleep.
 const control = "SET (control)"
 
-// controlPeer sets keys, in the place of publishing to rooms. Nobody receives.
+// controlPeer sets keys instead of publishing to rooms. There is no receiver.
 type controlPeer struct {
 	client rueidis.Client
 	t      *tally
@@ -190,8 +191,8 @@ func (p *controlPeer) close() error {
 }
 
 // growth adds what a publish costs in the largest cluster compared to the
-// smallest, the least of all rounds of each, as in costs; and that compared to
-// what the control does. With sharded Pub/Sub the number of nodes should not
+// smallest, using the smallest cost of all rounds, as costs does; and that
+// compared to the control. With sharded Pub/Sub the number of nodes should not
 // matter.
 func growth(r *report) {
 	if len(r.cases) < 2 {

@@ -13,8 +13,8 @@ import (
 	"github.com/redis/rueidis"
 )
 
-// hubsSuite tells what docs/scaling.md calls the cost of a copy: for Redis a hub
-// with members in a room is a connection that is subscribed.
+// hubsSuite measures the cost of a copy of docs/scaling.md. For Redis, a hub
+// with members in a room is a subscribed connection.
 var hubsSuite = &suite{
 	name:  "hubs",
 	about: "what a frame costs Redis, by the number of hubs that have members in the room, and by its size",
@@ -49,8 +49,8 @@ func openHubsSuite(ctx context.Context, o *options) ([]*contest, func() error, e
 	return cases, s.Close, nil
 }
 
-// frameToHubs publishes frames to a channel that so many connections are
-// subscribed to, and waits until all have got all.
+// frameToHubs publishes frames to a channel with a number of subscribed
+// connections, and waits until all of them have received all frames.
 func frameToHubs(ctx context.Context, s *redistest.Server, hubs, size int, quick bool) (figures, error) {
 	frames := max(50, 40_000/hubs)
 	if quick {
@@ -86,7 +86,7 @@ func frameToHubs(ctx context.Context, s *redistest.Server, hubs, size int, quick
 	return figures{"cpu": cost, "copy": cost / float64(hubs), "out": used.netOut / float64(frames)}, err
 }
 
-// reaches waits until a counter has come to where it should.
+// reaches waits until a counter has a value.
 func reaches(ctx context.Context, n *atomic.Int64, want int64) error {
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
@@ -96,7 +96,7 @@ func reaches(ctx context.Context, n *atomic.Int64, want int64) error {
 		select {
 		case <-tick.C:
 		case <-patience.C:
-			return fmt.Errorf("%d of %d have come in a minute", n.Load(), want)
+			return fmt.Errorf("only %d of %d arrived within a minute", n.Load(), want)
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
@@ -104,8 +104,8 @@ func reaches(ctx context.Context, n *atomic.Int64, want int64) error {
 	return nil
 }
 
-// subscribeMany subscribes connections, each with a client of its own, as a hub
-// in a process of its own has.
+// subscribeMany subscribes connections, each with a client of its own, like
+// hubs in processes of their own.
 func subscribeMany(ctx context.Context, s *redistest.Server, n int, got *atomic.Int64) (closing func(), err error) {
 	clients, links := make([]rueidis.Client, n), make([]rueidis.DedicatedClient, n)
 	errs := make([]error, n)

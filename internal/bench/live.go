@@ -20,9 +20,9 @@ const (
 	liveRate      = 60 // messages a second, of all people together
 )
 
-// live is what somebody who runs a chat has in the end: WebSockets, processes,
-// a cluster. The processor time is that of the chat's processes; neither the
-// people, who are in this process, nor Redis count.
+// liveSuite measures what users of a chat have in the end: WebSockets,
+// processes, a cluster. The processor time is that of the chat's processes,
+// without that of the people, who are in this process, and of Redis.
 var liveSuite = &suite{
 	name:  "live",
 	about: fmt.Sprintf("a chat of %d processes over a cluster of three, a room of %d people on WebSockets, messages of %d bytes", liveProcesses, livePeople, liveMessage),
@@ -74,8 +74,8 @@ func openLive(ctx context.Context, o *options) (_ []*contest, _ func() error, er
 	return liveContests(chat, peer), end, nil
 }
 
-// liveContests are the cases, with the targets that the project has set itself.
-// The peer may be nil.
+// liveContests returns the cases, with the targets that the project has set
+// itself. The peer may be nil.
 func liveContests(chat, peer *program) []*contest {
 	newCase := func(name string, chat *program, play play, targets ...target) *contest {
 		c := &contest{name: name, measure: socketIOName, targets: targets}
@@ -110,18 +110,18 @@ func buildChat(ctx context.Context, dir, nodes string) (*program, error) {
 	}, nil
 }
 
-// A play is what people do in a turn, and what came of it.
+// A play is what people do in a turn. It returns the figures.
 type play func(ctx context.Context, o *options, s *stage) (figures, error)
 
-// A stage is a program that runs, with people in a room of it.
+// A stage is a running program with people in one of its rooms.
 type stage struct {
 	processes []*process
 	audience  *audience
 }
 
 // turn returns the turn of a contestant: it starts the program and brings
-// people in. They rehearse first, which shows that the room is one room, and
-// lets a program warm up that is compiled while it runs.
+// people in. Before the play they rehearse, which shows that all are in one
+// room, and lets programs warm up that are compiled while they run.
 func (p *program) turn(play play) func(context.Context, *options) (figures, error) {
 	return func(ctx context.Context, o *options) (_ figures, err error) {
 		s := new(stage)
@@ -152,7 +152,7 @@ func (p *program) turn(play play) func(context.Context, *options) (figures, erro
 	}
 }
 
-// cpu is the processor time that all processes have used.
+// cpu returns the processor time that all processes have used.
 func (s *stage) cpu() (sum time.Duration, err error) {
 	for _, p := range s.processes {
 		cpu, err := p.cpu()
@@ -164,7 +164,7 @@ func (s *stage) cpu() (sum time.Duration, err error) {
 	return sum, nil
 }
 
-// playBurst has everyone speak at the same moment, some times.
+// playBurst has all people send a message at the same moment, some times.
 func playBurst(ctx context.Context, o *options, s *stage) (figures, error) {
 	before, err := s.cpu()
 	if err != nil {
@@ -192,7 +192,7 @@ func playBurst(ctx context.Context, o *options, s *stage) (figures, error) {
 	}, err
 }
 
-// playSteady has people speak one after the other, as often as in a lively room.
+// playSteady has people send one message after the other, as in a lively room.
 func playSteady(ctx context.Context, o *options, s *stage) (figures, error) {
 	duration := o.duration
 	if o.quick {
@@ -217,7 +217,7 @@ func playSteady(ctx context.Context, o *options, s *stage) (figures, error) {
 
 func microseconds(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1e3 }
 
-// noteMissingPeer says why there is nobody to compare with.
+// noteMissingPeer says why there is no peer to compare with.
 func noteMissingPeer(r *report) {
 	if !socketIOIsThere() {
 		r.notes = append(r.notes, socketIOName+" is missing: it needs node and npm on the PATH")

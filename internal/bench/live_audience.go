@@ -17,24 +17,24 @@ const (
 	liveRoom    = "모두의 방"
 	liveMessage = 450 // bytes: a number of 9, and 147 Korean letters
 
-	// livePatience is how long the last of a hearing may take.
+	// livePatience bounds the wait for the last messages of a hearing.
 	livePatience = 30 * time.Second
 )
 
 var liveLetters = strings.Repeat("가나다라마바사", 21)
 
-// A dialect is how a program's clients speak. What its frames have in common
-// is not in it: each message has its text in it as it was said.
+// A dialect is the protocol of a program's clients, as far as programs differ.
+// In all of them a frame contains the text of its message unchanged.
 type dialect struct {
-	// path is what to dial, for somebody in a room.
+	// path returns the path to dial, for a person in a room.
 	path func(room, name string) string
-	// greet speaks what must be spoken before the first message; may be nil.
+	// greet sends what must be sent before the first message; may be nil.
 	greet func(*webSocket) error
-	// say makes the frame that says a text.
+	// say returns the frame that sends a text.
 	say func(text string) string
-	// message begins every frame that is a message of the room.
+	// message is the prefix of every frame that is a message of the room.
 	message []byte
-	// other takes frames that are none. An error ends the run.
+	// other handles all other frames. An error ends the run.
 	other func(ws *webSocket, frame []byte) error
 }
 
@@ -45,8 +45,8 @@ var chatDialect = dialect{
 	other:   func(_ *webSocket, frame []byte) error { return fmt.Errorf("instead of a message: %.200s", frame) },
 }
 
-// An audience is people in a room, each with a WebSocket. It must cost little: what
-// it takes from the processors the servers lack.
+// An audience is people in a room, each with a WebSocket. It must be cheap,
+// since it shares the processors with the servers.
 type audience struct {
 	dialect dialect
 	people  []*person
@@ -63,7 +63,7 @@ type person struct {
 	ws       *webSocket
 }
 
-// bringIn lets people into the room, by turns into each process.
+// bringIn connects people to the room, in turn through each process.
 func bringIn(ctx context.Context, d dialect, processes []*process, people int) (*audience, error) {
 	c := &audience{dialect: d, failed: make(chan error, 1)}
 	for i := range people {
@@ -86,7 +86,7 @@ func bringIn(ctx context.Context, d dialect, processes []*process, people int) (
 	return c, nil
 }
 
-// goHome ends all connections.
+// goHome closes all connections.
 func (c *audience) goHome() {
 	for _, p := range c.people {
 		p.ws.Close()
@@ -94,8 +94,8 @@ func (c *audience) goHome() {
 	c.listening.Wait()
 }
 
-// rehearse has everyone speak, over and over until everyone hears everyone: a
-// process that has joined a room a moment ago may not hear the others at first.
+// rehearse has all people send messages until all receive from all: a process
+// that has just joined a room may not get the others' messages at first.
 func (c *audience) rehearse(ctx context.Context) (err error) {
 	for range 5 {
 		h := c.burst()
@@ -109,7 +109,7 @@ func (c *audience) rehearse(ctx context.Context) (err error) {
 	return err
 }
 
-// burst has everyone speak at the same moment.
+// burst has all people send a message at the same moment.
 func (c *audience) burst() *hearing {
 	h := c.open(len(c.people), 0)
 	for i, p := range c.people {
@@ -118,8 +118,7 @@ func (c *audience) burst() *hearing {
 	return h
 }
 
-// converse has people speak by turns, n messages with a pause from one to the
-// next.
+// converse has people send n messages in turn, with a pause between two.
 func (c *audience) converse(n int, pause time.Duration) *hearing {
 	h := c.open(n, pause)
 	for i := range n {
@@ -129,7 +128,7 @@ func (c *audience) converse(n int, pause time.Duration) *hearing {
 	return h
 }
 
-// open begins a hearing, of n messages.
+// open begins a hearing of n messages.
 func (c *audience) open(n int, pause time.Duration) *hearing {
 	h := &hearing{first: c.next, n: n, pause: pause, ears: make([]ear, len(c.people)), done: make(chan struct{})}
 	for i := range h.ears {
@@ -142,7 +141,7 @@ func (c *audience) open(n int, pause time.Duration) *hearing {
 	return h
 }
 
-// await waits until everyone has heard everything.
+// await waits until all people have received all messages.
 func (c *audience) await(ctx context.Context, h *hearing) error {
 	timeout := time.NewTimer(livePatience)
 	defer timeout.Stop()
@@ -158,12 +157,12 @@ func (c *audience) await(ctx context.Context, h *hearing) error {
 	}
 }
 
-// say says the message of a number. An error shows where it is missing.
+// say sends the message with a number. An error shows as a missing message.
 func (p *person) say(number int) {
 	p.ws.write(opText, p.audience.dialect.say(fmt.Sprintf("#%08d%s", number, liveLetters)))
 }
 
-// listen hears what is said, to the end of the connection.
+// listen receives messages until the connection ends.
 func (p *person) listen() {
 	for {
 		frame, err := p.ws.next()
@@ -173,7 +172,7 @@ func (p *person) listen() {
 		if err != nil {
 			select {
 			case p.audience.failed <- fmt.Errorf("person %d: %w", p.index, err):
-			default: // another was first, or the audience goes home
+			default: // another one was first, or the connections are closed
 			}
 			return
 		}
@@ -185,7 +184,8 @@ func (p *person) hear(frame []byte) error {
 	if !bytes.HasPrefix(frame, d.message) {
 		return d.other(p.ws, frame)
 	}
-	// The number has the first such sign: names and what stands around have none.
+	// The number has the first such sign: names and what stands around have
+	// none.
 	at := bytes.IndexByte(frame, '#')
 	if at < 0 || len(frame) < at+9 {
 		return fmt.Errorf("a message without a number: %.200s", frame)
@@ -198,15 +198,15 @@ func (p *person) hear(frame []byte) error {
 	return h.heard(&h.ears[p.index], number)
 }
 
-// A hearing is some messages, and who has heard which of them. Those of an
-// earlier hearing, which was given up, do not count.
+// A hearing is some messages, and which people have received which of them.
+// Those of an earlier hearing, which was given up, do not count.
 type hearing struct {
 	first, n int // numbers of the messages
 	began    time.Time
 	pause    time.Duration // from one message to the next; 0: all are said at once
-	ears     []ear         // one for each person, who alone touches it until done
+	ears     []ear         // one for each person; only that person uses it until the hearing is over
 
-	missing atomic.Int64 // people who have not heard everything
+	missing atomic.Int64 // people who have not received all messages
 	ended   time.Time
 	done    chan struct{}
 }
@@ -230,7 +230,7 @@ func (h *hearing) heard(e *ear, number int) error {
 		return fmt.Errorf("message %d was never said, or comes twice", number)
 	}
 	e.heard[i] = true
-	if h.pause > 0 { // in a burst nobody asks
+	if h.pause > 0 { // delays are not measured in a burst
 		e.delays = append(e.delays, time.Since(h.saidAt(i)))
 	}
 	if e.count++; e.count == h.n && h.missing.Add(-1) == 0 {
@@ -242,8 +242,8 @@ func (h *hearing) heard(e *ear, number int) error {
 
 func (h *hearing) deliveries() int { return h.n * len(h.ears) }
 
-// delays are how long messages took to people, in order, unless all were said at
-// once. The hearing is done.
+// delays returns how long messages took to reach people, in ascending order,
+// unless all were sent at once. The hearing must be over.
 func (h *hearing) delays() (all []time.Duration) {
 	for i := range h.ears {
 		all = append(all, h.ears[i].delays...)

@@ -28,14 +28,14 @@ func (p *program) with(flags ...string) *program {
 	return &other
 }
 
-// A process is a program that runs.
+// A process is a running program.
 type process struct {
 	cmd     *exec.Cmd
 	addr    string        // where it listens
-	drained chan struct{} // closed when nobody writes to its stderr any more
+	drained chan struct{} // closed when its stderr is closed
 }
 
-// listening is what a program says when it is ready.
+// listening matches what a program logs when it is ready.
 var listening = regexp.MustCompile(`listening addr=(\S+)`)
 
 // start starts a process of the program and waits until it listens. The caller
@@ -72,22 +72,22 @@ func (p *program) start(ctx context.Context) (*process, error) {
 	}
 }
 
-// stop ends the process the hard way: its people have gone.
+// stop kills the process, after its clients have gone.
 func (p *process) stop() {
 	p.cmd.Process.Kill()
 	<-p.drained
 	p.cmd.Wait()
 }
 
-// cpu is the processor time that the process has used, to some hundredths of a
-// second.
+// cpu returns the processor time that the process has used, to some hundredths
+// of a second.
 func (p *process) cpu() (time.Duration, error) {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid))
 	if err != nil {
 		return 0, err
 	}
-	// The name in parentheses may hold anything; user and system time are the
-	// 12th and 13th field after it, in hundredths of a second.
+	// The name in parentheses may contain anything. User and system time are
+	// the 12th and 13th field after it, in hundredths of a second.
 	fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
 	user, err1 := strconv.Atoi(fields[11])
 	system, err2 := strconv.Atoi(fields[12])

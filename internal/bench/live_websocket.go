@@ -18,9 +18,9 @@ const (
 	opPong  = 10
 )
 
-// A webSocket is the client's side of a WebSocket, with what a load needs and
-// nothing more: whole text frames, of less than 64 KiB, which it reads without
-// copying them.
+// A webSocket is the client's side of a WebSocket, with only what a load
+// generator needs: whole text frames of less than 64 KiB, which it reads
+// without copying.
 type webSocket struct {
 	net.Conn
 	in   *bufio.Reader
@@ -81,7 +81,7 @@ func (ws *webSocket) next() ([]byte, error) {
 	}
 }
 
-// frame reads a frame. A server does not mask what it sends.
+// frame reads a frame. Servers do not mask frames.
 func (ws *webSocket) frame() (opcode byte, payload []byte, err error) {
 	ws.in.Discard(ws.used)
 	ws.used = 0
@@ -110,7 +110,7 @@ func (ws *webSocket) frame() (opcode byte, payload []byte, err error) {
 // write writes a frame, masked as a client must. It may be called while another
 // goroutine reads.
 func (ws *webSocket) write(opcode byte, payload string) error {
-	mask := [4]byte{0x12, 0x34, 0x56, 0x78} // a server must undo it, whatever it is
+	mask := [4]byte{0x12, 0x34, 0x56, 0x78} // any mask will do
 	frame := make([]byte, 0, len(payload)+8)
 	frame = append(frame, 0x80|opcode)
 	if n := len(payload); n < 126 {

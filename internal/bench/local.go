@@ -6,7 +6,7 @@ import (
 )
 
 // localSuite compares hubs within one process. A delivery ends where the
-// contestant hands a message to whoever would write it to a connection.
+// contestant passes a message to the code that would write it to a connection.
 var localSuite = &suite{
 	name:  "local",
 	about: "one process, no backend: what a delivery costs, and what a member takes",
@@ -26,7 +26,7 @@ var localSuite = &suite{
 type localPeer struct {
 	name string
 	open func(o hallOptions) (hall, error)
-	most int // members that it is measured with; those of a peer with buffers for each take gigabytes
+	most int // the most members that it is measured with; peers with buffers for each need gigabytes
 }
 
 var localPeers = []localPeer{
@@ -36,9 +36,9 @@ var localPeers = []localPeer{
 	{"melody", openMelodyHall, 10_000},
 }
 
-// localMessages is how many messages a room gets before a contestant looks at the
-// clock. A burst awaits the last of them; it is half of what fanout and the
-// others keep for a member that lags, so nobody ever misses one.
+// localMessages is the number of messages of a burst, whose last one is awaited
+// before the contestant looks at the clock. It is half of what fanout and the
+// others keep for a member that lags, so no member misses a message.
 const localMessages = 128
 
 func openLocal(_ context.Context, o *options) ([]*contest, func() error, error) {
@@ -66,8 +66,8 @@ func openLocal(_ context.Context, o *options) ([]*contest, func() error, error) 
 	return cases, func() error { return nil }, nil
 }
 
-// burstCase publishes many messages one after the other before the last of them
-// is awaited, as in a live room.
+// burstCase publishes many messages before the last of them is awaited, as in a
+// live room.
 func burstCase(members int) *contest {
 	c := localCase("burst, "+membersOf(members), localCrowd{rooms: 1, members: members, publishers: 1, burst: localMessages})
 	if members == 1_000 || members == 10_000 {
@@ -87,7 +87,7 @@ func lockstepCase(members int) *contest {
 	return c
 }
 
-// localCase has all peers do the same that can.
+// localCase has all peers that support it do the same.
 func localCase(name string, c localCrowd) *contest {
 	list := &contest{name: name, measure: "channel per member"}
 	for _, p := range localPeers {
@@ -100,7 +100,7 @@ func localCase(name string, c localCrowd) *contest {
 	return list
 }
 
-// stuckCase has one member more in the room, who never receives anything.
+// stuckCase has one more member in the room, which never receives anything.
 func stuckCase(members int) *contest {
 	c := &contest{name: "one stuck, " + membersOf(members), measure: "fanout"}
 	for _, with := range []localCrowd{

@@ -2,11 +2,11 @@ package main
 
 import "sync"
 
-// A channelHall is what one writes oneself: rooms in a map under a lock, and a
-// buffered channel for each member. It promises less than the others. Who
-// publishes waits for a member that is slow; members may see messages of several
-// publishers in different order; nothing is copied, so publishers may not touch
-// their data again.
+// A channelHall is what one would write by hand: rooms in a map under a lock,
+// and a buffered channel for each member. It promises less than the others: a
+// publisher waits for a slow member, members may see messages of several
+// publishers in different orders, and nothing is copied, so publishers must not
+// modify their data afterwards.
 type channelHall struct {
 	names   []string
 	members []channelMember // places for all

@@ -11,14 +11,14 @@ import (
 	"time"
 )
 
-// A hall is a contestant's hub with rooms, which are numbered from 0, as are the
-// members in the order in which they join.
+// A hall is a contestant's hub with rooms. Rooms and members are numbered from
+// 0, members in the order in which they join.
 type hall interface {
-	// join brings a new member into a room. What it receives it counts in t. With a
-	// nil t it is one that never receives anything.
+	// join adds a new member to a room. The member counts in t what it
+	// receives. If t is nil it never receives anything.
 	join(room int, t *localTally) error
-	// receive is what the member's goroutine does until the hall closes. A hall
-	// whose members have goroutines of its own does nothing here.
+	// receive is the member's goroutine, until the hall closes. If the hall has
+	// goroutines of its own for its members, it does nothing.
 	receive(member int)
 	publish(room int, data []byte) error
 	// close ends everything, and returns when no goroutine is left.
@@ -43,16 +43,16 @@ func roomNames(n int) []string {
 	return names
 }
 
-// A localCrowd is who is there and what is said.
+// A localCrowd is a number of members and publishers, and what they do.
 type localCrowd struct {
 	rooms      int
 	members    int // in each room
-	stuck      int // members more, in the first room, who never receive anything
-	publishers int // who speak at once, spread over the rooms
+	stuck      int // further members, in the first room, that never receive anything
+	publishers int // that publish at the same time, spread over the rooms
 	burst      int // messages in each room before all of them are awaited
 }
 
-// deliver measures for about as long as d how a hall delivers.
+// deliver measures for about d how a hall delivers.
 func (c localCrowd) deliver(ctx context.Context, d time.Duration, open func(hallOptions) (hall, error)) (f figures, err error) {
 	h, err := open(hallOptions{rooms: c.rooms, members: c.rooms*c.members + c.stuck})
 	if err != nil {
@@ -70,13 +70,13 @@ func (c localCrowd) deliver(ctx context.Context, d time.Duration, open func(hall
 	}
 	p := c.platform(h, r, &work)
 	defer p.stop()
-	if err := p.run(); err != nil { // stacks grow, and what is made once is made
+	if err := p.run(); err != nil { // a warm-up: stacks grow, and what is made once is made
 		return nil, err
 	}
 	return c.measure(p, d)
 }
 
-// enter has everybody join, and all but those who are stuck receive.
+// enter has all members join, and all except the stuck ones receive.
 func (c localCrowd) enter(h hall, r *rally, work *sync.WaitGroup) error {
 	for i := range c.rooms * c.members {
 		if err := h.join(i%c.rooms, &r.tallies[i]); err != nil {
@@ -92,8 +92,8 @@ func (c localCrowd) enter(h hall, r *rally, work *sync.WaitGroup) error {
 	return nil
 }
 
-// measure runs p for about as long as d and says what a delivery has cost.
-// Everything counts, the publishers' share too.
+// measure runs p for about d and returns what a delivery costs. Everything
+// counts, including the publishers' share.
 func (c localCrowd) measure(p *platform, d time.Duration) (figures, error) {
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
@@ -112,13 +112,13 @@ func (c localCrowd) measure(p *platform, d time.Duration) (figures, error) {
 	return figures{
 		"ns":  float64(took) / deliveries,
 		"cpu": float64(used) / deliveries,
-		// What is less is the runtime's own, and no measure for others.
+		// Fractions below that come from the runtime itself.
 		"allocs": math.Round(1e4*float64(after.Mallocs-before.Mallocs)/deliveries) / 1e4,
 	}, nil
 }
 
-// A platform has all publishers speak at once, again and again. The first is
-// whoever calls run; the others are goroutines, which wait in between.
+// A platform has all publishers publish a burst, again and again. The caller of
+// run is the first publisher; the others are goroutines, which wait in between.
 type platform struct {
 	rally  *rally
 	speak  func(publisher int)
@@ -126,7 +126,7 @@ type platform struct {
 	spoken sync.WaitGroup
 }
 
-// platform makes one on which each publisher has its share of a burst.
+// platform returns one on which each publisher publishes its share of a burst.
 func (c localCrowd) platform(h hall, r *rally, work *sync.WaitGroup) *platform {
 	share := max(1, c.burst*c.rooms/c.publishers)
 	p := &platform{rally: r, speak: func(publisher int) {
@@ -150,7 +150,7 @@ func (c localCrowd) platform(h hall, r *rally, work *sync.WaitGroup) *platform {
 	return p
 }
 
-// run publishes one burst and returns when everybody has received it.
+// run publishes one burst and returns when all members have received it.
 func (p *platform) run() error {
 	p.rally.begin()
 	p.spoken.Add(len(p.begin))
@@ -168,12 +168,12 @@ func (p *platform) stop() {
 	}
 }
 
-// A rally is all who are to receive a burst.
+// A rally is the set of members that have to receive a burst.
 type rally struct {
 	tallies []localTally
-	waiting atomic.Int64 // members who have not received the whole burst
-	// outcome gets nil when there are none, and once the error of what goes wrong:
-	// room for both, so that nobody ever waits to say so.
+	waiting atomic.Int64 // members that have not received the whole burst
+	// outcome gets nil when there are none left, and an error at most once. It
+	// has room for both, so that sending never waits.
 	outcome chan error
 	failing sync.Once
 	stop    func() bool
@@ -192,8 +192,8 @@ func (r *rally) begin()         { r.waiting.Store(int64(len(r.tallies))) }
 func (r *rally) wait() error    { return <-r.outcome }
 func (r *rally) fail(err error) { r.failing.Do(func() { r.outcome <- err }) }
 
-// A localTally counts what one member receives. Members count by themselves, and
-// touch what they share once a burst: counting must not cost more than delivering.
+// A localTally counts what one member receives. A member touches shared data
+// only once in a burst, since counting must not cost more than delivering.
 type localTally struct {
 	rally *rally
 	burst int

@@ -8,8 +8,8 @@ import (
 	"github.com/fanoutgo/fanout"
 )
 
-// A fanoutHall is a fanout.Hub by itself, with a goroutine for each member, which
-// receives in batches as one does who joins many messages in one write.
+// A fanoutHall is a fanout.Hub with a goroutine for each member, which receives
+// in batches, as programs do that join many messages in one write.
 type fanoutHall struct {
 	hub     *fanout.Hub
 	rooms   []*fanout.Room
@@ -42,7 +42,7 @@ func (h *fanoutHall) join(room int, t *localTally) error {
 	}
 	h.members[h.joined] = fanoutMember{m, t}
 	h.joined++
-	// A handle of its own, or what a room takes would be partly in place before.
+	// A new handle, since the memory of an existing one would not be counted.
 	return h.hub.Room(h.rooms[room].Name()).Join(context.Background(), m)
 }
 
@@ -64,8 +64,8 @@ func (m fanoutMember) receiveEach() {
 	}
 }
 
-// receiveBatches is apart from receiveEach, whose stack is measured: the buffer is
-// on its own.
+// receiveBatches is apart from receiveEach, whose stack is measured, because of
+// its buffer.
 func (m fanoutMember) receiveBatches() {
 	buf := make([]fanout.Message, 64)
 	for {

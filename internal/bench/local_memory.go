@@ -7,13 +7,12 @@ import (
 	"sync"
 )
 
-// localWindow is how many messages a member may lag behind before it loses some:
-// the default of fanout and of melody.
+// localWindow is how many messages a member may lag behind before it loses
+// some: the default of fanout and of melody.
 const localWindow = 256
 
-// memoryCase measures what there is on the heap after a collection, by members
-// and by rooms. Whoever cannot do with so many members has fewer. Melody has no
-// rooms.
+// memoryCase measures the heap after a collection, by members and by rooms. A
+// peer that cannot have that many members has fewer. Melody has no rooms.
 func memoryCase(members int) *contest {
 	c := &contest{name: fmt.Sprintf("memory, %d members or rooms", members), measure: "channel per member"}
 	for _, p := range localPeers {
@@ -51,9 +50,9 @@ func measureMemory(ctx context.Context, p localPeer, n int) (figures, error) {
 }
 
 // idleMember returns the bytes of a member in a room of n, on the heap and of
-// stacks, while all wait for a message. A goroutine for each is there before, so
-// what the heap has of that (not its stack) is none of the member's; one that a
-// hall starts itself is.
+// stacks, while all wait for a message. A goroutine for each is there before,
+// so its memory on the heap (not its stack) does not count; goroutines that a
+// hall starts itself do.
 func idleMember(ctx context.Context, p localPeer, n int) (onHeap, onStacks float64, err error) {
 	h, err := p.open(hallOptions{rooms: 1, members: n, single: true})
 	if err != nil {
@@ -86,7 +85,7 @@ func idleMember(ctx context.Context, p localPeer, n int) (onHeap, onStacks float
 		}
 		next <- i
 	}
-	// Who has received a message waits for the next.
+	// A member that has received a message waits for the next one.
 	r.begin()
 	if err := h.publish(0, localData); err != nil {
 		return 0, 0, err
@@ -98,9 +97,10 @@ func idleMember(ctx context.Context, p localPeer, n int) (onHeap, onStacks float
 	return bytesOfEach(before, after, n), bytesOfEach(stacksBefore, stacks, n), nil
 }
 
-// laggingMember returns the bytes of a member in a room of n before anything is
-// said, without a goroutine, and of one who has not received anything of what
-// fills a window. The window itself, 120 KB, is a byte or some of each.
+// laggingMember returns the bytes of a member in a room of n before the first
+// message, without a goroutine, and of a member that has received none of the
+// messages that fill a window. The share of the window itself, 120 KB, is a few
+// bytes.
 func laggingMember(p localPeer, n int) (joined, lagging float64, err error) {
 	h, err := p.open(hallOptions{rooms: 1, members: n})
 	if err != nil {
@@ -124,7 +124,7 @@ func laggingMember(p localPeer, n int) (joined, lagging float64, err error) {
 	return joined, bytesOfEach(before, after, n), nil
 }
 
-// lonelyMember returns the bytes of a member and of a room of its own.
+// lonelyMember returns the bytes of a member with a room of its own.
 func lonelyMember(p localPeer, n int) (both float64, err error) {
 	h, err := p.open(hallOptions{rooms: n, members: n})
 	if err != nil {

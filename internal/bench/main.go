@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// suites are all there are, in the order in which they run.
+// suites has all suites, in the order in which they run.
 var suites = []*suite{localSuite, redisSuite, clusterSuite, hubsSuite, roomsSuite, liveSuite}
 
 func main() {
@@ -81,7 +81,8 @@ func parse(args []string, stderr io.Writer) (*options, []*suite, error) {
 	return o, chosen, err
 }
 
-// profile begins a profile, if one is wanted, and returns what ends it.
+// profile begins a profile, if one is wanted, and returns a function that ends
+// it.
 func (o *options) profile() (end func(), err error) {
 	if o.cpuProfile == "" {
 		return func() {}, nil

@@ -10,7 +10,7 @@ import (
 func ownCPU() time.Duration {
 	var u syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
-		panic(err) // cannot be: the arguments are right
+		panic(err) // cannot happen: the arguments are valid
 	}
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
@@ -19,7 +19,7 @@ func ownCPU() time.Duration {
 // collection.
 func heap() (objects, stacks uint64) {
 	runtime.GC()
-	runtime.GC() // finalizers and pools have had their turn
+	runtime.GC() // again, after finalizers have run and pools were emptied
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	return m.HeapAlloc, m.StackInuse

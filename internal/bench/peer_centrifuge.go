@@ -8,20 +8,22 @@ import (
 	"github.com/fanoutgo/fanout/internal/redistest"
 )
 
-// centrifugePeer is the Redis broker of Centrifuge, used below its nodes: what is
-// published goes to the broker at once, and what is received is counted in the
-// broker's event handler, so that its hub and its clients cost nothing. It uses
-// classic Pub/Sub, since it has the sharded one for clusters only. Its client is
-// set up by itself: it waits up to 100 µs for more to send together.
+// centrifugePeer is the Redis broker of Centrifuge, without Centrifuge's nodes:
+// messages are published to the broker directly, and counted in the broker's
+// event handler, so that Centrifuge's hub and clients cost nothing. It uses
+// classic Pub/Sub, since Centrifuge has sharded Pub/Sub for clusters only. Its
+// client has Centrifuge's settings: it waits up to 100 µs for more to send
+// together.
 //
-// From the connection messages go to as many goroutines as there are processors,
-// through queues of 4,096; what finds its queue full is dropped.
+// Messages go from the connection to as many goroutines as there are
+// processors, through queues of 4,096; a message that finds its queue full is
+// dropped.
 type centrifugePeer struct {
 	publisher, receiver *centrifugeBroker
 	channels            []string
 }
 
-// A centrifugeBroker is one end.
+// A centrifugeBroker is one side.
 type centrifugeBroker struct {
 	*centrifuge.RedisBroker
 	shard *centrifuge.RedisShard
@@ -54,7 +56,7 @@ func openCentrifuge(ctx context.Context, s servers, rooms int, t *tally) (_ redi
 }
 
 func newCentrifugeBroker(ctx context.Context, at *redistest.Node) (*centrifugeBroker, error) {
-	node, err := centrifuge.New(centrifuge.Config{}) // never run; the broker wants its metrics
+	node, err := centrifuge.New(centrifuge.Config{}) // never run; the broker needs its metrics
 	if err != nil {
 		return nil, err
 	}
@@ -74,7 +76,7 @@ func newCentrifugeBroker(ctx context.Context, at *redistest.Node) (*centrifugeBr
 	return &centrifugeBroker{b, shard}, nil
 }
 
-// publish publishes one after the other: Centrifuge has no way to publish
+// publish publishes one message after the other: Centrifuge cannot publish
 // several messages at a time.
 func (p *centrifugePeer) publish(_ context.Context, batch []post) error {
 	for _, m := range batch {
@@ -88,7 +90,7 @@ func (p *centrifugePeer) publish(_ context.Context, batch []post) error {
 func (p *centrifugePeer) close() error {
 	for _, b := range []*centrifugeBroker{p.publisher, p.receiver} {
 		if b != nil {
-			b.Close(context.Background()) // it has no error
+			b.Close(context.Background()) // it returns no error
 			b.shard.Close()
 		}
 	}

@@ -7,15 +7,16 @@ import (
 	"github.com/centrifugal/centrifuge"
 )
 
-// A centrifugeHall is a node of Centrifuge by itself, with its broker in memory
+// A centrifugeHall is a single node of Centrifuge, with its broker in memory
 // and its defaults. A delivery ends in the client's transport: it includes the
-// encoding (once for all) and each client's queue and the goroutine that empties
-// it, up to 16 messages at a time. The clients are unidirectional, of the binary
-// protocol, and get nothing but publications, which is the least that it can do.
+// encoding (once for all) and each client's queue, with a goroutine that
+// empties it, up to 16 messages at a time. The clients are unidirectional, use
+// the binary protocol, and get only publications, which is the least work for
+// Centrifuge.
 type centrifugeHall struct {
 	node   *centrifuge.Node
 	names  []string
-	ending chan struct{} // closed to let go of the transports that are stuck
+	ending chan struct{} // closed to release transports that are stuck
 }
 
 func openCentrifugeHall(o hallOptions) (hall, error) {
@@ -49,15 +50,15 @@ func (h *centrifugeHall) publish(room int, data []byte) error {
 	return err
 }
 
-// close does not wait for the clients' goroutines, which Centrifuge does not
-// either: they end soon.
+// close does not wait for the clients' goroutines, as Centrifuge does not: they
+// end soon.
 func (h *centrifugeHall) close() error {
 	close(h.ending)
 	return h.node.Shutdown(context.Background())
 }
 
-// A centrifugeTransport is the connection of a client. Without a tally it never
-// takes anything.
+// A centrifugeTransport is the connection of a client. Without a tally it is
+// stuck.
 type centrifugeTransport struct {
 	tally  *localTally
 	ending <-chan struct{}

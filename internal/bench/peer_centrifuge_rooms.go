@@ -11,19 +11,20 @@ import (
 	"github.com/centrifugal/centrifuge"
 )
 
-// centrifugePartitions is how many hash tags the channels are spread over, each
-// with a connection of its own. It is the smallest number that Centrifuge has
-// even tags for, and suits it best: having all channels back costs it by their
-// number times this one. With 128 it took ten seconds.
+// centrifugePartitions is the number of hash tags over which the channels are
+// spread, each with a connection of its own. It is the smallest number for
+// which Centrifuge has evenly spread tags, and its best one: resubscribing all
+// channels takes time proportional to their number times this one. With 128 it
+// took ten seconds.
 const centrifugePartitions = 16
 
 // centrifuge subscribes the channels of all rooms with the Redis broker of
-// Centrifuge, sharded, below its nodes: there is no hub and no client. Those who
-// join come one by one as with fanout. Nobody is told of an interruption, so the
-// servers are asked until they have all subscriptions again; that costs some of
-// the processor time.
+// Centrifuge, sharded, without Centrifuge's nodes: there is no hub and no
+// client. Rooms are joined one by one, as with fanout. Centrifuge does not
+// report interruptions, so the servers are asked until they have all
+// subscriptions again; that costs some of the processor time.
 func (e *estate) centrifuge(ctx context.Context) (f figures, err error) {
-	node, err := centrifuge.New(centrifuge.Config{}) // never run; the broker wants its metrics
+	node, err := centrifuge.New(centrifuge.Config{}) // never run; the broker needs its metrics
 	if err != nil {
 		return nil, err
 	}
@@ -65,8 +66,9 @@ func (e *estate) centrifuge(ctx context.Context) (f figures, err error) {
 	return f, nil
 }
 
-// plainlyDialed reports whether the servers are found where they say they are.
-// Containers are not everywhere, and Centrifuge cannot be told another way.
+// plainlyDialed reports whether the servers can be dialed at the addresses that
+// they announce. With containers that is not always so, and Centrifuge cannot
+// be given other addresses.
 func (e *estate) plainlyDialed(ctx context.Context) bool {
 	d := net.Dialer{Timeout: time.Second}
 	conn, err := d.DialContext(ctx, "tcp", e.cluster.Nodes()[0].Addr())
@@ -77,7 +79,8 @@ func (e *estate) plainlyDialed(ctx context.Context) bool {
 	return true
 }
 
-// subscribed returns how many channels the servers have subscribers of.
+// subscribed returns the number of channels that have subscribers at the
+// servers.
 func (e *estate) subscribed(ctx context.Context) (int, error) {
 	var sum atomic.Int64
 	nodes := e.cluster.Nodes()

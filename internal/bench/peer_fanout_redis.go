@@ -13,10 +13,11 @@ import (
 	"github.com/redis/rueidis"
 )
 
-// hubPeer is fanout: a hub that publishes, and another with one member in all
-// rooms, whose goroutine takes what has come in batches. Beyond what raw rueidis
-// does it keeps one order in each room, numbers messages and would report each
-// that is lost, and crosses from the connection's goroutine to the member's.
+// hubPeer is fanout: a hub that publishes, and another one with one member in
+// all rooms, whose goroutine receives in batches. In addition to what raw
+// rueidis does it keeps one order in each room, numbers messages and would
+// report each loss, and passes messages from the connection's goroutine to the
+// member's.
 type hubPeer struct {
 	clients  []rueidis.Client
 	hubs     []*fanout.Hub
@@ -72,9 +73,9 @@ func (p *hubPeer) hub(s servers, adapter newAdapter, opts []func(*rueidis.Client
 	if err != nil {
 		return nil, err
 	}
-	// Nobody else would hold back publishers either that are faster than who
-	// receives: what waits lies in the server's buffer then. So the room's window
-	// must hold what comes while the member's goroutine waits for a processor.
+	// No contestant holds back publishers that are faster than the receiver:
+	// messages wait in the server's buffer then. So the room's window must hold
+	// what arrives while the member's goroutine waits for a processor.
 	hub, err := fanout.New(a, &fanout.Options{Window: fanout.Window{Messages: 1 << 20, Bytes: 1 << 28}})
 	if err == nil {
 		p.hubs = append(p.hubs, hub)
@@ -94,7 +95,7 @@ func joinAll(ctx context.Context, hub *fanout.Hub, member *fanout.Member, rooms 
 	return err
 }
 
-// receive notes what a member gets until it is closed.
+// receive notes what a member receives until it is closed.
 func (p *hubPeer) receive(member *fanout.Member, t *tally) error {
 	buf := make([]fanout.Message, 256)
 	for {
@@ -112,7 +113,8 @@ func (p *hubPeer) publish(ctx context.Context, batch []post) error {
 	if len(batch) == 1 {
 		return p.rooms[batch[0].room].Publish(ctx, batch[0].data)
 	}
-	// Callbacks are called one after the other, so they may count.
+	// Callbacks are called one after the other, so they may count without a
+	// lock.
 	left, outcome, failed := len(batch), make(chan error, 1), error(nil)
 	done := func(err error) {
 		failed = errors.Join(failed, err)

@@ -13,15 +13,15 @@ import (
 	"github.com/olahol/melody"
 )
 
-// A melodyHall is a melody.Melody for each room: melody has no rooms. Its sessions
-// need WebSockets; these have a connection that takes whatever is written to it
-// without the system. So a delivery includes the session's queue, the goroutine
-// that empties it, and the making of a WebSocket frame for each session, but no
-// system call. All share one request, which a server would have for each.
+// A melodyHall is a melody.Melody for each room, since melody has no rooms. Its
+// sessions need WebSockets; these have a connection that accepts all writes
+// without a system call. So a delivery includes the session's queue, the
+// goroutine that empties it, and making a WebSocket frame for each session. All
+// sessions share one request; a server would have one for each.
 type melodyHall struct {
 	rooms     []*melody.Melody
 	connected chan struct{}
-	ending    chan struct{} // closed to let go of the connections that are stuck
+	ending    chan struct{} // closed to release connections that are stuck
 	handlers  sync.WaitGroup
 	rally     *rally
 }
@@ -37,7 +37,7 @@ func openMelodyHall(o hallOptions) (hall, error) {
 	return h, nil
 }
 
-// failed is told when a queue is full, and also how connections end.
+// failed is called when a queue is full, and when connections end.
 func (h *melodyHall) failed(err error) {
 	if errors.Is(err, melody.ErrMessageBufferFull) && h.rally != nil {
 		h.rally.fail(err)
@@ -81,7 +81,7 @@ var melodyRequest = &http.Request{Method: http.MethodGet, Header: http.Header{
 	"Sec-Websocket-Key":     {"dGhlIHNhbXBsZSBub25jZQ=="},
 }}
 
-// A melodyResponse hands over the connection.
+// A melodyResponse provides the connection.
 type melodyResponse struct{ conn *melodyConn }
 
 var _ http.Hijacker = melodyResponse{}
@@ -93,8 +93,8 @@ func (r melodyResponse) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	return r.conn, bufio.NewReadWriter(bufio.NewReaderSize(r.conn, 16), bufio.NewWriterSize(r.conn, 16)), nil
 }
 
-// A melodyConn is the connection of a session. Nothing comes from it. Without a
-// tally it never takes a message.
+// A melodyConn is the connection of a session. Nothing arrives on it. Without a
+// tally it is stuck.
 type melodyConn struct {
 	tally  *localTally
 	ending <-chan struct{}

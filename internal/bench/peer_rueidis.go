@@ -8,9 +8,10 @@ import (
 	"github.com/redis/rueidis"
 )
 
-// rawPeer is what fanout stands on, used in the simplest way: a command for each
-// message, and a receiver that counts on the connection's own goroutine. It
-// numbers nothing, keeps no order among its connections and notices no loss.
+// rawPeer is the client library that fanout uses, used in the simplest way: a
+// command for each message, and a receiver that counts on the connection's own
+// goroutine. It numbers nothing, keeps no order among its connections and
+// notices no loss.
 type rawPeer struct {
 	commands  pubsub
 	publisher rueidis.Client
@@ -19,7 +20,7 @@ type rawPeer struct {
 	channels  []string
 }
 
-// pubsub are the commands of one of the two kinds.
+// pubsub has the commands of classic or sharded Pub/Sub.
 type pubsub struct {
 	publish   func(b rueidis.Builder, channel, message string) rueidis.Completed
 	subscribe func(b rueidis.Builder, channel string) rueidis.Completed
@@ -68,11 +69,11 @@ func openRaw(commands pubsub, opts ...func(*rueidis.ClientOption)) redisOpener {
 	}
 }
 
-// roomName is the name of a room, for all contestants.
+// roomName returns the name of a room, for all contestants.
 func roomName(i int) string { return fmt.Sprintf("room-%d", i) }
 
-// channelOf is the channel of a room as fanout calls it, so that those of others
-// are as long and in the same slot.
+// channelOf returns the channel of a room as fanout names it, so that the
+// channels of others are as long and in the same slot.
 func channelOf(room int) string { return "fanout:r:{" + roomName(room) + "}" }
 
 // subscribe subscribes each channel at its home, on one connection to each.

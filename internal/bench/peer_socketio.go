@@ -17,15 +17,15 @@ const socketIOName = "socket.io"
 //go:embed socketio/server.js socketio/package.json
 var socketIOFiles embed.FS
 
-// socketIOIsThere reports whether this machine can run it.
+// socketIOIsThere reports whether Socket.IO can run on this machine.
 func socketIOIsThere() bool {
 	_, node := exec.LookPath("node")
 	_, npm := exec.LookPath("npm")
 	return node == nil && npm == nil
 }
 
-// installSocketIO lays the server and what it needs into the user's cache, once
-// for each version of the two files.
+// installSocketIO installs the server and its dependencies in the user's cache,
+// once for each version of the two files.
 func installSocketIO(ctx context.Context, nodes string) (*program, error) {
 	cache, err := os.UserCacheDir()
 	if err != nil {
@@ -73,8 +73,8 @@ func npmInstall(ctx context.Context, dir string, files map[string][]byte) error 
 	return nil
 }
 
-// socketIODialect is Engine.IO's protocol, version 4, with Socket.IO's in it:
-// https://socket.io/docs/v4/socket-io-protocol.
+// socketIODialect is version 4 of the protocol of Engine.IO, which contains
+// that of Socket.IO: https://socket.io/docs/v4/socket-io-protocol.
 var socketIODialect = dialect{
 	path: func(room, name string) string { return "/socket.io/?EIO=4&transport=websocket&" + query(room, name) },
 	greet: func(ws *webSocket) error {

@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// The picture has a block of bars for each case and metric, a bar for each
-// contestant, as long as its median compared to the block's longest.
+// The picture has a block of bars for each case and metric, with a bar for each
+// contestant, whose length is its median relative to the longest.
 const (
 	barHeight  = 16
 	barGap     = 4

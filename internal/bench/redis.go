@@ -30,14 +30,14 @@ var redisSuite = &suite{
 type redisEntrant struct {
 	name  string
 	open  redisOpener
-	flood crowd // as which it publishes fastest when nobody waits
-	lossy bool  // it may drop messages: then the share is shown, else it is an error
+	flood crowd // the crowd with which it publishes fastest without waiting
+	lossy bool  // it may drop messages, and their share is shown; otherwise a loss is an error
 }
 
-// redisEntrants are the contestants with a single server. Where publishers do not
-// wait each has 4,096 messages in flight, the most that Centrifuge's receiver is
-// made for; who has no way to have several in flight has a goroutine for each.
-// (DoMulti gets no faster from half of that on.)
+// redisEntrants returns the contestants with a single server. Publishers that
+// do not wait have 4,096 messages in flight, the most that Centrifuge's
+// receiver is made for. A peer that cannot have several in flight has a
+// goroutine for each. (DoMulti gets no faster above half of that.)
 func redisEntrants(o *options) []redisEntrant {
 	one, many := crowdOf(4096), crowd{publishers: 64, batch: 64}
 	if o.quick {
@@ -53,7 +53,7 @@ func redisEntrants(o *options) []redisEntrant {
 	}
 }
 
-// rawBatches is the contestant that hands over batches. It has no part where
+// rawBatches is the contestant that sends batches. It does not take part where
 // each message is awaited.
 const rawBatches = "raw DoMulti(64)"
 
@@ -72,7 +72,7 @@ func openRedis(ctx context.Context, o *options) ([]*contest, func() error, error
 		w := &redisWork{servers: s, rooms: rooms, waiting: waiting}
 		cases = append(cases, w.waits(o, ratios[i]), w.floods(o), w.halfLoad(o))
 	}
-	// In a hot room a frame carries many messages, and that is what it is for.
+	// In a hot room a frame carries many messages, which is its purpose.
 	cases[0].targets = append(cases[0].targets, target{of: "raw rueidis", key: "servers", to: "fanout", atLeast: 5})
 	return cases, s.Close, nil
 }
@@ -95,8 +95,8 @@ func (w *redisWork) name(what string) string {
 	return fmt.Sprintf("%d rooms, %s", w.rooms, what)
 }
 
-// waits is the case of publishers who each wait for a message to be taken before
-// they publish the next.
+// waits is the case of publishers that wait until a message is accepted before
+// they publish the next one.
 func (w *redisWork) waits(o *options, ratio float64) *contest {
 	c := &contest{name: w.name("publishers wait"), measure: "raw rueidis", targets: []target{
 		{of: "fanout", key: "published", to: "raw rueidis", atLeast: ratio},
@@ -110,7 +110,7 @@ func (w *redisWork) waits(o *options, ratio float64) *contest {
 	return c
 }
 
-// floods is the case of publishers who have many messages in flight.
+// floods is the case of publishers that have many messages in flight.
 func (w *redisWork) floods(o *options) *contest {
 	c := &contest{name: w.name("publishers don't wait"), measure: rawBatches, targets: []target{
 		{of: "fanout", key: "published", to: rawBatches, atLeast: 1.5},
@@ -122,8 +122,8 @@ func (w *redisWork) floods(o *options) *contest {
 	return c
 }
 
-// halfLoad is the case of messages that come at a steady rate, the same for all:
-// half of what raw rueidis can do.
+// halfLoad is the case of messages at a steady rate, the same for all: half of
+// what raw rueidis can do.
 func (w *redisWork) halfLoad(o *options) *contest {
 	c := &contest{name: w.name("half load"), measure: "raw rueidis", targets: []target{
 		{of: "fanout", key: "p99", to: "raw rueidis", atMost: 1.3},

@@ -7,14 +7,15 @@ import (
 	"time"
 )
 
-// paceTick is how often those publishes are begun that are due, if the runtime's
-// timers can; often it is once a millisecond. A thread of its own that slept more
-// precisely used half as much of the processors as all that is measured.
+// paceTick is how often due publishes are begun, if the runtime's timers are
+// that precise; often it is once a millisecond. A thread of its own that slept
+// more precisely used half as much processor time as everything that is
+// measured.
 const paceTick = 100 * time.Microsecond
 
-// publishAt begins n publishes at a steady rate, round all rooms, whether those
-// before have ended or not: nobody who has something to say waits for the slow
-// ones. It returns when all have ended.
+// publishAt begins n publishes at a steady rate, in all rooms in turn, whether
+// or not earlier ones have ended: a publisher does not wait for slow ones. It
+// returns when all have ended.
 func publishAt(ctx context.Context, p redisPeer, rooms int, rate float64, n int64) error {
 	var wg sync.WaitGroup
 	failed := make(chan error, 1)
@@ -24,7 +25,7 @@ func publishAt(ctx context.Context, p redisPeer, rooms int, rate float64, n int6
 		for ; begun < due; begun++ {
 			batch := newBatch(1)
 			batch[0].room = int(begun) % rooms
-			batch[0].stamp() // here: that its goroutine has to wait is delay too
+			batch[0].stamp() // here, since waiting for its goroutine is delay too
 			wg.Go(func() {
 				ctx, cancel := context.WithCancel(context.WithoutCancel(ctx)) // its own, as requests have
 				defer cancel()

@@ -14,19 +14,19 @@ const (
 	messageLength = 128
 	// stampLength is how much of it is a stamp.
 	stampLength = 8
-	// lostAfter is for how long nothing must have come until what is missing counts
+	// lostAfter is how long nothing must arrive before missing messages count
 	// as lost.
 	lostAfter = time.Second
 )
 
-// A post is a message on its way: the number of its room, and what is said, which
-// begins with a stamp where delays are measured.
+// A post is a message to be published: the number of its room, and its data,
+// which begin with a stamp where delays are measured.
 type post struct {
 	room int
 	data []byte
 }
 
-// began is what stamps are counted from.
+// began is the time from which stamps are counted.
 var began = time.Now()
 
 // stamp writes the time into a message.
@@ -34,14 +34,14 @@ func (p post) stamp() {
 	binary.LittleEndian.PutUint64(p.data, uint64(time.Since(began)))
 }
 
-// A tally is the end of a message's way: it counts what has come.
+// A tally counts the messages that have arrived.
 type tally struct {
 	count  atomic.Int64
 	next   atomic.Int64
-	delays []time.Duration // in the order of coming; nil: they are not measured
+	delays []time.Duration // in the order of arrival; nil: they are not measured
 }
 
-// note notes that a message has come. Several goroutines may call it.
+// note counts a message that has arrived. It may be called concurrently.
 func (t *tally) note(data []byte) {
 	if t.delays != nil {
 		delay := time.Since(began) - time.Duration(binary.LittleEndian.Uint64(data))
@@ -52,15 +52,15 @@ func (t *tally) note(data []byte) {
 	t.count.Add(1)
 }
 
-// await waits until so many messages in all have come, and returns when the last
-// of them came. If some are lost, it is the last of those that came, and the
-// number of lost ones is returned too.
+// await waits until a number of messages have arrived in all, and returns when
+// the last of them arrived. If some are lost, last is the time of the last one
+// that arrived, and lost is their number.
 func (t *tally) await(ctx context.Context, all int64) (last time.Time, lost int64, err error) {
 	seen := int64(-1)
 	for {
 		switch n := t.count.Load(); {
 		case n > all:
-			return last, 0, fmt.Errorf("%d messages came, and %d were published", n, all)
+			return last, 0, fmt.Errorf("%d messages arrived, but %d were published", n, all)
 		case n != seen:
 			seen, last = n, time.Now()
 		case time.Since(last) > lostAfter:

@@ -13,22 +13,23 @@ import (
 )
 
 // A redisPeer is a contestant that is set up: its receiving side has subscribed
-// to all rooms, and notes what comes in a tally.
+// to all rooms, and counts what arrives in a tally.
 type redisPeer interface {
-	// publish hands over messages that are not to wait for each other, and
-	// returns when the servers have taken all of them. The data may be used
-	// again then.
+	// publish publishes messages that do not have to wait for each other, and
+	// returns when the servers have accepted all of them. The data may be
+	// reused then.
 	publish(ctx context.Context, batch []post) error
 	close() error
 }
 
-// A redisOpener sets up a peer: connections, subscriptions to rooms 0 to rooms-1.
-// Publisher and receiver share no connection, as if they were two processes.
+// A redisOpener sets up a peer: connections, subscriptions to rooms 0 to
+// rooms-1. Publisher and receiver share no connection, as if they were two
+// processes.
 type redisOpener func(ctx context.Context, s servers, rooms int, t *tally) (redisPeer, error)
 
-// dial returns a client of the servers that stands on a plain connection: that of
-// redistest, which tests can break, would slow down those who use it, and not
-// Centrifuge, which connects by itself.
+// dial returns a client of the servers on a plain connection. That of
+// redistest, which tests can break, would be slower for those that use it, but
+// not for Centrifuge, which connects by itself.
 func dial(s servers, opts ...func(*rueidis.ClientOption)) (rueidis.Client, error) {
 	return connect(s, append(opts, func(o *rueidis.ClientOption) {
 		o.DialCtxFn = func(ctx context.Context, addr string, d *net.Dialer, _ *tls.Config) (net.Conn, error) {
@@ -46,20 +47,20 @@ func dial(s servers, opts ...func(*rueidis.ClientOption)) (rueidis.Client, error
 	})...)
 }
 
-// lateFlush has a client wait, after it has sent something, for up to so long
-// that there is more to send. Centrifuge sets its client so; rueidis' default is
+// lateFlush has a client wait, after it has sent something, for up to 100 µs
+// for more to send. Centrifuge configures its client so; rueidis' default is
 // not to wait.
 func lateFlush(o *rueidis.ClientOption) { o.MaxFlushDelay = 100 * time.Microsecond }
 
-// A crowd is those who publish at the same time. Each hands over a batch, waits
-// until it is taken, and goes on with the next.
+// A crowd is publishers that publish at the same time. Each publishes a batch,
+// waits until it is accepted, and continues with the next.
 type crowd struct{ publishers, batch int }
 
-// crowdOf is a crowd of so many who each wait for every message.
+// crowdOf returns a crowd of publishers that wait for every message.
 func crowdOf(publishers int) crowd { return crowd{publishers: publishers, batch: 1} }
 
 // publish has the crowd publish for a while, and returns the number of messages
-// that were taken.
+// that were accepted.
 func (c crowd) publish(ctx context.Context, p redisPeer, rooms int, d time.Duration) (int64, error) {
 	var stop atomic.Bool
 	timer := time.AfterFunc(d, func() { stop.Store(true) })
@@ -84,12 +85,13 @@ func (c crowd) publish(ctx context.Context, p redisPeer, rooms int, d time.Durat
 	})
 }
 
-// publisher is publish, to be measured.
+// publisher returns a function that calls publish, to be measured.
 func (c crowd) publisher(ctx context.Context, p redisPeer, rooms int, d time.Duration) func() (int64, error) {
 	return func() (int64, error) { return c.publish(ctx, p, rooms, d) }
 }
 
-// each runs f for each of the crowd at once, and sums up.
+// each runs f concurrently for each publisher of the crowd, and returns the
+// sum.
 func (c crowd) each(f func(i int) (int64, error)) (int64, error) {
 	var wg sync.WaitGroup
 	var sum atomic.Int64
@@ -120,7 +122,7 @@ func newBatch(n int) []post {
 	return batch
 }
 
-// A reading is what clocks and servers say at one moment.
+// A reading is the state of clocks and servers at one moment.
 type reading struct {
 	at      time.Time
 	own     time.Duration
@@ -132,16 +134,16 @@ func takeReading(ctx context.Context, s servers) (reading, error) {
 	return reading{time.Now(), ownCPU(), u}, err
 }
 
-// A sample is what it took to publish some messages and to receive them.
+// A sample is the cost of publishing and receiving some messages.
 type sample struct {
 	messages, lost      int64
-	published, received time.Duration // until all were taken, until the last came
+	published, received time.Duration // until all were accepted, until the last arrived
 	own                 time.Duration
 	servers             usage
 }
 
-// measure has messages published, waits until all have come, and returns what
-// it took. What was published before must have come.
+// measure has messages published, waits until all have arrived, and returns the
+// cost. Messages that were published before must have arrived.
 func measure(ctx context.Context, s servers, t *tally, publish func() (int64, error)) (m sample, err error) {
 	before := t.count.Load()
 	from, err := takeReading(ctx, s)
@@ -162,7 +164,7 @@ func measure(ctx context.Context, s servers, t *tally, publish func() (int64, er
 	return m, err
 }
 
-// figures are those of one message, or of one second.
+// figures returns the figures of one message, or of one second.
 func (m sample) figures() figures {
 	each := func(v float64) float64 { return v / float64(m.messages) }
 	return figures{

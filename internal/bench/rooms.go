@@ -11,8 +11,8 @@ import (
 	"github.com/fanoutgo/fanout/internal/redistest"
 )
 
-// roomsSuite has one process in very many rooms, as a server for games or
-// documents is.
+// roomsSuite has one process in very many rooms, like a server for games or
+// documents.
 var roomsSuite = &suite{
 	name:  "rooms",
 	about: "very many rooms in one process, over a cluster of three: joining them, and having them back after a break",
@@ -58,18 +58,18 @@ func openRooms(ctx context.Context, o *options) ([]*contest, func() error, error
 	return []*contest{list}, c.Close, nil
 }
 
-// An estate is all the rooms that a contestant is to hold, and where.
+// An estate is the rooms that a contestant has to join, and their servers.
 type estate struct {
 	cluster *redistest.Cluster
 	rooms   []string
 }
 
-// roomJoiners is how many join at a time. Each waits until the servers have
-// confirmed one room before it asks for the next.
+// roomJoiners is the number of concurrent joins. Each joiner waits until the
+// servers have confirmed one room before it joins the next.
 const roomJoiners = 256
 
-// eachRoom has join called for all rooms, and returns how many a second were
-// joined.
+// eachRoom has join called for all rooms, and returns how many rooms a second
+// were joined.
 func (e *estate) eachRoom(join func(room int) error) (rate float64, err error) {
 	var next atomic.Int64
 	start := time.Now()
@@ -87,9 +87,9 @@ func (e *estate) eachRoom(join func(room int) error) (rate float64, err error) {
 	return float64(len(e.rooms)) / time.Since(start).Seconds(), err
 }
 
-// outage has all nodes close the connections that anything is subscribed on, all
-// at once, and returns how long it takes until all rooms are back, which is what
-// await waits for, and what processor time that costs.
+// outage has all nodes close the connections with subscriptions, all at once,
+// and returns how long it takes until all rooms are back, for which await
+// waits, and the processor time of that.
 func (e *estate) outage(ctx context.Context, await func(context.Context) (end time.Time, err error)) (figures, error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()

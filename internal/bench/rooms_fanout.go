@@ -12,8 +12,8 @@ import (
 	"github.com/fanoutgo/fanout/sharded"
 )
 
-// fanout has a member in each room. They come back when each of them, and not
-// just the hub, has been told that messages may be missing.
+// fanout has a member in each room. The rooms are back when each member, and
+// not just the hub, has been told that messages may be missing.
 func (e *estate) fanout(ctx context.Context) (f figures, err error) {
 	client, err := connect(e.cluster)
 	if err != nil {
@@ -48,10 +48,10 @@ func (e *estate) fanout(ctx context.Context) (f figures, err error) {
 	return f, err
 }
 
-// settle brings a member into each room, and measures how fast, and the memory
-// that a room takes, here and on the servers. What the members and their being in
-// a room take is left out: it is known from as many others, who are all in one
-// room.
+// settle joins a member to each room, and measures the rate, and the memory of
+// a room here and on the servers. The memory of members and memberships does
+// not count: it is known from the same number of other members, which are all
+// in one room.
 func (e *estate) settle(ctx context.Context, hub *fanout.Hub) ([]*fanout.Member, figures, error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
@@ -99,7 +99,7 @@ func connectMembers(hub *fanout.Hub, n int) (members []*fanout.Member, err error
 	return members, nil
 }
 
-// countGaps is a member's goroutine. Nobody says anything, so what it receives
+// countGaps is a member's goroutine. Nothing is published, so what it receives
 // are gaps.
 func countGaps(m *fanout.Member, back *countdown) {
 	for {

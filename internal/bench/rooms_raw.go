@@ -12,10 +12,10 @@ import (
 	"github.com/redis/rueidis"
 )
 
-// raw subscribes the channels of all rooms with the client alone: what the
-// servers and it can do at best. It knows all rooms beforehand and asks for them
-// in batches, where those who join fanout come one by one; and nobody is told of
-// anything.
+// raw subscribes the channels of all rooms with the client alone: the best that
+// the servers and the client can do. It knows all rooms beforehand and
+// subscribes in batches, while fanout's members join one by one; and it reports
+// nothing to members.
 func (e *estate) raw(ctx context.Context) (f figures, err error) {
 	client, err := connect(e.cluster)
 	if err != nil {
@@ -62,7 +62,7 @@ type rawLink struct {
 }
 
 const (
-	// As many as fanout puts into a command, and the commands that are written at
+	// As many as fanout names in a command, and as many commands as it sends at
 	// once.
 	rawChannels = 256
 	rawBatch    = 512

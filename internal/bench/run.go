@@ -9,14 +9,14 @@ import (
 	"strings"
 )
 
-// A report is what a suite has measured.
+// A report is the result of a suite.
 type report struct {
 	suite *suite
 	cases []*outcome
 	notes []string
 }
 
-// An outcome has the figures of a case, those of all rounds.
+// An outcome has the figures of a case, of all rounds.
 type outcome struct {
 	*contest
 	all map[string]map[string][]float64 // by contestant and metric
@@ -56,8 +56,8 @@ func (o *outcome) ratio(contestant, to, key string) (float64, bool) {
 	return ratios[len(ratios)/2], true
 }
 
-// run runs a suite and returns its report, of what was measured before an error
-// as well.
+// run runs a suite and returns its report. After an error the report has what
+// was measured before.
 func run(ctx context.Context, s *suite, o *options, progress io.Writer) (*report, error) {
 	r := &report{suite: s}
 	cases, end, err := s.open(ctx, o)
@@ -88,7 +88,7 @@ func runCases(ctx context.Context, r *report, cases []*contest, o *options, prog
 					continue
 				}
 				fmt.Fprintf(progress, "%s: %s: round %d of %d: %s\n", r.suite.name, c.name, round+1, o.rounds, p.name)
-				debug.FreeOSMemory() // nobody pays for what another has left
+				debug.FreeOSMemory() // so that no contestant pays for memory that another has left
 				f, err := p.turn(ctx, o)
 				if err != nil {
 					return fmt.Errorf("%s: %s: %s: %w", r.suite.name, c.name, p.name, err)
@@ -105,8 +105,8 @@ func runCases(ctx context.Context, r *report, cases []*contest, o *options, prog
 	return nil
 }
 
-// chosen reports whether a name matches one of the texts of a flag, or the flag is
-// not set.
+// chosen reports whether a name matches one of the texts of a flag, or the flag
+// is not set.
 func chosen(texts, name string, match func(name, text string) bool) bool {
 	for text := range strings.SplitSeq(texts, "|") {
 		if texts == "" || match(name, text) {

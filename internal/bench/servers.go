@@ -13,9 +13,9 @@ import (
 	"github.com/redis/rueidis"
 )
 
-// preferProcesses has Redis servers started as processes where there is a
-// program for it: between containers and here a proxy may stand, whose costs are
-// none of anybody's.
+// preferProcesses has Redis servers run as processes if there is a program for
+// that: a proxy may be between containers and this process, whose costs must
+// not count.
 func preferProcesses() {
 	for _, name := range []string{"redis-server", "valkey-server"} {
 		if _, err := exec.LookPath(name); err == nil && os.Getenv("FANOUT_REQUIRE_DOCKER") != "1" {
@@ -37,14 +37,15 @@ func startServer(ctx context.Context) (*redistest.Server, error) {
 	return redistest.StartServer(ctx, redistest.Options{Args: bigBuffers})
 }
 
-// startCluster starts a cluster of so many primaries; the caller closes it.
+// startCluster starts a cluster with a number of primaries; the caller closes
+// it.
 func startCluster(ctx context.Context, primaries int) (*redistest.Cluster, error) {
 	preferProcesses()
 	return redistest.StartCluster(ctx, redistest.Options{Primaries: primaries, NodeTimeout: 15 * time.Second, Args: bigBuffers})
 }
 
-// bigBuffers: who publishes without waiting may be faster than whoever reads, and
-// a subscriber that is cut off would end the comparison.
+// bigBuffers: publishers that do not wait may be faster than the reader, and a
+// subscriber that is cut off would end the comparison.
 var bigBuffers = []string{"--client-output-buffer-limit", "pubsub 1gb 0 0"}
 
 // nodesOf returns all nodes of the servers.
@@ -62,8 +63,8 @@ func nodesOf(s servers) []*redistest.Node {
 type usage struct {
 	cpu      time.Duration
 	commands float64
-	netIn    float64 // bytes that came in, from clients
-	netOut   float64 // bytes that went out to clients
+	netIn    float64 // bytes received from clients
+	netOut   float64 // bytes sent to clients
 	bus      float64 // messages sent to other nodes for PUBLISH and SPUBLISH
 }
 
@@ -71,7 +72,7 @@ func (u usage) minus(v usage) usage {
 	return usage{u.cpu - v.cpu, u.commands - v.commands, u.netIn - v.netIn, u.netOut - v.netOut, u.bus - v.bus}
 }
 
-// usageOf sums up all nodes.
+// usageOf returns the sum over all nodes.
 func usageOf(ctx context.Context, s servers) (sum usage, err error) {
 	for _, n := range nodesOf(s) {
 		cpu, err1 := n.CPU(ctx)

@@ -5,13 +5,13 @@ import (
 	"time"
 )
 
-// A suite is what is asked for by name on the command line.
+// A suite is a list of cases with a name for the command line.
 type suite struct {
 	name    string
 	about   string
 	metrics []metric // in the order of the table's columns
-	// open starts what the cases share, such as servers, and returns the cases and
-	// a function that ends it.
+	// open starts what the cases share, such as servers, and returns the cases
+	// and a function that ends it.
 	open func(ctx context.Context, o *options) (cases []*contest, end func() error, err error)
 	// conclude may add to the report what no single case shows, such as growth
 	// from case to case.
@@ -26,28 +26,29 @@ type metric struct {
 	more   bool   // more is better
 }
 
-// A contest is a case: some contestants do the same work.
+// A contest is a case: some contestants that do the same work.
 type contest struct {
 	name string
-	// measure is the contestant that ratios are against: ours divided by its.
+	// measure is the contestant to which ratios are: ours divided by its
+	// figure.
 	measure     string
 	contestants []contestant
 	targets     []target
 }
 
 // A contestant does the work of a case, once a round. Everything that it needs
-// is set up and taken down in its turn, outside of what it measures, so that
+// is set up and taken down in its turn, outside of what is measured, so that
 // contestants do not disturb each other.
 type contestant struct {
 	name string
 	turn func(ctx context.Context, o *options) (figures, error)
 }
 
-// figures are what a turn has measured, by the metrics' keys.
+// figures are the results of a turn, by the metrics' keys.
 type figures map[string]float64
 
-// A target is a bound for a figure of a contestant, by itself or as the ratio to
-// the same figure of another in the same run.
+// A target is a bound for a figure of a contestant, by itself or as the ratio
+// to the same figure of another in the same run.
 type target struct {
 	of      string // contestant
 	key     string // metric
@@ -56,7 +57,7 @@ type target struct {
 	atMost  float64 // one of the two
 }
 
-// options are what the command line says.
+// options are the flags of the command line.
 type options struct {
 	rounds     int
 	duration   time.Duration // of what is measured in a turn

@@ -8,8 +8,8 @@ import (
 	"text/tabwriter"
 )
 
-// show prints a report as a table: for each case and contestant the medians, with
-// the ratio to the case's measure behind each; then the targets.
+// show prints a report as a table: for each case and contestant the medians,
+// each followed by the ratio to the case's measure; then the targets.
 func show(w io.Writer, r *report) {
 	fmt.Fprintf(w, "\n%s: %s\n\n", r.suite.name, r.suite.about)
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
@@ -34,7 +34,7 @@ func show(w io.Writer, r *report) {
 	}
 }
 
-// shown are the metrics that any contestant has a figure of.
+// shown returns the metrics of which any contestant has a figure.
 func (r *report) shown() (list []metric) {
 	for _, m := range r.suite.metrics {
 		for _, c := range r.cases {
@@ -72,7 +72,7 @@ func (r *report) cells(c *outcome, contestant string) (cells []string) {
 	return cells
 }
 
-// showTargets prints what the project has set itself, and whether it is met.
+// showTargets prints the targets of the project, and whether they are met.
 func showTargets(w io.Writer, r *report) {
 	first := true
 	for _, c := range r.cases {

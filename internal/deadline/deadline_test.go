@@ -37,7 +37,7 @@ func TestContextsAreShared(t *testing.T) {
 	g := NewGroup(t.Context(), time.Hour, errLate)
 	a, _ := g.Bound(context.Background())
 	b, hold := g.Bound(context.Background())
-	hold.Release() // is nobody else's affair
+	hold.Release() // does not concern other callers
 	require.Same(t, a, b)
 	require.NoError(t, a.Err())
 	require.Zero(t, testing.AllocsPerRun(100, func() {
@@ -73,7 +73,7 @@ func TestACallersContextIsHeard(t *testing.T) {
 		<-ctx.Done()
 		require.Equal(t, time.Second, time.Since(begun))
 
-		// Of two groups the shorter time counts.
+		// With two groups the shorter time counts.
 		shorter := NewGroup(t.Context(), time.Second, errLate)
 		for _, ctx := range []context.Context{first(shorter.Bound(g.Context())), first(g.Bound(shorter.Context()))} {
 			require.Same(t, shorter.Context(), ctx)

@@ -16,22 +16,32 @@ const poolPause = time.Second
 // answers.
 var errPool = errors.New("the client's pool of dedicated connections is used up (BlockingPoolSize of its options)")
 
-// dedicate takes a connection of its own from the client. The client cannot be
-// told to stop waiting for one, so a goroutine waits, and Close of the engine
-// does not wait for that goroutine. There is at most one for each link, since a
-// link waits for it until the engine closes. It ends when the client's pool has
-// a connection, which it then closes, or when the client is closed.
-func (l *link) dedicate(node rueidis.Client) (rueidis.DedicatedClient, error) {
-	e := l.engine
+// dedicate asks a client for a connection of its own, which the channel gets. If
+// ctx ends first the connection is closed when it arrives.
+//
+// The client cannot be told to stop waiting until it is connected, or until its
+// pool has a place. So a goroutine waits, and Close of the engine does not wait
+// for that goroutine. It ends, and calls ended, when the client has a connection
+// or is closed. The callers make sure that there is at most one for each address.
+func dedicate(ctx context.Context, node rueidis.Client, ended func()) <-chan rueidis.DedicatedClient {
 	taken := make(chan rueidis.DedicatedClient)
 	go func() { // Close does not wait for it; see above
+		defer ended()
 		conn, _ := node.Dedicate()
 		select {
 		case taken <- conn:
-		case <-e.ctx.Done():
+		case <-ctx.Done():
 			conn.Close()
 		}
 	}()
+	return taken
+}
+
+// dedicate takes a connection for the link from the client. It waits until there
+// is one or the engine closes, and meanwhile notes why there is none.
+func (l *link) dedicate(node rueidis.Client) (rueidis.DedicatedClient, error) {
+	e := l.engine
+	taken := dedicate(e.ctx, node, func() {})
 	pause := time.NewTicker(poolPause)
 	defer pause.Stop()
 	for {

@@ -2,10 +2,10 @@
 // Pub/Sub have in common, which is nearly everything.
 //
 // Each channel has a home: the primary that owns its hash slot (without a
-// cluster, the one server there is). For each home there is a link: a connection
-// that carries all subscriptions to that node, whatever their slots, and a
-// goroutine that alone writes to it. What is published goes to the home as well,
-// through a pipeline, on a connection of its own.
+// cluster, the one server there is). For each home there is a link: a
+// connection that carries all subscriptions to that node, whatever their slots,
+// and a goroutine that alone writes to it. What is published goes to the home
+// as well, through a pipeline, on a connection of its own.
 //
 //	             hub
 //	  Subscribe  │ ▲ Receive          Publish, Append, History
@@ -26,21 +26,22 @@
 //
 // # A subscription moves
 //
-// A sub moves to another link when its slot moves. The server says so in several
-// ways: an unsolicited sunsubscribe; MOVED as the reply to SSUBSCRIBE, which
-// names the new home and is followed at once; a publish that reached nobody
-// although we are subscribed; or a connection that breaks and does not come back
-// while the other nodes name another owner. Where nodes do not redirect, in a
-// cluster with classic Pub/Sub, they are asked periodically: see mode.
+// A sub moves to another link when its slot moves. The server says so in
+// several ways: an unsolicited sunsubscribe; MOVED as the reply to SSUBSCRIBE,
+// which names the new home and is followed at once; a publish that reached no
+// subscriber although we are subscribed; or a connection that breaks and does
+// not come back while the other nodes name another owner. Where nodes do not
+// redirect, in a cluster with classic Pub/Sub, they are asked periodically: see
+// mode.
 //
-// # Who is at the other end
+// # Which server is at the other end
 //
-// Two connections to one address can end at two servers, one of which has become
-// a replica or was replaced. So a server is asked who it is (its role and its
-// run_id) on the connection that is in use, and a connection that leads to the
-// wrong server is closed and made again. That happens before a link subscribes,
-// after each subscription, and for links and pipelines every probe interval and
-// when there is a suspicion.
+// Two connections to one address can end at two servers, one of which has
+// become a replica or was replaced. So a server is asked for its identity (its
+// role and its run_id) on the connection that is in use, and a connection that
+// leads to the wrong server is closed and made again. That happens before a
+// link subscribes, after each subscription, and for links and pipelines every
+// probe interval and when there is a suspicion.
 //
 // # Files
 //
@@ -53,7 +54,7 @@
 //	session.go    one connection of a link; dedicate.go gets it from the client
 //	seats/        what a link asks for, as a machine without I/O
 //	reconcile.go  sends what seats decides, and acts on the replies
-//	probe.go      whether an idle link still hears
+//	probe.go      whether messages still arrive on an idle link
 //
 //	table.go      who owns the slots; poll.go makes one table of many
 //	topology.go   finds homes, when there is a reason to look for them
@@ -61,11 +62,11 @@
 //	slots.go      reads CLUSTER SLOTS
 //
 //	info.go       what a server says of itself; identity.go asks it
-//	inspect.go    who is at the ends of connections; roles.go asks for the role
+//	inspect.go    the servers at the ends of connections; roles.go asks for the role
 //
-//	publish.go    a frame that a caller waits for; async.go: nobody waits
+//	publish.go    a frame that a caller waits for; async.go: without waiting
 //	route.go      which node gets a command
-//	resend.go     frames that nobody received, although somebody should have
+//	resend.go     frames that reached no subscriber, although there should be one
 //	pipeline.go   the commands to one node; limits.go: how long they may be
 //
 //	history.go    histories; library.go and history.lua: functions on servers
@@ -86,8 +87,8 @@
 //	Engine.mu, then link.mu
 //
 // Locks of one line are never held together. A goroutine that holds Engine.mu,
-// or one of the locks below sub.mu, waits for neither sub.mu nor sub.placing. So
-// a receiver that stands still holds up its own connection and nothing else;
+// or one of the locks below sub.mu, waits for neither sub.mu nor sub.placing.
+// So a receiver that stands still holds up its own connection and nothing else;
 // [sub.state] needs no lock. The receiver is called under sub.mu, which is how
 // calls for one channel never overlap; it does not call the adapter back. The
 // Logger is called by the journal's goroutine, under no lock.

@@ -315,10 +315,9 @@ func (i *inspector) look(ctx context.Context, addr string, node rueidis.Client) 
 	return &id
 }
 
-// dedicate returns a new connection, or nil. The client cannot be told how long
-// to wait until it is connected, or for a place in its pool. A connection that
-// arrives after the end of ctx is closed, and until then no other one is asked
-// for.
+// dedicate returns a new connection, or nil if there is none before ctx ends.
+// While the client is still making one for the address, it is not asked for
+// another.
 func (i *inspector) dedicate(ctx context.Context, addr string, node rueidis.Client) rueidis.DedicatedClient {
 	i.mu.Lock()
 	_, looking := i.looking[addr]
@@ -327,20 +326,13 @@ func (i *inspector) dedicate(ctx context.Context, addr string, node rueidis.Clie
 	if looking {
 		return nil
 	}
-	got := make(chan rueidis.DedicatedClient)
-	go func() { // ends when the client has a connection, or is closed
-		conn, _ := node.Dedicate()
-		select {
-		case got <- conn:
-		case <-ctx.Done():
-			conn.Close()
-		}
+	taken := dedicate(ctx, node, func() {
 		i.mu.Lock()
+		defer i.mu.Unlock()
 		delete(i.looking, addr)
-		i.mu.Unlock()
-	}()
+	})
 	select {
-	case conn := <-got:
+	case conn := <-taken:
 		return conn
 	case <-ctx.Done():
 		return nil

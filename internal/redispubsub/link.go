@@ -143,7 +143,7 @@ func (l *link) trouble() error {
 // age is how long there has been a need for the link.
 func (l *link) age() time.Duration { return time.Since(l.since) }
 
-// unused reports whether nobody has a seat on the link.
+// unused reports whether no subscriber has a seat on the link.
 func (l *link) unused() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -210,7 +210,7 @@ func (l *link) use(ses *session) time.Duration {
 	return lasted
 }
 
-// retire ends a link that nobody needs.
+// retire ends a link that is no longer needed.
 func (l *link) retire() bool {
 	e := l.engine
 	e.mu.Lock()

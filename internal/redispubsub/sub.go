@@ -32,8 +32,8 @@ type sub struct {
 
 	mu          sync.Mutex // guards all below; held while the receiver is called
 	wanted      bool
-	interrupted bool  // the receiver has been told
-	inOrder     bool  // it was told Moving, and nothing since
+	interrupted bool  // the receiver was told Interrupted or Moving
+	inOrder     bool  // the last of these was Moving
 	movedAt     int64 // when a MOVED was followed; see clock; 0: never
 	changed     notify.Notifier
 	failed      *failure           // refused for good
@@ -46,7 +46,8 @@ type sub struct {
 func (s *sub) on() bool         { return s.stands.Load()&1 != 0 }
 func (s *sub) confirms() uint32 { return s.stands.Load() >> 1 }
 
-// off notes that home has not confirmed the subscription. The caller holds s.mu.
+// off notes that home has not confirmed the subscription. The caller holds
+// s.mu.
 func (s *sub) off() { s.stands.Store(s.stands.Load() &^ 1) }
 
 // A failure is why something did not succeed.

@@ -16,7 +16,7 @@ type table struct {
 	owner [slots]atomic.Uint32
 }
 
-// newTable returns a table in which nobody owns a slot.
+// newTable returns a table in which no slot has an owner.
 func newTable() *table { return &table{addrs: []string{""}} }
 
 // soleOwner returns a table in which one address owns all slots.
@@ -44,7 +44,7 @@ func (t *table) give(first, last int, n uint32) {
 	}
 }
 
-// at returns the owner of a slot; "" if nobody owns it.
+// at returns the owner of a slot; "" if it has none.
 func (t *table) at(slot uint16) string { return t.addrs[t.owner[slot].Load()] }
 
 // empty reports whether the table names no owner of any slot.

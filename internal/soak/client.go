@@ -10,11 +10,11 @@ import (
 	"github.com/fanoutgo/fanout/internal/soak/check"
 )
 
-// A client is somebody who uses the service: at any time one member of one hub,
-// but over time several. It writes down what it gets.
+// A client uses the service: at any time it is one member of one hub, over time
+// several. It records what it receives.
 //
-// Joining, leaving and closing are for one goroutine at a time; another one, the
-// reader, receives all the while.
+// One goroutine at a time makes it join, leave and close; another one, the
+// reader, receives all the time.
 type client struct {
 	world *world
 	name  string
@@ -30,16 +30,16 @@ type client struct {
 	known map[string]*presence
 }
 
-// A presence is what a client has to do with one room.
+// A presence is the record of a client in one room.
 type presence struct {
 	room  *room
 	stays []*check.Stay
-	in    *check.Stay // the present one, if it is in the room
+	in    *check.Stay // the current stay, if it is in the room
 	last  fanout.Position
-	heard []uint32 // by publisher: the number after the latest heard
+	heard []uint32 // by publisher: the number after the latest received one
 }
 
-// A turn is the time from one Receive that was asked to end to the next one.
+// A turn is the time from the end of one Receive to the next one.
 type turn struct {
 	ctx  context.Context
 	end  context.CancelFunc
@@ -62,7 +62,7 @@ func (w *world) newClient(ctx context.Context, name string, hub int) (*client, e
 	return c, c.connect(hub)
 }
 
-// connect makes the client a member of a hub. It is in no room then.
+// connect makes the client a member of a hub, without rooms.
 func (c *client) connect(hub int) error {
 	m, err := c.world.hubs[hub].Connect(nil)
 	if err != nil {
@@ -104,13 +104,13 @@ func (c *client) close() {
 	c.mu.Unlock()
 }
 
-// join brings the client into a room.
+// join makes the client join a room.
 func (c *client) join(ctx context.Context, room int) error {
 	r := c.world.hubs[c.hub].Room(c.world.rooms[room].name)
 	return c.enter(ctx, room, &check.Stay{}, func(ctx context.Context) error { return r.Join(ctx, c.member) })
 }
 
-// resume brings the client into a room that it has been in.
+// resume makes the client resume a room that it has been in.
 func (c *client) resume(ctx context.Context, room int, since fanout.Position) error {
 	r := c.world.hubs[c.hub].Room(c.world.rooms[room].name)
 	return c.enter(ctx, room, &check.Stay{Resumed: true, Since: since}, func(ctx context.Context) error { return r.Resume(ctx, c.member, since) })
@@ -134,8 +134,8 @@ func (c *client) enter(ctx context.Context, room int, s *check.Stay, enter func(
 	return nil
 }
 
-// leave takes the client out of a room. It returns when the reader has begun a
-// Receive after that: what that one returns came after the client had left.
+// leave makes the client leave a room. It returns when the reader has begun
+// another Receive: what that one returns arrived after the client had left.
 func (c *client) leave(ctx context.Context, room int) error {
 	p := c.rooms[room]
 	c.mu.Lock()
@@ -202,7 +202,7 @@ func (c *client) write(asked check.Time, messages []fanout.Message, gap *fanout.
 		p := c.known[m.Room]
 		id, ok := parse(m.Data)
 		if p == nil || !ok || int(id.Publisher) >= len(p.heard) {
-			c.world.fail(fmt.Errorf("%s received %q of room %q, which nobody can have said", c.name, m.Data[:min(len(m.Data), 64)], m.Room))
+			c.world.fail(fmt.Errorf("%s received %q of room %q, which was never published", c.name, m.Data[:min(len(m.Data), 64)], m.Room))
 			continue
 		}
 		p.last = m.Position
@@ -210,7 +210,7 @@ func (c *client) write(asked check.Time, messages []fanout.Message, gap *fanout.
 		s := p.stay()
 		s.Events = append(s.Events, check.Event{Asked: asked, At: now, Message: id, Position: m.Position})
 	}
-	if gap == nil || gap.Room == "" { // empty: direct messages and those to everyone, of which there are none
+	if gap == nil || gap.Room == "" { // without a room: direct messages and those to everyone, which soak does not send
 		return
 	}
 	if p := c.known[gap.Room]; p != nil {
@@ -219,8 +219,8 @@ func (c *client) write(asked check.Time, messages []fanout.Message, gap *fanout.
 	}
 }
 
-// stay is the one in which something was received: the present one, or else the
-// last one, which it came too late for.
+// stay returns the stay in which something was received: the current one, or
+// else the last one, for which it was too late.
 func (p *presence) stay() *check.Stay {
 	if p.in != nil {
 		return p.in
@@ -231,8 +231,8 @@ func (p *presence) stay() *check.Stay {
 	return p.stays[len(p.stays)-1]
 }
 
-// lacks says which steady publisher the client has not heard up to a number, in
-// the rooms that it is in.
+// lacks returns the first steady publisher whose messages the client has not
+// received up to a number, in the rooms that it is in.
 func (c *client) lacks(upTo func(*publisher) uint32) string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -242,7 +242,7 @@ func (c *client) lacks(upTo func(*publisher) uint32) string {
 		}
 		for i, pub := range p.room.publishers[:hubs] {
 			if want := upTo(pub); p.heard[i] < want {
-				return fmt.Sprintf("%s on hub %d has not heard publisher %d of room %s beyond %d, and should up to %d",
+				return fmt.Sprintf("%s on hub %d has received messages of publisher %d of room %s up to %d, and should up to %d",
 					c.name, c.hub, i, p.room.name, p.heard[i], want)
 			}
 		}

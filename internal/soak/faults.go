@@ -15,19 +15,20 @@ type fault struct {
 	name   string
 	happen func(context.Context, *world) error
 
-	// What may come of it; see check.Fault.
+	// What the fault may cause; see check.Fault.
 	lossy, doubtful, twoOrders, moves bool
 	takesOver                         bool // a replica becomes primary
 }
 
-// allFaults are those of the suite. A restart loses what servers have not
-// written to their disks.
+// allFaults returns the faults of the suite. A restart loses what servers have
+// not written to their disks.
 func allFaults(persist bool) []fault {
 	return []fault{
 		{name: "slots move and return", happen: moveSlots, moves: true},
 		{name: "primary killed, and back", happen: killPrimary, lossy: true, takesOver: true},
-		// Nothing is lost, but the server cannot know. A hub that was there can;
-		// who resumes at another hub may be told that something may be missing.
+		// Nothing is lost, but the server cannot be sure. A hub that was there
+		// can; a client that resumes at another hub may get a gap of unknown
+		// size.
 		{name: "manual failover", happen: failover, doubtful: true, twoOrders: true, takesOver: true},
 		{name: "primary paused for 1 s", happen: pause(time.Second)},
 		{name: "primary paused for 3 s", happen: pause(3 * time.Second), lossy: true, twoOrders: true, takesOver: true},
@@ -43,7 +44,7 @@ func allFaults(persist bool) []fault {
 	}
 }
 
-// named returns those with a word in their names.
+// named returns the faults whose names contain a word.
 func named(faults []fault, word string) (list []fault) {
 	for _, f := range faults {
 		if strings.Contains(f.name, word) {
@@ -53,7 +54,7 @@ func named(faults []fault, word string) (list []fault) {
 	return list
 }
 
-// primary is one of the primaries that have a replica.
+// primary returns a random primary that has a replica.
 func (w *world) primary() (*redistest.Node, error) {
 	nodes := w.cluster.Primaries()
 	for _, i := range w.random.Perm(len(nodes)) {
@@ -126,10 +127,10 @@ func failover(ctx context.Context, w *world) error {
 	return err
 }
 
-// rested returns a primary whose replica has not been elected lately. Redis
-// counts the votes of the election before, if that was less than twice the node
-// timeout ago: the replica then thinks that it is primary, with an epoch that
-// nobody respects, and the primary refuses writes for 5 s.
+// rested returns a primary whose replica was not elected recently. Redis counts
+// the votes of the previous election if that was less than twice the node
+// timeout ago: then the replica believes that it is primary, with an epoch that
+// no other node accepts, and the primary refuses writes for 5 s.
 func (w *world) rested(ctx context.Context) (*redistest.Node, error) {
 	const rest = 6 * time.Second
 	for {
@@ -141,7 +142,7 @@ func (w *world) rested(ctx context.Context) (*redistest.Node, error) {
 		if wait <= 0 {
 			return n, nil
 		}
-		t := time.NewTimer(wait / 4) // another one may be ready before
+		t := time.NewTimer(wait / 4) // another one may be ready earlier
 		select {
 		case <-t.C:
 		case <-ctx.Done():
@@ -160,7 +161,7 @@ func pause(d time.Duration) func(context.Context, *world) error {
 		if err := n.Pause(ctx); err != nil {
 			return err
 		}
-		t := time.NewTimer(d) // the fault is its length
+		t := time.NewTimer(d) // the fault lasts that long
 		defer t.Stop()
 		select {
 		case <-t.C:
@@ -170,7 +171,7 @@ func pause(d time.Duration) func(context.Context, *world) error {
 	}
 }
 
-// pauseLong lets a primary go on that does not know that it is none any more.
+// pauseLong pauses a primary until it has been replaced, and lets it continue.
 func pauseLong(ctx context.Context, w *world) error {
 	n, err := w.primary()
 	if err != nil {
@@ -203,7 +204,7 @@ func offNetwork(ctx context.Context, w *world) error {
 	return n.Heal(ctx)
 }
 
-// anyHub is one of the hubs.
+// anyHub returns a random hub.
 func (w *world) anyHub() (int, *hub) {
 	i := w.random.IntN(len(w.hubs))
 	return i, w.hubs[i]
@@ -252,8 +253,8 @@ func (w *world) notices(ctx context.Context, hub int) func() error {
 	}
 }
 
-// killClients breaks the connections of all subscribers, some times, and once all
-// others.
+// killClients breaks the connections of all subscribers, some times, and once
+// all other connections.
 func killClients(ctx context.Context, w *world) error {
 	for _, typ := range []string{"pubsub", "pubsub", "normal", "pubsub"} {
 		err := inParallel(w.cluster.Nodes(), func(n *redistest.Node) error {
@@ -270,7 +271,7 @@ func killClients(ctx context.Context, w *world) error {
 	return nil
 }
 
-// overflow makes servers give up the connections of a hub that reads nothing.
+// overflow makes servers close the connections of a hub that does not read.
 func overflow(ctx context.Context, w *world) error {
 	n, err := w.primary()
 	if err != nil {
@@ -298,7 +299,7 @@ func overflow(ctx context.Context, w *world) error {
 			break
 		}
 		if ctx.Err() != nil {
-			return fmt.Errorf("waited until node %s gives up a subscriber: %w", n, context.Cause(ctx))
+			return fmt.Errorf("waited until node %s closes a subscriber's connection: %w", n, context.Cause(ctx))
 		}
 	}
 	h.net.HealAll()
@@ -319,7 +320,7 @@ func subscribers(ctx context.Context, n *redistest.Node) (int, error) {
 	return strings.Count(list, "id="), err
 }
 
-// shout says something long in some rooms of a node, from a hub.
+// shout publishes long messages in some rooms of a node, from a hub.
 func (w *world) shout(ctx context.Context, n *redistest.Node, from int) error {
 	padding := strings.Repeat("x", 64<<10)
 	var rooms []*room
@@ -332,7 +333,7 @@ func (w *world) shout(ctx context.Context, n *redistest.Node, from int) error {
 		return fmt.Errorf("no room is on node %s", n)
 	}
 	return inParallel(rooms, func(r *room) error {
-		r.publishers[hubs+from].say(ctx, padding) // what became of it is on record
+		r.publishers[hubs+from].say(ctx, padding) // its result is recorded
 		return nil
 	})
 }
@@ -349,7 +350,7 @@ func restart(ctx context.Context, w *world) error {
 	return inParallel(w.cluster.Nodes(), func(n *redistest.Node) error { return n.Start(ctx) })
 }
 
-// flush makes the servers forget all scripts, some times.
+// flush deletes all scripts and functions of the servers, some times.
 func flush(ctx context.Context, w *world) error {
 	for range 3 {
 		err := inParallel(w.cluster.Nodes(), func(n *redistest.Node) error {

@@ -7,23 +7,23 @@ import (
 	"sync"
 )
 
-// A journal keeps the end of what is written to it, for when a run has failed:
-// few failures come again. It may also pass everything on at once.
+// A journal keeps the end of what is written to it, for when a run fails, since
+// few failures can be reproduced. It may also pass everything on at once.
 type journal struct {
 	mu   sync.Mutex // guards all below
 	also io.Writer  // or nil
 	kept []byte
-	lost bool // the beginning
+	lost bool // the beginning was dropped
 }
 
-// journalSize is how much a journal keeps at least.
+// journalSize is how many bytes a journal keeps at least.
 const journalSize = 256 << 10
 
 func (j *journal) Write(p []byte) (int, error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if j.also != nil {
-		j.also.Write(p) // if it cannot be seen, so be it
+		j.also.Write(p) // errors are ignored
 	}
 	j.kept = append(j.kept, p...)
 	if len(j.kept) > 2*journalSize {

@@ -1,16 +1,16 @@
-// Soak lets hubs, publishers and clients live on real clusters while these
-// suffer one fault after the other, and verifies from what everybody has
-// recorded that package fanout keeps its guarantees; see package check.
+// Soak lets hubs, publishers and clients run on real clusters while these have
+// one fault after the other, and verifies from the records that package fanout
+// keeps its guarantees; see package check.
 //
 //	go run ./internal/soak -server redis8 -seed 7          # one run, 2 minutes
 //	go run ./internal/soak -seeds 10                       # ten on each server
 //	go run ./internal/soak -seeds 1000 -for 8h             # over night
 //	go run ./internal/soak -fault restart -persist -v      # one fault, in detail
 //
-// A run has all faults in turn and then some at random, drawn from its seed,
-// until its time is up. All is kept in memory until then, about 1 MB a second,
-// so to soak for hours means many seeds and not a long -time. It needs Docker;
-// see package redistest.
+// A run has all faults in turn and then random ones, drawn from its seed, until
+// its time is up. Its record is kept in memory, about 1 MB a second, so to soak
+// for hours means many seeds and not a long -time. It needs Docker; see package
+// redistest.
 package main
 
 import (
@@ -29,7 +29,7 @@ import (
 	"github.com/fanoutgo/fanout/internal/soak/check"
 )
 
-// servers are those that the project promises to work with.
+// servers are the servers that the project supports.
 var servers = []struct{ name, image string }{
 	{"redis7", redistest.Redis70},
 	{"redis8", redistest.Redis80},
@@ -42,7 +42,7 @@ func main() {
 	os.Exit(soak(ctx, os.Args[1:], os.Stdout, os.Stderr))
 }
 
-// soak is main with its surroundings. It returns the exit code.
+// soak is main with its inputs and outputs. It returns the exit code.
 func soak(ctx context.Context, args []string, out, log io.Writer) int {
 	runs, limit, verbose, err := parseFlags(args, log)
 	if err != nil {
@@ -66,7 +66,7 @@ func soak(ctx context.Context, args []string, out, log io.Writer) int {
 		}
 		r := run(ctx, cfg)
 		if ctx.Err() != nil {
-			break // its errors are only that
+			break // after that, its errors say nothing
 		}
 		results = append(results, r)
 		if r.failed() && !verbose {
@@ -77,8 +77,8 @@ func soak(ctx context.Context, args []string, out, log io.Writer) int {
 	return conclude(out, results)
 }
 
-// parseFlags returns the runs that are asked for, and how long all of them may
-// take together, 0 if any time.
+// parseFlags returns the runs that are asked for, and how long all of them
+// together may take; 0: any time.
 func parseFlags(args []string, log io.Writer) (runs []config, limit time.Duration, verbose bool, err error) {
 	f := flag.NewFlagSet("soak", flag.ContinueOnError)
 	f.SetOutput(log)
@@ -119,7 +119,7 @@ func parseFlags(args []string, log io.Writer) (runs []config, limit time.Duratio
 	return runs, limit, verbose, nil
 }
 
-// show prints what came of a run.
+// show prints the result of a run.
 func show(out io.Writer, r *result) {
 	t := newTable(out)
 	for _, f := range summed(r.report.Figures) {

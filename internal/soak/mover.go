@@ -11,8 +11,8 @@ import (
 	"github.com/fanoutgo/fanout/internal/soak/check"
 )
 
-// A mover is a client that comes and goes: it joins rooms, leaves them, resumes
-// where it was, reads histories, and connects to another hub.
+// A mover is a client that moves: it joins rooms, leaves them, resumes where it
+// was, reads histories, and connects to another hub.
 type mover struct {
 	*client
 	random *rand.Rand
@@ -23,11 +23,11 @@ func (w *world) newMover(ctx context.Context, i int) (*mover, error) {
 	return &mover{c, rand.New(rand.NewPCG(w.seed, uint64(i)+1))}, err
 }
 
-// atOnce is in how many rooms a mover is at most.
+// atOnce is the maximum number of rooms that a mover is in.
 const atOnce = 8
 
-// run moves until it shall settle, and then goes back to all rooms with history
-// that it has ever been in, so that all of it can be accounted for.
+// run moves until settle is closed, and then returns to all rooms with history
+// that it has been in, so that all messages can be accounted for.
 func (m *mover) run(ctx context.Context) {
 	for m.pause(ctx, 20*time.Millisecond, 300*time.Millisecond) {
 		if err := m.move(ctx); err != nil {
@@ -45,7 +45,7 @@ func (m *mover) run(ctx context.Context) {
 	}
 }
 
-// pause waits for a while, and reports whether to go on.
+// pause waits for a while, and reports whether to continue.
 func (m *mover) pause(ctx context.Context, least, most time.Duration) bool {
 	t := time.NewTimer(least + time.Duration(m.random.Int64N(int64(most-least))))
 	defer t.Stop()
@@ -58,7 +58,7 @@ func (m *mover) pause(ctx context.Context, least, most time.Duration) bool {
 	return false
 }
 
-// move does one thing.
+// move makes one random move.
 func (m *mover) move(ctx context.Context) error {
 	i := m.random.IntN(len(m.rooms))
 	p := m.rooms[i]
@@ -113,8 +113,8 @@ func (m *mover) come(ctx context.Context, i int) error {
 	return m.join(ctx, i)
 }
 
-// reconnect goes to another hub, as a client does whose connection broke, and
-// back to the rooms in which it was.
+// reconnect connects to another hub, as a client does whose connection broke,
+// and returns to the rooms in which it was.
 func (m *mover) reconnect(ctx context.Context) error {
 	var were []int
 	for i, p := range m.rooms {
@@ -138,7 +138,8 @@ func (m *mover) reconnect(ctx context.Context) error {
 	return nil
 }
 
-// history reads the history after some message that the client has had.
+// history reads the history after a random message that the client has
+// received.
 func (m *mover) history(ctx context.Context, p *presence) error {
 	if p.room.keeps == 0 {
 		return nil
@@ -158,7 +159,7 @@ func (m *mover) history(ctx context.Context, p *presence) error {
 	for _, msg := range messages {
 		id, ok := parse(msg.Data)
 		if !ok {
-			return fmt.Errorf("%s read %q in the history of room %q, which nobody can have said", m.name, msg.Data[:min(len(msg.Data), 64)], p.room.name)
+			return fmt.Errorf("%s read %q in the history of room %q, which was never published", m.name, msg.Data[:min(len(msg.Data), 64)], p.room.name)
 		}
 		r.Messages = append(r.Messages, check.Event{Message: id, Position: msg.Position})
 	}
@@ -168,7 +169,7 @@ func (m *mover) history(ctx context.Context, p *presence) error {
 	return nil
 }
 
-// somewhere is the position of one of the latest messages.
+// somewhere returns the position of one of the latest messages.
 func (m *mover) somewhere(p *presence) fanout.Position {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -14,8 +14,8 @@ import (
 	"github.com/fanoutgo/fanout/internal/soak/check"
 )
 
-// A room has, on each hub, a publisher that speaks all the time, and one that
-// speaks only when the suite wants something said.
+// A room has, on each hub, a publisher that publishes all the time, and one
+// that publishes only when the suite wants a message.
 type room struct {
 	index      int
 	name       string
@@ -26,8 +26,8 @@ type room struct {
 	reads []*check.Read
 }
 
-// Every other room has a history. Most keep more than is said in a run; some
-// keep so little that a client which is away for a while has lost the rest.
+// Every other room has a history. Most keep more than is published in a run.
+// Some keep so little that a client that is away for a while loses messages.
 const (
 	keepsAll  = 100_000
 	keepsFew  = 50
@@ -61,7 +61,7 @@ func roomOptions(room string) fanout.RoomOptions {
 	return fanout.RoomOptions{}
 }
 
-// slot is the slot of the room's channel and history.
+// slot returns the slot of the room's channel and history.
 func (r *room) slot() int { return redistest.Slot("{" + r.name + "}") }
 
 func (r *room) record(clients []*client) *check.Room {
@@ -75,7 +75,7 @@ func (r *room) record(clients []*client) *check.Room {
 	return c
 }
 
-// A publisher says numbers in a room, one after the other.
+// A publisher publishes numbers in a room, one after the other.
 type publisher struct {
 	world *world
 	room  *room
@@ -83,11 +83,11 @@ type publisher struct {
 
 	next atomic.Uint32 // the number of the next message
 
-	mu        sync.Mutex // held while it speaks; guards published
+	mu        sync.Mutex // held while it publishes; guards published
 	published []check.Publication
 }
 
-// run speaks until it is told to stop, and then once more, with success.
+// run publishes until it is told to stop, and then once more, with success.
 func (p *publisher) run(ctx context.Context) {
 	tick := time.NewTicker(p.world.pace * hubs)
 	defer tick.Stop()
@@ -107,8 +107,8 @@ func (p *publisher) run(ctx context.Context) {
 	}
 }
 
-// say publishes the next number and writes down what became of it. Padding
-// makes it longer.
+// say publishes the next number and records the result. Padding makes the
+// message longer.
 func (p *publisher) say(ctx context.Context, padding string) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -131,7 +131,7 @@ func (p *publisher) say(ctx context.Context, padding string) error {
 	return err
 }
 
-// publish publishes in either way, and waits.
+// publish publishes by Publish or PublishAsync, and waits.
 func publish(ctx context.Context, room *fanout.Room, text []byte, async bool) error {
 	if !async {
 		return room.Publish(ctx, text)
@@ -148,10 +148,10 @@ func publish(ctx context.Context, room *fanout.Room, text []byte, async bool) er
 	}
 }
 
-// count is how many messages it has begun to publish.
+// count returns how many messages it has begun to publish.
 func (p *publisher) count() uint32 { return p.next.Load() }
 
-// parse reads what say has written.
+// parse reads a message of say.
 func parse(data []byte) (id check.ID, ok bool) {
 	_, err := fmt.Sscanf(string(data[:min(len(data), 16)]), "%d.%d", &id.Publisher, &id.Number)
 	return id, err == nil

@@ -10,17 +10,17 @@ import (
 	"github.com/fanoutgo/fanout/internal/soak/check"
 )
 
-// A result is what came of one run.
+// A result is the result of one run.
 type result struct {
 	config config
 	report check.Report
-	err    error // the run itself went wrong
+	err    error // the run itself failed
 }
 
 func (r *result) failed() bool { return r.err != nil || len(r.report.Failures) > 0 }
 
-// run starts a cluster, lets a world live on it through faults, and verifies what
-// was recorded. An error of ctx ends it early, and is an error of the run.
+// run starts a cluster, lets a world run on it through faults, and verifies the
+// record. An error of ctx ends it early, and is an error of the run.
 func run(ctx context.Context, cfg config) *result {
 	r := &result{config: cfg}
 	c, err := redistest.StartCluster(ctx, cfg.options())
@@ -50,8 +50,8 @@ func (cfg *config) options() redistest.Options {
 	return o
 }
 
-// live is the whole life of a world, from the first Join to the last message. It
-// ends at the first thing that anybody waits for in vain.
+// live is the whole life of a world, from the first Join to the last message.
+// It ends at the first wait that takes too long.
 func (w *world) live(ctx context.Context) error {
 	ctx, fail := context.WithCancelCause(ctx)
 	w.fail = fail
@@ -63,14 +63,14 @@ func (w *world) live(ctx context.Context) error {
 		err = w.finish(ctx)
 	}
 	if cause := context.Cause(ctx); cause != nil && !errors.Is(err, cause) {
-		err = errors.Join(err, cause) // what went wrong first
+		err = errors.Join(err, cause) // the first error
 	}
 	fail(err)
 	w.leave(err == nil)
 	return err
 }
 
-// suffer lets all faults happen in turn, and then at random until the time is up.
+// suffer causes all faults in turn, and then random ones until the time is up.
 func (w *world) suffer(ctx context.Context) error {
 	if err := w.serves(ctx, w.begin(check.Fault{Name: "none"})); err != nil {
 		return err
@@ -87,7 +87,7 @@ func (w *world) suffer(ctx context.Context) error {
 	return nil
 }
 
-// begin notes that a fault begins, and what may come of it.
+// begin records that a fault begins, and what it may cause.
 func (w *world) begin(f check.Fault) *check.Fault {
 	if len(w.faults) > 0 {
 		f.From = w.now()
@@ -96,12 +96,12 @@ func (w *world) begin(f check.Fault) *check.Fault {
 	return &w.faults[len(w.faults)-1]
 }
 
-// endure lets a fault happen and waits until everything works again.
+// endure causes a fault and waits until everything works again.
 func (w *world) endure(ctx context.Context, f fault) error {
 	before := w.primaries()
 	note := w.begin(check.Fault{Name: f.name, Lossy: f.lossy, Doubtful: f.doubtful, TwoOrders: f.twoOrders, Moves: f.moves})
 	w.log.say("%v: %s", note.From, f.name)
-	ctx, cancel := context.WithTimeout(ctx, 3*patience) // each wait of it has less
+	ctx, cancel := context.WithTimeout(ctx, 3*patience) // each of its waits is shorter
 	defer cancel()
 	if err := f.happen(ctx, w); err != nil {
 		return err
@@ -122,7 +122,7 @@ func (w *world) endure(ctx context.Context, f fault) error {
 	return nil
 }
 
-// primaries says who is primary.
+// primaries returns the names of the primaries.
 func (w *world) primaries() string {
 	names := make(map[string]bool)
 	for _, n := range w.cluster.Primaries() {
@@ -131,7 +131,8 @@ func (w *world) primaries() string {
 	return fmt.Sprint(names) // in the order of keys
 }
 
-// serves waits until everybody hears everybody and all hubs are healthy.
+// serves waits until all clients receive from all publishers and all hubs are
+// healthy.
 func (w *world) serves(ctx context.Context, note *check.Fault) error {
 	if err := w.hearing(ctx); err != nil {
 		return err
@@ -154,8 +155,8 @@ func (w *world) serves(ctx context.Context, note *check.Fault) error {
 	return nil
 }
 
-// hearing waits until every resident hears every publisher in every room, with
-// something that was said after this was called.
+// hearing waits until every resident has received from every publisher in every
+// room a message that was published after the call.
 func (w *world) hearing(ctx context.Context) error {
 	want := make(map[*publisher]uint32)
 	for _, r := range w.rooms {

@@ -9,7 +9,7 @@ import (
 	"github.com/fanoutgo/fanout/internal/soak/check"
 )
 
-// A table is what a number of runs have found, by server, seed and fault.
+// A table is the results of a number of runs, by server, seed and fault.
 type table struct {
 	w *tabwriter.Writer
 }
@@ -44,7 +44,7 @@ func (t *table) flush() { t.w.Flush() }
 func round(d time.Duration) time.Duration { return d.Round(time.Millisecond) }
 
 // summed adds up figures of the same fault, in the order in which the faults
-// came first, and ends with the sum of all.
+// first appear, followed by the sum of all.
 func summed(lists ...[]check.Figures) []check.Figures {
 	var sums []check.Figures
 	at := make(map[string]int)

@@ -16,15 +16,15 @@ import (
 	"github.com/redis/rueidis"
 )
 
-// hubs is how many processes the world plays.
+// hubs is the number of hubs in the world.
 const hubs = 3
 
-// patience is how long anything may take that a run waits for. Only a mistake,
-// of the library's or of this suite's, takes that long.
+// patience bounds everything that a run waits for. Only a bug, of the library
+// or of this suite, takes that long.
 const patience = time.Minute
 
 // A world is three hubs on a cluster, rooms, clients that stay in all of them,
-// clients that come and go, and publishers in each room on each hub.
+// clients that move, and publishers in each room on each hub.
 type world struct {
 	config
 	cluster *redistest.Cluster
@@ -37,17 +37,17 @@ type world struct {
 	movers    []*mover
 
 	publishers sync.WaitGroup
-	stop       chan struct{} // closed when publishers shall say their last
+	stop       chan struct{} // closed when publishers have to publish their last message
 	moving     sync.WaitGroup
-	settle     chan struct{} // closed when movers shall come to rest
+	settle     chan struct{} // closed when movers have to stop
 
 	fail   context.CancelCauseFunc // ends the run
-	faults []check.Fault           // the engine's alone
+	faults []check.Fault           // used only by the goroutine of live
 
-	failedOver map[*redistest.Node]time.Time // when that was last
+	failedOver map[*redistest.Node]time.Time // time of the last failover
 }
 
-// A hub is one process's end.
+// A hub is a hub with its client.
 type hub struct {
 	*fanout.Hub
 	net    *redistest.Net
@@ -75,7 +75,7 @@ func newWorld(cfg config, c *redistest.Cluster) (*world, error) {
 	return w, nil
 }
 
-// now is the time of the run.
+// now returns the time since the run began.
 func (w *world) now() check.Time { return time.Since(w.began) }
 
 func (w *world) newHub() (*hub, error) {
@@ -90,9 +90,9 @@ func (w *world) newHub() (*hub, error) {
 	a, err := sharded.New(h.client, &sharded.Options{ProbeInterval: 200 * time.Millisecond, ProbeTimeout: 2 * time.Second, Logger: log})
 	if err == nil {
 		h.Hub, err = fanout.New(a, &fanout.Options{
-			Window:         fanout.Window{Messages: 1 << 20, Bytes: 1 << 30}, // nobody is slow here
+			Window:         fanout.Window{Messages: 1 << 20, Bytes: 1 << 30}, // so that no member is slow
 			PublishTimeout: 20 * time.Second,
-			Linger:         time.Second, // so that rooms come and go, too
+			Linger:         time.Second, // so that rooms are also closed and opened
 			Room:           roomOptions,
 			Logger:         log,
 		})
@@ -104,7 +104,7 @@ func (w *world) newHub() (*hub, error) {
 	return h, nil
 }
 
-// close ends the hubs. Nothing of a run may be left then.
+// close closes the hubs. Everything else of a run must have ended.
 func (w *world) close() error {
 	var errs []error
 	for _, h := range w.hubs {
@@ -117,8 +117,8 @@ func (w *world) close() error {
 	return errors.Join(errs...)
 }
 
-// start brings in the clients and, when the residents are in all rooms, the
-// publishers. The run is over for all of them when ctx ends.
+// start starts the clients and, when the residents are in all rooms, the
+// publishers. All of them end when ctx ends.
 func (w *world) start(ctx context.Context) error {
 	w.began = time.Now()
 	for i := range hubs {
@@ -149,8 +149,8 @@ func (w *world) start(ctx context.Context) error {
 	return nil
 }
 
-// finish lets the movers come to rest and the publishers say their last, waits
-// until everybody has heard that, and closes all clients.
+// finish stops the movers and the publishers, waits until all clients have
+// received all messages, and closes all clients.
 func (w *world) finish(ctx context.Context) error {
 	close(w.settle)
 	if err := w.waitFor(ctx, "movers come to rest", &w.moving); err != nil {
@@ -170,8 +170,9 @@ func (w *world) finish(ctx context.Context) error {
 	})
 }
 
-// leave waits for all goroutines of the world, which have ended or do so because
-// the run is over, and closes the clients. Complete: they have heard everything.
+// leave waits for all goroutines of the world, which have ended or do so
+// because the run is over, and closes the clients. complete means that they
+// have received all messages.
 func (w *world) leave(complete bool) {
 	w.moving.Wait()
 	w.publishers.Wait()
@@ -193,7 +194,7 @@ func (w *world) clients() []*client {
 	return list
 }
 
-// record is what was recorded. Nothing may go on any more.
+// record returns the record of the run, after everything has ended.
 func (w *world) record() *check.Run {
 	run := &check.Run{Faults: w.faults}
 	for _, r := range w.rooms {
@@ -202,7 +203,8 @@ func (w *world) record() *check.Run {
 	return run
 }
 
-// await waits until lacks returns nothing, and otherwise says what it returned.
+// await waits until lacks returns "". Its error contains what lacks returned
+// last.
 func (w *world) await(ctx context.Context, what string, lacks func() string) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
@@ -234,7 +236,7 @@ func (w *world) waitFor(ctx context.Context, what string, group *sync.WaitGroup)
 	case <-ctx.Done():
 		return fmt.Errorf("waited until %s: %w", what, context.Cause(ctx))
 	case <-time.After(patience):
-		return fmt.Errorf("waited until %s: in vain for %v", what, patience)
+		return fmt.Errorf("waited until %s: it did not happen within %v", what, patience)
 	}
 }
 
@@ -254,9 +256,9 @@ func within(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeoutCause(ctx, patience, fmt.Errorf("it takes more than %v", patience))
 }
 
-// A config says what a run is like.
+// A config is the configuration of a run.
 type config struct {
-	server  string // as the table names it
+	server  string // its name in the table
 	image   string
 	seed    uint64
 	time    time.Duration // of faults at random, counted from the beginning
@@ -267,5 +269,5 @@ type config struct {
 	pace    time.Duration // between messages of a room
 	slots   int           // that move at a time
 	persist bool          // servers write everything to their disks
-	log     *journal      // what happens
+	log     *journal      // gets what happens
 }

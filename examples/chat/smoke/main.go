@@ -1,6 +1,6 @@
-// Smoke speaks once through each of several chat processes and checks that all
-// of them heard everything in one order, and with -history that who comes later
-// hears it, too:
+// Smoke sends a message through each of several chat processes and checks that
+// a page of each gets all messages, in one order. With -history it also checks
+// that a page that joins later gets them:
 //
 //	go run ./examples/chat/smoke [-history] localhost:8080 localhost:8081
 package main
@@ -31,7 +31,7 @@ func main() {
 
 func run(ctx context.Context, addrs []string, history bool) error {
 	if len(addrs) == 0 {
-		return fmt.Errorf("which addresses? host:port …")
+		return fmt.Errorf("no addresses: give host:port …")
 	}
 	var pages []*websocket.Conn
 	for i, addr := range addrs {
@@ -86,7 +86,7 @@ func run(ctx context.Context, addrs []string, history bool) error {
 	return nil
 }
 
-// resume comes late, and must hear what was said after a position.
+// resume joins late, and must get the messages after a position.
 func resume(ctx context.Context, addr, since string, want []heard) error {
 	ws, err := dial(ctx, addr, url.Values{"name": {"늦은 손님"}, "since": {since}})
 	if err != nil {

@@ -3,9 +3,9 @@
 // goroutine, I/O or client: a link tells a [Table] what happened, and gets the
 // commands to send and the subscribers to notify.
 //
-// A seat is a channel on a connection. It knows who wants the channel and what
-// the server has; where the two differ the seat is dirty, and [Table.Next] makes
-// commands for it.
+// A seat is a channel on a connection. It knows which subscriber wants the
+// channel and what the server has; where the two differ the seat is dirty, and
+// [Table.Next] makes commands for it.
 //
 //	Want, Release ──► ┌───────┐ ──► Next: commands to send
 //	Renew             │ Table │

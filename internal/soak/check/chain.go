@@ -2,22 +2,23 @@ package check
 
 import "github.com/fanoutgo/fanout"
 
-// A chain is what a client received of a room without a seam: one stay, and all
-// that resumed it where it ended.
+// A chain is what a client received in a room without interruption: one stay,
+// and all stays that resumed it where it ended.
 type chain struct {
 	client string
 	first  *Stay
 	early  bool // it began before the first message was published
-	ended  bool // it ended after the last one had come
+	ended  bool // it ended after the last message had arrived
 	since  fanout.Position
 	events []Event
 	stays  []int // index of the first event of each stay
 	at     []int // by message: its index in events, or -1
-	wrong  bool  // positions are not what they should be, so holes say nothing
+	wrong  bool  // positions are wrong, so holes prove nothing
 }
 
-// buildChains joins stays to chains, without what has no place in them: what
-// came after the client had left, and what nobody can have sent.
+// buildChains joins stays to chains, without events that do not belong to them:
+// what arrived after the client had left, and messages that were never
+// published.
 func (c *roomCheck) buildChains() (chains []*chain) {
 	open := make(map[string]*chain) // by client
 	for _, s := range c.Stays {
@@ -38,7 +39,7 @@ func (c *roomCheck) buildChains() (chains []*chain) {
 	return chains
 }
 
-// last is the position of the last message.
+// last returns the position of the last message.
 func (ch *chain) last() fanout.Position {
 	for i := len(ch.events) - 1; i >= 0; i-- {
 		if !ch.events[i].Gap {
@@ -48,7 +49,7 @@ func (ch *chain) last() fanout.Position {
 	return ch.since
 }
 
-// isEarly reports whether nothing was published before the client came.
+// isEarly reports whether the client joined before anything was published.
 func (c *roomCheck) isEarly(s *Stay) bool {
 	if s.Resumed {
 		return false
@@ -82,7 +83,7 @@ func (c *roomCheck) belongs(s *Stay, e *Event) bool {
 	return false
 }
 
-// once drops what comes again, and fills in chain.at.
+// once drops repeated messages, and fills in chain.at.
 func (c *roomCheck) once(ch *chain) {
 	ch.at = make([]int, c.size)
 	for i := range ch.at {
@@ -112,8 +113,8 @@ func (c *roomCheck) once(ch *chain) {
 	ch.events, ch.stays = kept, stays
 }
 
-// again judges a message that came before. The only excuse is that the client
-// has resumed meanwhile, and was told that nobody knows what it has missed.
+// again judges a repeated message. It is allowed only if the client has resumed
+// meanwhile, and got a gap of unknown size.
 func (c *roomCheck) again(ch *chain, events []Event, stays []int, before int, e *Event) {
 	begin := stays[len(stays)-1]
 	if before < begin {

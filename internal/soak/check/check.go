@@ -5,8 +5,8 @@ import (
 	"slices"
 )
 
-// A Rule is what can be broken. Most are the numbered guarantees of package
-// fanout.
+// A Rule is a promise that can be broken. Most are the numbered guarantees of
+// package fanout.
 type Rule string
 
 const (
@@ -26,7 +26,7 @@ type Failure struct {
 	Room   string
 	Client string
 	At     Time
-	Fault  string // that the servers suffered then
+	Fault  string // at that time
 	Text   string
 }
 
@@ -34,7 +34,7 @@ func (f Failure) String() string {
 	return fmt.Sprintf("%s: room %s, client %s, at %v (%s): %s", f.Rule, f.Room, f.Client, f.At, f.Fault, f.Text)
 }
 
-// A Report is what Verify has found: failures, and figures for each fault of the
+// A Report is the result of Verify: failures, and figures for each fault of the
 // run, in its order.
 type Report struct {
 	Failures []Failure
@@ -61,8 +61,8 @@ type verifier struct {
 	report Report
 }
 
-// room checks a room. Each step leaves to the next what it has found no fault
-// with, so that one fault is found by one rule.
+// room checks a room. Each step passes on only what it has found no fault with,
+// so that one fault breaks one rule.
 func (v *verifier) room(r *Room) {
 	c := &roomCheck{verifier: v, Room: r, index: newIndex(r)}
 	c.countPublished()
@@ -89,10 +89,10 @@ type roomCheck struct {
 	*Room
 	index
 	chains []*chain
-	places map[place]ID // of messages in the history, by what members saw
+	places map[place]ID // of messages, as members saw them
 }
 
-// fail notes a failure, and returns the figures of the fault it falls into.
+// fail adds a failure, and returns the figures of the fault that it falls into.
 func (c *roomCheck) fail(rule Rule, client string, at Time, format string, args ...any) *Figures {
 	i := c.faultAt(at)
 	c.report.Failures = append(c.report.Failures, Failure{
@@ -114,7 +114,7 @@ func (v *verifier) faultAt(t Time) int {
 
 func (v *verifier) figures(t Time) *Figures { return &v.report.Figures[v.faultAt(t)] }
 
-// during reports whether a fault of a kind fell into the time from a to b.
+// during reports whether a fault of a kind was in the time from a to b.
 func (v *verifier) during(a, b Time, kind func(*Fault) bool) bool {
 	for i := v.faultAt(a); i <= v.faultAt(b); i++ {
 		if kind(&v.run.Faults[i]) {
@@ -146,7 +146,8 @@ func newIndex(r *Room) (x index) {
 // of returns the number of a message.
 func (x *index) of(m ID) int { return x.base[m.Publisher] + int(m.Number) }
 
-// publication returns what is known of a message, nil if nobody published it.
+// publication returns the publication of a message; nil if it was not
+// published.
 func (c *roomCheck) publication(m ID) *Publication {
 	if int(m.Publisher) >= len(c.Published) || int(m.Number) >= len(c.Published[m.Publisher]) {
 		return nil

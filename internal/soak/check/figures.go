@@ -2,23 +2,23 @@ package check
 
 import "time"
 
-// Figures of what happened from the beginning of a fault to that of the next.
+// Figures of the time from the beginning of a fault to that of the next one.
 type Figures struct {
 	Fault     string
 	Published int // accepted
-	Refused   int // by an error, of whatever kind
+	Refused   int // with an error of any kind
 	Received  int // by all clients together
 
 	Missed  int // reported missing, in rooms without history
-	Unknown int // gaps of unknown size, there
-	Lost    int // reported missing, in rooms with history, what was trimmed included
-	Trimmed int // of these, what was trimmed
-	Alarms  int // gaps of unknown size, there, with nothing missing
-	Order   int // messages that came in different order, where that is documented
-	Silent  int // missing without a word
+	Unknown int // gaps of unknown size, in rooms without history
+	Lost    int // reported missing, in rooms with history, including trimmed messages
+	Trimmed int // of these, the trimmed ones
+	Alarms  int // gaps of unknown size in rooms with history, with nothing missing
+	Order   int // messages that arrived in different orders, where that is documented
+	Silent  int // missing without a gap
 
-	Outage   time.Duration // the longest that a client heard nothing in a room
-	Service  time.Duration // until everybody heard everybody again
+	Outage   time.Duration // the longest time that a client received nothing in a room
+	Service  time.Duration // until all clients received from all publishers again
 	Failures int
 }
 

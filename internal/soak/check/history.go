@@ -1,7 +1,7 @@
-// Package check holds what was recorded of a run against what package fanout
-// guarantees. It knows nothing of how the library works: a run is what
-// publishers were told and what members received, with times, and what the
-// servers suffered meanwhile.
+// Package check compares the record of a run with the guarantees of package
+// fanout. It knows nothing about how the library works. The record of a run has
+// what publishers were told and what members received, with times, and the
+// faults of the servers.
 package check
 
 import (
@@ -10,38 +10,38 @@ import (
 	"github.com/fanoutgo/fanout"
 )
 
-// Time is since the run began. If a call returned before another began, its time
-// is not the later one; equal times say nothing.
+// Time is the time since the run began. If a call returned before another
+// began, its time is not later than the other's; equal times prove nothing.
 type Time = time.Duration
 
-// A Run is all that was recorded.
+// A Run is the record of a run.
 type Run struct {
 	Rooms []*Room
-	// Faults in the order of time. Each lasts until the next one begins, the
-	// first one begins with the run and may be none at all.
+	// Faults are in the order of time. Each lasts until the next one begins.
+	// The first one begins with the run and may be no fault at all.
 	Faults []Fault
 }
 
-// A Fault is what the servers or the hubs suffered, and what may come of it.
+// A Fault is what happened to the servers or the hubs, and what it may cause.
 type Fault struct {
 	Name   string
 	From   Time
-	Served Time // when everybody heard everybody again
+	Served Time // when all clients received from all publishers again
 
-	// Lossy: the servers may lose what they have acknowledged.
+	// Lossy: the servers may lose messages that they have acknowledged.
 	Lossy bool
-	// Doubtful: nobody can know whether they did, so rooms with history may be
-	// told of a gap although nothing is missing.
+	// Doubtful: the servers cannot be sure that they did not, so rooms with
+	// history may get a gap although nothing is missing.
 	Doubtful bool
 	// TwoOrders: two primaries serve a slot for a while, so rooms without
 	// history may see two orders.
 	TwoOrders bool
-	// Moves: slots move, with the histories in them. A server that has not been one
-	// for long cannot know that they came whole.
+	// Moves: slots move, with the histories in them. A server that has been one
+	// for a short time only cannot be sure that they are complete.
 	Moves bool
 }
 
-// A Room is what happened in a room.
+// A Room is the record of a room.
 type Room struct {
 	Name      string
 	Keeps     int             // how many messages its history keeps; 0: it has none
@@ -56,23 +56,23 @@ type Publication struct {
 	Outcome    Outcome
 }
 
-// An Outcome is what Publish has said.
+// An Outcome is the result of Publish.
 type Outcome uint8
 
 const (
 	Accepted Outcome = iota // no error
-	Unsent                  // an error that promises that nobody can have it
+	Unsent                  // an error that promises that it was not delivered
 	Unclear                 // another error
 )
 
-// An ID says which message of a room it is.
+// An ID identifies a message of a room.
 type ID struct {
 	Publisher uint16
 	Number    uint32
 }
 
-// A Stay is a time that a client spent in a room. A client may be in it several
-// times, on several hubs, one after the other.
+// A Stay is a time that a client spent in a room. A client may have several
+// stays in a room, on several hubs, one after the other.
 type Stay struct {
 	Client  string
 	Resumed bool            // by Resume, not Join
@@ -80,7 +80,7 @@ type Stay struct {
 
 	Joining, Joined Time // Join or Resume was called, has returned
 	Leaving, Left   Time // Leave or Close likewise
-	Complete        bool // it left after the last message of every publisher had come
+	Complete        bool // it left after the last message of every publisher had arrived
 
 	Events []Event // in the order in which they were received
 }
@@ -96,7 +96,7 @@ type Event struct {
 	Missed  int
 }
 
-// A Read is a call of History that succeeded, or returned a gap.
+// A Read is a call of History that succeeded or returned a gap.
 type Read struct {
 	Client     string
 	Since      fanout.Position

@@ -6,23 +6,24 @@ import (
 	"time"
 )
 
-// A lossCheck looks for what a chain lacks.
+// A lossCheck looks for messages that a chain lacks.
 type lossCheck struct {
 	*roomCheck
 	*chain
 	gaps   []int       // indices of gaps
-	costly map[int]int // of these: how many messages are missing that may be meant
-	// Of these: how many of those nothing else explains, and one of them.
+	costly map[int]int // by gap: how many missing messages it may refer to
+	// By gap: how many of those have no other explanation, and one of them.
 	puzzling map[int]int
 	meant    map[int]ID
 
 	told    uint64 // the epoch that began with a gap of unknown size
-	silent  int    // messages that are missing without a word
+	silent  int    // messages that are missing without a gap
 	between int    // missing between messages of their publisher, in rooms without history
 }
 
-// losses checks that whatever is missing was reported, at its place and with its
-// number, and that in a room with history nothing is missing without reason.
+// losses checks that all missing messages were reported, at their place and
+// with their number, and that in a room with history none is missing without a
+// reason.
 func (c *roomCheck) losses(ch *chain) {
 	l := &lossCheck{roomCheck: c, chain: ch, costly: make(map[int]int), puzzling: make(map[int]int), meant: make(map[int]ID)}
 	for i := range ch.events {
@@ -43,13 +44,14 @@ func (c *roomCheck) losses(ch *chain) {
 	l.sums()
 }
 
-// from returns the time: what was published after it belongs to the chain.
+// from returns a time: messages that were published after it belong to the
+// chain.
 func (c *roomCheck) from(ch *chain) Time {
 	s := ch.first
 	if !s.Resumed || !s.Since.IsZero() || c.Keeps < c.size {
 		return s.Joined
 	}
-	// All that is kept: everything since the servers lost anything.
+	// Everything that is kept: all messages since the servers lost anything.
 	for i := c.faultAt(s.Joined); i >= 0; i-- {
 		if c.run.Faults[i].Lossy {
 			if i == c.faultAt(s.Joined) {
@@ -61,11 +63,12 @@ func (c *roomCheck) from(ch *chain) Time {
 	return -1
 }
 
-// publisher finds what is missing of a publisher: its messages come in the order
-// of their numbers, so each has its place between those before and after it.
+// publisher finds the missing messages of a publisher. Its messages arrive in
+// the order of their numbers, so each one's place is between the ones before
+// and after.
 func (l *lossCheck) publisher(p int, from Time) {
 	var missing []ID
-	after := -1 // index of the last one that came
+	after := -1 // index of the last one that arrived
 	flush := func(before int) {
 		if len(missing) > 0 {
 			l.missing(missing, after, before)
@@ -82,7 +85,7 @@ func (l *lossCheck) publisher(p int, from Time) {
 			missing = append(missing, m)
 		}
 	}
-	if l.ended { // else it may have left before
+	if l.ended { // otherwise the client may have left before
 		flush(len(l.events))
 	}
 }
@@ -101,7 +104,7 @@ func (l *lossCheck) missing(list []ID, after, before int) {
 		l.costly[g] += len(list)
 	}
 	if len(told) > 0 {
-		// One without a number is not meant where others have one.
+		// A gap without a number does not count if another one has a number.
 		l.puzzle(slices.DeleteFunc(told, func(g int) bool { return numbered && l.events[g].Missed == 0 }), list)
 		if after >= 0 && before < len(l.events) {
 			l.between += len(list)
@@ -122,9 +125,10 @@ func (l *lossCheck) missing(list []ID, after, before int) {
 	l.fail(rule, l.client, at, "%v is missing, and %d more, accepted from %v on: %s", m, len(list)-1, at, l.around(after, before)).Silent += len(list)
 }
 
-// puzzle notes those of the missing messages that a gap must mean, the first of these
-// that may, if nothing else explains them: they were not said so long before it that
-// the history may have lost them to others, and not when servers lost something.
+// puzzle counts, for the first of the gaps that may refer to them, those of the
+// missing messages that have no other explanation: they were not published so
+// long before the gap that the history may have dropped them, nor when servers
+// lost something.
 func (l *lossCheck) puzzle(gaps []int, list []ID) {
 	for _, m := range list {
 		pub := l.publication(m)
@@ -137,8 +141,8 @@ func (l *lossCheck) puzzle(gaps []int, list []ID) {
 	}
 }
 
-// means reports whether a gap may mean a message: it was said before the gap came,
-// and not after what was received next.
+// means reports whether a gap may refer to a message: it was published before
+// the gap arrived, and not after what was received next.
 func (l *lossCheck) means(gap int, pub *Publication) bool {
 	if pub.Begin >= l.events[gap].At {
 		return false
@@ -152,8 +156,8 @@ func (l *lossCheck) means(gap int, pub *Publication) bool {
 	return true
 }
 
-// outlived reports whether as many messages as the history keeps were said between
-// two times.
+// outlived reports whether as many messages as the history keeps were published
+// between two times.
 func (l *lossCheck) outlived(from, to Time) bool {
 	if l.Keeps >= l.size {
 		return false
@@ -187,23 +191,24 @@ func (l *lossCheck) begin() string {
 	return "a Join at " + l.first.Joined.String()
 }
 
-// A gapPlace is between two messages that were received one after the other.
+// A gapPlace is the place between two messages that were received in
+// succession.
 type gapPlace struct {
 	prev, next *Event // nil: there is none
 	gaps       []Event
 	sum        int
 	unknown    bool
-	costly     int  // messages that are missing, and may be meant
-	puzzling   int  // those of them that nothing else explains
+	costly     int  // missing messages that the gaps may refer to
+	puzzling   int  // those of them without another explanation
 	meant      ID   // one of these
-	from, to   Time // it happened between
+	from, to   Time // it was lost between these times
 }
 
-// eachPlace calls f for all places, with gaps or without.
+// eachPlace calls f for all places, with or without gaps.
 func (l *lossCheck) eachPlace(f func(*gapPlace)) {
 	p := &gapPlace{from: l.first.Joining}
 	if l.first.Resumed && !l.first.Since.IsZero() {
-		p.from = 0 // what is missing may be as old as what it was there for last
+		p.from = 0 // missing messages may be as old as the last stay
 		if m, known := l.places[l.first.Since]; known {
 			p.from = min(l.first.Joining, l.publication(m).Begin)
 		}
@@ -223,7 +228,7 @@ func (l *lossCheck) eachPlace(f func(*gapPlace)) {
 		}
 		p.next = e
 		f(p)
-		// What is missing there may be as old as the message before it.
+		// Messages that are missing here may be as old as the message before.
 		p = &gapPlace{prev: e, from: e.At}
 		if pub := l.publication(e.Message); pub != nil {
 			p.from = min(p.from, pub.Begin)
@@ -234,9 +239,9 @@ func (l *lossCheck) eachPlace(f func(*gapPlace)) {
 	}
 }
 
-// newcomer is for how long a server takes a history that has moved to it for one that
-// may have come from its disk, or by replication: SKEW of history.lua, and a second
-// because servers tell in seconds for how long they have been up.
+// newcomer is how long a server treats a history that has moved to it as one
+// that may have come from its disk or by replication: SKEW of history.lua, and
+// a second because servers report their uptime in seconds.
 const newcomer = Time(2 * time.Second)
 
 // judge looks for the reason of gaps in a room with history.
@@ -244,8 +249,8 @@ func (l *lossCheck) judge(p *gapPlace) {
 	if len(p.gaps) == 0 {
 		return
 	}
-	// Where servers cannot know whether something was lost before, that does not show
-	// in the number of what has been trimmed.
+	// If servers cannot be sure whether something was lost before, the number
+	// of trimmed messages does not show that.
 	trimmed := p.sum > 0 && (!p.unknown || l.during(p.from, p.to, doubtful)) && l.trimmed(p)
 	switch {
 	case trimmed:
@@ -264,19 +269,19 @@ func (l *lossCheck) judge(p *gapPlace) {
 	}
 }
 
-// inDoubt reports whether servers cannot know whether something was lost.
+// inDoubt reports whether servers cannot be sure whether something was lost.
 func (l *lossCheck) inDoubt(p *gapPlace) bool {
 	return l.during(p.from, p.to, doubtful) ||
 		p.sum == 0 && l.during(p.from, p.to, moves) && l.during(p.from-newcomer, p.to, doubtful)
 }
 
-// trimmed reports whether all that is missing may have gone out of the history:
-// so many messages as it keeps were published after it by then.
+// trimmed reports whether all missing messages may have been trimmed: as many
+// messages as the history keeps were published after them by then.
 func (l *lossCheck) trimmed(p *gapPlace) bool {
 	if p.next == nil {
 		return false
 	}
-	// Epochs may have come and gone meanwhile; offsets go on.
+	// Epochs may have changed meanwhile; offsets continue.
 	at := p.next.Position
 	for other, m := range l.places {
 		if other.Epoch >= at.Epoch && other.Offset >= at.Offset+uint64(l.Keeps)-1 && l.publication(m).Begin < p.to {
@@ -308,8 +313,8 @@ func (l *lossCheck) hole(p *gapPlace) {
 	case before.Epoch == now.Epoch && l.told != now.Epoch:
 		wrong = p.sum != hole
 	case before.Epoch == now.Epoch:
-		// What servers lost before the epoch shows by the next message of its
-		// publisher, which may come after others'.
+		// What servers lost before the epoch shows only with the next message
+		// of its publisher, which may arrive after those of others.
 		wrong = p.sum < hole || p.sum > hole+p.costly
 	default:
 		wrong = p.sum < hole
@@ -322,7 +327,7 @@ func (l *lossCheck) hole(p *gapPlace) {
 	}
 }
 
-// sums compares the numbers of all gaps with what is missing.
+// sums compares the numbers of all gaps with the number of missing messages.
 func (l *lossCheck) sums() {
 	received, missed, unknown := 0, 0, false
 	for i := range l.events {
@@ -349,7 +354,8 @@ func (l *lossCheck) sums() {
 	}
 }
 
-// published counts what was accepted in the room, and what may have been.
+// published returns how many messages were accepted, and how many may have
+// been.
 func (c *roomCheck) published() (accepted, unclear int) {
 	for _, numbers := range c.Published {
 		for i := range numbers {

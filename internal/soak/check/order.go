@@ -2,14 +2,15 @@ package check
 
 import "time"
 
-// order checks that any two clients got what both of them got in the same order,
-// and everybody that of a publisher in the publisher's.
+// order checks that any two clients received the messages that both have in the
+// same order, and every client those of a publisher in the publisher's order.
 //
-// In a room with history the order is that of positions, which have been checked.
-// What is left is a message that the servers lost after some had received it, and
-// took again from its publisher: it has two positions, and is counted only.
+// In a room with history the order is that of positions, which have been
+// checked. An exception is a message that the servers lost after some clients
+// had received it, and got again from its publisher: it has two positions, and
+// is only counted.
 func (c *roomCheck) order() {
-	differs := make(map[ID]Time) // messages that came before what they followed elsewhere
+	differs := make(map[ID]Time) // messages that one client received before, another one after the same message
 	for i, a := range c.chains {
 		c.publishersOrder(a, differs)
 		for _, b := range c.chains[i+1:] {
@@ -21,8 +22,8 @@ func (c *roomCheck) order() {
 	}
 }
 
-// settling is how long after a fault hubs may still be subscribed at a node that
-// has become a replica: a link asks its node at every third probe.
+// settling is how long after a fault hubs may still be subscribed at a node
+// that has become a replica: a link asks its node at every third probe.
 const settling = Time(3 * time.Second)
 
 func (c *roomCheck) compare(a, b *chain, differs map[ID]Time) {
@@ -46,7 +47,7 @@ func (c *roomCheck) compare(a, b *chain, differs map[ID]Time) {
 	}
 }
 
-// differ judges a message that a got after another one, and b before.
+// differ judges a message that a received after another one, and b before it.
 func (c *roomCheck) differ(a *chain, e, prev *Event, b *chain, other *Event, differs map[ID]Time) {
 	if c.Keeps > 0 || c.during(min(e.At, other.At)-settling, max(e.At, other.At), twoOrders) {
 		differs[e.Message] = e.At

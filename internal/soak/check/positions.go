@@ -20,12 +20,12 @@ func (e *Event) String() string {
 
 func (m ID) String() string { return fmt.Sprintf("message %d.%d", m.Publisher, m.Number) }
 
-// place is a position without its methods, to be a key.
+// A place is a position without its methods, for use as a key.
 type place = fanout.Position
 
-// positions checks that positions grow, that each is that of one message for
-// everybody, and that a message has one position. Who loses a message after some
-// have received it, and gets it again from its publisher, may have it twice.
+// positions checks that positions grow, that a position belongs to one message
+// for all clients, and that a message has one position. A message that the
+// servers lost after some clients had received it, and got again, may have two.
 func (c *roomCheck) positions() {
 	c.places = make(map[place]ID)
 	where := make([]place, c.size)

@@ -1,7 +1,7 @@
 package check
 
-// read checks what History has returned: all that was accepted before it was
-// called, after the position that was asked for.
+// read checks the result of History: it must have all messages after the
+// position that were accepted before the call.
 func (c *roomCheck) read(r *Read) {
 	last := r.Since
 	got := make(map[ID]bool, len(r.Messages))
