@@ -50,16 +50,17 @@ type Hub struct {
 	members map[uint64]*Member    // by number
 	hearing bool                  // all members hear what is said to everyone
 
-	inbox   inbox
-	outbox  map[string]*outbound // to other hubs' inboxes, by hub ID. Guarded by outMu
-	outMu   sync.Mutex
-	numbers numbers      // of channels that are forgotten
-	janitor janitor      // what is idle
-	readers readers      // of histories
-	refused occasionally // complains of histories that cannot be read
-	wakers  wakers       // who wakes crowds
-	acks    ackQueue     // publishers that do not wait
-	buffer  buffer       // what they have under way
+	inbox        inbox
+	outbox       map[string]*outbound // to other hubs' inboxes, by hub ID. Guarded by outMu
+	outMu        sync.Mutex
+	numbers      numbers      // of channels that are forgotten
+	janitor      janitor      // what is idle
+	readers      readers      // of histories
+	refused      occasionally // complains of histories that cannot be read
+	unknownField occasionally // complains of messages that are not understood
+	wakers       wakers       // who wakes crowds
+	acks         ackQueue     // publishers that do not wait
+	buffer       buffer       // what they have under way
 
 	lastMember atomic.Uint64
 	lastStream atomic.Uint64

@@ -158,6 +158,19 @@ func (rs *roomState) gaps(v *sequence.Verdict) (earlier, gap roomlog.Gap) {
 	return earlier, roomlog.Gap{Missed: v.Missed, Unknown: v.Unknown}
 }
 
+// notUnderstood counts messages that a newer release has sent, and that cannot be
+// delivered. It may be called with locks held.
+func (h *Hub) notUnderstood(channel string, x hole) {
+	if x.count == 0 {
+		return
+	}
+	h.stats.notUnderstood.Add(uint64(x.count))
+	if h.unknownField.first() {
+		h.log.warn("fanout: message not delivered, it has a field that this release does not know (said once a minute; see Stats.NotUnderstood)",
+			"channel", channel, "field", x.field)
+	}
+}
+
 func (h *Hub) malformed(channel string, err error) {
 	if h.stats.malformed.Add(1) == 1 {
 		h.log.error("fanout: frame dropped, is another program or version publishing here? (said once; see Stats.Malformed)",

@@ -32,7 +32,7 @@ func decodeAll(frame []byte) (h Header, ms []Message, err error) {
 	}
 	var v View
 	for d.Next(&v) {
-		ms = append(ms, Message{v.ID, texts(v.Except), texts(v.ExceptRooms), texts(v.To), v.Volatile, v.Data})
+		ms = append(ms, Message{v.ID, texts(v.Except), texts(v.ExceptRooms), texts(v.To), v.Volatile, v.Fields, v.Data})
 	}
 	return h, ms, nil
 }
