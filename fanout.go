@@ -51,6 +51,7 @@ type Hub struct {
 	hearing bool                  // all members hear what is said to everyone
 
 	inbox        inbox
+	hellos       hellos               // who the other hubs are
 	outbox       map[string]*outbound // to other hubs' inboxes, by hub ID. Guarded by outMu
 	outMu        sync.Mutex
 	numbers      numbers      // of channels that are forgotten
@@ -145,6 +146,7 @@ func newHub(a Adapter, o *Options) (*Hub, error) {
 	h.publishes = deadline.NewGroup(h.ctx, opts.PublishTimeout,
 		fmt.Errorf("Options.PublishTimeout (%v) is over: %w", opts.PublishTimeout, context.DeadlineExceeded))
 	h.inbox = inbox{hub: h, channel: h.names.Inbox(h.id)}
+	h.hellos.init(h)
 	h.readers.hub = h
 	h.historian, _ = a.(adapter.Historian)
 	h.async, _ = a.(adapter.AsyncPublisher)
@@ -161,6 +163,9 @@ func newHub(a Adapter, o *Options) (*Hub, error) {
 	attached.add(a)
 	h.wg.Go(h.subscribeOwn)
 	h.wg.Go(h.janitor.run)
+	if !alone {
+		h.wg.Go(h.hellos.run)
+	}
 	h.wakers.start(h)
 	return h, nil
 }

@@ -144,7 +144,7 @@ func TestGuarantee5OnceWhenAPublishToAHistoryIsRetried(t *testing.T) {
 		a, b := newHub(t, bus, keeping(100)), newHub(t, bus, keeping(100))
 		m := connect(t, b, "x")
 		var failures atomic.Int32
-		bus.Intercept(func(context.Context, memory.Frame) memory.Fate {
+		bus.Intercept(inRooms(func(context.Context, memory.Frame) memory.Fate {
 			switch failures.Add(1) {
 			case 1, 2:
 				return memory.Fate{Err: errors.New("connection reset")} // but it arrives
@@ -152,7 +152,7 @@ func TestGuarantee5OnceWhenAPublishToAHistoryIsRetried(t *testing.T) {
 				return memory.Fate{Refuse: true, Err: errors.New("connection reset")}
 			}
 			return memory.Fate{}
-		})
+		}))
 		publish(t, a.Room("x"), 1, 3)
 		require.Equal(t, numbers(1, 3), receive(t, m, 3))
 		all, err := a.Room("x").History(within(t), fanout.Position{}, 0)

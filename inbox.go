@@ -28,7 +28,11 @@ type inbox struct {
 func (b *inbox) receive(frame []byte) {
 	h := b.hub
 	var f batch
-	if err := f.open(frame); err != nil {
+	switch err := f.open(frame); {
+	case err == wire.ErrNotice:
+		h.hellos.receive(b.channel, frame)
+		return
+	case err != nil:
 		h.malformed(b.channel, err)
 		b.tellAll()
 		return
@@ -37,6 +41,7 @@ func (b *inbox) receive(frame []byte) {
 		return // nobody is named in it
 	}
 	head := f.head
+	h.hellos.heard(head.Hub)
 	b.mu.Lock()
 	// What was missed before this run has been told of when that began.
 	v := b.in.Accept(&head)

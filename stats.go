@@ -4,6 +4,7 @@ import "sync/atomic"
 
 // Stats are figures of a Hub. Those that count go up only.
 type Stats struct {
+	Hubs    int // that are there, as far as this one has heard; itself too
 	Members int // connected now
 	Rooms   int // known now: with members, lingering, or published to lately
 
@@ -40,7 +41,7 @@ func (h *Hub) Stats() Stats {
 	h.mu.RUnlock()
 	c := &h.stats
 	return Stats{
-		Members: members, Rooms: rooms,
+		Hubs: h.hellos.count(), Members: members, Rooms: rooms,
 		Published: c.published.Load(), Frames: c.frames.Load(),
 		Received: c.received.Load(), Foreign: c.foreign.Load(),
 		Repeated: c.repeated.Load(), Missed: c.missed.Load(),
