@@ -30,7 +30,15 @@ const helloTimeout = 5 * time.Second
 
 func (y *hellos) init(h *Hub) {
 	y.hub, y.kick = h, make(chan struct{}, 1)
-	y.table = peers.New(h.num, wire.Level)
+	y.read(wire.Level)
+}
+
+// read begins with a table of a hub that reads a level. It is called before run
+// has begun to send.
+func (y *hellos) read(level int) {
+	y.mu.Lock()
+	defer y.mu.Unlock()
+	y.table = peers.New(y.hub.num, level)
 }
 
 // heard notes that a frame of a hub has come. It costs next to nothing for a hub
