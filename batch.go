@@ -55,11 +55,21 @@ type unpacker struct {
 	view    wire.View // the message that was read last
 	hub     uint64    // that published the batch
 	filters filterMaker
+	holes   hole // that were read last, and are not in a log yet
 
 	// Data that shares the frame's bytes keeps all of the frame alive. It does if
 	// it has at least shares bytes.
 	shares int
 	block  []byte // room for other data
+}
+
+// A hole is messages that cannot be delivered because they have a field that has
+// to be understood, and that this release does not know. They have numbers and
+// positions like others, and count as missing.
+type hole struct {
+	count int
+	field uint32   // of the last
+	at    Position // of the last
 }
 
 // unpack makes u, which is zero, the unpacker of what comes after the first skip
@@ -69,6 +79,7 @@ func (b *batch) unpack(u *unpacker, h *Hub, skip int, sender string) {
 	u.filters.hub = h
 	if skip > 0 {
 		u.passOver(skip)
+		u.takeHole() // it was told of before
 	}
 }
 
@@ -121,21 +132,50 @@ func (u *unpacker) write(e *entry) {
 // of them count.
 func (u *unpacker) passOver(n int) (counting int) {
 	for ; n > 0 && u.read(); n-- {
-		if !u.view.Volatile {
+		if u.unreadable() || !u.view.Volatile {
 			counting++
 		}
 	}
 	return counting
 }
 
-// fill puts the next messages into buf, which has a length of 0, as many as fit.
-func (u *unpacker) fill(buf []entry) []entry {
-	buf = buf[:min(u.left, cap(buf))]
-	for i := range buf {
-		u.read()
-		u.write(&buf[i])
+// unreadable reports whether the message that was read last cannot be delivered.
+// Then it is part of the hole.
+func (u *unpacker) unreadable() bool {
+	if u.view.Unknown == 0 {
+		return false
 	}
-	return buf
+	u.holes.count++
+	u.holes.field, u.holes.at = u.view.Unknown, u.at
+	return true
+}
+
+// takeHole returns the hole that comes before the next entries.
+func (u *unpacker) takeHole() (h hole) {
+	h, u.holes = u.holes, hole{}
+	return h
+}
+
+// fill puts the next messages into buf, which has a length of 0, as many as fit
+// and are not separated by a hole. It returns the hole before them.
+func (u *unpacker) fill(buf []entry) (before hole, entries []entry) {
+	for len(buf) < cap(buf) && u.read() {
+		if u.unreadable() {
+			if len(buf) == 0 {
+				continue
+			}
+			break
+		}
+		if len(buf) == 0 {
+			before = u.takeHole()
+		}
+		buf = buf[:len(buf)+1]
+		u.write(&buf[len(buf)-1])
+	}
+	if len(buf) == 0 {
+		before = u.takeHole()
+	}
+	return before, buf
 }
 
 const (
@@ -183,26 +223,39 @@ func (rs *roomState) appendBatch(earlier, gap roomlog.Gap, u *unpacker, known in
 	wide := rs.kept != nil && rs.kept.wide
 	if over := u.left - known - rs.window().Messages; over > 0 && !wide {
 		u.passOver(known)
+		u.takeHole()
 		log, known, first = rs.log.PassOver(earlier, gap, u.passOver(over)), 0, false
+		rs.hub.notUnderstood(rs.channel, u.takeHole())
 		if rs.kept != nil && !u.at.IsZero() {
 			rs.kept.tail.reset(u.at.private())
 		}
 	}
-	for u.left > 0 {
-		entries := u.fill(scratch[:0])
+	for u.left > 0 || u.holes.count > 0 {
+		hole, entries := u.fill(scratch[:0])
+		missed := hole.count - min(known, hole.count)
+		known -= hole.count - missed
+		if missed > 0 {
+			hole.count = missed
+			rs.hub.notUnderstood(rs.channel, hole)
+			if first {
+				gap.Missed += missed
+			}
+		}
 		if rs.kept != nil {
+			if hole.count > 0 && !hole.at.IsZero() {
+				rs.kept.tail.reset(hole.at.private())
+			}
 			rs.kept.tail.add(entries, kept, rs.window(), wide)
 			rs.ageTail()
 		}
 		news := entries[min(known, len(entries)):]
 		known -= len(entries) - len(news)
 		switch {
-		case len(news) == 0:
-		case first:
+		case first && len(news)+missed > 0:
 			log = rs.log.AppendAfter(earlier, gap, news)
 			first = false
-		default:
-			log = log.Join(rs.log.AppendMore(news))
+		case len(news)+missed > 0:
+			log = log.Join(rs.log.AppendMore(roomlog.Gap{Missed: missed}, news))
 		}
 		clear(entries) // the log has copied them
 	}

@@ -50,16 +50,18 @@ type Hub struct {
 	members map[uint64]*Member    // by number
 	hearing bool                  // all members hear what is said to everyone
 
-	inbox   inbox
-	outbox  map[string]*outbound // to other hubs' inboxes, by hub ID. Guarded by outMu
-	outMu   sync.Mutex
-	numbers numbers      // of channels that are forgotten
-	janitor janitor      // what is idle
-	readers readers      // of histories
-	refused occasionally // complains of histories that cannot be read
-	wakers  wakers       // who wakes crowds
-	acks    ackQueue     // publishers that do not wait
-	buffer  buffer       // what they have under way
+	inbox        inbox
+	hellos       hellos               // who the other hubs are
+	outbox       map[string]*outbound // to other hubs' inboxes, by hub ID. Guarded by outMu
+	outMu        sync.Mutex
+	numbers      numbers      // of channels that are forgotten
+	janitor      janitor      // what is idle
+	readers      readers      // of histories
+	refused      occasionally // complains of histories that cannot be read
+	unknownField occasionally // complains of messages that are not understood
+	wakers       wakers       // who wakes crowds
+	acks         ackQueue     // publishers that do not wait
+	buffer       buffer       // what they have under way
 
 	lastMember atomic.Uint64
 	lastStream atomic.Uint64
@@ -144,6 +146,7 @@ func newHub(a Adapter, o *Options) (*Hub, error) {
 	h.publishes = deadline.NewGroup(h.ctx, opts.PublishTimeout,
 		fmt.Errorf("Options.PublishTimeout (%v) is over: %w", opts.PublishTimeout, context.DeadlineExceeded))
 	h.inbox = inbox{hub: h, channel: h.names.Inbox(h.id)}
+	h.hellos.init(h)
 	h.readers.hub = h
 	h.historian, _ = a.(adapter.Historian)
 	h.async, _ = a.(adapter.AsyncPublisher)
@@ -160,6 +163,9 @@ func newHub(a Adapter, o *Options) (*Hub, error) {
 	attached.add(a)
 	h.wg.Go(h.subscribeOwn)
 	h.wg.Go(h.janitor.run)
+	if !alone {
+		h.wg.Go(h.hellos.run)
+	}
 	h.wakers.start(h)
 	return h, nil
 }

@@ -212,12 +212,12 @@ func TestGuarantee5OnceWhenAPublishIsRetried(t *testing.T) {
 		m := connect(t, b, "x")
 		publish(t, a.Room("x"), 1, 1)
 		var failed atomic.Bool
-		bus.Intercept(func(context.Context, memory.Frame) memory.Fate {
+		bus.Intercept(inRooms(func(context.Context, memory.Frame) memory.Fate {
 			if failed.CompareAndSwap(false, true) {
 				return memory.Fate{Err: errors.New("connection reset")} // but it arrives
 			}
 			return memory.Fate{}
-		})
+		}))
 		publish(t, a.Room("x"), 2, 3)
 		require.Equal(t, numbers(1, 3), receive(t, m, 3))
 		require.EqualValues(t, 1, b.Stats().Repeated)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -84,6 +85,17 @@ func show(t testing.TB, msg fanout.Message, err error) string {
 	}
 	require.NoError(t, err)
 	return string(msg.Data)
+}
+
+// inRooms has frames of rooms meet a fate, and lets those through that hubs send
+// each other.
+func inRooms(fate func(context.Context, memory.Frame) memory.Fate) func(context.Context, memory.Frame) memory.Fate {
+	return func(ctx context.Context, f memory.Frame) memory.Fate {
+		if !strings.HasPrefix(f.Channel, "fanout:r:") {
+			return memory.Fate{}
+		}
+		return fate(ctx, f)
+	}
 }
 
 // nothing checks that nothing is there for m, by way of a direct message, which

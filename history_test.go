@@ -144,7 +144,7 @@ func TestGuarantee5OnceWhenAPublishToAHistoryIsRetried(t *testing.T) {
 		a, b := newHub(t, bus, keeping(100)), newHub(t, bus, keeping(100))
 		m := connect(t, b, "x")
 		var failures atomic.Int32
-		bus.Intercept(func(context.Context, memory.Frame) memory.Fate {
+		bus.Intercept(inRooms(func(context.Context, memory.Frame) memory.Fate {
 			switch failures.Add(1) {
 			case 1, 2:
 				return memory.Fate{Err: errors.New("connection reset")} // but it arrives
@@ -152,7 +152,7 @@ func TestGuarantee5OnceWhenAPublishToAHistoryIsRetried(t *testing.T) {
 				return memory.Fate{Refuse: true, Err: errors.New("connection reset")}
 			}
 			return memory.Fate{}
-		})
+		}))
 		publish(t, a.Room("x"), 1, 3)
 		require.Equal(t, numbers(1, 3), receive(t, m, 3))
 		all, err := a.Room("x").History(within(t), fanout.Position{}, 0)
@@ -454,11 +454,19 @@ func TestParsePosition(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, p, got)
 	}
-	for _, s := range []string{"", "1", "1-", "-1", "1-2-3", "01-2", "+1-2", "1 -2", "0-1", "1-18446744073709551616", strings.Repeat("9", 500), "１-２"} {
+	require.Equal(t, "v1-7-9", fanout.Position{Epoch: 7, Offset: 9}.String())
+	for _, s := range []string{
+		"", "1", "1-2", "v1", "v1-", "v1-1", "v1-1-", "v1--1", "v1-1-2-3", "v1-01-2", "v1-+1-2", "v1-1 -2", "v1-0-1", "V1-1-2", " v1-1-2",
+		"v1-1-18446744073709551616", "v1-" + strings.Repeat("9", 500), strings.Repeat("9", 500), "v1-１-２",
+	} {
 		_, err := fanout.ParsePosition(s)
 		require.ErrorIs(t, err, fanout.ErrInvalidPosition, s)
+		require.ErrorContains(t, err, "is not v1-epoch-offset")
 		require.Less(t, len(err.Error()), 400)
 	}
+	_, err := fanout.ParsePosition("v2-abc")
+	require.ErrorIs(t, err, fanout.ErrInvalidPosition)
+	require.ErrorContains(t, err, `"v2-abc" is of version v2, and this release reads v1`)
 }
 
 func TestHistoryLeavesOutWhatWasVolatile(t *testing.T) {

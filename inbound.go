@@ -6,6 +6,7 @@ import (
 	"github.com/fanoutgo/fanout/adapter"
 	"github.com/fanoutgo/fanout/internal/roomlog"
 	"github.com/fanoutgo/fanout/internal/sequence"
+	"github.com/fanoutgo/fanout/internal/wire"
 )
 
 func hubID(n uint64) string { return sequence.HubID(n) }
@@ -97,9 +98,13 @@ func (rs *roomState) prepare() {
 // receive delivers a frame to the room's members on this hub.
 func (rs *roomState) receive(frame []byte) {
 	h := rs.hub
-	rs.prepare()
 	var b batch
 	err := b.open(frame)
+	if err == wire.ErrNotice {
+		h.hellos.receive(rs.channel, frame)
+		return
+	}
+	rs.prepare()
 	h.stats.received.Add(uint64(b.count()))
 	if err != nil {
 		rs.unreadable(err)
@@ -131,6 +136,7 @@ func (rs *roomState) take(b *batch) wakeups {
 	var earlier, gap roomlog.Gap
 	var v sequence.Verdict
 	if b.head.Count > 0 { // a frame of a hub
+		h.hellos.heard(b.head.Hub)
 		v = rs.in.Accept(&b.head)
 		earlier, gap = rs.gaps(&v)
 		h.stats.repeated.Add(uint64(v.Repeated))
@@ -156,6 +162,19 @@ func (rs *roomState) gaps(v *sequence.Verdict) (earlier, gap roomlog.Gap) {
 		earlier = roomlog.Gap{Missed: v.Earlier, From: v.From, Until: rs.in.Run()}
 	}
 	return earlier, roomlog.Gap{Missed: v.Missed, Unknown: v.Unknown}
+}
+
+// notUnderstood counts messages that a newer release has sent, and that cannot be
+// delivered. It may be called with locks held.
+func (h *Hub) notUnderstood(channel string, x hole) {
+	if x.count == 0 {
+		return
+	}
+	h.stats.notUnderstood.Add(uint64(x.count))
+	if h.unknownField.first() {
+		h.log.warn("fanout: message not delivered, it has a field that this release does not know (said once a minute; see Stats.NotUnderstood)",
+			"channel", channel, "field", x.field)
+	}
 }
 
 func (h *Hub) malformed(channel string, err error) {

@@ -28,7 +28,11 @@ type inbox struct {
 func (b *inbox) receive(frame []byte) {
 	h := b.hub
 	var f batch
-	if err := f.open(frame); err != nil {
+	switch err := f.open(frame); {
+	case err == wire.ErrNotice:
+		h.hellos.receive(b.channel, frame)
+		return
+	case err != nil:
 		h.malformed(b.channel, err)
 		b.tellAll()
 		return
@@ -37,6 +41,7 @@ func (b *inbox) receive(frame []byte) {
 		return // nobody is named in it
 	}
 	head := f.head
+	h.hellos.heard(head.Hub)
 	b.mu.Lock()
 	// What was missed before this run has been told of when that began.
 	v := b.in.Accept(&head)
@@ -59,14 +64,23 @@ func (b *inbox) receive(frame []byte) {
 	var u unpacker
 	f.unpack(&u, h, v.Skip, v.Sender)
 	for u.read() {
-		if u.view.To != nil {
-			h.sendTo(u.view.To, u.entry())
+		switch to := u.view.To; {
+		case u.unreadable() && to != nil:
+			h.sendTo(to, roomlog.Gap{Missed: 1}, nil)
+		case to != nil:
+			h.sendTo(to, roomlog.Gap{}, []entry{u.entry()})
 		}
 	}
+	x := u.takeHole()
+	if f.body.Unknown() != 0 && x.count > 0 { // nobody can tell whom they were for
+		b.tellAll()
+	}
+	h.notUnderstood(b.channel, x)
 }
 
-// sendTo gives a direct message to those members in a list who are here.
-func (h *Hub) sendTo(to wire.List, e entry) {
+// sendTo gives a direct message, or the news that one is missing, to those members
+// in a list that are here.
+func (h *Hub) sendTo(to wire.List, gap roomlog.Gap, entries []entry) {
 	numbers := h.memberNumbers(to)
 	members := make([]*Member, 0, len(numbers))
 	h.mu.RLock()
@@ -77,7 +91,7 @@ func (h *Hub) sendTo(to wire.List, e entry) {
 	}
 	h.mu.RUnlock()
 	for _, m := range members {
-		m.send(e)
+		m.send(gap, entries)
 	}
 }
 

@@ -571,7 +571,7 @@ func (m *Member) remove(ms *membership) {
 }
 
 // send appends a direct message.
-func (m *Member) send(e entry) {
+func (m *Member) send(gap roomlog.Gap, entries []entry) {
 	m.mu.Lock()
 	if m.endError() != nil {
 		m.mu.Unlock()
@@ -587,7 +587,7 @@ func (m *Member) send(e entry) {
 		d.cursor.Park()
 		x.direct = d
 	}
-	woken := d.log.Append(roomlog.Gap{}, []entry{e})
+	woken := d.log.Append(gap, entries)
 	m.mu.Unlock()
 	woken.Wake(1)
 }

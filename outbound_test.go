@@ -28,14 +28,14 @@ func eachWay(t *testing.T, test func(t *testing.T, h *fanout.Hub, m *fanout.Memb
 				h := newHubOn(t, wrap(bus.NewAdapter()), nil)
 				m := connect(t, h, "x")
 				gate := make(chan memory.Fate)
-				bus.Intercept(func(ctx context.Context, f memory.Frame) memory.Fate {
+				bus.Intercept(inRooms(func(ctx context.Context, f memory.Frame) memory.Fate {
 					select {
 					case fate := <-gate:
 						return fate
 					case <-ctx.Done():
 						return memory.Fate{Refuse: true, Err: fmt.Errorf("%w: %w", ctx.Err(), fanout.ErrUnsent)}
 					}
-				})
+				}))
 				test(t, h, m, gate)
 				bus.Intercept(nil)
 			})

@@ -84,6 +84,14 @@ func (rs *roomState) newPage(since adapter.Position, read *adapter.Page) *page {
 		var u unpacker
 		b.unpackKept(&u, rs.hub, rs.kept, 0, sender)
 		for u.read() {
+			if u.unreadable() {
+				x := u.takeHole()
+				rs.hub.notUnderstood(rs.channel, x)
+				if x.at.Offset > a.From {
+					p.bad = append(p.bad, badFrame{x.at.Offset - 1, x.at.private()})
+				}
+				continue
+			}
 			if e := u.entry(); !e.volatile && e.position.Offset > a.From {
 				p.entries = append(p.entries, e)
 				p.times = append(p.times, b.kept)

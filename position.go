@@ -28,30 +28,46 @@ type Position struct {
 // IsZero reports whether p is the zero Position.
 func (p Position) IsZero() bool { return p == Position{} }
 
-// String returns the position as "epoch-offset", two decimal numbers.
-func (p Position) String() string { return fmt.Sprintf("%d-%d", p.Epoch, p.Offset) }
+// positionVersion begins the strings of positions, so that a later release can
+// write others, and read these.
+const positionVersion = "v1-"
+
+// String returns the position as "v1-epoch-offset": the version of the form, and
+// two decimal numbers.
+func (p Position) String() string { return fmt.Sprintf("%s%d-%d", positionVersion, p.Epoch, p.Offset) }
 
 // Before reports whether p comes before q in the history of one room.
 func (p Position) Before(q Position) bool {
 	return p.Epoch < q.Epoch || (p.Epoch == q.Epoch && p.Offset < q.Offset)
 }
 
-// ParsePosition reads what [Position.String] has written. Anything else is
-// [ErrInvalidPosition]: signs, spaces, leading zeros, an offset without an
-// epoch.
+// ParsePosition reads what [Position.String] has written; "v1-0-0" is the zero
+// Position. Anything else is [ErrInvalidPosition]: signs, spaces, leading zeros, an
+// offset without an epoch, and a string of another version.
 func ParsePosition(s string) (Position, error) {
-	epoch, offset, ok := strings.Cut(s, "-")
+	rest, ok := strings.CutPrefix(s, positionVersion)
+	epoch, offset, two := strings.Cut(rest, "-")
 	p := Position{}
 	var err1, err2 error
 	p.Epoch, err1 = strconv.ParseUint(epoch, 10, 64)
 	p.Offset, err2 = strconv.ParseUint(offset, 10, 64)
-	if !ok || err1 != nil || err2 != nil || p.String() != s || (p.Epoch == 0 && p.Offset != 0) {
-		if len(s) > 64 {
-			s = s[:64] + "…"
-		}
-		return Position{}, fmt.Errorf("fanout: %w: %q is not epoch-offset, as in \"0-0\" and as Position.String writes it", ErrInvalidPosition, s)
+	if ok && two && err1 == nil && err2 == nil && p.String() == s && (p.Epoch != 0 || p.Offset == 0) {
+		return p, nil
 	}
-	return p, nil
+	if len(s) > 64 {
+		s = s[:64] + "…"
+	}
+	if version, _, more := strings.Cut(s, "-"); more && otherVersion(version) {
+		return Position{}, fmt.Errorf("fanout: %w: %q is of version %s, and this release reads v1", ErrInvalidPosition, s, version)
+	}
+	return Position{}, fmt.Errorf("fanout: %w: %q is not v1-epoch-offset, as in \"v1-0-0\" and as Position.String writes it", ErrInvalidPosition, s)
+}
+
+// otherVersion reports whether a string begins a position of another version.
+func otherVersion(s string) bool {
+	digits, ok := strings.CutPrefix(s, "v")
+	n, err := strconv.ParseUint(digits, 10, 32)
+	return ok && err == nil && n != 1
 }
 
 // An epoch of a backend is some milliseconds since 1970, or a little more.

@@ -137,6 +137,9 @@ func (rs *roomState) receiveKept(f adapter.KeptFrame) {
 		return
 	}
 	b := openKept(f)
+	if b.head.Count > 0 {
+		h.hellos.heard(b.head.Hub)
+	}
 	h.stats.received.Add(uint64(b.count()))
 	if b.bad != nil {
 		h.malformed(rs.channel, b.bad)

@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"github.com/fanoutgo/fanout/adapter"
+	"github.com/fanoutgo/fanout/internal/roomlog"
 	"github.com/fanoutgo/fanout/internal/wire"
 )
 
@@ -259,7 +260,7 @@ type leg struct {
 // deliver gives a message to members of this hub.
 func (l *leg) deliver(h *Hub) {
 	v := l.message.View()
-	h.sendTo(v.To, h.entryOf(&l.message))
+	h.sendTo(v.To, roomlog.Gap{}, []entry{h.entryOf(&l.message)})
 }
 
 // legs returns the parts of a selection that is not local.
@@ -337,7 +338,7 @@ func (s Selection) publishLocally(m *wire.Message) {
 	switch s.kind {
 	case toMembers:
 		to := wire.Message{To: s.names}
-		h.sendTo(to.View().To, h.entryOf(m))
+		h.sendTo(to.View().To, roomlog.Gap{}, []entry{h.entryOf(m)})
 	case toEveryone:
 		h.everyone.deliver(h.entryOf(m))
 	default:

@@ -4,6 +4,7 @@ import "sync/atomic"
 
 // Stats are figures of a Hub. Those that count go up only.
 type Stats struct {
+	Hubs    int // that are there, as far as this one has heard; itself too
 	Members int // connected now
 	Rooms   int // known now: with members, lingering, or published to lately
 
@@ -19,13 +20,18 @@ type Stats struct {
 
 	Interruptions uint64 // times that a room's subscription broke
 	Malformed     uint64 // frames that could not be read
+	// NotUnderstood counts messages of a newer release that this one cannot
+	// deliver, because they have a field that it would have to understand. Each
+	// is reported to the members as missed, and is not among Missed. It is
+	// counted when it comes, and again when it is read from a history.
+	NotUnderstood uint64
 	Slow          uint64 // members closed with ErrSlow
 }
 
 type counters struct {
 	published, frames, received, foreign, repeated, missed atomic.Uint64
 	recovered, reads                                       atomic.Uint64
-	interruptions, malformed, slow                         atomic.Uint64
+	interruptions, malformed, notUnderstood, slow          atomic.Uint64
 }
 
 // Stats returns the hub's figures.
@@ -35,12 +41,13 @@ func (h *Hub) Stats() Stats {
 	h.mu.RUnlock()
 	c := &h.stats
 	return Stats{
-		Members: members, Rooms: rooms,
+		Hubs: h.hellos.count(), Members: members, Rooms: rooms,
 		Published: c.published.Load(), Frames: c.frames.Load(),
 		Received: c.received.Load(), Foreign: c.foreign.Load(),
 		Repeated: c.repeated.Load(), Missed: c.missed.Load(),
 		Recovered: c.recovered.Load(), Reads: c.reads.Load(),
 		Interruptions: c.interruptions.Load(), Malformed: c.malformed.Load(),
-		Slow: c.slow.Load(),
+		NotUnderstood: c.notUnderstood.Load(),
+		Slow:          c.slow.Load(),
 	}
 }

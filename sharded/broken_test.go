@@ -24,7 +24,7 @@ func damages(stream, note, hub, epoch, numbers string) []damage {
 	future := fmt.Sprint(time.Now().Add(48 * time.Hour).UnixMilli())
 	now := fmt.Sprint(time.Now().UnixMilli())
 	set := func(field, value string) [][]string { return [][]string{{"HSET", note, field, value}} }
-	state := func(s string) [][]string { return set("s", s) }
+	state := func(s string) [][]string { return set("s", "v1 "+s) }
 	entry := func(id string, fields ...string) [][]string {
 		return [][]string{{"DEL", stream}, append([]string{"XADD", stream, id}, fields...), {"PEXPIRE", stream, "3600000"}}
 	}
@@ -34,7 +34,9 @@ func damages(stream, note, hub, epoch, numbers string) []damage {
 		{"the stream is a list", [][]string{{"DEL", stream}, {"RPUSH", stream, "x"}}, true, false, true},
 		{"no state", [][]string{{"HDEL", note, "s"}}, true, true, true},
 		{"no offset", [][]string{{"HDEL", note, "o"}}, true, true, true},
-		{"another state", state("x"), true, true, true},
+		{"another state", set("s", "x"), true, true, true},
+		{"no version", set("s", now+" 0 0 "+r), true, true, true},
+		{"a later format", set("s", "v2 "+now), true, true, true},
 		{"a state that goes on", state(now + " 0 0 " + r + " x"), true, true, true},
 		{"an epoch in the far future", state(future + " 0 0 " + r), true, true, true},
 		{"an epoch without end", state(strings.Repeat("9", 400) + " 0 0 " + r), true, true, true},
@@ -50,6 +52,7 @@ func damages(stream, note, hub, epoch, numbers string) []damage {
 		{"a past epoch beyond the head", set("c", "1:7:1,"), false, true, true},
 		{"a publisher that has come further", set("p:"+hub, numbers+" 1000000 1"), true, false, false},
 		{"an entry with another field", entry(epoch+"-5", "x", "frame"), false, false, true},
+		{"an entry of a later format", entry(epoch+"-5", "v2 "+now, "frame"), false, false, true},
 		{"an entry with two fields", entry(epoch+"-5", now+" 1", "frame", "x", "y"), false, false, true},
 		{"an entry of no messages", entry(epoch+"-5", now+" 0", "frame"), false, false, true},
 		{"an entry with more messages than it can have", entry(epoch+"-5", now+" 6", "frame"), false, false, true},
@@ -87,7 +90,7 @@ func TestBrokenHistory(t *testing.T) {
 				n := c.Owner(redistest.Slot(stream))
 				state, err := n.Do(within(t), "HMGET", note, "s", "p:"+publisher.ID()).AsStrSlice()
 				require.NoError(t, err)
-				epoch, _, _ := strings.Cut(state[0], " ")
+				epoch := strings.Fields(state[0])[1]
 				numbers, _, _ := strings.Cut(state[1], " ")
 				for _, command := range damages(stream, note, publisher.ID(), epoch, numbers)[i].commands {
 					require.NoError(t, n.Do(within(t), command...).Error())

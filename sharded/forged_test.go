@@ -31,13 +31,13 @@ func TestHistoryThatWasForged(t *testing.T) {
 			return [][]string{{"HSET", note, "o", "18446744073709551615"}}
 		},
 		"an epoch of the far future": func(stream, note, epoch string) [][]string {
-			return [][]string{{"HSET", note, "s", "99" + epoch + " 0 9999999999999 0123456789abcdef0123"}}
+			return [][]string{{"HSET", note, "s", "v1 99" + epoch + " 0 9999999999999 0123456789abcdef0123"}}
 		},
 		"an epoch beyond 2^63": func(stream, note, epoch string) [][]string {
-			return [][]string{{"HSET", note, "s", "18446744073709551614 0 9999999999999 0123456789abcdef0123"}}
+			return [][]string{{"HSET", note, "s", "v1 18446744073709551614 0 9999999999999 0123456789abcdef0123"}}
 		},
 		"an epoch that is past": func(stream, note, epoch string) [][]string {
-			return [][]string{{"DEL", stream}, {"HSET", note, "s", "1 0 9999999999999 0123456789abcdef0123"}}
+			return [][]string{{"DEL", stream}, {"HSET", note, "s", "v1 1 0 9999999999999 0123456789abcdef0123"}}
 		},
 		"a past epoch with the last offset": func(_, note, epoch string) [][]string {
 			return [][]string{{"HSET", note, "c", "1:18446744073709551615:0,"}}

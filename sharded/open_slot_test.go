@@ -176,7 +176,7 @@ func expire(t *testing.T, n *redistest.Node, stream string) {
 	state, err := n.Do(within(t), "HGET", stream+":at", "s").ToString()
 	require.NoError(t, err)
 	f := strings.Fields(state)
-	f[2] = fmt.Sprint(time.Now().Add(-time.Second).UnixMilli())
+	f[3] = fmt.Sprint(time.Now().Add(-time.Second).UnixMilli())
 	require.NoError(t, n.Do(within(t), "HSET", stream+":at", "s", strings.Join(f, " ")).Error())
 	require.NoError(t, n.Do(within(t), "DEL", stream).Error())
 }

@@ -85,11 +85,11 @@ func TestBadRequests(t *testing.T) {
 		"room=r&name=a%0Ab":                       "control character",
 		"name=n&room=" + strings.Repeat("x", 256): "at most 255 are allowed",
 		"name=n&room=%FF":                         "invalid room name",
-		"room=r&name=n&since=":                    `since: fanout: invalid position: "" is not epoch-offset`,
-		"room=r&name=n&since=5":                   "is not epoch-offset",
-		"room=r&name=n&since=+5-1":                "is not epoch-offset",
-		"room=r&name=n&since=0-7":                 "is not epoch-offset",
-		"room=r&name=n&since=-1-7":                "is not epoch-offset",
+		"room=r&name=n&since=":                    `since: fanout: invalid position: "" is not v1-epoch-offset`,
+		"room=r&name=n&since=5":                   "is not v1-epoch-offset",
+		"room=r&name=n&since=v1-+5-1":             "is not v1-epoch-offset",
+		"room=r&name=n&since=v1-0-7":              "is not v1-epoch-offset",
+		"room=r&name=n&since=v1--1-7":             "is not v1-epoch-offset",
 	} {
 		_, resp, err := websocket.Dial(t.Context(), c.url+"/ws?"+query, nil)
 		require.Error(t, err, query)

@@ -193,7 +193,7 @@ func TestPageGoesOnAtAnotherProcess(t *testing.T) {
 		said = append(said, speaker.next())
 	}
 	page = other.chat.resume(room, "page", first["pos"])
-	newcomer := bin.start(addrs, "-history").chat.resume(room, "newcomer", "0-0")
+	newcomer := bin.start(addrs, "-history").chat.resume(room, "newcomer", "v1-0-0")
 	speaker.say("4")
 	said = append(said, speaker.next())
 	for i, want := range said {

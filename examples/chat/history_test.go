@@ -50,7 +50,7 @@ func TestPageThatComesBackGetsWhatWasSaidMeanwhile(t *testing.T) {
 	}
 	assert.Equal(t, say("both are here again"), b.next())
 
-	newcomer := c.resume("방", "c", "0-0")
+	newcomer := c.resume("방", "c", "v1-0-0")
 	assert.Equal(t, seen, newcomer.next(), "all from the beginning")
 	for _, want := range missed {
 		assert.Equal(t, want, newcomer.next())
@@ -74,7 +74,7 @@ func TestNothingIsShownTwiceOrMissed(t *testing.T) {
 			speaker.say(fmt.Sprint(i))
 		}
 	})
-	since := []any{"0-0", "0-0", "0-0"}
+	since := []any{"v1-0-0", "v1-0-0", "v1-0-0"}
 	for seen := 0; seen < n; seen += 5 {
 		for i := range since {
 			page := c.resume("room", fmt.Sprint(i), since[i])
@@ -102,7 +102,7 @@ func TestGapStandsBeforeWhatIsKept(t *testing.T) {
 	}
 	back := c.resume("room", "back", first["pos"])
 	assert.Equal(t, map[string]any{"gap": 49.0, "unknown": false}, back.next())
-	newcomer := c.resume("room", "newcomer", "0-0")
+	newcomer := c.resume("room", "newcomer", "v1-0-0")
 	for i := n - 200; i < n; i++ {
 		assert.Equal(t, fmt.Sprint(i), back.next()["text"])
 		assert.Equal(t, fmt.Sprint(i), newcomer.next()["text"], "all that is kept, without a gap")
@@ -142,7 +142,7 @@ func TestWithoutHistorySinceIsIgnored(t *testing.T) {
 	a.say("before")
 	assert.NotContains(t, a.next(), "pos")
 	var pages []*client
-	for _, since := range []string{"0-0", "7-1", "18446744073709551615-18446744073709551615"} {
+	for _, since := range []string{"v1-0-0", "v1-7-1", "v1-18446744073709551615-18446744073709551615"} {
 		pages = append(pages, c.resume("room", "b", since))
 	}
 	a.say("after")
@@ -156,10 +156,10 @@ func TestWithoutHistorySinceIsIgnored(t *testing.T) {
 func TestPositionIsInTheFrameAndUnforgeable(t *testing.T) {
 	at := fanout.Position{Epoch: 1<<64 - 1, Offset: 1<<64 - 1}
 	for data, want := range map[string]string{
-		`{"from":"a","text":"b"}`:              `{"from":"a","text":"b","pos":"18446744073709551615-18446744073709551615"}`,
-		"{\"from\":\"a\",\"text\":\"}\"} \r\n": `{"from":"a","text":"}","pos":"18446744073709551615-18446744073709551615"}`,
-		`{"from":"a","text":"b","pos":"9-9"}`:  `{"from":"","text":"{\"from\":\"a\",\"text\":\"b\",\"pos\":\"9-9\"}","room":"r","stranger":true,"pos":"18446744073709551615-18446744073709551615"}`,
-		`hello}`:                               `{"from":"","text":"hello}","room":"r","stranger":true,"pos":"18446744073709551615-18446744073709551615"}`,
+		`{"from":"a","text":"b"}`:              `{"from":"a","text":"b","pos":"v1-18446744073709551615-18446744073709551615"}`,
+		"{\"from\":\"a\",\"text\":\"}\"} \r\n": `{"from":"a","text":"}","pos":"v1-18446744073709551615-18446744073709551615"}`,
+		`{"from":"a","text":"b","pos":"9-9"}`:  `{"from":"","text":"{\"from\":\"a\",\"text\":\"b\",\"pos\":\"9-9\"}","room":"r","stranger":true,"pos":"v1-18446744073709551615-18446744073709551615"}`,
+		`hello}`:                               `{"from":"","text":"hello}","room":"r","stranger":true,"pos":"v1-18446744073709551615-18446744073709551615"}`,
 	} {
 		data := []byte(data)
 		before := string(data)

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"strconv"
 	"strings"
 	"time"
 	"unicode"
@@ -105,12 +104,10 @@ func withPosition(doc []byte, at fanout.Position) []byte {
 		return doc
 	}
 	doc = doc[:bytes.LastIndexByte(doc, '}')]
-	const most = len(`,"pos":"18446744073709551615-18446744073709551615"}`)
+	const most = len(`,"pos":"v1-18446744073709551615-18446744073709551615"}`)
 	b := append(make([]byte, 0, len(doc)+most), doc...)
 	b = append(b, `,"pos":"`...)
-	b = strconv.AppendUint(b, at.Epoch, 10)
-	b = append(b, '-')
-	b = strconv.AppendUint(b, at.Offset, 10)
+	b = append(b, at.String()...)
 	return append(b, `"}`...)
 }
 

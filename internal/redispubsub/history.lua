@@ -4,9 +4,12 @@
 -- of an entry is the position of the frame's last message: epoch-offset. Its one
 -- field is named by the time in ms since 1970 and the number of messages.
 --
--- The note is a hash. s: "epoch base expires reign", where base is the offset at
--- which the epoch began, expires when the stream does, in ms, and reign the
--- first 20 digits of the replication ID of the server that began the epoch;
+-- A later format of the stream begins the names of these fields with "v2 ".
+--
+-- The note is a hash. s: "v1 epoch base expires reign", where v1 is the format of
+-- stream and note, base the offset at which the epoch began, expires when the
+-- stream does, in ms, and reign the first 20 digits of the replication ID of the
+-- server that began the epoch;
 -- o: the offset of the last message; c: the epochs before, "epoch:last:whole,"
 -- each; n, u: the node and the run of that server; t: where the history was a
 -- while ago, "time:offset," each; and for each publisher how far it has come:
@@ -23,6 +26,7 @@ local CHECK = 200  -- ms after which we look again who we are
 local PAST = 1600  -- bytes of past epochs that are remembered
 local SKEW = 1000  -- ms by which clocks of servers may differ, and then some
 local MARKS = 64   -- fields of a note above which old publishers are forgotten
+local FORMAT = 'v1 ' -- of a history: begins field s of its note
 local MOST = 9007199254740991 -- 2^53-1: larger numbers are not exact here
 local MILLION = 1000000 -- more than a history keeps, or a frame has, of messages
 local LONGEST = 400 * DAY -- more than a history keeps its messages for
@@ -42,6 +46,15 @@ local function refuse(what) error({err = what}) end
 
 -- broken ends a call because the keys contain what we cannot have written.
 local function broken(what) refuse('FANOUT-BROKEN ' .. what) end
+
+-- newer ends a call if a text says that the history has another format: that of a
+-- later release, whose keys are left as they are.
+local function newer(text)
+  local other = match(text or '', '^v(%d+) ')
+  if other and other ~= '1' then
+    broken('the history has format ' .. other .. ' of a later release, and this one reads format 1')
+  end
+end
 
 -- failed ends a call in which a command has failed before anything was written.
 local function failed(err)
@@ -114,7 +127,8 @@ local function position(text, at, now)
   if state then
     epoch, base, expires, old, begun = state[1], state[2], state[3], state[4], state[5]
   else
-    epoch, base, expires, old = match(text, '^(%d+) (%d+) (%d+) (%x+)$')
+    newer(text)
+    epoch, base, expires, old = match(text, '^v1 (%d+) (%d+) (%d+) (%x+)$')
     if not epoch then broken('the note cannot be read') end
     base, expires, begun = tonumber(base), tonumber(expires), tonumber(epoch)
     stated = stated + 1
@@ -143,7 +157,10 @@ local function last(stream)
   if not entry then return nil end
   local epoch, offset = identify(entry[1])
   local time = tonumber(match(entry[2][1] or '', '^(%d+) %d+$'))
-  if not (epoch and offset and time) then return false end
+  if not (epoch and offset and time) then
+    newer(entry[2][1])
+    return false
+  end
   return epoch, offset, time
 end
 
@@ -190,7 +207,7 @@ local function begin(stream, key, now, epoch, offset, old)
   end
   epoch = format('%.0f', now)
   local text = decimal(offset)
-  call('HSET', key, 's', epoch .. ' ' .. text .. ' 0 ' .. reign, 'o', text, 'c', chain, 'n', node, 'u', run)
+  call('HSET', key, 's', FORMAT .. epoch .. ' ' .. text .. ' 0 ' .. reign, 'o', text, 'c', chain, 'n', node, 'u', run)
   return epoch, offset, e ~= nil
 end
 
@@ -228,7 +245,7 @@ local function renew(stream, key, epoch, base, now, age, offset, fresh)
     end
   end
   times[#times + 1] = decimal(now) .. ':' .. decimal(offset) .. ','
-  call('HSET', key, 's', epoch .. ' ' .. decimal(base) .. ' ' .. decimal(now + ttl) .. ' ' .. reign,
+  call('HSET', key, 's', FORMAT .. epoch .. ' ' .. decimal(base) .. ' ' .. decimal(now + ttl) .. ' ' .. reign,
     't', table.concat(times))
   call('PEXPIRE', stream, ttl)
   call('PEXPIRE', key, ttl + DAY)
@@ -443,7 +460,10 @@ local function read(KEYS, ARGV)
     for _, entry in ipairs(batch) do
       local time, count = match(entry[2][1] or '', '^(%d+) (%d+)$')
       count = whole(count, 1, MILLION)
-      if not count or #entry[2] ~= 2 then broken('an entry of the stream is no frame: ' .. entry[1]) end
+      if not count or #entry[2] ~= 2 then
+        newer(entry[2][1])
+        broken('an entry of the stream is no frame: ' .. entry[1])
+      end
       local old = max(0, now - time)
       if messages == 0 and old > age then
         expired = true

@@ -147,12 +147,11 @@ func (l *Log[T, O]) AppendAfter(before, gap Gap, items []T) Wakeups[T, O] {
 	return l.append(before, gap, items, false)
 }
 
-// AppendMore is Append for more items of the arrival that the last append
-// began. An arrival of many items is appended in parts, so that the window is
-// trimmed meanwhile; a cursor that has read the first part finds the next one
-// as fresh.
-func (l *Log[T, O]) AppendMore(items []T) Wakeups[T, O] {
-	return l.append(Gap{}, Gap{}, items, true)
+// AppendMore is Append for more of the arrival that the last append began. An
+// arrival of many items is appended in parts, so that the window is trimmed
+// meanwhile; a cursor that has read the first part finds the next one as fresh.
+func (l *Log[T, O]) AppendMore(gap Gap, items []T) Wakeups[T, O] {
+	return l.append(Gap{}, gap, items, true)
 }
 
 func (l *Log[T, O]) append(before, gap Gap, items []T, more bool) Wakeups[T, O] {

@@ -184,7 +184,7 @@ func TestAppendMore(t *testing.T) {
 		say(l, 0)
 		readAll(inTime)
 		l.Append(Gap{}, many(1, 40))
-		l.AppendMore(many(40, 80))
+		l.AppendMore(Gap{}, many(40, 80))
 		l.Append(Gap{}, many(80, 81))
 		for n := 1; n <= 80; n++ {
 			items, fresh, _ := inTime.Peek()
@@ -204,7 +204,7 @@ func TestAppendMore(t *testing.T) {
 		l.Append(Gap{}, many(0, 1))
 		readAll(c)
 		require.True(t, c.Park())
-		woken := l.AppendMore(many(1, 2))
+		woken := l.AppendMore(Gap{}, many(1, 2))
 		require.False(t, woken.None())
 		_, fresh, _ := c.Peek()
 		require.True(t, fresh)
@@ -216,7 +216,7 @@ func TestAppendMore(t *testing.T) {
 		woken := l.Append(Gap{}, many(0, 1))
 		readAll(b)
 		require.True(t, b.Park())
-		woken.Join(l.AppendMore(many(1, 2))).Join(l.AppendMore(many(2, 3))).Wake(1 << 30)
+		woken.Join(l.AppendMore(Gap{}, many(1, 2))).Join(l.AppendMore(Gap{}, many(2, 3))).Wake(1 << 30)
 		require.EqualValues(t, 1, a.owner.(*sleeper).woken.Load())
 		require.EqualValues(t, 1, b.owner.(*sleeper).woken.Load())
 	})
@@ -238,7 +238,7 @@ func TestPassOver(t *testing.T) {
 		if p == Track {
 			require.True(t, late.Overrun(l.OldestKept()))
 		}
-		l.AppendMore([]item{{n: 103}})
+		l.AppendMore(Gap{}, []item{{n: 103}})
 		require.Equal(t, []string{"-103?", "103"}, readAll(idle))
 		require.Equal(t, []string{"-105?", "103"}, readAll(late))
 		say(l, 104)

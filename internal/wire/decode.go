@@ -25,14 +25,19 @@ type View struct {
 	ExceptRooms List
 	To          List
 	Volatile    bool
-	Data        []byte
+	// Unknown is the number of a field that has to be understood, and that this
+	// release does not know: the message cannot be delivered. 0: there is none.
+	Unknown uint32
+	Fields  Fields
+	Data    []byte
 }
 
-// View returns m as a decoder would read it. Data is shared.
+// View returns m as a decoder that knows its fields would read it. Fields and Data
+// are shared.
 func (m *Message) View() View {
 	return View{
 		ID: m.ID, Except: makeList(m.Except), ExceptRooms: makeList(m.ExceptRooms), To: makeList(m.To),
-		Volatile: m.Volatile, Data: m.Data,
+		Volatile: m.Volatile, Fields: m.Fields, Data: m.Data,
 	}
 }
 
@@ -70,18 +75,26 @@ func (l List) All() iter.Seq[[]byte] {
 
 // A Decoder reads the messages of a frame one by one.
 type Decoder struct {
-	rest []byte
-	left int
-	data int
+	rest    []byte
+	left    int
+	data    int
+	unknown uint32 // of the header: see View.Unknown
 }
 
 // Decode checks a frame and reads its header. The decoder that it returns reads
 // the messages; they share the frame's bytes. Decode takes time in proportion to
-// the number of messages and list entries, and allocates nothing.
+// the number of messages, list entries and fields, and allocates nothing.
+//
+// Of a frame whose header has a field that has to be understood and is not
+// known, only the header is read. Its messages have nothing but
+// [View.Unknown].
 func Decode(frame []byte) (Header, Decoder, error) {
 	h, d, err := decodeHeader(frame)
 	if err != nil {
 		return h, Decoder{}, err
+	}
+	if d.unknown != 0 {
+		return h, d, nil
 	}
 	if d.data, err = d.check(); err != nil {
 		return h, Decoder{}, err
@@ -97,9 +110,12 @@ func decodeHeader(frame []byte) (h Header, d Decoder, err error) {
 		return h, d, fmt.Errorf("%w: %d bytes are no header", ErrMalformed, len(frame))
 	}
 	if frame[3] != Version || frame[4] != kindMessages {
+		if frame[3] == Version && frame[4] >= kindNotices {
+			return h, d, ErrNotice
+		}
 		return h, d, fmt.Errorf("%w: version %d, kind %d", ErrVersion, frame[3], frame[4])
 	}
-	if frame[5]&^flagResent != 0 {
+	if frame[5]&^(flagResent|flagFields|frameHints) != 0 {
 		return h, d, fmt.Errorf("%w: frame flags %#x", ErrMalformed, frame[5])
 	}
 	h.Resent = frame[5]&flagResent != 0
@@ -113,7 +129,13 @@ func decodeHeader(frame []byte) (h Header, d Decoder, err error) {
 			return h, d, fmt.Errorf("%w: header cut short", ErrMalformed)
 		}
 	}
-	if count == 0 || count > MaxCount || count > uint64(len(d.rest)/messageMin) {
+	if frame[5]&flagFields != 0 {
+		var ok bool
+		if h.Fields, d.unknown, ok = d.block(headerFields); !ok {
+			return h, d, fmt.Errorf("%w: fields of the header", ErrMalformed)
+		}
+	}
+	if count == 0 || count > MaxCount || d.unknown == 0 && count > uint64(len(d.rest)/messageMin) {
 		return h, d, fmt.Errorf("%w: %d messages in %d bytes", ErrMalformed, count, len(d.rest))
 	}
 	if h.Seq == 0 || h.Seq+count < h.Seq {
@@ -136,7 +158,7 @@ func (d Decoder) check() (data int, err error) {
 			continue
 		}
 		if !d.message(&v) {
-			return 0, fmt.Errorf("%w: message cut short, with unknown flags, or with too long a list", ErrMalformed)
+			return 0, fmt.Errorf("%w: message cut short, with unknown flags, or with too long a list or block", ErrMalformed)
 		}
 		data += len(v.Data)
 		entries += v.Except.Len() + v.ExceptRooms.Len() + v.To.Len()
@@ -156,11 +178,19 @@ func (d *Decoder) Next(v *View) bool {
 		return false
 	}
 	d.left--
+	if d.unknown != 0 {
+		*v = View{Unknown: d.unknown}
+		return true
+	}
 	return d.message(v)
 }
 
 // Data returns the number of bytes of data in all messages of the frame.
 func (d *Decoder) Data() int { return d.data }
+
+// Unknown returns the number of the header's field that makes all messages
+// unreadable; 0 if there is none.
+func (d *Decoder) Unknown() uint32 { return d.unknown }
 
 // plain takes a message of the most frequent form off b: no lists, no ID, and less
 // than 16 KiB of data. It is not ok if the message has another form, or is broken.
@@ -185,25 +215,27 @@ func (d *Decoder) message(v *View) (ok bool) {
 	if data, rest, ok := plain(d.rest); ok {
 		v.Volatile = d.rest[0]&flagVolatile != 0
 		v.ID, v.Except, v.ExceptRooms, v.To = 0, nil, nil, nil
+		v.Unknown, v.Fields = 0, nil
 		v.Data, d.rest = data, rest
 		return true
 	}
-	if len(d.rest) == 0 || d.rest[0]&^messageFlags != 0 {
+	if len(d.rest) == 0 || d.rest[0]&^(messageFlags|messageHints) != 0 {
 		return false
 	}
-	flags := d.rest[0]
+	flags := d.rest[0] & messageFlags
 	d.rest = d.rest[1:]
 	v.Volatile = flags&flagVolatile != 0
 	v.ID, v.Except, v.ExceptRooms, v.To = 0, nil, nil, nil
-	if flags&^flagVolatile != 0 && !d.fields(flags, v) {
+	v.Unknown, v.Fields = 0, nil
+	if flags&^flagVolatile != 0 && !d.optional(flags, v) {
 		return false
 	}
 	v.Data, ok = d.bytes()
 	return ok
 }
 
-// fields reads what few messages have.
-func (d *Decoder) fields(flags byte, v *View) (ok bool) {
+// optional reads what few messages have.
+func (d *Decoder) optional(flags byte, v *View) (ok bool) {
 	if flags&flagMulti != 0 {
 		if v.ID, ok = d.uvarint(); !ok || v.ID == 0 {
 			return false
@@ -218,6 +250,10 @@ func (d *Decoder) fields(flags byte, v *View) (ok bool) {
 				return false
 			}
 		}
+	}
+	if flags&flagExtended != 0 {
+		v.Fields, v.Unknown, ok = d.block(messageFields)
+		return ok
 	}
 	return true
 }

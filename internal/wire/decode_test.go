@@ -88,6 +88,7 @@ func TestViewIsWhatADecoderReads(t *testing.T) {
 			require.NoError(t, err)
 			var got View
 			require.True(t, d.Next(&got))
+			got.Unknown = 0
 			require.Equal(t, m.View(), got)
 			require.Equal(t, len(m.Except), got.Except.Len())
 		}
@@ -97,9 +98,9 @@ func TestViewIsWhatADecoderReads(t *testing.T) {
 // FuzzRoundTrip proves that what is encoded is decoded, if it is within the
 // bounds, and refused otherwise.
 func FuzzRoundTrip(f *testing.F) {
-	f.Add(uint64(1), uint64(7), uint64(300), true, uint64(9), "a,b", "room", "", true, []byte("hi"), uint16(3))
-	f.Add(uint64(0), uint64(0), uint64(1), false, uint64(0), "", "", "m", false, []byte{}, uint16(1))
-	f.Fuzz(func(t *testing.T, hub, stream, seq uint64, resent bool, id uint64, except, rooms, to string, volatile bool, data []byte, count uint16) {
+	f.Add(uint64(1), uint64(7), uint64(300), true, uint64(9), "a,b", "room", "", true, []byte("hi"), uint16(3), uint32(0), uint32(0), "")
+	f.Add(uint64(0), uint64(0), uint64(1), false, uint64(0), "", "", "m", false, []byte{}, uint16(1), uint32(2), uint32(33), "value")
+	f.Fuzz(func(t *testing.T, hub, stream, seq uint64, resent bool, id uint64, except, rooms, to string, volatile bool, data []byte, count uint16, inHeader, inMessage uint32, text string) {
 		if count == 0 || seq == 0 || seq+uint64(count) < seq {
 			return
 		}
@@ -111,9 +112,28 @@ func FuzzRoundTrip(f *testing.F) {
 		}
 		m := Message{ID: id, Except: list(except), ExceptRooms: list(rooms), To: list(to), Volatile: volatile, Data: data}
 		h := Header{Hub: hub, Stream: stream, Seq: seq, Count: int(count), Resent: resent}
+		// Two fields each: the second one has to be understood if the number is odd.
+		fields := func(n uint32) Fields {
+			if n == 0 {
+				return nil
+			}
+			return block(Field{Number: n >> 1, Value: []byte(text)}, Field{Number: n>>1 + 1, Must: n&1 == 1})
+		}
+		h.Fields, m.Fields = fields(inHeader), fields(inMessage)
 		frame := append(AppendHeader(nil, &h), bytes.Repeat(AppendMessage(nil, &m), int(count))...)
 		got, ms, err := decodeAll(frame)
 		within, entries := true, 0
+		valid := func(n uint32, f Fields) bool {
+			return n == 0 || n>>1 > 0 && n>>1+1 <= MaxField && len(f) <= MaxFieldBytes
+		}
+		if valid(inHeader, h.Fields) && inHeader&1 == 1 { // nothing more of it can be read
+			require.NoError(t, err)
+			_, d, _ := Decode(frame)
+			require.EqualValues(t, inHeader>>1+1, d.Unknown())
+			require.Len(t, ms, int(count))
+			return
+		}
+		within = valid(inHeader, h.Fields) && valid(inMessage, m.Fields)
 		for _, l := range [...][]string{m.Except, m.ExceptRooms, m.To} {
 			within = within && len(l) <= MaxList
 			entries += len(l)

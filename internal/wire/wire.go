@@ -2,6 +2,10 @@
 // the names of the channels they send them to. WIRE.md at the top of the module
 // describes both for those who write another implementation.
 //
+// What was not in the format from the beginning is in [Fields]. A reader skips a
+// field that it does not know, or, where the field says that it has to be
+// understood, knows which messages it cannot read.
+//
 // Decoding allocates nothing. [Decode] checks the whole frame first, so that a
 // frame is either read completely or refused; a [Decoder] then reads one
 // message at a time, whose data and lists share the frame's bytes.
@@ -27,7 +31,15 @@ var magic = [3]byte{0xFA, 'f', 'o'}
 const kindMessages = 1
 
 // Flags of a frame.
-const flagResent = 1 << 0
+const (
+	flagResent = 1 << 0
+	flagFields = 1 << 1 // a block of fields follows the header
+
+	// Readers ignore these, so that a later release may say with them what does
+	// not change what a reader makes of the frame. The others are malformed:
+	// they may change where things are.
+	frameHints = 1<<2 | 1<<3
+)
 
 // Flags of a message. The fields they announce follow in this order.
 const (
@@ -36,8 +48,10 @@ const (
 	flagExceptRooms = 1 << 2 // rooms whose members do not get it
 	flagTo          = 1 << 3 // the members who get it, of an inbox
 	flagVolatile    = 1 << 4
+	flagExtended    = 1 << 5 // a block of fields
 
-	messageFlags = 1<<5 - 1
+	messageHints = 1 << 6 // ignored, as frameHints
+	messageFlags = 1<<6 - 1
 )
 
 // Bounds of a frame, which [Decode] checks before anything is made of it. They
@@ -63,6 +77,7 @@ type Header struct {
 	Count  int    // number of messages
 	Time   uint64 // when the frame was sent, in ms since 1970 by the hub's clock
 	Resent bool   // an earlier attempt to send the frame may have arrived
+	Fields Fields // nil: none
 }
 
 // A Message is one message, to be encoded.
@@ -72,10 +87,11 @@ type Message struct {
 	ExceptRooms []string
 	To          []string // IDs of members; of an inbox only
 	Volatile    bool
+	Fields      Fields // see AppendField; nil: none
 	Data        []byte
 }
 
-// Overhead is the most that AppendHeader adds.
+// Overhead is the most that AppendHeader adds for a header without fields.
 const Overhead = headerMin + 3*binary.MaxVarintLen64
 
 // Size returns how many bytes m takes in a frame.
@@ -89,7 +105,7 @@ func (m *Message) Size() int {
 			n += listSize(list)
 		}
 	}
-	return n
+	return n + m.Fields.size()
 }
 
 func listSize(list []string) int {
@@ -114,13 +130,20 @@ func AppendHeader(b []byte, h *Header) []byte {
 	if h.Resent {
 		flags |= flagResent
 	}
+	if len(h.Fields) > 0 {
+		flags |= flagFields
+	}
 	b = append(b, magic[:]...)
 	b = append(b, Version, kindMessages, flags)
 	b = binary.BigEndian.AppendUint64(b, h.Hub)
 	b = binary.BigEndian.AppendUint64(b, h.Time)
 	b = binary.AppendUvarint(b, h.Stream)
 	b = binary.AppendUvarint(b, h.Seq)
-	return binary.AppendUvarint(b, uint64(h.Count))
+	b = binary.AppendUvarint(b, uint64(h.Count))
+	if len(h.Fields) > 0 {
+		b = appendFields(b, h.Fields)
+	}
+	return b
 }
 
 // Again returns a frame to be sent after an attempt that failed. If that may
@@ -156,6 +179,7 @@ func AppendMessage(b []byte, m *Message) []byte {
 	set(flagExceptRooms, len(m.ExceptRooms) > 0)
 	set(flagTo, len(m.To) > 0)
 	set(flagVolatile, m.Volatile)
+	set(flagExtended, len(m.Fields) > 0)
 	b = append(b, flags)
 	if m.ID != 0 {
 		b = binary.AppendUvarint(b, m.ID)
@@ -164,6 +188,9 @@ func AppendMessage(b []byte, m *Message) []byte {
 		if len(list) > 0 {
 			b = appendList(b, list)
 		}
+	}
+	if len(m.Fields) > 0 {
+		b = appendFields(b, m.Fields)
 	}
 	b = binary.AppendUvarint(b, uint64(len(m.Data)))
 	return append(b, m.Data...)

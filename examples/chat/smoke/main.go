@@ -75,7 +75,7 @@ func run(ctx context.Context, addrs []string, history bool) error {
 		return nil
 	}
 	for _, addr := range addrs {
-		if err := resume(ctx, addr, "0-0", first); err != nil {
+		if err := resume(ctx, addr, "v1-0-0", first); err != nil {
 			return err
 		}
 		if err := resume(ctx, addr, first[0].pos, first[1:]); err != nil {
