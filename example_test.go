@@ -177,3 +177,157 @@ func ExampleRoom_PublishAsync() {
 	// 1 : 0
 	// 2 : 0
 }
+
+// Messages is Receive as a loop. A GapError does not end it.
+func ExampleMember_Messages() {
+	ctx := context.Background()
+	hub, err := fanout.New(nil, &fanout.Options{Window: fanout.Window{Messages: 2}})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer hub.Close(ctx)
+	member, _ := hub.Connect(nil)
+	if err := hub.Room("live").Join(ctx, member); err != nil {
+		log.Fatal(err)
+	}
+	for _, text := range []string{"one", "two", "three", "bye"} {
+		if err := hub.Room("live").Publish(ctx, []byte(text)); err != nil {
+			log.Fatal(err)
+		}
+	}
+	for msg, err := range member.Messages(ctx) {
+		var gap *fanout.GapError
+		switch {
+		case errors.As(err, &gap):
+			fmt.Println("missed:", gap.Missed)
+			continue
+		case err != nil:
+			log.Fatal(err) // it is the last
+		}
+		fmt.Printf("%s\n", msg.Data)
+		if string(msg.Data) == "bye" {
+			break
+		}
+	}
+	// Output:
+	// missed: 2
+	// three
+	// bye
+}
+
+// A message to members goes to the hubs that they are connected to.
+func ExampleHub_To() {
+	ctx := context.Background()
+	bus := memory.NewBus()
+	seoul, err := fanout.New(bus.NewAdapter(), nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer seoul.Close(ctx)
+	busan, err := fanout.New(bus.NewAdapter(), nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer busan.Close(ctx)
+	member, _ := busan.Connect(nil)
+	if err := busan.Room("lobby").Join(ctx, member); err != nil { // from here on messages reach it
+		log.Fatal(err)
+	}
+	if err := seoul.To(member.ID()).Publish(ctx, []byte("for you alone")); err != nil {
+		log.Fatal(err)
+	}
+	msg, err := member.Receive(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Printf("room %q: %s\n", msg.Room, msg.Data)
+	// Output: room "": for you alone
+}
+
+// A message to everyone reaches all members, whatever rooms they are in.
+func ExampleHub_Everyone() {
+	ctx := context.Background()
+	hub, err := fanout.New(nil, nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer hub.Close(ctx)
+	ann, _ := hub.Connect(nil)
+	bob, _ := hub.Connect(nil)
+	if err := hub.Everyone().Publish(ctx, []byte("restart at noon")); err != nil {
+		log.Fatal(err)
+	}
+	for _, m := range []*fanout.Member{ann, bob} {
+		msg, err := m.Receive(ctx)
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Printf("%s\n", msg.Data)
+	}
+	// Output:
+	// restart at noon
+	// restart at noon
+}
+
+// Stats are for a dashboard: here is how many messages a hub has published and
+// how many members it has.
+func ExampleHub_Stats() {
+	ctx := context.Background()
+	hub, err := fanout.New(nil, nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer hub.Close(ctx)
+	member, _ := hub.Connect(nil)
+	if err := hub.Room("lobby").Join(ctx, member); err != nil {
+		log.Fatal(err)
+	}
+	if err := hub.Room("lobby").Publish(ctx, []byte("hello")); err != nil {
+		log.Fatal(err)
+	}
+	stats := hub.Stats()
+	fmt.Println("members:", stats.Members, "rooms:", stats.Rooms, "published:", stats.Published)
+	// Output: members: 1 rooms: 1 published: 1
+}
+
+// Health is for a readiness probe.
+func ExampleHub_Health() {
+	ctx := context.Background()
+	bus := memory.NewBus()
+	hub, err := fanout.New(bus.NewAdapter(), nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer hub.Close(ctx)
+	fmt.Println("before:", hub.Health(ctx))
+	bus.Cut()
+	fmt.Println("cut off:", hub.Health(ctx) != nil)
+	bus.Heal()
+	fmt.Println("after:", hub.Health(ctx))
+	// Output:
+	// before: <nil>
+	// cut off: true
+	// after: <nil>
+}
+
+// An error says which room could not be published to, and whether it is safe to
+// publish again.
+func ExamplePublishError() {
+	ctx := context.Background()
+	hub, err := fanout.New(nil, nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	hub.Close(ctx)
+	err = hub.Room("lobby").Publish(ctx, []byte("hello"))
+	fmt.Println(err)
+	var failed *fanout.PublishError
+	if errors.As(err, &failed) {
+		fmt.Println("room:", failed.Room)
+	}
+	fmt.Println("safe to publish again:", errors.Is(err, fanout.ErrUnsent))
+	// Output:
+	// fanout: publish to room "lobby": closed (not sent)
+	// room: lobby
+	// safe to publish again: true
+}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"time"
 
@@ -171,9 +172,17 @@ func (e *Engine) trouble(s *sub) error {
 		return e.topology.trouble()
 	}
 	if why := home.trouble(); why != nil {
-		return fmt.Errorf("link to %s: %w", home.addr, why)
+		return linkError(home.addr, why)
 	}
 	return nil
+}
+
+// linkError says which link an error is about, unless the error does.
+func linkError(addr string, err error) error {
+	if strings.Contains(err.Error(), addr) {
+		return fmt.Errorf("link: %w", err)
+	}
+	return fmt.Errorf("link to %s: %w", addr, err)
 }
 
 // Unsubscribe implements adapter.Adapter.
@@ -284,7 +293,7 @@ func (e *Engine) Health() error {
 	var errs []error
 	for _, l := range links {
 		if err := l.health(); err != nil && !(errors.Is(err, errDialing) && l.age() < e.cfg.ProbeTimeout) {
-			errs = append(errs, fmt.Errorf("%s: link to %s: %w", e.cfg.Name, l.addr, explain(err)))
+			errs = append(errs, fmt.Errorf("%s: %w", e.cfg.Name, linkError(l.addr, explain(err))))
 		}
 	}
 	errs = append(errs, e.topology.troubles()...)
