@@ -76,19 +76,19 @@ type Hub struct {
 	ops       *gate.Gate             // publishes in flight
 }
 
-// New returns a Hub on a. With a nil adapter the rooms live in this process
-// alone. Nil options are the defaults; an option out of its range is
-// ErrInvalidOption, and so is an adapter that is a nil pointer.
+// New returns a Hub that uses the adapter a. With a nil adapter the rooms exist
+// in this process only. Nil options are the defaults. An option out of its
+// range, or an adapter that is a nil pointer, is [ErrInvalidOption].
 //
-// The hub owns the adapter from here on, and closes it. If New fails it has
-// closed the adapter, unless that belongs to another hub, waiting no longer than
-// 5 s.
+// The hub owns the adapter: Hub.Close closes it. If New fails it closes the
+// adapter itself, which takes up to 5 s, unless the adapter belongs to another
+// hub.
 //
-// New does not wait for the backend: a hub starts while it is down, and the
-// first Join waits for it. What the backend refuses the hub itself, for example
-// for want of rights, it tries again as long as it lives. The adapters that
-// sharded.Open and redis.Open of this module return connect when they can; a
-// client that is made by rueidis.NewClient fails instead.
+// New does not wait for the backend. A hub starts while the backend is down,
+// and the first Join waits for it. If the backend refuses the hub's own
+// channels, for example for want of rights, the hub goes on trying. The
+// adapters made by sharded.Open and redis.Open of this module connect when they
+// can, whereas rueidis.NewClient fails if it cannot connect.
 func New(a Adapter, o *Options) (*Hub, error) {
 	if isNil(a) {
 		return nil, fmt.Errorf("fanout: new hub: %w: the adapter is a nil %T; for a hub without one give New nil itself", ErrInvalidOption, a)
@@ -174,10 +174,10 @@ type MemberOptions struct {
 	Info []byte
 }
 
-// Connect returns a new Member of the hub. It is in no room. Direct messages
-// and those to everyone reach it from the return of its first Join at the
-// latest. Nil options are the defaults. Close the Member when its connection
-// ends. The only error is ErrClosed.
+// Connect returns a new Member of the hub, which is in no room. Once its first
+// Join has returned, direct messages and those to everyone reach it, too. Nil
+// options are the defaults. Close the Member when its connection ends. The only
+// error is [ErrClosed].
 func (h *Hub) Connect(o *MemberOptions) (*Member, error) {
 	m := &Member{hub: h, num: h.lastMember.Add(1)}
 	if o != nil && len(o.Info) > 0 {
@@ -230,9 +230,9 @@ func (h *Hub) hearEveryone() {
 	}
 }
 
-// Room returns a handle to a room. It costs next to nothing, is never nil, and
-// may be kept and used from any goroutine. A name that no room can have
-// (ErrInvalidRoom) is reported by the handle's methods.
+// Room returns a handle to a room. It is cheap, never returns nil, and the
+// handle may be kept and used from any goroutine. If no room can have the name,
+// the methods of the handle return [ErrInvalidRoom].
 func (h *Hub) Room(name string) *Room {
 	r := &Room{hub: h, name: name}
 	if err := wire.CheckRoom(name); err != nil {
@@ -257,11 +257,11 @@ func hubOf(memberID string) (string, error) {
 	return "", fmt.Errorf("%w: %q is no member ID; Member.ID returns one", ErrInvalidMember, memberID)
 }
 
-// Health returns nil when the hub's way to the backend works: a message of its
-// own has gone through the backend and come back, and the adapter says that all
-// its links are up (see HealthChecker). Otherwise it says what does not work. It
-// waits no longer than ctx, or Options.PublishTimeout if ctx has no deadline;
-// give it one of a second or two.
+// Health returns nil if the hub can reach the backend: a message of its own has
+// gone through the backend and come back, and the adapter reports that all its
+// links are up. Otherwise the error says what does not work. Health waits until
+// ctx ends, or until [Options.PublishTimeout] has passed if ctx has no
+// deadline; a deadline of a second or two is usual.
 func (h *Hub) Health(ctx context.Context) error {
 	if h.isClosing() {
 		return failed("health", ErrClosed)
@@ -291,19 +291,19 @@ func (h *Hub) isClosing() bool {
 	}
 }
 
-// Close ends the hub. Publishes that have begun are finished; everything asked
-// for from now on is ErrClosed, and so are calls of Join and Resume that wait.
-// Then the members are closed, the adapter too, and when Close returns nil no
-// goroutine, subscription or connection of the hub's is left.
+// Close ends the hub. It finishes publishes that have begun; every later call,
+// and every Join and Resume that is waiting, fails with [ErrClosed]. Then it
+// closes the members and the adapter. When Close returns nil, no goroutine,
+// subscription or connection of the hub is left.
 //
-// If ctx ends first, publishes in flight are given up and Close returns the
-// error of ctx, which says what it was waiting for, while the rest goes on in
-// the background: until calls of the adapter and its Close have returned, which
-// is up to the adapter, and callbacks of PublishAsync, which is up to those. A
-// second call waits for the first.
+// If ctx ends first, Close gives up the publishes and returns the error of ctx,
+// which says what it was waiting for. The rest goes on in the background, until
+// calls of the adapter, its Close, and callbacks of PublishAsync have returned.
+// A second call waits for the first.
 //
-// When all else has ended, Close waits a second for Options.Logger. If that does
-// not return by then, the error says so, and a goroutine is left until it does.
+// At the end Close waits up to a second for [Options.Logger]. If the Logger
+// does not return by then, the error says so, and one goroutine is left until
+// it does.
 func (h *Hub) Close(ctx context.Context) error {
 	h.closeOnce.Do(func() {
 		h.mu.Lock()

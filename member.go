@@ -17,8 +17,8 @@ import (
 // cursor into each of its rooms; nothing is queued for it.
 //
 // One goroutine at a time may receive (Receive, ReceiveBatch, Messages); a
-// second one gets ErrConcurrentReceive. All else may be called from any
-// goroutine at any time, Close included.
+// second one gets [ErrConcurrentReceive]. All other methods may be called from
+// any goroutine at any time.
 type Member struct {
 	// What each wake-up touches comes first, and lies together.
 
@@ -70,28 +70,31 @@ type direct struct {
 	membership
 }
 
-// ID returns the member's ID. It says which hub the member is connected to, is
-// never given again, and has nothing to do with the names of rooms.
+// ID returns the member's ID. It contains the ID of the member's hub, is never
+// given to another member, and is unrelated to the names of rooms.
 func (m *Member) ID() string { return m.hub.id + "-" + strconv.FormatUint(m.num, 36) }
 
-// Receive returns the next message of any of the member's rooms, in the order
-// of each room; rooms take turns. It waits until there is one or ctx ends.
+// Receive returns the next message of any of the member's rooms. Messages of a
+// room come in its order; rooms take turns. Receive waits until there is a
+// message or ctx ends.
 //
-// A *GapError says that messages of a room are missing before the next one; it
-// is not final. ErrClosed and ErrSlow are. After the error of ctx Receive can be
-// called again; nothing is lost.
+// A [*GapError] says that messages of a room are missing before the next one,
+// and is not final: call Receive again. An error that wraps [ErrClosed] or
+// [ErrSlow] is final. After the error of ctx Receive can be called again;
+// nothing is lost.
 func (m *Member) Receive(ctx context.Context) (Message, error) {
 	var one [1]Message
 	_, err := m.ReceiveBatch(ctx, one[:])
 	return one[0], err
 }
 
-// ReceiveBatch waits like Receive until there is something, then fills buf with
-// what is there and returns the number of messages. It returns either messages
-// or an error. It is the faster way for a busy room: one call, and for example
-// one write to the network, for many messages. Buf must have room for at least
-// one message; it keeps alive what was put into it, so clear it when a quiet
-// connection is to hold nothing.
+// ReceiveBatch waits like [Member.Receive], then fills buf with the messages
+// that are there and returns their number. It returns either messages or an
+// error. In a busy room it is faster than Receive: one call, and for example
+// one write to the network, serves many messages.
+//
+// The length of buf must be at least 1. The buffer keeps alive the data of the
+// messages in it, so clear it where a quiet connection should hold no memory.
 func (m *Member) ReceiveBatch(ctx context.Context, buf []Message) (int, error) {
 	if len(buf) == 0 {
 		return 0, failed("receive", errEmptyBuffer)
@@ -160,9 +163,9 @@ func (m *Member) firstWait() bool {
 	return m.ready == nil && m.err.Load() == 0
 }
 
-// Messages returns the messages and gaps as they come, as Receive does. It ends
-// after a final error or the error of ctx, which it yields, and goes on after a
-// *GapError.
+// Messages returns the messages and gaps as they come, as [Member.Receive]
+// does. It ends after it has yielded a final error or the error of ctx, and
+// continues after a [*GapError].
 func (m *Member) Messages(ctx context.Context) iter.Seq2[Message, error] {
 	return func(yield func(Message, error) bool) {
 		for {
@@ -411,9 +414,9 @@ func (m *Member) Rooms() []string {
 	return names
 }
 
-// Done returns a channel that is closed when the member has ended: by Close, by
-// its hub, or as too slow. Whoever may be stuck in a write to the member's
-// connection watches it.
+// Done returns a channel that is closed when the member has ended: because of
+// Close, because its hub closed, or because it was too slow. A goroutine that
+// may block while it writes to the member's connection should watch it.
 func (m *Member) Done() <-chan struct{} {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -427,9 +430,9 @@ func (m *Member) Done() <-chan struct{} {
 }
 
 // Close takes the member out of all rooms and off the hub. When it returns
-// nothing more arrives: Receive returns ErrClosed. It always returns nil; a
-// second call, and one beside the end of the member for another reason, waits
-// until that is so.
+// nothing more arrives: Receive returns [ErrClosed]. It always returns nil. A
+// second call, or one while the member ends for another reason, waits until the
+// member is out.
 func (m *Member) Close() error {
 	m.end(ErrClosed)
 	return nil

@@ -12,14 +12,14 @@ import (
 )
 
 // A Position is a place in a room's history. Offsets number the room's messages
-// contiguously, from 1. A new epoch begins when the history changes hands: the
-// room's slot moved, another server took over, it was restarted, or the history
-// was lost. Where the new home has what the old one had, offsets go on; where
-// it has not, those that follow are given again, in the new epoch.
+// contiguously, from 1. A new epoch begins when another server takes over the
+// history: the room's slot moved, a replica took over, the server was
+// restarted, or the history was lost. Offsets continue after what the new
+// server has. If it lacks messages, their offsets are given again, in the new
+// epoch.
 //
-// Positions of one room are comparable. An epoch belongs to its room: a
-// position of another room is recognised (ErrInvalidPosition). The zero
-// Position is before everything.
+// Positions of one room can be compared. The position of another room is
+// recognised ([ErrInvalidPosition]). The zero Position is before everything.
 type Position struct {
 	Epoch  uint64
 	Offset uint64
@@ -36,8 +36,9 @@ func (p Position) Before(q Position) bool {
 	return p.Epoch < q.Epoch || (p.Epoch == q.Epoch && p.Offset < q.Offset)
 }
 
-// ParsePosition reads what Position.String has written. Anything else is
-// ErrInvalidPosition: signs, spaces, leading zeros, an offset without an epoch.
+// ParsePosition reads what [Position.String] has written. Anything else is
+// [ErrInvalidPosition]: signs, spaces, leading zeros, an offset without an
+// epoch.
 func ParsePosition(s string) (Position, error) {
 	epoch, offset, ok := strings.Cut(s, "-")
 	p := Position{}

@@ -10,7 +10,7 @@ import (
 	"github.com/fanoutgo/fanout/internal/wire"
 )
 
-// A Room is a handle to a room by its name, on one hub. Handles of the same
+// A Room is a handle to a room of one hub, by its name. Handles of the same
 // name are the same room. All methods may be called from any goroutine.
 type Room struct {
 	hub     *Hub
@@ -34,18 +34,23 @@ func (r *Room) acquire() *roomState {
 // Name returns the room's name.
 func (r *Room) Name() string { return r.name }
 
-// Join brings a member into the room. When it returns nil, everything that is
-// published to the room from then on, by any hub, reaches the member or is
-// reported to it as missed: the backend has confirmed the subscription. While
-// the backend cannot be reached Join waits, no longer than ctx; it ends at once
-// when the member leaves or closes, and when the hub closes.
+// Join brings a member into the room. When it returns nil, the backend has
+// confirmed the subscription: everything that any hub publishes to the room
+// from then on reaches the member or is reported to it as missed.
 //
-// Joining twice is joining once. A Join that is overtaken by a Leave returns
-// ErrLeft. Other errors are ErrInvalidRoom, ErrInvalidMember, ErrClosed, the
-// error of ctx, with what the adapter knows of its links in its text, and
-// ErrRefused if the backend refuses, for example for want of rights: the room
-// now, or the hub's own channels at the last attempt (the hub goes on trying).
-// After an error the member is not in the room, unless it was before.
+// While the backend cannot be reached Join waits until ctx ends. It also ends
+// when the member leaves or closes, and when the hub closes. After an error the
+// member is not in the room, unless it was before. Joining a room again has no
+// effect.
+//
+// Errors:
+//   - [ErrInvalidRoom], [ErrInvalidMember] and [ErrInvalidOption] (of
+//     [Options.Room]) for what can never work;
+//   - [ErrLeft] if Leave was called for the member during Join;
+//   - [ErrClosed] if the member or the hub is closed;
+//   - [ErrRefused] if the backend refuses the subscription, of the room or of the
+//     hub's own channels (which the hub goes on trying to subscribe);
+//   - the error of ctx, with what the adapter knows of its links.
 func (r *Room) Join(ctx context.Context, m *Member) error {
 	if err := r.check(ctx, m); err != nil {
 		return r.wrap("join", err)
@@ -71,34 +76,37 @@ func (rs *roomState) admit(ctx context.Context, m *Member, r *replay) (err error
 	return err
 }
 
-// Resume is Join for a member that has been in the room before: it first gets
-// what was said after the position since, from the room's history, and then
-// what is said from now on, in order, without a seam and nothing twice. Since is
-// the Message.Position that the client has seen last; the zero Position asks for
-// all that is kept.
+// Resume is [Room.Join] for a member that continues where a client has stopped
+// reading. The member first gets the messages after the position since, from
+// the room's history, and then those that are published from now on: in order,
+// none missing and none twice. The since position is the [Message.Position]
+// that the client saw last. The zero Position asks for all that is kept.
 //
-// What has been trimmed is a *GapError before the first message, with the number
-// (none after the zero Position). If the history has lost what was said at since,
-// because a server took over that lacked it, or may have, the GapError is Unknown, and the
-// member goes on with what the history has in its place.
-//
-// A message to several rooms comes once to a member that resumes several of
-// them (see [Hub.In]), but that goes by member. A client that connects again
-// is a new one: if it had received such a message in one room, and resumes
-// another room from before that message, it gets the copy of the other room. A
-// client that must not show it twice has to tell by the content. A member that
-// resumes a room long after it has received what is kept there in another room
-// may get it again, too: the hub remembers the latest that each member has
-// received, in up to 64 KiB where rooms keep histories, which is 2,700
-// messages or more.
+// Messages after since that have been trimmed are reported as a [*GapError]
+// before the first message, with their number; after the zero Position they are
+// not reported. If the history lacks messages up to since, or may lack them,
+// because another server took over, the GapError is Unknown and the member
+// continues with what the history has instead.
 //
 // Resume returns when the member's place is known and the first messages are
-// there. The rest is read as the member receives, a page of some 128 KiB at a
-// time, so a member that does not receive holds no more than that; what is
-// trimmed before it comes to it is a *GapError with the number at its place.
-// Members that are at the same place share readings, and where the hub has the
-// messages itself it asks nobody. Errors are those of Join,
-// ErrNoHistory, ErrInvalidPosition, and ErrJoined if the member is in the room.
+// there. The rest is read as the member receives, in pages of some 128 KiB, so
+// a member that does not receive takes no more memory than that. Messages that
+// are trimmed before the member comes to them are reported at their place.
+// Members at the same place share readings, and messages that the hub still has
+// are not read from the backend.
+//
+// A message to several rooms comes once to a member that resumes several of
+// them (see [Hub.In]). The hub knows this by the member, and a client that
+// connects again is a new member: if it had received such a message in one
+// room, and resumes another room from before the message, it gets the copy of
+// the other room. A client that must not show a message twice has to recognise
+// it by its content. For each member the hub remembers the latest such
+// messages, in up to 64 KiB where rooms have histories, which is 2,700 messages
+// or more. A member that resumes a room much later may therefore get a copy,
+// too.
+//
+// Errors are those of Join, [ErrNoHistory], [ErrInvalidPosition], and
+// [ErrJoined] if the member is in the room.
 func (r *Room) Resume(ctx context.Context, m *Member, since Position) error {
 	if err := r.check(ctx, m); err != nil {
 		return r.wrap("resume", err)
@@ -112,17 +120,21 @@ func (r *Room) Resume(ctx context.Context, m *Member, since Position) error {
 	return r.wrap("resume", err)
 }
 
-// History returns the messages that were kept after the position since, the
-// oldest first, and at most limit of them; 0 is no limit. It asks the backend, so
-// whatever Publish has returned nil for is in it. It includes messages
-// that were not for everyone (Except, ExceptRooms), but none that was Volatile.
+// History returns the messages that were kept after the position since, oldest
+// first, and at most limit of them; a limit of 0 is none. It asks the backend,
+// so it includes every message for which Publish has returned nil. It includes
+// messages that were not for everyone (Except, ExceptRooms), and no volatile
+// ones.
 //
-// If messages after since have been trimmed the error is a *GapError, and the
-// messages are those after the gap; not so after the zero Position, which asks
-// for all that is kept. Other errors are ErrNoHistory, ErrInvalidPosition, a
-// negative limit (ErrInvalidOption), ErrClosed, ErrRefused, and the error of ctx: while the backend
-// cannot be reached History tries again, no longer than ctx, or
-// Options.PublishTimeout if ctx has no deadline.
+// If messages after since have been trimmed, the error is a [*GapError] and the
+// messages are those after the gap. The zero Position asks for all that is
+// kept, without a GapError.
+//
+// While the backend cannot be reached History tries again until ctx ends, or
+// until [Options.PublishTimeout] has passed if ctx has no deadline. Other
+// errors are [ErrInvalidRoom], [ErrNoHistory], [ErrInvalidPosition],
+// [ErrInvalidOption] for a negative limit, [ErrClosed], [ErrRefused],
+// [ErrBrokenHistory] and that of ctx.
 func (r *Room) History(ctx context.Context, since Position, limit int) ([]Message, error) {
 	h := r.hub
 	switch {
@@ -148,13 +160,12 @@ func (r *Room) History(ctx context.Context, since Position, limit int) ([]Messag
 	return messages, r.wrap("history of", err)
 }
 
-// Leave takes a member out of the room. When it returns, nothing more of the
-// room arrives at the member, not even what it had not read yet (a Receive that
-// was under way may still return what it had taken before). That holds for each
-// of several Leaves at a time, and for a Join that is called meanwhile: at no
-// time is a member in a room twice. Leaving a room that the member is not in is
-// no error. Leave does not wait for the backend; its errors are those of bad
-// arguments.
+// Leave takes a member out of the room. When it returns, no more messages of
+// the room arrive at the member, not even those that it had not read yet. (A
+// Receive that is running may still return messages that it took before.)
+// Several calls of Leave, and of Join, may run at once. Leaving a room that the
+// member is not in is no error. Leave does not wait for the backend. Its errors
+// are [ErrInvalidRoom], [ErrInvalidMember] and [ErrClosed].
 func (r *Room) Leave(ctx context.Context, m *Member) error {
 	if err := r.check(context.WithoutCancel(ctx), m); err != nil {
 		return r.wrap("leave", err)
@@ -164,17 +175,18 @@ func (r *Room) Leave(ctx context.Context, m *Member) error {
 }
 
 // Publish sends data to everyone in the room, on all hubs. The publisher need
-// not be in the room. Data is copied before Publish returns.
+// not be in the room. Publish copies data before it returns.
 //
 // When Publish returns nil the backend has taken the message. While the backend
-// cannot be reached Publish tries again, no longer than ctx, or
-// Options.PublishTimeout if ctx has no deadline; receivers recognise what comes
-// twice. After an error the message may or may not have been delivered, unless
-// the error wraps ErrUnsent: then it was not. Members who did not get it are
+// cannot be reached Publish tries again until ctx ends, or until
+// [Options.PublishTimeout] has passed if ctx has no deadline; a message that
+// arrives twice because of that is delivered once. An error is a
+// [*PublishError]. If it wraps [ErrUnsent], nobody has got the message.
+// Otherwise the message may have been delivered; members who did not get it are
 // told of a gap.
 //
-// Messages that are published while another of the same room is on its way are
-// gathered and go together.
+// Messages that are published while another one of the same room is being sent
+// are gathered and sent together.
 func (r *Room) Publish(ctx context.Context, data []byte) error {
 	rs, err := r.beginPublish(data)
 	if err != nil {
@@ -206,26 +218,28 @@ func (h *Hub) endPublish(rs *roomState) {
 	h.ops.Leave(1)
 }
 
-// PublishAsync is Publish for who does not wait, such as the loop of a server: it
-// returns when the hub has accepted the message, and done is called with what
-// Publish would have returned. Data is copied before that. What one goroutine
-// publishes to a room, in either way, stays in order. Publishing like this costs a
-// fraction: nothing waits for a single message, and hundreds of them, of any rooms,
-// travel together.
+// PublishAsync publishes without waiting for the backend. It returns once the
+// hub has accepted the message, and later calls done with the error that
+// [Room.Publish] would have returned. It copies data before it returns. It is
+// much cheaper than Publish: hundreds of messages, of any rooms, are sent
+// together. Messages that one goroutine publishes to a room, in either way,
+// stay in order.
 //
-// Done is called once for each nil that PublishAsync returns; it may be nil. All of a
-// hub's are called by one goroutine, those of a room in order: one that takes its time
-// delays the others and Hub.Close, so it must not wait for that. Those that wait for
-// it take some memory, which Options.PublishBuffer does not count.
+// The done function may be nil. It is called once if PublishAsync returns nil,
+// and not otherwise. One goroutine makes all these calls of a hub, for the
+// messages of a room in order. So a done that takes long delays the others and
+// [Hub.Close], and it must not call Close. Callbacks that wait for their turn
+// take memory that [Options.PublishBuffer] does not count.
 //
-// While Options.PublishBuffer is full PublishAsync waits, no longer than ctx, or
-// Options.PublishTimeout if ctx has no deadline. That is all that ctx is for: a message that was accepted is not taken back. It is tried as
-// long as Options.PublishTimeout says, or as the message that it travels with; an
-// attempt that has begun by then is waited for, which with a server that is silent
-// takes some seconds.
+// While the buffer of Options.PublishBuffer is full PublishAsync waits until
+// ctx ends, or until [Options.PublishTimeout] has passed if ctx has no
+// deadline. The context has no effect on a message that was accepted: the hub
+// tries to send it for as long as Options.PublishTimeout, or as the messages
+// sent with it, allow. An attempt that has begun by then is completed, which
+// takes some seconds if the server does not answer.
 //
-// PublishAsync's own errors are ErrInvalidRoom, ErrTooLarge, ErrClosed and that of ctx;
-// the message is not sent then.
+// The errors that PublishAsync itself returns are [ErrInvalidRoom],
+// [ErrTooLarge], [ErrClosed] and that of ctx. They wrap [ErrUnsent].
 func (r *Room) PublishAsync(ctx context.Context, data []byte, done func(error)) error {
 	h := r.hub
 	if err := r.checkPublish(data); err != nil {

@@ -11,12 +11,12 @@ import (
 )
 
 // A Selection says whom a message is for. It is a value: each method returns a
-// changed copy, and one that is kept may be used again, from any goroutine.
+// changed copy. A Selection may be kept and used again, from any goroutine.
 //
-// An empty selection, of no rooms or no members, is an error and never
-// everybody. A selection names at most 1,024 rooms or members, and leaves out
-// at most 1,024 members and 1,024 rooms; more is ErrTooLarge. Repetitions do
-// not count.
+// A selection of no rooms or no members is an error ([ErrEmptySelection]) and
+// never means everybody. A selection names at most 1,024 rooms or members, and
+// leaves out at most 1,024 members and 1,024 rooms; more is [ErrTooLarge].
+// Repeated names count once.
 type Selection struct {
 	hub         *Hub
 	kind        selectionKind
@@ -36,19 +36,21 @@ const (
 )
 
 // In selects the members of one or more rooms. A member of several of them gets
-// a message once, in the room whose copy it reads first.
+// a message once, in the room in which it reads it first.
 //
-// The hub remembers for each member what it has received of such messages, as
-// long as another copy can come: unread in the window of a room, from a
-// publish that is not over in all rooms (one that takes longer than twice
-// Options.PublishTimeout, and longer than 30 s, may reach a member twice), or
-// from the history of a room that the member resumes (see [Room.Resume]).
+// For that the hub remembers which of these messages each member has received,
+// for as long as another copy can come: from the window of a room that the
+// member has not read, from a room to which the message is still being
+// published, or from the history of a room that the member resumes (see
+// [Room.Resume]). A message may reach a member twice if publishing it to one of
+// the rooms takes longer than 30 s and longer than twice
+// [Options.PublishTimeout].
 func (h *Hub) In(rooms ...string) Selection {
 	return Selection{hub: h, kind: inRooms, names: distinct(rooms)}
 }
 
-// To selects members by their ID, wherever they are connected. A message goes
-// to the hubs that hold them and to no other.
+// To selects members by their IDs, wherever they are connected. A message is
+// sent to the hubs that have these members and to no other.
 func (h *Hub) To(memberIDs ...string) Selection {
 	return Selection{hub: h, kind: toMembers, names: distinct(memberIDs)}
 }
@@ -65,45 +67,46 @@ func (s Selection) Except(memberIDs ...string) Selection {
 }
 
 // ExceptRooms leaves out the members of rooms, as they are when the message
-// arrives at their hub. (A member that leaves more than 64 rooms before it
-// reads what has come by then may get a message that leaves out one of the
-// first.)
+// arrives at each hub. (A member that leaves more than 64 rooms before it reads
+// a message may get it although it was in one of the first of those rooms.)
 func (s Selection) ExceptRooms(rooms ...string) Selection {
 	s.exceptRooms = distinct(s.exceptRooms, rooms...)
 	return s
 }
 
-// Local selects only those who are connected to this hub. A message does not
-// leave the process; it has a place of its own in the order that each hub has.
+// Local selects only members that are connected to this hub. The message does
+// not leave the process, and its place in the order of a room is this hub's
+// alone.
 func (s Selection) Local() Selection {
 	s.local = true
 	return s
 }
 
-// Volatile leaves out members that lag: those who have not read everything that
-// came to the room before the message did. It suits what is worthless when it
-// is late, such as the position of a pointer. What a member misses this way is
-// not reported.
+// Volatile leaves out members that lag: those that have not yet read everything
+// that came to the room before the message. It suits messages that are
+// worthless when they are late, such as the position of a pointer. Messages
+// that a member misses in this way are not reported.
 func (s Selection) Volatile() Selection {
 	s.volatile = true
 	return s
 }
 
-// Publish sends data to the selection; see Room.Publish, which it works like.
-// Data is copied before Publish returns.
+// Publish sends data to the selection. It works like [Room.Publish], and copies
+// data before it returns.
 //
-// A message to several rooms or members may reach some and fail for others: then
-// the error holds one error for each that failed (errors.Is finds any of them).
-// It wraps ErrUnsent only if nothing was sent to any of them.
+// A message to several rooms or members may reach some of them and fail for
+// others. The error then has a [PublishError] for each that failed, and
+// errors.Is finds the cause of any of them. It wraps [ErrUnsent] only if the
+// message was sent to none.
 //
-// While the hub's own channels have not been subscribed yet, a message to
-// everyone waits for that, no longer than ctx, or Options.PublishTimeout if ctx
-// has no deadline; if the backend refuses them it is ErrRefused.
+// A message to everyone waits until the hub's own channels are subscribed,
+// until ctx ends or, if ctx has no deadline, until [Options.PublishTimeout] has
+// passed. If the backend refuses these channels the error is [ErrRefused].
 //
-// Errors besides those of Room.Publish are ErrEmptySelection, ErrInvalidMember
-// for what cannot be a member ID, ErrTooLarge for a selection with too many
-// names, and ErrNoReceiver. A message to a member that has left its hub
-// reaches nobody, without an error.
+// Errors besides those of Room.Publish are [ErrEmptySelection],
+// [ErrInvalidMember] for a string that cannot be a member ID, [ErrTooLarge] for
+// a selection with too many names, and [ErrNoReceiver]. A message to a member
+// that has left its hub reaches nobody, without an error.
 func (s Selection) Publish(ctx context.Context, data []byte) error {
 	if err := s.check(data); err != nil {
 		return failed("publish", adapter.Unsent(err))
@@ -139,10 +142,11 @@ func (s Selection) Publish(ctx context.Context, data []byte) error {
 	})
 }
 
-// PublishAsync is Publish for who does not wait; see Room.PublishAsync, which it works
-// like. Done is called once, when it is known what became of all parts of a message to
-// several rooms or members, with all their errors. PublishAsync's own errors are those
-// of Publish that are known before anything is sent.
+// PublishAsync publishes without waiting for the backend. It works like
+// [Room.PublishAsync]. It calls done once, when the outcome is known for all
+// rooms or members of the selection, with all their errors. The errors that
+// PublishAsync itself returns are those of [Selection.Publish] that are known
+// before anything is sent.
 func (s Selection) PublishAsync(ctx context.Context, data []byte, done func(error)) error {
 	if err := s.check(data); err != nil {
 		return failed("publish", adapter.Unsent(err))
