@@ -78,46 +78,51 @@
 //
 // # Less formally
 //
-// A room is a log and a member is a cursor. A room appends each message once,
-// and nothing is queued for a member: one that is awake walks the log, one that
-// has read everything is woken by the next message. Memory is the room's window
-// ([Window]), not members times queue, and a room in which all have read
-// everything, and wait for more, holds nothing (one with a history a window, for those
-// who resume). A member that falls out of the window learns how many messages it
-// missed and goes on ([Overflow]).
+// A room is a log and a member is a cursor into it. A room appends each message
+// once, and nothing is queued for a member: a member that is behind reads on in
+// the log, and one that has read everything is woken by the next message.
+// Memory is bounded by the room's [Window], whatever the number of members. A
+// room in which every member has read everything holds no messages (with a
+// history it holds a window, for members that resume). A member that falls out
+// of the window learns how many messages it missed and continues, or is closed;
+// see [Overflow].
+//
+// Each room can have its own history, window and overflow policy:
+// [Options.Room].
 //
 // # History
 //
-// A room that [Options.Room] gives a [Retention] keeps its latest messages in the
-// backend. Each has a [Position], which a client can keep and come back with,
-// to any hub:
+// A room that [Options.Room] gives a [Retention] keeps its latest messages in
+// the backend. Each has a [Position], which a client can keep and come back
+// with, to any hub:
 //
 //	err = hub.Room("lobby").Resume(ctx, member, since) // what was said after since, then live
 //	messages, err := hub.Room("lobby").History(ctx, since, 50)
 //
-// Resume leaves no seam: nothing is missing between the history and what is said
+// After Resume nothing is missing between the history and what is published
 // now, and nothing comes twice. The history is read a page at a time, as the
-// member receives. Many members that resume at a time, after a server was
-// restarted, share readings; where the hub has the messages itself it asks
-// nobody. What the client has missed beyond retention is a GapError first.
+// member receives. Many members that resume at once, for example after a server
+// was restarted, share readings, and messages that the hub still has are not
+// read from the backend. If the retention no longer covers what the client
+// missed, it gets a GapError first.
 //
 // The hub reads the history itself when something is missing. A message whose
-// place the history does not have, because it was flushed or evicted meanwhile or
-// because somebody has made the message up, is held back for two to three
+// place the history does not have, because it was flushed or evicted meanwhile
+// or because somebody has made the message up, is held back for two to three
 // seconds, while the history is read again a few times. Then it is delivered
-// after an Unknown GapError, without a position. In the minute after that such a
-// message costs the room one reading, and at most four of those a second.
+// after an Unknown GapError, without a position. In the minute after that such
+// a message costs the room one reading, and at most four of those a second.
 // Other messages and joins do not wait for it.
 //
 // The epoch of a position changes when the history changes hands. If the new
-// hands do not have all that was said, positions of the old epoch are still told
-// from those that are given again: nobody is shown another message in the place
-// of one that was lost.
+// hands do not have all that was said, positions of the old epoch are still
+// told from those that are given again: nobody is shown another message in the
+// place of one that was lost.
 //
-// Publishing to such a room costs Redis 13 to 25 µs of work more for each frame: as
-// much again as a single message that comes alone, ten times one of many rooms'
-// that travel together, and little where many are said in one room, since those
-// share a frame.
+// Publishing to a room with a history costs Redis 13 to 25 µs more for each
+// frame. That doubles the cost of a message that is sent alone, and is ten
+// times that of a message that is sent together with those of many other rooms.
+// In a busy room it matters little, since many messages share a frame.
 //
 // # Under load
 //
@@ -126,15 +131,15 @@
 // idle room adds no delay, and a room in which 300 people talk at once needs a
 // few commands and not 300.
 //
-// A loop of a server that has much to say does not wait for each message:
-// [Room.PublishAsync] returns when the message is under way, calls back when the
-// backend has it, and costs a fraction.
+// A loop that publishes many messages need not wait for each of them:
+// [Room.PublishAsync] returns once the hub has accepted the message and calls
+// back when the backend has it, at a fraction of the cost.
 //
 //	err = hub.Room("lobby").PublishAsync(ctx, data, func(err error) { ... })
 //
-// A [*GapError] is not final. Who drops the client on any error from Receive is
-// safe: it connects again, and is a newcomer or resumes. Who checks for it
-// goes on with what came after the gap. [ErrClosed] and [ErrSlow] are final.
+// A [*GapError] is not final: the next Receive returns what came after the gap.
+// A server may also drop the client on any error from Receive: the client
+// connects again, and joins or resumes. [ErrClosed] and [ErrSlow] are final.
 //
 // Rooms and members are different things: a member has no room of its own, and
 // no name of a room, however long or odd, changes how a message travels. To
@@ -152,6 +157,6 @@
 //
 // # Other languages
 //
-// Any Redis client can speak into a room: WIRE.md says how, and what the frames
-// look like that hubs send each other.
+// Any Redis client can publish to a room. WIRE.md says how, and specifies the
+// frames that hubs send each other.
 package fanout

@@ -139,38 +139,38 @@ func failed(op string, err error) error {
 	return fmt.Errorf("fanout: %s: %w", op, err)
 }
 
-// A GapError tells a member that messages of a room did not reach it. It comes
-// from Receive at the place in the room's order where they are missing, and it
-// is not final: whoever calls Receive again gets the messages after the gap.
+// A GapError tells a member that messages of a room did not reach it. Receive
+// returns it at the place in the room's order where they are missing. It is not
+// final: the next Receive returns the message after the gap.
 //
-// The sum of what a member received and of all Missed is what was published to
-// it, once every publisher has been heard again after an Unknown gap. The number
-// does not follow, and Unknown is all that is said, of
+// What a member received and all Missed add up to what was published to it,
+// once every publisher has been heard again after an Unknown gap. In these
+// cases Unknown is all that is reported, and no number follows:
 //
-//   - a publisher that was silent for more than ten minutes, or was heard for
-//     the first time after the gap;
-//   - messages of programs that are no hubs, which carry no numbers;
-//   - what a server lost before a Resume: the member was not there to count.
-//     What the history that took its place does not keep any more is in the
+//   - messages of a publisher that was silent for more than ten minutes, or was
+//     heard for the first time after the gap;
+//   - messages of programs that are not hubs, which carry no numbers;
+//   - messages that a server lost before a Resume, since the member was not
+//     there to count them. What the history that replaced it no longer keeps is in the
 //     number;
-//   - two interruptions, with no word of a publisher between them, to a member
-//     that joined between them;
-//   - numbers that nobody can have given: a hole of 2^32 messages or more.
+//   - two interruptions without a message of a publisher between them, for a
+//     member that joined between them;
+//   - holes of 2^32 messages or more, which no publisher can have caused.
 //
-// What was missed in an interruption before a member joined is not reported to
-// it.
+// Messages that were missed before a member joined are not reported to it.
 type GapError struct {
-	// Room is the room; empty for direct messages and those to everyone. Gaps
-	// of those are reported only after the first such message has come to this hub.
+	// Room is the name of the room. It is empty for direct messages and those to
+	// everyone, of which gaps are reported only once the first such message has
+	// come to this hub.
 	Room string
 	// Missed is the number of messages that are known to be missing, 0 or more.
-	// Nobody can look into what is lost, so messages that were not for this
-	// member (Except, ExceptRooms, a second copy) are among them.
+	// The content of lost messages is not known, so the number includes those
+	// that were not for this member (Except, ExceptRooms, a second copy).
 	Missed int
-	// Unknown is set when more than Missed may be missing: a link was down,
-	// and nobody can say yet what passed meanwhile. If something did, the next
-	// message of its publisher shows how many, and another GapError tells, except
-	// as listed above.
+	// Unknown is set if more than Missed may be missing: a link was down, and it
+	// is not known yet what was published meanwhile. If messages were, the next
+	// message of their publisher shows how many, and another GapError follows,
+	// except in the cases above.
 	Unknown bool
 }
 
