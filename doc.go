@@ -78,19 +78,23 @@
 //
 // # Less formally
 //
-// A room is a log and a member is a cursor. A room appends each message once,
-// and nothing is queued for a member: one that is awake walks the log, one that
-// has read everything is woken by the next message. Memory is the room's window
-// ([Window]), not members times queue, and a room in which all have read
-// everything, and wait for more, holds nothing (one with a history a window, for those
-// who resume). A member that falls out of the window learns how many messages it
-// missed and goes on ([Overflow]).
+// A room is a log and a member is a cursor into it. A room appends each message
+// once, and nothing is queued for a member: a member that is behind reads on in
+// the log, and one that has read everything is woken by the next message.
+// Memory is bounded by the room's [Window], whatever the number of members. A
+// room in which every member has read everything holds no messages (with a
+// history it holds a window, for members that resume). A member that falls out
+// of the window learns how many messages it missed and continues, or is closed;
+// see [Overflow].
+//
+// Each room can have its own history, window and overflow policy:
+// [Options.Room].
 //
 // # History
 //
-// A room that [Options.Room] gives a [Retention] keeps its latest messages in the
-// backend. Each has a [Position], which a client can keep and come back with,
-// to any hub:
+// A room that [Options.Room] gives a [Retention] keeps its latest messages in
+// the backend. Each has a [Position], which a client can keep and come back
+// with, to any hub:
 //
 //	err = hub.Room("lobby").Resume(ctx, member, since) // what was said after since, then live
 //	messages, err := hub.Room("lobby").History(ctx, since, 50)

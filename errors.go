@@ -139,9 +139,9 @@ func failed(op string, err error) error {
 	return fmt.Errorf("fanout: %s: %w", op, err)
 }
 
-// A GapError tells a member that messages of a room did not reach it. It comes
-// from Receive at the place in the room's order where they are missing, and it
-// is not final: whoever calls Receive again gets the messages after the gap.
+// A GapError tells a member that messages of a room did not reach it. Receive
+// returns it at the place in the room's order where they are missing. It is not
+// final: the next Receive returns the message after the gap.
 //
 // What a member received and all Missed add up to what was published to it,
 // once every publisher has been heard again after an Unknown gap. In these
