@@ -4,12 +4,28 @@ import (
 	"testing"
 
 	"github.com/fanoutgo/fanout/internal/rediscontract"
+	"github.com/fanoutgo/fanout/internal/redistest"
 )
 
-func TestContractOnACluster(t *testing.T)  { rediscontract.RunCluster(t, cluster, newAdapter) }
-func TestContractOnRedis70(t *testing.T)   { rediscontract.RunCluster(t, cluster70, newAdapter) }
-func TestContractOnValkey81(t *testing.T)  { rediscontract.RunCluster(t, valkey, newAdapter) }
-func TestContractOnOneServer(t *testing.T) { rediscontract.RunServer(t, server, newAdapter) }
-func TestContractOpened(t *testing.T)      { rediscontract.RunOpenedServer(t, server, openAdapter) }
+// They run when all tests that are not parallel are over, so the clusters are
+// theirs.
+func TestContractOnACluster(t *testing.T) {
+	t.Parallel()
+	redistest.OnImages(t, func(t *testing.T, image string) {
+		t.Parallel()
+		cluster := func(t testing.TB) *redistest.Cluster { return clusters(t, image) }
+		rediscontract.RunCluster(t, cluster, newAdapter)
+	})
+}
+
+func TestContractOnOneServer(t *testing.T) {
+	t.Parallel()
+	rediscontract.RunServer(t, server, newAdapter)
+}
+
+func TestContractOpened(t *testing.T) {
+	t.Parallel()
+	rediscontract.RunOpenedServer(t, server, openAdapter)
+}
 
 func TestDocumentedACL(t *testing.T) { rediscontract.RunACL(t, "sharded.go", newAdapter) }
