@@ -50,7 +50,7 @@ func TestEmptyMessagesAreNotNil(t *testing.T) {
 					check := func(way string) {
 						t.Helper()
 						msg, err := m.Receive(ctx)
-						require.NoError(t, err)
+						require.NoError(t, err, what+", "+way)
 						require.NotNil(t, msg.Data, what+", "+way)
 						require.Empty(t, msg.Data)
 					}
