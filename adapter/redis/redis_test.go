@@ -67,7 +67,7 @@ func TestPublishingGoesToEveryNode(t *testing.T) {
 		t.Run(fmt.Sprint(primaries, " primaries"), func(t *testing.T) {
 			t.Parallel()
 			c := redistest.NewCluster(t, redistest.Options{Primaries: primaries})
-			a, err := newAdapter(c.Client(t))
+			a, err := redis.New(c.Client(t), &redis.Options{ProbeInterval: -1}) // probes are published, too
 			require.NoError(t, err)
 			h, err := fanout.New(a, nil)
 			require.NoError(t, err)
