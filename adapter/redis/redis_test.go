@@ -40,8 +40,8 @@ func TestContractOnOneServer(t *testing.T) {
 	})
 }
 
+// Nothing runs beside the cases that move slots and kill primaries.
 func TestContractOnACluster(t *testing.T) {
-	t.Parallel()
 	rediscontract.RunCluster(t, cluster, newAdapter)
 }
 
