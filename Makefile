@@ -8,6 +8,7 @@ SHELL       := bash
 
 # Packages are tested one after the other: two that both run clusters at a time
 # would make failovers wait for processor time, which tests take for trouble.
+# Within a package, tests that mostly wait run in parallel.
 P           ?= 1
 TIMEOUT     ?= 30m
 FUZZTIME    ?= 20s
@@ -26,17 +27,25 @@ MODULES := $(sort $(dir $(shell find . -name go.mod -not -path './.*/*')))
 
 .PHONY: help
 help: ## what there is to make
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
 	echo
 	echo '  Flags for go come by GOFLAGS, as in GOFLAGS=-race make test.'
 	echo '  FANOUT_REQUIRE_DOCKER=1 lets no test do without containers.'
+	echo '  FANOUT_TEST_ALL=1 make test is make test-all.'
 
 .PHONY: test
-test: ## set up what tests need, and run them all
+test: ## set up what tests need, and run them, on one server version
 	@. .ci/setup
 	for m in $(MODULES); do
 	  (cd "$$m" && go test -p $(P) -timeout $(TIMEOUT) ./...)
 	done
+	if [ "$${FANOUT_TEST_ALL:-}" = 1 ]; then # and the order of locks is kept
+	  go test -tags lockcheck -timeout $(TIMEOUT) . ./internal/locks ./internal/roomlog
+	fi
+
+.PHONY: test-all
+test-all: ## make test, and other server versions, long fault suites and soak
+	@FANOUT_TEST_ALL=1 $(MAKE) --no-print-directory test
 
 .PHONY: lint
 lint: ## gofumpt, vet, staticcheck, errorlint, unparam and revive, in all modules

@@ -37,27 +37,39 @@ func TestEmptyMessagesAreNotNil(t *testing.T) {
 				}
 				m := connect(t, far, "x", "y", "kept")
 				ctx := within(t)
-				for what, s := range map[string]interface {
-					Publish(context.Context, []byte) error
-					PublishAsync(context.Context, []byte, func(error)) error
+				for _, s := range []struct {
+					name string
+					to   interface {
+						Publish(context.Context, []byte) error
+						PublishAsync(context.Context, []byte, func(error)) error
+					}
 				}{
-					"room": h.Room("x"), "kept": h.Room("kept"), "in": h.In("x"), "several": h.In("x", "y"),
-					"to": h.To(m.ID()), "to one's own": far.To(m.ID()), "everyone": h.Everyone(),
-					"local": far.In("x").Local(), "local to": far.To(m.ID()).Local(),
-					"local everyone": far.Everyone().Local(), "volatile": h.In("x").Volatile(),
-					"except": h.In("x").Except(h.ID() + "-zz"),
+					// Before "several", whose second copy may still be unread after
+					// the first: the member then lags, and Volatile leaves it out.
+					{"volatile", h.In("x").Volatile()},
+					{"room", h.Room("x")},
+					{"kept", h.Room("kept")},
+					{"in", h.In("x")},
+					{"several", h.In("x", "y")},
+					{"to", h.To(m.ID())},
+					{"to one's own", far.To(m.ID())},
+					{"everyone", h.Everyone()},
+					{"local", far.In("x").Local()},
+					{"local to", far.To(m.ID()).Local()},
+					{"local everyone", far.Everyone().Local()},
+					{"except", h.In("x").Except(h.ID() + "-zz")},
 				} {
 					check := func(way string) {
 						t.Helper()
 						msg, err := m.Receive(ctx)
-						require.NoError(t, err)
-						require.NotNil(t, msg.Data, what+", "+way)
+						require.NoError(t, err, s.name+", "+way)
+						require.NotNil(t, msg.Data, s.name+", "+way)
 						require.Empty(t, msg.Data)
 					}
-					require.NoError(t, s.Publish(ctx, data))
+					require.NoError(t, s.to.Publish(ctx, data))
 					check("Publish")
 					done := make(chan error, 1)
-					require.NoError(t, s.PublishAsync(ctx, data, func(err error) { done <- err }))
+					require.NoError(t, s.to.PublishAsync(ctx, data, func(err error) { done <- err }))
 					require.NoError(t, <-done)
 					check("PublishAsync")
 				}

@@ -77,7 +77,7 @@ func isBroken(t *testing.T, what string, broken bool, err error) {
 // What we cannot have written in the keys of a history is an error with a name, at
 // once, and the room lives again when the keys are gone.
 func TestBrokenHistory(t *testing.T) {
-	onAll(t, func(t *testing.T, c *redistest.Cluster) {
+	onClusters(t, func(t *testing.T, c *redistest.Cluster) {
 		h, publisher := keeping(t, c.Client(t), 100), keeping(t, c.Client(t), 100)
 		for i, d := range damages("", "", "", "", "") {
 			t.Run(d.name, func(t *testing.T) {
@@ -198,7 +198,7 @@ func TestHistoryWithAHole(t *testing.T) {
 // When one of the keys is gone, or both, as a memory policy may do it, positions
 // stay honest, and what is kept then expires as it should.
 func TestHistoryThatHasLostKeys(t *testing.T) {
-	onAll(t, func(t *testing.T, c *redistest.Cluster) {
+	onClusters(t, func(t *testing.T, c *redistest.Cluster) {
 		for name, lose := range map[string]func(stream string) []string{
 			"the stream": func(stream string) []string { return []string{stream} },
 			"the note":   func(stream string) []string { return []string{stream + ":at"} },

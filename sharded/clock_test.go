@@ -56,7 +56,7 @@ func (w *wrongClock) read(channel string) adapter.Page {
 
 // How old a message is the server's clock tells, whatever those of hubs say.
 func TestHistoryIgnoresTheClocksOfHubs(t *testing.T) {
-	onAll(t, func(t *testing.T, c *redistest.Cluster) {
+	onClusters(t, func(t *testing.T, c *redistest.Cluster) {
 		right := newWrongClock(t, c, 0)
 		for _, by := range []time.Duration{5 * time.Hour, -5 * time.Hour, 10_000 * time.Hour} {
 			t.Run(fmt.Sprint(by), func(t *testing.T) {
@@ -81,8 +81,10 @@ func TestHistoryIgnoresTheClocksOfHubs(t *testing.T) {
 // A server that takes over without the latest messages does not say that it has
 // all, whatever the clock of the hub that asks first.
 func TestHistoryOfAFailoverIgnoresTheClocksOfHubs(t *testing.T) {
+	t.Parallel()
 	for _, by := range []time.Duration{-time.Hour, time.Hour} {
 		t.Run(fmt.Sprint(by), func(t *testing.T) {
+			t.Parallel()
 			c := redistest.NewCluster(t, redistest.Options{Primaries: 3, Replicas: 1})
 			right := newWrongClock(t, c, 0)
 			const channel = "fanout:r:{lost by a failover}"

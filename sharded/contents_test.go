@@ -17,7 +17,7 @@ import (
 // Whatever the keys of a history contain, its functions do not fail by accident,
 // and one that fails has written nothing.
 func TestHistoryOfAnyContents(t *testing.T) {
-	const rounds = 300
+	rounds := redistest.Rounds(100, 300)
 	c := cluster(t)
 	a, err := newAdapter(c.Client(t))
 	require.NoError(t, err)

@@ -20,13 +20,6 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// onServers runs a test on a single server of each kind.
-func onServers(t *testing.T, args []string, f func(t *testing.T, s *redistest.Server)) {
-	for _, image := range redistest.Images() {
-		t.Run(image, func(t *testing.T) { f(t, redistest.NewServer(t, redistest.Options{Image: image, Args: args})) })
-	}
-}
-
 // do sends a command to a server and fails if that does.
 func do(t testing.TB, s *redistest.Server, args ...string) {
 	t.Helper()
@@ -49,6 +42,7 @@ func infoCount(t testing.TB, s *redistest.Server, section, name string) int {
 
 // Whatever waiting may cure is tried again until the context ends.
 func TestErrorsThatPass(t *testing.T) {
+	t.Parallel()
 	dropClients := func(t *testing.T, s *redistest.Server) {
 		do(t, s, "CLIENT", "KILL", "TYPE", "pubsub")
 		do(t, s, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
@@ -106,6 +100,7 @@ func TestErrorsThatPass(t *testing.T) {
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
 			onServers(t, []string{"--dir", "/proc", "--save", "3600 1000000", "--stop-writes-on-bgsave-error", "no"}, func(t *testing.T, s *redistest.Server) {
 				do(t, s, "ACL", "SETUSER", "chat", "on", ">secret", "+@all", "~*", "&*")
 				as := func(o *rueidis.ClientOption) { o.Username, o.Password = "chat", "secret" }
@@ -200,6 +195,7 @@ func (l *log) String() string {
 // What a server cannot do is said in words, and neither in logs nor in errors are
 // keys or the bytes of frames.
 func TestServersWithoutCommands(t *testing.T) {
+	t.Parallel()
 	s := redistest.NewServer(t, redistest.Options{Args: []string{"--rename-command", "FCALL", ""}})
 	var lines log
 	logger := slog.New(slog.NewTextHandler(&lines, nil))
@@ -246,6 +242,7 @@ func (ignore) Restored(string)        {}
 // A client whose dedicated connections are all in use keeps a hub from joining,
 // which says so, and not from closing.
 func TestPoolThatIsUsedUp(t *testing.T) {
+	t.Parallel()
 	s := server(t)
 	client := s.Client(t, func(o *rueidis.ClientOption) { o.BlockingPoolSize = 1 })
 	first, err := newAdapter(client)

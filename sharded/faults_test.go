@@ -40,25 +40,23 @@ var faults = []struct {
 	{"a hub's connections reset", resetAll, 0, false},
 }
 
-func TestFaultsOnRedis80(t *testing.T)  { testFaults(t, cluster) }
-func TestFaultsOnRedis70(t *testing.T)  { testFaults(t, cluster70) }
-func TestFaultsOnValkey81(t *testing.T) { testFaults(t, valkey) }
-
-func testFaults(t *testing.T, cluster func(testing.TB) *redistest.Cluster) {
-	for _, f := range faults {
-		t.Run(f.name, func(t *testing.T) {
-			c := cluster(t)
-			w := newWorld(t, c, 3, roomNames(24))
-			w.two = f.two
-			f.happen(t, c, w)
-			w.leaves(c)
-			w.resumes()
-			worst := w.verdict()
-			if f.worst > 0 {
-				assert.LessOrEqual(t, worst, f.worst, "messages missed of a room")
-			}
-		})
-	}
+func TestFaults(t *testing.T) {
+	redistest.OnImages(t, func(t *testing.T, image string) {
+		for _, f := range faults {
+			t.Run(f.name, func(t *testing.T) {
+				c := clusters(t, image)
+				w := newWorld(t, c, 3, roomNames(24))
+				w.two = f.two
+				f.happen(t, c, w)
+				w.leaves(c)
+				w.resumes()
+				worst := w.verdict()
+				if f.worst > 0 {
+					assert.LessOrEqual(t, worst, f.worst, "messages missed of a room")
+				}
+			})
+		}
+	})
 }
 
 // leaves waits until no hub is subscribed at a replica. One that was a primary

@@ -18,7 +18,7 @@ import (
 // of a gap, the room goes on, and heals when the keys are gone. Those that were
 // there all the time need not join again.
 func TestHistoryThatWasForged(t *testing.T) {
-	s := redistest.NewServer(t, redistest.Options{})
+	t.Parallel()
 	now := fmt.Sprint(time.Now().UnixMilli())
 	for name, forge := range map[string]func(stream, note, epoch string) [][]string{
 		"an offset near 2^63, and an entry of a later epoch": func(stream, note, epoch string) [][]string {
@@ -45,6 +45,8 @@ func TestHistoryThatWasForged(t *testing.T) {
 	} {
 		for _, empty := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, empty %v", name, empty), func(t *testing.T) {
+				t.Parallel()
+				s := redistest.NewServer(t, redistest.Options{})
 				a, b := keeping(t, s.Client(t), 100), keeping(t, s.Client(t), 100)
 				room := fmt.Sprintf("%.20s %v", name, empty)
 				stream := "fanout:h:{" + room + "}"

@@ -72,15 +72,8 @@ func member(t testing.TB, h *fanout.Hub) *fanout.Member {
 	return m
 }
 
-// onAll runs a test on each of the servers.
-func onAll(t *testing.T, f func(t *testing.T, c *redistest.Cluster)) {
-	for name, cluster := range map[string]func(testing.TB) *redistest.Cluster{"Redis 7.0": cluster70, "Redis 8.0": cluster, "Valkey 8.1": valkey} {
-		t.Run(name, func(t *testing.T) { f(t, cluster(t)) })
-	}
-}
-
 func TestHistory(t *testing.T) {
-	onAll(t, func(t *testing.T, c *redistest.Cluster) {
+	onClusters(t, func(t *testing.T, c *redistest.Cluster) {
 		a, b := keeping(t, c.Client(t), 20), keeping(t, c.Client(t), 20)
 		name := "history of " + t.Name()
 		live := member(t, a)
@@ -119,10 +112,11 @@ func TestHistory(t *testing.T) {
 // What the package doc says a user needs is enough, and who may not keep a history
 // is told so.
 func TestHistoryACLUsers(t *testing.T) {
+	t.Parallel()
 	c := redistest.NewCluster(t, redistest.Options{Primaries: 3})
 	plain := []string{
 		"resetchannels", "&fanout:*", "-@all",
-		"+ssubscribe", "+sunsubscribe", "+spublish", "+role", "+cluster|slots", "+cluster|shards", "+hello", "+ping", "+client|setinfo",
+		"+ssubscribe", "+sunsubscribe", "+spublish", "+role", "+cluster|slots", "+cluster|shards", "+hello", "+ping",
 	}
 	history := []string{
 		"~fanout:*", "+fcall", "+function|load", "+info", "+time", "+cluster|myid", "+del", "+pexpire",
@@ -180,6 +174,7 @@ func TestHistoryOfAServerWithoutMemory(t *testing.T) {
 
 // A room that is idle for as long as it keeps messages costs nothing but its note.
 func TestHistoryExpires(t *testing.T) {
+	t.Parallel()
 	s := redistest.NewServer(t, redistest.Options{})
 	a, err := newAdapter(s.Client(t))
 	require.NoError(t, err)
@@ -205,7 +200,7 @@ func TestHistoryExpires(t *testing.T) {
 
 // Frames that are long travel as they are, behind an announcement.
 func TestHistoryOfLongMessages(t *testing.T) {
-	onAll(t, func(t *testing.T, c *redistest.Cluster) {
+	onClusters(t, func(t *testing.T, c *redistest.Cluster) {
 		h := keeping(t, c.Client(t), 50)
 		room := h.Room("long " + t.Name())
 		m := member(t, h)
@@ -249,7 +244,7 @@ func TestAPrimaryThatReturnsIsFound(t *testing.T) {
 // WIRE.md says how another program speaks into rooms: its commands work as they
 // stand there.
 func TestCommandsOfAStranger(t *testing.T) {
-	onAll(t, func(t *testing.T, c *redistest.Cluster) {
+	onClusters(t, func(t *testing.T, c *redistest.Cluster) {
 		h := keeping(t, c.Client(t), 200)
 		node := c.Owner(redistest.Slot("{lobby}"))
 		require.NoError(t, node.Do(within(t), "DEL", "fanout:h:{lobby}", "fanout:h:{lobby}:at").Error())

@@ -10,13 +10,27 @@ import (
 	"github.com/redis/rueidis"
 )
 
-// The servers that the tests share.
+// The servers that the tests share. Only one test at a time may use a cluster:
+// those of the contract move and kill what they like.
 var (
-	cluster   = redistest.SharedCluster(redistest.Options{Primaries: 3, Replicas: 1})
-	cluster70 = redistest.SharedCluster(redistest.Options{Image: redistest.Redis70, Primaries: 3, Replicas: 1})
-	valkey    = redistest.SharedCluster(redistest.Options{Image: redistest.Valkey81, Primaries: 3, Replicas: 1})
-	server    = redistest.SharedServer(redistest.Options{})
+	clusters = redistest.SharedClusters(redistest.Options{Primaries: 3, Replicas: 1})
+	server   = redistest.SharedServer(redistest.Options{})
 )
+
+// cluster returns the cluster of tests that run on a single one.
+func cluster(t testing.TB) *redistest.Cluster { return clusters(t, redistest.DefaultImage) }
+
+// onClusters runs a test on a cluster of each kind.
+func onClusters(t *testing.T, f func(t *testing.T, c *redistest.Cluster)) {
+	redistest.OnImages(t, func(t *testing.T, image string) { f(t, clusters(t, image)) })
+}
+
+// onServers runs a test on a single server of each kind.
+func onServers(t *testing.T, args []string, f func(t *testing.T, s *redistest.Server)) {
+	redistest.OnImages(t, func(t *testing.T, image string) {
+		f(t, redistest.NewServer(t, redistest.Options{Image: image, Args: args}))
+	})
+}
 
 func TestMain(m *testing.M) { redistest.Main(m) }
 

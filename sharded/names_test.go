@@ -17,17 +17,19 @@ import (
 )
 
 func TestNames(t *testing.T) {
-	rediscontract.RunNames(t, redistest.Options{Image: redistest.Valkey81}, newAdapter)
+	rediscontract.RunNames(t, redistest.Options{}, newAdapter)
 }
 
 // In a cluster that announces names, a primary's name leads to its replica after
 // a failover: the old one has another name, goes on to run, and keeps the
 // connections that it had.
 func TestNamesOfACluster(t *testing.T) {
+	t.Parallel()
 	for _, kept := range []bool{false, true} {
 		t.Run(fmt.Sprintf("history %v", kept), func(t *testing.T) {
+			t.Parallel()
 			c := redistest.NewCluster(t, redistest.Options{
-				Image: redistest.Redis70, Primaries: 3, Replicas: 1,
+				Primaries: 3, Replicas: 1,
 				Args: []string{"--cluster-preferred-endpoint-type", "hostname"},
 			})
 			ctx := within(t)
@@ -144,6 +146,7 @@ func TestNamesOfACluster(t *testing.T) {
 // lives. Adapters that only publish leave it all the same, when the others name
 // another owner.
 func TestANodeWithoutItsMemory(t *testing.T) {
+	t.Parallel()
 	type attempt = func(ctx context.Context, a *sharded.Adapter, channel string) error
 	for name, try := range map[string]attempt{
 		"publish": func(ctx context.Context, a *sharded.Adapter, channel string) error {
@@ -168,7 +171,8 @@ func TestANodeWithoutItsMemory(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			c := redistest.NewCluster(t, redistest.Options{Image: redistest.Redis70, Primaries: 3, Replicas: 1})
+			t.Parallel()
+			c := redistest.NewCluster(t, redistest.Options{Primaries: 3, Replicas: 1})
 			ctx := within(t)
 			const channel = "fanout:r:{room}"
 			slot := redistest.Slot(channel)

@@ -82,7 +82,7 @@ func (o *openSlot) finish() {
 // are here or there. Rooms with a history go on all the same, and when the move is
 // ended nothing is in its way.
 func TestHistoryInAnOpenSlot(t *testing.T) {
-	onAll(t, func(t *testing.T, c *redistest.Cluster) {
+	onClusters(t, func(t *testing.T, c *redistest.Cluster) {
 		for name, test := range map[string]struct {
 			before int // messages that were said before
 			keys   func(o *openSlot, stream, note string)

@@ -82,7 +82,9 @@ func recovers(t *testing.T, h *fanout.Hub) {
 }
 
 func TestOpenConnectsWhenItCan(t *testing.T) {
+	t.Parallel()
 	t.Run("a server that is down", func(t *testing.T) {
+		t.Parallel()
 		s := redistest.NewServer(t, redistest.Options{})
 		var net redistest.Net
 		net.ResetAll()
@@ -95,6 +97,7 @@ func TestOpenConnectsWhenItCan(t *testing.T) {
 		require.Contains(t, lines.String(), "connected")
 	})
 	t.Run("a server that is silent", func(t *testing.T) {
+		t.Parallel()
 		s := redistest.NewServer(t, redistest.Options{})
 		var net redistest.Net
 		net.CutAll()
@@ -107,6 +110,7 @@ func TestOpenConnectsWhenItCan(t *testing.T) {
 		recovers(t, h)
 	})
 	t.Run("a password is wanted", func(t *testing.T) {
+		t.Parallel()
 		s := redistest.NewServer(t, redistest.Options{})
 		do(t, s, "ACL", "SETUSER", "default", "resetpass", ">secret")
 		for _, password := range []string{"", "wrong"} {
@@ -121,6 +125,7 @@ func TestOpenConnectsWhenItCan(t *testing.T) {
 		recovers(t, h)
 	})
 	t.Run("a password that is set later", func(t *testing.T) {
+		t.Parallel()
 		s := redistest.NewServer(t, redistest.Options{})
 		do(t, s, "ACL", "SETUSER", "chat", "on", ">other", "+@all", "~*", "&*")
 		o := s.ClientOption()
@@ -131,6 +136,7 @@ func TestOpenConnectsWhenItCan(t *testing.T) {
 		recovers(t, h)
 	})
 	t.Run("a cluster without slots", func(t *testing.T) {
+		t.Parallel()
 		s := redistest.NewServer(t, redistest.Options{Args: []string{"--cluster-enabled", "yes"}})
 		o := s.ClientOption()
 		o.ForceSingleClient = false
@@ -140,6 +146,7 @@ func TestOpenConnectsWhenItCan(t *testing.T) {
 		recovers(t, h)
 	})
 	t.Run("no cluster", func(t *testing.T) {
+		t.Parallel()
 		s := redistest.NewServer(t, redistest.Options{})
 		o := s.ClientOption()
 		o.ForceSingleClient = false
@@ -148,6 +155,7 @@ func TestOpenConnectsWhenItCan(t *testing.T) {
 		tellsWhy(t, h, lines, "the server is no cluster: give the client one address")
 	})
 	t.Run("TLS to a server without", func(t *testing.T) {
+		t.Parallel()
 		s := redistest.NewServer(t, redistest.Options{})
 		o := s.ClientOption()
 		o.TLSConfig = new(tls.Config)
@@ -171,6 +179,7 @@ func TestOpenConnectsWhenItCan(t *testing.T) {
 		tellsWhy(t, h, lines, "speak TLS")
 	})
 	t.Run("no TLS to a server that wants it", func(t *testing.T) {
+		t.Parallel()
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		require.NoError(t, err)
 		defer l.Close()

@@ -65,12 +65,12 @@ func (e *env) cleanup() error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(e.ctx), grace/2)
 	defer cancel()
 	for _, n := range e.nodes {
-		e.tasks.Go(func() {
-			_ = n.adapter.Close(ctx)
-			n.late.Wait()
-		})
+		e.tasks.Go(func() { _ = n.adapter.Close(ctx) })
 	}
 	e.tasks.Wait()
+	for _, n := range e.nodes { // none of the case's goroutines publishes any more
+		n.late.Wait()
+	}
 	return nil
 }
 

@@ -88,7 +88,7 @@ func TestLiberties(t *testing.T) {
 			t.Parallel()
 			m.faults = breaks | cuts | moves | fails
 			for _, c := range slices.Concat(adaptertest.Cases()) {
-				if err := check(c, m, false); err != nil {
+				if err := check(t, c, m, false); err != nil {
 					t.Errorf("%s: %v", c.Name, err)
 				}
 			}

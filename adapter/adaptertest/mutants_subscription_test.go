@@ -159,7 +159,7 @@ var subscriptionMutants = []mutant{
 // subscribeEarly subscribes after it has returned. Other calls for the channel
 // wait for that.
 func subscribeEarly(n *node) {
-	var running sync.RWMutex // read-locked by goroutines in the background
+	var running gate // read-locked by goroutines in the background
 	var mu sync.Mutex
 	pending := make(map[string]chan struct{})
 	await := func(channel string) {
@@ -239,7 +239,7 @@ type delayed struct {
 	lateAfterUnsubscribe bool
 	lateAfterClose       bool
 
-	mu     sync.Mutex // held in calls of the receiver
+	mu     gate // held in calls of the receiver
 	gone   map[string]bool
 	closed bool
 	queue  chan func()

@@ -262,7 +262,7 @@ var deliveryMutants = []mutant{
 }
 
 // slow is a lock that all nodes wait for.
-type slow struct{ sync.Mutex }
+type slow struct{ gate }
 
 // swapTwo sends the tenth frame of a channel after the eleventh.
 func swapTwo(n *node) {
@@ -320,7 +320,7 @@ func ownOrder(n *node) {
 
 // overlap makes the next call without waiting for the end of a long one.
 func overlap(n *node) {
-	var running sync.RWMutex // read-locked by each call
+	var running gate // read-locked by each call
 	n.hear.receive = func(next adapter.Receiver, channel string, frame []byte) {
 		if string(frame) != "a long call" {
 			next.Receive(channel, frame)

@@ -14,6 +14,12 @@ type Options struct {
 	// waits for something that does not happen fails after that time.
 	Timeout time.Duration
 
+	// Parallel lets cases run at the same time, as t.Parallel does, on adapters
+	// of one backend: except those that move or kill a channel's home, which
+	// run first, one after the other. Most cases of a backend across a network
+	// wait most of the time.
+	Parallel bool
+
 	// Waive lists the names of cases that the backend is known to fail. They
 	// are skipped, and the log says so. It is an error to name an unknown case.
 	Waive []string
@@ -44,6 +50,9 @@ func Run(t *testing.T, newNodes func(t testing.TB, n int) Nodes, o *Options) {
 		t.Run(c.Name, func(t *testing.T) {
 			if slices.Contains(opts.Waive, c.Name) {
 				t.Skipf("WAIVED. The contract: %s", c.Explanation)
+			}
+			if opts.Parallel && c.needs&(needMove|needFail) == 0 {
+				t.Parallel()
 			}
 			ctx, cancel := context.WithTimeout(t.Context(), opts.Timeout)
 			defer cancel()

@@ -3,13 +3,11 @@ package adaptertest_test
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
-	"runtime"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/fanoutgo/fanout/adapter/adaptertest"
@@ -17,18 +15,7 @@ import (
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) {
-	flag.Parse()
-	// The mutants' tests mostly wait: more of them than processors can go on at
-	// a time, unless the command line says how many.
-	const parallel = "test.parallel"
-	if p := runtime.GOMAXPROCS(0); flag.Lookup(parallel).Value.String() == strconv.Itoa(p) {
-		if err := flag.Set(parallel, strconv.Itoa(2*p)); err != nil {
-			panic(err)
-		}
-	}
-	goleak.VerifyTestMain(m)
-}
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // TestIntact shows that the wrapping of mutants has no fault: a node that
 // nothing has broken keeps the whole contract.
@@ -57,7 +44,7 @@ func TestMutants(t *testing.T) {
 				if testing.Short() && !expected {
 					continue
 				}
-				err := check(c, m, expected)
+				err := check(t, c, m, expected)
 				switch {
 				case errors.Is(err, errors.ErrUnsupported) && !expected:
 				case err == nil && expected:
@@ -72,18 +59,23 @@ func TestMutants(t *testing.T) {
 	}
 }
 
-// check runs one case on a new world of mutants. If a failure is expected a
-// long timeout is of no use.
-func check(c adaptertest.Case, m mutant, expected bool) error {
+// check runs one case on a new world of mutants, in a bubble whose clock moves as
+// soon as everybody waits. Where a failure is expected nothing is gained by waiting
+// for long.
+func check(t *testing.T, c adaptertest.Case, m mutant, expected bool) (err error) {
 	timeout := 20 * time.Second
 	if expected {
 		timeout = 1500 * time.Millisecond
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), timeout)
-	defer cancel()
-	nodes, end := (&world{}).nodes(c.Nodes, m)
-	defer end()
-	return c.Check(ctx, nodes)
+	synctest.Test(t, func(*testing.T) {
+		ctx, cancel := context.WithTimeout(context.Background(), timeout)
+		defer cancel()
+		nodes, end := (&world{}).nodes(c.Nodes, m)
+		err = c.Check(ctx, nodes)
+		end()
+		time.Sleep(time.Second) // calls that Check has left behind see that it is the end
+	})
+	return err
 }
 
 // TestEveryCaseHasAMutant fails for a case that no mutant breaks.
@@ -116,32 +108,33 @@ func TestCheckWantsItsNodes(t *testing.T) {
 // TestHang tests an adapter whose call never returns: Check stops waiting and
 // shows where it hangs.
 func TestHang(t *testing.T) {
-	t.Parallel()
-	release := make(chan struct{})
-	over := make(chan struct{})
-	m := mutant{breakIt: func(n *node) {
-		n.subscribe = func(context.Context, string) error { <-release; return errors.New("released") }
-		n.close = func(ctx context.Context) error {
-			err := n.Adapter.Close(ctx)
-			close(over)
-			return err
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		over := make(chan struct{})
+		m := mutant{breakIt: func(n *node) {
+			n.subscribe = func(context.Context, string) error { <-release; return errors.New("released") }
+			n.close = func(ctx context.Context) error {
+				err := n.Adapter.Close(ctx)
+				close(over)
+				return err
+			}
+		}}
+		nodes, end := (&world{}).nodes(1, m)
+		defer end()
+		for _, c := range adaptertest.Cases() {
+			if c.Name != "healthy-when-confirmed" {
+				continue
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+			err := c.Check(ctx, nodes)
+			cancel()
+			if err == nil || !strings.Contains(err.Error(), "hangs") || !strings.Contains(err.Error(), "TestHang") {
+				t.Errorf("Check of what hangs returned %v", err)
+			}
 		}
-	}}
-	nodes, end := (&world{}).nodes(1, m)
-	defer end()
-	for _, c := range adaptertest.Cases() {
-		if c.Name != "healthy-when-confirmed" {
-			continue
-		}
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
-		err := c.Check(ctx, nodes)
-		cancel()
-		if err == nil || !strings.Contains(err.Error(), "hangs") || !strings.Contains(err.Error(), "TestHang") {
-			t.Errorf("Check of what hangs returned %v", err)
-		}
-	}
-	close(release)
-	<-over
+		close(release)
+		<-over
+	})
 }
 
 // A world is a bus and the nodes on it.

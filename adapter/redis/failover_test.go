@@ -18,9 +18,11 @@ import (
 // still hears everything that is published: messages that reach the node
 // itself would be in another order there.
 func TestNoHubStaysAtADemotedNode(t *testing.T) {
+	t.Parallel()
 	for _, how := range []string{"FORCE", "TAKEOVER"} {
 		t.Run(how, func(t *testing.T) {
-			c := redistest.NewCluster(t, redistest.Options{Image: redistest.Redis70, Primaries: 3, Replicas: 1})
+			t.Parallel()
+			c := redistest.NewCluster(t, redistest.Options{Primaries: 3, Replicas: 1})
 			const room, channel = "room", "fanout:r:{room}"
 			old := c.Owner(redistest.Slot(channel))
 			replica := c.ReplicasOf(old)[0]

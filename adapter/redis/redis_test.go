@@ -15,11 +15,12 @@ import (
 
 // The servers that the tests share.
 var (
-	cluster  = redistest.SharedCluster(redistest.Options{Primaries: 3, Replicas: 1})
-	server   = redistest.SharedServer(redistest.Options{})
-	server70 = redistest.SharedServer(redistest.Options{Image: redistest.Redis70})
-	valkey   = redistest.SharedServer(redistest.Options{Image: redistest.Valkey81})
+	cluster = redistest.SharedCluster(redistest.Options{Primaries: 3, Replicas: 1})
+	servers = redistest.SharedServers(redistest.Options{})
 )
+
+// server returns the server of tests that run on a single one.
+func server(t testing.TB) *redistest.Server { return servers(t, redistest.DefaultImage) }
 
 func TestMain(m *testing.M) { redistest.Main(m) }
 
@@ -30,11 +31,24 @@ func newAdapter(client rueidis.Client) (fanout.Adapter, error) {
 	})
 }
 
-func TestContractOnOneServer(t *testing.T) { rediscontract.RunServer(t, server, newAdapter) }
-func TestContractOnRedis70(t *testing.T)   { rediscontract.RunServer(t, server70, newAdapter) }
-func TestContractOnValkey81(t *testing.T)  { rediscontract.RunServer(t, valkey, newAdapter) }
-func TestContractOnACluster(t *testing.T)  { rediscontract.RunCluster(t, cluster, newAdapter) }
-func TestContractOpened(t *testing.T)      { rediscontract.RunOpenedServer(t, server, openAdapter) }
+func TestContractOnOneServer(t *testing.T) {
+	t.Parallel()
+	redistest.OnImages(t, func(t *testing.T, image string) {
+		t.Parallel()
+		server := func(t testing.TB) *redistest.Server { return servers(t, image) }
+		rediscontract.RunServer(t, server, newAdapter)
+	})
+}
+
+// Nothing runs beside the cases that move slots and kill primaries.
+func TestContractOnACluster(t *testing.T) {
+	rediscontract.RunCluster(t, cluster, newAdapter)
+}
+
+func TestContractOpened(t *testing.T) {
+	t.Parallel()
+	rediscontract.RunOpenedServer(t, server, openAdapter)
+}
 
 func TestDocumentedACL(t *testing.T) { rediscontract.RunACL(t, "redis.go", newAdapter) }
 
@@ -48,10 +62,12 @@ func openAdapter(option rueidis.ClientOption) (fanout.Adapter, error) {
 // Classic Pub/Sub bothers every node of a cluster: that is what package sharded
 // is for.
 func TestPublishingGoesToEveryNode(t *testing.T) {
+	t.Parallel()
 	for _, primaries := range []int{3, 6} {
 		t.Run(fmt.Sprint(primaries, " primaries"), func(t *testing.T) {
+			t.Parallel()
 			c := redistest.NewCluster(t, redistest.Options{Primaries: primaries})
-			a, err := newAdapter(c.Client(t))
+			a, err := redis.New(c.Client(t), &redis.Options{ProbeInterval: -1}) // probes are published, too
 			require.NoError(t, err)
 			h, err := fanout.New(a, nil)
 			require.NoError(t, err)
@@ -78,5 +94,5 @@ func TestBadOptionsAreRefused(t *testing.T) {
 }
 
 func TestNames(t *testing.T) {
-	rediscontract.RunNames(t, redistest.Options{Image: redistest.Redis70}, newAdapter)
+	rediscontract.RunNames(t, redistest.Options{}, newAdapter)
 }

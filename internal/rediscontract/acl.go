@@ -21,8 +21,9 @@ var right = regexp.MustCompile(`(?m)^//\t([a-z]+):\s+([&~+].*)$`)
 
 // RunACL tests the rights that a package's doc names on servers of all
 // versions: a user with these rights can join, publish, receive and keep a
-// history, and the server denies nothing meanwhile.
+// history, and the server denies nothing meanwhile. It runs in parallel with other tests.
 func RunACL(t *testing.T, file string, newAdapter NewAdapter) {
+	t.Parallel()
 	source, err := os.ReadFile(file)
 	require.NoError(t, err)
 	rights := make(map[string][]string)
@@ -32,28 +33,29 @@ func RunACL(t *testing.T, file string, newAdapter NewAdapter) {
 	for _, what := range []string{"always", "cluster", "history", "limits", "named"} {
 		require.NotEmpty(t, rights[what], what)
 	}
-	for _, image := range redistest.Images() {
-		t.Run(image, func(t *testing.T) {
-			all := slices.Concat(rights["limits"], rights["always"])
-			if image != redistest.Redis70 {
-				all = append(all, rights["named"]...)
-			}
-			t.Run("server", func(t *testing.T) {
-				s := redistest.NewServer(t, redistest.Options{Image: image})
-				runACL(t, s, []*redistest.Node{s.Node}, all, rights["history"], newAdapter)
-			})
-			t.Run("cluster", func(t *testing.T) {
-				c := redistest.NewCluster(t, redistest.Options{Image: image})
-				runACL(t, c, c.Nodes(), slices.Concat(all, rights["cluster"]), rights["history"], newAdapter)
-			})
-			t.Run("least", func(t *testing.T) {
-				s := redistest.NewServer(t, redistest.Options{Image: image})
-				runACL(t, s, nil, nil, nil, newAdapter) // with all rights, to prove that the test itself works
-				setUser(t, []*redistest.Node{s.Node}, "least", rights["always"])
-				speak(t, as(t, s, "least"), 0, newAdapter)
-			})
+	redistest.OnImages(t, func(t *testing.T, image string) {
+		all := slices.Concat(rights["limits"], rights["always"])
+		if image != redistest.Redis70 {
+			all = append(all, rights["named"]...)
+		}
+		t.Run("server", func(t *testing.T) {
+			t.Parallel()
+			s := redistest.NewServer(t, redistest.Options{Image: image})
+			runACL(t, s, []*redistest.Node{s.Node}, all, rights["history"], newAdapter)
 		})
-	}
+		t.Run("cluster", func(t *testing.T) {
+			t.Parallel()
+			c := redistest.NewCluster(t, redistest.Options{Image: image})
+			runACL(t, c, c.Nodes(), slices.Concat(all, rights["cluster"]), rights["history"], newAdapter)
+		})
+		t.Run("least", func(t *testing.T) {
+			t.Parallel()
+			s := redistest.NewServer(t, redistest.Options{Image: image})
+			runACL(t, s, nil, nil, nil, newAdapter) // with all rights, to prove that the test itself works
+			setUser(t, []*redistest.Node{s.Node}, "least", rights["always"])
+			speak(t, as(t, s, "least"), 0, newAdapter)
+		})
+	})
 }
 
 func as(t testing.TB, s servers, user string) rueidis.Client {

@@ -26,9 +26,9 @@ const settles = 10 * time.Second
 
 // RunNames checks that hubs follow a name that leads to another server,
 // although the old server continues to run and keeps its connections.
+// RunNames runs in parallel with other tests.
 func RunNames(t *testing.T, o redistest.Options, newAdapter NewAdapter) {
-	pair := redistest.NewPair(t, o)
-	first, second := pair.Nodes()
+	t.Parallel()
 	for _, resp2 := range []bool{false, true} {
 		protocol := "RESP3"
 		if resp2 {
@@ -40,6 +40,9 @@ func RunNames(t *testing.T, o redistest.Options, newAdapter NewAdapter) {
 				rooms = "rooms with a history"
 			}
 			t.Run(fmt.Sprint(protocol, ", ", rooms), func(t *testing.T) {
+				t.Parallel()
+				pair := redistest.NewPair(t, o)
+				first, second := pair.Nodes()
 				for _, c := range []struct {
 					name   string
 					happen func(n *named, from, to *redistest.Node)

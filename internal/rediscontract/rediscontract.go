@@ -38,7 +38,7 @@ type servers interface {
 func RunServer(t *testing.T, server func(testing.TB) *redistest.Server, newAdapter NewAdapter) {
 	adaptertest.Run(t, func(t testing.TB, n int) adaptertest.Nodes {
 		return nodes(t, server(t), n, newAdapter)
-	}, nil)
+	}, &adaptertest.Options{Parallel: true})
 }
 
 // RunOpenedServer is RunServer for adapters with clients of their own.
@@ -50,7 +50,7 @@ func RunOpenedServer(t *testing.T, server func(testing.TB) *redistest.Server, op
 			net.Option()(&o)
 			return open(o)
 		})
-	}, nil)
+	}, &adaptertest.Options{Parallel: true})
 }
 
 // RunCluster runs the contract on a cluster with replicas.
@@ -61,7 +61,7 @@ func RunCluster(t *testing.T, cluster func(testing.TB) *redistest.Cluster, newAd
 		ns.Faults.Move = func(ctx context.Context, channel string) error { return move(ctx, c, channel) }
 		ns.Faults.Fail = func(ctx context.Context, channel string) error { return fail(ctx, c, channel) }
 		return ns
-	}, &adaptertest.Options{Timeout: 2 * time.Minute})
+	}, &adaptertest.Options{Timeout: 2 * time.Minute, Parallel: true})
 }
 
 // nodes makes adapters, each with a client and a network of its own.

@@ -118,7 +118,7 @@ func (l *lockedBuffer) bytes() []byte {
 // What an engine sends to a single server goes over one connection of the
 // client, whatever the keys: the one that the inspector looks after.
 func TestCommandsUseTheConnectionThatIsInspected(t *testing.T) {
-	s := redistest.NewServer(t, redistest.Options{Image: redistest.Redis70})
+	s := redistest.NewServer(t, redistest.Options{})
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	require.Zero(t, redistest.Slot(slotZero))

@@ -12,7 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-var server = redistest.SharedServer(redistest.Options{Image: redistest.Redis70})
+var server = redistest.SharedServer(redistest.Options{})
 
 // halting is a receiver whose Receive blocks for one channel.
 type halting struct {

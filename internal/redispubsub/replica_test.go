@@ -44,6 +44,7 @@ func standsAt(e *Engine, channel string) string {
 // were its own. An engine that was led there does not stay, and what it publishes
 // there to nobody goes to the primary.
 func TestNobodyStaysAtAReplica(t *testing.T) {
+	t.Parallel()
 	c := redistest.NewCluster(t, redistest.Options{Primaries: 3, Replicas: 1})
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
@@ -103,10 +104,12 @@ var publish = map[bool]string{false: "PUBLISH", true: "SPUBLISH"}
 // node any more, because it asked at the wrong moment. The new primary passes
 // what is published on to the old one, so nothing else shows that it moved.
 func TestNobodyStaysAtANodeThatItsClientHasForgotten(t *testing.T) {
+	t.Parallel()
 	for _, sharded := range []bool{true, false} {
 		for _, resp2 := range []bool{false, true} {
 			t.Run(fmt.Sprintf("sharded %v, RESP2 %v", sharded, resp2), func(t *testing.T) {
-				c := redistest.NewCluster(t, redistest.Options{Image: redistest.Redis70, Primaries: 3, Replicas: 1})
+				t.Parallel()
+				c := redistest.NewCluster(t, redistest.Options{Primaries: 3, Replicas: 1})
 				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 				defer cancel()
 				const channel = "fanout:r:{forgotten}"
@@ -144,6 +147,7 @@ func TestNobodyStaysAtANodeThatItsClientHasForgotten(t *testing.T) {
 
 // While its client knows no node at all, a hub goes on to look for one.
 func TestTheTopologyGoesOnToAskWhileTheClientKnowsNobody(t *testing.T) {
+	t.Parallel()
 	c := redistest.NewCluster(t, redistest.Options{Primaries: 3, Replicas: 1})
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
@@ -162,6 +166,7 @@ func TestTheTopologyGoesOnToAskWhileTheClientKnowsNobody(t *testing.T) {
 // A primary that the client has forgotten, and the other nodes have not, is not
 // left: nothing is interrupted.
 func TestAPrimaryThatItsClientHasForgottenIsNotLeft(t *testing.T) {
+	t.Parallel()
 	c := redistest.NewCluster(t, redistest.Options{Primaries: 3, Replicas: 1})
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()

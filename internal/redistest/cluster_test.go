@@ -9,19 +9,17 @@ import (
 )
 
 func TestClusterOfEveryImage(t *testing.T) {
-	for _, image := range Images() {
-		t.Run(image, func(t *testing.T) {
-			c := NewCluster(t, Options{Image: image, Primaries: 2})
-			client := c.Client(t)
-			for _, n := range c.Primaries() {
-				key := keyIn(c.SlotsOf(n)[0])
-				require.NoError(t, set(t.Context(), client, key, "v"))
-				got, err := get(t.Context(), client, key)
-				require.NoError(t, err)
-				require.Equal(t, "v", got)
-			}
-		})
-	}
+	OnImages(t, func(t *testing.T, image string) {
+		c := NewCluster(t, Options{Image: image, Primaries: 2})
+		client := c.Client(t)
+		for _, n := range c.Primaries() {
+			key := keyIn(c.SlotsOf(n)[0])
+			require.NoError(t, set(t.Context(), client, key, "v"))
+			got, err := get(t.Context(), client, key)
+			require.NoError(t, err)
+			require.Equal(t, "v", got)
+		}
+	})
 }
 
 // keyIn returns a key of the slot.

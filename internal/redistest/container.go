@@ -130,8 +130,19 @@ func (p *containers) close() error {
 		p.docker.ContainerKill(ctx, m.c.GetContainerID(), client.ContainerKillOptions{Signal: "KILL"})
 		return m.c.Terminate(ctx, testcontainers.StopTimeout(0))
 	})
-	_, nerr := p.docker.NetworkRemove(ctx, p.network, client.NetworkRemoveOptions{})
-	return errors.Join(err, nerr, p.provider.Close())
+	return errors.Join(err, p.removeNetwork(ctx), p.provider.Close())
+}
+
+// removeNetwork waits for the ends of containers that were just removed: a busy
+// daemon counts them for a while.
+func (p *containers) removeNetwork(ctx context.Context) error {
+	return poll(ctx, "remove the network of containers", func(context.Context) error {
+		_, err := p.docker.NetworkRemove(ctx, p.network, client.NetworkRemoveOptions{})
+		if err != nil && !strings.Contains(err.Error(), "active endpoints") {
+			return final{err}
+		}
+		return err
+	})
 }
 
 // publishedHost returns the host on which ports are published. Inside a

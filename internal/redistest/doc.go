@@ -22,6 +22,12 @@
 //	FANOUT_REQUIRE_DOCKER=1   anything but containers fails the test, as in CI
 //	FANOUT_TEST_PROCESSES=1   processes even where there is Docker
 //
+// # How much is tested
+//
+// Without more, as in make test, tests run on servers of [DefaultImage] alone,
+// and those that take long skip. FANOUT_TEST_ALL=1, as in make test-all, adds the
+// other servers and what takes long: see [Images], [Long] and [Rounds].
+//
 // # Servers that tests share
 //
 // A cluster takes a few seconds to start; two of them are a rule of the server,

@@ -6,20 +6,11 @@ import (
 	"time"
 )
 
-// The servers that the project supports.
-const (
-	Redis70  = "redis:7.0.15"
-	Redis80  = "redis:8.0.2"
-	Valkey81 = "valkey/valkey:8.1.1"
-)
-
-// Images returns the images of all servers to test with.
-func Images() []string { return []string{Redis70, Redis80, Valkey81} }
-
 // Options say what to start. The zero value is a cluster of three primaries.
 type Options struct {
-	// Image is the container image; Redis80 by default. Processes run whatever
-	// server is on the PATH, preferably valkey-server if Image is Valkey's.
+	// Image is the container image; DefaultImage by default. Processes run
+	// whatever server is on the PATH, preferably valkey-server if Image is
+	// Valkey's.
 	Image string
 
 	Primaries int // 3 by default
@@ -37,7 +28,7 @@ type Options struct {
 
 func (o Options) withDefaults() Options {
 	if o.Image == "" {
-		o.Image = Redis80
+		o.Image = DefaultImage
 	}
 	if o.Primaries == 0 {
 		o.Primaries = 3

@@ -3,9 +3,12 @@ package redistest
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"os"
+	"runtime"
 	"slices"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -63,7 +66,7 @@ var shared struct {
 // SharedCluster returns a function by which the tests of a package get the same
 // cluster. The first call starts it, Main closes it. After each test that
 // called it, faults of nodes are repaired and the cluster is healthy again; so
-// tests that cause faults must not run in parallel with others.
+// tests that cause faults must not run in parallel with others of that cluster.
 func SharedCluster(o Options) func(testing.TB) *Cluster {
 	return share(func(ctx context.Context) (*Cluster, error) { return StartCluster(ctx, o) })
 }
@@ -71,6 +74,34 @@ func SharedCluster(o Options) func(testing.TB) *Cluster {
 // SharedServer is SharedCluster for a single server.
 func SharedServer(o Options) func(testing.TB) *Server {
 	return share(func(ctx context.Context) (*Server, error) { return StartServer(ctx, o) })
+}
+
+// SharedClusters is SharedCluster with a cluster for each image.
+func SharedClusters(o Options) func(tb testing.TB, image string) *Cluster {
+	return perImage(o, SharedCluster)
+}
+
+// SharedServers is SharedServer with a server for each image.
+func SharedServers(o Options) func(tb testing.TB, image string) *Server {
+	return perImage(o, SharedServer)
+}
+
+func perImage[T shareable](o Options, share func(Options) func(testing.TB) T) func(testing.TB, string) T {
+	var mu sync.Mutex
+	of := make(map[string]func(testing.TB) T)
+	return func(tb testing.TB, image string) T {
+		tb.Helper()
+		mu.Lock()
+		get := of[image]
+		if get == nil {
+			o := o
+			o.Image = image
+			get = share(o)
+			of[image] = get
+		}
+		mu.Unlock()
+		return get(tb)
+	}
 }
 
 type shareable interface {
@@ -102,8 +133,14 @@ func share[T shareable](start func(context.Context) (T, error)) func(testing.TB)
 }
 
 // Main runs a package's tests, closes the servers that they shared, and fails
-// if goroutines are left. It exits; call it from TestMain.
+// if goroutines are left. It exits; call it from TestMain. Tests that
+// call t.Parallel run [parallel] at a time for each processor.
 func Main(m *testing.M, opts ...goleak.Option) {
+	flag.Parse()
+	if err := runParallel(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(2)
+	}
 	code := m.Run()
 	shared.Lock()
 	for _, c := range shared.closers {
@@ -120,6 +157,22 @@ func Main(m *testing.M, opts ...goleak.Option) {
 		}
 	}
 	os.Exit(code)
+}
+
+// parallel is how many parallel tests run at a time for each processor. They
+// mostly wait for servers; but each may have a cluster of six nodes, and those
+// have to answer in time.
+const parallel = 2
+
+// runParallel sets -parallel, unless the command line does.
+func runParallel() error {
+	const name = "test.parallel"
+	set := false
+	flag.Visit(func(f *flag.Flag) { set = set || f.Name == name })
+	if set {
+		return nil
+	}
+	return flag.Set(name, strconv.Itoa(parallel*runtime.GOMAXPROCS(0)))
 }
 
 // leaveTime is how long goroutines may take to end after the tests. The client

@@ -15,6 +15,7 @@ import (
 func TestMain(m *testing.M) { redistest.Main(m) }
 
 func TestGuaranteesHoldThroughFaults(t *testing.T) {
+	redistest.Long(t)
 	for _, s := range servers {
 		t.Run(s.name, func(t *testing.T) {
 			// Few slots: Valkey has its replicas confirm each of them.
