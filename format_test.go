@@ -303,7 +303,7 @@ func (o *oldHub) Receive(channel string, frame []byte) {
 	defer o.mu.Unlock()
 	_, d, err := frozen.Decode(frame)
 	switch {
-	case err == frozen.ErrNotice:
+	case errors.Is(err, frozen.ErrNotice):
 		h, err := frozen.DecodeHello(frame)
 		if err == nil {
 			o.hellos = append(o.hellos, h)

@@ -2,6 +2,7 @@ package fanout
 
 import (
 	"context"
+	"errors"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -57,7 +58,7 @@ func (y *hellos) heard(hub uint64) {
 func (y *hellos) receive(channel string, frame []byte) {
 	hello, err := wire.DecodeHello(frame)
 	switch {
-	case err == wire.ErrNotice:
+	case errors.Is(err, wire.ErrNotice):
 		return
 	case err != nil:
 		y.hub.malformed(channel, err)

@@ -1,6 +1,7 @@
 package fanout
 
 import (
+	"errors"
 	"time"
 
 	"github.com/fanoutgo/fanout/adapter"
@@ -100,7 +101,7 @@ func (rs *roomState) receive(frame []byte) {
 	h := rs.hub
 	var b batch
 	err := b.open(frame)
-	if err == wire.ErrNotice {
+	if errors.Is(err, wire.ErrNotice) {
 		h.hellos.receive(rs.channel, frame)
 		return
 	}

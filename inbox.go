@@ -2,6 +2,7 @@ package fanout
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync"
 	"time"
@@ -29,7 +30,7 @@ func (b *inbox) receive(frame []byte) {
 	h := b.hub
 	var f batch
 	switch err := f.open(frame); {
-	case err == wire.ErrNotice:
+	case errors.Is(err, wire.ErrNotice):
 		h.hellos.receive(b.channel, frame)
 		return
 	case err != nil:
