@@ -32,7 +32,8 @@ type View struct {
 	Data    []byte
 }
 
-// View returns m as a decoder would read it. Data is shared.
+// View returns m as a decoder that knows its fields would read it. Fields and Data
+// are shared.
 func (m *Message) View() View {
 	return View{
 		ID: m.ID, Except: makeList(m.Except), ExceptRooms: makeList(m.ExceptRooms), To: makeList(m.To),
