@@ -30,6 +30,10 @@ type View struct {
 	Unknown uint32
 	Fields  Fields
 	Data    []byte
+
+	// rare: something is set but Volatile and Data, so that a Decoder has to
+	// clear it.
+	rare bool
 }
 
 // View returns m as a decoder that knows its fields would read it. Fields and Data
@@ -37,7 +41,7 @@ type View struct {
 func (m *Message) View() View {
 	return View{
 		ID: m.ID, Except: makeList(m.Except), ExceptRooms: makeList(m.ExceptRooms), To: makeList(m.To),
-		Volatile: m.Volatile, Fields: m.Fields, Data: m.Data,
+		Volatile: m.Volatile, Fields: m.Fields, Data: m.Data, rare: true,
 	}
 }
 
@@ -179,7 +183,7 @@ func (d *Decoder) Next(v *View) bool {
 	}
 	d.left--
 	if d.unknown != 0 {
-		*v = View{Unknown: d.unknown}
+		*v = View{Unknown: d.unknown, rare: true}
 		return true
 	}
 	return d.message(v)
@@ -213,9 +217,10 @@ func plain(b []byte) (data, rest []byte, ok bool) {
 
 func (d *Decoder) message(v *View) (ok bool) {
 	if data, rest, ok := plain(d.rest); ok {
+		if v.rare {
+			*v = View{}
+		}
 		v.Volatile = d.rest[0]&flagVolatile != 0
-		v.ID, v.Except, v.ExceptRooms, v.To = 0, nil, nil, nil
-		v.Unknown, v.Fields = 0, nil
 		v.Data, d.rest = data, rest
 		return true
 	}
@@ -224,10 +229,8 @@ func (d *Decoder) message(v *View) (ok bool) {
 	}
 	flags := d.rest[0] & messageFlags
 	d.rest = d.rest[1:]
-	v.Volatile = flags&flagVolatile != 0
-	v.ID, v.Except, v.ExceptRooms, v.To = 0, nil, nil, nil
-	v.Unknown, v.Fields = 0, nil
-	if flags&^flagVolatile != 0 && !d.optional(flags, v) {
+	*v = View{Volatile: flags&flagVolatile != 0, rare: flags&^flagVolatile != 0}
+	if v.rare && !d.optional(flags, v) {
 		return false
 	}
 	v.Data, ok = d.bytes()
