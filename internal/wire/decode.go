@@ -92,35 +92,32 @@ type Decoder struct {
 // Of a frame whose header has a field that has to be understood and is not
 // known, only the header is read. Its messages have nothing but
 // [View.Unknown].
-func Decode(frame []byte) (Header, Decoder, error) {
-	h, d, err := decodeHeader(frame)
+func Decode(frame []byte) (h Header, d Decoder, err error) {
+	if err = d.header(frame, &h); err == nil && d.unknown == 0 {
+		d.data, err = d.check()
+	}
 	if err != nil {
-		return h, Decoder{}, err
+		d = Decoder{}
 	}
-	if d.unknown != 0 {
-		return h, d, nil
-	}
-	if d.data, err = d.check(); err != nil {
-		return h, Decoder{}, err
-	}
-	return h, d, nil
+	return h, d, err
 }
 
-func decodeHeader(frame []byte) (h Header, d Decoder, err error) {
+// header reads the header of a frame.
+func (d *Decoder) header(frame []byte, h *Header) error {
 	if len(frame) < len(magic) || [3]byte(frame) != magic {
-		return h, d, ErrForeign
+		return ErrForeign
 	}
 	if len(frame) < headerMin {
-		return h, d, fmt.Errorf("%w: %d bytes are no header", ErrMalformed, len(frame))
+		return fmt.Errorf("%w: %d bytes are no header", ErrMalformed, len(frame))
 	}
 	if frame[3] != Version || frame[4] != kindMessages {
 		if frame[3] == Version && frame[4] >= kindNotices {
-			return h, d, ErrNotice
+			return ErrNotice
 		}
-		return h, d, fmt.Errorf("%w: version %d, kind %d", ErrVersion, frame[3], frame[4])
+		return fmt.Errorf("%w: version %d, kind %d", ErrVersion, frame[3], frame[4])
 	}
 	if frame[5]&^(flagResent|flagFields|frameHints) != 0 {
-		return h, d, fmt.Errorf("%w: frame flags %#x", ErrMalformed, frame[5])
+		return fmt.Errorf("%w: frame flags %#x", ErrMalformed, frame[5])
 	}
 	h.Resent = frame[5]&flagResent != 0
 	h.Hub = binary.BigEndian.Uint64(frame[6:])
@@ -130,24 +127,24 @@ func decodeHeader(frame []byte) (h Header, d Decoder, err error) {
 	for _, v := range [...]*uint64{&h.Stream, &h.Seq, &count} {
 		var ok bool
 		if *v, ok = d.uvarint(); !ok {
-			return h, d, fmt.Errorf("%w: header cut short", ErrMalformed)
+			return fmt.Errorf("%w: header cut short", ErrMalformed)
 		}
 	}
 	if frame[5]&flagFields != 0 {
 		var ok bool
 		if h.Fields, d.unknown, ok = d.block(headerFields); !ok {
-			return h, d, fmt.Errorf("%w: fields of the header", ErrMalformed)
+			return fmt.Errorf("%w: fields of the header", ErrMalformed)
 		}
 	}
 	if count == 0 || count > MaxCount || d.unknown == 0 && count > uint64(len(d.rest)/messageMin) {
-		return h, d, fmt.Errorf("%w: %d messages in %d bytes", ErrMalformed, count, len(d.rest))
+		return fmt.Errorf("%w: %d messages in %d bytes", ErrMalformed, count, len(d.rest))
 	}
 	if h.Seq == 0 || h.Seq+count < h.Seq {
-		return h, d, fmt.Errorf("%w: sequence number %d", ErrMalformed, h.Seq)
+		return fmt.Errorf("%w: sequence number %d", ErrMalformed, h.Seq)
 	}
 	h.Count = int(count)
 	d.left = h.Count
-	return h, d, nil
+	return nil
 }
 
 // check reads all messages of a copy of the decoder. It returns the length of
