@@ -55,7 +55,7 @@ func TestErrorTexts(t *testing.T) {
 		check(nilErr, fanout.ErrInvalidOption, "fanout: new hub: invalid option: the adapter is a nil *memory.Adapter; for a hub without one give New nil itself")
 		check(connectErr, fanout.ErrClosed, "fanout: connect: closed")
 		check(closed.Health(ctx), fanout.ErrClosed, "fanout: health: closed")
-		check(parseErr, fanout.ErrInvalidPosition, `fanout: invalid position: "7" is not epoch-offset, as in "0-0" and as Position.String writes it`)
+		check(parseErr, fanout.ErrInvalidPosition, `fanout: invalid position: "7" is not v1-epoch-offset, as in "v1-0-0" and as Position.String writes it`)
 
 		check(receive(lost, ctx), fanout.ErrClosed, "fanout: receive: closed")
 		check(receive(slow, ctx), fanout.ErrSlow, "fanout: receive: member too slow")
