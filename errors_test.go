@@ -55,7 +55,7 @@ func TestErrorTexts(t *testing.T) {
 		check(nilErr, fanout.ErrInvalidOption, "fanout: new hub: invalid option: the adapter is a nil *memory.Adapter; for a hub without one give New nil itself")
 		check(connectErr, fanout.ErrClosed, "fanout: connect: closed")
 		check(closed.Health(ctx), fanout.ErrClosed, "fanout: health: closed")
-		check(parseErr, fanout.ErrInvalidPosition, `fanout: invalid position: "7" is not epoch-offset, as in "0-0" and as Position.String writes it`)
+		check(parseErr, fanout.ErrInvalidPosition, `fanout: invalid position: "7" is not v1-epoch-offset, as in "v1-0-0" and as Position.String writes it`)
 
 		check(receive(lost, ctx), fanout.ErrClosed, "fanout: receive: closed")
 		check(receive(slow, ctx), fanout.ErrSlow, "fanout: receive: member too slow")
@@ -71,7 +71,7 @@ func TestErrorTexts(t *testing.T) {
 		check(h.Room("kept").Resume(ctx, m, of[0].Position), fanout.ErrJoined, `fanout: resume room "kept": member is in the room`)
 		check(h.Room("x").Resume(ctx, m, fanout.Position{}), fanout.ErrNoHistory, `fanout: resume room "x": room keeps no history: Options.Room gives it no Retain`)
 		check(history(h, "kept", fanout.Position{}, -1), fanout.ErrInvalidOption, `fanout: history of room "kept": invalid option: the limit is -1, it must be positive, or 0 for none`)
-		check(history(h, "kept", fanout.Position{Offset: 7}, 0), fanout.ErrInvalidPosition, `fanout: history of room "kept": invalid position: 0-7 has an offset without an epoch`)
+		check(history(h, "kept", fanout.Position{Offset: 7}, 0), fanout.ErrInvalidPosition, `fanout: history of room "kept": invalid position: v1-0-7 has an offset without an epoch`)
 		check(history(closed, "kept", fanout.Position{}, 0), fanout.ErrClosed, `fanout: history of room "kept": closed`)
 
 		long := strings.Repeat("x", 256)

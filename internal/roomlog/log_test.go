@@ -452,3 +452,23 @@ func TestReceivedAndMissedIsWhatWasAppended(t *testing.T) {
 type chanOwner chan struct{}
 
 func (c chanOwner) Wake() { c <- struct{}{} }
+
+// A gap in the middle of an arrival stands in its place.
+func TestAppendMoreWithAGap(t *testing.T) {
+	l := newLog(100, 1<<20, Oldest)
+	c := open(l)
+	l.Append(Gap{}, []item{{n: 0}, {n: 1}})
+	l.AppendMore(Gap{Missed: 3}, []item{{n: 2}, {n: 3}})
+	items, fresh, gap := c.Peek()
+	require.Len(t, items, 2)
+	require.True(t, fresh)
+	require.False(t, gap)
+	c.Advance(2)
+	_, _, gap = c.Peek()
+	require.True(t, gap)
+	require.Equal(t, Gap{Missed: 3}, c.TakeGap(1))
+	items, fresh, gap = c.Peek()
+	require.Len(t, items, 2)
+	require.True(t, fresh, "it came with the first")
+	require.False(t, gap)
+}

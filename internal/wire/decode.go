@@ -30,6 +30,10 @@ type View struct {
 	Unknown uint32
 	Fields  Fields
 	Data    []byte
+
+	// rare: something is set but Volatile and Data, so that a Decoder has to
+	// clear it.
+	rare bool
 }
 
 // View returns m as a decoder that knows its fields would read it. Fields and Data
@@ -37,7 +41,7 @@ type View struct {
 func (m *Message) View() View {
 	return View{
 		ID: m.ID, Except: makeList(m.Except), ExceptRooms: makeList(m.ExceptRooms), To: makeList(m.To),
-		Volatile: m.Volatile, Fields: m.Fields, Data: m.Data,
+		Volatile: m.Volatile, Fields: m.Fields, Data: m.Data, rare: true,
 	}
 }
 
@@ -88,35 +92,32 @@ type Decoder struct {
 // Of a frame whose header has a field that has to be understood and is not
 // known, only the header is read. Its messages have nothing but
 // [View.Unknown].
-func Decode(frame []byte) (Header, Decoder, error) {
-	h, d, err := decodeHeader(frame)
+func Decode(frame []byte) (h Header, d Decoder, err error) {
+	if err = d.header(frame, &h); err == nil && d.unknown == 0 {
+		d.data, err = d.check()
+	}
 	if err != nil {
-		return h, Decoder{}, err
+		d = Decoder{}
 	}
-	if d.unknown != 0 {
-		return h, d, nil
-	}
-	if d.data, err = d.check(); err != nil {
-		return h, Decoder{}, err
-	}
-	return h, d, nil
+	return h, d, err
 }
 
-func decodeHeader(frame []byte) (h Header, d Decoder, err error) {
+// header reads the header of a frame.
+func (d *Decoder) header(frame []byte, h *Header) error {
 	if len(frame) < len(magic) || [3]byte(frame) != magic {
-		return h, d, ErrForeign
+		return ErrForeign
 	}
 	if len(frame) < headerMin {
-		return h, d, fmt.Errorf("%w: %d bytes are no header", ErrMalformed, len(frame))
+		return fmt.Errorf("%w: %d bytes are no header", ErrMalformed, len(frame))
 	}
 	if frame[3] != Version || frame[4] != kindMessages {
 		if frame[3] == Version && frame[4] >= kindNotices {
-			return h, d, ErrNotice
+			return ErrNotice
 		}
-		return h, d, fmt.Errorf("%w: version %d, kind %d", ErrVersion, frame[3], frame[4])
+		return fmt.Errorf("%w: version %d, kind %d", ErrVersion, frame[3], frame[4])
 	}
 	if frame[5]&^(flagResent|flagFields|frameHints) != 0 {
-		return h, d, fmt.Errorf("%w: frame flags %#x", ErrMalformed, frame[5])
+		return fmt.Errorf("%w: frame flags %#x", ErrMalformed, frame[5])
 	}
 	h.Resent = frame[5]&flagResent != 0
 	h.Hub = binary.BigEndian.Uint64(frame[6:])
@@ -126,24 +127,24 @@ func decodeHeader(frame []byte) (h Header, d Decoder, err error) {
 	for _, v := range [...]*uint64{&h.Stream, &h.Seq, &count} {
 		var ok bool
 		if *v, ok = d.uvarint(); !ok {
-			return h, d, fmt.Errorf("%w: header cut short", ErrMalformed)
+			return fmt.Errorf("%w: header cut short", ErrMalformed)
 		}
 	}
 	if frame[5]&flagFields != 0 {
 		var ok bool
 		if h.Fields, d.unknown, ok = d.block(headerFields); !ok {
-			return h, d, fmt.Errorf("%w: fields of the header", ErrMalformed)
+			return fmt.Errorf("%w: fields of the header", ErrMalformed)
 		}
 	}
 	if count == 0 || count > MaxCount || d.unknown == 0 && count > uint64(len(d.rest)/messageMin) {
-		return h, d, fmt.Errorf("%w: %d messages in %d bytes", ErrMalformed, count, len(d.rest))
+		return fmt.Errorf("%w: %d messages in %d bytes", ErrMalformed, count, len(d.rest))
 	}
 	if h.Seq == 0 || h.Seq+count < h.Seq {
-		return h, d, fmt.Errorf("%w: sequence number %d", ErrMalformed, h.Seq)
+		return fmt.Errorf("%w: sequence number %d", ErrMalformed, h.Seq)
 	}
 	h.Count = int(count)
 	d.left = h.Count
-	return h, d, nil
+	return nil
 }
 
 // check reads all messages of a copy of the decoder. It returns the length of
@@ -179,7 +180,7 @@ func (d *Decoder) Next(v *View) bool {
 	}
 	d.left--
 	if d.unknown != 0 {
-		*v = View{Unknown: d.unknown}
+		*v = View{Unknown: d.unknown, rare: true}
 		return true
 	}
 	return d.message(v)
@@ -213,9 +214,10 @@ func plain(b []byte) (data, rest []byte, ok bool) {
 
 func (d *Decoder) message(v *View) (ok bool) {
 	if data, rest, ok := plain(d.rest); ok {
+		if v.rare {
+			*v = View{}
+		}
 		v.Volatile = d.rest[0]&flagVolatile != 0
-		v.ID, v.Except, v.ExceptRooms, v.To = 0, nil, nil, nil
-		v.Unknown, v.Fields = 0, nil
 		v.Data, d.rest = data, rest
 		return true
 	}
@@ -224,10 +226,8 @@ func (d *Decoder) message(v *View) (ok bool) {
 	}
 	flags := d.rest[0] & messageFlags
 	d.rest = d.rest[1:]
-	v.Volatile = flags&flagVolatile != 0
-	v.ID, v.Except, v.ExceptRooms, v.To = 0, nil, nil, nil
-	v.Unknown, v.Fields = 0, nil
-	if flags&^flagVolatile != 0 && !d.optional(flags, v) {
+	*v = View{Volatile: flags&flagVolatile != 0, rare: flags&^flagVolatile != 0}
+	if v.rare && !d.optional(flags, v) {
 		return false
 	}
 	v.Data, ok = d.bytes()
