@@ -46,7 +46,7 @@ func (r receiver) interrupted(channel string, torn bool) {
 		rs.mu.Lock()
 		rs.interrupted = true
 		if rs.kept != nil {
-			rs.kept.torn = rs.kept.torn || torn
+			rs.kept.follower.Interrupted(torn)
 		}
 		rs.mu.Unlock()
 	}
@@ -74,7 +74,7 @@ func (rs *roomState) restore() {
 	rs.mu.Lock()
 	rs.interrupted = false
 	if rs.kept != nil {
-		rs.read()
+		rs.readHistory(rs.kept.follower.Restored())
 		rs.tell()
 		rs.mu.Unlock()
 		return
@@ -113,8 +113,12 @@ func (rs *roomState) receive(frame []byte) {
 	}
 	rs.mu.Lock()
 	var w wakeups
-	if rs.kept != nil && rs.kept.busy { // it waits with the others, to keep the order
-		w = rs.takeKept(keptBatch{batch: b}, len(frame))
+	if rs.kept != nil {
+		if b.head.Count > 0 {
+			h.hellos.heard(b.head.Hub)
+		}
+		f := b.frame(len(frame))
+		w = rs.takeKept(&f, time.Now())
 	} else {
 		w = rs.take(&b)
 	}
@@ -145,7 +149,7 @@ func (rs *roomState) take(b *batch) wakeups {
 		rs.in.AcceptStranger()
 		h.stats.foreign.Add(1)
 	}
-	if rs.interrupted && b.count() > v.Skip && rs.kept == nil {
+	if rs.interrupted && b.count() > v.Skip {
 		gap.Unknown = true // the adapter may have lost some before these
 	}
 	var u unpacker
@@ -194,16 +198,18 @@ func (rs *roomState) deliverFrame(frame []byte) {
 	}
 	rs.prepare()
 	rs.mu.Lock()
-	var v sequence.Verdict
+	var w wakeups
 	if rs.kept != nil {
-		v = rs.in.AcceptKept(&b.head, 0, &rs.kept.trimmed)
+		f := b.frame(len(frame))
+		a := rs.kept.follower.Fallback(&f)
+		w = rs.put(&a, &f)
 	} else {
-		v = rs.in.Accept(&b.head)
+		v := rs.in.Accept(&b.head)
+		earlier, gap := rs.gaps(&v)
+		var u unpacker
+		b.unpack(&u, rs.hub, v.Skip, v.Sender)
+		w = rs.appendBatch(earlier, gap, &u, 0, 0)
 	}
-	earlier, gap := rs.gaps(&v)
-	var u unpacker
-	b.unpack(&u, rs.hub, v.Skip, v.Sender)
-	w := rs.appendBatch(earlier, gap, &u, 0, 0)
 	rs.mu.Unlock()
 	w.run(rs.hub)
 }

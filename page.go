@@ -68,21 +68,22 @@ func (rs *roomState) newPage(since adapter.Position, read *adapter.Page) *page {
 		p.end = read.Frames[len(read.Frames)-1].At
 	}
 	p.info = adapter.Page{Head: read.Head, Before: read.Before, First: read.First}
-	before := a.From
+	before, now := a.From, ticks()
 	for _, f := range read.Frames {
-		b, sender := openKept(f), ""
-		if b.bad != nil {
-			rs.hub.malformed(rs.channel, b.bad)
+		b, err := openKept(f, now)
+		if err != nil {
+			rs.hub.malformed(rs.channel, err)
 			p.bad = append(p.bad, badFrame{before, f.At})
-		} else if b.first-1 > before {
-			p.bad = append(p.bad, badFrame{before, adapter.Position{Epoch: f.At.Epoch, Offset: b.first - 1}})
+		} else if b.First-1 > before {
+			p.bad = append(p.bad, badFrame{before, adapter.Position{Epoch: f.At.Epoch, Offset: b.First - 1}})
 		}
 		before = f.At.Offset
-		if b.head.Count > 0 {
-			sender = unique.Make(hubID(b.head.Hub)).Value()
+		sender := ""
+		if b.Header.Count > 0 {
+			sender = unique.Make(hubID(b.Header.Hub)).Value()
 		}
 		var u unpacker
-		b.unpackKept(&u, rs.hub, rs.kept, 0, sender)
+		rs.kept.unpackKept(&u, rs.hub, &b, 0, sender)
 		for u.read() {
 			if u.unreadable() {
 				x := u.takeHole()
@@ -94,7 +95,7 @@ func (rs *roomState) newPage(since adapter.Position, read *adapter.Page) *page {
 			}
 			if e := u.entry(); !e.volatile && e.position.Offset > a.From {
 				p.entries = append(p.entries, e)
-				p.times = append(p.times, b.kept)
+				p.times = append(p.times, b.Body.kept)
 			}
 		}
 	}

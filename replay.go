@@ -72,18 +72,18 @@ func (r *replay) give(p part) {
 // held.
 func (k *retained) advance(r *replay) (step, error) {
 	switch {
-	case !k.known:
+	case !k.follower.Known():
 		return behind, nil
-	case k.blind: // what is between the log and the next frame is in the history, if that can be read by now
-		if k.err != nil && r.retried {
-			return 0, k.err
+	case k.follower.Unreadable(): // what is between the log and the next frame is in the history, if that can be read by now
+		if err := k.follower.Err(); err != nil && r.retried {
+			return 0, err
 		}
 		r.retried = true
 		return behind, nil
 	}
-	if p, ok := k.tail.next(r.at, k.pos, k.keep); ok {
+	if p, ok := k.tail.next(r.at, k.follower.Position(), k.keep); ok {
 		r.page = nil
-		if r.met = p.end == k.pos; !r.met {
+		if r.met = p.end == k.follower.Position(); !r.met {
 			k.wideAt = ticks() // others may follow
 		}
 		r.give(p)
@@ -105,18 +105,18 @@ func (k *retained) advance(r *replay) (step, error) {
 			return 0, fmt.Errorf("%w: %v is ahead of the room's history, which is at %v",
 				ErrInvalidPosition, public(r.at, k.mark), public(p.info.Head, k.mark))
 		}
-	} else if k.pos.Before(r.at) && history.Has(&p.info, r.at) && r.waits < maxWaits {
+	} else if k.follower.Position().Before(r.at) && history.Has(&p.info, r.at) && r.waits < maxWaits {
 		// We lag behind the hub that it comes from. What we miss until then is not
 		// missing for it.
 		r.waits++
 		return behind, nil
 	}
 	next := p.next(r.at, r.newcomer && (r.base.IsZero() || r.at.Before(r.base)))
-	n := sort.Search(len(next.entries), func(i int) bool { return k.pos.Before(next.entries[i].private()) })
-	if n < len(next.entries) || !next.end.Before(k.pos) {
-		next.entries, next.end, r.met = next.entries[:n:n], k.pos, true
+	n := sort.Search(len(next.entries), func(i int) bool { return k.follower.Position().Before(next.entries[i].private()) })
+	if n < len(next.entries) || !next.end.Before(k.follower.Position()) {
+		next.entries, next.end, r.met = next.entries[:n:n], k.follower.Position(), true
 		if n == 0 { // what is missing after pos is still on its way to the log
-			next.gap.Missed = min(next.gap.Missed, int(min(k.pos.Offset-min(r.at.Offset, k.pos.Offset), math.MaxInt)))
+			next.gap.Missed = min(next.gap.Missed, int(min(k.follower.Position().Offset-min(r.at.Offset, k.follower.Position().Offset), math.MaxInt)))
 		}
 	}
 	if !r.met && next.end == r.at && len(next.entries) == 0 && next.gap.IsZero() {
@@ -126,7 +126,7 @@ func (k *retained) advance(r *replay) (step, error) {
 			r.waits++
 			return behind, nil
 		}
-		next.gap, next.end, r.met = roomlog.Gap{Unknown: true}, k.pos, true
+		next.gap, next.end, r.met = roomlog.Gap{Unknown: true}, k.follower.Position(), true
 	}
 	r.give(next)
 	return stepped, nil
@@ -140,11 +140,11 @@ const maxPages = 16
 // position. roomState.mu is held.
 func (k *retained) recent(at adapter.Position) *page {
 	for _, p := range k.pages {
-		if !p.covers(at) || !at.Before(p.end) || p.info.Head.Epoch != k.pos.Epoch || !at.IsZero() && !history.Has(&p.info, at) {
+		if !p.covers(at) || !at.Before(p.end) || p.info.Head.Epoch != k.follower.Position().Epoch || !at.IsZero() && !history.Has(&p.info, at) {
 			continue
 		}
 		i := sort.Search(len(p.entries), func(i int) bool { return at.Before(p.entries[i].private()) })
-		if i < len(p.entries) && p.entries[i].position.Offset+uint64(k.keep.Messages) > k.pos.Offset && p.times[i] >= ticks()-k.keep.Age.Nanoseconds() {
+		if i < len(p.entries) && p.entries[i].position.Offset+uint64(k.keep.Messages) > k.follower.Position().Offset && p.times[i] >= ticks()-k.keep.Age.Nanoseconds() {
 			k.wideAt = ticks() // it is in use
 			return p
 		}
@@ -155,7 +155,7 @@ func (k *retained) recent(at adapter.Position) *page {
 // holds reports whether what comes after a position is here. roomState.mu is
 // held.
 func (k *retained) holds(at adapter.Position) bool {
-	_, ok := k.tail.next(at, k.pos, k.keep)
+	_, ok := k.tail.next(at, k.follower.Position(), k.keep)
 	return ok || k.recent(at) != nil
 }
 
@@ -164,9 +164,9 @@ func (k *retained) holds(at adapter.Position) bool {
 func (rs *roomState) start(ms *membership, r *replay, since adapter.Position) {
 	rs.open(ms)
 	p, k := ms.place, rs.kept
-	r.base = k.pos
+	r.base = k.follower.Position()
 	r.counted = 0
-	if !k.pos.Before(since) {
+	if !k.follower.Position().Before(since) {
 		p.after = public(since, k.mark)
 		p.last = p.after
 	} // else the history has gone back behind it, and what comes is new
@@ -306,7 +306,7 @@ func (rs *roomState) abandon(ms *membership) {
 		r.gap.Unknown = true
 	}
 	rs.meet(ms, r)
-	r.at = rs.kept.pos
+	r.at = rs.kept.follower.Position()
 }
 
 // fetch waits until the room's history has been read for a replay, by whomever.
@@ -350,7 +350,7 @@ func (rs *roomState) readForMembers(one *reading, delay time.Duration) {
 	h, k := rs.hub, rs.kept
 	rs.mu.Lock()
 	since, ok := k.requests.begin(k.keep.Messages <= rs.window().Messages)
-	life := k.life
+	generation := k.follower.Generation()
 	if !ok {
 		k.requests.reading = false
 		rs.mu.Unlock()
@@ -360,7 +360,7 @@ func (rs *roomState) readForMembers(one *reading, delay time.Duration) {
 	q := adapter.Query{Since: since, Limit: replayMessages, Bytes: replayBytes, Keep: k.keep, Time: time.Now()}
 	read, err := h.readPage(one.ctx, rs.channel, q)
 	if err == nil && !history.Progresses(&read, since) {
-		err, delay = errNoProgress, max(delay, firstDoubt)
+		err, delay = errNoProgress, max(delay, noProgressWait)
 	}
 	var p *page
 	if err == nil {
@@ -372,7 +372,7 @@ func (rs *roomState) readForMembers(one *reading, delay time.Duration) {
 	case h.ctx.Err() != nil:
 		k.requests.fail(ErrClosed)
 	case err == nil:
-		if k.life == life && k.known {
+		if k.follower.Current(generation) && k.follower.Known() {
 			k.remember(p, rs.window())
 			rs.ageTail()
 		}
@@ -390,8 +390,8 @@ func (rs *roomState) readForMembers(one *reading, delay time.Duration) {
 
 // remember keeps a page for those who come later. roomState.mu is held.
 func (k *retained) remember(p *page, w Window) {
-	k.tail.extend(p, k.pos, w, k.wide)
-	if k.wide && p.info.Head.Epoch == k.pos.Epoch {
+	k.tail.extend(p, k.follower.Position(), w, k.wide)
+	if k.wide && p.info.Head.Epoch == k.follower.Position().Epoch {
 		if len(k.pages) == maxPages {
 			k.pages = append(k.pages[:0:0], k.pages[1:]...)
 		}

@@ -53,6 +53,9 @@ type roomState struct {
 // ticks is a clock that nobody sets, in ns: a time.Time takes three times the room.
 func ticks() int64 { return int64(time.Since(began)) }
 
+// ticksAt is what ticks returns at a time.
+func ticksAt(now time.Time) int64 { return int64(now.Sub(began)) }
+
 var began = time.Now()
 
 // badOptions are why no use can be made of what Options.Room has returned.
@@ -72,6 +75,9 @@ const (
 func newRoomState(h *Hub, name, channel string, kept *retained, limits *limits) *roomState {
 	rs := &roomState{hub: h, name: name, channel: channel, kept: kept}
 	rs.log.Init(limits)
+	if kept != nil {
+		kept.follower.Init(&rs.in)
+	}
 	return rs
 }
 
@@ -206,8 +212,8 @@ func (rs *roomState) await(ctx context.Context, ms *membership, r *replay) error
 			}
 			continue
 		case rs.follows():
-		case rs.sub == subOn && !rs.interrupted && !rs.kept.busy:
-			if err := rs.kept.err; asked && err != nil {
+		case rs.sub == subOn && !rs.interrupted && !rs.kept.follower.Reading():
+			if err := rs.kept.follower.Err(); asked && err != nil {
 				rs.mu.Unlock()
 				return err
 			}
@@ -223,7 +229,7 @@ func (rs *roomState) await(ctx context.Context, ms *membership, r *replay) error
 			continue
 		}
 		changed, moved := rs.whenChanged(), ms.whenMoved()
-		asked = asked || rs.sub == subOn && rs.kept != nil && rs.kept.busy
+		asked = asked || rs.sub == subOn && rs.kept != nil && rs.kept.follower.Reading()
 		rs.mu.Unlock()
 		if err := ms.wait(ctx, changed, moved); err != nil {
 			return err
@@ -243,8 +249,7 @@ func (rs *roomState) whenChanged() <-chan struct{} {
 // follows reports whether what is said from now on goes into the log, or is
 // reported missing there. rs.mu is held.
 func (rs *roomState) follows() bool {
-	k := rs.kept
-	return rs.sub == subOn && !rs.interrupted && (k == nil || k.known && (!k.busy || k.waiting && !k.again && !k.dropped))
+	return rs.sub == subOn && !rs.interrupted && (rs.kept == nil || rs.kept.follower.Follows())
 }
 
 // subscribe makes the adapter's call, for all who wait, in the time of the one
@@ -282,8 +287,8 @@ func (rs *roomState) subscribed(ms *membership, err error) {
 	case err == nil:
 		rs.sub = subOn
 		rs.in.BeginRun(time.Now())
-		if k := rs.kept; k != nil && !k.known && !k.busy {
-			rs.read()
+		if rs.kept != nil {
+			rs.readHistory(rs.kept.follower.Subscribed())
 		}
 	case rs.kept != nil:
 		rs.kept.forget()
@@ -311,7 +316,7 @@ func (rs *roomState) open(ms *membership) {
 	rs.count++
 	rs.log.Open(&ms.cursor, ms)
 	if rs.kept != nil {
-		ms.place.last = public(rs.kept.pos, rs.kept.mark)
+		ms.place.last = public(rs.kept.follower.Position(), rs.kept.mark)
 	}
 	if ms.place != nil {
 		ms.doneWaiting()

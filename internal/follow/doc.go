@@ -1,0 +1,47 @@
+// Package follow follows the history of one room, as a hub does that is
+// subscribed to it. It decides in which order frames go into the room's log,
+// what is missing before them, and when the history has to be read.
+//
+//	┌─────┐ Subscribed ┌─────────┐   Head    ┌────────────┐
+//	│ Off │ ─────────▶ │ Opening │ ────────▶ │ CatchingUp │ ◀─┐ Page: there is
+//	└─────┘ ◀───────── └─────────┘           └────────────┘ ──┘ more to read
+//	           Refused                  Drained │ ▲ │ ▲
+//	                              ┌─────────────┘ │ │ │ Query
+//	                              ▼   Receive: a  │ │ │
+//	                          ┌──────┐ hole, or   │ ▼ │
+//	                          │ Live │ Restored ──┘ ┌─────────┐
+//	                          └──────┘              │ Stalled │
+//	                              ▲                 └─────────┘
+//	                      Receive │
+//	                          ┌───────┐  Read   ┌──────────┐ PageEnd
+//	           Refused ─────▶ │ Blind │ ──────▶ │ Retrying │ ───────▶ CatchingUp
+//	                          └───────┘ ◀────── └──────────┘
+//	                                    Refused
+//
+// Unsubscribed leads from every state to Off.
+//
+// A frame that arrives has the position after the last one, and then it is the
+// next in the log. If it has not, or if the subscription was interrupted, the
+// history is read from the last position on. Frames that arrive meanwhile are
+// held, so that the log gets each message once and in order:
+//
+//	log:      … 41 42 43 │               page:  44 45 46 47 48
+//	arrived:             │ 46 47 48      then:  held frames that are beyond 48
+//
+// A held frame may have a place that the history does not have, because a
+// server lags behind, because the history was flushed, or because somebody has
+// made the frame up. The history is then read again, with pauses. After about
+// two seconds the frame is delivered without a position, after an Unknown gap.
+//
+// Whoever reads for a [Follower] calls, each time with the room's lock:
+//
+//	Query                 what to read; none if the room was unsubscribed
+//	Head                  of the first answer of a subscription
+//	Frame …, PageEnd      of any other: one call for each frame, then the end
+//	Drain …, Drained      when there is no more to read: what was held
+//	Refused               the history cannot be read
+//
+// A Follower has no lock, clock, goroutine or I/O. Its owner's lock guards it,
+// and times are arguments. It does not look into frames: it knows their headers
+// and positions, and hands back what it was given.
+package follow

@@ -1,0 +1,81 @@
+package follow
+
+import (
+	"time"
+
+	"github.com/fanoutgo/fanout/adapter"
+	"github.com/fanoutgo/fanout/internal/roomlog"
+	"github.com/fanoutgo/fanout/internal/wire"
+)
+
+// A Frame is a frame of the room's channel.
+type Frame[B any] struct {
+	Header     wire.Header      // with Count 0 if no hub has published it
+	Messages   int              // 0 if it cannot be read
+	At         adapter.Position // of the last message; zero: it is not kept
+	First      uint64           // the offset of the first message
+	Unreadable bool             // it stands for an unknown number of messages
+	Size       int              // bytes of memory that it takes while it is held
+	Body       B                // the owner's
+}
+
+// before is the position before the frame's first message.
+func (b *Frame[B]) before() adapter.Position {
+	return adapter.Position{Epoch: b.At.Epoch, Offset: b.First - 1}
+}
+
+// hubs reports whether a hub published the frame: then it has numbers.
+func (b *Frame[B]) hubs() bool { return b.Header.Count > 0 }
+
+// An Append is what goes into the log because of one event: gaps, then the
+// messages of a frame.
+type Append struct {
+	// Earlier messages are missing from before this run: they concern only the
+	// members that were there. Gap is for all members.
+	Earlier, Gap roomlog.Gap
+
+	// Messages: the frame's follow. Skip is the number of the first ones that are
+	// left out, and Had how many of the next ones members have had at another
+	// place: they are for those that resume. Positions: they have those of the
+	// frame. Sender is the publishing hub; empty: it is none.
+	Messages  bool
+	Positions bool
+	Skip, Had int
+	Sender    string
+
+	// Restart: the latest messages begin anew after From, because what is before
+	// that is not complete. This comes before the messages.
+	Restart bool
+	From    adapter.Position
+
+	Repeated  int    // messages that came before
+	Recovered uint64 // messages that were read, and had not arrived
+}
+
+// Missed is the number of messages that an append reports missing.
+func (a *Append) Missed() int { return a.Earlier.Missed + a.Gap.Missed }
+
+func (a *Append) restart(from adapter.Position) { a.Restart, a.From = true, from }
+
+// A Held frame was held, and is so no more: Append says what of it goes into the
+// log. Before all frames there may be an Append without one, which has only a gap.
+type Held[B any] struct {
+	Append
+	Frame Frame[B]
+}
+
+// A Read says whether a reading of the history is to begin, and after how long.
+type Read struct {
+	Due   bool
+	After time.Duration
+}
+
+// A Page is a page of the history on its way into the log.
+type Page struct {
+	page  *adapter.Page
+	begun bool
+	since adapter.Position // where the log was when it began
+}
+
+// NewPage returns a page that is about to go into the log.
+func NewPage(p *adapter.Page) *Page { return &Page{page: p} }

@@ -1,0 +1,170 @@
+package follow
+
+import (
+	"time"
+
+	"github.com/fanoutgo/fanout/adapter"
+	"github.com/fanoutgo/fanout/internal/roomlog"
+	"github.com/fanoutgo/fanout/internal/sequence"
+)
+
+// place returns what goes into the log if the frame is the next one, or came
+// before. It is not placed if something is missing before it. Compares allows
+// that also for a frame that contradicts the place where the log is.
+func (f *Follower[B]) place(b *Frame[B], now time.Time, compares bool) (a Append, placed bool) {
+	switch {
+	case b.At.IsZero():
+		return f.unkept(b), true
+	case !f.Known():
+		return a, false
+	case f.state == Blind:
+		f.state = Live
+		f.pos = b.before()
+		a.restart(f.pos)
+	case f.pos.IsZero() && b.First == 1: // nothing was ever published before it
+		f.pos.Epoch = b.At.Epoch
+		a.restart(f.pos)
+	case b.At.Epoch < f.pos.Epoch:
+		if _, past := f.lastOf(b.At.Epoch); !past && compares && f.compare(now) {
+			return a, false
+		}
+		return f.pastEpoch(b), true
+	case b.At.Epoch == f.pos.Epoch && b.At.Offset <= f.pos.Offset:
+		if b.hubs() && !f.numbers.Accounted(&b.Header) && compares && f.compare(now) {
+			return a, false
+		}
+		return f.pass(b), true
+	case b.At.Epoch > f.pos.Epoch || b.First-1 > f.pos.Offset:
+		return a, false
+	}
+	return f.follow(a, b), true
+}
+
+// unkept takes a frame that the history does not have: only numbers tell what
+// is missing before it.
+func (f *Follower[B]) unkept(b *Frame[B]) Append {
+	a := Append{Messages: true}
+	if !b.hubs() {
+		f.numbers.AcceptStranger()
+		return a
+	}
+	v := f.numbers.Accept(&b.Header)
+	a.Skip, a.Sender, a.Repeated = v.Skip, v.Sender, v.Repeated
+	f.count(&a, &v)
+	return a
+}
+
+// follow takes the next frame, and returns a with it. The last position is before
+// the frame or in it.
+func (f *Follower[B]) follow(a Append, b *Frame[B]) Append {
+	overlap := 0
+	if b.First <= f.pos.Offset {
+		overlap = int(min(uint64(b.Messages), f.pos.Offset-b.First+1))
+	}
+	a.Messages, a.Skip, a.Positions = true, overlap, true
+	if b.hubs() {
+		v := f.numbers.AcceptKept(&b.Header, overlap, &f.trimmed)
+		f.count(&a, &v)
+		// What members have had before, at another place, is for those that resume.
+		a.Had, a.Sender = v.Skip-overlap, v.Sender
+		a.Repeated = max(0, v.Repeated-overlap)
+	}
+	a.Gap.Unknown = a.Gap.Unknown || b.Unreadable
+	if !a.Gap.IsZero() || !a.Earlier.IsZero() {
+		a.restart(adapter.Position{Epoch: b.At.Epoch, Offset: b.First - 1 + uint64(overlap)})
+	}
+	f.pos = b.At
+	return a
+}
+
+// count adds what a frame's numbers say to be missing.
+func (f *Follower[B]) count(a *Append, v *sequence.Verdict) {
+	if v.Earlier > 0 {
+		a.Earlier = roomlog.Gap{Missed: v.Earlier, From: v.From, Until: f.numbers.Run()}
+	}
+	a.Gap.Missed += v.Missed
+	a.Gap.Unknown = a.Gap.Unknown || v.Unknown
+}
+
+// pass takes a frame whose place in the order the log is beyond: it came before.
+// If the numbers say that it did not, another was made up in its place, and it
+// is missing.
+func (f *Follower[B]) pass(b *Frame[B]) (a Append) {
+	if !b.hubs() {
+		a.Repeated = b.Messages
+		return a
+	}
+	v := f.numbers.AcceptKept(&b.Header, b.Header.Count, &f.trimmed)
+	a.Repeated = v.Repeated
+	if b.At.Epoch == f.began.Epoch && b.At.Offset <= f.began.Offset {
+		return a // it was on its way when the hub came
+	}
+	f.count(&a, &v)
+	return a
+}
+
+// pastEpoch takes a frame of an epoch that is over. Unless it came before, the
+// history does not have it: the server that took it does not serve it any more.
+func (f *Follower[B]) pastEpoch(b *Frame[B]) (a Append) {
+	if last, ok := f.lastOf(b.At.Epoch); ok && b.At.Offset <= last {
+		return f.pass(b)
+	}
+	if !b.hubs() {
+		return a
+	}
+	v := f.numbers.AcceptKept(&b.Header, 0, &f.trimmed)
+	v.Missed += b.Header.Count - v.Skip
+	f.count(&a, &v)
+	if v.Lost() > 0 {
+		a.restart(f.pos)
+	}
+	return a
+}
+
+// unplaced takes a frame whose position the history does not have. It may lack
+// what was published before, so what publishers' next numbers show to be missing
+// is that. The log stays where it is in the history.
+func (f *Follower[B]) unplaced(b *Frame[B], now time.Time) (a Append) {
+	d, unknown := f.doubt(), b.Unreadable
+	if d.beside != b.before() {
+		unknown = true
+		f.numbers.BeginRun(now)
+	}
+	d.beside = b.At
+	if b.hubs() {
+		v := f.numbers.AcceptKept(&b.Header, 0, &f.trimmed)
+		a.Repeated = v.Repeated
+		if v.Repeated == b.Messages {
+			return a
+		}
+		f.count(&a, &v)
+		a.Skip, a.Sender = v.Skip, v.Sender
+	}
+	a.Gap.Unknown = a.Gap.Unknown || unknown
+	a.Messages = true // without positions
+	return a
+}
+
+// compare reports whether the history is to be read because of a frame that is
+// from before the place where the log is, and did not come before. It may be
+// that of a server that does not serve it any more. Or that place is wrong:
+// somebody has made it up, or the history is gone, and its server's clock was
+// set back.
+func (f *Follower[B]) compare(now time.Time) bool {
+	d := f.doubt()
+	if !d.comparedAt.IsZero() && now.Sub(d.comparedAt) < compareEvery {
+		return false
+	}
+	d.comparedAt = now
+	return true
+}
+
+// lastOf returns the last offset of a past epoch.
+func (f *Follower[B]) lastOf(epoch uint64) (last uint64, ok bool) {
+	for _, past := range f.before {
+		if past.Epoch == epoch {
+			return past.Last, true
+		}
+	}
+	return 0, false
+}
