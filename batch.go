@@ -209,8 +209,8 @@ const unpackAtOnce = 256
 var scratches = sync.Pool{New: func() any { return new([unpackAtOnce]entry) }}
 
 // appendBatch puts a gap and the messages of u into the log, as one arrival.
-// Members have had the first few already (known): those go into the tail of a room
-// with a history only, the others into both. kept is when they were kept. rs.mu is
+// Members have had the first few already (known): those are only for members that
+// come from behind, in a room with a history. kept is when they were kept. rs.mu is
 // held.
 //
 // Entries are made of no more messages than the window holds, unless the room
@@ -220,14 +220,14 @@ func (rs *roomState) appendBatch(earlier, gap roomlog.Gap, u *unpacker, known in
 	defer scratches.Put(scratch)
 	var log roomlog.Wakeups[entry, *membership]
 	first := true
-	wide := rs.kept != nil && rs.kept.wide
+	wide := rs.kept != nil && rs.kept.store.Wide()
 	if over := u.left - known - rs.window().Messages; over > 0 && !wide {
 		u.passOver(known)
 		u.takeHole()
 		log, known, first = rs.log.PassOver(earlier, gap, u.passOver(over)), 0, false
 		rs.hub.notUnderstood(rs.channel, u.takeHole())
 		if rs.kept != nil && !u.at.IsZero() {
-			rs.kept.tail.reset(u.at.private())
+			rs.kept.store.Reset(u.at.private())
 		}
 	}
 	for u.left > 0 || u.holes.count > 0 {
@@ -243,10 +243,9 @@ func (rs *roomState) appendBatch(earlier, gap roomlog.Gap, u *unpacker, known in
 		}
 		if rs.kept != nil {
 			if hole.count > 0 && !hole.at.IsZero() {
-				rs.kept.tail.reset(hole.at.private())
+				rs.kept.store.Reset(hole.at.private())
 			}
-			rs.kept.tail.add(entries, kept, rs.window(), wide)
-			rs.ageTail()
+			rs.addRecent(entries, kept)
 		}
 		news := entries[min(known, len(entries)):]
 		known -= len(entries) - len(news)

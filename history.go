@@ -4,15 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync/atomic"
 	"time"
-	"unsafe"
 
 	"github.com/fanoutgo/fanout/adapter"
 	"github.com/fanoutgo/fanout/internal/backoff"
 	"github.com/fanoutgo/fanout/internal/deadline"
 	"github.com/fanoutgo/fanout/internal/follow"
 	"github.com/fanoutgo/fanout/internal/history"
+	"github.com/fanoutgo/fanout/internal/replay"
 )
 
 // A retained is the history of a room as this hub has it. It is part of a
@@ -23,15 +22,8 @@ type retained struct {
 
 	follower follow.Follower[keptBatch]
 
-	requests requests // of members that come from behind
-	tail     tail
-	pages    []*page // read lately for members that come from behind
-	ages     bool    // the janitor knows that there is a tail: see agingTails
-
-	// wide: the history is read, or was until wideAt (see ticks): the room holds
-	// more than its window, so that members meet what has come meanwhile.
-	wide   bool
-	wideAt int64
+	store replay.Store[entry] // for members that come from behind; its times are ticks
+	ages  bool                // the janitor has it expire: see agingRooms
 	// pushedAt is when the hub last pushed members out of the window by catching
 	// up; see ticks. 0: none is excused for that.
 	pushedAt int64
@@ -46,117 +38,10 @@ const (
 	noProgressWait = 50 * time.Millisecond
 )
 
-// A keptBatch is a batch of a room with a history.
-type keptBatch struct {
-	batch
-	kept int64 // when it was kept, by our own clock: see ticks
-}
-
-// A keptFrame is a frame of a room with a history, and its place there.
-type keptFrame = follow.Frame[keptBatch]
-
 // forget is called when the room is not subscribed any more. rs.mu is held.
 func (k *retained) forget() {
 	k.follower.Unsubscribed()
-	k.tail, k.pages = tail{}, nil
-}
-
-// openKept checks a frame that has a position, which is believed. It says what is
-// wrong with one that cannot be read.
-func openKept(f adapter.KeptFrame, now int64) (keptFrame, error) {
-	var b batch
-	err := b.open(f.Frame)
-	if n := uint64(b.count()); err == nil && n > f.At.Offset {
-		err = fmt.Errorf("%d messages that end at offset %d", n, f.At.Offset)
-		b = batch{}
-	}
-	kept := b.frame(len(f.Frame))
-	kept.At, kept.First, kept.Unreadable = f.At, f.At.Offset, err != nil
-	if err == nil {
-		kept.First -= uint64(kept.Messages) - 1
-	}
-	kept.Body.kept = now - f.Age.Nanoseconds()
-	return kept, err
-}
-
-// frame returns a batch as a frame of a room with a history, without a place
-// there.
-func (b *batch) frame(size int) keptFrame {
-	return keptFrame{Header: b.head, Messages: b.count(), Size: size + int(unsafe.Sizeof(keptFrame{})), Body: keptBatch{batch: *b}}
-}
-
-// unpackKept makes u, which is zero, the unpacker of what comes after the first
-// skip messages of a frame, with their positions.
-func (k *retained) unpackKept(u *unpacker, h *Hub, b *keptFrame, skip int, sender string) {
-	b.Body.unpack(u, h, skip, sender)
-	u.at = Position{Epoch: public(b.At, k.mark).Epoch, Offset: b.First + uint64(skip) - 1}
-}
-
-// receiveKept takes a frame with its position from the adapter.
-func (rs *roomState) receiveKept(f adapter.KeptFrame) {
-	h := rs.hub
-	if rs.kept == nil { // other hubs keep a history here, and we do not
-		rs.receive(f.Frame)
-		return
-	}
-	if !believed(f.At) {
-		rs.unreadable(fmt.Errorf("a frame with the position %v", f.At))
-		return
-	}
-	now := time.Now()
-	b, err := openKept(f, ticksAt(now))
-	if b.Header.Count > 0 {
-		h.hellos.heard(b.Header.Hub)
-	}
-	h.stats.received.Add(uint64(b.Messages))
-	if err != nil {
-		h.malformed(rs.channel, err)
-	}
-	rs.mu.Lock()
-	w := rs.takeKept(&b, now)
-	rs.mu.Unlock()
-	w.run(h)
-}
-
-// takeKept takes a frame that has arrived. rs.mu is held.
-func (rs *roomState) takeKept(b *keptFrame, now time.Time) wakeups {
-	a, placed, read := rs.kept.follower.Receive(b, now)
-	if !placed {
-		rs.readHistory(read)
-		return wakeups{}
-	}
-	return rs.put(&a, b)
-}
-
-// put appends what the follower of the history has decided, with messages of b.
-// rs.mu is held.
-func (rs *roomState) put(a *follow.Append, b *keptFrame) wakeups {
-	h, k := rs.hub, rs.kept
-	if missed := a.Missed(); missed > 0 {
-		h.stats.missed.Add(uint64(missed))
-	}
-	if a.Repeated > 0 {
-		h.stats.repeated.Add(uint64(a.Repeated))
-	}
-	if a.Recovered > 0 {
-		h.stats.recovered.Add(a.Recovered)
-	}
-	if a.Restart {
-		k.tail.reset(a.From)
-	}
-	if !a.Messages {
-		return rs.appendAfter(a.Earlier, a.Gap, nil)
-	}
-	var u unpacker
-	if a.Positions {
-		k.unpackKept(&u, h, b, a.Skip, a.Sender)
-	} else {
-		b.Body.unpack(&u, h, a.Skip, a.Sender)
-		if b.At.IsZero() && b.Header.Count == 0 {
-			h.stats.foreign.Add(1)
-		}
-	}
-	return rs.appendBatch(a.Earlier, a.Gap, &u, a.Had, b.Body.kept)
+	k.store.Forget()
 }
 
 // readPage is one call of the historian.
@@ -235,7 +120,7 @@ func (rs *roomState) beginAt(generation int, page *adapter.Page) {
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
 	if f := &rs.kept.follower; f.Current(generation) {
-		rs.kept.tail.reset(f.Head(page))
+		rs.kept.store.Reset(f.Head(page))
 	}
 }
 
@@ -341,56 +226,6 @@ func (h *Hub) wakeAll(ws []wakeups) {
 // rs.mu is held.
 func (rs *roomState) catchesUp() bool { return rs.kept != nil && rs.kept.follower.CatchesUp() }
 
-// excuse notes which members fell out of the window because the hub has caught
-// up: whatever its Overflow says, they get the rest from the history if they
-// come back for it soon. rs.mu is held.
-func (rs *roomState) excuse() {
-	if rs.overflow() == Skip { // that is what it says
-		return
-	}
-	k, oldest := rs.kept, rs.log.OldestKept()
-	for ms := rs.members; ms != nil; ms = ms.next {
-		if ms.cursor.Overrun(oldest) {
-			ms.place.behind.CompareAndSwap(within, pushed)
-			k.pushedAt = ticks()
-		}
-	}
-}
-
-// widen lets the room hold more than its window for a while. rs.mu is held.
-func (rs *roomState) widen() {
-	k := rs.kept
-	k.wideAt = ticks()
-	if !k.wide {
-		k.wide = true
-		rs.hub.janitor.narrowLater(rs)
-	}
-}
-
-// narrow ends what widen began, if it has not been needed for long enough, and
-// reports whether it did.
-func (rs *roomState) narrow() bool {
-	rs.mu.Lock()
-	defer rs.mu.Unlock()
-	k := rs.kept
-	if k.follower.CatchesUp() || len(k.requests.list) > 0 {
-		k.wideAt = ticks()
-	}
-	if k.pushedAt != 0 && time.Duration(ticks()-k.pushedAt) >= wideTime {
-		k.pushedAt = 0
-		for ms := rs.members; ms != nil; ms = ms.next {
-			ms.place.behind.CompareAndSwap(pushed, within) // it has had the time to come back
-		}
-	}
-	if time.Duration(ticks()-k.wideAt) < wideTime {
-		return false
-	}
-	k.wide, k.pages = false, nil
-	k.tail.cut(rs.window(), false)
-	rs.log.Widen(false)
-	return true
-}
-
 // history checks a position that a user gives, and makes it the backend's.
 func (rs *roomState) history(since Position) (adapter.Position, error) {
 	switch {
@@ -405,56 +240,38 @@ func (rs *roomState) history(since Position) (adapter.Position, error) {
 // past returns messages after since, as Room.History does. It asks the backend
 // also where the hub has them: what others have published may not be here yet.
 func (rs *roomState) past(ctx context.Context, since adapter.Position, limit int) ([]Message, error) {
-	k := rs.kept
 	if _, ok := ctx.Deadline(); !ok {
 		var hold deadline.Hold
 		ctx, hold = rs.hub.publishes.Bound(ctx)
 		defer hold.Release()
 	}
-	var entries []entry
-	var info adapter.Page // without frames: the state of the history
-	at, missed, absurd := since, 0, false
-	for first := true; ; first = false {
-		read, err := rs.ask(ctx, at, limit-len(entries))
+	list := replay.NewListing[entry](since, limit)
+	for done := false; !done; {
+		at, limit := list.Next()
+		read, err := rs.ask(ctx, at, limit)
 		if err != nil {
 			return nil, err
 		}
-		if first && since.Epoch == read.Head.Epoch && since.Offset > read.Head.Offset {
-			return nil, fmt.Errorf("%w: %v is ahead of the room's history, which is at %v",
-				ErrInvalidPosition, public(since, k.mark), public(read.Head, k.mark))
+		if list.Ahead(read.Head) {
+			return nil, rs.ahead(since, read.Head)
 		}
-		p := rs.newPage(at, &read)
-		if first || p.from != at { // what was between has been trimmed meanwhile, or the history has changed
-			entries, missed, absurd, info = nil, 0, false, p.info
-		} else { // the first page says what was trimmed before, the last where it ends
-			info.Head, info.Before = p.info.Head, p.info.Before
-		}
-		entries = append(entries, p.entries...)
-		for _, bad := range p.bad {
-			n, beyond := bad.missedAfter(0)
-			missed, absurd = missed+n, absurd || beyond
-		}
-		at = p.end
-		if p.last || (limit > 0 && len(entries) >= limit) {
-			if !p.last {
-				info.Head = p.end
-			}
-			break
-		}
+		done = list.Add(rs.newPage(at, &read))
 	}
-	messages := rs.messages(entries, limit)
-	if a := history.Compare(&info, since); !since.IsZero() || missed > 0 || absurd {
-		doubt := absurd || !since.IsZero() && (a.Lost || !history.Whole(&info, a.Epoch, info.Head.Epoch, 0))
-		if missed += a.Missed; missed > 0 || doubt {
-			return messages, &GapError{Room: rs.name, Missed: missed, Unknown: doubt}
-		}
+	messages := rs.messages(list.Items())
+	if gap := list.Gap(); !gap.IsZero() {
+		return messages, &GapError{Room: rs.name, Missed: gap.Missed, Unknown: gap.Unknown}
 	}
 	return messages, nil
 }
 
+// ahead is the error for a position that nobody can have been given.
+func (rs *roomState) ahead(at, head adapter.Position) error {
+	return fmt.Errorf("%w: %v is ahead of the room's history, which is at %v",
+		ErrInvalidPosition, public(at, rs.kept.mark), public(head, rs.kept.mark))
+}
+
 // ask reads a page, and again while the backend cannot be reached or announces
-// more without giving it. A limit of 0
-// or less is none.
+// more without giving it. A limit of 0 or less is none.
 func (rs *roomState) ask(ctx context.Context, since adapter.Position, limit int) (adapter.Page, error) {
 	delay := firstRetry
 	if limit <= 0 || limit > follow.PageMessages {
@@ -477,32 +294,10 @@ func (rs *roomState) ask(ctx context.Context, since adapter.Position, limit int)
 }
 
 // messages makes messages of entries.
-func (rs *roomState) messages(entries []entry, limit int) []Message {
-	if limit > 0 && len(entries) > limit {
-		entries = entries[:limit]
-	}
+func (rs *roomState) messages(entries []entry) []Message {
 	list := make([]Message, len(entries))
 	for i, e := range entries {
 		list[i] = Message{Room: rs.name, Data: e.data, Sender: e.sender, Position: e.position}
 	}
 	return list
-}
-
-// historyUnreadable complains of a history that cannot be read.
-func (h *Hub) historyUnreadable(room string, err error) {
-	if h.refused.first() {
-		h.log.error("fanout: history cannot be read, what was missed is reported as a gap (said once a minute, for all rooms)",
-			"room", room, "error", err)
-	}
-}
-
-// An occasionally says when something is worth a line in the log again.
-type occasionally struct{ last atomic.Int64 }
-
-const complainEvery = time.Minute
-
-// first reports true the first time, and again a while later.
-func (o *occasionally) first() bool {
-	last, now := o.last.Load(), ticks()|1 // 0 is never
-	return (last == 0 || time.Duration(now-last) >= complainEvery) && o.last.CompareAndSwap(last, now)
 }

@@ -2,9 +2,12 @@ package fanout
 
 import (
 	"errors"
+	"fmt"
 	"time"
+	"unsafe"
 
 	"github.com/fanoutgo/fanout/adapter"
+	"github.com/fanoutgo/fanout/internal/follow"
 	"github.com/fanoutgo/fanout/internal/roomlog"
 	"github.com/fanoutgo/fanout/internal/sequence"
 	"github.com/fanoutgo/fanout/internal/wire"
@@ -155,6 +158,113 @@ func (rs *roomState) take(b *batch) wakeups {
 	var u unpacker
 	b.unpack(&u, h, v.Skip, v.Sender)
 	return rs.appendBatch(earlier, gap, &u, 0, 0)
+}
+
+// A keptBatch is a batch of a room with a history.
+type keptBatch struct {
+	batch
+	kept int64 // when it was kept, by our own clock: see ticks
+}
+
+// A keptFrame is a frame of a room with a history, and its place there.
+type keptFrame = follow.Frame[keptBatch]
+
+// openKept checks a frame that has a position, which is believed. It says what is
+// wrong with one that cannot be read.
+func openKept(f adapter.KeptFrame, now int64) (keptFrame, error) {
+	var b batch
+	err := b.open(f.Frame)
+	if n := uint64(b.count()); err == nil && n > f.At.Offset {
+		err = fmt.Errorf("%d messages that end at offset %d", n, f.At.Offset)
+		b = batch{}
+	}
+	kept := b.frame(len(f.Frame))
+	kept.At, kept.First, kept.Unreadable = f.At, f.At.Offset, err != nil
+	if err == nil {
+		kept.First -= uint64(kept.Messages) - 1
+	}
+	kept.Body.kept = now - f.Age.Nanoseconds()
+	return kept, err
+}
+
+// frame returns a batch as a frame of a room with a history, without a place
+// there.
+func (b *batch) frame(size int) keptFrame {
+	return keptFrame{Header: b.head, Messages: b.count(), Size: size + int(unsafe.Sizeof(keptFrame{})), Body: keptBatch{batch: *b}}
+}
+
+// unpackKept makes u, which is zero, the unpacker of what comes after the first
+// skip messages of a frame, with their positions.
+func (k *retained) unpackKept(u *unpacker, h *Hub, b *keptFrame, skip int, sender string) {
+	b.Body.unpack(u, h, skip, sender)
+	u.at = Position{Epoch: public(b.At, k.mark).Epoch, Offset: b.First + uint64(skip) - 1}
+}
+
+// receiveKept takes a frame with its position from the adapter.
+func (rs *roomState) receiveKept(f adapter.KeptFrame) {
+	h := rs.hub
+	if rs.kept == nil { // other hubs keep a history here, and we do not
+		rs.receive(f.Frame)
+		return
+	}
+	if !believed(f.At) {
+		rs.unreadable(fmt.Errorf("a frame with the position %v", f.At))
+		return
+	}
+	now := time.Now()
+	b, err := openKept(f, ticksAt(now))
+	if b.Header.Count > 0 {
+		h.hellos.heard(b.Header.Hub)
+	}
+	h.stats.received.Add(uint64(b.Messages))
+	if err != nil {
+		h.malformed(rs.channel, err)
+	}
+	rs.mu.Lock()
+	w := rs.takeKept(&b, now)
+	rs.mu.Unlock()
+	w.run(h)
+}
+
+// takeKept takes a frame that has arrived. rs.mu is held.
+func (rs *roomState) takeKept(b *keptFrame, now time.Time) wakeups {
+	a, placed, read := rs.kept.follower.Receive(b, now)
+	if !placed {
+		rs.readHistory(read)
+		return wakeups{}
+	}
+	return rs.put(&a, b)
+}
+
+// put appends what the follower of the history has decided, with messages of b.
+// rs.mu is held.
+func (rs *roomState) put(a *follow.Append, b *keptFrame) wakeups {
+	h, k := rs.hub, rs.kept
+	if missed := a.Missed(); missed > 0 {
+		h.stats.missed.Add(uint64(missed))
+	}
+	if a.Repeated > 0 {
+		h.stats.repeated.Add(uint64(a.Repeated))
+	}
+	if a.Recovered > 0 {
+		h.stats.recovered.Add(a.Recovered)
+	}
+	if a.Restart {
+		k.store.Reset(a.From)
+	}
+	if !a.Messages {
+		return rs.appendAfter(a.Earlier, a.Gap, nil)
+	}
+	var u unpacker
+	if a.Positions {
+		k.unpackKept(&u, h, b, a.Skip, a.Sender)
+	} else {
+		b.Body.unpack(&u, h, a.Skip, a.Sender)
+		if b.At.IsZero() && b.Header.Count == 0 {
+			h.stats.foreign.Add(1)
+		}
+	}
+	return rs.appendBatch(a.Earlier, a.Gap, &u, a.Had, b.Body.kept)
 }
 
 // gaps returns what a frame's numbers say to be missing, counted: before this run,

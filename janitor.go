@@ -2,9 +2,11 @@ package fanout
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
+	"github.com/fanoutgo/fanout/internal/replay"
 	"github.com/fanoutgo/fanout/internal/sequence"
 )
 
@@ -28,9 +30,9 @@ type janitor struct {
 	publishing []*roomState // not subscribed, for publisherIdle
 
 	wideMu sync.Mutex   // guards wide. Inside the locks of rooms
-	wide   []*roomState // that hold more than their window, for wideTime
+	wide   []*roomState // that hold more than their window, for replay.WideTime
 
-	aging agingTails
+	aging agingRooms
 }
 
 // add gives the janitor a state that is marked idle and queued.
@@ -168,7 +170,7 @@ func (j *janitor) narrowWide(now time.Time) time.Time {
 		j.wide = nil
 		return time.Time{}
 	}
-	return now.Add(wideTime / 2)
+	return now.Add(replay.WideTime / 2)
 }
 
 // sweep calls expire for the states of a queue that have been idle for a time,
@@ -233,4 +235,87 @@ func (rs *roomState) unsubscribe() {
 	}
 	rs.tell()
 	rs.mu.Unlock()
+}
+
+// The latest messages of rooms are looked at when the first of them expires, but no
+// more often than every expirePause, and at least every expireRest, to let go of rooms
+// that are no longer subscribed.
+const (
+	expirePause = time.Second
+	expireRest  = time.Minute
+)
+
+// agingRooms are the rooms that have recent messages, which are to go when their age
+// is over even if nothing more is published there. The janitor calls sweep.
+type agingRooms struct {
+	rooms []*roomState // sweep's own, like due
+	due   time.Time    // when to look at them; zero: there are none
+
+	mu    sync.Mutex   // guards fresh. Inside the locks of rooms
+	fresh []*roomState // that have some since sweep has looked
+}
+
+// expireLater tells the janitor of a room that has recent messages. rs.mu is held.
+func (rs *roomState) expireLater() {
+	k := rs.kept
+	if k.ages || k.store.Empty() {
+		return
+	}
+	k.ages = true
+	a := &rs.hub.janitor.aging
+	a.mu.Lock()
+	a.fresh = append(a.fresh, rs)
+	first := len(a.fresh) == 1
+	a.mu.Unlock()
+	if first {
+		rs.hub.janitor.wake()
+	}
+}
+
+// sweep drops what has expired, and says when to look again (zero: there is
+// nothing to look at).
+func (a *agingRooms) sweep(now time.Time) time.Time {
+	a.mu.Lock()
+	fresh := a.fresh
+	a.fresh = nil
+	a.mu.Unlock()
+	for _, rs := range fresh {
+		a.rooms = append(a.rooms, rs)
+		if due := now.Add(min(rs.kept.keep.Age, expireRest)); a.due.IsZero() || due.Before(a.due) {
+			a.due = due
+		}
+	}
+	if len(a.rooms) == 0 || now.Before(a.due) {
+		return a.due
+	}
+	next := now.Add(expireRest)
+	a.rooms = slices.DeleteFunc(a.rooms, func(rs *roomState) bool {
+		due, empty := rs.expireRecent(now)
+		if !empty && due.Before(next) {
+			next = due
+		}
+		return empty
+	})
+	if len(a.rooms) == 0 {
+		a.rooms, next = nil, time.Time{}
+	}
+	a.due = next
+	return next
+}
+
+// expireRecent drops what has expired of a room's recent messages, and says when the
+// next will have, or that nothing is left.
+func (rs *roomState) expireRecent(now time.Time) (due time.Time, empty bool) {
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	k := rs.kept
+	first, empty := k.store.Expire(ticks() - k.keep.Age.Nanoseconds())
+	if k.ages = !empty; empty {
+		return due, true
+	}
+	due = began.Add(time.Duration(first)).Add(k.keep.Age + 1)
+	if soon := now.Add(max(expirePause, k.keep.Age/8)); due.Before(soon) {
+		due = soon // not each chunk by itself
+	}
+	return due, false
 }

@@ -199,16 +199,16 @@ func (m *Member) take(buf []Message) (n int, err error) {
 		if ms.place != nil && ms.place.replay != nil {
 			r := ms.place.replay
 			switch {
-			case n > 0 && !r.gap.IsZero():
+			case n > 0 && !r.Gap().IsZero():
 				return n, nil // the gap comes first the next time
-			case !r.empty():
+			case !r.Empty():
 				got, err := m.takePart(buf[n:], ms, r)
 				if err != nil {
 					return 0, err
 				}
 				n += got
 				m.rotate()
-			case r.met:
+			case r.Met():
 				ms.place.replay = nil
 			case !ms.advance():
 				m.current = nil
@@ -281,21 +281,18 @@ func (m *Member) gap(ms *membership) error {
 }
 
 // takePart takes from what a member gets from the history.
-func (m *Member) takePart(buf []Message, ms *membership, r *replay) (got int, err error) {
-	if gap := r.gap; !gap.IsZero() {
-		r.gap = roomlog.Gap{}
+func (m *Member) takePart(buf []Message, ms *membership, r *memberReplay) (got int, err error) {
+	if gap := r.TakeGap(); !gap.IsZero() {
 		err = &GapError{Room: ms.room.name, Missed: gap.Missed, Unknown: gap.Unknown}
 	} else {
 		var used int
-		got, used = m.copy(buf, ms, r.entries, false)
-		ms.pass(r.entries[:used])
-		r.entries = r.entries[used:]
+		items := r.Items()
+		got, used = m.copy(buf, ms, items, false)
+		ms.pass(items[:used])
+		r.Advance(used)
 	}
-	if len(r.entries) == 0 {
-		r.entries = nil
-		if p := ms.place; r.met || !r.at.IsZero() {
-			p.last = public(r.at, ms.room.kept.mark)
-		}
+	if len(r.Items()) == 0 && (r.Met() || !r.At().IsZero()) {
+		ms.place.last = public(r.At(), ms.room.kept.mark)
 	}
 	return got, err
 }
@@ -494,7 +491,7 @@ func (m *Member) endError() error { return ends[m.err.Load()] }
 
 // reserve returns the membership of a room for a Join that begins: the one that
 // is there, or a new one. A Resume (nil: it is none) needs a new one.
-func (m *Member) reserve(rs *roomState, r *replay) (*membership, error) {
+func (m *Member) reserve(rs *roomState, r *memberReplay) (*membership, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if err := m.endError(); err != nil {
@@ -519,7 +516,7 @@ func (m *Member) reserve(rs *roomState, r *replay) (*membership, error) {
 // other one goes on for the same membership, and none succeeded before, then
 // there is no membership; nothing was received by it. A Join that goes on does
 // so without a Resume that failed.
-func (m *Member) settle(ms *membership, r *replay, err error) {
+func (m *Member) settle(ms *membership, r *memberReplay, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	ms.joiners--

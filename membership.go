@@ -40,7 +40,7 @@ type place struct {
 	// How the member comes to the log: it resumes, or it fell out of the window;
 	// nil when it is there. Guarded by roomState.mu until the membership is joined,
 	// then by Member.walk.
-	replay *replay
+	replay *memberReplay
 	// What is not after this position has been read elsewhere. Set before the
 	// member learns that there is something to read; then guarded by Member.walk.
 	after Position

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 
 	"github.com/fanoutgo/fanout/adapter"
+	"github.com/fanoutgo/fanout/internal/replay"
 	"github.com/fanoutgo/fanout/internal/wire"
 )
 
@@ -62,7 +63,7 @@ func (r *Room) Join(ctx context.Context, m *Member) error {
 
 // admit brings a member into the room, to its end or, with r, to a place in its
 // history.
-func (rs *roomState) admit(ctx context.Context, m *Member, r *replay) (err error) {
+func (rs *roomState) admit(ctx context.Context, m *Member, r *memberReplay) (err error) {
 	if rs.invalid != nil {
 		return rs.invalid.error
 	}
@@ -115,7 +116,7 @@ func (r *Room) Resume(ctx context.Context, m *Member, since Position) error {
 	defer r.hub.release(rs)
 	from, err := rs.history(since)
 	if err == nil {
-		err = rs.admit(ctx, m, &replay{at: from, newcomer: from.IsZero()})
+		err = rs.admit(ctx, m, replay.Resume[entry](from))
 	}
 	return r.wrap("resume", err)
 }

@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/fanoutgo/fanout/internal/replay"
 	"github.com/fanoutgo/fanout/internal/roomlog"
 	"github.com/fanoutgo/fanout/internal/sequence"
 )
@@ -170,7 +171,7 @@ func (rs *roomState) markIdle() bool {
 // await makes ms a member of the room, once the hub's own channels and the room's
 // stand and, where there is a history, its place in that is known. A Resume (r)
 // puts itself there; a Join beside it waits for how that ends.
-func (rs *roomState) await(ctx context.Context, ms *membership, r *replay) error {
+func (rs *roomState) await(ctx context.Context, ms *membership, r *memberReplay) error {
 	if err := rs.hub.awaitOwn(ctx, ms); err != nil {
 		return err
 	}
@@ -190,21 +191,20 @@ func (rs *roomState) await(ctx context.Context, ms *membership, r *replay) error
 			rs.mu.Unlock()
 			return nil
 		case rs.follows() && r != nil:
-			since := r.at
-			s, err := rs.kept.advance(r)
-			switch {
-			case err != nil:
-			case s == stepped:
+			since := r.At()
+			v, err := rs.assemble(r)
+			switch v {
+			case replay.Complete:
 				rs.start(ms, r, since)
-			case s == behind:
+			case replay.LogBehind:
 				rs.read()
 			}
 			rs.mu.Unlock()
-			if err == nil && s == stepped {
+			if v == replay.Complete {
 				ms.member.enqueue(ms)
 				return nil
 			}
-			if err == nil && s == toRead {
+			if v == replay.NeedsReading {
 				err = rs.fetch(ctx, ms, r)
 			}
 			if err != nil {

@@ -1,0 +1,218 @@
+package replay
+
+import (
+	"math"
+
+	"github.com/fanoutgo/fanout/adapter"
+	"github.com/fanoutgo/fanout/internal/history"
+	"github.com/fanoutgo/fanout/internal/roomlog"
+)
+
+// maxWaits bounds how often a member waits for a log that is behind it, or ahead
+// of a history that was lost. Each time the log reads all that the history has,
+// so once is enough, unless the history goes back meanwhile.
+const maxWaits = 3
+
+// A Replay is a member on its way from a place in the room's history to the log:
+// it resumes, or it fell out of the window. It holds no more than one part, so a
+// member that stops reading costs a page at most.
+type Replay[E Item] struct {
+	at  adapter.Position // where the member is when it has read the part
+	gap roomlog.Gap      // before items
+	// items are shared with others: read only.
+	items []E
+
+	base    adapter.Position // where the log stood at the cursor; what is after it the cursor passes over
+	counted int              // messages after base that it has got or was told of
+	page    *Page[E]         // that was read for it
+	head    adapter.Position // where the history is that it is ahead of
+
+	met      bool  // the log goes on after items
+	newcomer bool  // it asked for all that is kept: nothing is missing before base
+	again    bool  // it was ahead of the history, which was read again
+	retried  bool  // the history could not be read, and was tried again
+	waits    uint8 // times that it waited for the log
+}
+
+// Resume returns the replay of a member that resumes at a position. The zero
+// position asks for all that is kept. Begin is to be called when it has its first
+// part.
+func Resume[E Item](since adapter.Position) *Replay[E] {
+	return &Replay[E]{at: since, newcomer: since.IsZero()}
+}
+
+// Refill returns the replay of a member that fell out of the window, and has come
+// to a position.
+func Refill[E Item](at adapter.Position) *Replay[E] { return &Replay[E]{at: at, base: at} }
+
+// Begin notes where the log stands, as the member's cursor is opened there.
+func (r *Replay[E]) Begin(pos adapter.Position) { r.base, r.counted = pos, 0 }
+
+// At is where the member is when it has read the part.
+func (r *Replay[E]) At() adapter.Position { return r.at }
+
+// Head is where the history is that the replay is ahead of.
+func (r *Replay[E]) Head() adapter.Position { return r.head }
+
+// Met reports whether the log goes on after the part.
+func (r *Replay[E]) Met() bool { return r.met }
+
+// Empty reports whether the part has been read.
+func (r *Replay[E]) Empty() bool { return r.gap.IsZero() && len(r.items) == 0 }
+
+// Gap is what is missing before the messages of the part.
+func (r *Replay[E]) Gap() roomlog.Gap { return r.gap }
+
+// TakeGap returns the gap, which has been told then.
+func (r *Replay[E]) TakeGap() roomlog.Gap {
+	gap := r.gap
+	r.gap = roomlog.Gap{}
+	return gap
+}
+
+// Items are the messages of the part that have not been read.
+func (r *Replay[E]) Items() []E { return r.items }
+
+// Advance says that the first n of them have been read.
+func (r *Replay[E]) Advance(n int) {
+	if r.items = r.items[n:]; len(r.items) == 0 {
+		r.items = nil
+	}
+}
+
+// Deliver gives the replay a page that was read for it.
+func (r *Replay[E]) Deliver(p *Page[E]) { r.page = p }
+
+// Meet notes that the member's cursor is at the end of the log. What it passed
+// over there, and the history has not given, is missing: what had no position,
+// and what was missing before.
+func (r *Replay[E]) Meet(passed roomlog.Gap) {
+	r.gap.Missed += min(max(0, passed.Missed-r.counted), math.MaxInt-r.gap.Missed)
+	r.gap.Unknown = r.gap.Unknown || passed.Unknown
+	r.met = true
+}
+
+// Abandon ends a replay whose history cannot be read: the member goes on with
+// the log, which is at pos, and the rest is a gap. It is called before the
+// cursor is put there, and Meet after it. If inWindow is true neither is needed:
+// what is still in the window is not missing.
+func (r *Replay[E]) Abandon(pos adapter.Position) (inWindow bool) {
+	if r.at == r.base && r.counted == 0 {
+		return true
+	}
+	r.gap, r.items = roomlog.Gap{}, nil
+	if r.at.Before(r.base) && !r.newcomer {
+		if r.gap.Unknown = r.at.Epoch != r.base.Epoch; !r.gap.Unknown {
+			r.gap.Missed = int(r.base.Offset - r.at.Offset)
+		}
+	} else if r.at.Before(r.base) {
+		r.gap.Unknown = true
+	}
+	r.at = pos
+	return false
+}
+
+// give makes p the part of a replay.
+func (r *Replay[E]) give(p Part[E]) {
+	r.counted += len(p.items) - after(p.items, r.base)
+	if gone := p.gap.Missed; !r.at.Before(r.base) {
+		r.counted += gone
+	} else if beyond := r.at.Offset + uint64(gone); beyond > r.base.Offset {
+		r.counted += min(gone, int(beyond-r.base.Offset))
+	}
+	r.gap, r.items, r.at = p.gap, p.items, p.end
+}
+
+// A Verdict says what came of asking for the next part.
+type Verdict uint8
+
+const (
+	// Complete: the replay has a part, or has met the log.
+	Complete Verdict = iota
+	// NeedsReading: the history has to be read first.
+	NeedsReading
+	// LogBehind: the log has to catch up first.
+	LogBehind
+	// AheadOfHistory: the position is of a message that nobody has published,
+	// and the history was read to make sure. See Head.
+	AheadOfHistory
+	// Unreadable: the history could not be read, and was tried again.
+	Unreadable
+)
+
+// A Log is where the log stands.
+type Log struct {
+	At    adapter.Position // of its last message
+	Known bool             // else At is not known
+	// Blind: what is between the log and the next frame could not be read.
+	// Refused: it is not being read now, either.
+	Blind, Refused bool
+}
+
+// Assemble gives a replay its next part, or says what is needed for it.
+func (s *Store[E]) Assemble(r *Replay[E], log Log, keep adapter.Retention, now int64) Verdict {
+	switch {
+	case !log.Known:
+		return LogBehind
+	case log.Blind: // what is missing is in the history, if that can be read by now
+		if log.Refused && r.retried {
+			return Unreadable
+		}
+		r.retried = true
+		return LogBehind
+	}
+	if p, ok := s.next(r.at, log.At, keep, now); ok {
+		r.page = nil
+		if r.met = p.end == log.At; !r.met {
+			s.wideAt = now // others may follow
+		}
+		r.give(p)
+		return Complete
+	}
+	p := r.page
+	r.page = nil
+	if p == nil || !p.covers(r.at) {
+		if p = s.page(r.at, log.At, keep, now); p == nil {
+			return NeedsReading
+		}
+	}
+	if p.info.Head.Before(r.at) {
+		if !r.again { // it may have been published after the reading had begun
+			r.again = true
+			return NeedsReading
+		}
+		if p.info.Head.Epoch == r.at.Epoch {
+			r.head = p.info.Head
+			return AheadOfHistory
+		}
+	} else if log.At.Before(r.at) && history.Has(&p.info, r.at) && r.waits < maxWaits {
+		// This hub lags behind the one that the position comes from. What is
+		// missing here until then is not missing for the member.
+		r.waits++
+		return LogBehind
+	}
+	return r.takePage(p, log.At)
+}
+
+// takePage gives the replay what a page has, up to where the log stands.
+func (r *Replay[E]) takePage(p *Page[E], pos adapter.Position) Verdict {
+	next := p.next(r.at, r.newcomer && (r.base.IsZero() || r.at.Before(r.base)))
+	n := after(next.items, pos)
+	if n < len(next.items) || !next.end.Before(pos) {
+		next.items, next.end, r.met = next.items[:n:n], pos, true
+		if n == 0 { // what is missing after pos is still on its way to the log
+			next.gap.Missed = min(next.gap.Missed, int(min(pos.Offset-min(r.at.Offset, pos.Offset), math.MaxInt)))
+		}
+	}
+	if !r.met && next.end == r.at && len(next.items) == 0 && next.gap.IsZero() {
+		// The history ends before the log: it was lost, and the log has not
+		// noticed yet, because it is interrupted.
+		if r.waits < maxWaits {
+			r.waits++
+			return LogBehind
+		}
+		next.gap, next.end, r.met = roomlog.Gap{Unknown: true}, pos, true
+	}
+	r.give(next)
+	return Complete
+}

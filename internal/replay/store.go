@@ -1,0 +1,89 @@
+package replay
+
+import (
+	"time"
+
+	"github.com/fanoutgo/fanout/adapter"
+	"github.com/fanoutgo/fanout/internal/history"
+)
+
+// maxPages bounds the pages that a room remembers for others that come from
+// behind, while it is wide.
+const maxPages = 16
+
+// A Store is what a room has of its history for members that come from behind.
+// The zero Store has nothing.
+type Store[E Item] struct {
+	Recent[E]
+	Readings[E]
+	pages []*Page[E] // read lately
+
+	// wide: the history is read, or was until wideAt: the room holds more than
+	// its window, so that members meet what has come meanwhile.
+	wide   bool
+	wideAt int64
+}
+
+// Forget drops all messages. Requests stay.
+func (s *Store[E]) Forget() { s.Recent, s.pages = Recent[E]{}, nil }
+
+// Wide reports whether the room holds more than its window.
+func (s *Store[E]) Wide() bool { return s.wide }
+
+// Widen has the room hold more than its window for a while, because its history
+// is read. It reports whether that begins with this call: then Narrow is to be
+// called from time to time until it succeeds.
+func (s *Store[E]) Widen(now int64) (begins bool) {
+	begins = !s.wide
+	s.wide, s.wideAt = true, now
+	return begins
+}
+
+// Narrow ends what Widen began, if it has not been needed for long enough, and
+// reports whether it did. Busy says that the history is being read for the log.
+func (s *Store[E]) Narrow(now int64, busy bool, w Window) bool {
+	if busy || s.Waiting() {
+		s.wideAt = now
+	}
+	if time.Duration(now-s.wideAt) < WideTime {
+		return false
+	}
+	s.wide, s.pages = false, nil
+	s.cut(w, false)
+	return true
+}
+
+// Add appends messages that went into the log, and were kept at a time.
+func (s *Store[E]) Add(items []E, kept int64, w Window) { s.add(items, kept, w, s.wide) }
+
+// Remember keeps a page for members that come later. Pos is where the log stands.
+func (s *Store[E]) Remember(p *Page[E], pos adapter.Position, w Window) {
+	s.extend(p, pos, w, s.wide)
+	if s.wide && p.info.Head.Epoch == pos.Epoch {
+		if len(s.pages) == maxPages {
+			s.pages = append(s.pages[:0:0], s.pages[1:]...)
+		}
+		s.pages = append(s.pages, p)
+	}
+}
+
+// Has reports whether what comes after a position is here.
+func (s *Store[E]) Has(at, pos adapter.Position, keep adapter.Retention, now int64) bool {
+	_, ok := s.next(at, pos, keep, now)
+	return ok || s.page(at, pos, keep, now) != nil
+}
+
+// page returns a page that was read lately and has what comes after a position.
+func (s *Store[E]) page(at, pos adapter.Position, keep adapter.Retention, now int64) *Page[E] {
+	for _, p := range s.pages {
+		if !p.covers(at) || !at.Before(p.end) || p.info.Head.Epoch != pos.Epoch || !at.IsZero() && !history.Has(&p.info, at) {
+			continue
+		}
+		i := p.after(at)
+		if i < len(p.items) && p.items[i].Place().Offset+uint64(keep.Messages) > pos.Offset && p.times[i] >= now-keep.Age.Nanoseconds() {
+			s.wideAt = now // it is in use
+			return p
+		}
+	}
+	return nil
+}

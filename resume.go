@@ -1,0 +1,347 @@
+package fanout
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"time"
+	"unique"
+
+	"github.com/fanoutgo/fanout/adapter"
+	"github.com/fanoutgo/fanout/internal/history"
+	"github.com/fanoutgo/fanout/internal/replay"
+)
+
+// A memberReplay is a member that comes from behind; see package replay. A member
+// that waits for a part waits alone. It has met the log when a part ends where
+// the log stands: its cursor is put there in the same step.
+//
+// Until the membership is joined roomState.mu guards it, then Member.walk.
+type memberReplay = replay.Replay[entry]
+
+// Place implements replay.Item: where the entry is in the backend's history.
+func (e entry) Place() adapter.Position { return e.position.private() }
+
+// assemble gives a replay its next part, or says what is needed for it, or that
+// it cannot go on. rs.mu is held.
+func (rs *roomState) assemble(r *memberReplay) (replay.Verdict, error) {
+	k, f := rs.kept, &rs.kept.follower
+	log := replay.Log{At: f.Position(), Known: f.Known(), Blind: f.Unreadable(), Refused: f.Err() != nil}
+	v := k.store.Assemble(r, log, k.keep, ticks())
+	switch v {
+	case replay.AheadOfHistory:
+		return v, rs.ahead(r.At(), r.Head())
+	case replay.Unreadable:
+		return v, f.Err()
+	}
+	return v, nil
+}
+
+// start puts a member that resumes into the room, when it has its first part.
+// rs.mu is held.
+func (rs *roomState) start(ms *membership, r *memberReplay, since adapter.Position) {
+	rs.open(ms)
+	p, k := ms.place, rs.kept
+	pos := k.follower.Position()
+	r.Begin(pos)
+	if !pos.Before(since) {
+		p.after = public(since, k.mark)
+		p.last = p.after
+	} // else the history has gone back behind it, and what comes is new
+	if r.Met() && r.Empty() {
+		p.replay = nil
+		return
+	}
+	p.behind.Store(follows)
+}
+
+// refill returns the replay of a member that fell out of the window.
+func (ms *membership) refill() *memberReplay { return replay.Refill[entry](ms.place.last.private()) }
+
+// advance gives the member its next part, if it is there. It is not ok if that
+// has to be waited for: see bring. Member.walk is held.
+func (ms *membership) advance() (ok bool) {
+	rs := ms.room
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	v, _ := rs.tryAdvance(ms)
+	return v == replay.Complete
+}
+
+// tryAdvance gives the member its next part, and puts its cursor where the part
+// meets the log. Member.walk and rs.mu are held.
+func (rs *roomState) tryAdvance(ms *membership) (replay.Verdict, error) {
+	r := ms.place.replay
+	v, err := rs.assemble(r)
+	if v == replay.Complete && r.Met() {
+		r.Meet(ms.cursor.ToEnd(ms.opened))
+	}
+	return v, err
+}
+
+// bring waits until the member has its next part, while it receives from its
+// other rooms.
+func (rs *roomState) bring(ms *membership) {
+	ctx, cancel := context.WithCancelCause(rs.hub.ctx)
+	defer cancel(nil)
+	rs.mu.Lock()
+	ms.waiting().giveUp = cancel // when the member leaves
+	rs.mu.Unlock()
+	err := rs.awaitPart(ctx, ms)
+	if errors.Is(err, ErrClosed) {
+		<-ctx.Done() // the hub is about to end the member
+	}
+	if err != nil && ctx.Err() == nil && !ms.left.Load() && ms.member.endError() == nil {
+		rs.abandon(ms)
+		rs.hub.historyUnreadable(rs.name, err)
+	}
+	rs.mu.Lock()
+	ms.place.waits = nil
+	rs.mu.Unlock()
+	ms.member.enqueue(ms) // from here on it may wait for another part
+}
+
+// awaitPart returns when the member has its next part or has left, or with an
+// error if the history cannot be read.
+func (rs *roomState) awaitPart(ctx context.Context, ms *membership) error {
+	for {
+		ms.member.walk.Lock()
+		rs.mu.Lock()
+		r := ms.place.replay
+		if ms.left.Load() || r == nil {
+			rs.mu.Unlock()
+			ms.member.walk.Unlock()
+			return nil
+		}
+		v, err := rs.tryAdvance(ms)
+		var changed <-chan struct{}
+		if v == replay.LogBehind {
+			changed = rs.awaitLog()
+		}
+		rs.mu.Unlock()
+		ms.member.walk.Unlock()
+		switch {
+		case err != nil || v == replay.Complete:
+			return err
+		case v == replay.NeedsReading:
+			err = rs.fetch(ctx, ms, r)
+		default:
+			select {
+			case <-changed:
+			case <-ctx.Done():
+			case <-ms.member.Done():
+			}
+		}
+		if err != nil || ctx.Err() != nil || ms.member.endError() != nil {
+			return err
+		}
+	}
+}
+
+// awaitLog has the log catch up, and returns what is closed when that has
+// changed. rs.mu is held.
+func (rs *roomState) awaitLog() <-chan struct{} {
+	if rs.follows() {
+		rs.read()
+	}
+	return rs.whenChanged()
+}
+
+// abandon ends a replay whose history cannot be read: the member goes on with
+// the log, and the rest is a gap.
+func (rs *roomState) abandon(ms *membership) {
+	ms.member.walk.Lock()
+	defer ms.member.walk.Unlock()
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	r := ms.place.replay
+	if r == nil || ms.left.Load() {
+		return
+	}
+	if inWindow := r.Abandon(rs.kept.follower.Position()); inWindow {
+		ms.place.replay, ms.place.plain = nil, true
+		return
+	}
+	r.Meet(ms.cursor.ToEnd(ms.opened))
+}
+
+// fetch waits until the room's history has been read for a replay, by whomever.
+func (rs *roomState) fetch(ctx context.Context, ms *membership, r *memberReplay) error {
+	rs.mu.Lock()
+	k := rs.kept
+	if k.store.Has(r.At(), k.follower.Position(), k.keep, ticks()) { // it has come meanwhile
+		rs.mu.Unlock()
+		return nil
+	}
+	q := k.store.Join(r.At())
+	q.Done = make(chan struct{})
+	rs.widen()
+	rs.serve(firstRetry)
+	moved := ms.whenMoved()
+	rs.mu.Unlock()
+	err := ms.wait(ctx, q.Done, moved)
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	select {
+	case <-q.Done:
+		r.Deliver(q.Page)
+		return q.Err
+	default:
+		k.store.Leave(q)
+		return err // nil: the caller sees that the member has left
+	}
+}
+
+// serve has the room's history read for those who wait for it, if nobody is at
+// it. rs.mu is held.
+func (rs *roomState) serve(delay time.Duration) {
+	if rs.kept.store.Start() {
+		rs.hub.readers.add(func(one *reading) { rs.readForMembers(one, delay) })
+	}
+}
+
+// readForMembers reads one page for those who wait, and has the next one read
+// when it is the room's turn again. When the backend does not answer it is asked
+// again, after the delay.
+func (rs *roomState) readForMembers(one *reading, delay time.Duration) {
+	h, k := rs.hub, rs.kept
+	rs.mu.Lock()
+	since, ok := k.store.Begin(k.keep.Messages <= rs.window().Messages)
+	generation := k.follower.Generation()
+	rs.mu.Unlock()
+	if !ok {
+		return
+	}
+	q := adapter.Query{Since: since, Limit: replay.PageMessages, Bytes: replay.PageBytes, Keep: k.keep, Time: time.Now()}
+	read, err := h.readPage(one.ctx, rs.channel, q)
+	if err == nil && !history.Progresses(&read, since) {
+		err, delay = errNoProgress, max(delay, noProgressWait)
+	}
+	var p *replay.Page[entry]
+	if err == nil {
+		p = rs.newPage(since, &read)
+	}
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	var served []*replay.Request[entry]
+	switch {
+	case h.ctx.Err() != nil:
+		served = k.store.Fail(ErrClosed)
+	case err == nil:
+		if k.follower.Current(generation) && k.follower.Known() {
+			k.store.Remember(p, k.follower.Position(), replay.Window(rs.window()))
+			rs.expireLater()
+		}
+		served = k.store.Deliver(p)
+		delay = firstRetry
+	case errors.Is(err, ErrRefused), errors.Is(err, ErrClosed), errors.Is(err, errNoProgress) && delay >= lastRetry:
+		served = k.store.Fail(err)
+	default: // if nobody waits by then it ends there
+		h.readers.again(one, delay, func(one *reading) { rs.readForMembers(one, min(2*delay, lastRetry)) })
+		return
+	}
+	for _, q := range served {
+		close(q.Done)
+	}
+	rs.serve(delay)
+}
+
+// errNoProgress means that a history announces more and gives nothing new.
+var errNoProgress = errors.New("the history announces more, but gives nothing new")
+
+// newPage decodes what the backend has returned for since.
+func (rs *roomState) newPage(since adapter.Position, read *adapter.Page) *replay.Page[entry] {
+	p, now := replay.NewPage[entry](since, read), ticks()
+	for _, f := range read.Frames {
+		b, err := openKept(f, now)
+		if err != nil {
+			rs.hub.malformed(rs.channel, err)
+		}
+		p.Frame(b.First, f.At, err != nil)
+		sender := ""
+		if b.Header.Count > 0 {
+			sender = unique.Make(hubID(b.Header.Hub)).Value()
+		}
+		var u unpacker
+		rs.kept.unpackKept(&u, rs.hub, &b, 0, sender)
+		for u.read() {
+			if u.unreadable() {
+				x := u.takeHole()
+				rs.hub.notUnderstood(rs.channel, x)
+				p.Miss(x.at.private())
+				continue
+			}
+			p.Add(u.entry(), b.Body.kept)
+		}
+	}
+	p.End()
+	return p
+}
+
+// addRecent keeps messages that go into the log for members that come later.
+// rs.mu is held.
+func (rs *roomState) addRecent(entries []entry, kept int64) {
+	rs.kept.store.Add(entries, kept, replay.Window(rs.window()))
+	rs.expireLater()
+}
+
+// excuse notes which members fell out of the window because the hub has caught
+// up: whatever its Overflow says, they get the rest from the history if they
+// come back for it soon. rs.mu is held.
+func (rs *roomState) excuse() {
+	if rs.overflow() == Skip { // that is what it says
+		return
+	}
+	k, oldest := rs.kept, rs.log.OldestKept()
+	for ms := rs.members; ms != nil; ms = ms.next {
+		if ms.cursor.Overrun(oldest) {
+			ms.place.behind.CompareAndSwap(within, pushed)
+			k.pushedAt = ticks()
+		}
+	}
+}
+
+// widen lets the room hold more than its window for a while. rs.mu is held.
+func (rs *roomState) widen() {
+	if rs.kept.store.Widen(ticks()) {
+		rs.hub.janitor.narrowLater(rs)
+	}
+}
+
+// narrow ends what widen began, if it has not been needed for long enough, and
+// reports whether it did.
+func (rs *roomState) narrow() bool {
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	k, now := rs.kept, ticks()
+	if k.pushedAt != 0 && time.Duration(now-k.pushedAt) >= replay.WideTime {
+		k.pushedAt = 0
+		for ms := rs.members; ms != nil; ms = ms.next {
+			ms.place.behind.CompareAndSwap(pushed, within) // it has had the time to come back
+		}
+	}
+	if !k.store.Narrow(now, k.follower.CatchesUp(), replay.Window(rs.window())) {
+		return false
+	}
+	rs.log.Widen(false)
+	return true
+}
+
+// historyUnreadable complains of a history that cannot be read.
+func (h *Hub) historyUnreadable(room string, err error) {
+	if h.refused.first() {
+		h.log.error("fanout: history cannot be read, what was missed is reported as a gap (said once a minute, for all rooms)",
+			"room", room, "error", err)
+	}
+}
+
+// An occasionally says when something is worth a line in the log again.
+type occasionally struct{ last atomic.Int64 }
+
+const complainEvery = time.Minute
+
+// first reports true the first time, and again a while later.
+func (o *occasionally) first() bool {
+	last, now := o.last.Load(), ticks()|1 // 0 is never
+	return (last == 0 || time.Duration(now-last) >= complainEvery) && o.last.CompareAndSwap(last, now)
+}
