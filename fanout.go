@@ -17,6 +17,7 @@ import (
 	"github.com/fanoutgo/fanout/internal/deadline"
 	"github.com/fanoutgo/fanout/internal/gate"
 	"github.com/fanoutgo/fanout/internal/wire"
+	"github.com/fanoutgo/fanout/internal/work"
 )
 
 // A Hub is one process's end of the fan-out: its members, its rooms, one
@@ -56,7 +57,7 @@ type Hub struct {
 	outMu        sync.Mutex
 	numbers      numbers      // of channels that are forgotten
 	janitor      janitor      // what is idle
-	readers      readers      // of histories
+	readers      work.Pool    // of histories
 	refused      occasionally // complains of histories that cannot be read
 	unknownField occasionally // complains of messages that are not understood
 	wakers       wakers       // who wakes crowds
@@ -147,7 +148,7 @@ func newHub(a Adapter, o *Options) (*Hub, error) {
 		fmt.Errorf("Options.PublishTimeout (%v) is over: %w", opts.PublishTimeout, context.DeadlineExceeded))
 	h.inbox = inbox{hub: h, channel: h.names.Inbox(h.id)}
 	h.hellos.init(h)
-	h.readers.hub = h
+	h.readers.Init(h.ctx, h.wg.Go)
 	h.historian, _ = a.(adapter.Historian)
 	h.async, _ = a.(adapter.AsyncPublisher)
 	h.acks.Call, h.acks.Go = h.callBack, h.wg.Go // while operations are in flight the hub still waits for goroutines
@@ -354,7 +355,7 @@ func (h *Hub) shutDown(ctx context.Context) {
 	attached.remove(h.adapter)
 	h.await("publishes that were given up, and callbacks of PublishAsync")
 	<-h.ops.Empty()
-	h.readers.stop()
+	h.readers.Stop()
 	h.wakers.stop()
 	h.wg.Wait()
 	h.await("Options.Logger")

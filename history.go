@@ -12,6 +12,7 @@ import (
 	"github.com/fanoutgo/fanout/internal/follow"
 	"github.com/fanoutgo/fanout/internal/history"
 	"github.com/fanoutgo/fanout/internal/replay"
+	"github.com/fanoutgo/fanout/internal/work"
 )
 
 // A retained is the history of a room as this hub has it. It is part of a
@@ -63,18 +64,13 @@ func (rs *roomState) readHistory(read follow.Read) {
 		return
 	}
 	h, generation := rs.hub, rs.kept.follower.Generation()
-	run := func(one *reading) { h.catchUp(one, rs, generation, firstRetry) }
-	if read.After > 0 {
-		time.AfterFunc(read.After, func() { h.readers.add(run) })
-		return
-	}
-	h.readers.add(run)
+	h.readers.AddAfter(read.After, func(one *work.Task) { h.catchUp(one, rs, generation, firstRetry) })
 }
 
 // catchUp reads a page of what the log lacks, and has the next one read when it is
 // the room's turn again, until the log lacks nothing. When the backend does not
 // answer it is called again, after the delay.
-func (h *Hub) catchUp(one *reading, rs *roomState, generation int, delay time.Duration) {
+func (h *Hub) catchUp(one *work.Task, rs *roomState, generation int, delay time.Duration) {
 	k := rs.kept
 	rs.mu.Lock()
 	q, ok := k.follower.Query(generation)
@@ -84,7 +80,7 @@ func (h *Hub) catchUp(one *reading, rs *roomState, generation int, delay time.Du
 	}
 	q.Keep, q.Time = k.keep, time.Now()
 	head := q.Limit == 0
-	page, err := h.readPage(one.ctx, rs.channel, q)
+	page, err := h.readPage(one.Context(), rs.channel, q)
 	final := errors.Is(err, ErrRefused) || errors.Is(err, ErrClosed)
 	if err == nil && !head && !history.Progresses(&page, q.Since) {
 		err = errNoProgress
@@ -99,19 +95,19 @@ func (h *Hub) catchUp(one *reading, rs *roomState, generation int, delay time.Du
 		rs.readRefused(generation, err)
 		return
 	case err != nil:
-		h.readers.again(one, delay, func(one *reading) { h.catchUp(one, rs, generation, min(2*delay, lastRetry)) })
+		h.readers.Again(one, delay, func(one *work.Task) { h.catchUp(one, rs, generation, min(2*delay, lastRetry)) })
 		return
 	case head:
 		rs.beginAt(generation, &page)
 	default:
 		rs.putPage(generation, &page)
 		if page.More {
-			h.readers.add(func(one *reading) { h.catchUp(one, rs, generation, firstRetry) })
+			h.readers.Add(func(one *work.Task) { h.catchUp(one, rs, generation, firstRetry) })
 			return
 		}
 	}
 	if again, wait := rs.drain(generation); again {
-		h.readers.again(one, wait, func(one *reading) { h.catchUp(one, rs, generation, firstRetry) })
+		h.readers.Again(one, wait, func(one *work.Task) { h.catchUp(one, rs, generation, firstRetry) })
 	}
 }
 

@@ -212,7 +212,7 @@ func (m *Member) take(buf []Message) (n int, err error) {
 				ms.place.replay = nil
 			case !ms.advance():
 				m.current = nil
-				m.hub.readers.aside(func() { ms.room.bring(ms) }) // which puts it into the queue again
+				m.hub.readers.Aside(func() { ms.room.bring(ms) }) // which puts it into the queue again
 			}
 			continue
 		}

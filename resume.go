@@ -10,6 +10,7 @@ import (
 	"github.com/fanoutgo/fanout/adapter"
 	"github.com/fanoutgo/fanout/internal/history"
 	"github.com/fanoutgo/fanout/internal/replay"
+	"github.com/fanoutgo/fanout/internal/work"
 )
 
 // A memberReplay is a member that comes from behind; see package replay. A member
@@ -196,14 +197,14 @@ func (rs *roomState) fetch(ctx context.Context, ms *membership, r *memberReplay)
 // it. rs.mu is held.
 func (rs *roomState) serve(delay time.Duration) {
 	if rs.kept.store.Start() {
-		rs.hub.readers.add(func(one *reading) { rs.readForMembers(one, delay) })
+		rs.hub.readers.Add(func(one *work.Task) { rs.readForMembers(one, delay) })
 	}
 }
 
 // readForMembers reads one page for those who wait, and has the next one read
 // when it is the room's turn again. When the backend does not answer it is asked
 // again, after the delay.
-func (rs *roomState) readForMembers(one *reading, delay time.Duration) {
+func (rs *roomState) readForMembers(one *work.Task, delay time.Duration) {
 	h, k := rs.hub, rs.kept
 	rs.mu.Lock()
 	since, ok := k.store.Begin(k.keep.Messages <= rs.window().Messages)
@@ -213,7 +214,7 @@ func (rs *roomState) readForMembers(one *reading, delay time.Duration) {
 		return
 	}
 	q := adapter.Query{Since: since, Limit: replay.PageMessages, Bytes: replay.PageBytes, Keep: k.keep, Time: time.Now()}
-	read, err := h.readPage(one.ctx, rs.channel, q)
+	read, err := h.readPage(one.Context(), rs.channel, q)
 	if err == nil && !history.Progresses(&read, since) {
 		err, delay = errNoProgress, max(delay, noProgressWait)
 	}
@@ -237,7 +238,7 @@ func (rs *roomState) readForMembers(one *reading, delay time.Duration) {
 	case errors.Is(err, ErrRefused), errors.Is(err, ErrClosed), errors.Is(err, errNoProgress) && delay >= lastRetry:
 		served = k.store.Fail(err)
 	default: // if nobody waits by then it ends there
-		h.readers.again(one, delay, func(one *reading) { rs.readForMembers(one, min(2*delay, lastRetry)) })
+		h.readers.Again(one, delay, func(one *work.Task) { rs.readForMembers(one, min(2*delay, lastRetry)) })
 		return
 	}
 	for _, q := range served {

@@ -19,7 +19,7 @@ import (
 // append under it. Wake-ups and calls of the adapter happen after it is
 // released. Locks nest in the order Member.walk, Member.mu, roomState.mu,
 // Log.mu; Hub.mu comes after Member.walk and before roomState.mu, and never with
-// Member.mu; Member.readyMu is innermost, and so are janitor.wideMu and readers.mu.
+// Member.mu; Member.readyMu is innermost, and so are janitor.wideMu and that of the readers.
 // Two roomStates are never locked at once.
 //
 // Most rooms have not been heard of for a while, and what takes longest is to fetch
@@ -404,7 +404,7 @@ func (w wakeups) run(h *Hub) {
 		h.wakers.add(rest)
 	}
 	if len(w.slow) > 0 {
-		h.readers.aside(func() { // ending a member waits for its locks
+		h.readers.Aside(func() { // ending a member waits for its locks
 			for _, m := range w.slow {
 				m.end(ErrSlow)
 			}
