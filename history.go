@@ -25,8 +25,8 @@ type retained struct {
 
 	store replay.Store[entry] // for members that come from behind; its times are ticks
 	ages  bool                // the janitor has it expire: see agingRooms
-	// pushedAt is when the hub last pushed members out of the window by catching
-	// up; see ticks. 0: none is excused for that.
+	// pushedAt is when the hub last pushed members out of the window by
+	// catching up; see ticks. 0: none is excused for that.
 	pushedAt int64
 }
 
@@ -67,9 +67,9 @@ func (rs *roomState) readHistory(read follow.Read) {
 	h.readers.AddAfter(read.After, func(one *work.Task) { h.catchUp(one, rs, generation, firstRetry) })
 }
 
-// catchUp reads a page of what the log lacks, and has the next one read when it is
-// the room's turn again, until the log lacks nothing. When the backend does not
-// answer it is called again, after the delay.
+// catchUp reads a page of what the log lacks, and has the next one read when it
+// is the room's turn again, until the log lacks nothing. When the backend does
+// not answer it is called again, after the delay.
 func (h *Hub) catchUp(one *work.Task, rs *roomState, generation int, delay time.Duration) {
 	k := rs.kept
 	rs.mu.Lock()
@@ -120,14 +120,15 @@ func (rs *roomState) beginAt(generation int, page *adapter.Page) {
 	}
 }
 
-// putPage puts a page into the log, as fast as it can: members that keep up find
-// it there, since the log is wide meanwhile, and others fall out of it as in live
-// traffic.
+// putPage puts a page into the log, as fast as it can: members that keep up
+// find it there, since the log is wide meanwhile, and others fall out of it as
+// in live traffic.
 func (rs *roomState) putPage(generation int, page *adapter.Page) {
 	f, p := &rs.kept.follower, follow.NewPage(page)
 	for i, frame := range page.Frames {
 		now := time.Now()
-		b, _ := openKept(frame, ticksAt(now))
+		var b keptFrame
+		_ = openKept(&b, frame, ticksAt(now)) // the follower reports one that cannot be read
 		rs.mu.Lock()
 		if !f.Current(generation) {
 			rs.mu.Unlock()
@@ -154,9 +155,9 @@ func (rs *roomState) putPage(generation int, page *adapter.Page) {
 	w.run(rs.hub)
 }
 
-// drain puts into the log what was held during a reading, a few frames at a time,
-// and ends the reading if nothing is missing. Otherwise there is to be another
-// one, after a wait.
+// drain puts into the log what was held during a reading, a few frames at a
+// time, and ends the reading if nothing is missing. Otherwise there is to be
+// another one, after a wait.
 func (rs *roomState) drain(generation int) (again bool, wait time.Duration) {
 	f := &rs.kept.follower
 	for {

@@ -120,8 +120,8 @@ func (rs *roomState) receive(frame []byte) {
 		if b.head.Count > 0 {
 			h.hellos.heard(b.head.Hub)
 		}
-		f := b.frame(len(frame))
-		w = rs.takeKept(&f, time.Now())
+		f := keptFrameOf(&b, len(frame))
+		w = rs.takeKept(&f, ticks())
 	} else {
 		w = rs.take(&b)
 	}
@@ -169,28 +169,34 @@ type keptBatch struct {
 // A keptFrame is a frame of a room with a history, and its place there.
 type keptFrame = follow.Frame[keptBatch]
 
-// openKept checks a frame that has a position, which is believed. It says what is
-// wrong with one that cannot be read.
-func openKept(f adapter.KeptFrame, now int64) (keptFrame, error) {
-	var b batch
-	err := b.open(f.Frame)
-	if n := uint64(b.count()); err == nil && n > f.At.Offset {
+// openKept checks a frame that has a position, which is believed, and puts it into
+// b, which is zero. It says what is wrong with one that cannot be read.
+func openKept(b *keptFrame, f adapter.KeptFrame, now int64) error {
+	err := b.Body.open(f.Frame)
+	if n := uint64(b.Body.count()); err == nil && n > f.At.Offset {
 		err = fmt.Errorf("%d messages that end at offset %d", n, f.At.Offset)
-		b = batch{}
+		b.Body.batch = batch{}
 	}
-	kept := b.frame(len(f.Frame))
-	kept.At, kept.First, kept.Unreadable = f.At, f.At.Offset, err != nil
+	describe(b, len(f.Frame))
+	b.At, b.First, b.Unreadable = f.At, f.At.Offset, err != nil
 	if err == nil {
-		kept.First -= uint64(kept.Messages) - 1
+		b.First -= uint64(b.Messages) - 1
 	}
-	kept.Body.kept = now - f.Age.Nanoseconds()
-	return kept, err
+	b.Body.kept = now - f.Age.Nanoseconds()
+	return err
 }
 
-// frame returns a batch as a frame of a room with a history, without a place
+// keptFrameOf returns a batch as a frame of a room with a history, without a place
 // there.
-func (b *batch) frame(size int) keptFrame {
-	return keptFrame{Header: b.head, Messages: b.count(), Size: size + int(unsafe.Sizeof(keptFrame{})), Body: keptBatch{batch: *b}}
+func keptFrameOf(b *batch, size int) keptFrame {
+	f := keptFrame{Body: keptBatch{batch: *b}}
+	describe(&f, size)
+	return f
+}
+
+// describe says what the follower of the history needs to know of the body of b.
+func describe(b *keptFrame, size int) {
+	b.Header, b.Messages, b.Size = b.Body.head, b.Body.count(), size+int(unsafe.Sizeof(keptFrame{}))
 }
 
 // unpackKept makes u, which is zero, the unpacker of what comes after the first
@@ -211,8 +217,9 @@ func (rs *roomState) receiveKept(f adapter.KeptFrame) {
 		rs.unreadable(fmt.Errorf("a frame with the position %v", f.At))
 		return
 	}
-	now := time.Now()
-	b, err := openKept(f, ticksAt(now))
+	var b keptFrame
+	now := ticks()
+	err := openKept(&b, f, now)
 	if b.Header.Count > 0 {
 		h.hellos.heard(b.Header.Hub)
 	}
@@ -227,8 +234,8 @@ func (rs *roomState) receiveKept(f adapter.KeptFrame) {
 }
 
 // takeKept takes a frame that has arrived. rs.mu is held.
-func (rs *roomState) takeKept(b *keptFrame, now time.Time) wakeups {
-	a, placed, read := rs.kept.follower.Receive(b, now)
+func (rs *roomState) takeKept(b *keptFrame, now int64) wakeups {
+	a, placed, read := rs.kept.follower.Receive(b, timeOf(now))
 	if !placed {
 		rs.readHistory(read)
 		return wakeups{}
@@ -310,7 +317,7 @@ func (rs *roomState) deliverFrame(frame []byte) {
 	rs.mu.Lock()
 	var w wakeups
 	if rs.kept != nil {
-		f := b.frame(len(frame))
+		f := keptFrameOf(&b, len(frame))
 		a := rs.kept.follower.Fallback(&f)
 		w = rs.put(&a, &f)
 	} else {

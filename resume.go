@@ -13,9 +13,9 @@ import (
 	"github.com/fanoutgo/fanout/internal/work"
 )
 
-// A memberReplay is a member that comes from behind; see package replay. A member
-// that waits for a part waits alone. It has met the log when a part ends where
-// the log stands: its cursor is put there in the same step.
+// A memberReplay is a member that comes from behind; see package replay. A
+// member that waits for a part waits alone. It has met the log when a part ends
+// where the log stands: its cursor is put there in the same step.
 //
 // Until the membership is joined roomState.mu guards it, then Member.walk.
 type memberReplay = replay.Replay[entry]
@@ -202,8 +202,8 @@ func (rs *roomState) serve(delay time.Duration) {
 }
 
 // readForMembers reads one page for those who wait, and has the next one read
-// when it is the room's turn again. When the backend does not answer it is asked
-// again, after the delay.
+// when it is the room's turn again. When the backend does not answer it is
+// asked again, after the delay.
 func (rs *roomState) readForMembers(one *work.Task, delay time.Duration) {
 	h, k := rs.hub, rs.kept
 	rs.mu.Lock()
@@ -254,7 +254,8 @@ var errNoProgress = errors.New("the history announces more, but gives nothing ne
 func (rs *roomState) newPage(since adapter.Position, read *adapter.Page) *replay.Page[entry] {
 	p, now := replay.NewPage[entry](since, read), ticks()
 	for _, f := range read.Frames {
-		b, err := openKept(f, now)
+		var b keptFrame
+		err := openKept(&b, f, now)
 		if err != nil {
 			rs.hub.malformed(rs.channel, err)
 		}

@@ -57,6 +57,10 @@ func ticks() int64 { return int64(time.Since(began)) }
 // ticksAt is what ticks returns at a time.
 func ticksAt(now time.Time) int64 { return int64(now.Sub(began)) }
 
+// timeOf is the time at which ticks returned t, if nobody has set the clock: it is
+// for differences.
+func timeOf(t int64) time.Time { return began.Add(time.Duration(t)) }
+
 var began = time.Now()
 
 // badOptions are why no use can be made of what Options.Room has returned.

@@ -2,23 +2,30 @@
 // subscribed to it. It decides in which order frames go into the room's log,
 // what is missing before them, and when the history has to be read.
 //
-//	┌─────┐ Subscribed ┌─────────┐   Head    ┌────────────┐
-//	│ Off │ ─────────▶ │ Opening │ ────────▶ │ CatchingUp │ ◀─┐ Page: there is
-//	└─────┘ ◀───────── └─────────┘           └────────────┘ ──┘ more to read
-//	           Refused                  Drained │ ▲ │ ▲
-//	                              ┌─────────────┘ │ │ │ Query
-//	                              ▼   Receive: a  │ │ │
-//	                          ┌──────┐ hole, or   │ ▼ │
-//	                          │ Live │ Restored ──┘ ┌─────────┐
-//	                          └──────┘              │ Stalled │
-//	                              ▲                 └─────────┘
-//	                      Receive │
-//	                          ┌───────┐  Read   ┌──────────┐ PageEnd
-//	           Refused ─────▶ │ Blind │ ──────▶ │ Retrying │ ───────▶ CatchingUp
-//	                          └───────┘ ◀────── └──────────┘
-//	                                    Refused
+//	           Subscribed            Head               Drained
+//	    Off ──────────────▶ Opening ──────▶ CatchingUp ─────────▶ Live
+//	                                         ▲  ▲   ◀─────────────
+//	                                   Query │  │    a hole, Restored
+//	                                         ▼  │
+//	                                    Stalled │ PageEnd
+//	             Refused            Read        │
+//	  (any) ──────────────▶ Blind ──────▶ Retrying
 //
-// Unsubscribed leads from every state to Off.
+//	in          on                                  goes to
+//	Off         Subscribed                          Opening
+//	Opening     Head                                CatchingUp
+//	            Refused                             Off
+//	Live        Receive, of a frame after a hole    CatchingUp, or Stalled
+//	            Restored, Read                      CatchingUp
+//	CatchingUp  Drained, when nothing is held       Live
+//	            Drained, when a frame does not fit  Stalled
+//	            Refused                             Blind, or Live after what was held
+//	Stalled     Query                               CatchingUp
+//	Blind       Receive                             Live
+//	            Restored, Read                      Retrying
+//	Retrying    PageEnd, of the last page           CatchingUp
+//	            Refused                             Blind, or Live after what was held
+//	(any)       Unsubscribed                        Off
 //
 // A frame that arrives has the position after the last one, and then it is the
 // next in the log. If it has not, or if the subscription was interrupted, the

@@ -192,7 +192,8 @@ func (f *Follower[B]) hold(b *Frame[B]) {
 }
 
 // Query says what to read: the head, with a Limit of 0, or what comes after the
-// last position. It is not ok if the room was unsubscribed since the generation.
+// last position. It is not ok if the room was unsubscribed since the
+// generation.
 func (f *Follower[B]) Query(generation int) (q adapter.Query, ok bool) {
 	if !f.Current(generation) {
 		return q, false

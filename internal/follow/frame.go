@@ -34,19 +34,19 @@ type Append struct {
 	// members that were there. Gap is for all members.
 	Earlier, Gap roomlog.Gap
 
-	// Messages: the frame's follow. Skip is the number of the first ones that are
-	// left out, and Had how many of the next ones members have had at another
-	// place: they are for those that resume. Positions: they have those of the
-	// frame. Sender is the publishing hub; empty: it is none.
+	// Messages: the frame's follow. Skip is the number of the first ones that
+	// are left out, and Had how many of the next ones members have had at
+	// another place: they are for those that resume. Positions: they have those
+	// of the frame. Sender is the publishing hub; empty: it is none.
 	Messages  bool
 	Positions bool
+	// Restart: the latest messages begin anew after From, because what is
+	// before that is not complete. This comes before the messages.
+	Restart bool
+
 	Skip, Had int
 	Sender    string
-
-	// Restart: the latest messages begin anew after From, because what is before
-	// that is not complete. This comes before the messages.
-	Restart bool
-	From    adapter.Position
+	From      adapter.Position // of Restart
 
 	Repeated  int    // messages that came before
 	Recovered uint64 // messages that were read, and had not arrived
@@ -57,8 +57,9 @@ func (a *Append) Missed() int { return a.Earlier.Missed + a.Gap.Missed }
 
 func (a *Append) restart(from adapter.Position) { a.Restart, a.From = true, from }
 
-// A Held frame was held, and is so no more: Append says what of it goes into the
-// log. Before all frames there may be an Append without one, which has only a gap.
+// A Held frame was held, and is so no more: Append says what of it goes into
+// the log. Before all frames there may be an Append without one, which has only
+// a gap.
 type Held[B any] struct {
 	Append
 	Frame Frame[B]

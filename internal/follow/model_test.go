@@ -266,8 +266,8 @@ func (m *model) require(known bool) {
 	}
 }
 
-// TestModel checks what doc.go of the module promises for histories: each message
-// is delivered once and in order, or counted where it is missing.
+// TestModel checks what doc.go of the module promises for histories: each
+// message is delivered once and in order, or counted where it is missing.
 func TestModel(t *testing.T) {
 	for name, loses := range map[string]bool{"a backend that loses nothing": false, "one that loses": true} {
 		t.Run(name, func(t *testing.T) {

@@ -52,8 +52,8 @@ func (f *Follower[B]) PageEnd(p *Page, now time.Time) (a Append) {
 	return a
 }
 
-// gapBefore says what is missing between the log and a page, once for each page,
-// and takes the position to where the page goes on.
+// gapBefore says what is missing between the log and a page, once for each
+// page, and takes the position to where the page goes on.
 func (f *Follower[B]) gapBefore(a *Append, p *Page, now time.Time) {
 	if p.begun {
 		return
@@ -124,11 +124,11 @@ func (f *Follower[B]) goBack(head adapter.Position) adapter.Position {
 	return head
 }
 
-// Drain returns held frames that go into the log, when there is no more to read.
-// Frames that do not fit stay, and those that come after them and fit do not wait
-// for them; what has no position does, to keep its place. If there are more than
-// a few frames, more is set, and Drain is to be called again. Otherwise Drained
-// is.
+// Drain returns held frames that go into the log, when there is no more to
+// read. Frames that do not fit stay, and those that come after them and fit do
+// not wait for them; what has no position does, to keep its place. If there are
+// more than a few frames, more is set, and Drain is to be called again.
+// Otherwise Drained is.
 func (f *Follower[B]) Drain(now time.Time) (held []Held[B], more bool) {
 	if f.lost && f.next != overflown { // it is told before what has come since
 		f.lost = false

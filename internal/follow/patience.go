@@ -8,8 +8,8 @@ import "time"
 // a position.
 //
 // A room in which that has happened is not patient for waitMemory after the
-// last time: such a frame costs it one reading, and those are at least waitPause
-// apart.
+// last time: such a frame costs it one reading, and those are at least
+// waitPause apart.
 const (
 	firstWait  = 50 * time.Millisecond
 	lastWait   = 800 * time.Millisecond

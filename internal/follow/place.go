@@ -54,8 +54,8 @@ func (f *Follower[B]) unkept(b *Frame[B]) Append {
 	return a
 }
 
-// follow takes the next frame, and returns a with it. The last position is before
-// the frame or in it.
+// follow takes the next frame, and returns a with it. The last position is
+// before the frame or in it.
 func (f *Follower[B]) follow(a Append, b *Frame[B]) Append {
 	overlap := 0
 	if b.First <= f.pos.Offset {
@@ -65,7 +65,8 @@ func (f *Follower[B]) follow(a Append, b *Frame[B]) Append {
 	if b.hubs() {
 		v := f.numbers.AcceptKept(&b.Header, overlap, &f.trimmed)
 		f.count(&a, &v)
-		// What members have had before, at another place, is for those that resume.
+		// What members have had before, at another place, is for those that
+		// resume.
 		a.Had, a.Sender = v.Skip-overlap, v.Sender
 		a.Repeated = max(0, v.Repeated-overlap)
 	}
@@ -86,9 +87,9 @@ func (f *Follower[B]) count(a *Append, v *sequence.Verdict) {
 	a.Gap.Unknown = a.Gap.Unknown || v.Unknown
 }
 
-// pass takes a frame whose place in the order the log is beyond: it came before.
-// If the numbers say that it did not, another was made up in its place, and it
-// is missing.
+// pass takes a frame whose place in the order the log is beyond: it came
+// before. If the numbers say that it did not, another was made up in its place,
+// and it is missing.
 func (f *Follower[B]) pass(b *Frame[B]) (a Append) {
 	if !b.hubs() {
 		a.Repeated = b.Messages
@@ -122,8 +123,8 @@ func (f *Follower[B]) pastEpoch(b *Frame[B]) (a Append) {
 }
 
 // unplaced takes a frame whose position the history does not have. It may lack
-// what was published before, so what publishers' next numbers show to be missing
-// is that. The log stays where it is in the history.
+// what was published before, so what publishers' next numbers show to be
+// missing is that. The log stays where it is in the history.
 func (f *Follower[B]) unplaced(b *Frame[B], now time.Time) (a Append) {
 	d, unknown := f.doubt(), b.Unreadable
 	if d.beside != b.before() {

@@ -16,14 +16,15 @@ const (
 	// CatchingUp: the log lacks something, and the history is being read, or is
 	// about to be. What arrives is held.
 	CatchingUp
-	// Stalled: the log has all that the history has, but a held frame has a place
-	// that the history lacks. The history is read again after a pause. Until
-	// then other frames that have positions go into the log as in Live.
+	// Stalled: the log has all that the history has, but a held frame has a
+	// place that the history lacks. The history is read again after a pause.
+	// Until then other frames that have positions go into the log as in Live.
 	Stalled
-	// Blind: the history cannot be read, and members were told that messages may
-	// be missing. The next frame that has a position is taken as it comes.
+	// Blind: the history cannot be read, and members were told that messages
+	// may be missing. The next frame that has a position is taken as it comes.
 	Blind
-	// Retrying: Blind, and the history is being read again. What arrives is held.
+	// Retrying: Blind, and the history is being read again. What arrives is
+	// held.
 	Retrying
 )
 

@@ -24,8 +24,8 @@ func NewListing[E Item](since adapter.Position, limit int) *Listing[E] {
 	return &Listing[E]{since: since, at: since, limit: limit}
 }
 
-// Next says after which position to read, and how many messages are missing. 0 or
-// less is no limit.
+// Next says after which position to read, and how many messages are missing. 0
+// or less is no limit.
 func (l *Listing[E]) Next() (at adapter.Position, limit int) { return l.at, l.limit - len(l.items) }
 
 // Ahead reports whether the position is ahead of a history that is at head.

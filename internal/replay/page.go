@@ -9,14 +9,15 @@ import (
 )
 
 const (
-	// PageMessages and PageBytes bound a page that is read for members. A member
-	// that stops reading holds one page, so pages are small.
+	// PageMessages and PageBytes bound a page that is read for members. A
+	// member that stops reading holds one page, so pages are small.
 	PageMessages = 2048
 	PageBytes    = 128 << 10
 )
 
-// A Page is a part of a room's history as it was read for members that come from
-// behind. It is shared by them and not changed when it is complete: see NewPage.
+// A Page is a part of a room's history as it was read for members that come
+// from behind. It is shared by them and not changed when it is complete: see
+// NewPage.
 type Page[E Item] struct {
 	since adapter.Position // it was asked for what comes after this
 	from  adapter.Position // items are all that the history keeps after this
@@ -70,8 +71,8 @@ func NewPage[E Item](since adapter.Position, read *adapter.Page) *Page[E] {
 	return p
 }
 
-// Frame begins the next frame: the offset of its first message, and the position
-// of its last one. The messages of one that is unreadable are missing.
+// Frame begins the next frame: the offset of its first message, and the
+// position of its last one. The messages of one that is unreadable are missing.
 func (p *Page[E]) Frame(first uint64, at adapter.Position, unreadable bool) {
 	if unreadable {
 		p.bad = append(p.bad, hole{p.before, at})

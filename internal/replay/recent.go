@@ -29,7 +29,8 @@ const (
 	// read, and for WideTime after that: members that come from behind meet
 	// what was published meanwhile, however small the window is.
 	wideBytes = 4 << 20
-	// WideTime is how long a room stays wide when its history is not read any more.
+	// WideTime is how long a room stays wide when its history is not read any
+	// more.
 	WideTime = time.Second
 	// entryBytes is about what an item takes beside its data.
 	entryBytes = 80
@@ -54,8 +55,8 @@ type chunk[E Item] struct {
 	bytes int
 }
 
-// Reset empties r: what follows comes after start. Before the first message of a
-// history there is nothing.
+// Reset empties r: what follows comes after start. Before the first message of
+// a history there is nothing.
 func (r *Recent[E]) Reset(start adapter.Position) {
 	*r = Recent[E]{start: start, whole: start.Offset == 0}
 }
@@ -63,12 +64,12 @@ func (r *Recent[E]) Reset(start adapter.Position) {
 // Empty reports whether there are no messages.
 func (r *Recent[E]) Empty() bool { return len(r.chunks) == 0 }
 
-// add appends messages that were kept at a time. A wide room holds more than the
-// window.
+// add appends messages that were kept at a time. A wide room holds more than
+// the window.
 func (r *Recent[E]) add(items []E, kept int64, w Window, wide bool) {
 	for i := range items {
 		if items[i].Counts() && !items[i].Place().IsZero() {
-			r.push(items[i], kept)
+			r.push(&items[i], kept)
 		}
 	}
 	if r.exceeds(2*w.Messages, 2*w.Bytes) && !(wide && r.fits()) {
@@ -76,12 +77,12 @@ func (r *Recent[E]) add(items []E, kept int64, w Window, wide bool) {
 	}
 }
 
-func (r *Recent[E]) push(e E, kept int64) {
+func (r *Recent[E]) push(e *E, kept int64) {
 	var c *chunk[E]
 	if n := len(r.chunks); n > 0 {
 		c = r.chunks[n-1]
 	}
-	size := e.Size()
+	size := (*e).Size()
 	if c == nil || len(c.items) >= chunkMessages || c.bytes+size > chunkBytes && len(c.items) > 0 {
 		c = new(chunk[E])
 		if len(r.chunks) > 0 { // the room is busy enough
@@ -89,7 +90,7 @@ func (r *Recent[E]) push(e E, kept int64) {
 		}
 		r.chunks = append(r.chunks, c)
 	}
-	c.items = append(c.items, e)
+	c.items = append(c.items, *e)
 	c.times = append(c.times, kept)
 	c.bytes += size
 	r.count++
@@ -127,8 +128,8 @@ func (r *Recent[E]) drop(c *chunk[E]) {
 }
 
 // Expire drops the chunks of which everything was kept before the oldest time.
-// The backend does not have that any more either, so r is as whole as it was. It
-// returns when the newest message of the first chunk that is left was kept.
+// The backend does not have that any more either, so r is as whole as it was.
+// It returns when the newest message of the first chunk that is left was kept.
 func (r *Recent[E]) Expire(oldest int64) (first int64, empty bool) {
 	n := 0
 	for ; n < len(r.chunks); n++ {
@@ -220,12 +221,12 @@ func (r *Recent[E]) extend(p *Page[E], pos adapter.Position, w Window, wide bool
 	}
 	longer := Recent[E]{start: start, whole: p.since.IsZero() && first == 0}
 	for i := first; i < n; i++ {
-		longer.push(p.items[i], p.times[i])
+		longer.push(&p.items[i], p.times[i])
 	}
 	c, from := r.search(func(e *E) bool { return p.end.Before((*e).Place()) })
 	for ; c < len(r.chunks); c, from = c+1, 0 {
 		for i := from; i < len(r.chunks[c].items); i++ {
-			longer.push(r.chunks[c].items[i], r.chunks[c].times[i])
+			longer.push(&r.chunks[c].items[i], r.chunks[c].times[i])
 		}
 	}
 	if longer.exceeds(w.Messages, w.Bytes) {

@@ -8,14 +8,14 @@ import (
 	"github.com/fanoutgo/fanout/internal/roomlog"
 )
 
-// maxWaits bounds how often a member waits for a log that is behind it, or ahead
-// of a history that was lost. Each time the log reads all that the history has,
-// so once is enough, unless the history goes back meanwhile.
+// maxWaits bounds how often a member waits for a log that is behind it, or
+// ahead of a history that was lost. Each time the log reads all that the
+// history has, so once is enough, unless the history goes back meanwhile.
 const maxWaits = 3
 
-// A Replay is a member on its way from a place in the room's history to the log:
-// it resumes, or it fell out of the window. It holds no more than one part, so a
-// member that stops reading costs a page at most.
+// A Replay is a member on its way from a place in the room's history to the
+// log: it resumes, or it fell out of the window. It holds no more than one
+// part, so a member that stops reading costs a page at most.
 type Replay[E Item] struct {
 	at  adapter.Position // where the member is when it has read the part
 	gap roomlog.Gap      // before items
@@ -35,14 +35,14 @@ type Replay[E Item] struct {
 }
 
 // Resume returns the replay of a member that resumes at a position. The zero
-// position asks for all that is kept. Begin is to be called when it has its first
-// part.
+// position asks for all that is kept. Begin is to be called when it has its
+// first part.
 func Resume[E Item](since adapter.Position) *Replay[E] {
 	return &Replay[E]{at: since, newcomer: since.IsZero()}
 }
 
-// Refill returns the replay of a member that fell out of the window, and has come
-// to a position.
+// Refill returns the replay of a member that fell out of the window, and has
+// come to a position.
 func Refill[E Item](at adapter.Position) *Replay[E] { return &Replay[E]{at: at, base: at} }
 
 // Begin notes where the log stands, as the member's cursor is opened there.
@@ -94,8 +94,8 @@ func (r *Replay[E]) Meet(passed roomlog.Gap) {
 
 // Abandon ends a replay whose history cannot be read: the member goes on with
 // the log, which is at pos, and the rest is a gap. It is called before the
-// cursor is put there, and Meet after it. If inWindow is true neither is needed:
-// what is still in the window is not missing.
+// cursor is put there, and Meet after it. If inWindow is true neither is
+// needed: what is still in the window is not missing.
 func (r *Replay[E]) Abandon(pos adapter.Position) (inWindow bool) {
 	if r.at == r.base && r.counted == 0 {
 		return true

@@ -56,7 +56,8 @@ func (s *Store[E]) Narrow(now int64, busy bool, w Window) bool {
 // Add appends messages that went into the log, and were kept at a time.
 func (s *Store[E]) Add(items []E, kept int64, w Window) { s.add(items, kept, w, s.wide) }
 
-// Remember keeps a page for members that come later. Pos is where the log stands.
+// Remember keeps a page for members that come later. Pos is where the log
+// stands.
 func (s *Store[E]) Remember(p *Page[E], pos adapter.Position, w Window) {
 	s.extend(p, pos, w, s.wide)
 	if s.wide && p.info.Head.Epoch == pos.Epoch {

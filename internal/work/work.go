@@ -1,6 +1,6 @@
-// Package work runs tasks that ask a backend for something, a bounded number at a
-// time, in the order of asking. A task that fails is tried again after a while,
-// and takes its turn among the others.
+// Package work runs tasks that ask a backend for something, a bounded number at
+// a time, in the order of asking. A task that fails is tried again after a
+// while, and takes its turn among the others.
 //
 //	Add ─▶ fast lane ─▶ up to 128 tasks under way
 //	                         │ one that takes longer than 20 ms
@@ -33,8 +33,8 @@ const (
 // errCrowded ends a task that is slow while too many are.
 var errCrowded = errors.New("too many slow readings")
 
-// A Pool runs tasks. Its goroutines end when nothing is left to do. See Init. All
-// methods but Init may be called concurrently; none of them waits.
+// A Pool runs tasks. Its goroutines end when nothing is left to do. See Init.
+// All methods but Init may be called concurrently; none of them waits.
 type Pool struct {
 	ctx context.Context
 	run func(func())
@@ -71,8 +71,8 @@ type Task struct {
 // Context ends with that of the pool, and when the task is broken off.
 func (t *Task) Context() context.Context { return t.ctx }
 
-// Init makes p ready for use. All tasks have contexts of ctx. Run runs functions
-// in goroutines that its owner waits for, as sync.WaitGroup.Go does.
+// Init makes p ready for use. All tasks have contexts of ctx. Run runs
+// functions in goroutines that its owner waits for, as sync.WaitGroup.Go does.
 func (p *Pool) Init(ctx context.Context, run func(func())) { p.ctx, p.run = ctx, run }
 
 // Add has f run, which ends soon after its task's context. A pool that has
