@@ -4,12 +4,12 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"sync"
 	"sync/atomic"
 
 	"github.com/fanoutgo/fanout/adapter"
 	"github.com/fanoutgo/fanout/internal/callback"
 	"github.com/fanoutgo/fanout/internal/deadline"
+	"github.com/fanoutgo/fanout/internal/locks"
 	"github.com/fanoutgo/fanout/internal/notify"
 )
 
@@ -113,7 +113,7 @@ type buffer struct {
 	used    atomic.Int64
 	waiting atomic.Int32 // publishers who wait for others' bytes
 
-	mu      sync.Mutex
+	mu      locks.Mutex[locks.Innermost]
 	changed notify.Notifier // there may be room. Guarded by mu
 }
 

@@ -169,13 +169,13 @@ const unpackAtOnce = 256
 var scratches = sync.Pool{New: func() any { return new([unpackAtOnce]entry) }}
 
 // appendBatch puts a gap and the messages of u into the log, as one arrival.
-// Members have had the first few already (known): those go into the tail of a room
-// with a history only, the others into both. kept is when they were kept. rs.mu is
-// held.
+// Members have had the first few already (known): those go into the tail of a
+// room with a history only, the others into both. kept is when they were kept.
 //
 // Entries are made of no more messages than the window holds, unless the room
 // holds more for those that come from behind, and of a few at a time.
 func (rs *roomState) appendBatch(earlier, gap roomlog.Gap, u *unpacker, known int, kept int64) wakeups {
+	rs.mu.AssertHeld()
 	scratch := scratches.Get().(*[unpackAtOnce]entry)
 	defer scratches.Put(scratch)
 	var log roomlog.Wakeups[entry, *membership]

@@ -54,8 +54,8 @@ const minCopyTime = 30 * time.Second
 func (h *Hub) copyTime() time.Duration { return max(2*h.opts.PublishTimeout, minCopyTime) }
 
 // firstCopy reports whether a copy is the first of its message, and notes it.
-// m.walk is held.
 func (m *Member) firstCopy(key copyKey) bool {
+	m.walk.AssertHeld()
 	e := m.extras()
 	if e.copies == nil {
 		e.copies = &copies{check: m.hub.copiesBudget()}
@@ -77,8 +77,9 @@ func (h *Hub) copiesBudget() int {
 
 func seconds(ticks int64) uint32 { return uint32(ticks / int64(time.Second)) }
 
-// forgetCopies forgets what is no longer needed. m.walk is held.
+// forgetCopies forgets what is no longer needed.
 func (m *Member) forgetCopies(c *copies, now uint32) {
+	m.walk.AssertHeld()
 	age := seconds(int64(m.hub.copyTime())) + 1
 	if c.marks != nil && m.passed(c.marks) {
 		if c.marked > age {
@@ -101,6 +102,7 @@ func (m *Member) forgetCopies(c *copies, now uint32) {
 // which older messages may come yet: by a Resume, or because the hub is reading
 // what it missed.
 func (m *Member) ends() []milestone {
+	m.walk.AssertHeld()
 	marks := []milestone{}
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -127,6 +129,7 @@ func (rs *roomState) isWhole() bool {
 
 // passed reports whether the member has read everything up to the marks.
 func (m *Member) passed(marks []milestone) bool {
+	m.walk.AssertHeld()
 	for _, k := range marks {
 		if !k.ms.left.Load() && !k.ms.cursor.Passed(k.at) {
 			return false

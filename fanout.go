@@ -16,6 +16,7 @@ import (
 	"github.com/fanoutgo/fanout/adapter"
 	"github.com/fanoutgo/fanout/internal/deadline"
 	"github.com/fanoutgo/fanout/internal/gate"
+	"github.com/fanoutgo/fanout/internal/locks"
 	"github.com/fanoutgo/fanout/internal/wire"
 )
 
@@ -45,14 +46,14 @@ type Hub struct {
 
 	everyone *roomState // its log has what is said to everyone; all members are in it
 
-	mu      sync.RWMutex          // guards rooms and members
-	rooms   map[string]*roomState // by channel
-	members map[uint64]*Member    // by number
-	hearing bool                  // all members hear what is said to everyone
+	mu      locks.RWMutex[locks.Hub] // guards rooms and members
+	rooms   map[string]*roomState    // by channel
+	members map[uint64]*Member       // by number
+	hearing bool                     // all members hear what is said to everyone
 
 	inbox   inbox
 	outbox  map[string]*outbound // to other hubs' inboxes, by hub ID. Guarded by outMu
-	outMu   sync.Mutex
+	outMu   locks.Mutex[locks.Outbox]
 	numbers numbers      // of channels that are forgotten
 	janitor janitor      // what is idle
 	readers readers      // of histories
@@ -197,9 +198,10 @@ func (h *Hub) Connect(o *MemberOptions) (*Member, error) {
 	return m, nil
 }
 
-// hear makes a member hear what is said to everyone. Hub.mu and the lock of
-// everyone are held.
+// hear makes a member hear what is said to everyone.
 func (m *Member) hear() {
+	m.hub.mu.AssertHeld()
+	m.hub.everyone.mu.AssertHeld()
 	ms := new(membership)
 	ms.init(m, m.hub.everyone)
 	m.hub.everyone.open(ms)

@@ -20,8 +20,8 @@ type filter struct {
 type copyKey struct{ hub, id uint64 }
 
 // admits reports whether m gets the message. It is asked once, when m reads.
-// m.walk is held.
 func (f *filter) admits(m *Member) bool {
+	m.walk.AssertHeld()
 	if f.except != nil && f.except.leaveOut(m) {
 		return false
 	}
@@ -44,8 +44,9 @@ type exceptions struct {
 	arrival uint64   // number among the arrivals that leave out rooms, from 1
 }
 
-// leaveOut reports whether a member is left out. m.walk is held.
+// leaveOut reports whether a member is left out.
 func (x *exceptions) leaveOut(m *Member) bool {
+	m.walk.AssertHeld()
 	if len(x.members) > 0 {
 		if _, named := slices.BinarySearch(x.members, m.num); named {
 			return true
@@ -194,8 +195,9 @@ type departure struct{ room, since, left uint64 }
 const maxDepartures = 64
 
 // wasIn reports whether the member was in one of the rooms that are left out
-// when the message arrived. m.walk is held.
+// when the message arrived.
 func (m *Member) wasIn(x *exceptions) bool {
+	m.walk.AssertHeld()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for ms := range m.rooms.each {
@@ -222,8 +224,9 @@ func (ms *membership) joinedBefore(arrival uint64) bool {
 
 // depart notes that the member is about to leave a room, if messages have
 // arrived in its time that leave out rooms. Those that the member has not read
-// yet may leave out this one. m.mu is held.
+// yet may leave out this one.
 func (m *Member) depart(ms *membership) {
+	m.mu.AssertHeld()
 	left := m.hub.leftOut.Load()
 	if left == 0 {
 		return
@@ -242,8 +245,9 @@ func (m *Member) depart(ms *membership) {
 }
 
 // forgetDepartures forgets them if the member has read everything in all of its
-// rooms. m.walk is held.
+// rooms.
 func (m *Member) forgetDepartures() {
+	m.walk.AssertHeld()
 	e := m.more.Load()
 	if e == nil || m.hub.leftOut.Load() == 0 {
 		return
@@ -259,8 +263,10 @@ func (m *Member) forgetDepartures() {
 }
 
 // hasReadAll reports whether nothing is there for the member in its rooms, and
-// no direct message. m.walk and m.mu are held.
+// no direct message.
 func (m *Member) hasReadAll(e *extras) bool {
+	m.walk.AssertHeld()
+	m.mu.AssertHeld()
 	if e.direct != nil && !e.direct.cursor.AtEnd() {
 		return false
 	}
@@ -272,17 +278,17 @@ func (m *Member) hasReadAll(e *extras) bool {
 	return true
 }
 
-// hasReadAll reports whether nothing is there for the member in the room. The
-// walk of the member is locked.
+// hasReadAll reports whether nothing is there for the member in the room.
 func (ms *membership) hasReadAll() bool {
+	ms.member.walk.AssertHeld()
 	joined, behind := ms.standing()
 	return !behind && (!joined || ms.cursor.AtEnd())
 }
 
 // standing reports whether the membership is in its room, and whether there is
-// something, or will be, that comes before what is in the room's log. The walk
-// of the member is locked.
+// something, or will be, that comes before what is in the room's log.
 func (ms *membership) standing() (joined, behind bool) {
+	ms.member.walk.AssertHeld()
 	ms.room.mu.Lock()
 	defer ms.room.mu.Unlock()
 	return ms.joined, ms.place != nil && ms.place.replay != nil

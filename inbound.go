@@ -125,8 +125,9 @@ func (rs *roomState) unreadable(err error) {
 	w.run(rs.hub)
 }
 
-// take puts what has no position into the log. rs.mu is held.
+// take puts what has no position into the log.
 func (rs *roomState) take(b *batch) wakeups {
+	rs.mu.AssertHeld()
 	h := rs.hub
 	var earlier, gap roomlog.Gap
 	var v sequence.Verdict
@@ -146,9 +147,10 @@ func (rs *roomState) take(b *batch) wakeups {
 	return rs.appendBatch(earlier, gap, &u, 0, 0)
 }
 
-// gaps returns what a frame's numbers say to be missing, counted: before this run,
-// and for everybody. rs.mu is held.
+// gaps returns what a frame's numbers say to be missing, counted: before this
+// run, and for everybody.
 func (rs *roomState) gaps(v *sequence.Verdict) (earlier, gap roomlog.Gap) {
+	rs.mu.AssertHeld()
 	if v.Lost() > 0 {
 		rs.hub.stats.missed.Add(uint64(v.Lost()))
 	}

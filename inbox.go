@@ -3,9 +3,9 @@ package fanout
 import (
 	"context"
 	"slices"
-	"sync"
 	"time"
 
+	"github.com/fanoutgo/fanout/internal/locks"
 	"github.com/fanoutgo/fanout/internal/roomlog"
 	"github.com/fanoutgo/fanout/internal/sequence"
 	"github.com/fanoutgo/fanout/internal/wire"
@@ -16,7 +16,7 @@ type inbox struct {
 	hub     *Hub
 	channel string
 
-	mu          sync.Mutex // guards all below
+	mu          locks.Mutex[locks.Innermost] // guards all below
 	in          sequence.Tracker
 	interrupted bool
 	used        bool            // a direct message has come

@@ -2,9 +2,9 @@ package fanout
 
 import (
 	"context"
-	"sync"
 	"time"
 
+	"github.com/fanoutgo/fanout/internal/locks"
 	"github.com/fanoutgo/fanout/internal/sequence"
 )
 
@@ -23,12 +23,12 @@ type janitor struct {
 	hub  *Hub
 	kick chan struct{} // capacity 1: a queue has got its first entry
 
-	mu         sync.Mutex   // guards the queues
-	lingering  []*roomState // subscribed, for Options.Linger
-	publishing []*roomState // not subscribed, for publisherIdle
+	mu         locks.Mutex[locks.Innermost] // guards the queues
+	lingering  []*roomState                 // subscribed, for Options.Linger
+	publishing []*roomState                 // not subscribed, for publisherIdle
 
-	wideMu sync.Mutex   // guards wide. Inside the locks of rooms
-	wide   []*roomState // that hold more than their window, for wideTime
+	wideMu locks.Mutex[locks.Innermost] // guards wide. Inside the locks of rooms
+	wide   []*roomState                 // that hold more than their window, for wideTime
 
 	aging agingTails
 }
@@ -176,33 +176,51 @@ func (j *janitor) narrowWide(now time.Time) time.Time {
 // its states became idle: one that was used since goes to the back.
 func (j *janitor) sweep(q *[]*roomState, after time.Duration, now time.Time, expire func(*roomState)) time.Time {
 	for {
-		j.mu.Lock()
-		if len(*q) == 0 {
-			*q = nil
-			j.mu.Unlock()
+		rs, second := j.front(q)
+		if rs == nil {
 			return time.Time{}
 		}
-		rs := (*q)[0]
 		rs.mu.Lock()
 		due, used := began.Add(time.Duration(rs.idleSince)).Add(after), !rs.idle()
 		if used {
 			rs.queued = false
 		}
 		rs.mu.Unlock()
-		if !used && due.After(now) {
-			if moved := len(*q) > 1 && rs.idleSinceAfter((*q)[1]); !moved {
-				j.mu.Unlock()
-				return due
-			}
-			*q = append(*q, rs)
+		early := !used && due.After(now)
+		if early && (second == nil || !rs.idleSinceAfter(second)) {
+			return due
 		}
-		(*q)[0] = nil
-		*q = (*q)[1:]
-		j.mu.Unlock()
-		if !used && !due.After(now) {
+		j.pop(q, early)
+		if !used && !early {
 			expire(rs)
 		}
 	}
+}
+
+// front returns the first two states of a queue, nil if there are none. Only the
+// janitor's goroutine takes states off a queue, so they stay there.
+func (j *janitor) front(q *[]*roomState) (first, second *roomState) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	switch len(*q) {
+	case 0:
+		*q = nil
+		return nil, nil
+	case 1:
+		return (*q)[0], nil
+	}
+	return (*q)[0], (*q)[1]
+}
+
+// pop takes the first state off a queue, or moves it to the back.
+func (j *janitor) pop(q *[]*roomState, toBack bool) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if toBack {
+		*q = append(*q, (*q)[0])
+	}
+	(*q)[0] = nil
+	*q = (*q)[1:]
 }
 
 // idleSinceAfter reports whether rs became idle later than other.
@@ -215,8 +233,11 @@ func (rs *roomState) idleSinceAfter(other *roomState) bool {
 	return a > other.idleSince
 }
 
-// idle reports whether nobody is in the room or works with it. rs.mu is held.
-func (rs *roomState) idle() bool { return rs.uses == 0 && rs.count == 0 }
+// idle reports whether nobody is in the room or works with it.
+func (rs *roomState) idle() bool {
+	rs.mu.AssertHeld()
+	return rs.uses == 0 && rs.count == 0
+}
 
 func (rs *roomState) unsubscribe() {
 	h := rs.hub

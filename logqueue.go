@@ -4,8 +4,9 @@ import (
 	"context"
 	"log/slog"
 	"runtime"
-	"sync"
 	"time"
+
+	"github.com/fanoutgo/fanout/internal/locks"
 )
 
 const (
@@ -22,7 +23,7 @@ const (
 type logQueue struct {
 	logger *slog.Logger
 
-	mu      sync.Mutex // guards all below. Innermost
+	mu      locks.Mutex[locks.Innermost] // guards all below. Innermost
 	lines   []slog.Record
 	lost    int // lines that did not fit, since the last one that said so
 	running bool

@@ -7,9 +7,9 @@ import (
 	"math"
 	"slices"
 	"strconv"
-	"sync"
 	"sync/atomic"
 
+	"github.com/fanoutgo/fanout/internal/locks"
 	"github.com/fanoutgo/fanout/internal/roomlog"
 )
 
@@ -23,18 +23,18 @@ type Member struct {
 	// What each wake-up touches comes first, and lies together.
 
 	// walk is held while cursors are read or closed, never while waiting.
-	walk    sync.Mutex
+	walk    locks.Mutex[locks.Walk]
 	current *membership // being read; not in the ready queue, not parked, not refilled. Guarded by walk
 
-	readyMu sync.Mutex    // guards the ready queue; and wake, which who receives makes
-	ready   *membership   // the last of the queue, followed by the first; nil: it is empty
-	wake    chan struct{} // capacity 1: there is something in the ready queue, or the end; nil: nobody has waited yet
+	readyMu locks.Mutex[locks.Ready] // guards the ready queue; and wake, which who receives makes
+	ready   *membership              // the last of the queue, followed by the first; nil: it is empty
+	wake    chan struct{}            // capacity 1: there is something in the ready queue, or the end; nil: nobody has waited yet
 
 	err       atomic.Uint32 // final: an index of ends. Written under mu
 	others    atomic.Bool   // ready is not nil. Written under readyMu
 	receiving bool          // somebody is in Receive. Guarded by walk
 
-	mu    sync.Mutex // guards rooms, done, err
+	mu    locks.Mutex[locks.Member] // guards rooms, done, err
 	rooms memberships
 	done  chan struct{} // closed at the end; nil: nobody has asked yet
 
@@ -177,8 +177,9 @@ func (m *Member) Messages(ctx context.Context) iter.Seq2[Message, error] {
 	}
 }
 
-// take fills buf with what is ready. m.walk is held.
+// take fills buf with what is ready.
 func (m *Member) take(buf []Message) (n int, err error) {
+	m.walk.AssertHeld()
 	if err := m.endError(); err != nil {
 		return 0, err
 	}
@@ -256,6 +257,7 @@ func (m *Member) refills(ms *membership) bool {
 // gap consumes the gaps before the cursor of ms, and returns the error for them.
 // It is nil when all that the cursor has fallen behind was volatile.
 func (m *Member) gap(ms *membership) error {
+	m.walk.AssertHeld()
 	var sum roomlog.Gap
 	for more := true; more; {
 		fell := ms.cursor.Cut()
@@ -279,6 +281,7 @@ func (m *Member) gap(ms *membership) error {
 
 // takePart takes from what a member gets from the history.
 func (m *Member) takePart(buf []Message, ms *membership, r *replay) (got int, err error) {
+	m.walk.AssertHeld()
 	if gap := r.gap; !gap.IsZero() {
 		r.gap = roomlog.Gap{}
 		err = &GapError{Room: ms.room.name, Missed: gap.Missed, Unknown: gap.Unknown}
@@ -559,6 +562,7 @@ func (m *Member) leave(channel string) {
 // remove ends a membership that is not among the member's rooms any more.
 // m.walk is held: no Receive is copying, and the next one sees that ms has left.
 func (m *Member) remove(ms *membership) {
+	m.walk.AssertHeld()
 	ms.left.end()
 	if m.current == ms {
 		m.current = nil

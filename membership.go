@@ -78,13 +78,15 @@ func (ms *membership) init(m *Member, rs *roomState) {
 }
 
 // since returns the number of the arrivals that had left out rooms when the
-// membership began: see exceptions. roomState.mu is held.
+// membership began: see exceptions.
 func (ms *membership) since() uint64 {
+	ms.room.mu.AssertHeld()
 	return uint64(ms.sinceHigh)<<31 | uint64(ms.left.bits.Load()>>1)
 }
 
-// setSince is called once, when the membership begins. roomState.mu is held.
+// setSince is called once, when the membership begins.
 func (ms *membership) setSince(n uint64) {
+	ms.room.mu.AssertHeld()
 	ms.sinceHigh = uint16(n >> 31)
 	ms.left.bits.Or(uint32(n) << 1)
 }
@@ -104,12 +106,14 @@ func (s *stay) end() { s.bits.Or(1) }
 func (ms *membership) Wake() { ms.member.enqueue(ms) }
 
 // resumes reports whether the membership is to begin at a place in the history.
-// roomState.mu is held.
-func (ms *membership) resumes() bool { return ms.place != nil && ms.place.replay != nil }
+func (ms *membership) resumes() bool {
+	ms.room.mu.AssertHeld()
+	return ms.place != nil && ms.place.replay != nil
+}
 
 // waiting returns the calls that wait on behalf of the membership.
-// roomState.mu is held.
 func (ms *membership) waiting() *waits {
+	ms.room.mu.AssertHeld()
 	if ms.place == nil {
 		ms.place = new(place)
 	}
@@ -120,8 +124,9 @@ func (ms *membership) waiting() *waits {
 }
 
 // whenMoved returns a channel that is closed when the member has left or is in
-// the room, and when its Resume has failed. roomState.mu is held.
+// the room, and when its Resume has failed.
 func (ms *membership) whenMoved() <-chan struct{} {
+	ms.room.mu.AssertHeld()
 	w := ms.waiting()
 	if w.moved == nil {
 		w.moved = make(chan struct{})
@@ -129,17 +134,19 @@ func (ms *membership) whenMoved() <-chan struct{} {
 	return w.moved
 }
 
-// tell wakes those who wait for whenMoved. roomState.mu is held.
+// tell wakes those who wait for whenMoved.
 func (ms *membership) tell() {
+	ms.room.mu.AssertHeld()
 	if p := ms.place; p != nil && p.waits != nil && p.waits.moved != nil {
 		close(p.waits.moved)
 		p.waits.moved = nil
 	}
 }
 
-// doneWaiting is called when a membership is put into its room: nobody waits for
-// that any more. roomState.mu is held.
+// doneWaiting is called when a membership is put into its room: nobody waits
+// for that any more.
 func (ms *membership) doneWaiting() {
+	ms.room.mu.AssertHeld()
 	ms.tell()
 	if ms.room.kept == nil {
 		ms.place = nil

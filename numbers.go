@@ -1,8 +1,9 @@
 package fanout
 
 import (
-	"sync"
 	"time"
+
+	"github.com/fanoutgo/fanout/internal/locks"
 )
 
 const (
@@ -17,7 +18,7 @@ const (
 // numbers are how far the hub has counted in channels that are otherwise
 // forgotten.
 type numbers struct {
-	mu    sync.Mutex // guards all below
+	mu    locks.Mutex[locks.Innermost] // guards all below
 	kept  map[string]number
 	queue []agedChannel // in the order of their time; may hold what was taken since
 }
@@ -73,8 +74,9 @@ func (n *numbers) sweep(now time.Time) time.Time {
 	return time.Time{}
 }
 
-// drop forgets the oldest. n.mu is held.
+// drop forgets the oldest.
 func (n *numbers) drop() {
+	n.mu.AssertHeld()
 	old := n.queue[0]
 	n.queue = n.queue[1:]
 	if n.kept[old.channel].at.Equal(old.at) {

@@ -4,12 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"time"
 
 	"github.com/fanoutgo/fanout/adapter"
 	"github.com/fanoutgo/fanout/internal/backoff"
 	"github.com/fanoutgo/fanout/internal/deadline"
+	"github.com/fanoutgo/fanout/internal/locks"
 	"github.com/fanoutgo/fanout/internal/outbox"
 	"github.com/fanoutgo/fanout/internal/wire"
 )
@@ -23,7 +23,7 @@ type outbound struct {
 
 	flight *frame // under way without a goroutine that waits. Of the turn holder
 
-	mu  sync.Mutex // guards box, but for what is the turn holder's
+	mu  locks.Mutex[locks.Innermost] // guards box, but for what is the turn holder's
 	box outbox.Outbox[waiters]
 
 	channel string

@@ -5,10 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/fanoutgo/fanout/adapter"
+	"github.com/fanoutgo/fanout/internal/locks"
 )
 
 const (
@@ -25,9 +25,9 @@ const (
 type ownChannels struct {
 	ready chan struct{} // closed once both are subscribed
 
-	mu      sync.Mutex    // guards all below
-	err     error         // of the last attempt; nil: it is under way, or has succeeded
-	changed chan struct{} // closed when err changes or the channels are ready
+	mu      locks.Mutex[locks.Innermost] // guards all below
+	err     error                        // of the last attempt; nil: it is under way, or has succeeded
+	changed chan struct{}                // closed when err changes or the channels are ready
 }
 
 func newOwnChannels() *ownChannels {

@@ -2,10 +2,10 @@ package fanout
 
 import (
 	"context"
-	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/fanoutgo/fanout/internal/locks"
 	"github.com/fanoutgo/fanout/internal/roomlog"
 	"github.com/fanoutgo/fanout/internal/sequence"
 )
@@ -16,10 +16,7 @@ import (
 //
 // The log's order is made under mu: Receive, and Publish of Local selections,
 // append under it. Wake-ups and calls of the adapter happen after it is
-// released. Locks nest in the order Member.walk, Member.mu, roomState.mu,
-// Log.mu; Hub.mu comes after Member.walk and before roomState.mu, and never with
-// Member.mu; Member.readyMu is innermost, and so are janitor.wideMu and readers.mu.
-// Two roomStates are never locked at once.
+// released. The order of all locks is in docs/ARCHITECTURE.md.
 //
 // Most rooms have not been heard of for a while, and what takes longest is to fetch
 // them from memory: what is needed together lies together, in lines of 64 bytes.
@@ -30,10 +27,10 @@ type roomState struct {
 	invalid *badOptions              // Options.Room has given what no room can have
 	out     atomic.Pointer[outbound] // nil until something is published
 
-	mu          sync.Mutex // guards all below, but for what has a word of its own
-	uses        int32      // of Join and Publish; while positive the state stays
-	count       int32      // of members
-	idleSince   int64      // when uses and members became 0; see ticks
+	mu          locks.Mutex[locks.Room] // guards all below, but for what has a word of its own
+	uses        int32                   // of Join and Publish; while positive the state stays
+	count       int32                   // of members
+	idleSince   int64                   // when uses and members became 0; see ticks
 	sub         subscription
 	interrupted bool // the adapter says frames may be missing
 	queued      bool // the janitor has it
@@ -148,8 +145,9 @@ func (h *Hub) releaseAll(rs *roomState, n int) {
 }
 
 // markIdle notes that a state is not used any more, and reports whether the
-// janitor is to be told. rs.mu is held.
+// janitor is to be told.
 func (rs *roomState) markIdle() bool {
+	rs.mu.AssertHeld()
 	if rs.uses > 0 || rs.count > 0 || rs == rs.hub.everyone {
 		return false
 	}
@@ -231,9 +229,10 @@ func (rs *roomState) await(ctx context.Context, ms *membership, r *replay) error
 	}
 }
 
-// whenChanged returns a channel that is closed when the subscription, or what is
-// known of the history, changes. rs.mu is held.
+// whenChanged returns a channel that is closed when the subscription, or what
+// is known of the history, changes.
 func (rs *roomState) whenChanged() <-chan struct{} {
+	rs.mu.AssertHeld()
 	if rs.changed == nil {
 		rs.changed = make(chan struct{})
 	}
@@ -241,8 +240,9 @@ func (rs *roomState) whenChanged() <-chan struct{} {
 }
 
 // follows reports whether what is said from now on goes into the log, or is
-// reported missing there. rs.mu is held.
+// reported missing there.
 func (rs *roomState) follows() bool {
+	rs.mu.AssertHeld()
 	k := rs.kept
 	return rs.sub == subOn && !rs.interrupted && (k == nil || k.known && (!k.busy || k.waiting && !k.again && !k.dropped))
 }
@@ -291,16 +291,18 @@ func (rs *roomState) subscribed(ms *membership, err error) {
 	rs.tell()
 }
 
-// tell wakes those who wait for a change. rs.mu is held.
+// tell wakes those who wait for a change.
 func (rs *roomState) tell() {
+	rs.mu.AssertHeld()
 	if rs.changed != nil {
 		close(rs.changed)
 		rs.changed = nil
 	}
 }
 
-// open puts a membership into the room, at the end of its log. rs.mu is held.
+// open puts a membership into the room, at the end of its log.
 func (rs *roomState) open(ms *membership) {
+	rs.mu.AssertHeld()
 	ms.joined, ms.opened = true, rs.in.Run()
 	ms.setSince(rs.hub.leftOut.Load())
 	ms.next = rs.members
@@ -320,6 +322,7 @@ func (rs *roomState) open(ms *membership) {
 
 // remove takes a membership out. The member's walk is locked, and ms.left set.
 func (rs *roomState) remove(ms *membership) {
+	ms.member.walk.AssertHeld()
 	rs.mu.Lock()
 	idle := false
 	if ms.joined {
@@ -348,20 +351,22 @@ func (rs *roomState) remove(ms *membership) {
 	}
 }
 
-// append adds to the log what is to reach all members. rs.mu is held; the
-// caller wakes whom it returns after releasing it.
+// append adds to the log what is to reach all members. The caller wakes whom it
+// returns after releasing the lock.
 func (rs *roomState) append(gap roomlog.Gap, entries []entry) wakeups {
+	rs.mu.AssertHeld()
 	return rs.appendAfter(roomlog.Gap{}, gap, entries)
 }
 
-// appendAfter is append with a gap before all that lies before the run. rs.mu is
-// held.
+// appendAfter is append with a gap before all that lies before the run.
 func (rs *roomState) appendAfter(earlier, gap roomlog.Gap, entries []entry) wakeups {
+	rs.mu.AssertHeld()
 	return rs.appended(rs.log.AppendAfter(earlier, gap, entries))
 }
 
-// appended returns what follows an append to the log. rs.mu is held.
+// appended returns what follows an append to the log.
 func (rs *roomState) appended(log roomlog.Wakeups[entry, *membership]) wakeups {
+	rs.mu.AssertHeld()
 	w := wakeups{log: log}
 	if rs.overflow() == Disconnect && !rs.catchesUp() {
 		w.slow = rs.slowMembers()
@@ -370,8 +375,9 @@ func (rs *roomState) appended(log roomlog.Wakeups[entry, *membership]) wakeups {
 }
 
 // slowMembers finds members that fell out of the window. It looks at all of
-// them, so it waits until the window has moved by a quarter. rs.mu is held.
+// them, so it waits until the window has moved by a quarter.
 func (rs *roomState) slowMembers() (slow []*Member) {
+	rs.mu.AssertHeld()
 	oldest := rs.log.OldestKept()
 	kept, _ := rs.log.Kept()
 	if oldest-rs.sweptAt < uint64(max(1, kept/4)) {

@@ -4,6 +4,7 @@ import (
 	"runtime"
 	"sync"
 
+	"github.com/fanoutgo/fanout/internal/locks"
 	"github.com/fanoutgo/fanout/internal/roomlog"
 )
 
@@ -20,7 +21,7 @@ const (
 // they are at it more messages may come, and a member that is woken finds them
 // all: in a burst nobody is woken twice.
 type wakers struct {
-	mu      sync.Mutex // guards all below
+	mu      locks.Mutex[locks.Innermost] // guards all below
 	work    sync.Cond
 	queue   []roomlog.Wakeups[entry, *membership]
 	stopped bool
