@@ -5,9 +5,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/require"
+
 	"github.com/fanoutgo/fanout/adapter"
 	"github.com/fanoutgo/fanout/internal/history"
-	"github.com/stretchr/testify/require"
+	"github.com/fanoutgo/fanout/internal/item"
 )
 
 func TestPatience(t *testing.T) {
@@ -52,16 +54,16 @@ func TestPatience(t *testing.T) {
 // at is a position in epoch 1; entries are those from first to last.
 func at(offset uint64) adapter.Position { return adapter.Position{Epoch: 1, Offset: offset} }
 
-func entriesOf(first, last uint64) (list []entry) {
+func entriesOf(first, last uint64) (list []item.Entry) {
 	for n := first; n <= last; n++ {
-		list = append(list, entry{data: []byte("data"), position: public(at(n), 0)})
+		list = append(list, item.Entry{Data: []byte("data"), At: at(n)})
 	}
 	return list
 }
 
-func offsets(entries []entry) (list []uint64) {
+func offsets(entries []item.Entry) (list []uint64) {
 	for i := range entries {
-		list = append(list, entries[i].position.Offset)
+		list = append(list, entries[i].At.Offset)
 	}
 	return list
 }
@@ -178,7 +180,7 @@ func TestTail(t *testing.T) {
 		require.Equal(t, offsets(entriesOf(1, 10_000)), all(t, tl, adapter.Position{}, at(10_000)))
 		big := make([]byte, 1<<20)
 		for n := range uint64(20) {
-			tl.add([]entry{{data: big, position: public(at(10_001+n), 0)}}, now, w, true)
+			tl.add([]item.Entry{{Data: big, At: at(10_001 + n)}}, now, w, true)
 		}
 		require.LessOrEqual(t, tl.bytes+tl.count*entryBytes, wideBytes)
 		tl.cut(w, false)
@@ -206,7 +208,7 @@ func TestPage(t *testing.T) {
 		p := pageOf(5, 6, 8, 8)
 		later := entriesOf(9, 10)
 		for i := range later {
-			later[i].position.Epoch = 2 << markBits
+			later[i].At.Epoch = 2
 		}
 		p.entries = append(p.entries, later...)
 		p.end = adapter.Position{Epoch: 2, Offset: 10}

@@ -9,6 +9,7 @@ import (
 	"github.com/fanoutgo/fanout/adapter"
 	"github.com/fanoutgo/fanout/internal/deadline"
 	"github.com/fanoutgo/fanout/internal/history"
+	"github.com/fanoutgo/fanout/internal/item"
 )
 
 // history checks a position that a user gives, and makes it the backend's.
@@ -31,7 +32,7 @@ func (rs *roomState) past(ctx context.Context, since adapter.Position, limit int
 		ctx, hold = rs.hub.publishes.Bound(ctx)
 		defer hold.Release()
 	}
-	var entries []entry
+	var entries []item.Entry
 	var info adapter.Page // without frames: the state of the history
 	at, missed, absurd := since, 0, false
 	for first := true; ; first = false {
@@ -97,13 +98,13 @@ func (rs *roomState) ask(ctx context.Context, since adapter.Position, limit int)
 }
 
 // messages makes messages of entries.
-func (rs *roomState) messages(entries []entry, limit int) []Message {
+func (rs *roomState) messages(entries []item.Entry, limit int) []Message {
 	if limit > 0 && len(entries) > limit {
 		entries = entries[:limit]
 	}
 	list := make([]Message, len(entries))
 	for i, e := range entries {
-		list[i] = Message{Room: rs.name, Data: e.data, Sender: e.sender, Position: e.position}
+		list[i] = Message{Room: rs.name, Data: e.Data, Sender: e.Sender, Position: public(e.At, rs.kept.mark)}
 	}
 	return list
 }

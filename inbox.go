@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/fanoutgo/fanout/internal/item"
 	"github.com/fanoutgo/fanout/internal/locks"
 	"github.com/fanoutgo/fanout/internal/roomlog"
 	"github.com/fanoutgo/fanout/internal/sequence"
@@ -66,8 +67,8 @@ func (b *inbox) receive(frame []byte) {
 }
 
 // sendTo gives a direct message to those members in a list who are here.
-func (h *Hub) sendTo(to wire.List, e entry) {
-	numbers := h.memberNumbers(to)
+func (h *Hub) sendTo(to wire.List, e item.Entry) {
+	numbers := item.MemberNumbers(h.id, to)
 	members := make([]*Member, 0, len(numbers))
 	h.mu.RLock()
 	for _, n := range numbers {
@@ -173,7 +174,7 @@ func (h *Hub) sweepOutbox(now time.Time) (next time.Time) {
 		case !due.After(now):
 			delete(h.outbox, hub)
 			stream, next := o.box.Numbers()
-			h.numbers.keep(o.channel, stream, next)
+			h.keepNumbers(o.channel, stream, next)
 			continue
 		}
 		if next.IsZero() || due.Before(next) {

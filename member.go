@@ -1,14 +1,13 @@
 package fanout
 
 import (
-	"context"
 	"errors"
-	"iter"
-	"math"
+	"fmt"
 	"slices"
-	"strconv"
 	"sync/atomic"
 
+	"github.com/fanoutgo/fanout/internal/few"
+	"github.com/fanoutgo/fanout/internal/item"
 	"github.com/fanoutgo/fanout/internal/locks"
 	"github.com/fanoutgo/fanout/internal/roomlog"
 )
@@ -27,15 +26,15 @@ type Member struct {
 	current *membership // being read; not in the ready queue, not parked, not refilled. Guarded by walk
 
 	readyMu locks.Mutex[locks.Ready] // guards the ready queue; and wake, which who receives makes
-	ready   *membership              // the last of the queue, followed by the first; nil: it is empty
-	wake    chan struct{}            // capacity 1: there is something in the ready queue, or the end; nil: nobody has waited yet
+	ready   readyQueue
+	wake    chan struct{} // capacity 1: there is something in the ready queue, or the end; nil: nobody has waited yet
 
 	err       atomic.Uint32 // final: an index of ends. Written under mu
-	others    atomic.Bool   // ready is not nil. Written under readyMu
+	others    atomic.Bool   // ready is not empty. Written under readyMu
 	receiving bool          // somebody is in Receive. Guarded by walk
 
 	mu    locks.Mutex[locks.Member] // guards rooms, done, err
-	rooms memberships
+	rooms few.Map[*membership]
 	done  chan struct{} // closed at the end; nil: nobody has asked yet
 
 	hub  *Hub
@@ -45,11 +44,11 @@ type Member struct {
 
 // There are many members, most of them idle: what few of them have is apart.
 type extras struct {
-	info       []byte      // never changed
-	copies     *copies     // of messages to several rooms; nil until the first. Guarded by Member.walk
-	departures []departure // guarded by Member.mu
-	direct     *direct     // direct messages; nil until the first. Guarded by Member.mu
-	everyone   *membership // what is said to everyone, from when it is. Guarded by Hub.mu
+	info       []byte                  // never changed
+	copies     *item.Copies[milestone] // of messages to several rooms; nil until the first. Guarded by Member.walk
+	departures item.Stays              // in rooms that the member has left. Guarded by Member.mu
+	direct     *direct                 // direct messages; nil until the first. Guarded by Member.mu
+	everyone   *membership             // what is said to everyone, from when it is. Guarded by Hub.mu
 }
 
 // extras returns what few members have.
@@ -66,329 +65,86 @@ var ends = [...]error{nil, ErrClosed, ErrSlow}
 
 // direct is a member's log of direct messages.
 type direct struct {
-	log roomlog.Log[entry, *membership]
+	log roomlog.Log[item.Entry, *membership]
 	membership
+}
+
+// MemberOptions describe a member.
+type MemberOptions struct {
+	// Info is what the application wants to know of the member, in its own
+	// format. The hub keeps a copy.
+	Info []byte
+}
+
+// Connect returns a new Member of the hub. It is in no room. Direct messages
+// and those to everyone reach it from the return of its first Join at the
+// latest. Nil options are the defaults. Close the Member when its connection
+// ends. The only error is ErrClosed.
+func (h *Hub) Connect(o *MemberOptions) (*Member, error) {
+	m := &Member{hub: h, num: h.lastMember.Add(1)}
+	if o != nil && len(o.Info) > 0 {
+		m.extras().info = slices.Clone(o.Info)
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.isClosing() {
+		return nil, failed("connect", ErrClosed)
+	}
+	h.members[m.num] = m
+	if h.hearing {
+		h.everyone.mu.Lock()
+		m.hear()
+		h.everyone.mu.Unlock()
+	}
+	return m, nil
+}
+
+// hear makes a member hear what is said to everyone.
+func (m *Member) hear() {
+	m.hub.mu.AssertHeld()
+	m.hub.everyone.mu.AssertHeld()
+	ms := new(membership)
+	ms.init(m, m.hub.everyone)
+	m.hub.everyone.open(ms)
+	ms.cursor.Park()
+	m.extras().everyone = ms
+}
+
+// hearEveryone makes all members hear what is said to everyone. It is called
+// before anything is: most hubs say nothing to everyone, and a cursor for each
+// member would be a third of what an idle one costs.
+func (h *Hub) hearEveryone() {
+	h.mu.RLock()
+	hearing := h.hearing
+	h.mu.RUnlock()
+	if hearing {
+		return
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.hearing {
+		return
+	}
+	h.hearing = true
+	h.everyone.mu.Lock()
+	defer h.everyone.mu.Unlock()
+	for _, m := range h.members {
+		m.hear()
+	}
+}
+
+// hubOf returns the hub's part of a member ID.
+func hubOf(memberID string) (string, error) {
+	hub, ok := item.HubOf(memberID)
+	if !ok {
+		return "", fmt.Errorf("%w: %q is no member ID; Member.ID returns one", ErrInvalidMember, memberID)
+	}
+	return hub, nil
 }
 
 // ID returns the member's ID. It says which hub the member is connected to, is
 // never given again, and has nothing to do with the names of rooms.
-func (m *Member) ID() string { return m.hub.id + "-" + strconv.FormatUint(m.num, 36) }
-
-// Receive returns the next message of any of the member's rooms, in the order
-// of each room; rooms take turns. It waits until there is one or ctx ends.
-//
-// A *GapError says that messages of a room are missing before the next one; it
-// is not final. ErrClosed and ErrSlow are. After the error of ctx Receive can be
-// called again; nothing is lost.
-func (m *Member) Receive(ctx context.Context) (Message, error) {
-	var one [1]Message
-	_, err := m.ReceiveBatch(ctx, one[:])
-	return one[0], err
-}
-
-// ReceiveBatch waits like Receive until there is something, then fills buf with
-// what is there and returns the number of messages. It returns either messages
-// or an error. It is the faster way for a busy room: one call, and for example
-// one write to the network, for many messages. Buf must have room for at least
-// one message; it keeps alive what was put into it, so clear it when a quiet
-// connection is to hold nothing.
-func (m *Member) ReceiveBatch(ctx context.Context, buf []Message) (int, error) {
-	if len(buf) == 0 {
-		return 0, failed("receive", errEmptyBuffer)
-	}
-	if ctx.Err() != nil {
-		return 0, failed("receive", context.Cause(ctx))
-	}
-	m.walk.Lock()
-	if m.receiving {
-		m.walk.Unlock()
-		return 0, failed("receive", ErrConcurrentReceive)
-	}
-	m.receiving = true
-	for {
-		n, err := m.take(buf)
-		if n == 0 && err == nil {
-			m.walk.Unlock()
-			err = m.wait(ctx)
-			m.walk.Lock()
-			if err == nil {
-				continue
-			}
-		}
-		m.receiving = false
-		m.walk.Unlock()
-		if errors.Is(err, ErrSlow) {
-			m.end(err)
-		}
-		return n, receiveError(err)
-	}
-}
-
-// receiveError returns the error that users see of a Receive. A GapError says
-// itself what it is about.
-func receiveError(err error) error {
-	if gap := (*GapError)(nil); err == nil || errors.As(err, &gap) {
-		return err
-	}
-	return failed("receive", err)
-}
-
-// wait waits until something may be ready. The end of the member is no error
-// here: take says it. One goroutine at a time waits, so it alone makes wake.
-func (m *Member) wait(ctx context.Context) error {
-	if m.wake == nil && !m.firstWait() {
-		return nil
-	}
-	if ctx.Done() == nil {
-		<-m.wake
-		return nil
-	}
-	select {
-	case <-m.wake:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-}
-
-// firstWait makes wake, and reports whether there is something to wait for: until
-// now nobody could be told.
-func (m *Member) firstWait() bool {
-	m.readyMu.Lock()
-	defer m.readyMu.Unlock()
-	m.wake = make(chan struct{}, 1)
-	return m.ready == nil && m.err.Load() == 0
-}
-
-// Messages returns the messages and gaps as they come, as Receive does. It ends
-// after a final error or the error of ctx, which it yields, and goes on after a
-// *GapError.
-func (m *Member) Messages(ctx context.Context) iter.Seq2[Message, error] {
-	return func(yield func(Message, error) bool) {
-		for {
-			msg, err := m.Receive(ctx)
-			if !yield(msg, err) {
-				return
-			}
-			if _, gap := errors.AsType[*GapError](err); err != nil && !gap {
-				return
-			}
-		}
-	}
-}
-
-// take fills buf with what is ready.
-func (m *Member) take(buf []Message) (n int, err error) {
-	m.walk.AssertHeld()
-	if err := m.endError(); err != nil {
-		return 0, err
-	}
-	for n < len(buf) {
-		if m.current == nil {
-			if m.current = m.dequeue(); m.current == nil {
-				return n, nil
-			}
-		}
-		ms := m.current
-		if ms.left.Load() {
-			m.current = nil
-			continue
-		}
-		if ms.place != nil && ms.place.replay != nil {
-			r := ms.place.replay
-			switch {
-			case n > 0 && !r.gap.IsZero():
-				return n, nil // the gap comes first the next time
-			case !r.empty():
-				got, err := m.takePart(buf[n:], ms, r)
-				if err != nil {
-					return 0, err
-				}
-				n += got
-				m.rotate()
-			case r.met:
-				ms.place.replay = nil
-			case !ms.advance():
-				m.current = nil
-				m.hub.readers.aside(func() { ms.room.bring(ms) }) // which puts it into the queue again
-			}
-			continue
-		}
-		items, fresh, gap := ms.cursor.Peek()
-		switch {
-		case gap:
-			if n > 0 {
-				return n, nil // the gap comes first the next time
-			}
-			if m.refills(ms) {
-				ms.place.replay = ms.refill()
-				ms.place.behind.Store(follows)
-				continue
-			}
-			if err := m.gap(ms); err != nil {
-				return 0, err
-			}
-		case len(items) > 0:
-			ms.caughtUp()
-			got, used := m.copy(buf[n:], ms, items, fresh)
-			n += got
-			ms.pass(items[:used])
-			ms.cursor.Advance(used)
-			m.rotate()
-		case n > 0 && !m.anyReady():
-			// Who has something to do may find more when it comes back, so
-			// parking can wait: a busy member costs publishers nothing.
-			return n, nil
-		case ms.cursor.Park():
-			ms.caughtUp()
-			m.current = nil
-		}
-	}
-	return n, nil
-}
-
-// refills reports whether the gap before the cursor of ms is its own, and the
-// history has what is missing there.
-func (m *Member) refills(ms *membership) bool {
-	p := ms.place
-	return p != nil && ms.room.kept != nil && ms.cursor.Cut() && (ms.room.overflow() == Skip || p.behind.Load() != within) && !p.plain
-}
-
-// gap consumes the gaps before the cursor of ms, and returns the error for them.
-// It is nil when all that the cursor has fallen behind was volatile.
-func (m *Member) gap(ms *membership) error {
-	m.walk.AssertHeld()
-	var sum roomlog.Gap
-	for more := true; more; {
-		fell := ms.cursor.Cut()
-		g := ms.cursor.TakeGap(ms.opened)
-		if fell && ms.place != nil {
-			ms.place.plain = false
-		}
-		sum.Missed += min(g.Missed, math.MaxInt-sum.Missed)
-		sum.Unknown = sum.Unknown || g.Unknown
-		if fell && !g.IsZero() && ms.room.overflow() == Disconnect {
-			return ErrSlow
-		}
-		_, _, more = ms.cursor.Peek()
-		more = more && !m.refills(ms)
-	}
-	if sum.IsZero() {
-		return nil
-	}
-	return &GapError{Room: ms.room.name, Missed: sum.Missed, Unknown: sum.Unknown}
-}
-
-// takePart takes from what a member gets from the history.
-func (m *Member) takePart(buf []Message, ms *membership, r *replay) (got int, err error) {
-	m.walk.AssertHeld()
-	if gap := r.gap; !gap.IsZero() {
-		r.gap = roomlog.Gap{}
-		err = &GapError{Room: ms.room.name, Missed: gap.Missed, Unknown: gap.Unknown}
-	} else {
-		var used int
-		got, used = m.copy(buf, ms, r.entries, false)
-		ms.pass(r.entries[:used])
-		r.entries = r.entries[used:]
-	}
-	if len(r.entries) == 0 {
-		r.entries = nil
-		if p := ms.place; r.met || !r.at.IsZero() {
-			p.last = public(r.at, ms.room.kept.mark)
-		}
-	}
-	return got, err
-}
-
-// copy puts entries into buf and returns how many messages those gave, and how
-// many entries are dealt with.
-func (m *Member) copy(buf []Message, ms *membership, entries []entry, fresh bool) (got, used int) {
-	var after Position
-	if ms.place != nil {
-		after = ms.place.after
-	}
-	for i := range entries {
-		if got == len(buf) {
-			return got, i
-		}
-		e := &entries[i]
-		if (e.volatile && !fresh) || (e.filter != nil && !e.filter.admits(m)) {
-			continue
-		}
-		if !after.IsZero() && !e.position.IsZero() && !after.Before(e.position) {
-			continue // another hub was faster, and it resumed here
-		}
-		b := &buf[got]
-		b.Room, b.Data, b.Sender, b.Position = ms.room.name, e.data, e.sender, e.position
-		got++
-	}
-	return got, len(entries)
-}
-
-// enqueue notes that ms has something to read, and wakes who waits for it.
-func (m *Member) enqueue(ms *membership) {
-	m.readyMu.Lock()
-	if ms.queued || ms.left.Load() {
-		m.readyMu.Unlock()
-		return
-	}
-	ms.queued = true
-	wasEmpty := m.ready == nil
-	if wasEmpty {
-		ms.nextReady = ms
-		m.others.Store(true)
-	} else {
-		ms.nextReady, m.ready.nextReady = m.ready.nextReady, ms
-	}
-	m.ready = ms
-	wake := m.wake
-	m.readyMu.Unlock()
-	if wasEmpty {
-		signal(wake)
-	}
-}
-
-// signal leaves a word for who waits, or will wait. There may be one already, and
-// a channel that is nil has nobody.
-func signal(c chan struct{}) {
-	select {
-	case c <- struct{}{}:
-	default:
-	}
-}
-
-func (m *Member) dequeue() *membership {
-	if !m.anyReady() {
-		return nil
-	}
-	m.readyMu.Lock()
-	defer m.readyMu.Unlock()
-	if m.ready == nil {
-		return nil
-	}
-	ms := m.ready.nextReady
-	if ms == m.ready {
-		m.ready = nil
-		m.others.Store(false)
-	} else {
-		m.ready.nextReady = ms.nextReady
-	}
-	ms.nextReady, ms.queued = nil, false
-	return ms
-}
-
-// anyReady reports whether another room waits. It is asked for every few
-// messages, so it takes no lock; who comes a moment later is seen the next time.
-func (m *Member) anyReady() bool { return m.others.Load() }
-
-// rotate puts the current room to the back of the queue if others wait.
-func (m *Member) rotate() {
-	if m.anyReady() {
-		ms := m.current
-		m.current = nil
-		m.enqueue(ms)
-	}
-}
+func (m *Member) ID() string { return item.MemberID(m.hub.id, m.num) }
 
 // Info returns what was given as MemberOptions.Info. Nobody may modify it.
 func (m *Member) Info() []byte {
@@ -401,7 +157,7 @@ func (m *Member) Info() []byte {
 // Rooms returns the names of the rooms that the member is in, in no order.
 func (m *Member) Rooms() []string {
 	m.mu.Lock()
-	all := m.rooms.all()
+	all := m.rooms.List()
 	m.mu.Unlock()
 	names := make([]string, 0, len(all))
 	for _, ms := range all {
@@ -455,8 +211,8 @@ func (m *Member) end(err error) {
 	h.mu.Unlock()
 
 	m.mu.Lock()
-	all := m.rooms.all()
-	m.rooms = memberships{}
+	all := m.rooms.List()
+	m.rooms = few.Map[*membership]{}
 	if e := m.more.Load(); e != nil && e.direct != nil {
 		e.direct.left.end()
 	}
@@ -500,14 +256,14 @@ func (m *Member) reserve(rs *roomState, r *replay) (*membership, error) {
 	if err := m.endError(); err != nil {
 		return nil, err
 	}
-	ms := m.rooms.get(rs.channel)
+	ms := m.rooms.Get(rs.channel)
 	if ms == nil {
 		ms = new(membership)
 		ms.init(m, rs)
 		if r != nil {
 			ms.place.replay = r
 		}
-		m.rooms.put(ms)
+		m.rooms.Put(ms)
 	} else if r != nil {
 		return nil, ErrJoined
 	}
@@ -531,8 +287,8 @@ func (m *Member) settle(ms *membership, r *replay, err error) {
 	defer rs.mu.Unlock()
 	switch {
 	case ms.joined:
-	case ms.joiners == 0 && m.rooms.get(rs.channel) == ms:
-		m.rooms.delete(rs.channel)
+	case ms.joiners == 0 && m.rooms.Get(rs.channel) == ms:
+		m.rooms.Delete(rs.channel)
 		ms.left.end()
 	case r != nil && ms.place.replay == r:
 		ms.place.replay = nil
@@ -547,9 +303,9 @@ func (m *Member) leave(channel string) {
 	m.walk.Lock()
 	defer m.walk.Unlock()
 	m.mu.Lock()
-	ms := m.rooms.get(channel)
+	ms := m.rooms.Get(channel)
 	if ms != nil {
-		m.rooms.delete(channel)
+		m.rooms.Delete(channel)
 		m.depart(ms)
 		ms.left.end()
 	}
@@ -572,7 +328,7 @@ func (m *Member) remove(ms *membership) {
 }
 
 // send appends a direct message.
-func (m *Member) send(e entry) {
+func (m *Member) send(e item.Entry) {
 	m.mu.Lock()
 	if m.endError() != nil {
 		m.mu.Unlock()
@@ -588,7 +344,7 @@ func (m *Member) send(e entry) {
 		d.cursor.Park()
 		x.direct = d
 	}
-	woken := d.log.Append(roomlog.Gap{}, []entry{e})
+	woken := d.log.Append(roomlog.Gap{}, []item.Entry{e})
 	m.mu.Unlock()
 	woken.Wake(1)
 }

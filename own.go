@@ -81,14 +81,14 @@ func (h *Hub) subscribeOwn() {
 		case err == nil:
 			h.own.set(nil, true)
 			if failed {
-				h.log.info("fanout: hub's own channels are subscribed now", "hub", h.id)
+				h.log.Info("fanout: hub's own channels are subscribed now", "hub", h.id)
 			}
 			return
 		}
 		failed = true
 		h.own.set(err, false)
 		if said.first() {
-			h.log.error("fanout: hub gets no direct messages and none to everyone, and nobody can join; it tries again (said once a minute)",
+			h.log.Error("fanout: hub gets no direct messages and none to everyone, and nobody can join; it tries again (said once a minute)",
 				"hub", h.id, "error", err)
 		}
 		if errors.Is(err, ErrClosed) {

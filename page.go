@@ -7,6 +7,7 @@ import (
 
 	"github.com/fanoutgo/fanout/adapter"
 	"github.com/fanoutgo/fanout/internal/history"
+	"github.com/fanoutgo/fanout/internal/item"
 	"github.com/fanoutgo/fanout/internal/roomlog"
 )
 
@@ -28,7 +29,7 @@ type page struct {
 	end     adapter.Position // where the page ends
 	last    bool             // the history ended there
 	info    adapter.Page     // without frames: the state of the history
-	entries []entry          // without those that are volatile
+	entries []item.Entry     // without those that are volatile
 	times   []int64          // when each was kept, by our own clock: see ticks
 	bad     []badFrame       // frames that cannot be read, or are not there
 }
@@ -50,7 +51,7 @@ func (f *badFrame) missedAfter(offset uint64) (missed int, absurd bool) {
 // messages. The messages are shared with others: read only.
 type part struct {
 	gap     roomlog.Gap
-	entries []entry
+	entries []item.Entry
 	end     adapter.Position // where the member is when it has read them
 }
 
@@ -84,7 +85,7 @@ func (rs *roomState) newPage(since adapter.Position, read *adapter.Page) *page {
 		var u unpacker
 		b.unpackKept(&u, rs.hub, rs.kept, 0, sender)
 		for u.read() {
-			if e := u.entry(); !e.volatile && e.position.Offset > a.From {
+			if e := u.entry(); !e.Volatile && e.At.Offset > a.From {
 				p.entries = append(p.entries, e)
 				p.times = append(p.times, b.kept)
 			}
@@ -111,9 +112,9 @@ func (p *page) next(at adapter.Position, newcomer bool) part {
 		missed, absurd := history.Count(a.From)
 		next.gap = roomlog.Gap{Missed: missed, Unknown: absurd}
 	}
-	rest := p.entries[sort.Search(len(p.entries), func(i int) bool { return at.Before(p.entries[i].private()) }):]
+	rest := p.entries[sort.Search(len(p.entries), func(i int) bool { return at.Before(p.entries[i].At) }):]
 	bad := p.bad[sort.Search(len(p.bad), func(i int) bool { return at.Before(p.bad[i].at) }):]
-	for len(bad) > 0 && (len(rest) == 0 || bad[0].at.Before(rest[0].private())) {
+	for len(bad) > 0 && (len(rest) == 0 || bad[0].at.Before(rest[0].At)) {
 		missed, absurd := bad[0].missedAfter(a.From)
 		next.gap.Missed += missed
 		next.gap.Unknown = next.gap.Unknown || absurd
@@ -121,15 +122,15 @@ func (p *page) next(at adapter.Position, newcomer bool) part {
 	}
 	epoch, counts := a.Epoch, !at.IsZero() && !newcomer
 	if len(rest) > 0 {
-		first := rest[0].private().Epoch
+		first := rest[0].At.Epoch
 		next.gap.Unknown = next.gap.Unknown || counts && !a.Lost && !history.Whole(&p.info, epoch, first, 0)
 		epoch = first
 	}
 	n := 0
 	for n < len(rest) {
-		e := rest[n].private()
+		e := rest[n].At
 		if len(bad) > 0 && bad[0].at.Before(e) || !newcomer && !history.Whole(&p.info, epoch, e.Epoch, 0) {
-			next.entries, next.end = rest[:n:n], rest[n-1].private()
+			next.entries, next.end = rest[:n:n], rest[n-1].At
 			return next
 		}
 		epoch = e.Epoch
@@ -138,10 +139,10 @@ func (p *page) next(at adapter.Position, newcomer bool) part {
 	next.entries = rest[:n:n]
 	switch {
 	case len(bad) > 0:
-		next.end = rest[n-1].private()
+		next.end = rest[n-1].At
 	case counts && !a.Lost && !history.Whole(&p.info, epoch, p.end.Epoch, 0):
 		if n > 0 { // it is told of that with the next part
-			next.end = rest[n-1].private()
+			next.end = rest[n-1].At
 		} else {
 			next.gap.Unknown = true
 		}
@@ -157,16 +158,16 @@ func (p *page) solid() (first int, start adapter.Position) {
 		return len(p.entries), p.end
 	}
 	for i := 1; i < len(p.entries); i++ {
-		was, is := p.entries[i-1].private(), p.entries[i].private()
+		was, is := p.entries[i-1].At, p.entries[i].At
 		if was.Epoch != is.Epoch && !history.Whole(&p.info, was.Epoch, is.Epoch, 0) {
 			first, start = i, adapter.Position{Epoch: is.Epoch, Offset: is.Offset - 1}
 		}
 	}
-	if n := len(p.entries); n > 0 && !history.Whole(&p.info, p.entries[n-1].private().Epoch, p.end.Epoch, 0) {
+	if n := len(p.entries); n > 0 && !history.Whole(&p.info, p.entries[n-1].At.Epoch, p.end.Epoch, 0) {
 		return n, p.end
 	}
-	if first == 0 && len(p.entries) > 0 && !history.Whole(&p.info, p.from.Epoch, p.entries[0].private().Epoch, 0) {
-		start = adapter.Position{Epoch: p.entries[0].private().Epoch, Offset: p.entries[0].position.Offset - 1}
+	if first == 0 && len(p.entries) > 0 && !history.Whole(&p.info, p.from.Epoch, p.entries[0].At.Epoch, 0) {
+		start = adapter.Position{Epoch: p.entries[0].At.Epoch, Offset: p.entries[0].At.Offset - 1}
 	}
 	return first, start
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/fanoutgo/fanout/adapter"
 	"github.com/fanoutgo/fanout/internal/history"
+	"github.com/fanoutgo/fanout/internal/item"
 	"github.com/fanoutgo/fanout/internal/roomlog"
 )
 
@@ -26,7 +27,7 @@ import (
 type replay struct {
 	at      adapter.Position // the backend's; where the member is when it has read entries
 	gap     roomlog.Gap      // before entries
-	entries []entry          // shared with others: read only
+	entries []item.Entry     // shared with others: read only
 	met     bool             // the log goes on after entries
 
 	newcomer bool             // it asked for all that is kept: nothing is missing before base
@@ -58,7 +59,7 @@ func (r *replay) empty() bool { return r.gap.IsZero() && len(r.entries) == 0 }
 
 // give makes p the part of a replay.
 func (r *replay) give(p part) {
-	n := sort.Search(len(p.entries), func(i int) bool { return r.base.Before(p.entries[i].private()) })
+	n := sort.Search(len(p.entries), func(i int) bool { return r.base.Before(p.entries[i].At) })
 	r.counted += len(p.entries) - n
 	if gone := p.gap.Missed; !r.at.Before(r.base) {
 		r.counted += gone
@@ -112,7 +113,7 @@ func (k *retained) advance(r *replay) (step, error) {
 		return behind, nil
 	}
 	next := p.next(r.at, r.newcomer && (r.base.IsZero() || r.at.Before(r.base)))
-	n := sort.Search(len(next.entries), func(i int) bool { return k.pos.Before(next.entries[i].private()) })
+	n := sort.Search(len(next.entries), func(i int) bool { return k.pos.Before(next.entries[i].At) })
 	if n < len(next.entries) || !next.end.Before(k.pos) {
 		next.entries, next.end, r.met = next.entries[:n:n], k.pos, true
 		if n == 0 { // what is missing after pos is still on its way to the log
@@ -143,8 +144,8 @@ func (k *retained) recent(at adapter.Position) *page {
 		if !p.covers(at) || !at.Before(p.end) || p.info.Head.Epoch != k.pos.Epoch || !at.IsZero() && !history.Has(&p.info, at) {
 			continue
 		}
-		i := sort.Search(len(p.entries), func(i int) bool { return at.Before(p.entries[i].private()) })
-		if i < len(p.entries) && p.entries[i].position.Offset+uint64(k.keep.Messages) > k.pos.Offset && p.times[i] >= ticks()-k.keep.Age.Nanoseconds() {
+		i := sort.Search(len(p.entries), func(i int) bool { return at.Before(p.entries[i].At) })
+		if i < len(p.entries) && p.entries[i].At.Offset+uint64(k.keep.Messages) > k.pos.Offset && p.times[i] >= ticks()-k.keep.Age.Nanoseconds() {
 			k.wideAt = ticks() // it is in use
 			return p
 		}

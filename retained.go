@@ -122,7 +122,7 @@ func openKept(f adapter.KeptFrame) keptBatch {
 // unpackKept is unpack with positions.
 func (b *keptBatch) unpackKept(u *unpacker, h *Hub, k *retained, skip int, sender string) {
 	b.unpack(u, h, skip, sender)
-	u.at = Position{Epoch: public(b.at, k.mark).Epoch, Offset: b.first + uint64(skip) - 1}
+	u.at = adapter.Position{Epoch: b.at.Epoch, Offset: b.first + uint64(skip) - 1}
 }
 
 // receiveKept takes a frame with its position from the adapter.
@@ -445,7 +445,7 @@ func (rs *roomState) giveUp(life int, err error) {
 // historyUnreadable complains of a history that cannot be read.
 func (h *Hub) historyUnreadable(room string, err error) {
 	if h.refused.first() {
-		h.log.error("fanout: history cannot be read, what was missed is reported as a gap (said once a minute, for all rooms)",
+		h.log.Error("fanout: history cannot be read, what was missed is reported as a gap (said once a minute, for all rooms)",
 			"room", room, "error", err)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/fanoutgo/fanout/adapter"
+	"github.com/fanoutgo/fanout/internal/item"
 )
 
 const (
@@ -37,7 +38,7 @@ type tail struct {
 // A chunk is a run of messages. What is in it is never changed; members have
 // slices of it.
 type chunk struct {
-	entries []entry
+	entries []item.Entry
 	times   []int64 // when each was kept, by our own clock: see ticks
 	bytes   int
 }
@@ -47,9 +48,9 @@ func (t *tail) reset(start adapter.Position) { *t = tail{start: start, whole: st
 
 // add appends messages. Volatile ones are not for those who come later. A wide
 // tail holds more than the window.
-func (t *tail) add(entries []entry, kept int64, w Window, wide bool) {
+func (t *tail) add(entries []item.Entry, kept int64, w Window, wide bool) {
 	for i := range entries {
-		if !entries[i].volatile && !entries[i].position.IsZero() {
+		if !entries[i].Volatile && !entries[i].At.IsZero() {
 			t.push(entries[i], kept)
 		}
 	}
@@ -58,7 +59,7 @@ func (t *tail) add(entries []entry, kept int64, w Window, wide bool) {
 	}
 }
 
-func (t *tail) push(e entry, kept int64) {
+func (t *tail) push(e item.Entry, kept int64) {
 	var c *chunk
 	if n := len(t.chunks); n > 0 {
 		c = t.chunks[n-1]
@@ -66,7 +67,7 @@ func (t *tail) push(e entry, kept int64) {
 	if c == nil || len(c.entries) >= chunkMessages || c.bytes+e.Size() > chunkBytes && len(c.entries) > 0 {
 		c = new(chunk)
 		if len(t.chunks) > 0 { // the room is busy enough
-			c.entries, c.times = make([]entry, 0, chunkMessages), make([]int64, 0, chunkMessages)
+			c.entries, c.times = make([]item.Entry, 0, chunkMessages), make([]int64, 0, chunkMessages)
 		}
 		t.chunks = append(t.chunks, c)
 	}
@@ -93,7 +94,7 @@ func (t *tail) cut(w Window, wide bool) {
 		}
 		t.count -= len(c.entries)
 		t.bytes -= c.bytes
-		t.start = c.entries[len(c.entries)-1].private()
+		t.start = c.entries[len(c.entries)-1].At
 	}
 	if n > 0 {
 		clear(t.chunks[:n])
@@ -114,7 +115,7 @@ func (t *tail) expire(oldest int64) {
 		}
 		t.count -= len(c.entries)
 		t.bytes -= c.bytes
-		t.start = c.entries[last].private()
+		t.start = c.entries[last].At
 	}
 	clear(t.chunks[:n])
 	if t.chunks = t.chunks[n:]; len(t.chunks) == 0 {
@@ -122,14 +123,9 @@ func (t *tail) expire(oldest int64) {
 	}
 }
 
-// private is the backend's position of an entry.
-func (e *entry) private() adapter.Position {
-	return adapter.Position{Epoch: e.position.Epoch >> markBits, Offset: e.position.Offset}
-}
-
 // search finds the first entry for which after is true, as sort.Search does. No
 // chunk is returned if there is none.
-func (t *tail) search(after func(e *entry) bool) (c, i int) {
+func (t *tail) search(after func(e *item.Entry) bool) (c, i int) {
 	c = sort.Search(len(t.chunks), func(c int) bool {
 		e := t.chunks[c].entries
 		return after(&e[len(e)-1])
@@ -150,7 +146,7 @@ func (t *tail) next(since, pos adapter.Position, keep Retention) (p part, ok boo
 		if !t.whole {
 			return part{}, false
 		}
-		c, i := t.search(func(e *entry) bool { return e.position.Offset+uint64(keep.Messages) > pos.Offset })
+		c, i := t.search(func(e *item.Entry) bool { return e.At.Offset+uint64(keep.Messages) > pos.Offset })
 		for c < len(t.chunks) && t.chunks[c].times[i] < oldest {
 			if i++; i == len(t.chunks[c].entries) {
 				c, i = c+1, 0
@@ -161,13 +157,13 @@ func (t *tail) next(since, pos adapter.Position, keep Retention) (p part, ok boo
 	if since.Before(t.start) || pos.Before(since) || pos.Offset > since.Offset+uint64(keep.Messages) {
 		return part{}, false
 	}
-	c, i := t.search(func(e *entry) bool { return since.Before(e.private()) })
+	c, i := t.search(func(e *item.Entry) bool { return since.Before(e.At) })
 	if c == len(t.chunks) {
 		// Nothing was said since, but since may lie on a way that the history
 		// has not gone.
 		return part{end: pos}, since.Epoch == pos.Epoch || since == t.start
 	}
-	next := t.chunks[c].entries[i].private()
+	next := t.chunks[c].entries[i].At
 	if next.Epoch > since.Epoch && since.Offset >= next.Offset || t.chunks[c].times[i] < oldest {
 		return part{}, false
 	}
@@ -180,7 +176,7 @@ func (t *tail) part(c, i int, pos adapter.Position) part {
 		return part{end: pos}
 	}
 	e := t.chunks[c].entries
-	p := part{entries: e[i:len(e):len(e)], end: e[len(e)-1].private()}
+	p := part{entries: e[i:len(e):len(e)], end: e[len(e)-1].At}
 	if c == len(t.chunks)-1 {
 		p.end = pos
 	}
@@ -195,7 +191,7 @@ func (t *tail) extend(p *page, pos adapter.Position, w Window, wide bool) {
 	}
 	first, start := p.solid()
 	// What is beyond pos is still on its way to us, and will be added then.
-	n := sort.Search(len(p.entries), func(i int) bool { return pos.Before(p.entries[i].private()) })
+	n := sort.Search(len(p.entries), func(i int) bool { return pos.Before(p.entries[i].At) })
 	if n <= first {
 		return
 	}
@@ -203,7 +199,7 @@ func (t *tail) extend(p *page, pos adapter.Position, w Window, wide bool) {
 	for i := first; i < n; i++ {
 		longer.push(p.entries[i], p.times[i])
 	}
-	c, from := t.search(func(e *entry) bool { return p.end.Before(e.private()) })
+	c, from := t.search(func(e *item.Entry) bool { return p.end.Before(e.At) })
 	for ; c < len(t.chunks); c, from = c+1, 0 {
 		for i := from; i < len(t.chunks[c].entries); i++ {
 			longer.push(t.chunks[c].entries[i], t.chunks[c].times[i])

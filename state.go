@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/fanoutgo/fanout/internal/item"
 	"github.com/fanoutgo/fanout/internal/locks"
 	"github.com/fanoutgo/fanout/internal/roomlog"
 	"github.com/fanoutgo/fanout/internal/sequence"
@@ -39,7 +40,7 @@ type roomState struct {
 	// What arriving frames need, too.
 	in      sequence.Tracker
 	members *membership
-	log     roomlog.Log[entry, *membership] // it has a lock of its own
+	log     roomlog.Log[item.Entry, *membership] // it has a lock of its own
 
 	name    string // never changed, like channel; empty for the room of everyone
 	channel string
@@ -130,35 +131,6 @@ func (rs *roomState) hold() bool {
 	return true
 }
 
-func (h *Hub) release(rs *roomState) { h.releaseAll(rs, 1) }
-
-// releaseAll releases a state that has been acquired, or held, so many times.
-func (h *Hub) releaseAll(rs *roomState, n int) {
-	rs.mu.Lock()
-	rs.uses -= int32(n)
-	idle := rs.markIdle()
-	subscribed := rs.sub != subOff
-	rs.mu.Unlock()
-	if idle {
-		h.janitor.add(rs, subscribed)
-	}
-}
-
-// markIdle notes that a state is not used any more, and reports whether the
-// janitor is to be told.
-func (rs *roomState) markIdle() bool {
-	rs.mu.AssertHeld()
-	if rs.uses > 0 || rs.count > 0 || rs == rs.hub.everyone {
-		return false
-	}
-	rs.idleSince = ticks()
-	if rs.queued {
-		return false
-	}
-	rs.queued = true
-	return true
-}
-
 // await makes ms a member of the room, once the hub's own channels and the room's
 // stand and, where there is a history, its place in that is known. A Resume (r)
 // puts itself there; a Join beside it waits for how that ends.
@@ -182,24 +154,7 @@ func (rs *roomState) await(ctx context.Context, ms *membership, r *replay) error
 			rs.mu.Unlock()
 			return nil
 		case rs.follows() && r != nil:
-			since := r.at
-			s, err := rs.kept.advance(r)
-			switch {
-			case err != nil:
-			case s == stepped:
-				rs.start(ms, r, since)
-			case s == behind:
-				rs.read()
-			}
-			rs.mu.Unlock()
-			if err == nil && s == stepped {
-				ms.member.enqueue(ms)
-				return nil
-			}
-			if err == nil && s == toRead {
-				err = rs.fetch(ctx, ms, r)
-			}
-			if err != nil {
+			if done, err := rs.resume(ctx, ms, r); done || err != nil {
 				return err
 			}
 			continue
@@ -227,6 +182,31 @@ func (rs *roomState) await(ctx context.Context, ms *membership, r *replay) error
 			return err
 		}
 	}
+}
+
+// resume takes a Resume a step further, and reports whether the member is in the
+// room now. rs.mu is held, and released.
+func (rs *roomState) resume(ctx context.Context, ms *membership, r *replay) (done bool, err error) {
+	since := r.at
+	s, err := rs.kept.advance(r)
+	switch {
+	case err != nil:
+	case s == stepped:
+		rs.start(ms, r, since)
+	case s == behind:
+		rs.read()
+	}
+	rs.mu.Unlock()
+	switch {
+	case err != nil:
+		return false, err
+	case s == stepped:
+		ms.member.enqueue(ms)
+		return true, nil
+	case s == toRead:
+		return false, rs.fetch(ctx, ms, r)
+	}
+	return false, nil
 }
 
 // whenChanged returns a channel that is closed when the subscription, or what
@@ -353,19 +333,19 @@ func (rs *roomState) remove(ms *membership) {
 
 // append adds to the log what is to reach all members. The caller wakes whom it
 // returns after releasing the lock.
-func (rs *roomState) append(gap roomlog.Gap, entries []entry) wakeups {
+func (rs *roomState) append(gap roomlog.Gap, entries []item.Entry) wakeups {
 	rs.mu.AssertHeld()
 	return rs.appendAfter(roomlog.Gap{}, gap, entries)
 }
 
 // appendAfter is append with a gap before all that lies before the run.
-func (rs *roomState) appendAfter(earlier, gap roomlog.Gap, entries []entry) wakeups {
+func (rs *roomState) appendAfter(earlier, gap roomlog.Gap, entries []item.Entry) wakeups {
 	rs.mu.AssertHeld()
 	return rs.appended(rs.log.AppendAfter(earlier, gap, entries))
 }
 
 // appended returns what follows an append to the log.
-func (rs *roomState) appended(log roomlog.Wakeups[entry, *membership]) wakeups {
+func (rs *roomState) appended(log roomlog.Wakeups[item.Entry, *membership]) wakeups {
 	rs.mu.AssertHeld()
 	w := wakeups{log: log}
 	if rs.overflow() == Disconnect && !rs.catchesUp() {
@@ -392,23 +372,10 @@ func (rs *roomState) slowMembers() (slow []*Member) {
 	return slow
 }
 
-// wakeups are what follows an append, outside of all locks.
-type wakeups struct {
-	log  roomlog.Wakeups[entry, *membership]
-	slow []*Member
-}
-
-// run wakes a few members itself and leaves a crowd to the hub's wakers, so
-// that the adapter's reader goes on to the next frame.
-func (w wakeups) run(h *Hub) {
-	if rest := w.log.Wake(wakeSelf); !rest.None() {
-		h.wakers.add(rest)
-	}
-	if len(w.slow) > 0 {
-		h.readers.aside(func() { // ending a member waits for its locks
-			for _, m := range w.slow {
-				m.end(ErrSlow)
-			}
-		})
-	}
+// isWhole reports whether what was said in the room is in its log, or never will
+// be.
+func (rs *roomState) isWhole() bool {
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	return rs.kept == nil || rs.follows()
 }
