@@ -83,7 +83,7 @@ func (rs *roomState) newPage(since adapter.Position, read *adapter.Page) *page {
 			sender = unique.Make(hubID(b.head.Hub)).Value()
 		}
 		var u unpacker
-		b.unpackKept(&u, rs.hub, rs.kept, 0, sender)
+		b.unpackKept(&u, rs.hub, 0, sender)
 		for u.read() {
 			if e := u.entry(); !e.Volatile && e.At.Offset > a.From {
 				p.entries = append(p.entries, e)

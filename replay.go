@@ -29,7 +29,6 @@ type replay struct {
 	gap     roomlog.Gap      // before entries
 	entries []item.Entry     // shared with others: read only
 	met     bool             // the log goes on after entries
-
 	newcomer bool             // it asked for all that is kept: nothing is missing before base
 	base     adapter.Position // where the log stood at the cursor; what is after it the cursor passes over
 	counted  int              // messages after base that it has got or was told of

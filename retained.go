@@ -120,7 +120,7 @@ func openKept(f adapter.KeptFrame) keptBatch {
 }
 
 // unpackKept is unpack with positions.
-func (b *keptBatch) unpackKept(u *unpacker, h *Hub, k *retained, skip int, sender string) {
+func (b *keptBatch) unpackKept(u *unpacker, h *Hub, skip int, sender string) {
 	b.unpack(u, h, skip, sender)
 	u.at = adapter.Position{Epoch: b.at.Epoch, Offset: b.first + uint64(skip) - 1}
 }
@@ -229,7 +229,7 @@ func (rs *roomState) follow(b *keptBatch, gap roomlog.Gap) wakeups {
 	k.pos = b.at
 	// What members have had before, at another place, is for those who resume.
 	var u unpacker
-	b.unpackKept(&u, rs.hub, k, overlap, sender)
+	b.unpackKept(&u, rs.hub, overlap, sender)
 	return rs.appendBatch(earlier, gap, &u, skip-overlap, b.kept)
 }
 

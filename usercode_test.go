@@ -220,7 +220,7 @@ func TestLogger(t *testing.T) {
 			_, err = stranger.Publish(within(t), "fanout:r:{x}", malformed)
 			require.NoError(t, err)
 			require.Equal(t, []string{"gap 0+"}, receive(t, m, 1))
-			synctest.Wait() // the Logger has the line: it is not among those that wait
+			synctest.Wait()   // the Logger has the line: it is not among those that wait
 			const rooms = 200 // each says a line when it ends
 			for n := range rooms {
 				room := h.Room(fmt.Sprint("room", n))

@@ -21,12 +21,26 @@ type (
 	Innermost struct{}
 )
 
-// Rank implements [Rank], like the methods below.
-func (Walk) Rank() (int, string)      { return 1, "Member.walk" }
-func (Hub) Rank() (int, string)       { return 2, "Hub.mu" }
-func (Member) Rank() (int, string)    { return 3, "Member.mu" }
-func (Room) Rank() (int, string)      { return 4, "the lock of a room" }
-func (Log) Rank() (int, string)       { return 5, "the lock of a log" }
-func (Ready) Rank() (int, string)     { return 6, "Member.readyMu" }
-func (Outbox) Rank() (int, string)    { return 7, "Hub.outMu" }
+// Rank implements the interface.
+func (Walk) Rank() (int, string) { return 1, "Member.walk" }
+
+// Rank implements the interface.
+func (Hub) Rank() (int, string) { return 2, "Hub.mu" }
+
+// Rank implements the interface.
+func (Member) Rank() (int, string) { return 3, "Member.mu" }
+
+// Rank implements the interface.
+func (Room) Rank() (int, string) { return 4, "the lock of a room" }
+
+// Rank implements the interface.
+func (Log) Rank() (int, string) { return 5, "the lock of a log" }
+
+// Rank implements the interface.
+func (Ready) Rank() (int, string) { return 6, "Member.readyMu" }
+
+// Rank implements the interface.
+func (Outbox) Rank() (int, string) { return 7, "Hub.outMu" }
+
+// Rank implements the interface.
 func (Innermost) Rank() (int, string) { return 8, "an innermost lock" }
