@@ -25,10 +25,10 @@ import (
 //
 // Until the membership is joined roomState.mu guards it, then Member.walk.
 type replay struct {
-	at      adapter.Position // the backend's; where the member is when it has read entries
-	gap     roomlog.Gap      // before entries
-	entries []item.Entry     // shared with others: read only
-	met     bool             // the log goes on after entries
+	at       adapter.Position // the backend's; where the member is when it has read entries
+	gap      roomlog.Gap      // before entries
+	entries  []item.Entry     // shared with others: read only
+	met      bool             // the log goes on after entries
 	newcomer bool             // it asked for all that is kept: nothing is missing before base
 	base     adapter.Position // where the log stood at the cursor; what is after it the cursor passes over
 	counted  int              // messages after base that it has got or was told of
