@@ -102,10 +102,12 @@ func TestSweeper(t *testing.T) {
 		var wg sync.WaitGroup
 		wg.Go(func() { s.Run(ctx, sweep(0), sweep(1)) })
 		time.Sleep(time.Minute)
+		synctest.Wait()
 		require.Empty(t, at, "there is nothing to look at")
 		due = [2]time.Time{began.Add(3 * time.Minute), began.Add(2 * time.Minute)}
 		s.Wake()
 		time.Sleep(time.Hour)
+		synctest.Wait()
 		require.Equal(t, []time.Duration{time.Minute, 2 * time.Minute, 3 * time.Minute}, at)
 		cancel()
 		wg.Wait()
