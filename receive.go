@@ -64,7 +64,10 @@ func (m *Member) ReceiveBatch(ctx context.Context, buf []Message) (int, error) {
 // receiveError returns the error that users see of a Receive. A GapError says
 // itself what it is about.
 func receiveError(err error) error {
-	if gap := (*GapError)(nil); err == nil || errors.As(err, &gap) {
+	if err == nil {
+		return nil // before anything that allocates: this is called for each batch
+	}
+	if gap := (*GapError)(nil); errors.As(err, &gap) {
 		return err
 	}
 	return failed("receive", err)
