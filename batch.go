@@ -5,6 +5,8 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/fanoutgo/fanout/adapter"
+	"github.com/fanoutgo/fanout/internal/item"
 	"github.com/fanoutgo/fanout/internal/outbox"
 	"github.com/fanoutgo/fanout/internal/roomlog"
 	"github.com/fanoutgo/fanout/internal/wire"
@@ -49,12 +51,12 @@ func (b *batch) count() int {
 type unpacker struct {
 	left    int // messages
 	sender  string
-	at      Position // of the message that was read last, as users see it; zero: they have none
+	at      adapter.Position // of the message that was read last; zero: they have none
 	foreign []byte
 	body    wire.Decoder
 	view    wire.View // the message that was read last
 	hub     uint64    // that published the batch
-	filters filterMaker
+	filters item.Maker
 	holes   hole // that were read last, and are not in a log yet
 
 	// Data that shares the frame's bytes keeps all of the frame alive. It does if
@@ -68,15 +70,15 @@ type unpacker struct {
 // positions like others, and count as missing.
 type hole struct {
 	count int
-	field uint32   // of the last
-	at    Position // of the last
+	field uint32           // of the last
+	at    adapter.Position // of the last
 }
 
 // unpack makes u, which is zero, the unpacker of what comes after the first skip
 // messages.
 func (b *batch) unpack(u *unpacker, h *Hub, skip int, sender string) {
 	u.left, u.sender, u.foreign, u.body, u.hub, u.shares = b.count(), sender, b.foreign, b.body, b.head.Hub, b.shares()
-	u.filters.hub = h
+	u.filters.Home = &h.home
 	if skip > 0 {
 		u.passOver(skip)
 		u.takeHole() // it was told of before
@@ -115,17 +117,17 @@ func (u *unpacker) read() bool {
 }
 
 // entry makes an entry of the message that was read last.
-func (u *unpacker) entry() (e entry) {
+func (u *unpacker) entry() (e item.Entry) {
 	u.write(&e)
 	return e
 }
 
-func (u *unpacker) write(e *entry) {
-	e.data, e.sender, e.position, e.volatile = u.view.Data, u.sender, u.at, u.view.Volatile
-	if u.shares > 0 || len(e.data) == 0 {
-		e.data = u.copied()
+func (u *unpacker) write(e *item.Entry) {
+	e.Data, e.Sender, e.At, e.Volatile = u.view.Data, u.sender, u.at, u.view.Volatile
+	if u.shares > 0 || len(e.Data) == 0 {
+		e.Data = u.copied()
 	}
-	e.filter = u.filters.make(u.hub, &u.view)
+	e.Filter = u.filters.Make(u.hub, &u.view)
 }
 
 // passOver reads the next n messages, makes nothing of them, and returns how many
@@ -158,7 +160,7 @@ func (u *unpacker) takeHole() (h hole) {
 
 // fill puts the next messages into buf, which has a length of 0, as many as fit
 // and are not separated by a hole. It returns the hole before them.
-func (u *unpacker) fill(buf []entry) (before hole, entries []entry) {
+func (u *unpacker) fill(buf []item.Entry) (before hole, entries []item.Entry) {
 	for len(buf) < cap(buf) && u.read() {
 		if u.unreadable() {
 			if len(buf) == 0 {
@@ -206,7 +208,7 @@ func (u *unpacker) copied() []byte {
 const unpackAtOnce = 256
 
 // scratches are for entries on their way from a frame into a log.
-var scratches = sync.Pool{New: func() any { return new([unpackAtOnce]entry) }}
+var scratches = sync.Pool{New: func() any { return new([unpackAtOnce]item.Entry) }}
 
 // appendBatch puts a gap and the messages of u into the log, as one arrival.
 // Members have had the first few already (known): those are only for members that
@@ -216,9 +218,10 @@ var scratches = sync.Pool{New: func() any { return new([unpackAtOnce]entry) }}
 // Entries are made of no more messages than the window holds, unless the room
 // holds more for those that come from behind, and of a few at a time.
 func (rs *roomState) appendBatch(earlier, gap roomlog.Gap, u *unpacker, known int, kept int64) wakeups {
-	scratch := scratches.Get().(*[unpackAtOnce]entry)
+	rs.mu.AssertHeld()
+	scratch := scratches.Get().(*[unpackAtOnce]item.Entry)
 	defer scratches.Put(scratch)
-	var log roomlog.Wakeups[entry, *membership]
+	var log roomlog.Wakeups[item.Entry, *membership]
 	first := true
 	wide := rs.kept != nil && rs.kept.store.Wide()
 	if over := u.left - known - rs.window().Messages; over > 0 && !wide {
@@ -227,7 +230,7 @@ func (rs *roomState) appendBatch(earlier, gap roomlog.Gap, u *unpacker, known in
 		log, known, first = rs.log.PassOver(earlier, gap, u.passOver(over)), 0, false
 		rs.hub.notUnderstood(rs.channel, u.takeHole())
 		if rs.kept != nil && !u.at.IsZero() {
-			rs.kept.store.Reset(u.at.private())
+			rs.kept.store.Reset(u.at)
 		}
 	}
 	for u.left > 0 || u.holes.count > 0 {
@@ -243,7 +246,7 @@ func (rs *roomState) appendBatch(earlier, gap roomlog.Gap, u *unpacker, known in
 		}
 		if rs.kept != nil {
 			if hole.count > 0 && !hole.at.IsZero() {
-				rs.kept.store.Reset(hole.at.private())
+				rs.kept.store.Reset(hole.at)
 			}
 			rs.addRecent(entries, kept)
 		}

@@ -35,7 +35,7 @@ func TestEmptyMessagesAreNotNil(t *testing.T) {
 				if bus != nil {
 					far = newHub(t, bus, o)
 				}
-				m := connect(t, far, "x", "y", "kept")
+				m := connect(t, far, "x", "y", "z", "kept") // z: a second copy in x would make the volatile message late
 				ctx := within(t)
 				for _, s := range []struct {
 					name string

@@ -6,16 +6,23 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"slices"
-	"strconv"
-	"strings"
+	"reflect"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/fanoutgo/fanout/adapter"
+	"github.com/fanoutgo/fanout/internal/budget"
 	"github.com/fanoutgo/fanout/internal/deadline"
 	"github.com/fanoutgo/fanout/internal/gate"
+	"github.com/fanoutgo/fanout/internal/idle"
+	"github.com/fanoutgo/fanout/internal/item"
+	"github.com/fanoutgo/fanout/internal/journal"
+	"github.com/fanoutgo/fanout/internal/locks"
+	"github.com/fanoutgo/fanout/internal/loopback"
+	"github.com/fanoutgo/fanout/internal/outbox"
+	"github.com/fanoutgo/fanout/internal/roomlog"
 	"github.com/fanoutgo/fanout/internal/wire"
 	"github.com/fanoutgo/fanout/internal/work"
 )
@@ -42,27 +49,31 @@ type Hub struct {
 	publishes *deadline.Group
 
 	own *ownChannels
-	log *logQueue
+	log *journal.Journal
 
 	everyone *roomState // its log has what is said to everyone; all members are in it
 
-	mu      sync.RWMutex          // guards rooms and members
-	rooms   map[string]*roomState // by channel
-	members map[uint64]*Member    // by number
-	hearing bool                  // all members hear what is said to everyone
+	mu      locks.RWMutex[locks.Hub] // guards rooms and members
+	rooms   map[string]*roomState    // by channel
+	members map[uint64]*Member       // by number
+	hearing bool                     // all members hear what is said to everyone
 
-	inbox        inbox
-	hellos       hellos               // who the other hubs are
-	outbox       map[string]*outbound // to other hubs' inboxes, by hub ID. Guarded by outMu
-	outMu        sync.Mutex
-	numbers      numbers      // of channels that are forgotten
-	janitor      janitor      // what is idle
-	readers      work.Pool    // of histories
-	refused      occasionally // complains of histories that cannot be read
-	unknownField occasionally // complains of messages that are not understood
-	wakers       wakers       // who wakes crowds
-	acks         ackQueue     // publishers that do not wait
-	buffer       buffer       // what they have under way
+	inbox  inbox
+	hellos hellos               // who the other hubs are
+	outbox map[string]*outbound // to other hubs' inboxes, by hub ID. Guarded by outMu
+	outMu  locks.Mutex[locks.Outbox]
+
+	numbersMu locks.Mutex[locks.Innermost]
+	numbers   outbox.Remembered // of channels that are forgotten. Guarded by numbersMu
+
+	home         item.Home                               // of its members, for filters
+	janitor      janitor                                 // what is idle
+	readers      work.Pool                               // of histories
+	refused      occasionally                            // complains of histories that cannot be read
+	unknownField occasionally                            // complains of messages that are not understood
+	wakers       roomlog.Wakers[item.Entry, *membership] // of crowds
+	acks         ackQueue                                // publishers that do not wait
+	buffer       *budget.Budget                          // what they have under way
 
 	lastMember atomic.Uint64
 	lastStream atomic.Uint64
@@ -117,31 +128,48 @@ func newHub(a Adapter, o *Options) (*Hub, error) {
 	if err != nil {
 		return nil, err
 	}
-	alone := a == nil
-	if alone {
-		a = newLoopback()
+	h := makeHub(opts)
+	if a == nil {
+		a, h.alone = loopback.New(h.janitor.sweeper.Wake), true
 	}
+	h.adapter = a
+	h.historian, _ = a.(adapter.Historian)
+	h.async, _ = a.(adapter.AsyncPublisher)
+	if err := a.Attach(receiver{h}); err != nil {
+		return nil, fmt.Errorf("attaching the adapter: %w", err)
+	}
+	attached.add(a)
+	h.wg.Go(h.subscribeOwn)
+	h.wg.Go(h.janitor.run)
+	if !h.alone {
+		h.wg.Go(h.hellos.run)
+	}
+	h.wakers.Start(runtime.GOMAXPROCS(0), h.wg.Go)
+	return h, nil
+}
+
+// makeHub returns a hub without an adapter, that runs nothing.
+func makeHub(opts Options) *Hub {
 	var random [8]byte
 	rand.Read(random[:]) // never fails
 	h := &Hub{
 		num:     binary.BigEndian.Uint64(random[:]),
-		adapter: a,
-		alone:   alone,
 		opts:    opts,
 		names:   wire.Names{Prefix: opts.Prefix},
 		own:     newOwnChannels(),
-		log:     newLogQueue(opts.Logger),
+		log:     journal.New(opts.Logger, "", "fanout: log lines dropped, Options.Logger is too slow"),
 		rooms:   make(map[string]*roomState),
 		members: make(map[uint64]*Member),
 		outbox:  make(map[string]*outbound),
+		buffer:  budget.New(int64(opts.PublishBuffer)),
 		closed:  make(chan struct{}),
 		ops:     gate.New(),
 	}
 	h.id = fmt.Sprintf("%016x", h.num)
-	var cancel context.CancelCauseFunc
+	h.home = item.Home{ID: h.id, Arrival: func() uint64 { return h.leftOut.Add(1) }}
+	var cancel, shut context.CancelCauseFunc
 	h.ctx, cancel = context.WithCancelCause(context.Background())
 	h.cancel = func() { cancel(ErrClosed) }
-	var shut context.CancelCauseFunc
 	h.open, shut = context.WithCancelCause(context.Background())
 	h.shut, h.closing = func() { shut(ErrClosed) }, h.open.Done()
 	h.publishes = deadline.NewGroup(h.ctx, opts.PublishTimeout,
@@ -149,93 +177,16 @@ func newHub(a Adapter, o *Options) (*Hub, error) {
 	h.inbox = inbox{hub: h, channel: h.names.Inbox(h.id)}
 	h.hellos.init(h)
 	h.readers.Init(h.ctx, h.wg.Go)
-	h.historian, _ = a.(adapter.Historian)
-	h.async, _ = a.(adapter.AsyncPublisher)
 	h.acks.Call, h.acks.Go = h.callBack, h.wg.Go // while operations are in flight the hub still waits for goroutines
-	h.buffer.limit = int64(opts.PublishBuffer)
 	h.limits.init(&opts)
 	h.everyone = newRoomState(h, "", h.names.Everyone(), nil, h.limits.standard)
 	h.rooms[h.everyone.channel] = h.everyone
-	h.janitor.hub = h
-	h.janitor.kick = make(chan struct{}, 1)
-	if err := a.Attach(receiver{h}); err != nil {
-		return nil, fmt.Errorf("attaching the adapter: %w", err)
-	}
-	attached.add(a)
-	h.wg.Go(h.subscribeOwn)
-	h.wg.Go(h.janitor.run)
-	if !alone {
-		h.wg.Go(h.hellos.run)
-	}
-	h.wakers.start(h)
-	return h, nil
+	h.janitor.hub, h.janitor.sweeper = h, idle.NewSweeper()
+	return h
 }
 
 // ID returns the hub's ID: 16 hexadecimal digits, random.
 func (h *Hub) ID() string { return h.id }
-
-// MemberOptions describe a member.
-type MemberOptions struct {
-	// Info is what the application wants to know of the member, in its own
-	// format. The hub keeps a copy.
-	Info []byte
-}
-
-// Connect returns a new Member of the hub, which is in no room. Once its first
-// Join has returned, direct messages and those to everyone reach it, too. Nil
-// options are the defaults. Close the Member when its connection ends. The only
-// error is [ErrClosed].
-func (h *Hub) Connect(o *MemberOptions) (*Member, error) {
-	m := &Member{hub: h, num: h.lastMember.Add(1)}
-	if o != nil && len(o.Info) > 0 {
-		m.extras().info = slices.Clone(o.Info)
-	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.isClosing() {
-		return nil, failed("connect", ErrClosed)
-	}
-	h.members[m.num] = m
-	if h.hearing {
-		h.everyone.mu.Lock()
-		m.hear()
-		h.everyone.mu.Unlock()
-	}
-	return m, nil
-}
-
-// hear makes a member hear what is said to everyone. Hub.mu and the lock of
-// everyone are held.
-func (m *Member) hear() {
-	ms := new(membership)
-	ms.init(m, m.hub.everyone)
-	m.hub.everyone.open(ms)
-	ms.cursor.Park()
-	m.extras().everyone = ms
-}
-
-// hearEveryone makes all members hear what is said to everyone. It is called
-// before anything is: most hubs say nothing to everyone, and a cursor for each
-// member would be a third of what an idle one costs.
-func (h *Hub) hearEveryone() {
-	h.mu.RLock()
-	hearing := h.hearing
-	h.mu.RUnlock()
-	if hearing {
-		return
-	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.hearing {
-		return
-	}
-	h.hearing = true
-	h.everyone.mu.Lock()
-	defer h.everyone.mu.Unlock()
-	for _, m := range h.members {
-		m.hear()
-	}
-}
 
 // Room returns a handle to a room. It is cheap, never returns nil, and the
 // handle may be kept and used from any goroutine. If no room can have the name,
@@ -251,17 +202,6 @@ func (h *Hub) Room(name string) *Room {
 		r.name = r.channel[i : i+len(name)] // nothing was escaped: keep one string, not two
 	}
 	return r
-}
-
-// hubOf returns the hub's part of a member ID.
-func hubOf(memberID string) (string, error) {
-	hub, n, ok := strings.Cut(memberID, "-")
-	if ok && len(hub) == 16 && n != "" {
-		if _, err := strconv.ParseUint(hub, 16, 64); err == nil && hub == strings.ToLower(hub) {
-			return hub, nil
-		}
-	}
-	return "", fmt.Errorf("%w: %q is no member ID; Member.ID returns one", ErrInvalidMember, memberID)
 }
 
 // Health returns nil if the hub can reach the backend: a message of its own has
@@ -350,19 +290,25 @@ func (h *Hub) shutDown(ctx context.Context) {
 	}
 	h.await("the adapter to close")
 	if err := h.adapter.Close(context.WithoutCancel(ctx)); err != nil {
-		h.log.error("fanout: closing the adapter", "hub", h.id, "error", err)
+		h.log.Error("fanout: closing the adapter", "hub", h.id, "error", err)
 	}
 	attached.remove(h.adapter)
 	h.await("publishes that were given up, and callbacks of PublishAsync")
 	<-h.ops.Empty()
 	h.readers.Stop()
-	h.wakers.stop()
+	h.wakers.Stop()
 	h.wg.Wait()
 	h.await("Options.Logger")
-	if !h.log.stop(logPatience) {
+	select {
+	case <-h.log.Stop():
+	case <-time.After(loggerPatience):
 		h.closeErr = errLoggerStuck
 	}
 }
+
+// loggerPatience is how long Hub.Close waits for Options.Logger after everything
+// else has ended.
+const loggerPatience = time.Second
 
 var errLoggerStuck = errors.New("fanout: close: a call of Options.Logger has not returned; its goroutine is left until it does")
 
@@ -392,4 +338,43 @@ func sleep(ctx context.Context, d time.Duration) {
 	case <-t.C:
 	case <-ctx.Done():
 	}
+}
+
+// attached are the adapters of this process's hubs. New closes an adapter when
+// it fails, but not one that was given to a second hub by mistake.
+var attached adapters
+
+type adapters struct{ all sync.Map }
+
+func (s *adapters) add(a Adapter) {
+	if isKey(a) {
+		s.all.Store(a, nil)
+	}
+}
+
+func (s *adapters) remove(a Adapter) {
+	if isKey(a) {
+		s.all.Delete(a)
+	}
+}
+
+func (s *adapters) has(a Adapter) bool {
+	if !isKey(a) {
+		return false
+	}
+	_, ok := s.all.Load(a)
+	return ok
+}
+
+// isKey reports whether an adapter can be a key of a map.
+func isKey(a Adapter) bool { return reflect.ValueOf(a).Comparable() }
+
+// isNil reports whether an adapter is a nil pointer, or the like, in a non-nil
+// interface.
+func isNil(a Adapter) bool {
+	switch v := reflect.ValueOf(a); v.Kind() {
+	case reflect.Pointer, reflect.Map, reflect.Slice, reflect.Func, reflect.Chan:
+		return v.IsNil()
+	}
+	return false
 }

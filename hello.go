@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/fanoutgo/fanout/internal/locks"
 	"github.com/fanoutgo/fanout/internal/peers"
 	"github.com/fanoutgo/fanout/internal/wire"
 )
@@ -18,7 +19,7 @@ type hellos struct {
 	hub  *Hub
 	kick chan struct{} // capacity 1: something is to be sent sooner
 
-	mu    sync.Mutex // guards table. Innermost
+	mu    locks.Mutex[locks.Innermost] // guards table
 	table *peers.Table
 
 	// fresh has hubs that table knows to be there, each in the place that its ID

@@ -11,6 +11,7 @@ import (
 	"github.com/fanoutgo/fanout/internal/deadline"
 	"github.com/fanoutgo/fanout/internal/follow"
 	"github.com/fanoutgo/fanout/internal/history"
+	"github.com/fanoutgo/fanout/internal/item"
 	"github.com/fanoutgo/fanout/internal/replay"
 	"github.com/fanoutgo/fanout/internal/work"
 )
@@ -23,8 +24,8 @@ type retained struct {
 
 	follower follow.Follower[keptBatch]
 
-	store replay.Store[entry] // for members that come from behind; its times are ticks
-	ages  bool                // the janitor has it expire: see agingRooms
+	store replay.Store[item.Entry] // for members that come from behind; its times are ticks
+	ages  bool                     // the janitor has it expire: see agingRooms
 	// pushedAt is when the hub last pushed members out of the window by
 	// catching up; see ticks. 0: none is excused for that.
 	pushedAt int64
@@ -242,7 +243,7 @@ func (rs *roomState) past(ctx context.Context, since adapter.Position, limit int
 		ctx, hold = rs.hub.publishes.Bound(ctx)
 		defer hold.Release()
 	}
-	list := replay.NewListing[entry](since, limit)
+	list := replay.NewListing[item.Entry](since, limit)
 	for done := false; !done; {
 		at, limit := list.Next()
 		read, err := rs.ask(ctx, at, limit)
@@ -291,10 +292,10 @@ func (rs *roomState) ask(ctx context.Context, since adapter.Position, limit int)
 }
 
 // messages makes messages of entries.
-func (rs *roomState) messages(entries []entry) []Message {
+func (rs *roomState) messages(entries []item.Entry) []Message {
 	list := make([]Message, len(entries))
 	for i, e := range entries {
-		list[i] = Message{Room: rs.name, Data: e.data, Sender: e.sender, Position: e.position}
+		list[i] = Message{Room: rs.name, Data: e.Data, Sender: e.Sender, Position: public(e.At, rs.kept.mark)}
 	}
 	return list
 }

@@ -4,9 +4,10 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"sync"
 	"time"
 
+	"github.com/fanoutgo/fanout/internal/item"
+	"github.com/fanoutgo/fanout/internal/locks"
 	"github.com/fanoutgo/fanout/internal/roomlog"
 	"github.com/fanoutgo/fanout/internal/sequence"
 	"github.com/fanoutgo/fanout/internal/wire"
@@ -17,7 +18,7 @@ type inbox struct {
 	hub     *Hub
 	channel string
 
-	mu          sync.Mutex // guards all below
+	mu          locks.Mutex[locks.Innermost] // guards all below
 	in          sequence.Tracker
 	interrupted bool
 	used        bool            // a direct message has come
@@ -69,7 +70,7 @@ func (b *inbox) receive(frame []byte) {
 		case u.unreadable() && to != nil:
 			h.sendTo(to, roomlog.Gap{Missed: 1}, nil)
 		case to != nil:
-			h.sendTo(to, roomlog.Gap{}, []entry{u.entry()})
+			h.sendTo(to, roomlog.Gap{}, []item.Entry{u.entry()})
 		}
 	}
 	x := u.takeHole()
@@ -81,8 +82,8 @@ func (b *inbox) receive(frame []byte) {
 
 // sendTo gives a direct message, or the news that one is missing, to those members
 // in a list that are here.
-func (h *Hub) sendTo(to wire.List, gap roomlog.Gap, entries []entry) {
-	numbers := h.memberNumbers(to)
+func (h *Hub) sendTo(to wire.List, gap roomlog.Gap, entries []item.Entry) {
+	numbers := item.MemberNumbers(h.id, to)
 	members := make([]*Member, 0, len(numbers))
 	h.mu.RLock()
 	for _, n := range numbers {
@@ -188,7 +189,7 @@ func (h *Hub) sweepOutbox(now time.Time) (next time.Time) {
 		case !due.After(now):
 			delete(h.outbox, hub)
 			stream, next := o.box.Numbers()
-			h.numbers.keep(o.channel, stream, next)
+			h.keepNumbers(o.channel, stream, next)
 			continue
 		}
 		if next.IsZero() || due.Before(next) {

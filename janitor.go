@@ -3,9 +3,11 @@ package fanout
 import (
 	"context"
 	"slices"
-	"sync"
 	"time"
 
+	"github.com/fanoutgo/fanout/internal/idle"
+	"github.com/fanoutgo/fanout/internal/locks"
+	"github.com/fanoutgo/fanout/internal/loopback"
 	"github.com/fanoutgo/fanout/internal/replay"
 	"github.com/fanoutgo/fanout/internal/sequence"
 )
@@ -22,15 +24,14 @@ const unsubscribeTimeout = 5 * time.Second
 // Options.Linger and forgets rooms and outboxes, and what has expired of the
 // histories of a hub that is alone. One goroutine, run.
 type janitor struct {
-	hub  *Hub
-	kick chan struct{} // capacity 1: a queue has got its first entry
+	hub     *Hub
+	sweeper *idle.Sweeper
 
-	mu         sync.Mutex   // guards the queues
-	lingering  []*roomState // subscribed, for Options.Linger
-	publishing []*roomState // not subscribed, for publisherIdle
+	lingering  idle.Queue[*roomState] // subscribed, for Options.Linger
+	publishing idle.Queue[*roomState] // not subscribed, for publisherIdle
 
-	wideMu sync.Mutex   // guards wide. Inside the locks of rooms
-	wide   []*roomState // that hold more than their window, for replay.WideTime
+	wideMu locks.Mutex[locks.Innermost] // guards wide
+	wide   []*roomState                 // that hold more than their window, for replay.WideTime
 
 	aging agingRooms
 }
@@ -41,61 +42,77 @@ func (j *janitor) add(rs *roomState, subscribed bool) {
 	if subscribed {
 		q = &j.lingering
 	}
-	j.mu.Lock()
-	*q = append(*q, rs)
-	first := len(*q) == 1
-	j.mu.Unlock()
-	if first {
+	if q.Add(rs) {
 		j.wake()
 	}
 }
 
-func (j *janitor) wake() {
-	select {
-	case j.kick <- struct{}{}:
-	default:
-	}
-}
+func (j *janitor) wake() { j.sweeper.Wake() }
 
 func (j *janitor) run() {
-	timer := time.NewTimer(time.Hour)
-	defer timer.Stop()
-	for {
-		select {
-		case <-j.kick:
-		case <-timer.C:
-		case <-j.hub.ctx.Done():
-			return
-		}
-		var next time.Time
-		for _, sweep := range []func(time.Time) time.Time{
-			j.endLingering, j.forgetPublishing, j.narrowWide, j.hub.sweepOutbox, j.hub.numbers.sweep, j.sweepHistory, j.aging.sweep,
-		} {
-			if t := sweep(time.Now()); !t.IsZero() && (next.IsZero() || t.Before(next)) {
-				next = t
-			}
-		}
-		if next.IsZero() {
-			timer.Stop()
-		} else {
-			timer.Reset(max(0, time.Until(next)))
-		}
+	sweeps := []func(time.Time) time.Time{
+		j.endLingering, j.forgetPublishing, j.narrowWide, j.hub.sweepOutbox, j.hub.sweepNumbers, j.aging.sweep,
+	}
+	if l, ok := j.hub.adapter.(*loopback.Adapter); ok {
+		sweeps = append(sweeps, l.Sweep)
+	}
+	j.sweeper.Run(j.hub.ctx, sweeps...)
+}
+
+// keepNumbers remembers the numbers of a channel that is being forgotten.
+func (h *Hub) keepNumbers(channel string, stream, next uint64) {
+	h.numbersMu.Lock()
+	defer h.numbersMu.Unlock()
+	h.numbers.Keep(channel, stream, next, time.Now())
+}
+
+// takeNumbers returns the numbers of a channel that was forgotten.
+func (h *Hub) takeNumbers(channel string) (stream, next uint64) {
+	h.numbersMu.Lock()
+	defer h.numbersMu.Unlock()
+	return h.numbers.Take(channel)
+}
+
+// sweepNumbers forgets numbers that are too old, and returns when to look again.
+func (h *Hub) sweepNumbers(now time.Time) time.Time {
+	h.numbersMu.Lock()
+	defer h.numbersMu.Unlock()
+	return h.numbers.Forget(now)
+}
+
+func (h *Hub) release(rs *roomState) { h.releaseAll(rs, 1) }
+
+// releaseAll releases a state that has been acquired, or held, so many times.
+func (h *Hub) releaseAll(rs *roomState, n int) {
+	rs.mu.Lock()
+	rs.uses -= int32(n)
+	idle := rs.markIdle()
+	subscribed := rs.sub != subOff
+	rs.mu.Unlock()
+	if idle {
+		h.janitor.add(rs, subscribed)
 	}
 }
 
-// sweepHistory drops what has expired in a hub that is alone, and says when the
-// next will have.
-func (j *janitor) sweepHistory(now time.Time) time.Time {
-	if l, ok := j.hub.adapter.(*loopback); ok {
-		return l.history.Sweep(now)
+// markIdle notes that a state is not used any more, and reports whether the
+// janitor is to be told.
+func (rs *roomState) markIdle() bool {
+	rs.mu.AssertHeld()
+	if rs.uses > 0 || rs.count > 0 || rs == rs.hub.everyone {
+		return false
 	}
-	return time.Time{}
+	rs.idleSince = ticks()
+	if rs.queued {
+		return false
+	}
+	rs.queued = true
+	return true
 }
 
 // endLingering ends the subscriptions that have lingered long enough, and says
 // when the next one will have (zero: there is none).
 func (j *janitor) endLingering(now time.Time) time.Time {
-	return j.sweep(&j.lingering, j.hub.opts.Linger, now, func(rs *roomState) {
+	return j.lingering.Sweep(j.hub.opts.Linger, now, func(rs *roomState) {
 		rs.mu.Lock()
 		ending := rs.idle() && rs.sub == subOn
 		if ending {
@@ -117,7 +134,7 @@ func (j *janitor) endLingering(now time.Time) time.Time {
 
 // forgetPublishing forgets the rooms that nobody has published to for a while.
 func (j *janitor) forgetPublishing(now time.Time) time.Time {
-	return j.sweep(&j.publishing, publisherIdle, now, func(rs *roomState) {
+	return j.publishing.Sweep(publisherIdle, now, func(rs *roomState) {
 		j.hub.mu.Lock()
 		rs.mu.Lock()
 		rs.queued = rs.idle() && rs.sub != subOff
@@ -127,7 +144,7 @@ func (j *janitor) forgetPublishing(now time.Time) time.Time {
 			delete(j.hub.rooms, rs.channel)
 			if o := rs.out.Load(); o != nil {
 				stream, next := o.box.Numbers()
-				j.hub.numbers.keep(rs.channel, stream, next)
+				j.hub.keepNumbers(rs.channel, stream, next)
 			}
 		}
 		rs.mu.Unlock()
@@ -173,59 +190,36 @@ func (j *janitor) narrowWide(now time.Time) time.Time {
 	return now.Add(replay.WideTime / 2)
 }
 
-// sweep calls expire for the states of a queue that have been idle for a time,
-// and returns when the next one will have been. A queue is in the order in which
-// its states became idle: one that was used since goes to the back.
-func (j *janitor) sweep(q *[]*roomState, after time.Duration, now time.Time, expire func(*roomState)) time.Time {
-	for {
-		j.mu.Lock()
-		if len(*q) == 0 {
-			*q = nil
-			j.mu.Unlock()
-			return time.Time{}
-		}
-		rs := (*q)[0]
-		rs.mu.Lock()
-		due, used := began.Add(time.Duration(rs.idleSince)).Add(after), !rs.idle()
-		if used {
-			rs.queued = false
-		}
-		rs.mu.Unlock()
-		if !used && due.After(now) {
-			if moved := len(*q) > 1 && rs.idleSinceAfter((*q)[1]); !moved {
-				j.mu.Unlock()
-				return due
-			}
-			*q = append(*q, rs)
-		}
-		(*q)[0] = nil
-		*q = (*q)[1:]
-		j.mu.Unlock()
-		if !used && !due.After(now) {
-			expire(rs)
-		}
-	}
+// idle reports whether nobody is in the room or works with it.
+func (rs *roomState) idle() bool {
+	rs.mu.AssertHeld()
+	return rs.uses == 0 && rs.count == 0
 }
 
-// idleSinceAfter reports whether rs became idle later than other.
-func (rs *roomState) idleSinceAfter(other *roomState) bool {
+// IdleSince implements idle.Thing.
+func (rs *roomState) IdleSince() time.Time {
 	rs.mu.Lock()
-	a := rs.idleSince
-	rs.mu.Unlock()
-	other.mu.Lock()
-	defer other.mu.Unlock()
-	return a > other.idleSince
+	defer rs.mu.Unlock()
+	return began.Add(time.Duration(rs.idleSince))
 }
 
-// idle reports whether nobody is in the room or works with it. rs.mu is held.
-func (rs *roomState) idle() bool { return rs.uses == 0 && rs.count == 0 }
+// LeaveIfUsed implements idle.Thing.
+func (rs *roomState) LeaveIfUsed() bool {
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	used := !rs.idle()
+	if used {
+		rs.queued = false
+	}
+	return used
+}
 
 func (rs *roomState) unsubscribe() {
 	h := rs.hub
 	ctx, cancel := context.WithTimeout(h.ctx, unsubscribeTimeout)
 	defer cancel()
 	if err := h.adapter.Unsubscribe(ctx, rs.channel); err != nil && h.ctx.Err() == nil {
-		h.log.warn("fanout: unsubscribing", "room", rs.name, "error", err)
+		h.log.Warn("fanout: unsubscribing", "room", rs.name, "error", err)
 	}
 	rs.mu.Lock()
 	rs.sub, rs.interrupted = subOff, false
@@ -251,8 +245,8 @@ type agingRooms struct {
 	rooms []*roomState // sweep's own, like due
 	due   time.Time    // when to look at them; zero: there are none
 
-	mu    sync.Mutex   // guards fresh. Inside the locks of rooms
-	fresh []*roomState // that have some since sweep has looked
+	mu    locks.Mutex[locks.Innermost] // guards fresh
+	fresh []*roomState                 // that have some since sweep has looked
 }
 
 // expireLater tells the janitor of a room that has recent messages. rs.mu is held.

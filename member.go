@@ -1,15 +1,14 @@
 package fanout
 
 import (
-	"context"
 	"errors"
-	"iter"
-	"math"
+	"fmt"
 	"slices"
-	"strconv"
-	"sync"
 	"sync/atomic"
 
+	"github.com/fanoutgo/fanout/internal/few"
+	"github.com/fanoutgo/fanout/internal/item"
+	"github.com/fanoutgo/fanout/internal/locks"
 	"github.com/fanoutgo/fanout/internal/roomlog"
 )
 
@@ -23,19 +22,19 @@ type Member struct {
 	// What each wake-up touches comes first, and lies together.
 
 	// walk is held while cursors are read or closed, never while waiting.
-	walk    sync.Mutex
+	walk    locks.Mutex[locks.Walk]
 	current *membership // being read; not in the ready queue, not parked, not refilled. Guarded by walk
 
-	readyMu sync.Mutex    // guards the ready queue; and wake, which who receives makes
-	ready   *membership   // the last of the queue, followed by the first; nil: it is empty
+	readyMu locks.Mutex[locks.Ready] // guards the ready queue; and wake, which who receives makes
+	ready   readyQueue
 	wake    chan struct{} // capacity 1: there is something in the ready queue, or the end; nil: nobody has waited yet
 
 	err       atomic.Uint32 // final: an index of ends. Written under mu
-	others    atomic.Bool   // ready is not nil. Written under readyMu
+	others    atomic.Bool   // ready is not empty. Written under readyMu
 	receiving bool          // somebody is in Receive. Guarded by walk
 
-	mu    sync.Mutex // guards rooms, done, err
-	rooms memberships
+	mu    locks.Mutex[locks.Member] // guards rooms, done, err
+	rooms few.Map[*membership]
 	done  chan struct{} // closed at the end; nil: nobody has asked yet
 
 	hub  *Hub
@@ -45,11 +44,11 @@ type Member struct {
 
 // There are many members, most of them idle: what few of them have is apart.
 type extras struct {
-	info       []byte      // never changed
-	copies     *copies     // of messages to several rooms; nil until the first. Guarded by Member.walk
-	departures []departure // guarded by Member.mu
-	direct     *direct     // direct messages; nil until the first. Guarded by Member.mu
-	everyone   *membership // what is said to everyone, from when it is. Guarded by Hub.mu
+	info       []byte                  // never changed
+	copies     *item.Copies[milestone] // of messages to several rooms; nil until the first. Guarded by Member.walk
+	departures item.Stays              // in rooms that the member has left. Guarded by Member.mu
+	direct     *direct                 // direct messages; nil until the first. Guarded by Member.mu
+	everyone   *membership             // what is said to everyone, from when it is. Guarded by Hub.mu
 }
 
 // extras returns what few members have.
@@ -66,326 +65,86 @@ var ends = [...]error{nil, ErrClosed, ErrSlow}
 
 // direct is a member's log of direct messages.
 type direct struct {
-	log roomlog.Log[entry, *membership]
+	log roomlog.Log[item.Entry, *membership]
 	membership
 }
 
-// ID returns the member's ID. It contains the ID of the member's hub, is never
-// given to another member, and is unrelated to the names of rooms.
-func (m *Member) ID() string { return m.hub.id + "-" + strconv.FormatUint(m.num, 36) }
-
-// Receive returns the next message of any of the member's rooms. Messages of a
-// room come in its order; rooms take turns. Receive waits until there is a
-// message or ctx ends.
-//
-// A [*GapError] says that messages of a room are missing before the next one,
-// and is not final: call Receive again. An error that wraps [ErrClosed] or
-// [ErrSlow] is final. After the error of ctx Receive can be called again;
-// nothing is lost.
-func (m *Member) Receive(ctx context.Context) (Message, error) {
-	var one [1]Message
-	_, err := m.ReceiveBatch(ctx, one[:])
-	return one[0], err
+// MemberOptions describe a member.
+type MemberOptions struct {
+	// Info is what the application wants to know of the member, in its own
+	// format. The hub keeps a copy.
+	Info []byte
 }
 
-// ReceiveBatch waits like [Member.Receive], then fills buf with the messages
-// that are there and returns their number. It returns either messages or an
-// error. In a busy room it is faster than Receive: one call, and for example
-// one write to the network, serves many messages.
-//
-// The length of buf must be at least 1. The buffer keeps alive the data of the
-// messages in it, so clear it where a quiet connection should hold no memory.
-func (m *Member) ReceiveBatch(ctx context.Context, buf []Message) (int, error) {
-	if len(buf) == 0 {
-		return 0, failed("receive", errEmptyBuffer)
+// Connect returns a new Member of the hub. It is in no room. Direct messages
+// and those to everyone reach it from the return of its first Join at the
+// latest. Nil options are the defaults. Close the Member when its connection
+// ends. The only error is ErrClosed.
+func (h *Hub) Connect(o *MemberOptions) (*Member, error) {
+	m := &Member{hub: h, num: h.lastMember.Add(1)}
+	if o != nil && len(o.Info) > 0 {
+		m.extras().info = slices.Clone(o.Info)
 	}
-	if ctx.Err() != nil {
-		return 0, failed("receive", context.Cause(ctx))
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.isClosing() {
+		return nil, failed("connect", ErrClosed)
 	}
-	m.walk.Lock()
-	if m.receiving {
-		m.walk.Unlock()
-		return 0, failed("receive", ErrConcurrentReceive)
+	h.members[m.num] = m
+	if h.hearing {
+		h.everyone.mu.Lock()
+		m.hear()
+		h.everyone.mu.Unlock()
 	}
-	m.receiving = true
-	for {
-		n, err := m.take(buf)
-		if n == 0 && err == nil {
-			m.walk.Unlock()
-			err = m.wait(ctx)
-			m.walk.Lock()
-			if err == nil {
-				continue
-			}
-		}
-		m.receiving = false
-		m.walk.Unlock()
-		if errors.Is(err, ErrSlow) {
-			m.end(err)
-		}
-		return n, receiveError(err)
-	}
+	return m, nil
 }
 
-// receiveError returns the error that users see of a Receive. A GapError says
-// itself what it is about.
-func receiveError(err error) error {
-	if gap := (*GapError)(nil); err == nil || errors.As(err, &gap) {
-		return err
-	}
-	return failed("receive", err)
+// hear makes a member hear what is said to everyone.
+func (m *Member) hear() {
+	m.hub.mu.AssertHeld()
+	m.hub.everyone.mu.AssertHeld()
+	ms := new(membership)
+	ms.init(m, m.hub.everyone)
+	m.hub.everyone.open(ms)
+	ms.cursor.Park()
+	m.extras().everyone = ms
 }
 
-// wait waits until something may be ready. The end of the member is no error
-// here: take says it. One goroutine at a time waits, so it alone makes wake.
-func (m *Member) wait(ctx context.Context) error {
-	if m.wake == nil && !m.firstWait() {
-		return nil
-	}
-	if ctx.Done() == nil {
-		<-m.wake
-		return nil
-	}
-	select {
-	case <-m.wake:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-}
-
-// firstWait makes wake, and reports whether there is something to wait for: until
-// now nobody could be told.
-func (m *Member) firstWait() bool {
-	m.readyMu.Lock()
-	defer m.readyMu.Unlock()
-	m.wake = make(chan struct{}, 1)
-	return m.ready == nil && m.err.Load() == 0
-}
-
-// Messages returns the messages and gaps as they come, as [Member.Receive]
-// does. It ends after it has yielded a final error or the error of ctx, and
-// continues after a [*GapError].
-func (m *Member) Messages(ctx context.Context) iter.Seq2[Message, error] {
-	return func(yield func(Message, error) bool) {
-		for {
-			msg, err := m.Receive(ctx)
-			if !yield(msg, err) {
-				return
-			}
-			if _, gap := errors.AsType[*GapError](err); err != nil && !gap {
-				return
-			}
-		}
-	}
-}
-
-// take fills buf with what is ready. m.walk is held.
-func (m *Member) take(buf []Message) (n int, err error) {
-	if err := m.endError(); err != nil {
-		return 0, err
-	}
-	for n < len(buf) {
-		if m.current == nil {
-			if m.current = m.dequeue(); m.current == nil {
-				return n, nil
-			}
-		}
-		ms := m.current
-		if ms.left.Load() {
-			m.current = nil
-			continue
-		}
-		if ms.place != nil && ms.place.replay != nil {
-			r := ms.place.replay
-			switch {
-			case n > 0 && !r.Gap().IsZero():
-				return n, nil // the gap comes first the next time
-			case !r.Empty():
-				got, err := m.takePart(buf[n:], ms, r)
-				if err != nil {
-					return 0, err
-				}
-				n += got
-				m.rotate()
-			case r.Met():
-				ms.place.replay = nil
-			case !ms.advance():
-				m.current = nil
-				m.hub.readers.Aside(func() { ms.room.bring(ms) }) // which puts it into the queue again
-			}
-			continue
-		}
-		items, fresh, gap := ms.cursor.Peek()
-		switch {
-		case gap:
-			if n > 0 {
-				return n, nil // the gap comes first the next time
-			}
-			if m.refills(ms) {
-				ms.place.replay = ms.refill()
-				ms.place.behind.Store(follows)
-				continue
-			}
-			if err := m.gap(ms); err != nil {
-				return 0, err
-			}
-		case len(items) > 0:
-			ms.caughtUp()
-			got, used := m.copy(buf[n:], ms, items, fresh)
-			n += got
-			ms.pass(items[:used])
-			ms.cursor.Advance(used)
-			m.rotate()
-		case n > 0 && !m.anyReady():
-			// Who has something to do may find more when it comes back, so
-			// parking can wait: a busy member costs publishers nothing.
-			return n, nil
-		case ms.cursor.Park():
-			ms.caughtUp()
-			m.current = nil
-		}
-	}
-	return n, nil
-}
-
-// refills reports whether the gap before the cursor of ms is its own, and the
-// history has what is missing there.
-func (m *Member) refills(ms *membership) bool {
-	p := ms.place
-	return p != nil && ms.room.kept != nil && ms.cursor.Cut() && (ms.room.overflow() == Skip || p.behind.Load() != within) && !p.plain
-}
-
-// gap consumes the gaps before the cursor of ms, and returns the error for them.
-// It is nil when all that the cursor has fallen behind was volatile.
-func (m *Member) gap(ms *membership) error {
-	var sum roomlog.Gap
-	for more := true; more; {
-		fell := ms.cursor.Cut()
-		g := ms.cursor.TakeGap(ms.opened)
-		if fell && ms.place != nil {
-			ms.place.plain = false
-		}
-		sum.Missed += min(g.Missed, math.MaxInt-sum.Missed)
-		sum.Unknown = sum.Unknown || g.Unknown
-		if fell && !g.IsZero() && ms.room.overflow() == Disconnect {
-			return ErrSlow
-		}
-		_, _, more = ms.cursor.Peek()
-		more = more && !m.refills(ms)
-	}
-	if sum.IsZero() {
-		return nil
-	}
-	return &GapError{Room: ms.room.name, Missed: sum.Missed, Unknown: sum.Unknown}
-}
-
-// takePart takes from what a member gets from the history.
-func (m *Member) takePart(buf []Message, ms *membership, r *memberReplay) (got int, err error) {
-	if gap := r.TakeGap(); !gap.IsZero() {
-		err = &GapError{Room: ms.room.name, Missed: gap.Missed, Unknown: gap.Unknown}
-	} else {
-		var used int
-		items := r.Items()
-		got, used = m.copy(buf, ms, items, false)
-		ms.pass(items[:used])
-		r.Advance(used)
-	}
-	if len(r.Items()) == 0 && (r.Met() || !r.At().IsZero()) {
-		ms.place.last = public(r.At(), ms.room.kept.mark)
-	}
-	return got, err
-}
-
-// copy puts entries into buf and returns how many messages those gave, and how
-// many entries are dealt with.
-func (m *Member) copy(buf []Message, ms *membership, entries []entry, fresh bool) (got, used int) {
-	var after Position
-	if ms.place != nil {
-		after = ms.place.after
-	}
-	for i := range entries {
-		if got == len(buf) {
-			return got, i
-		}
-		e := &entries[i]
-		if (e.volatile && !fresh) || (e.filter != nil && !e.filter.admits(m)) {
-			continue
-		}
-		if !after.IsZero() && !e.position.IsZero() && !after.Before(e.position) {
-			continue // another hub was faster, and it resumed here
-		}
-		b := &buf[got]
-		b.Room, b.Data, b.Sender, b.Position = ms.room.name, e.data, e.sender, e.position
-		got++
-	}
-	return got, len(entries)
-}
-
-// enqueue notes that ms has something to read, and wakes who waits for it.
-func (m *Member) enqueue(ms *membership) {
-	m.readyMu.Lock()
-	if ms.queued || ms.left.Load() {
-		m.readyMu.Unlock()
+// hearEveryone makes all members hear what is said to everyone. It is called
+// before anything is: most hubs say nothing to everyone, and a cursor for each
+// member would be a third of what an idle one costs.
+func (h *Hub) hearEveryone() {
+	h.mu.RLock()
+	hearing := h.hearing
+	h.mu.RUnlock()
+	if hearing {
 		return
 	}
-	ms.queued = true
-	wasEmpty := m.ready == nil
-	if wasEmpty {
-		ms.nextReady = ms
-		m.others.Store(true)
-	} else {
-		ms.nextReady, m.ready.nextReady = m.ready.nextReady, ms
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.hearing {
+		return
 	}
-	m.ready = ms
-	wake := m.wake
-	m.readyMu.Unlock()
-	if wasEmpty {
-		signal(wake)
+	h.hearing = true
+	h.everyone.mu.Lock()
+	defer h.everyone.mu.Unlock()
+	for _, m := range h.members {
+		m.hear()
 	}
 }
 
-// signal leaves a word for who waits, or will wait. There may be one already, and
-// a channel that is nil has nobody.
-func signal(c chan struct{}) {
-	select {
-	case c <- struct{}{}:
-	default:
+// hubOf returns the hub's part of a member ID.
+func hubOf(memberID string) (string, error) {
+	hub, ok := item.HubOf(memberID)
+	if !ok {
+		return "", fmt.Errorf("%w: %q is no member ID; Member.ID returns one", ErrInvalidMember, memberID)
 	}
+	return hub, nil
 }
 
-func (m *Member) dequeue() *membership {
-	if !m.anyReady() {
-		return nil
-	}
-	m.readyMu.Lock()
-	defer m.readyMu.Unlock()
-	if m.ready == nil {
-		return nil
-	}
-	ms := m.ready.nextReady
-	if ms == m.ready {
-		m.ready = nil
-		m.others.Store(false)
-	} else {
-		m.ready.nextReady = ms.nextReady
-	}
-	ms.nextReady, ms.queued = nil, false
-	return ms
-}
-
-// anyReady reports whether another room waits. It is asked for every few
-// messages, so it takes no lock; who comes a moment later is seen the next time.
-func (m *Member) anyReady() bool { return m.others.Load() }
-
-// rotate puts the current room to the back of the queue if others wait.
-func (m *Member) rotate() {
-	if m.anyReady() {
-		ms := m.current
-		m.current = nil
-		m.enqueue(ms)
-	}
-}
+// ID returns the member's ID. It says which hub the member is connected to, is
+// never given again, and has nothing to do with the names of rooms.
+func (m *Member) ID() string { return item.MemberID(m.hub.id, m.num) }
 
 // Info returns what was given as MemberOptions.Info. Nobody may modify it.
 func (m *Member) Info() []byte {
@@ -398,7 +157,7 @@ func (m *Member) Info() []byte {
 // Rooms returns the names of the rooms that the member is in, in no order.
 func (m *Member) Rooms() []string {
 	m.mu.Lock()
-	all := m.rooms.all()
+	all := m.rooms.List()
 	m.mu.Unlock()
 	names := make([]string, 0, len(all))
 	for _, ms := range all {
@@ -452,8 +211,8 @@ func (m *Member) end(err error) {
 	h.mu.Unlock()
 
 	m.mu.Lock()
-	all := m.rooms.all()
-	m.rooms = memberships{}
+	all := m.rooms.List()
+	m.rooms = few.Map[*membership]{}
 	if e := m.more.Load(); e != nil && e.direct != nil {
 		e.direct.left.end()
 	}
@@ -497,14 +256,14 @@ func (m *Member) reserve(rs *roomState, r *memberReplay) (*membership, error) {
 	if err := m.endError(); err != nil {
 		return nil, err
 	}
-	ms := m.rooms.get(rs.channel)
+	ms := m.rooms.Get(rs.channel)
 	if ms == nil {
 		ms = new(membership)
 		ms.init(m, rs)
 		if r != nil {
 			ms.place.replay = r
 		}
-		m.rooms.put(ms)
+		m.rooms.Put(ms)
 	} else if r != nil {
 		return nil, ErrJoined
 	}
@@ -528,8 +287,8 @@ func (m *Member) settle(ms *membership, r *memberReplay, err error) {
 	defer rs.mu.Unlock()
 	switch {
 	case ms.joined:
-	case ms.joiners == 0 && m.rooms.get(rs.channel) == ms:
-		m.rooms.delete(rs.channel)
+	case ms.joiners == 0 && m.rooms.Get(rs.channel) == ms:
+		m.rooms.Delete(rs.channel)
 		ms.left.end()
 	case r != nil && ms.place.replay == r:
 		ms.place.replay = nil
@@ -544,9 +303,9 @@ func (m *Member) leave(channel string) {
 	m.walk.Lock()
 	defer m.walk.Unlock()
 	m.mu.Lock()
-	ms := m.rooms.get(channel)
+	ms := m.rooms.Get(channel)
 	if ms != nil {
-		m.rooms.delete(channel)
+		m.rooms.Delete(channel)
 		m.depart(ms)
 		ms.left.end()
 	}
@@ -559,6 +318,7 @@ func (m *Member) leave(channel string) {
 // remove ends a membership that is not among the member's rooms any more.
 // m.walk is held: no Receive is copying, and the next one sees that ms has left.
 func (m *Member) remove(ms *membership) {
+	m.walk.AssertHeld()
 	ms.left.end()
 	if m.current == ms {
 		m.current = nil
@@ -568,7 +328,7 @@ func (m *Member) remove(ms *membership) {
 }
 
 // send appends a direct message.
-func (m *Member) send(gap roomlog.Gap, entries []entry) {
+func (m *Member) send(gap roomlog.Gap, entries []item.Entry) {
 	m.mu.Lock()
 	if m.endError() != nil {
 		m.mu.Unlock()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"sync/atomic"
 
+	"github.com/fanoutgo/fanout/internal/item"
 	"github.com/fanoutgo/fanout/internal/roomlog"
 )
 
@@ -11,7 +12,7 @@ import (
 // used for one stay; who leaves and joins again gets a new one. There are as many
 // as members and rooms are combined, so it is kept small.
 type membership struct {
-	cursor roomlog.Cursor[entry, *membership] // a cache line; what follows is another
+	cursor roomlog.Cursor[item.Entry, *membership] // a cache line; what follows is another
 	member *Member
 	room   *roomState
 	place  *place // nil in most rooms that keep no history
@@ -19,9 +20,8 @@ type membership struct {
 	// left is set when the member has left or closed: nothing more is read.
 	left      stay
 	joined    bool        // the cursor is open. Guarded by roomState.mu
-	queued    bool        // in the member's ready queue. Guarded by Member.readyMu
 	sinceHigh uint16      // see since; there is room for 47 bits. Guarded by roomState.mu
-	nextReady *membership // there. Guarded by Member.readyMu
+	nextReady *membership // in the member's ready queue; nil: it is not there. Guarded by Member.readyMu
 
 	next, prev *membership // in the room. Guarded by roomState.mu
 	joiners    int32       // Joins that wait on it. Guarded by Member.mu
@@ -78,13 +78,15 @@ func (ms *membership) init(m *Member, rs *roomState) {
 }
 
 // since returns the number of the arrivals that had left out rooms when the
-// membership began: see exceptions. roomState.mu is held.
+// membership began: see exceptions.
 func (ms *membership) since() uint64 {
+	ms.room.mu.AssertHeld()
 	return uint64(ms.sinceHigh)<<31 | uint64(ms.left.bits.Load()>>1)
 }
 
-// setSince is called once, when the membership begins. roomState.mu is held.
+// setSince is called once, when the membership begins.
 func (ms *membership) setSince(n uint64) {
+	ms.room.mu.AssertHeld()
 	ms.sinceHigh = uint16(n >> 31)
 	ms.left.bits.Or(uint32(n) << 1)
 }
@@ -99,17 +101,22 @@ func (s *stay) Load() bool { return s.bits.Load()&1 != 0 }
 // end makes it so.
 func (s *stay) end() { s.bits.Or(1) }
 
+// Key implements few.Value.
+func (ms *membership) Key() string { return ms.room.channel }
+
 // Wake is called when there is something to read after the cursor had parked:
 // it implements roomlog.Owner.
 func (ms *membership) Wake() { ms.member.enqueue(ms) }
 
 // resumes reports whether the membership is to begin at a place in the history.
-// roomState.mu is held.
-func (ms *membership) resumes() bool { return ms.place != nil && ms.place.replay != nil }
+func (ms *membership) resumes() bool {
+	ms.room.mu.AssertHeld()
+	return ms.place != nil && ms.place.replay != nil
+}
 
 // waiting returns the calls that wait on behalf of the membership.
-// roomState.mu is held.
 func (ms *membership) waiting() *waits {
+	ms.room.mu.AssertHeld()
 	if ms.place == nil {
 		ms.place = new(place)
 	}
@@ -120,8 +127,9 @@ func (ms *membership) waiting() *waits {
 }
 
 // whenMoved returns a channel that is closed when the member has left or is in
-// the room, and when its Resume has failed. roomState.mu is held.
+// the room, and when its Resume has failed.
 func (ms *membership) whenMoved() <-chan struct{} {
+	ms.room.mu.AssertHeld()
 	w := ms.waiting()
 	if w.moved == nil {
 		w.moved = make(chan struct{})
@@ -129,17 +137,19 @@ func (ms *membership) whenMoved() <-chan struct{} {
 	return w.moved
 }
 
-// tell wakes those who wait for whenMoved. roomState.mu is held.
+// tell wakes those who wait for whenMoved.
 func (ms *membership) tell() {
+	ms.room.mu.AssertHeld()
 	if p := ms.place; p != nil && p.waits != nil && p.waits.moved != nil {
 		close(p.waits.moved)
 		p.waits.moved = nil
 	}
 }
 
-// doneWaiting is called when a membership is put into its room: nobody waits for
-// that any more. roomState.mu is held.
+// doneWaiting is called when a membership is put into its room: nobody waits
+// for that any more.
 func (ms *membership) doneWaiting() {
+	ms.room.mu.AssertHeld()
 	ms.tell()
 	if ms.room.kept == nil {
 		ms.place = nil
@@ -186,10 +196,10 @@ func (ms *membership) caughtUp() {
 }
 
 // pass notes how far the member has come in the room's history.
-func (ms *membership) pass(entries []entry) {
+func (ms *membership) pass(entries []item.Entry) {
 	if n := len(entries); n > 0 && ms.place != nil {
-		if at := entries[n-1].position; !at.IsZero() {
-			ms.place.last = at
+		if at := entries[n-1].At; !at.IsZero() {
+			ms.place.last = public(at, ms.room.kept.mark)
 		}
 	}
 }
@@ -202,15 +212,177 @@ func (ms *membership) endError() error {
 	return ErrLeft
 }
 
-// An entry is a message in a log.
-type entry struct {
-	data     []byte
-	sender   string
-	position Position
-	filter   *filter // nil: it is for everyone
-	volatile bool
+// wasIn reports whether the member was in one of the rooms that are left out when
+// the message arrived.
+func (m *Member) wasIn(f *item.Filter, arrival uint64) bool {
+	m.walk.AssertHeld()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for ms := range m.rooms.All {
+		if f.ExcludesRoom(item.RoomHash(ms.room.name)) && ms.joinedBefore(arrival) {
+			return true
+		}
+	}
+	e := m.more.Load()
+	return e != nil && e.departures.Exclude(f)
 }
 
-// Counts and Size implement roomlog.Item.
-func (e entry) Counts() bool { return !e.volatile }
-func (e entry) Size() int    { return len(e.data) + e.filter.size() }
+// joinedBefore reports whether a member had joined when a message arrived.
+func (ms *membership) joinedBefore(arrival uint64) bool {
+	ms.room.mu.Lock()
+	defer ms.room.mu.Unlock()
+	return ms.joined && ms.since() < arrival
+}
+
+// depart notes that the member is about to leave a room, if messages have
+// arrived in its time that leave out rooms. Those that the member has not read
+// yet may leave out this one.
+func (m *Member) depart(ms *membership) {
+	m.mu.AssertHeld()
+	left := m.hub.leftOut.Load()
+	if left == 0 {
+		return
+	}
+	ms.room.mu.Lock()
+	joined, since := ms.joined, ms.since()
+	ms.room.mu.Unlock()
+	if !joined || since == left {
+		return
+	}
+	m.extras().departures.Add(item.RoomHash(ms.room.name), since, left)
+}
+
+// forgetDepartures forgets them if the member has read everything in all of its
+// rooms.
+func (m *Member) forgetDepartures() {
+	m.walk.AssertHeld()
+	e := m.more.Load()
+	if e == nil || m.hub.leftOut.Load() == 0 {
+		return
+	}
+	m.hub.mu.RLock()
+	everyone := e.everyone
+	m.hub.mu.RUnlock()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !e.departures.None() && (everyone == nil || everyone.hasReadAll()) && m.hasReadAll(e) {
+		e.departures.Clear()
+	}
+}
+
+// hasReadAll reports whether nothing is there for the member in its rooms, and
+// no direct message.
+func (m *Member) hasReadAll(e *extras) bool {
+	m.walk.AssertHeld()
+	m.mu.AssertHeld()
+	if e.direct != nil && !e.direct.cursor.AtEnd() {
+		return false
+	}
+	for ms := range m.rooms.All {
+		if !ms.hasReadAll() {
+			return false
+		}
+	}
+	return true
+}
+
+// hasReadAll reports whether nothing is there for the member in the room.
+func (ms *membership) hasReadAll() bool {
+	ms.member.walk.AssertHeld()
+	joined, behind := ms.standing()
+	return !behind && (!joined || ms.cursor.AtEnd())
+}
+
+// standing reports whether the membership is in its room, and whether there is
+// something, or will be, that comes before what is in the room's log.
+func (ms *membership) standing() (joined, behind bool) {
+	ms.member.walk.AssertHeld()
+	ms.room.mu.Lock()
+	defer ms.room.mu.Unlock()
+	return ms.joined, ms.place != nil && ms.place.replay != nil
+}
+
+// A milestone is a place in a room that the member comes to.
+type milestone struct {
+	ms *membership
+	at uint64
+}
+
+// ends returns where the rooms of the member end, or nil if there are some to
+// which older messages may come yet: by a Resume, or because the hub is reading
+// what it missed.
+func (m *Member) ends() []milestone {
+	m.walk.AssertHeld()
+	marks := []milestone{}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for ms := range m.rooms.All {
+		rs := ms.room
+		joined, behind := ms.standing()
+		if behind || joined && !rs.isWhole() {
+			return nil
+		}
+		if joined {
+			marks = append(marks, milestone{ms, rs.log.Mark()})
+		}
+	}
+	return marks
+}
+
+// passed reports whether the member has read everything up to the marks.
+func (m *Member) passed(marks []milestone) bool {
+	m.walk.AssertHeld()
+	for _, k := range marks {
+		if !k.ms.left.Load() && !k.ms.cursor.Passed(k.at) {
+			return false
+		}
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for ms := range m.rooms.All {
+		if _, behind := ms.standing(); behind {
+			return false
+		}
+	}
+	return true
+}
+
+// A readyQueue has the memberships of a member that have something to read. Rooms
+// take turns, so it is a queue. It has no memory of its own. Guarded by
+// Member.readyMu.
+type readyQueue struct {
+	last *membership // followed by the first; nil: the queue is empty
+}
+
+func (q *readyQueue) empty() bool { return q.last == nil }
+
+// push puts a membership at the end, unless it is in the queue. It reports
+// whether it is the only one now, and was not there before.
+func (q *readyQueue) push(ms *membership) (first bool) {
+	switch {
+	case ms.nextReady != nil:
+		return false
+	case q.last == nil:
+		ms.nextReady = ms
+		first = true
+	default:
+		ms.nextReady, q.last.nextReady = q.last.nextReady, ms
+	}
+	q.last = ms
+	return first
+}
+
+// pop takes the first membership, nil if there is none.
+func (q *readyQueue) pop() *membership {
+	if q.last == nil {
+		return nil
+	}
+	ms := q.last.nextReady
+	if ms == q.last {
+		q.last = nil
+	} else {
+		q.last.nextReady = ms.nextReady
+	}
+	ms.nextReady = nil
+	return ms
+}

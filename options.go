@@ -3,9 +3,10 @@ package fanout
 import (
 	"fmt"
 	"log/slog"
-	"sync"
 	"time"
 
+	"github.com/fanoutgo/fanout/internal/item"
+	"github.com/fanoutgo/fanout/internal/locks"
 	"github.com/fanoutgo/fanout/internal/roomlog"
 	"github.com/fanoutgo/fanout/internal/wire"
 )
@@ -252,7 +253,7 @@ func (h *Hub) roomOptions(room, channel string) (*retained, *limits, error) {
 }
 
 // limits are the window and the overflow policy of a room's log.
-type limits = roomlog.Limits[entry]
+type limits = roomlog.Limits[item.Entry]
 
 // maxSharedLimits is how many different limits a hub remembers for rooms to
 // share. Applications have a few kinds of rooms; a room beyond that has limits
@@ -263,7 +264,7 @@ const maxSharedLimits = 64
 type roomLimits struct {
 	standard *limits // as Options say
 
-	mu     sync.Mutex
+	mu     locks.Mutex[locks.Innermost] // guards shared
 	shared map[limitsKey]*limits
 }
 
@@ -285,7 +286,7 @@ func (l *roomLimits) of(w Window, v Overflow) *limits {
 	if shared := l.shared[key]; shared != nil {
 		return shared
 	}
-	made := roomlog.NewLimits[entry](w.Messages, w.Bytes, policies[v])
+	made := roomlog.NewLimits[item.Entry](w.Messages, w.Bytes, policies[v])
 	if len(l.shared) < maxSharedLimits {
 		l.shared[key] = made
 	}

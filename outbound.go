@@ -4,12 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"time"
 
 	"github.com/fanoutgo/fanout/adapter"
 	"github.com/fanoutgo/fanout/internal/backoff"
 	"github.com/fanoutgo/fanout/internal/deadline"
+	"github.com/fanoutgo/fanout/internal/locks"
 	"github.com/fanoutgo/fanout/internal/outbox"
 	"github.com/fanoutgo/fanout/internal/wire"
 )
@@ -23,7 +23,7 @@ type outbound struct {
 
 	flight *frame // under way without a goroutine that waits. Of the turn holder
 
-	mu  sync.Mutex // guards box, but for what is the turn holder's
+	mu  locks.Mutex[locks.Innermost] // guards box, but for what is the turn holder's
 	box outbox.Outbox[waiters]
 
 	channel string
@@ -37,24 +37,9 @@ type outbound struct {
 // A frame is messages that travel together, and who waits for them.
 type frame = outbox.Frame[waiters]
 
-// waiters are the publishers of a frame. outbound.mu guards count and cancel,
-// and all of it until the frame has begun; the rest is the turn holder's then.
-type waiters struct {
-	count int           // of publishers that wait for done
-	done  chan struct{} // closed when err is set; nil: nobody waits
-	err   error
-	acks  []ack  // publishers that do not wait
-	one   [1]ack // room for the first of them
-
-	cancel context.CancelFunc // nil: what is under way is not to be ended
-}
-
-// abandoned reports whether nobody waits for the outcome. outbound.mu is held.
-func (w *waiters) abandoned() bool { return w.count == 0 && len(w.acks) == 0 }
-
 func (o *outbound) init(h *Hub, rs *roomState, channel string) {
 	o.hub, o.room, o.channel = h, rs, channel
-	o.box.Restore(h.numbers.take(channel))
+	o.box.Restore(h.takeNumbers(channel))
 }
 
 // wrap says for whom a message could not be published.
@@ -68,60 +53,8 @@ func (o *outbound) wrap(err error) error {
 	return &PublishError{Hub: o.to, Err: err}
 }
 
-// check says what keeps everything from being published.
-func (o *outbound) check(ctx context.Context) error {
-	if ctx.Err() == nil && (o.room == nil || o.room.invalid == nil) {
-		return nil
-	}
-	return o.refusal(ctx)
-}
-
-func (o *outbound) refusal(ctx context.Context) error {
-	err := context.Cause(ctx)
-	if err == nil {
-		err = o.room.invalid.error
-	}
-	return o.wrap(adapter.Unsent(err))
-}
-
-// loops reports whether what is published is delivered at once, and to nobody
-// else: there is nobody to make frames for.
-func (o *outbound) loops() bool { return o.hub.alone && o.room != nil && o.room.kept == nil }
-
 // keeps reports whether what is published goes into a history.
 func (o *outbound) keeps() bool { return o.room != nil && o.room.kept != nil }
-
-// publish sends a message and returns when the backend has taken it.
-//
-// Its callers may be goroutines that begin with a small stack, which costs more
-// to grow than all that is done here. So each case has a function of its own,
-// with what it needs, and what is unusual has another. (-run 'half load' of
-// internal/bench's redis suite publishes in such goroutines.)
-func (o *outbound) publish(ctx context.Context, m *wire.Message) error {
-	if err := o.check(ctx); err != nil {
-		return err
-	}
-	if o.loops() {
-		o.deliver(m)
-		return nil
-	}
-	size := m.Size()
-	o.mu.Lock()
-	if !o.box.Begin() {
-		return o.join(ctx, m, size)
-	}
-	o.mu.Unlock()
-	return o.publishAlone(ctx, m, size)
-}
-
-// publishAlone sends a message of size bytes by itself, and waits until it has
-// arrived. The caller holds the turn and gives it up.
-func (o *outbound) publishAlone(ctx context.Context, m *wire.Message, size int) error {
-	f := outbox.NewFrame[waiters](size)
-	f.Add(m)
-	o.number(f)
-	return o.wrap(o.send(ctx, f))
-}
 
 // send sends a numbered frame, waits, and goes on with what has gathered
 // meanwhile. The caller holds the turn and gives it up.
@@ -131,98 +64,6 @@ func (o *outbound) send(ctx context.Context, f *frame) (err error) {
 	defer func() { err = o.account(f, end) }() // and the numbers may have been seen
 	end = o.transmit(ctx, f, nil)
 	return nil
-}
-
-// join adds m, of size bytes, to the pending frame and waits until that frame
-// has arrived. If ctx ends first and the frame is not under way by then, the
-// message is withdrawn: nobody will get it. o.mu is held, and released.
-func (o *outbound) join(ctx context.Context, m *wire.Message, size int) error {
-	f := o.box.Gather(size)
-	at := f.Add(m)
-	w := &f.Waiters
-	w.count++
-	if w.done == nil {
-		w.done = make(chan struct{})
-	}
-	done := w.done
-	o.mu.Unlock()
-	bound := context.Background()
-	if _, ok := ctx.Deadline(); !ok {
-		bound = o.hub.publishes.Context()
-	}
-	select {
-	case <-done:
-		return o.wrap(w.err)
-	case <-ctx.Done():
-		return o.quit(o.hub.withHealth(context.Cause(ctx)), m, f, at)
-	case <-bound.Done():
-		return o.quit(o.hub.withHealth(context.Cause(bound)), m, f, at)
-	}
-}
-
-// quit takes a publisher whose context has ended, with err, out of a frame.
-func (o *outbound) quit(err error, m *wire.Message, f *frame, at outbox.Span) error {
-	if o.withdraw(f, at) {
-		err = adapter.Unsent(err)
-		if o.hub.opts.LocalFallback && o.room != nil && o.hub.ctx.Err() == nil {
-			o.room.deliver(o.hub.entryOf(m))
-			err = fmt.Errorf("%w: %w", ErrLocalOnly, sent(err))
-		}
-	}
-	return o.wrap(err)
-}
-
-// withdraw takes a publisher that waits out of a frame, and its message too if
-// the frame is not under way. A frame under way that nobody waits for is given
-// up.
-func (o *outbound) withdraw(f *frame, at outbox.Span) (unsent bool) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	w := &f.Waiters
-	w.count--
-	if o.box.Withdraw(f, at) {
-		return true
-	}
-	if w.abandoned() && w.cancel != nil {
-		w.cancel()
-	}
-	return false
-}
-
-// publishAsync sends a message, and has a told when the backend has taken it.
-// The caller holds the channel; that is released then.
-func (o *outbound) publishAsync(m *wire.Message, a ack) {
-	if err := o.check(context.Background()); err != nil || o.loops() {
-		if err == nil {
-			o.deliver(m)
-		}
-		o.hub.tell([]ack{a}, err)
-		o.unhold(1)
-		return
-	}
-	size := m.Size()
-	o.mu.Lock()
-	if !o.box.Begin() {
-		o.addAsync(o.box.Gather(size), m, a)
-		o.mu.Unlock()
-		return
-	}
-	o.mu.Unlock()
-	f := outbox.NewFrame[waiters](size)
-	o.addAsync(f, m, a)
-	o.start(f)
-}
-
-// addAsync adds the message of a publisher that does not wait. The frame's time
-// runs from the first of those.
-func (o *outbound) addAsync(f *frame, m *wire.Message, a ack) {
-	f.Add(m)
-	w := &f.Waiters
-	if w.acks == nil {
-		w.acks = w.one[:0]
-		f.Expire(time.Now().Add(o.hub.opts.PublishTimeout))
-	}
-	w.acks = append(w.acks, a)
 }
 
 // next begins to send what has gathered, or gives up the turn, which the caller
@@ -467,19 +308,4 @@ func (o *outbound) unhold(n int) {
 	o.uses -= n
 	o.used = time.Now()
 	o.hub.outMu.Unlock()
-}
-
-// deliver is publish for a hub that is alone.
-func (o *outbound) deliver(m *wire.Message) {
-	h := o.hub
-	h.stats.published.Add(1)
-	h.stats.frames.Add(1)
-	h.stats.received.Add(1)
-	o.room.deliver(h.entryOf(m))
-}
-
-// entryOf returns a message of the hub's own for a log.
-func (h *Hub) entryOf(m *wire.Message) entry {
-	v := m.View()
-	return entry{data: clonePayload(m.Data), sender: h.id, volatile: m.Volatile, filter: h.filterFor(&v)}
 }

@@ -5,10 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/fanoutgo/fanout/adapter"
+	"github.com/fanoutgo/fanout/internal/locks"
 )
 
 const (
@@ -25,9 +25,9 @@ const (
 type ownChannels struct {
 	ready chan struct{} // closed once both are subscribed
 
-	mu      sync.Mutex    // guards all below
-	err     error         // of the last attempt; nil: it is under way, or has succeeded
-	changed chan struct{} // closed when err changes or the channels are ready
+	mu      locks.Mutex[locks.Innermost] // guards all below
+	err     error                        // of the last attempt; nil: it is under way, or has succeeded
+	changed chan struct{}                // closed when err changes or the channels are ready
 }
 
 func newOwnChannels() *ownChannels {
@@ -81,14 +81,14 @@ func (h *Hub) subscribeOwn() {
 		case err == nil:
 			h.own.set(nil, true)
 			if failed {
-				h.log.info("fanout: hub's own channels are subscribed now", "hub", h.id)
+				h.log.Info("fanout: hub's own channels are subscribed now", "hub", h.id)
 			}
 			return
 		}
 		failed = true
 		h.own.set(err, false)
 		if said.first() {
-			h.log.error("fanout: hub gets no direct messages and none to everyone, and nobody can join; it tries again (said once a minute)",
+			h.log.Error("fanout: hub gets no direct messages and none to everyone, and nobody can join; it tries again (said once a minute)",
 				"hub", h.id, "error", err)
 		}
 		if errors.Is(err, ErrClosed) {

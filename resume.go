@@ -9,6 +9,7 @@ import (
 
 	"github.com/fanoutgo/fanout/adapter"
 	"github.com/fanoutgo/fanout/internal/history"
+	"github.com/fanoutgo/fanout/internal/item"
 	"github.com/fanoutgo/fanout/internal/replay"
 	"github.com/fanoutgo/fanout/internal/work"
 )
@@ -18,10 +19,7 @@ import (
 // where the log stands: its cursor is put there in the same step.
 //
 // Until the membership is joined roomState.mu guards it, then Member.walk.
-type memberReplay = replay.Replay[entry]
-
-// Place implements replay.Item: where the entry is in the backend's history.
-func (e entry) Place() adapter.Position { return e.position.private() }
+type memberReplay = replay.Replay[item.Entry]
 
 // assemble gives a replay its next part, or says what is needed for it, or that
 // it cannot go on. rs.mu is held.
@@ -57,7 +55,9 @@ func (rs *roomState) start(ms *membership, r *memberReplay, since adapter.Positi
 }
 
 // refill returns the replay of a member that fell out of the window.
-func (ms *membership) refill() *memberReplay { return replay.Refill[entry](ms.place.last.private()) }
+func (ms *membership) refill() *memberReplay {
+	return replay.Refill[item.Entry](ms.place.last.private())
+}
 
 // advance gives the member its next part, if it is there. It is not ok if that
 // has to be waited for: see bring. Member.walk is held.
@@ -218,13 +218,13 @@ func (rs *roomState) readForMembers(one *work.Task, delay time.Duration) {
 	if err == nil && !history.Progresses(&read, since) {
 		err, delay = errNoProgress, max(delay, noProgressWait)
 	}
-	var p *replay.Page[entry]
+	var p *replay.Page[item.Entry]
 	if err == nil {
 		p = rs.newPage(since, &read)
 	}
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
-	var served []*replay.Request[entry]
+	var served []*replay.Request[item.Entry]
 	switch {
 	case h.ctx.Err() != nil:
 		served = k.store.Fail(ErrClosed)
@@ -251,8 +251,8 @@ func (rs *roomState) readForMembers(one *work.Task, delay time.Duration) {
 var errNoProgress = errors.New("the history announces more, but gives nothing new")
 
 // newPage decodes what the backend has returned for since.
-func (rs *roomState) newPage(since adapter.Position, read *adapter.Page) *replay.Page[entry] {
-	p, now := replay.NewPage[entry](since, read), ticks()
+func (rs *roomState) newPage(since adapter.Position, read *adapter.Page) *replay.Page[item.Entry] {
+	p, now := replay.NewPage[item.Entry](since, read), ticks()
 	for _, f := range read.Frames {
 		var b keptFrame
 		err := openKept(&b, f, now)
@@ -270,7 +270,7 @@ func (rs *roomState) newPage(since adapter.Position, read *adapter.Page) *replay
 			if u.unreadable() {
 				x := u.takeHole()
 				rs.hub.notUnderstood(rs.channel, x)
-				p.Miss(x.at.private())
+				p.Miss(x.at)
 				continue
 			}
 			p.Add(u.entry(), b.Body.kept)
@@ -282,7 +282,7 @@ func (rs *roomState) newPage(since adapter.Position, read *adapter.Page) *replay
 
 // addRecent keeps messages that go into the log for members that come later.
 // rs.mu is held.
-func (rs *roomState) addRecent(entries []entry, kept int64) {
+func (rs *roomState) addRecent(entries []item.Entry, kept int64) {
 	rs.kept.store.Add(entries, kept, replay.Window(rs.window()))
 	rs.expireLater()
 }
@@ -332,7 +332,7 @@ func (rs *roomState) narrow() bool {
 // historyUnreadable complains of a history that cannot be read.
 func (h *Hub) historyUnreadable(room string, err error) {
 	if h.refused.first() {
-		h.log.error("fanout: history cannot be read, what was missed is reported as a gap (said once a minute, for all rooms)",
+		h.log.Error("fanout: history cannot be read, what was missed is reported as a gap (said once a minute, for all rooms)",
 			"room", room, "error", err)
 	}
 }

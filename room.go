@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 
 	"github.com/fanoutgo/fanout/adapter"
+	"github.com/fanoutgo/fanout/internal/item"
 	"github.com/fanoutgo/fanout/internal/replay"
 	"github.com/fanoutgo/fanout/internal/wire"
 )
@@ -116,7 +117,7 @@ func (r *Room) Resume(ctx context.Context, m *Member, since Position) error {
 	defer r.hub.release(rs)
 	from, err := rs.history(since)
 	if err == nil {
-		err = rs.admit(ctx, m, replay.Resume[entry](from))
+		err = rs.admit(ctx, m, replay.Resume[item.Entry](from))
 	}
 	return r.wrap("resume", err)
 }

@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"github.com/fanoutgo/fanout/adapter"
+	"github.com/fanoutgo/fanout/internal/item"
 	"github.com/fanoutgo/fanout/internal/roomlog"
 	"github.com/fanoutgo/fanout/internal/wire"
 )
@@ -260,7 +261,7 @@ type leg struct {
 // deliver gives a message to members of this hub.
 func (l *leg) deliver(h *Hub) {
 	v := l.message.View()
-	h.sendTo(v.To, roomlog.Gap{}, []entry{h.entryOf(&l.message)})
+	h.sendTo(v.To, roomlog.Gap{}, []item.Entry{h.entryOf(&l.message)})
 }
 
 // legs returns the parts of a selection that is not local.
@@ -338,7 +339,7 @@ func (s Selection) publishLocally(m *wire.Message) {
 	switch s.kind {
 	case toMembers:
 		to := wire.Message{To: s.names}
-		h.sendTo(to.View().To, roomlog.Gap{}, []entry{h.entryOf(m)})
+		h.sendTo(to.View().To, roomlog.Gap{}, []item.Entry{h.entryOf(m)})
 	case toEveryone:
 		h.everyone.deliver(h.entryOf(m))
 	default:

@@ -3,11 +3,8 @@
 package locks
 
 import (
-	"bytes"
 	"fmt"
-	"runtime"
 	"slices"
-	"strconv"
 	"sync"
 	"sync/atomic"
 )
@@ -15,7 +12,7 @@ import (
 // A Mutex is a sync.Mutex that knows its holder.
 type Mutex[R Rank] struct {
 	mu     sync.Mutex
-	holder atomic.Int64 // the goroutine's number; 0: nobody
+	holder atomic.Uintptr // the goroutine's number; 0: nobody
 }
 
 // Lock locks m. It panics if the order of locks is not kept.
@@ -50,7 +47,7 @@ func (m *Mutex[R]) AssertHeld() { assert[R](m.holder.Load()) }
 // A RWMutex is a sync.RWMutex that knows who holds it for writing.
 type RWMutex[R Rank] struct {
 	mu     sync.RWMutex
-	holder atomic.Int64
+	holder atomic.Uintptr
 }
 
 // Lock locks m for writing. It panics if the order of locks is not kept.
@@ -86,10 +83,10 @@ func (m *RWMutex[R]) AssertHeld() { assert[R](m.holder.Load()) }
 // held are the places in the order of the locks that each goroutine holds.
 var (
 	heldMu sync.Mutex
-	held   = make(map[int64][]int)
+	held   = make(map[uintptr][]int)
 )
 
-func enter[R Rank](g int64) {
+func enter[R Rank](g uintptr) {
 	var r R
 	place, name := r.Rank()
 	heldMu.Lock()
@@ -100,7 +97,7 @@ func enter[R Rank](g int64) {
 	held[g] = append(held[g], place)
 }
 
-func leave[R Rank](g int64) {
+func leave[R Rank](g uintptr) {
 	var r R
 	place, name := r.Rank()
 	heldMu.Lock()
@@ -117,23 +114,10 @@ func leave[R Rank](g int64) {
 	}
 }
 
-func assert[R Rank](holder int64) {
+func assert[R Rank](holder uintptr) {
 	if holder != goroutine() {
 		var r R
 		_, name := r.Rank()
 		panic(fmt.Sprintf("locks: the caller does not hold %s", name))
 	}
-}
-
-// goroutine returns the number of the calling goroutine, from its stack trace:
-// "goroutine 18 [running]: …".
-func goroutine() int64 {
-	var buf [64]byte
-	line := buf[len("goroutine "):runtime.Stack(buf[:], false)]
-	digits, _, _ := bytes.Cut(line, []byte(" "))
-	n, err := strconv.ParseInt(string(digits), 10, 64)
-	if err != nil {
-		panic(err)
-	}
-	return n
 }

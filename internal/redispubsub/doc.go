@@ -73,7 +73,6 @@
 //	replies.go    reads the replies of the functions
 //	errors.go     what errors mean for the hub; errortext.go: texts of errors
 //	refusals.go   remembers refused histories, for Health
-//	journal.go    writes to the Logger
 //
 // # Locks
 //
@@ -91,5 +90,6 @@
 // So a receiver that stands still holds up its own connection and nothing else;
 // [sub.state] needs no lock. The receiver is called under sub.mu, which is how
 // calls for one channel never overlap; it does not call the adapter back. The
-// Logger is called by the journal's goroutine, under no lock.
+// Logger is called by the goroutine of a journal (see package journal), under no
+// lock.
 package redispubsub

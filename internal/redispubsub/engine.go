@@ -10,11 +10,13 @@ import (
 	"sync"
 	"time"
 
+	"github.com/redis/rueidis"
+
 	"github.com/fanoutgo/fanout/adapter"
 	"github.com/fanoutgo/fanout/internal/clock"
 	"github.com/fanoutgo/fanout/internal/deadline"
 	"github.com/fanoutgo/fanout/internal/gate"
-	"github.com/redis/rueidis"
+	"github.com/fanoutgo/fanout/internal/journal"
 )
 
 // A Config says which Pub/Sub an Engine uses, and how.
@@ -56,7 +58,7 @@ type Engine struct {
 	limits    limits
 	roles     roles
 	inspector inspector
-	journal   journal
+	journal   *journal.Journal
 
 	ctx    context.Context // ends when the engine is closed
 	cancel context.CancelFunc
@@ -103,7 +105,7 @@ func New(client rueidis.Client, cfg Config) (*Engine, error) {
 	e.limits.asking = make(chan struct{}, 1)
 	e.limits.nodes = make(map[string]int64)
 	e.inspector.init(e)
-	e.journal.init(e)
+	e.journal = journal.New(cfg.Logger, cfg.Name+": ", "log lines dropped, Options.Logger is too slow")
 	e.library.loading = make(chan struct{}, 1)
 	return e, nil
 }
@@ -122,7 +124,6 @@ func (e *Engine) Attach(r adapter.Receiver) error {
 	e.keeper, _ = r.(adapter.HistoryReceiver)
 	e.wg.Go(e.topology.run)
 	e.wg.Go(e.inspector.run)
-	e.wg.Go(e.journal.run)
 	return nil
 }
 
@@ -343,6 +344,7 @@ func (e *Engine) Close(ctx context.Context) error {
 			}
 			<-e.ops.Empty() // calls in flight may begin goroutines
 			e.wg.Wait()
+			<-e.journal.Stop()
 			close(e.closed)
 		}()
 	}

@@ -3,12 +3,12 @@ package redispubsub
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"sync"
 	"time"
 
-	"github.com/fanoutgo/fanout/internal/backoff"
 	"github.com/redis/rueidis"
+
+	"github.com/fanoutgo/fanout/internal/backoff"
 )
 
 const (
@@ -295,7 +295,7 @@ func (i *inspector) report(ids ...*identity) {
 	i.reported = i.reported || unknown
 	i.mu.Unlock()
 	if first {
-		i.engine.journal.add(slog.LevelWarn, "the server refuses ROLE and INFO: if it becomes a replica, or its address leads to another server, "+
+		i.engine.journal.Warn("the server refuses ROLE and INFO: if it becomes a replica, or its address leads to another server, " +
 			"that is not noticed before its connections break")
 	}
 }

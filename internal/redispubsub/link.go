@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -177,7 +176,7 @@ func (l *link) run() {
 			l.broke(err)
 		} else {
 			if connected {
-				e.journal.add(slog.LevelInfo, "link is back", "node", l.addr)
+				e.journal.Info("link is back", "node", l.addr)
 			}
 			connected = true
 			if l.use(ses) > backoff.Max { // a session that ends at once does not reset the pauses
@@ -205,7 +204,7 @@ func (l *link) use(ses *session) time.Duration {
 	l.broke(err)
 	l.hangUp(ses)
 	if !errors.Is(err, errIdle) && e.ctx.Err() == nil {
-		e.journal.add(slog.LevelWarn, "link broke, connecting again", "node", l.addr, "error", explain(err))
+		e.journal.Warn("link broke, connecting again", "node", l.addr, "error", explain(err))
 	}
 	return lasted
 }

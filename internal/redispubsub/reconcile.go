@@ -1,13 +1,13 @@
 package redispubsub
 
 import (
-	"log/slog"
 	"net"
 	"time"
 
+	"github.com/redis/rueidis"
+
 	"github.com/fanoutgo/fanout/internal/clock"
 	"github.com/fanoutgo/fanout/internal/redispubsub/seats"
-	"github.com/redis/rueidis"
 )
 
 const (
@@ -149,7 +149,7 @@ func (l *link) refused(s *sub, err error) {
 	}
 	l.mu.Unlock()
 	if !silent {
-		l.engine.journal.add(slog.LevelError, "subscribing again is refused (said once a minute, for all channels)",
+		l.engine.journal.Error("subscribing again is refused (said once a minute, for all channels)",
 			"channel", s.channel, "node", l.addr, "error", clean(err))
 	}
 	l.postpone(s, refusedPause)

@@ -219,12 +219,16 @@ func (c *Cursor[T, O]) Park() bool {
 	return true
 }
 
-// listed reports whether c is in the list of those that have parked: an append takes
-// all of them, and changes the end. The log's lock is held.
-func (c *Cursor[T, O]) listed() bool { return c.parked && c.link == c.log.end }
+// listed reports whether c is in the list of those that have parked: an append
+// takes all of them, and changes the end.
+func (c *Cursor[T, O]) listed() bool {
+	c.log.mu.AssertHeld()
+	return c.parked && c.link == c.log.end
+}
 
-// unpark takes c off the list. The log's lock is held.
+// unpark takes c off the list.
 func (c *Cursor[T, O]) unpark() {
+	c.log.mu.AssertHeld()
 	if c.prev != nil {
 		c.prev.next = c.next
 	} else {

@@ -22,8 +22,9 @@ type placed struct {
 	Gap
 }
 
-// remember notes a gap with times that ends at a position. l.mu is held.
+// remember notes a gap with times that ends at a position.
 func (l *Log[T, O]) remember(pos uint64, g Gap) {
+	l.mu.AssertHeld()
 	if l.earlier == nil {
 		l.earlier = &earlier{from: math.MaxUint32}
 	}
@@ -40,8 +41,9 @@ func (l *Log[T, O]) remember(pos uint64, g Gap) {
 }
 
 // between says what a cursor that was opened at a time misses if it goes from
-// one link to a later one. l.mu is held.
+// one link to a later one.
 func (l *Log[T, O]) between(from, to *link[T], opened uint32) Gap {
+	l.mu.AssertHeld()
 	missed, unknown := to.pos-from.pos, to.unknown != from.unknown
 	if e := l.earlier; e != nil {
 		if from.pos < e.dropped && opened > e.from {

@@ -1,8 +1,9 @@
 package roomlog
 
 import (
-	"sync"
 	"sync/atomic"
+
+	"github.com/fanoutgo/fanout/internal/locks"
 )
 
 // Item is what a log holds.
@@ -104,7 +105,7 @@ type Log[T Item, O Owner] struct {
 	cursors int32         // that are open
 	earlier *earlier      // gaps with times that lie in what cursors may jump over; nil: none
 
-	mu sync.Mutex
+	mu locks.Mutex[locks.Log]
 }
 
 // A link stands between two segments. It holds nothing of them.

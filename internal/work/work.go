@@ -17,8 +17,9 @@ package work
 import (
 	"context"
 	"errors"
-	"sync"
 	"time"
+
+	"github.com/fanoutgo/fanout/internal/locks"
 )
 
 const (
@@ -39,7 +40,7 @@ type Pool struct {
 	ctx context.Context
 	run func(func())
 
-	mu      sync.Mutex // guards all below. Innermost
+	mu      locks.Mutex[locks.Innermost] // guards all below
 	fast    lane
 	slow    lane
 	stopped bool

@@ -2,10 +2,11 @@ package fanout
 
 import (
 	"context"
-	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/fanoutgo/fanout/internal/item"
+	"github.com/fanoutgo/fanout/internal/locks"
 	"github.com/fanoutgo/fanout/internal/replay"
 	"github.com/fanoutgo/fanout/internal/roomlog"
 	"github.com/fanoutgo/fanout/internal/sequence"
@@ -17,10 +18,7 @@ import (
 //
 // The log's order is made under mu: Receive, and Publish of Local selections,
 // append under it. Wake-ups and calls of the adapter happen after it is
-// released. Locks nest in the order Member.walk, Member.mu, roomState.mu,
-// Log.mu; Hub.mu comes after Member.walk and before roomState.mu, and never with
-// Member.mu; Member.readyMu is innermost, and so are janitor.wideMu and that of the readers.
-// Two roomStates are never locked at once.
+// released. The order of all locks is in docs/ARCHITECTURE.md.
 //
 // Most rooms have not been heard of for a while, and what takes longest is to fetch
 // them from memory: what is needed together lies together, in lines of 64 bytes.
@@ -31,10 +29,10 @@ type roomState struct {
 	invalid *badOptions              // Options.Room has given what no room can have
 	out     atomic.Pointer[outbound] // nil until something is published
 
-	mu          sync.Mutex // guards all below, but for what has a word of its own
-	uses        int32      // of Join and Publish; while positive the state stays
-	count       int32      // of members
-	idleSince   int64      // when uses and members became 0; see ticks
+	mu          locks.Mutex[locks.Room] // guards all below, but for what has a word of its own
+	uses        int32                   // of Join and Publish; while positive the state stays
+	count       int32                   // of members
+	idleSince   int64                   // when uses and members became 0; see ticks
 	sub         subscription
 	interrupted bool // the adapter says frames may be missing
 	queued      bool // the janitor has it
@@ -43,7 +41,7 @@ type roomState struct {
 	// What arriving frames need, too.
 	in      sequence.Tracker
 	members *membership
-	log     roomlog.Log[entry, *membership] // it has a lock of its own
+	log     roomlog.Log[item.Entry, *membership] // it has a lock of its own
 
 	name    string // never changed, like channel; empty for the room of everyone
 	channel string
@@ -144,34 +142,6 @@ func (rs *roomState) hold() bool {
 	return true
 }
 
-func (h *Hub) release(rs *roomState) { h.releaseAll(rs, 1) }
-
-// releaseAll releases a state that has been acquired, or held, so many times.
-func (h *Hub) releaseAll(rs *roomState, n int) {
-	rs.mu.Lock()
-	rs.uses -= int32(n)
-	idle := rs.markIdle()
-	subscribed := rs.sub != subOff
-	rs.mu.Unlock()
-	if idle {
-		h.janitor.add(rs, subscribed)
-	}
-}
-
-// markIdle notes that a state is not used any more, and reports whether the
-// janitor is to be told. rs.mu is held.
-func (rs *roomState) markIdle() bool {
-	if rs.uses > 0 || rs.count > 0 || rs == rs.hub.everyone {
-		return false
-	}
-	rs.idleSince = ticks()
-	if rs.queued {
-		return false
-	}
-	rs.queued = true
-	return true
-}
-
 // await makes ms a member of the room, once the hub's own channels and the room's
 // stand and, where there is a history, its place in that is known. A Resume (r)
 // puts itself there; a Join beside it waits for how that ends.
@@ -195,23 +165,7 @@ func (rs *roomState) await(ctx context.Context, ms *membership, r *memberReplay)
 			rs.mu.Unlock()
 			return nil
 		case rs.follows() && r != nil:
-			since := r.At()
-			v, err := rs.assemble(r)
-			switch v {
-			case replay.Complete:
-				rs.start(ms, r, since)
-			case replay.LogBehind:
-				rs.read()
-			}
-			rs.mu.Unlock()
-			if v == replay.Complete {
-				ms.member.enqueue(ms)
-				return nil
-			}
-			if v == replay.NeedsReading {
-				err = rs.fetch(ctx, ms, r)
-			}
-			if err != nil {
+			if done, err := rs.resume(ctx, ms, r); done || err != nil {
 				return err
 			}
 			continue
@@ -241,9 +195,34 @@ func (rs *roomState) await(ctx context.Context, ms *membership, r *memberReplay)
 	}
 }
 
-// whenChanged returns a channel that is closed when the subscription, or what is
-// known of the history, changes. rs.mu is held.
+// resume takes a Resume a step further, and reports whether the member is in the
+// room now. rs.mu is held, and released.
+func (rs *roomState) resume(ctx context.Context, ms *membership, r *memberReplay) (done bool, err error) {
+	since := r.At()
+	v, err := rs.assemble(r)
+	switch v {
+	case replay.Complete:
+		rs.start(ms, r, since)
+	case replay.LogBehind:
+		rs.read()
+	}
+	rs.mu.Unlock()
+	switch {
+	case err != nil:
+		return false, err
+	case v == replay.Complete:
+		ms.member.enqueue(ms)
+		return true, nil
+	case v == replay.NeedsReading:
+		return false, rs.fetch(ctx, ms, r)
+	}
+	return false, nil
+}
+
+// whenChanged returns a channel that is closed when the subscription, or what
+// is known of the history, changes.
 func (rs *roomState) whenChanged() <-chan struct{} {
+	rs.mu.AssertHeld()
 	if rs.changed == nil {
 		rs.changed = make(chan struct{})
 	}
@@ -251,8 +230,9 @@ func (rs *roomState) whenChanged() <-chan struct{} {
 }
 
 // follows reports whether what is said from now on goes into the log, or is
-// reported missing there. rs.mu is held.
+// reported missing there.
 func (rs *roomState) follows() bool {
+	rs.mu.AssertHeld()
 	return rs.sub == subOn && !rs.interrupted && (rs.kept == nil || rs.kept.follower.Follows())
 }
 
@@ -300,16 +280,18 @@ func (rs *roomState) subscribed(ms *membership, err error) {
 	rs.tell()
 }
 
-// tell wakes those who wait for a change. rs.mu is held.
+// tell wakes those who wait for a change.
 func (rs *roomState) tell() {
+	rs.mu.AssertHeld()
 	if rs.changed != nil {
 		close(rs.changed)
 		rs.changed = nil
 	}
 }
 
-// open puts a membership into the room, at the end of its log. rs.mu is held.
+// open puts a membership into the room, at the end of its log.
 func (rs *roomState) open(ms *membership) {
+	rs.mu.AssertHeld()
 	ms.joined, ms.opened = true, rs.in.Run()
 	ms.setSince(rs.hub.leftOut.Load())
 	ms.next = rs.members
@@ -329,6 +311,7 @@ func (rs *roomState) open(ms *membership) {
 
 // remove takes a membership out. The member's walk is locked, and ms.left set.
 func (rs *roomState) remove(ms *membership) {
+	ms.member.walk.AssertHeld()
 	rs.mu.Lock()
 	idle := false
 	if ms.joined {
@@ -357,20 +340,22 @@ func (rs *roomState) remove(ms *membership) {
 	}
 }
 
-// append adds to the log what is to reach all members. rs.mu is held; the
-// caller wakes whom it returns after releasing it.
-func (rs *roomState) append(gap roomlog.Gap, entries []entry) wakeups {
+// append adds to the log what is to reach all members. The caller wakes whom it
+// returns after releasing the lock.
+func (rs *roomState) append(gap roomlog.Gap, entries []item.Entry) wakeups {
+	rs.mu.AssertHeld()
 	return rs.appendAfter(roomlog.Gap{}, gap, entries)
 }
 
-// appendAfter is append with a gap before all that lies before the run. rs.mu is
-// held.
-func (rs *roomState) appendAfter(earlier, gap roomlog.Gap, entries []entry) wakeups {
+// appendAfter is append with a gap before all that lies before the run.
+func (rs *roomState) appendAfter(earlier, gap roomlog.Gap, entries []item.Entry) wakeups {
+	rs.mu.AssertHeld()
 	return rs.appended(rs.log.AppendAfter(earlier, gap, entries))
 }
 
-// appended returns what follows an append to the log. rs.mu is held.
-func (rs *roomState) appended(log roomlog.Wakeups[entry, *membership]) wakeups {
+// appended returns what follows an append to the log.
+func (rs *roomState) appended(log roomlog.Wakeups[item.Entry, *membership]) wakeups {
+	rs.mu.AssertHeld()
 	w := wakeups{log: log}
 	if rs.overflow() == Disconnect && !rs.catchesUp() {
 		w.slow = rs.slowMembers()
@@ -379,8 +364,9 @@ func (rs *roomState) appended(log roomlog.Wakeups[entry, *membership]) wakeups {
 }
 
 // slowMembers finds members that fell out of the window. It looks at all of
-// them, so it waits until the window has moved by a quarter. rs.mu is held.
+// them, so it waits until the window has moved by a quarter.
 func (rs *roomState) slowMembers() (slow []*Member) {
+	rs.mu.AssertHeld()
 	oldest := rs.log.OldestKept()
 	kept, _ := rs.log.Kept()
 	if oldest-rs.sweptAt < uint64(max(1, kept/4)) {
@@ -395,23 +381,10 @@ func (rs *roomState) slowMembers() (slow []*Member) {
 	return slow
 }
 
-// wakeups are what follows an append, outside of all locks.
-type wakeups struct {
-	log  roomlog.Wakeups[entry, *membership]
-	slow []*Member
-}
-
-// run wakes a few members itself and leaves a crowd to the hub's wakers, so
-// that the adapter's reader goes on to the next frame.
-func (w wakeups) run(h *Hub) {
-	if rest := w.log.Wake(wakeSelf); !rest.None() {
-		h.wakers.add(rest)
-	}
-	if len(w.slow) > 0 {
-		h.readers.Aside(func() { // ending a member waits for its locks
-			for _, m := range w.slow {
-				m.end(ErrSlow)
-			}
-		})
-	}
+// isWhole reports whether what was said in the room is in its log, or never will
+// be.
+func (rs *roomState) isWhole() bool {
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	return rs.kept == nil || rs.follows()
 }

@@ -1,0 +1,130 @@
+// Package idle finds what is not used any more. A [Queue] has things that have
+// become idle, in that order, and says which of them have been so for long
+// enough. A [Sweeper] calls what looks, when there is something to look at.
+//
+//	Add ─▶ oldest … latest ─▶ Sweep: too early        ─▶ look again then
+//	                                 used since       ─▶ to the back, or out
+//	                                 idle long enough ─▶ expire
+package idle
+
+import (
+	"context"
+	"time"
+
+	"github.com/fanoutgo/fanout/internal/locks"
+)
+
+// A Thing may be idle. Its methods are called without locks.
+type Thing interface {
+	// IdleSince returns when the thing last became idle.
+	IdleSince() time.Time
+	// LeaveIfUsed reports whether the thing is in use. If so it is out of the
+	// queue, and notes that: it is added again when it becomes idle.
+	LeaveIfUsed() bool
+}
+
+// A Queue holds idle things, each once. The zero value is empty. One goroutine
+// sweeps; all may add.
+type Queue[T Thing] struct {
+	mu   locks.Mutex[locks.Innermost] // guards list
+	list []T
+}
+
+// Add adds a thing that has just become idle. It reports whether the queue was
+// empty: then somebody has to be told to sweep it.
+func (q *Queue[T]) Add(x T) (first bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.list = append(q.list, x)
+	return len(q.list) == 1
+}
+
+// Sweep calls expire, without locks, for each thing that has been idle for a
+// time by now; it is out of the queue then. Sweep returns when the next one will
+// have been, or the zero time if there is none.
+func (q *Queue[T]) Sweep(after time.Duration, now time.Time, expire func(T)) time.Time {
+	for {
+		x, second, n := q.front()
+		if n == 0 {
+			return time.Time{}
+		}
+		used, since := x.LeaveIfUsed(), x.IdleSince()
+		due := since.Add(after)
+		early := !used && due.After(now)
+		if early && (n == 1 || !since.After(second.IdleSince())) {
+			return due
+		}
+		q.pop(early) // an early one that is not the oldest was used meanwhile
+		if !used && !early {
+			expire(x)
+		}
+	}
+}
+
+// front returns the first two things, and the number of all. Only the sweeping
+// goroutine takes things out, so they stay there.
+func (q *Queue[T]) front() (first, second T, n int) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	switch n = len(q.list); n {
+	case 0:
+		q.list = nil
+	case 1:
+		first = q.list[0]
+	default:
+		first, second = q.list[0], q.list[1]
+	}
+	return first, second, n
+}
+
+// pop takes the first thing out, or moves it to the back.
+func (q *Queue[T]) pop(toBack bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if toBack {
+		q.list = append(q.list, q.list[0])
+	}
+	var none T
+	q.list[0] = none
+	q.list = q.list[1:]
+}
+
+// A Sweeper calls functions that look for what is idle.
+type Sweeper struct{ kick chan struct{} }
+
+// NewSweeper returns a Sweeper.
+func NewSweeper() *Sweeper { return &Sweeper{make(chan struct{}, 1)} }
+
+// Wake has Run look at once. It does not wait.
+func (s *Sweeper) Wake() {
+	select {
+	case s.kick <- struct{}{}:
+	default:
+	}
+}
+
+// Run calls all sweeps after Wake, and when the first of the times has come that
+// they returned last; the zero time is none. It returns when ctx ends.
+func (s *Sweeper) Run(ctx context.Context, sweeps ...func(now time.Time) time.Time) {
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for {
+		select {
+		case <-s.kick:
+		case <-timer.C:
+		case <-ctx.Done():
+			return
+		}
+		var next time.Time
+		for _, sweep := range sweeps {
+			if t := sweep(time.Now()); !t.IsZero() && (next.IsZero() || t.Before(next)) {
+				next = t
+			}
+		}
+		if next.IsZero() {
+			timer.Stop()
+		} else {
+			timer.Reset(max(0, time.Until(next)))
+		}
+	}
+}

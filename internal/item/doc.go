@@ -1,0 +1,42 @@
+// Package item has the entries of a room's log: messages, and what says whom of
+// a room each message is for.
+//
+// A message that is for everyone in the room has no filter. Another one has a
+// [Filter], which is made once for the message, in time that does not depend on
+// the number of members, and is asked for each member when that reads the
+// message:
+//
+//	Excludes(number)                 Except names the member
+//	ExcludesRooms, ExcludesRoom      ExceptRooms names a room in which the
+//	                                 member was when the message arrived: in
+//	                                 one it is in, or in one of its Stays
+//	Copy                             the message went to several rooms: the
+//	                                 member gets the copy that it reads first,
+//	                                 see Copies
+//
+// Members are known here by their numbers, rooms by a hash of their names, and
+// the time when a message arrived by its number among the arrivals that left out
+// rooms. A list of names would keep the frame alive that it came in.
+package item
+
+import "github.com/fanoutgo/fanout/adapter"
+
+// An Entry is a message in a log.
+type Entry struct {
+	Data     []byte
+	Sender   string
+	At       adapter.Position // zero: the message is not kept
+	Filter   *Filter          // nil: it is for everyone
+	Volatile bool
+}
+
+// Counts and Size implement roomlog.Item.
+
+// Counts reports whether missing the message is a loss.
+func (e Entry) Counts() bool { return !e.Volatile }
+
+// Place implements replay.Item: where the entry is in the backend's history.
+func (e Entry) Place() adapter.Position { return e.At }
+
+// Size is about the number of bytes that the entry keeps alive.
+func (e Entry) Size() int { return len(e.Data) + e.Filter.size() }

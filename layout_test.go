@@ -1,0 +1,112 @@
+package fanout
+
+import (
+	"bytes"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"unsafe"
+
+	"github.com/fanoutgo/fanout/internal/item"
+	"github.com/fanoutgo/fanout/internal/roomlog"
+	"github.com/stretchr/testify/require"
+)
+
+// What exists once for each member in a room, or for each room, is kept small:
+// there are millions of them.
+func TestSizes(t *testing.T) {
+	if unsafe.Sizeof(uintptr(0)) != 8 {
+		t.Skip("the sizes are those of 64-bit platforms")
+	}
+	if lockcheck {
+		t.Skip("mutexes that check themselves are larger")
+	}
+	for name, test := range map[string]struct{ size, most uintptr }{
+		"membership": {unsafe.Sizeof(membership{}), 128},
+		"cursor":     {unsafe.Sizeof(roomlog.Cursor[item.Entry, *membership]{}), 64},
+		"room":       {unsafe.Sizeof(roomState{}), 248},
+		"log":        {unsafe.Sizeof(roomlog.Log[item.Entry, *membership]{}), 72},
+		"member":     {unsafe.Sizeof(Member{}), 112},
+		"entry":      {unsafe.Sizeof(item.Entry{}), 72},
+	} {
+		t.Run(name, func(t *testing.T) { require.LessOrEqual(t, test.size, test.most) })
+	}
+}
+
+// The files and functions of this package stay small enough to be read in one
+// go.
+func TestLayout(t *testing.T) {
+	const maxFiles, maxLines, maxFunc = 20, 400, 60
+	all, err := filepath.Glob("*.go")
+	require.NoError(t, err)
+	var files []string
+	for _, file := range all {
+		if !strings.HasSuffix(file, "_test.go") {
+			files = append(files, file)
+		}
+	}
+	t.Run("has few files", func(t *testing.T) {
+		require.NotEmpty(t, files)
+		require.LessOrEqual(t, len(files)-len(temporary), maxFiles, files)
+	})
+	for _, file := range files {
+		if temporary[file] {
+			continue
+		}
+		t.Run("is small/"+file, func(t *testing.T) {
+			text, err := os.ReadFile(file)
+			require.NoError(t, err)
+			require.LessOrEqual(t, bytes.Count(text, []byte("\n")), maxLines)
+			set := token.NewFileSet()
+			parsed, err := parser.ParseFile(set, file, text, 0)
+			require.NoError(t, err)
+			for _, decl := range parsed.Decls {
+				if f, ok := decl.(*ast.FuncDecl); ok {
+					lines := set.Position(f.End()).Line - set.Position(f.Pos()).Line + 1
+					require.LessOrEqual(t, lines, maxFunc, f.Name.Name)
+				}
+			}
+		})
+	}
+}
+
+// temporary files are exempt until their contents have moved to packages of
+// their own.
+var temporary = map[string]bool{
+	"retained.go": true, "catchup.go": true, "patience.go": true, "replay.go": true, "page.go": true,
+	"tail.go": true, "aging.go": true, "readers.go": true, "batch.go": true, "own.go": true,
+}
+
+func TestReadyQueue(t *testing.T) {
+	var q readyQueue
+	a, b, c := new(membership), new(membership), new(membership)
+	require.True(t, q.empty())
+	require.Nil(t, q.pop())
+	t.Run("is in order, and holds each once", func(t *testing.T) {
+		require.True(t, q.push(a))
+		require.False(t, q.push(a))
+		require.False(t, q.push(b))
+		require.False(t, q.push(c))
+		require.False(t, q.push(b))
+		for _, want := range []*membership{a, b, c} {
+			require.False(t, q.empty())
+			require.Same(t, want, q.pop())
+		}
+		require.True(t, q.empty())
+		require.Nil(t, q.pop())
+	})
+	t.Run("takes back what it gave", func(t *testing.T) {
+		require.True(t, q.push(b))
+		require.False(t, q.push(a))
+		require.Same(t, b, q.pop())
+		require.False(t, q.push(b))
+		require.Same(t, a, q.pop())
+		require.Same(t, b, q.pop())
+		require.Equal(t, readyQueue{}, q)
+		require.Nil(t, b.nextReady)
+	})
+}

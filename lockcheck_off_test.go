@@ -1,0 +1,5 @@
+//go:build !lockcheck
+
+package fanout
+
+const lockcheck = false

@@ -1,0 +1,367 @@
+package fanout
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"math"
+	"time"
+
+	"github.com/fanoutgo/fanout/internal/item"
+	"github.com/fanoutgo/fanout/internal/roomlog"
+)
+
+// Receive returns the next message of any of the member's rooms, in the order
+// of each room; rooms take turns. It waits until there is one or ctx ends.
+//
+// A *GapError says that messages of a room are missing before the next one; it
+// is not final. ErrClosed and ErrSlow are. After the error of ctx Receive can be
+// called again; nothing is lost.
+func (m *Member) Receive(ctx context.Context) (Message, error) {
+	var one [1]Message
+	_, err := m.ReceiveBatch(ctx, one[:])
+	return one[0], err
+}
+
+// ReceiveBatch waits like Receive until there is something, then fills buf with
+// what is there and returns the number of messages. It returns either messages
+// or an error. It is the faster way for a busy room: one call, and for example
+// one write to the network, for many messages. Buf must have room for at least
+// one message; it keeps alive what was put into it, so clear it when a quiet
+// connection is to hold nothing.
+func (m *Member) ReceiveBatch(ctx context.Context, buf []Message) (int, error) {
+	if len(buf) == 0 {
+		return 0, failed("receive", errEmptyBuffer)
+	}
+	if ctx.Err() != nil {
+		return 0, failed("receive", context.Cause(ctx))
+	}
+	m.walk.Lock()
+	if m.receiving {
+		m.walk.Unlock()
+		return 0, failed("receive", ErrConcurrentReceive)
+	}
+	m.receiving = true
+	for {
+		n, err := m.take(buf)
+		if n == 0 && err == nil {
+			m.walk.Unlock()
+			err = m.wait(ctx)
+			m.walk.Lock()
+			if err == nil {
+				continue
+			}
+		}
+		m.receiving = false
+		m.walk.Unlock()
+		if errors.Is(err, ErrSlow) {
+			m.end(err)
+		}
+		return n, receiveError(err)
+	}
+}
+
+// receiveError returns the error that users see of a Receive. A GapError says
+// itself what it is about.
+func receiveError(err error) error {
+	if err == nil {
+		return nil // before anything that allocates: this is called for each batch
+	}
+	if gap := (*GapError)(nil); errors.As(err, &gap) {
+		return err
+	}
+	return failed("receive", err)
+}
+
+// Messages returns the messages and gaps as they come, as Receive does. It ends
+// after a final error or the error of ctx, which it yields, and goes on after a
+// *GapError.
+func (m *Member) Messages(ctx context.Context) iter.Seq2[Message, error] {
+	return func(yield func(Message, error) bool) {
+		for {
+			msg, err := m.Receive(ctx)
+			if !yield(msg, err) {
+				return
+			}
+			if _, gap := errors.AsType[*GapError](err); err != nil && !gap {
+				return
+			}
+		}
+	}
+}
+
+// wait waits until something may be ready. The end of the member is no error
+// here: take says it. One goroutine at a time waits, so it alone makes wake.
+func (m *Member) wait(ctx context.Context) error {
+	if m.wake == nil && !m.firstWait() {
+		return nil
+	}
+	if ctx.Done() == nil {
+		<-m.wake
+		return nil
+	}
+	select {
+	case <-m.wake:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// firstWait makes wake, and reports whether there is something to wait for: until
+// now nobody could be told.
+func (m *Member) firstWait() bool {
+	m.readyMu.Lock()
+	defer m.readyMu.Unlock()
+	m.wake = make(chan struct{}, 1)
+	return m.ready.empty() && m.err.Load() == 0
+}
+
+// take fills buf with what is ready.
+func (m *Member) take(buf []Message) (n int, err error) {
+	m.walk.AssertHeld()
+	if err := m.endError(); err != nil {
+		return 0, err
+	}
+	for n < len(buf) {
+		if m.current == nil {
+			if m.current = m.dequeue(); m.current == nil {
+				return n, nil
+			}
+		}
+		ms := m.current
+		if ms.left.Load() {
+			m.current = nil
+			continue
+		}
+		if ms.place != nil && ms.place.replay != nil {
+			got, full, err := m.takeReplay(buf[n:], ms, n == 0)
+			if n += got; err != nil || full {
+				return n, err
+			}
+			continue
+		}
+		items, fresh, gap := ms.cursor.Peek()
+		switch {
+		case gap:
+			if n > 0 {
+				return n, nil // the gap comes first the next time
+			}
+			if m.refills(ms) {
+				ms.place.replay = ms.refill()
+				ms.place.behind.Store(follows)
+				continue
+			}
+			if err := m.gap(ms); err != nil {
+				return 0, err
+			}
+		case len(items) > 0:
+			ms.caughtUp()
+			got, used := m.copy(buf[n:], ms, items, fresh)
+			n += got
+			ms.pass(items[:used])
+			ms.cursor.Advance(used)
+			m.rotate()
+		case n > 0 && !m.anyReady():
+			// Who has something to do may find more when it comes back, so
+			// parking can wait: a busy member costs publishers nothing.
+			return n, nil
+		case ms.cursor.Park():
+			ms.caughtUp()
+			m.current = nil
+		}
+	}
+	return n, nil
+}
+
+// takeReplay fills buf with what a member gets that comes from behind, or takes it
+// a step further. It is full if there is a gap, and buf is not to have one.
+func (m *Member) takeReplay(buf []Message, ms *membership, mayGap bool) (n int, full bool, err error) {
+	m.walk.AssertHeld()
+	r := ms.place.replay
+	switch {
+	case !mayGap && !r.Gap().IsZero():
+		return 0, true, nil // the gap comes first the next time
+	case !r.Empty():
+		n, err = m.takePart(buf, ms, r)
+		if err == nil {
+			m.rotate()
+		}
+	case r.Met():
+		ms.place.replay = nil
+	case !ms.advance():
+		m.current = nil
+		m.hub.readers.Aside(func() { ms.room.bring(ms) }) // which puts it into the queue again
+	}
+	return n, false, err
+}
+
+// refills reports whether the gap before the cursor of ms is its own, and the
+// history has what is missing there.
+func (m *Member) refills(ms *membership) bool {
+	p := ms.place
+	return p != nil && ms.room.kept != nil && ms.cursor.Cut() && (ms.room.overflow() == Skip || p.behind.Load() != within) && !p.plain
+}
+
+// gap consumes the gaps before the cursor of ms, and returns the error for them.
+// It is nil when all that the cursor has fallen behind was volatile.
+func (m *Member) gap(ms *membership) error {
+	m.walk.AssertHeld()
+	var sum roomlog.Gap
+	for more := true; more; {
+		fell := ms.cursor.Cut()
+		g := ms.cursor.TakeGap(ms.opened)
+		if fell && ms.place != nil {
+			ms.place.plain = false
+		}
+		sum.Missed += min(g.Missed, math.MaxInt-sum.Missed)
+		sum.Unknown = sum.Unknown || g.Unknown
+		if fell && !g.IsZero() && ms.room.overflow() == Disconnect {
+			return ErrSlow
+		}
+		_, _, more = ms.cursor.Peek()
+		more = more && !m.refills(ms)
+	}
+	if sum.IsZero() {
+		return nil
+	}
+	return &GapError{Room: ms.room.name, Missed: sum.Missed, Unknown: sum.Unknown}
+}
+
+// takePart takes from what a member gets from the history.
+func (m *Member) takePart(buf []Message, ms *membership, r *memberReplay) (got int, err error) {
+	m.walk.AssertHeld()
+	if gap := r.TakeGap(); !gap.IsZero() {
+		err = &GapError{Room: ms.room.name, Missed: gap.Missed, Unknown: gap.Unknown}
+	} else {
+		var used int
+		items := r.Items()
+		got, used = m.copy(buf, ms, items, false)
+		ms.pass(items[:used])
+		r.Advance(used)
+	}
+	if len(r.Items()) == 0 && (r.Met() || !r.At().IsZero()) {
+		ms.place.last = public(r.At(), ms.room.kept.mark)
+	}
+	return got, err
+}
+
+// copy puts entries into buf and returns how many messages those gave, and how
+// many entries are dealt with.
+func (m *Member) copy(buf []Message, ms *membership, entries []item.Entry, fresh bool) (got, used int) {
+	var after Position
+	if ms.place != nil {
+		after = ms.place.after
+	}
+	for i := range entries {
+		if got == len(buf) {
+			return got, i
+		}
+		e := &entries[i]
+		if (e.Volatile && !fresh) || (e.Filter != nil && !m.admits(e.Filter)) {
+			continue
+		}
+		var at Position
+		if !e.At.IsZero() {
+			if at = public(e.At, ms.room.kept.mark); !after.IsZero() && !after.Before(at) {
+				continue // another hub was faster, and it resumed here
+			}
+		}
+		b := &buf[got]
+		b.Room, b.Data, b.Sender, b.Position = ms.room.name, e.Data, e.Sender, at
+		got++
+	}
+	return got, len(entries)
+}
+
+// enqueue notes that ms has something to read, and wakes the receiver.
+func (m *Member) enqueue(ms *membership) {
+	m.readyMu.Lock()
+	if ms.left.Load() {
+		m.readyMu.Unlock()
+		return
+	}
+	first := m.ready.push(ms)
+	if first {
+		m.others.Store(true)
+	}
+	wake := m.wake
+	m.readyMu.Unlock()
+	if first {
+		signal(wake)
+	}
+}
+
+// signal wakes the receiver of c, now or when it next waits. Nobody receives from
+// a nil channel.
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// dequeue takes the first membership that has something to read, nil if there is
+// none.
+func (m *Member) dequeue() *membership {
+	if !m.anyReady() {
+		return nil
+	}
+	m.readyMu.Lock()
+	defer m.readyMu.Unlock()
+	ms := m.ready.pop()
+	if m.ready.empty() {
+		m.others.Store(false)
+	}
+	return ms
+}
+
+// anyReady reports whether another room waits. It is asked for every few
+// messages, so it takes no lock; who comes a moment later is seen the next time.
+func (m *Member) anyReady() bool { return m.others.Load() }
+
+// rotate puts the current room to the back of the queue if others wait.
+func (m *Member) rotate() {
+	if m.anyReady() {
+		ms := m.current
+		m.current = nil
+		m.enqueue(ms)
+	}
+}
+
+// admits reports whether the member gets a message that has a filter. It is asked
+// once, when the member reads the message.
+func (m *Member) admits(f *item.Filter) bool {
+	m.walk.AssertHeld()
+	if f.Excludes(m.num) {
+		return false
+	}
+	if arrival, some := f.ExcludesRooms(); some && m.wasIn(f, arrival) {
+		return false
+	}
+	key, several := f.Copy()
+	return !several || m.firstCopy(key)
+}
+
+// minCopyTime is the least of Hub.copyTime.
+const minCopyTime = 30 * time.Second
+
+// copyTime is how long after its first copy a message may come to another room:
+// its publisher tries as long as Options.PublishTimeout, after which an attempt
+// that has begun may go on for some seconds; then it has to travel.
+func (h *Hub) copyTime() time.Duration { return max(2*h.opts.PublishTimeout, minCopyTime) }
+
+// firstCopy reports whether a copy is the first of its message, and notes it.
+func (m *Member) firstCopy(key item.CopyKey) bool {
+	m.walk.AssertHeld()
+	e := m.extras()
+	if e.copies == nil {
+		e.copies = item.NewCopies[milestone](m.hub.opts.Room != nil && m.hub.historian != nil)
+	}
+	now := time.Duration(ticks())
+	first, due := e.copies.Add(key, now)
+	if due {
+		e.copies.Forget(now, m.hub.copyTime(), m.passed, m.ends)
+	}
+	return first
+}
