@@ -142,10 +142,14 @@ func (p *player) step(args []string) string {
 		p.newPage(args[1:])
 	case "kept":
 		items, kept := p.items(args[1:])
-		unreadable := args[len(args)-1] == "unreadable"
-		p.page.Frame(items[0].at.Offset, items[len(items)-1].at, unreadable)
+		what := args[len(args)-1]
+		p.page.Frame(items[0].at.Offset, items[len(items)-1].at, what == "unreadable")
 		for _, m := range items {
-			if !unreadable {
+			switch what {
+			case "unreadable":
+			case "not-understood":
+				p.page.Miss(m.at)
+			default:
 				p.page.Add(m, kept)
 			}
 		}
