@@ -5,7 +5,8 @@
 // player, a task of the server. A [Room] is a name. Members join rooms; what is
 // published to a room reaches its members on every hub. An [Adapter] joins the
 // hubs: package sharded through the sharded Pub/Sub of a Redis Cluster,
-// adapter/redis through classic Pub/Sub, adapter/memory within a process.
+// adapter/redis through classic Pub/Sub, adapter/nats through NATS,
+// adapter/memory within a process.
 // Without an adapter the rooms live in one process.
 //
 //	hub, err := fanout.New(adapter, nil)
@@ -35,7 +36,8 @@
 //     order. A hub delivers its own messages as they come back from the backend,
 //     not before. What comes late after an interruption, when others may have
 //     had it earlier, is reported as missed. (Package sharded names the one
-//     moment in which a Redis Cluster has two orders.)
+//     moment in which a Redis Cluster has two orders. NATS has one order for
+//     each publisher, and for rooms with a history.)
 //  3. No silent loss. Whatever a member does not get, because it is slow, a link
 //     broke, slots moved, a primary died, it is told about, before the next
 //     message of that room, as a [*GapError]. For each member and room: received

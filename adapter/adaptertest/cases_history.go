@@ -139,6 +139,7 @@ func historyDeliversLive(e *env) {
 		return 0
 	})
 	for _, n := range e.nodes {
+		e.arrived(n, channel, want)
 		for _, from := range e.nodes {
 			e.settle(from, channel, n)
 		}
@@ -177,6 +178,7 @@ func historyFramesAreOpaque(e *env) {
 			e.failf("the adapter changed what was appended: %q is now %q", clip(string(frame)), clip(string(buffer)))
 		}
 	}
+	e.arrived(e.nodes[1], channel, want)
 	e.settle(e.nodes[0], channel, e.nodes[1])
 	e.same("live", e.nodes[1].heard.kept(channel), want)
 	e.same("history", e.after(e.nodes[1], channel, adapter.Position{}).Frames, want)
@@ -299,6 +301,7 @@ func historyRepeatsOnce(e *env) {
 		appendTo(a, "", 7, 1, 2, true)
 	}
 	appendTo(a, "me", 8, 3, 1, true)
+	e.arrived(b, channel, want)
 	e.settle(a, channel, b)
 	e.settle(b, channel, b)
 	e.same("live", b.heard.kept(channel), want)
@@ -326,10 +329,13 @@ func historyMatchesLive(e *env) {
 		e.keepOn(keepers, 2)
 	}
 	e.halt(keepers)
+	readOn()
+	for _, n := range e.nodes {
+		e.arrived(n, channel, read)
+	}
 	for _, from := range e.nodes {
 		e.settle(from, channel, e.nodes...)
 	}
-	readOn()
 	e.contiguous(read)
 	e.hasAcked(read, keepers, nil)
 	for _, n := range e.nodes {

@@ -1,0 +1,240 @@
+package nats
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/fanoutgo/fanout/adapter"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// appendIn is how long one Append may take.
+const appendIn = flushIn
+
+// errSilent means that the stream did not answer: nobody knows what it did.
+var errSilent = errors.New("the stream does not answer")
+
+// errRace means that another hub has appended to the room meanwhile.
+var errRace = errors.New("other hubs publish to the room at the same time")
+
+// Append implements adapter.Historian. The number of receivers is always -1.
+func (a *Adapter) Append(ctx context.Context, channel string, r adapter.Record) (at adapter.Position, receivers int, err error) {
+	at, err = a.keepRecord(ctx, channel, &r)
+	if err != nil {
+		return adapter.Position{}, 0, fmt.Errorf("nats: append to %q: %w", channel, err)
+	}
+	return at, -1, nil
+}
+
+// keepRecord appends a record. Where the stream did not answer, and it cannot be
+// found out, the error does not wrap adapter.ErrUnsent, whatever came later.
+func (a *Adapter) keepRecord(ctx context.Context, channel string, r *adapter.Record) (adapter.Position, error) {
+	at, unclear, err := a.tryRecord(ctx, channel, r)
+	switch {
+	case err == nil || !unclear || !errors.Is(err, adapter.ErrUnsent):
+		return at, err
+	case ctx.Err() != nil:
+		return at, fmt.Errorf("%w: %w (%v)", errSilent, context.Cause(ctx), err)
+	}
+	return at, fmt.Errorf("%w (%v)", errSilent, err)
+}
+
+func (a *Adapter) tryRecord(ctx context.Context, channel string, r *adapter.Record) (at adapter.Position, unclear bool, err error) {
+	nc, err := a.ready()
+	if err != nil {
+		return at, unclear, fmt.Errorf("%w: %w", adapter.ErrUnsent, err)
+	}
+	ctx, cancel := a.bound(ctx)
+	defer cancel()
+	ctx, cancelIn := context.WithTimeout(ctx, appendIn)
+	defer cancelIn()
+	p := partitionOf(channel, a.o.Partitions)
+	for attempt := 0; ; attempt++ {
+		s, h, err := a.streamAndHead(ctx, nc, p, channel, attempt > 0)
+		if err != nil {
+			return at, unclear, fmt.Errorf("%w: %w", adapter.ErrUnsent, a.cause(ctx, err))
+		}
+		next := s.continues(h, channel)
+		next.messages, next.frame = uint64(r.Messages), r.Frame
+		next.at.Offset += next.messages
+		ack, err := a.store(ctx, nc, p, h.seq, &next, r)
+		switch {
+		case errors.Is(err, errRace):
+			if err := pause(ctx, attempt); err != nil {
+				return at, unclear, fmt.Errorf("%w: %w: %w", adapter.ErrUnsent, errRace, err)
+			}
+			continue
+		case errors.Is(err, errSilent) && r.Publisher != "" && ctx.Err() == nil:
+			unclear = true // if the stream has it, it knows it again
+			continue
+		case err != nil:
+			a.heads.drop(channel)
+			return at, unclear, a.cause(ctx, err)
+		}
+		a.saw(p, ack.Sequence)
+		if ack.Duplicate {
+			at, err = a.position(ctx, nc, p, channel, ack.Sequence)
+			return at, true, err
+		}
+		a.heads.set(channel, head{record: next, seq: ack.Sequence, time: time.Now()})
+		a.trim(nc, p, channel, &next, ack.Sequence, r.Keep)
+		return next.at, false, nil
+	}
+}
+
+// position returns that of a record that was kept before, or of the last one if
+// it has been removed since.
+func (a *Adapter) position(ctx context.Context, nc *nats.Conn, p int, channel string, seq uint64) (adapter.Position, error) {
+	h, err := a.get(ctx, nc, p, channel, map[string]any{"seq": seq})
+	if err == nil && h.seq == 0 {
+		h, err = a.last(ctx, nc, p, channel)
+	}
+	switch {
+	case err != nil:
+		return adapter.Position{}, a.cause(ctx, err)
+	case h.seq == 0:
+		return adapter.Position{}, errors.New("the record was kept, and is removed already")
+	}
+	return h.at, nil
+}
+
+// cause is err, or why ctx has ended if that is the reason.
+func (a *Adapter) cause(ctx context.Context, err error) error {
+	if ctx.Err() == nil || errors.Is(err, adapter.ErrRefused) {
+		return err
+	}
+	if health := a.Health(); health != nil {
+		return fmt.Errorf("%w (%w)", context.Cause(ctx), health)
+	}
+	return context.Cause(ctx)
+}
+
+// ready returns the connection if it stands.
+func (a *Adapter) ready() (*nats.Conn, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.closing {
+		return nil, adapter.ErrClosed
+	}
+	if !a.link.up || a.link.nc == nil {
+		return nil, a.healthLocked()
+	}
+	return a.link.nc, nil
+}
+
+// saw notes how far a stream is.
+func (a *Adapter) saw(p int, seq uint64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.lastKept[p] = max(a.lastKept[p], seq)
+}
+
+// streamAndHead returns the stream and the last record of a channel. Fresh
+// means that what is remembered does not do. If the stream has less of the
+// channel than it had, it has lost something.
+func (a *Adapter) streamAndHead(ctx context.Context, nc *nats.Conn, p int, channel string, fresh bool) (*stream, head, error) {
+	s, err := a.stream(ctx, nc, p)
+	if err != nil {
+		return nil, head{}, err
+	}
+	before, known := a.heads.get(channel)
+	if known && !fresh {
+		return s, before, nil
+	}
+	h, err := a.last(ctx, nc, p, channel)
+	if err != nil {
+		return nil, head{}, err
+	}
+	if known && h.seq < before.seq && h.seq > 0 {
+		if s, err = a.streams.lost(p, s); err != nil {
+			return nil, head{}, err
+		}
+	}
+	a.heads.set(channel, h)
+	return s, h, nil
+}
+
+// store has a stream keep a record, if the channel's last one has number seq.
+// An error wraps adapter.ErrUnsent if the stream cannot have taken it.
+func (a *Adapter) store(ctx context.Context, nc *nats.Conn, p int, seq uint64, next *record, r *adapter.Record) (*jetstream.PubAck, error) {
+	m := nats.NewMsg(a.storeSubject(p, next.channel))
+	m.Data = appendRecord(make([]byte, 0, len(next.frame)+len(next.channel)+frameOverhead), next)
+	m.Header.Set(jetstream.ExpectedStreamHeader, a.streamName(p))
+	m.Header.Set(jetstream.ExpectedLastSubjSeqHeader, strconv.FormatUint(seq, 10))
+	m.Header.Set("Nats-TTL", strconv.FormatInt(int64((r.Keep.Age+noteAge+time.Second)/time.Second), 10))
+	if r.Publisher != "" {
+		m.Header.Set(jetstream.MsgIDHeader, messageID(next.channel, r))
+	}
+	if most := nc.MaxPayload(); most > 0 && int64(m.Size()) > most {
+		return nil, fmt.Errorf("%w: %w: %d bytes are more than the server's max_payload, which is %d", adapter.ErrUnsent, adapter.ErrRefused, m.Size(), most)
+	}
+	one, cancel := context.WithTimeout(ctx, answerWithin)
+	defer cancel()
+	reply, err := nc.RequestMsgWithContext(one, m)
+	switch {
+	case err != nil && one.Err() != nil:
+		return nil, a.streamError(nc, fmt.Errorf("%w: %w", errSilent, err))
+	case errors.Is(err, nats.ErrNoResponders): // the stream has no leader, or is gone
+		a.forgetStream(p)
+		return nil, fmt.Errorf("%w: %w", adapter.ErrUnsent, a.streamError(nc, err))
+	case err != nil && unsent(err):
+		return nil, fmt.Errorf("%w: %w", adapter.ErrUnsent, err)
+	case err != nil:
+		return nil, a.streamError(nc, err)
+	}
+	var ack struct {
+		jetstream.PubAck
+		Error *jetstream.APIError `json:"error"`
+	}
+	if err := json.Unmarshal(reply.Data, &ack); err != nil {
+		return nil, fmt.Errorf("the answer of JetStream: %w", err)
+	}
+	switch {
+	case ack.Error == nil && ack.Sequence > 0:
+		return &ack.PubAck, nil
+	case ack.Error == nil:
+		return nil, errors.New("the answer of JetStream has no sequence")
+	case ack.Error.ErrorCode == codeWrongSequence, ack.Error.ErrorCode == codeWrongSequenceToo:
+		return nil, errRace
+	case ack.Error.ErrorCode == codeTwiceAtOnce:
+		return nil, fmt.Errorf("the frame is just being stored: %w", ack.Error)
+	}
+	if ack.Error.Code >= 500 && ack.Error.ErrorCode != codeInsufficient {
+		return nil, ack.Error // the leader failed on the way, perhaps
+	}
+	return nil, fmt.Errorf("%w: %w", adapter.ErrUnsent, ack.Error)
+}
+
+// messageID is what a stream recognises a repeated frame by.
+func messageID(channel string, r *adapter.Record) string {
+	sum := sha256.Sum256(fmt.Appendf(nil, "%d:%s%d:%s%d %d", len(channel), channel, len(r.Publisher), r.Publisher, r.Stream, r.Seq))
+	return hex.EncodeToString(sum[:16])
+}
+
+// trim has a stream drop what its channel no longer needs. As to the number,
+// each record has an ordinal in its channel, and whoever appends a certain one
+// does it for all; as to the age, each hub does it that appends. Nobody waits
+// for it.
+func (a *Adapter) trim(nc *nats.Conn, p int, channel string, r *record, seq uint64, keep adapter.Retention) {
+	if every := uint64(max(32, keep.Messages/4)); r.ordinal%every == 0 {
+		a.purge(nc, p, channel, map[string]any{"keep": keep.Messages})
+	}
+	if old := a.heads.age(channel, seq, keep.Age, time.Now()); old > 0 {
+		a.purge(nc, p, channel, map[string]any{"seq": old + 1})
+	}
+}
+
+// purge asks for a purge of a channel, and does not wait for the answer.
+func (a *Adapter) purge(nc *nats.Conn, p int, channel string, request map[string]any) {
+	request["filter"] = a.storeSubject(p, channel)
+	data, _ := json.Marshal(request)
+	// If it is lost the next one does it.
+	_ = nc.PublishRequest("$JS.API.STREAM.PURGE."+a.streamName(p), a.o.Prefix+".nobody", data)
+}

@@ -1,0 +1,99 @@
+package nats
+
+import (
+	"sync"
+	"time"
+)
+
+// A head is the last record of a channel's history, without its frame.
+type head struct {
+	record
+	seq  uint64 // in the stream; 0: there is none
+	time time.Time
+}
+
+// heads remembers the last records of channels that this hub appends to. That
+// one of them is old costs a round trip.
+type heads struct {
+	mu    sync.Mutex
+	known map[string]head
+	ages  map[string][]sample
+}
+
+// A sample is when a stream had come to a number.
+type sample struct {
+	seq  uint64
+	time time.Time
+}
+
+// samples is how many samples there are, at most, in the time that a channel
+// keeps its messages.
+const samples = 8
+
+// age notes a number that a channel appended, and returns the last one that is
+// older than age, or 0 if there is none that was not returned before.
+func (h *heads) age(channel string, seq uint64, age time.Duration, now time.Time) (old uint64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	list := h.ages[channel]
+	for len(list) > 0 && now.Sub(list[0].time) > age {
+		old = list[0].seq
+		list = list[1:]
+	}
+	if n := len(list); n == 0 || now.Sub(list[n-1].time) > age/samples {
+		list = append(list, sample{seq, now})
+	}
+	if h.ages == nil {
+		h.ages = make(map[string][]sample)
+	}
+	if _, ok := h.ages[channel]; !ok && len(h.ages) >= maxHeads {
+		for other := range h.ages { // any
+			delete(h.ages, other)
+			break
+		}
+	}
+	h.ages[channel] = list
+	return old
+}
+
+const maxHeads = 10_000
+
+func (h *heads) get(channel string) (head, bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	v, ok := h.known[channel]
+	return v, ok
+}
+
+func (h *heads) set(channel string, v head) {
+	v.frame = nil
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.known == nil {
+		h.known = make(map[string]head)
+	}
+	if _, ok := h.known[channel]; !ok && len(h.known) >= maxHeads {
+		for other := range h.known { // any
+			delete(h.known, other)
+			break
+		}
+	}
+	h.known[channel] = v
+}
+
+func (h *heads) drop(channel string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.known, channel)
+}
+
+// follow notes a record that was received, of a channel that is known.
+func (h *heads) follow(r *record, seq uint64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if v, ok := h.known[r.channel]; ok && v.seq < seq {
+		now := head{record: *r, seq: seq, time: time.Now()}
+		now.frame = nil
+		h.known[r.channel] = now
+	}
+}

@@ -1,0 +1,80 @@
+package nats_test
+
+import (
+	"context"
+	"fmt"
+	"hash/fnv"
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/fanoutgo/fanout/adapter/adaptertest"
+	"github.com/fanoutgo/fanout/adapter/nats"
+	client "github.com/nats-io/nats.go"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// newAdapter makes an adapter that reaches a server through a proxy.
+func newAdapter(t testing.TB, addr string, o nats.Options) *nats.Adapter {
+	o.PingInterval = 500 * time.Millisecond
+	o.Connect = append(o.Connect, client.IgnoreDiscoveredServers(), client.Timeout(time.Second))
+	o.Logger = slog.New(slog.DiscardHandler)
+	a, err := nats.New("nats://"+addr, &o)
+	require.NoError(t, err)
+	return a
+}
+
+// nodes returns adapters, each at one of the servers, and what can be done to
+// them.
+func nodes(t testing.TB, f *fleet, n int) (nodes adaptertest.Nodes) {
+	var proxies []*proxy
+	for i := range n {
+		p := newProxy(t, f.addr(i%len(f.options)))
+		proxies = append(proxies, p)
+		nodes.Adapters = append(nodes.Adapters, newAdapter(t, p.addr(), nats.Options{}))
+	}
+	nodes.Faults = adaptertest.Faults{
+		Break: func(_ context.Context, i int) error { proxies[i].reset(); return nil },
+		Cut:   func(_ context.Context, i int) error { proxies[i].hold(true); return nil },
+		Heal:  func(_ context.Context, i int) error { proxies[i].hold(false); return nil },
+		Fail: func(_ context.Context, channel string) error {
+			i := 0
+			if len(f.options) > 1 {
+				i = max(0, f.leader(streamOf(channel)))
+			}
+			f.stop(i)
+			f.start(i)
+			f.awaitReady()
+			return nil
+		},
+	}
+	if len(f.options) > 1 {
+		nodes.Faults.Move = func(ctx context.Context, channel string) error { return f.stepDown(ctx, streamOf(channel)) }
+	}
+	return nodes
+}
+
+// streamOf is the name of the stream that keeps a channel's history.
+func streamOf(channel string) string {
+	h := fnv.New64a()
+	h.Write([]byte(channel))
+	return fmt.Sprint("FANOUT_", h.Sum64()%64)
+}
+
+// NATS has no order among the frames of several publishers: a server delivers
+// what two connections send to two others at the same time in any order to
+// each. (Frames that are kept have one: the stream's.)
+var noOneOrder = &adaptertest.Options{Waive: []string{"one-order"}}
+
+func TestContractOnOneServer(t *testing.T) {
+	f := startFleet(t, 1, nil)
+	adaptertest.Run(t, func(t testing.TB, n int) adaptertest.Nodes { return nodes(t, f, n) }, noOneOrder)
+}
+
+func TestContractOnACluster(t *testing.T) {
+	f := startFleet(t, 3, nil)
+	adaptertest.Run(t, func(t testing.TB, n int) adaptertest.Nodes { return nodes(t, f, n) }, noOneOrder)
+}

@@ -1,0 +1,365 @@
+package nats
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/fanoutgo/fanout/adapter"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// The errors of JetStream that matter here.
+const (
+	codeStreamNotFound   = 10059
+	codeMessageNotFound  = 10037
+	codeWrongSequence    = 10071
+	codeWrongSequenceToo = 10164 // while another one is just being stored
+	codeTwiceAtOnce      = 10158 // the same message ID is just being stored
+	codeInsufficient     = 10023 // resources
+	codeNotForAccount    = 10039
+	codeNotEnabled       = 10076
+	codeNameInUse        = 10058
+)
+
+// noteAge is how much longer than its messages the stream keeps a record.
+const noteAge = 24 * time.Hour
+
+// dedupe is in which a stream recognises a message ID.
+const dedupe = 2 * time.Minute
+
+func (a *Adapter) streamName(p int) string {
+	return strings.ToUpper(strings.ReplaceAll(a.o.Prefix, ".", "_")) + "_" + strconv.Itoa(p)
+}
+
+// storeSubject is where only the stream listens. A channel's name may be
+// anything of up to a kilobyte; a subject may not.
+func (a *Adapter) storeSubject(p int, channel string) string {
+	sum := sha256.Sum256([]byte(channel))
+	return fmt.Sprintf("%s.h.%d.%s", a.o.Prefix, p, hex.EncodeToString(sum[:16]))
+}
+
+// A stream is what is known of a partition's stream.
+type stream struct {
+	created time.Time
+	skew    time.Duration // the server's clock is ahead of ours by
+	life    uint64        // of the one server that has it; 0: it has replicas
+	// floor: epochs that began before this, in ms, are over. The stream lacks
+	// something that it had.
+	floor uint64
+}
+
+// now is the time at the server, in ms since 1970.
+func (s *stream) now() uint64 { return uint64(max(1, time.Now().Add(s.skew).UnixMilli())) }
+
+// streams are those that were looked at since the connection was made.
+type streams struct {
+	mu     sync.Mutex
+	known  map[int]*stream
+	fresh  map[int]bool
+	behind map[int]time.Time // since when a stream lacks what it had
+}
+
+// believeLoss is how long a stream with replicas may lack what it had: a leader
+// that has been cut off answers until it notices.
+const believeLoss = 10 * time.Second
+
+// lost notes that a stream lacks what it had. It returns an error as long as
+// that may be cured by waiting.
+func (s *streams) lost(p int, was *stream) (*stream, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	since, ok := s.behind[p]
+	if !ok || time.Since(since) > 6*believeLoss {
+		since = time.Now()
+		s.behind[p] = since
+	}
+	if was.life == 0 && time.Since(since) < believeLoss {
+		return nil, errors.New("the stream lacks what it had: its leader may be an old one")
+	}
+	delete(s.behind, p)
+	now := *was
+	now.floor = now.now()
+	s.known[p] = &now
+	return &now, nil
+}
+
+// forgetStreams has each stream looked at again before it is used.
+func (a *Adapter) forgetStreams() {
+	a.streams.mu.Lock()
+	defer a.streams.mu.Unlock()
+	clear(a.streams.fresh)
+}
+
+func (a *Adapter) forgetStream(p int) {
+	a.streams.mu.Lock()
+	defer a.streams.mu.Unlock()
+	delete(a.streams.fresh, p)
+}
+
+// stream returns the stream of a partition, and makes it if it is not there.
+func (a *Adapter) stream(ctx context.Context, nc *nats.Conn, p int) (*stream, error) {
+	a.streams.mu.Lock()
+	s, fresh := a.streams.known[p], a.streams.fresh[p]
+	a.streams.mu.Unlock()
+	if fresh {
+		return s, nil
+	}
+	clustered := nc.ConnectedClusterName() != ""
+	config := a.streamConfig(p, clustered)
+	js, err := jetstream.New(nc)
+	if err != nil {
+		return nil, err
+	}
+	var began time.Time
+	var handle jetstream.Stream
+	err = insist(ctx, func(ctx context.Context) error {
+		began = time.Now()
+		handle, err = js.Stream(ctx, config.Name)
+		if apiCode(err) == codeStreamNotFound {
+			began = time.Now()
+			handle, err = js.CreateStream(ctx, config)
+			if apiCode(err) == codeNameInUse { // another hub was faster, with other replicas perhaps
+				handle, err = js.Stream(ctx, config.Name)
+			}
+		}
+		return err
+	})
+	if err != nil {
+		return nil, a.streamError(nc, err)
+	}
+	info := handle.CachedInfo()
+	if err := fits(info.Config, config); err != nil {
+		return nil, err
+	}
+	now := &stream{created: info.Created}
+	if !info.TimeStamp.IsZero() {
+		now.skew = info.TimeStamp.Sub(began.Add(time.Since(began) / 2))
+	}
+	if info.Config.Replicas <= 1 {
+		now.life = 1 // in a cluster we don't learn whether its server was started anew
+		if !clustered {
+			sum := sha256.Sum256([]byte(nc.ConnectedServerId()))
+			now.life = binary.BigEndian.Uint64(sum[:]) | 1
+		}
+	}
+	a.learn(p, now, info.State.LastSeq)
+	return now, nil
+}
+
+// learn notes a stream that was looked at, and whether it has lost something.
+func (a *Adapter) learn(p int, s *stream, last uint64) {
+	a.mu.Lock()
+	back := s.life != 0 && last < a.lastKept[p]
+	a.lastKept[p] = last
+	a.mu.Unlock()
+	a.streams.mu.Lock()
+	defer a.streams.mu.Unlock()
+	if before := a.streams.known[p]; before != nil {
+		s.floor = before.floor
+		back = back || !before.created.Equal(s.created)
+	}
+	if back {
+		s.floor = s.now()
+	}
+	a.streams.known[p], a.streams.fresh[p] = s, true
+}
+
+func (a *Adapter) streamConfig(p int, clustered bool) jetstream.StreamConfig {
+	replicas := a.o.Replicas
+	if replicas == 0 {
+		replicas = 1
+		if clustered {
+			replicas = 3
+		}
+	}
+	source := fmt.Sprintf("%s.h.%d.*", a.o.Prefix, p)
+	return jetstream.StreamConfig{
+		Name:        a.streamName(p),
+		Description: "fanout: histories of the rooms in partition " + strconv.Itoa(p),
+		Subjects:    []string{source},
+		Replicas:    replicas,
+		Storage:     jetstream.FileStorage,
+		Discard:     jetstream.DiscardOld,
+		Duplicates:  dedupe,
+		AllowDirect: true,
+		AllowMsgTTL: true,
+		RePublish:   &jetstream.RePublish{Source: source, Destination: a.subject(p)},
+	}
+}
+
+// fits reports whether a stream that is there does what ours do.
+func fits(has, want jetstream.StreamConfig) error {
+	var wrong []string
+	if len(has.Subjects) != 1 || has.Subjects[0] != want.Subjects[0] {
+		wrong = append(wrong, "subjects")
+	}
+	if has.RePublish == nil || has.RePublish.Source != want.RePublish.Source || has.RePublish.Destination != want.RePublish.Destination {
+		wrong = append(wrong, "republish")
+	}
+	if !has.AllowDirect {
+		wrong = append(wrong, "allow_direct")
+	}
+	if !has.AllowMsgTTL {
+		wrong = append(wrong, "allow_msg_ttl (NATS 2.11)")
+	}
+	if has.Duplicates < want.Duplicates {
+		wrong = append(wrong, "duplicate_window")
+	}
+	if wrong == nil {
+		return nil
+	}
+	return fmt.Errorf("%w: stream %s is not as this adapter makes it: %s", adapter.ErrRefused, has.Name, strings.Join(wrong, ", "))
+}
+
+// streamError says what an error of JetStream means.
+func (a *Adapter) streamError(nc *nats.Conn, err error) error {
+	code := apiCode(err)
+	has, _ := nc.ConnectedServerJetStream()
+	refused := code == codeNotForAccount || code == codeNotEnabled ||
+		errors.Is(err, jetstream.ErrJetStreamNotEnabled) || errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount) ||
+		errors.Is(err, nats.ErrNoResponders) && !has
+	if refused {
+		return fmt.Errorf("%w: the NATS server has no JetStream, which histories need: %w", adapter.ErrRefused, err)
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for key, denial := range a.link.denied {
+		if strings.HasPrefix(key, "publish $JS.") || strings.HasPrefix(key, "publish "+a.o.Prefix+".h.") || strings.HasPrefix(key, "subscription _INBOX.") {
+			return fmt.Errorf("%w: %w (%w)", adapter.ErrRefused, denial, err)
+		}
+	}
+	return err
+}
+
+func apiCode(err error) int {
+	var e *jetstream.APIError
+	if errors.As(err, &e) {
+		return int(e.ErrorCode)
+	}
+	var js jetstream.JetStreamError
+	if errors.As(err, &js) && js.APIError() != nil {
+		return int(js.APIError().ErrorCode)
+	}
+	return 0
+}
+
+// last reads the last record of a channel from the stream's leader.
+func (a *Adapter) last(ctx context.Context, nc *nats.Conn, p int, channel string) (head, error) {
+	return a.get(ctx, nc, p, channel, map[string]any{"last_by_subj": a.storeSubject(p, channel)})
+}
+
+// get reads a record of a channel from the stream's leader. It is none, with no
+// number, if there is none.
+func (a *Adapter) get(ctx context.Context, nc *nats.Conn, p int, channel string, which map[string]any) (head, error) {
+	request, _ := json.Marshal(which)
+	m, err := a.request(ctx, nc, "$JS.API.STREAM.MSG.GET."+a.streamName(p), request)
+	if err != nil {
+		return head{}, err
+	}
+	var reply struct {
+		Error   *jetstream.APIError `json:"error"`
+		Message struct {
+			Seq  uint64    `json:"seq"`
+			Data []byte    `json:"data"`
+			Time time.Time `json:"time"`
+		} `json:"message"`
+	}
+	if err := json.Unmarshal(m.Data, &reply); err != nil {
+		return head{}, fmt.Errorf("the answer of JetStream: %w", err)
+	}
+	if reply.Error != nil {
+		if reply.Error.ErrorCode == codeMessageNotFound {
+			return head{record: record{channel: channel}}, nil
+		}
+		if reply.Error.ErrorCode == codeStreamNotFound {
+			a.forgetStream(p)
+		}
+		return head{}, reply.Error
+	}
+	r, err := stored(reply.Message.Data, channel)
+	return head{record: r, seq: reply.Message.Seq, time: reply.Message.Time}, err
+}
+
+// answerWithin is how long the leader of a stream may take to answer. A stream
+// that has no leader, since it is new or has just lost it, does not answer at
+// all, so that what may be asked again is.
+const answerWithin = time.Second
+
+// insist repeats a request until it is answered or ctx ends.
+func insist(ctx context.Context, f func(context.Context) error) error {
+	for attempt := 0; ; attempt++ {
+		one, cancel := context.WithTimeout(ctx, answerWithin)
+		err := f(one)
+		cancel()
+		silent := errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrTimeout) || errors.Is(err, nats.ErrNoResponders)
+		if !silent || ctx.Err() != nil || attempt > 0 && errors.Is(err, nats.ErrNoResponders) {
+			return err
+		}
+		if err := pause(ctx, attempt+5); err != nil {
+			return err
+		}
+	}
+}
+
+// request is a request to a stream that may be repeated.
+func (a *Adapter) request(ctx context.Context, nc *nats.Conn, subject string, data []byte) (m *nats.Msg, err error) {
+	err = insist(ctx, func(ctx context.Context) error {
+		m, err = nc.RequestWithContext(ctx, subject, data)
+		return err
+	})
+	if err != nil {
+		return nil, a.streamError(nc, err)
+	}
+	return m, nil
+}
+
+// stored reads a record that a stream has for a channel.
+func stored(data []byte, channel string) (record, error) {
+	if len(data) > 0 && data[0] == kindKept {
+		if r, err := readRecord(&reader{rest: data[1:]}); err == nil && r.channel == channel {
+			return r, nil
+		}
+	}
+	return record{}, fmt.Errorf("%w: %w: the stream has what no adapter has written", adapter.ErrRefused, adapter.ErrBrokenHistory)
+}
+
+// continues returns the record that comes next after a head, without what is
+// in it. Where the head is of another life of the server it begins an epoch.
+func (s *stream) continues(h head, channel string) record {
+	r := record{at: h.at, ordinal: h.ordinal + 1, life: s.life, before: h.before, channel: channel}
+	switch {
+	case h.seq == 0:
+		r.at.Epoch = max(s.now(), s.floor)
+	case h.life != s.life || h.at.Epoch < s.floor:
+		r.before = append(append([]adapter.PastEpoch(nil), h.before...), adapter.PastEpoch{Epoch: h.at.Epoch, Last: h.at.Offset})
+		if len(r.before) > maxPast {
+			r.before = r.before[len(r.before)-maxPast:]
+		}
+		r.at.Epoch = max(s.now(), s.floor, h.at.Epoch+1)
+	}
+	return r
+}
+
+// pause waits a moment after somebody else was faster, longer each time.
+func pause(ctx context.Context, attempt int) error {
+	limit := time.Millisecond << min(attempt, 6)
+	t := time.NewTimer(rand.N(limit))
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
