@@ -309,3 +309,49 @@ func (o *outbound) unhold(n int) {
 	o.used = time.Now()
 	o.hub.outMu.Unlock()
 }
+
+// wayTo returns the way to the inbox of a hub, which stays until unhold.
+func (h *Hub) wayTo(hub string) *outbound {
+	h.outMu.Lock()
+	defer h.outMu.Unlock()
+	o := h.outbox[hub]
+	if o == nil {
+		o = new(outbound)
+		o.init(h, nil, h.names.Inbox(hub))
+		o.to = hub
+		h.outbox[hub] = o
+		if len(h.outbox) == 1 {
+			defer h.janitor.wake()
+		}
+	}
+	o.uses++
+	return o
+}
+
+// noticeTimeout bounds how long the backend may take for one notice.
+const noticeTimeout = 5 * time.Second
+
+// notify sends a notice, which has no number, when nothing else of the channel is
+// under way. On a channel that is busy all the time it gives up.
+func (o *outbound) notify(notice []byte) error {
+	ctx, cancel := context.WithTimeout(o.hub.ctx, noticeTimeout)
+	defer cancel()
+	for !o.takeTurn() {
+		sleep(ctx, turnPause)
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+	}
+	defer o.next(false)
+	_, err := o.hub.adapter.Publish(ctx, o.channel, notice)
+	return err
+}
+
+// turnPause is the pause between attempts to find a channel idle.
+const turnPause = 20 * time.Millisecond
+
+func (o *outbound) takeTurn() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.box.Begin()
+}
