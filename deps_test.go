@@ -1,8 +1,13 @@
 package fanout_test
 
 import (
+	"go/ast"
+	"go/parser"
+	"go/token"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -48,4 +53,52 @@ func TestMachinesArePure(t *testing.T) {
 			require.NotContains(t, string(text), "time.Now", file)
 		}
 	}
+}
+
+// docs/ARCHITECTURE.md lists every mutex of a hub.
+func TestEveryMutexIsDocumented(t *testing.T) {
+	text, err := os.ReadFile("docs/ARCHITECTURE.md")
+	require.NoError(t, err)
+	elsewhere := []string{ // adapters and tools, with locks of their own
+		"bench", "locks", "redispubsub", "rediscontract", "redistest", "soak",
+	}
+	files, err := filepath.Glob("internal/*/*.go")
+	require.NoError(t, err)
+	files = slices.DeleteFunc(files, func(f string) bool { return slices.Contains(elsewhere, strings.Split(f, "/")[1]) })
+	root, err := filepath.Glob("*.go")
+	require.NoError(t, err)
+	found := 0
+	for _, file := range append(root, files...) {
+		if strings.HasSuffix(file, "_test.go") {
+			continue
+		}
+		parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, 0)
+		require.NoError(t, err)
+		ast.Inspect(parsed, func(n ast.Node) bool {
+			spec, ok := n.(*ast.TypeSpec)
+			if !ok {
+				return true
+			}
+			fields, ok := spec.Type.(*ast.StructType)
+			if !ok {
+				return true
+			}
+			for _, field := range fields.Fields.List {
+				if isMutex(field.Type) {
+					found++
+					require.Contains(t, string(text), "`"+spec.Name.Name+"."+field.Names[0].Name+"`", file)
+				}
+			}
+			return true
+		})
+	}
+	require.Greater(t, found, 15)
+}
+
+func isMutex(e ast.Expr) bool {
+	if generic, ok := e.(*ast.IndexExpr); ok {
+		e = generic.X
+	}
+	named, ok := e.(*ast.SelectorExpr)
+	return ok && strings.HasSuffix(named.Sel.Name, "Mutex")
 }

@@ -71,8 +71,8 @@ type Hub struct {
 	home         item.Home                               // of its members, for filters
 	janitor      janitor                                 // what is idle
 	readers      work.Pool                               // of histories
-	refused      occasionally                            // complains of histories that cannot be read
-	unknownField occasionally                            // complains of messages that are not understood
+	refused      journal.OncePerMinute                   // complains of histories that cannot be read
+	unknownField journal.OncePerMinute                   // complains of messages that are not understood
 	wakers       roomlog.Wakers[item.Entry, *membership] // of crowds
 	acks         ackQueue                                // publishers that do not wait
 	buffer       *budget.Budget                          // what they have under way

@@ -41,8 +41,10 @@ const (
 	noProgressWait = 50 * time.Millisecond
 )
 
-// forget is called when the room is not subscribed any more. rs.mu is held.
-func (k *retained) forget() {
+// forgetHistory is called when the subscription of the room has ended.
+func (rs *roomState) forgetHistory() {
+	rs.mu.AssertHeld()
+	k := rs.kept
 	k.follower.Unsubscribed()
 	k.store.Forget()
 }
@@ -57,11 +59,15 @@ func (h *Hub) readPage(ctx context.Context, channel string, q adapter.Query) (ad
 	return page, err
 }
 
-// read has the history read, from the last position on. rs.mu is held.
-func (rs *roomState) read() { rs.readHistory(rs.kept.follower.Read()) }
+// read has the history read, from the last position on.
+func (rs *roomState) read() {
+	rs.mu.AssertHeld()
+	rs.readHistory(rs.kept.follower.Read())
+}
 
-// readHistory begins a reading that the follower wants. rs.mu is held.
+// readHistory begins a reading that the follower wants.
 func (rs *roomState) readHistory(read follow.Read) {
+	rs.mu.AssertHeld()
 	if !read.Due {
 		return
 	}
@@ -206,8 +212,9 @@ func (rs *roomState) readRefused(generation int, err error) {
 	}
 }
 
-// putAll is put for frames that were held. rs.mu is held.
+// putAll is put for frames that were held.
 func (rs *roomState) putAll(held []follow.Held[batch.Kept]) []wakeups {
+	rs.mu.AssertHeld()
 	ws := make([]wakeups, len(held))
 	for i := range held {
 		ws[i] = rs.put(&held[i].Append, &held[i].Frame)
@@ -222,8 +229,10 @@ func (h *Hub) wakeAll(ws []wakeups) {
 }
 
 // catchesUp reports whether the log gets what was missing, as fast as it comes.
-// rs.mu is held.
-func (rs *roomState) catchesUp() bool { return rs.kept != nil && rs.kept.follower.CatchesUp() }
+func (rs *roomState) catchesUp() bool {
+	rs.mu.AssertHeld()
+	return rs.kept != nil && rs.kept.follower.CatchesUp()
+}
 
 // history checks a position that a user gives, and makes it the backend's.
 func (rs *roomState) history(since Position) (adapter.Position, error) {

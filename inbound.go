@@ -191,8 +191,9 @@ func (rs *roomState) receiveKept(f adapter.KeptFrame) {
 	w.run(h)
 }
 
-// takeKept takes a frame that has arrived. rs.mu is held.
+// takeKept takes a frame that has arrived.
 func (rs *roomState) takeKept(b *batch.KeptFrame, now int64) wakeups {
+	rs.mu.AssertHeld()
 	a, placed, read := rs.kept.follower.Receive(b, timeOf(now))
 	if !placed {
 		rs.readHistory(read)
@@ -202,8 +203,8 @@ func (rs *roomState) takeKept(b *batch.KeptFrame, now int64) wakeups {
 }
 
 // put appends what the follower of the history has decided, with messages of b.
-// rs.mu is held.
 func (rs *roomState) put(a *follow.Append, b *batch.KeptFrame) wakeups {
+	rs.mu.AssertHeld()
 	h, k := rs.hub, rs.kept
 	if missed := a.Missed(); missed > 0 {
 		h.stats.missed.Add(uint64(missed))
@@ -238,13 +239,13 @@ const unpackAtOnce = 256
 // scratches are for entries on their way from a frame into a log.
 var scratches = sync.Pool{New: func() any { return new([unpackAtOnce]item.Entry) }}
 
-// appendBatch puts a gap and the messages of u into the log, as one arrival.
-// Members have had the first few already (known): those are only for members that
-// come from behind, in a room with a history. kept is when they were kept. rs.mu is
-// held.
+// appendBatch puts a gap and the messages of u into the log, as one arrival. The
+// members in the room have had the first few of them (known): those are only for
+// members that come from behind, in a room with a history. kept is when the
+// messages were kept; see ticks.
 //
 // Entries are made of no more messages than the window holds, unless the room
-// holds more for those that come from behind, and of a few at a time.
+// holds more for members that come from behind, and of a few at a time.
 func (rs *roomState) appendBatch(earlier, gap roomlog.Gap, u *batch.Unpacker, known int, kept int64) wakeups {
 	rs.mu.AssertHeld()
 	scratch := scratches.Get().(*[unpackAtOnce]item.Entry)

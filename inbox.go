@@ -10,6 +10,7 @@ import (
 	"github.com/fanoutgo/fanout/internal/backoff"
 	"github.com/fanoutgo/fanout/internal/batch"
 	"github.com/fanoutgo/fanout/internal/item"
+	"github.com/fanoutgo/fanout/internal/journal"
 	"github.com/fanoutgo/fanout/internal/locks"
 	"github.com/fanoutgo/fanout/internal/roomlog"
 	"github.com/fanoutgo/fanout/internal/sequence"
@@ -175,7 +176,7 @@ const (
 // backend refuses is tried again, as long as the hub lives: rights may be
 // granted later.
 func (h *Hub) subscribeOwn() {
-	var said occasionally
+	var said journal.OncePerMinute
 	failed := false
 	for delay := backoff.First; ; delay = min(2*delay, ownRetry) {
 		err := h.trySubscribeOwn()
@@ -191,7 +192,7 @@ func (h *Hub) subscribeOwn() {
 		}
 		failed = true
 		h.own.Fail(err)
-		if said.first() {
+		if said.Due() {
 			h.log.Error("fanout: hub gets no direct messages and none to everyone, and nobody can join; it tries again (said once a minute)",
 				"hub", h.id, "error", err)
 		}

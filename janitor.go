@@ -248,7 +248,7 @@ func (rs *roomState) unsubscribe() {
 	rs.sub, rs.interrupted = subOff, false
 	rs.in = sequence.Tracker{}
 	if rs.kept != nil {
-		rs.kept.forget()
+		rs.forgetHistory()
 	}
 	rs.tell()
 	rs.mu.Unlock()
@@ -272,8 +272,9 @@ type agingRooms struct {
 	fresh []*roomState                 // that have some since sweep has looked
 }
 
-// expireLater tells the janitor of a room that has recent messages. rs.mu is held.
+// expireLater tells the janitor of a room that has recent messages.
 func (rs *roomState) expireLater() {
+	rs.mu.AssertHeld()
 	k := rs.kept
 	if k.ages || k.store.Empty() {
 		return

@@ -296,9 +296,8 @@ func (m *Member) settle(ms *membership, r *memberReplay, err error) {
 	}
 }
 
-// leave takes the member out of the room with a channel. From the first moment
-// at which the membership is not found any more nothing of it is received:
-// walk is held.
+// leave takes the member out of the room with a channel. It holds walk, so that
+// nothing of the room is received once the membership cannot be found.
 func (m *Member) leave(channel string) {
 	m.walk.Lock()
 	defer m.walk.Unlock()
@@ -315,8 +314,8 @@ func (m *Member) leave(channel string) {
 	}
 }
 
-// remove ends a membership that is not among the member's rooms any more.
-// m.walk is held: no Receive is copying, and the next one sees that ms has left.
+// remove ends a membership that has been taken out of the member's rooms. No
+// Receive is copying, and the next one sees that ms has left.
 func (m *Member) remove(ms *membership) {
 	m.walk.AssertHeld()
 	ms.left.end()

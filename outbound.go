@@ -155,7 +155,7 @@ func (o *outbound) carry(f *frame, failed error) {
 	defer cancel()
 	o.mu.Lock()
 	f.Waiters.cancel = cancel
-	if f.Waiters.abandoned() {
+	if o.abandoned(f) {
 		cancel()
 	}
 	o.mu.Unlock()

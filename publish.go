@@ -121,8 +121,11 @@ type waiters struct {
 	cancel context.CancelFunc // nil: what is under way is not to be ended
 }
 
-// abandoned reports whether nobody waits for the outcome. outbound.mu is held.
-func (w *waiters) abandoned() bool { return w.count == 0 && len(w.acks) == 0 }
+// abandoned reports whether nobody waits for the outcome of a frame.
+func (o *outbound) abandoned(f *frame) bool {
+	o.mu.AssertHeld()
+	return f.Waiters.count == 0 && len(f.Waiters.acks) == 0
+}
 
 // check says what keeps everything from being published.
 func (o *outbound) check(ctx context.Context) error {
@@ -178,8 +181,9 @@ func (o *outbound) publishAlone(ctx context.Context, m *wire.Message, size int) 
 
 // join adds m, of size bytes, to the pending frame and waits until that frame
 // has arrived. If ctx ends first and the frame is not under way by then, the
-// message is withdrawn: nobody will get it. o.mu is held, and released.
+// message is withdrawn: nobody will get it. join releases o.mu.
 func (o *outbound) join(ctx context.Context, m *wire.Message, size int) error {
+	o.mu.AssertHeld()
 	f := o.box.Gather(size)
 	at := f.Add(m)
 	w := &f.Waiters
@@ -226,7 +230,7 @@ func (o *outbound) withdraw(f *frame, at outbox.Span) (unsent bool) {
 	if o.box.Withdraw(f, at) {
 		return true
 	}
-	if w.abandoned() && w.cancel != nil {
+	if o.abandoned(f) && w.cancel != nil {
 		w.cancel()
 	}
 	return false

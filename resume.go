@@ -3,7 +3,6 @@ package fanout
 import (
 	"context"
 	"errors"
-	"sync/atomic"
 	"time"
 	"unique"
 
@@ -23,8 +22,9 @@ import (
 type memberReplay = replay.Replay[item.Entry]
 
 // assemble gives a replay its next part, or says what is needed for it, or that
-// it cannot go on. rs.mu is held.
+// it cannot go on.
 func (rs *roomState) assemble(r *memberReplay) (replay.Verdict, error) {
+	rs.mu.AssertHeld()
 	k, f := rs.kept, &rs.kept.follower
 	log := replay.Log{At: f.Position(), Known: f.Known(), Blind: f.Unreadable(), Refused: f.Err() != nil}
 	v := k.store.Assemble(r, log, k.keep, ticks())
@@ -38,8 +38,8 @@ func (rs *roomState) assemble(r *memberReplay) (replay.Verdict, error) {
 }
 
 // start puts a member that resumes into the room, when it has its first part.
-// rs.mu is held.
 func (rs *roomState) start(ms *membership, r *memberReplay, since adapter.Position) {
+	rs.mu.AssertHeld()
 	rs.open(ms)
 	p, k := ms.place, rs.kept
 	pos := k.follower.Position()
@@ -57,12 +57,14 @@ func (rs *roomState) start(ms *membership, r *memberReplay, since adapter.Positi
 
 // refill returns the replay of a member that fell out of the window.
 func (ms *membership) refill() *memberReplay {
+	ms.member.walk.AssertHeld()
 	return replay.Refill[item.Entry](ms.place.last.private())
 }
 
 // advance gives the member its next part, if it is there. It is not ok if that
-// has to be waited for: see bring. Member.walk is held.
+// has to be waited for: see bring.
 func (ms *membership) advance() (ok bool) {
+	ms.member.walk.AssertHeld()
 	rs := ms.room
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
@@ -71,8 +73,10 @@ func (ms *membership) advance() (ok bool) {
 }
 
 // tryAdvance gives the member its next part, and puts its cursor where the part
-// meets the log. Member.walk and rs.mu are held.
+// meets the log.
 func (rs *roomState) tryAdvance(ms *membership) (replay.Verdict, error) {
+	ms.member.walk.AssertHeld()
+	rs.mu.AssertHeld()
 	r := ms.place.replay
 	v, err := rs.assemble(r)
 	if v == replay.Complete && r.Met() {
@@ -140,9 +144,10 @@ func (rs *roomState) awaitPart(ctx context.Context, ms *membership) error {
 	}
 }
 
-// awaitLog has the log catch up, and returns what is closed when that has
-// changed. rs.mu is held.
+// awaitLog has the log catch up, and returns a channel that is closed when that
+// has changed.
 func (rs *roomState) awaitLog() <-chan struct{} {
+	rs.mu.AssertHeld()
 	if rs.follows() {
 		rs.read()
 	}
@@ -194,9 +199,10 @@ func (rs *roomState) fetch(ctx context.Context, ms *membership, r *memberReplay)
 	}
 }
 
-// serve has the room's history read for those who wait for it, if nobody is at
-// it. rs.mu is held.
+// serve has the room's history read for the members that wait for it, unless it
+// is being read.
 func (rs *roomState) serve(delay time.Duration) {
+	rs.mu.AssertHeld()
 	if rs.kept.store.Start() {
 		rs.hub.readers.Add(func(one *work.Task) { rs.readForMembers(one, delay) })
 	}
@@ -282,16 +288,17 @@ func (rs *roomState) newPage(since adapter.Position, read *adapter.Page) *replay
 }
 
 // addRecent keeps messages that go into the log for members that come later.
-// rs.mu is held.
 func (rs *roomState) addRecent(entries []item.Entry, kept int64) {
+	rs.mu.AssertHeld()
 	rs.kept.store.Add(entries, kept, replay.Window(rs.window()))
 	rs.expireLater()
 }
 
 // excuse notes which members fell out of the window because the hub has caught
-// up: whatever its Overflow says, they get the rest from the history if they
-// come back for it soon. rs.mu is held.
+// up. Whatever the room's Overflow is, they get the rest from the history if they
+// read on before long.
 func (rs *roomState) excuse() {
+	rs.mu.AssertHeld()
 	if rs.overflow() == Skip { // that is what it says
 		return
 	}
@@ -304,8 +311,9 @@ func (rs *roomState) excuse() {
 	}
 }
 
-// widen lets the room hold more than its window for a while. rs.mu is held.
+// widen lets the room hold more than its window for a while.
 func (rs *roomState) widen() {
+	rs.mu.AssertHeld()
 	if rs.kept.store.Widen(ticks()) {
 		rs.hub.janitor.narrowLater(rs)
 	}
@@ -328,15 +336,4 @@ func (rs *roomState) narrow() bool {
 	}
 	rs.log.Widen(false)
 	return true
-}
-
-// An occasionally says when something is worth a line in the log again.
-type occasionally struct{ last atomic.Int64 }
-
-const complainEvery = time.Minute
-
-// first reports true the first time, and again a while later.
-func (o *occasionally) first() bool {
-	last, now := o.last.Load(), ticks()|1 // 0 is never
-	return (last == 0 || time.Duration(now-last) >= complainEvery) && o.last.CompareAndSwap(last, now)
 }

@@ -196,8 +196,9 @@ func (rs *roomState) await(ctx context.Context, ms *membership, r *memberReplay)
 }
 
 // resume takes a Resume a step further, and reports whether the member is in the
-// room now. rs.mu is held, and released.
+// room now. It releases rs.mu.
 func (rs *roomState) resume(ctx context.Context, ms *membership, r *memberReplay) (done bool, err error) {
+	rs.mu.AssertHeld()
 	since := r.At()
 	v, err := rs.assemble(r)
 	switch v {
@@ -275,7 +276,7 @@ func (rs *roomState) subscribed(ms *membership, err error) {
 			rs.readHistory(rs.kept.follower.Subscribed())
 		}
 	case rs.kept != nil:
-		rs.kept.forget()
+		rs.forgetHistory()
 	}
 	rs.tell()
 }

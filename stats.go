@@ -63,7 +63,7 @@ func (h *Hub) notUnderstood(channel string, n batch.NotUnderstood) {
 		return
 	}
 	h.stats.notUnderstood.Add(uint64(n.Count))
-	if h.unknownField.first() {
+	if h.unknownField.Due() {
 		h.log.Warn("fanout: message not delivered, it has a field that this release does not know (said once a minute; see Stats.NotUnderstood)",
 			"channel", channel, "field", n.Field)
 	}
@@ -78,7 +78,7 @@ func (h *Hub) malformed(channel string, err error) {
 
 // historyUnreadable complains of a history that cannot be read.
 func (h *Hub) historyUnreadable(room string, err error) {
-	if h.refused.first() {
+	if h.refused.Due() {
 		h.log.Error("fanout: history cannot be read, what was missed is reported as a gap (said once a minute, for all rooms)",
 			"room", room, "error", err)
 	}

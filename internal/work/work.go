@@ -108,16 +108,17 @@ func (p *Pool) Aside(f func()) {
 	}
 }
 
-// Stop lets nothing begin any more. What is under way ends with the context of
-// the pool, which its owner ends, too; and then waits for it.
+// Stop has the pool begin no more tasks. Its owner then ends the context of the
+// pool, which ends the tasks under way, and waits for them.
 func (p *Pool) Stop() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.stopped = true
 }
 
-// lane returns the lane that a task is in. p.mu is held.
+// lane returns the lane that a task is in.
 func (p *Pool) lane(t *Task) *lane {
+	p.mu.AssertHeld()
 	if t.slow {
 		return &p.slow
 	}
@@ -136,13 +137,15 @@ func (p *Pool) push(t *Task) {
 	p.start()
 }
 
-// start starts what may run. p.mu is held.
+// start starts what may run.
 func (p *Pool) start() {
+	p.mu.AssertHeld()
 	p.startIn(&p.fast, maxFast)
 	p.startIn(&p.slow, maxSlow)
 }
 
 func (p *Pool) startIn(l *lane, limit int) {
+	p.mu.AssertHeld()
 	for !p.stopped && len(l.queue) > 0 && l.running < limit {
 		l.running++
 		t := l.pop()
