@@ -11,7 +11,7 @@ func (l *line) has(stream, seq, end uint64) bool {
 func (l *line) reaches(h *wire.Header) bool { return l.stream == h.Stream && l.floor <= h.Seq }
 
 // leave keeps the line that is followed as the other one, if it has anything.
-func (s *stream) leave() {
+func (s *publisher) leave() {
 	if s.next > s.floor {
 		old := s.line
 		s.other = &old
@@ -21,7 +21,7 @@ func (s *stream) leave() {
 
 // begin follows a stream from a number on, or from where it is on the other
 // line.
-func (s *stream) begin(number, from uint64) {
+func (s *publisher) begin(number, from uint64) {
 	other := s.other
 	s.leave()
 	if other != nil && other.stream == number {
@@ -33,7 +33,7 @@ func (s *stream) begin(number, from uint64) {
 
 // choose follows the line that a frame is of, where positions tell the order:
 // it needs no evidence.
-func (s *stream) choose(h *wire.Header) {
+func (s *publisher) choose(h *wire.Header) {
 	other := s.other
 	switch {
 	case other != nil && other.reaches(h) && other.floor == s.floor && other.next == h.Seq:
@@ -54,7 +54,7 @@ func (s *stream) choose(h *wire.Header) {
 // jump goes on at seq, which is not before the next number, and returns how
 // many numbers lie between; none if that is absurd. They are accounted for if
 // they will be reported missing.
-func (s *stream) jump(seq uint64, reported bool) (hole uint64, absurd bool) {
+func (s *publisher) jump(seq uint64, reported bool) (hole uint64, absurd bool) {
 	if hole = seq - s.next; hole == 0 {
 		return 0, false
 	}
@@ -63,7 +63,7 @@ func (s *stream) jump(seq uint64, reported bool) (hole uint64, absurd bool) {
 		s.other = nil
 	}
 	absurd = hole >= MaxHole
-	if hole >= doubtful || !reported {
+	if hole >= suspiciousHole || !reported {
 		s.leave()
 	}
 	if absurd || !reported {
@@ -79,7 +79,7 @@ func (s *stream) jump(seq uint64, reported bool) (hole uint64, absurd bool) {
 // stream, or from before the line begins. Its messages are out of order, and
 // are not delivered. They are missing, unless they are accounted for in the
 // other line.
-func (s *stream) astray(h *wire.Header, v *Verdict) {
+func (s *publisher) astray(h *wire.Header, v *Verdict) {
 	end := h.Seq + uint64(h.Count)
 	v.Skip = h.Count
 	o := s.other
@@ -112,7 +112,7 @@ func (s *stream) astray(h *wire.Header, v *Verdict) {
 // been reported missing in a doubtful jump, and come one after the other from
 // its beginning on, then the jump was made up: what comes after them is
 // delivered, though it was reported missing.
-func (s *stream) recall(h *wire.Header, end uint64) {
+func (s *publisher) recall(h *wire.Header, end uint64) {
 	o := s.other
 	if o == nil || o.stream != h.Stream || h.Seq != o.next || h.Stream != s.stream || end > s.next {
 		return
@@ -125,7 +125,7 @@ func (s *stream) recall(h *wire.Header, end uint64) {
 
 // speaks counts a frame that speaks for the other line, and reports whether
 // that is enough.
-func (s *stream) speaks(h *wire.Header) bool {
+func (s *publisher) speaks(h *wire.Header) bool {
 	if h.Resent {
 		return false // it may be late
 	}
