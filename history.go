@@ -17,9 +17,9 @@ import (
 	"github.com/fanoutgo/fanout/internal/work"
 )
 
-// A retained is the history of a room as this hub has it. It is part of a
+// A roomHistory is the history of a room as this hub has it. It is part of a
 // roomState, whose lock guards all that changes.
-type retained struct {
+type roomHistory struct {
 	keep Retention // like mark never changed
 	mark uint64    // of the room, in the epochs that users see
 

@@ -29,6 +29,7 @@ func TestSizes(t *testing.T) {
 		"membership": {unsafe.Sizeof(membership{}), 128},
 		"cursor":     {unsafe.Sizeof(roomlog.Cursor[item.Entry, *membership]{}), 64},
 		"room":       {unsafe.Sizeof(roomState{}), 248},
+		"history":    {unsafe.Sizeof(roomHistory{}), 352},
 		"log":        {unsafe.Sizeof(roomlog.Log[item.Entry, *membership]{}), 72},
 		"member":     {unsafe.Sizeof(Member{}), 112},
 		"entry":      {unsafe.Sizeof(item.Entry{}), 72},

@@ -271,11 +271,11 @@ func (m *Member) reserve(rs *roomState, r *memberReplay) (*membership, error) {
 	return ms, nil
 }
 
-// settle ends a Join, or a Resume (r; nil: it was none). If it failed, and no
+// endJoin ends a Join, or a Resume (r; nil: it was none). If it failed, and no
 // other one goes on for the same membership, and none succeeded before, then
 // there is no membership; nothing was received by it. A Join that goes on does
 // so without a Resume that failed.
-func (m *Member) settle(ms *membership, r *memberReplay, err error) {
+func (m *Member) endJoin(ms *membership, r *memberReplay, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	ms.joiners--

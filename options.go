@@ -232,7 +232,7 @@ func orDefault[T comparable](v *T, d T) {
 
 // roomOptions asks Options.Room about a room. It returns the limits of the
 // room's log, and the room's history if it is to have one.
-func (h *Hub) roomOptions(room, channel string) (*retained, *limits, error) {
+func (h *Hub) roomOptions(room, channel string) (*roomHistory, *limits, error) {
 	if h.opts.Room == nil {
 		return nil, h.limits.standard, nil
 	}
@@ -245,9 +245,9 @@ func (h *Hub) roomOptions(room, channel string) (*retained, *limits, error) {
 		return nil, h.limits.standard, fmt.Errorf("%w: Room(%q): Retain is set, but the adapter (%T) keeps no history",
 			ErrInvalidOption, room, h.adapter)
 	}
-	var kept *retained
+	var kept *roomHistory
 	if keeps {
-		kept = &retained{keep: o.Retain, mark: roomMark(channel)}
+		kept = &roomHistory{keep: o.Retain, mark: roomMark(channel)}
 	}
 	return kept, h.limits.of(o.Window, o.Overflow), nil
 }

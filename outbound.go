@@ -109,7 +109,7 @@ func (o *outbound) start(f *frame) {
 	if !o.keeps() && o.hub.async != nil && o.hand(f) {
 		return
 	}
-	o.hub.wg.Go(func() { o.carry(f, nil) }) // a publish in flight: the hub still waits for its goroutines
+	o.hub.wg.Go(func() { o.sendInBackground(f, nil) }) // a publish in flight: the hub still waits for its goroutines
 }
 
 // hand gives a frame to an adapter that does not wait, and reports whether it
@@ -138,15 +138,16 @@ func (o *outbound) Complete(receivers int, err error) {
 	o.flight = nil
 	if err != nil {
 		// The adapter is not closed before this returns, and the hub waits after that.
-		o.hub.wg.Go(func() { o.carry(f, err) })
+		o.hub.wg.Go(func() { o.sendInBackground(f, err) })
 		return
 	}
 	o.finish(f, o.account(f, outcome{receivers: receivers}), true)
 }
 
-// carry sends a frame and waits. failed is the error of a first attempt, if
-// there was one. The caller holds the turn and passes it on.
-func (o *outbound) carry(f *frame, failed error) {
+// sendInBackground sends a frame, waits, and finishes it, in a goroutine of the
+// hub's. failed is the error of a first attempt, if there was one. The caller
+// holds the turn and passes it on.
+func (o *outbound) sendInBackground(f *frame, failed error) {
 	ends := f.Ends()
 	if ends.IsZero() {
 		ends = f.Numbered().Add(o.hub.opts.PublishTimeout)

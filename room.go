@@ -73,7 +73,7 @@ func (rs *roomState) admit(ctx context.Context, m *Member, r *memberReplay) (err
 		return err
 	}
 	err = errPanic
-	defer func() { m.settle(ms, r, err) }()
+	defer func() { m.endJoin(ms, r, err) }()
 	err = rs.hub.explain(ctx, rs.await(ctx, ms, r))
 	return err
 }

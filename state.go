@@ -25,7 +25,7 @@ import (
 type roomState struct {
 	// What publishing needs.
 	hub     *Hub
-	kept    *retained                // nil: the room keeps no history
+	kept    *roomHistory                // nil: the room keeps no history
 	invalid *badOptions              // Options.Room has given what no room can have
 	out     atomic.Pointer[outbound] // nil until something is published
 
@@ -75,7 +75,7 @@ const (
 	subEnding
 )
 
-func newRoomState(h *Hub, name, channel string, kept *retained, limits *limits) *roomState {
+func newRoomState(h *Hub, name, channel string, kept *roomHistory, limits *limits) *roomState {
 	rs := &roomState{hub: h, name: name, channel: channel, kept: kept}
 	rs.log.Init(limits)
 	if kept != nil {

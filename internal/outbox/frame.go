@@ -18,7 +18,7 @@ type Frame[W any] struct {
 	begun     bool
 	ends      time.Time // zero: it has no deadline of its own
 	head      wire.Header
-	sealed    time.Time
+	numbered    time.Time
 
 	// Waiters is what the owner keeps about the frame's publishers.
 	Waiters W
@@ -64,7 +64,7 @@ func (f *Frame[W]) Header() *wire.Header { return &f.head }
 func (f *Frame[W]) Count() int { return f.count }
 
 // Numbered returns when the frame was numbered.
-func (f *Frame[W]) Numbered() time.Time { return f.sealed }
+func (f *Frame[W]) Numbered() time.Time { return f.numbered }
 
 // Begun reports whether the frame has left the outbox: nobody joins it or
 // withdraws from it.
@@ -93,12 +93,12 @@ func (f *Frame[W]) close() {
 
 func (f *Frame[W]) expired(now time.Time) bool { return !f.ends.IsZero() && !now.Before(f.ends) }
 
-// seal writes the header in front of the messages.
-func (f *Frame[W]) seal(head wire.Header, now time.Time) {
+// number writes the header in front of the messages.
+func (f *Frame[W]) number(head wire.Header, now time.Time) {
 	head.Time = uint64(now.UnixMilli())
 	var room [wire.Overhead]byte
 	h := wire.AppendHeader(room[:0], &head)
-	f.head, f.sealed = head, now
+	f.head, f.numbered = head, now
 	f.bytes = f.bytes[wire.Overhead-len(h):]
 	copy(f.bytes, h)
 }

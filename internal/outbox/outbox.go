@@ -121,7 +121,7 @@ func (o *Outbox[W]) Number(f *Frame[W], hub uint64, newStream func() uint64, now
 	if o.stream == 0 {
 		o.stream, o.next = newStream(), 1
 	}
-	f.seal(wire.Header{Hub: hub, Stream: o.stream, Seq: o.next, Count: f.count}, now)
+	f.number(wire.Header{Hub: hub, Stream: o.stream, Seq: o.next, Count: f.count}, now)
 }
 
 // Done notes what became of a numbered frame. The caller holds the turn.

@@ -14,7 +14,7 @@ func (l *line) has(stream, seq, end uint64) bool {
 func (l *line) reaches(h *wire.Header) bool { return l.stream == h.Stream && l.floor <= h.Seq }
 
 // leave keeps the line that is followed as the other one, if it has anything.
-func (s *stream) leave() {
+func (s *publisher) leave() {
 	if s.next > s.floor {
 		old := s.line
 		s.other = &old
@@ -24,7 +24,7 @@ func (s *stream) leave() {
 
 // begin follows a stream from a number on, or from where it is on the other
 // line.
-func (s *stream) begin(number, from uint64) {
+func (s *publisher) begin(number, from uint64) {
 	other := s.other
 	s.leave()
 	if other != nil && other.stream == number {
@@ -36,11 +36,11 @@ func (s *stream) begin(number, from uint64) {
 
 // choose follows the line that a frame is of, where positions tell the order:
 // it needs no evidence.
-func (s *stream) choose(h *wire.Header) {
+func (s *publisher) choose(h *wire.Header) {
 	other := s.other
 	switch {
 	case other != nil && other.reaches(h) && other.floor == s.floor && other.next == h.Seq:
-		s.line, s.other = *other, nil // the doubtful jump was made up
+		s.line, s.other = *other, nil // the suspiciousHole jump was made up
 	case other != nil && other.reaches(h) && other.next == h.Seq && s.next < h.Seq:
 		*other, s.line = s.line, *other // what is between the lines may come yet
 	case s.reaches(h):
@@ -57,7 +57,7 @@ func (s *stream) choose(h *wire.Header) {
 // jump goes on at seq, which is not before the next number, and returns how
 // many numbers lie between; none if that is absurd. They are accounted for if
 // they will be reported missing.
-func (s *stream) jump(seq uint64, reported bool) (hole uint64, absurd bool) {
+func (s *publisher) jump(seq uint64, reported bool) (hole uint64, absurd bool) {
 	if hole = seq - s.next; hole == 0 {
 		return 0, false
 	}
@@ -66,7 +66,7 @@ func (s *stream) jump(seq uint64, reported bool) (hole uint64, absurd bool) {
 		s.other = nil
 	}
 	absurd = hole >= MaxHole
-	if hole >= doubtful {
+	if hole >= suspiciousHole {
 		s.leave()
 		if absurd || !reported {
 			s.floor, s.open = seq, nil
@@ -84,7 +84,7 @@ func (s *stream) jump(seq uint64, reported bool) (hole uint64, absurd bool) {
 // stream, or from before the line begins. Its messages are out of order, and
 // are not delivered. They are missing, unless they are accounted for in the
 // other line.
-func (s *stream) astray(h *wire.Header, v *Verdict) {
+func (s *publisher) astray(h *wire.Header, v *Verdict) {
 	end := h.Seq + uint64(h.Count)
 	v.Skip = h.Count
 	o := s.other
@@ -114,10 +114,10 @@ func (s *stream) astray(h *wire.Header, v *Verdict) {
 }
 
 // recall takes a frame all of whose numbers are accounted for. If they have
-// been reported missing in a doubtful jump, and come one after the other from
+// been reported missing in a suspiciousHole jump, and come one after the other from
 // its beginning on, then the jump was made up: what comes after them is
 // delivered, though it was reported missing.
-func (s *stream) recall(h *wire.Header, end uint64) {
+func (s *publisher) recall(h *wire.Header, end uint64) {
 	o := s.other
 	if o == nil || o.stream != h.Stream || h.Seq != o.next || h.Stream != s.stream || end > s.next {
 		return
@@ -130,7 +130,7 @@ func (s *stream) recall(h *wire.Header, end uint64) {
 
 // speaks counts a frame that speaks for the other line, and reports whether
 // that is enough.
-func (s *stream) speaks(h *wire.Header) bool {
+func (s *publisher) speaks(h *wire.Header) bool {
 	if h.Resent {
 		return false // it may be late
 	}

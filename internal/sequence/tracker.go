@@ -10,21 +10,21 @@ import (
 )
 
 const (
-	// maxStreams bounds the publishers that are remembered; the half that has
+	// maxPublishers bounds the publishers that are remembered; the half that has
 	// not been heard for longest is forgotten when there are more.
-	maxStreams = 2048
+	maxPublishers = 2048
 
-	// MaxHole is the number of messages from which on a hole is not believed:
-	// at a million messages a second it takes more than an hour to make one. It
-	// is reported as a gap of unknown size. (And the sum of a few fits an int.)
+	// MaxHole is the size from which a hole is not believed: at a million messages
+	// a second it takes more than an hour to make one. It is reported as a gap of
+	// unknown size. The sum of a few smaller holes fits an int.
 	MaxHole = min(1<<32, math.MaxInt/4)
 
-	// doubtful is the size of a hole from which on the numbers before it are
-	// remembered, in case somebody has made the jump up.
-	doubtful = 1 << 20
+	// suspiciousHole is the size from which the numbers before a hole are
+	// remembered, because the jump may be forged.
+	suspiciousHole = 1 << 20
 
-	// evidence is the number of frames, one after the other, that go on before
-	// a doubtful jump until they are believed and the jump is not.
+	// evidence is the number of frames in a row that must continue the numbers
+	// from before a suspicious jump until they are believed and the jump is not.
 	evidence = 4
 
 	// clockSkew is the difference between hubs' clocks that is tolerated. With
@@ -38,31 +38,31 @@ const stranger = 0
 
 // A Tracker knows the publishers of one channel. The zero Tracker knows none.
 type Tracker struct {
-	streams []stream
-	last    int32 // index of the stream that was heard last
+	publishers []publisher
+	last       int32 // index of the publisher that was heard last
 
-	// run counts the times without interruption, from 1; a stream that was not
-	// heard in this run may have been missed before it.
+	// run counts the times without interruption, from 1. Messages of a publisher
+	// that was not heard in this run may be missing from before it.
 	run   uint32
 	since int64 // when the run began, in ms since 1970; zero in the first
-	// heard is the hub whose frame was the first to be delivered in this run,
-	// and others tells that a second hub's was, too.
+	// heard is the hub whose frame was the first to be delivered in this run.
+	// others is set once a frame of a second hub was delivered.
 	heard   uint64
 	frames  uint32 // counter for age
 	others  bool
 	started bool
 }
 
-// A stream is what is known of one publishing hub.
-type stream struct {
+// A publisher is what is known of one publishing hub.
+type publisher struct {
 	hub uint64
 	line
-	other *line                 // see the package comment; nil: there is none
-	id    unique.Handle[string] // of the hub, which is known in many rooms
-	run   uint32                // Tracker.run when it was last heard
-	age   uint32                // Tracker.frames when it was last heard
-	loose bool                  // some of its messages may have been trimmed: see Trim
-	proof uint8                 // frames in a row that speak for the other line
+	other   *line                 // see the package comment; nil: there is none
+	id      unique.Handle[string] // of the hub, which is known in many rooms
+	run     uint32                // Tracker.run when it was last heard
+	age     uint32                // Tracker.frames when it was last heard
+	trimmed bool                  // some of its messages may have been trimmed: see Trim
+	proof   uint8                 // frames in a row that speak for the other line
 }
 
 // A line is a run of numbers that are accounted for: delivered, or reported
@@ -74,8 +74,8 @@ type line struct {
 
 // A Verdict says what to do with a frame.
 type Verdict struct {
-	// Earlier messages are missing from before this run: they concern only
-	// those who were there in the run From. Those who came after that, and
+	// Earlier messages are missing from before this run. They concern only the
+	// members that were there in the run From. Members that came after that, and
 	// before this run, may have missed some of them.
 	Earlier int
 	From    uint32
@@ -117,7 +117,7 @@ func (t *Tracker) Accept(h *wire.Header) Verdict {
 // AcceptUnkept is Accept for a frame without a position, in a room with a
 // history; for trimmed see AcceptNext.
 func (t *Tracker) AcceptUnkept(h *wire.Header, trimmed *uint64) (v Verdict) {
-	s, known := t.hear(h)
+	s, known := t.lookUp(h)
 	v.Sender = s.id.Value()
 	from, inRun := s.run, known && s.run == t.run
 	if h.Stream > s.stream {
@@ -146,7 +146,7 @@ func (t *Tracker) AcceptUnkept(h *wire.Header, trimmed *uint64) (v Verdict) {
 		v.Skip = v.Repeated
 	} else {
 		hole, v.Unknown = s.jump(h.Seq, true)
-		if s.loose {
+		if s.trimmed {
 			hole -= take(trimmed, hole)
 		}
 	}
@@ -184,7 +184,7 @@ func (t *Tracker) AcceptStranger() { t.note(stranger) }
 func (t *Tracker) AcceptNext(h *wire.Header, passed int, trimmed *uint64) Verdict {
 	v, s := t.acceptKept(h, passed, trimmed)
 	if passed < h.Count { // all that was lost or trimmed is before it
-		s.run, s.loose = t.run, false
+		s.run, s.trimmed = t.run, false
 	}
 	return v
 }
@@ -208,18 +208,18 @@ func (t *Tracker) AcceptLate(h *wire.Header, passed int, trimmed *uint64) Verdic
 	return v
 }
 
-func (t *Tracker) acceptKept(h *wire.Header, passed int, trimmed *uint64) (v Verdict, s *stream) {
-	s, known := t.hear(h)
+func (t *Tracker) acceptKept(h *wire.Header, passed int, trimmed *uint64) (v Verdict, s *publisher) {
+	s, known := t.lookUp(h)
 	v.Sender = s.id.Value()
 	from, fresh := s.run, known && s.run != t.run
 	s.proof = 0
 	if !known {
-		s.loose = *trimmed > 0 // some of them may be this hub's
+		s.trimmed = *trimmed > 0 // some of them may be this hub's
 	}
 	s.choose(h)
 	end := h.Seq + uint64(h.Count)
 	hole, absurd, seen := uint64(0), false, 0
-	reported := fresh || s.loose
+	reported := fresh || s.trimmed
 	switch {
 	case s.isOpen(h.Stream, h.Seq, end):
 		hole, end = s.fill(h.Seq, end, reported), s.next
@@ -228,10 +228,10 @@ func (t *Tracker) acceptKept(h *wire.Header, passed int, trimmed *uint64) (v Ver
 	case h.Seq < s.next:
 		seen = int(s.next - h.Seq)
 	default:
-		hole, absurd = s.jump(h.Seq, reported && h.Seq-s.next < doubtful)
+		hole, absurd = s.jump(h.Seq, reported && h.Seq-s.next < suspiciousHole)
 	}
 	s.next = end
-	if s.loose {
+	if s.trimmed {
 		hole -= take(trimmed, hole)
 	}
 	unseen := uint64(max(0, passed-seen))
@@ -252,10 +252,10 @@ func (t *Tracker) acceptKept(h *wire.Header, passed int, trimmed *uint64) (v Ver
 // accounted for, or may be: it is not known what was before a hub was first
 // heard, and whose messages were trimmed.
 func (t *Tracker) Accounted(h *wire.Header) bool {
-	for i := range t.streams {
-		if s := &t.streams[i]; s.hub == h.Hub {
+	for i := range t.publishers {
+		if s := &t.publishers[i]; s.hub == h.Hub {
 			end := h.Seq + uint64(h.Count)
-			return s.loose || s.has(h.Stream, h.Seq, end) || s.other != nil && s.other.has(h.Stream, h.Seq, end)
+			return s.trimmed || s.has(h.Stream, h.Seq, end) || s.other != nil && s.other.has(h.Stream, h.Seq, end)
 		}
 	}
 	return true
@@ -271,8 +271,8 @@ func take(left *uint64, n uint64) uint64 {
 // Trim says that messages have been reported missing by their positions. Whose
 // they were is seen when each publisher is heard again.
 func (t *Tracker) Trim() {
-	for i := range t.streams {
-		t.streams[i].loose = true
+	for i := range t.publishers {
+		t.publishers[i].trimmed = true
 	}
 }
 
@@ -295,47 +295,47 @@ func (t *Tracker) note(hub uint64) {
 	}
 }
 
-// hear returns what is known of the publisher of a frame. If it was not known
+// lookUp returns what is known of the publisher of a frame. If it was not known
 // its numbers begin with the frame.
-func (t *Tracker) hear(h *wire.Header) (s *stream, known bool) {
+func (t *Tracker) lookUp(h *wire.Header) (s *publisher, known bool) {
 	s, known = t.find(h)
 	t.frames++
 	s.age = t.frames
 	return s, known
 }
 
-func (t *Tracker) find(h *wire.Header) (s *stream, known bool) {
-	if int(t.last) < len(t.streams) && t.streams[t.last].hub == h.Hub {
-		return &t.streams[t.last], true
+func (t *Tracker) find(h *wire.Header) (s *publisher, known bool) {
+	if int(t.last) < len(t.publishers) && t.publishers[t.last].hub == h.Hub {
+		return &t.publishers[t.last], true
 	}
-	for i := range t.streams {
-		if t.streams[i].hub == h.Hub {
+	for i := range t.publishers {
+		if t.publishers[i].hub == h.Hub {
 			t.last = int32(i)
-			return &t.streams[i], true
+			return &t.publishers[i], true
 		}
 	}
-	if len(t.streams) >= maxStreams {
+	if len(t.publishers) >= maxPublishers {
 		t.prune()
 	}
-	t.last = int32(len(t.streams))
-	t.streams = append(t.streams, stream{
+	t.last = int32(len(t.publishers))
+	t.publishers = append(t.publishers, publisher{
 		hub: h.Hub, run: t.run, line: lineAt(h), id: unique.Make(HubID(h.Hub)),
 	})
-	return &t.streams[t.last], false
+	return &t.publishers[t.last], false
 }
 
 // prune forgets the older half. A hub that is heard again begins anew.
 func (t *Tracker) prune() {
-	kept := make([]stream, 0, maxStreams)
-	for _, s := range t.streams {
-		if t.frames-s.age < maxStreams/2 {
+	kept := make([]publisher, 0, maxPublishers)
+	for _, s := range t.publishers {
+		if t.frames-s.age < maxPublishers/2 {
 			kept = append(kept, s)
 		}
 	}
-	if len(kept) == len(t.streams) { // all were heard lately
+	if len(kept) == len(t.publishers) { // all were heard lately
 		kept = kept[len(kept)/2:]
 	}
-	t.streams = kept
+	t.publishers = kept
 }
 
 // HubID returns the ID of a hub as users see it.

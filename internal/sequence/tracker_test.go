@@ -370,10 +370,10 @@ func TestNumbersOfARoomWithAHistory(t *testing.T) {
 func TestPublishersAreBounded(t *testing.T) {
 	var tr Tracker
 	tr.BeginRun(start)
-	for hub := range uint64(maxStreams + 100) {
+	for hub := range uint64(maxPublishers + 100) {
 		v := tr.Accept(&wire.Header{Hub: hub, Stream: 1, Seq: math.MaxUint64 - 9, Count: 3})
 		require.Zero(t, v.Lost())
-		require.LessOrEqual(t, len(tr.streams), maxStreams)
+		require.LessOrEqual(t, len(tr.publishers), maxPublishers)
 	}
 }
 
@@ -384,7 +384,7 @@ func FuzzNumbers(f *testing.F) {
 		var tr Tracker
 		trimmed := uint64(0)
 		some := []uint64{
-			1, 2, 3, 4, 5, 9, 100, doubtful, doubtful + 7, MaxHole - 1, MaxHole, MaxHole + 9,
+			1, 2, 3, 4, 5, 9, 100, suspiciousHole, suspiciousHole + 7, MaxHole - 1, MaxHole, MaxHole + 9,
 			1<<63 - 1, 1 << 63, 1<<63 + 3, math.MaxUint64 - 5, math.MaxUint64 - 100,
 		}
 		for len(script) >= 5 {
