@@ -72,7 +72,7 @@ func (c *Commands) Arrive(key Key, which uint64, expected []uint64, wait time.Du
 		if c.byKey == nil {
 			c.byKey = make(map[Key]*command)
 		}
-		cmd = &command{key: key}
+		cmd = &command{key: key, stage: collecting}
 		c.byKey[key] = cmd
 		c.order = append(c.order, cmd)
 	}
