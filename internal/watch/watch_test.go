@@ -159,16 +159,16 @@ func TestWatchCost(t *testing.T) {
 		}
 		const seconds = 10
 		w.run(seconds * time.Second)
-		most, probes, real := 0, 0, 0
+		most, probes, hubsCounted := 0, 0, 0
 		for id, n := range w.nodes {
 			if n.stub {
 				continue
 			}
 			p := n.probes - before[id]
-			most, probes, real = max(most, p), probes+p, real+1
+			most, probes, hubsCounted = max(most, p), probes+p, hubsCounted+1
 			require.Equal(t, hubs, n.watch.Len())
 		}
-		mean := float64(probes) / float64(real) / seconds
+		mean := float64(probes) / float64(hubsCounted) / seconds
 		t.Logf("%4d hubs: a hub sends %.1f probes a second, and as many acks but one; the busiest %.1f probes",
 			hubs, mean, float64(most)/seconds)
 		require.LessOrEqual(t, mean, 4.6, "three watchers, and its own inbox")
