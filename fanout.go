@@ -53,10 +53,12 @@ type Hub struct {
 
 	everyone *roomState // its log has what is said to everyone; all members are in it
 
-	mu      locks.RWMutex[locks.Hub] // guards rooms and members
+	mu      locks.RWMutex[locks.Hub] // guards all below, up to drained
 	rooms   map[string]*roomState    // by channel
 	members map[uint64]*Member       // by number
+	leaving map[uint64]*Member       // that are finishing; they are not in members
 	hearing bool                     // all members hear what is said to everyone
+	drained chan struct{}            // Drain was called; closed when no member is left
 
 	inbox  inbox
 	hellos hellos               // who the other hubs are
@@ -160,6 +162,7 @@ func makeHub(opts Options) *Hub {
 		log:     journal.New(opts.Logger, "", "fanout: log lines dropped, Options.Logger is too slow"),
 		rooms:   make(map[string]*roomState),
 		members: make(map[uint64]*Member),
+		leaving: make(map[uint64]*Member),
 		outbox:  make(map[string]*outbound),
 		buffer:  budget.New(int64(opts.PublishBuffer)),
 		closed:  make(chan struct{}),
@@ -287,6 +290,9 @@ func (h *Hub) shutDown(ctx context.Context) {
 	h.mu.Unlock()
 	for _, m := range members {
 		m.end(ErrClosed)
+	}
+	for _, m := range h.leavingMembers() {
+		m.endNow()
 	}
 	h.await("the adapter to close")
 	if err := h.adapter.Close(context.WithoutCancel(ctx)); err != nil {

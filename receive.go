@@ -41,7 +41,7 @@ func (m *Member) ReceiveBatch(ctx context.Context, buf []Message) (int, error) {
 		m.walk.Unlock()
 		return 0, failed("receive", ErrConcurrentReceive)
 	}
-	m.receiving = true
+	m.receiving, m.received = true, true
 	for {
 		n, err := m.take(buf)
 		if n == 0 && err == nil {
@@ -54,7 +54,7 @@ func (m *Member) ReceiveBatch(ctx context.Context, buf []Message) (int, error) {
 		}
 		m.receiving = false
 		m.walk.Unlock()
-		if errors.Is(err, ErrSlow) {
+		if err != nil && (errors.Is(err, ErrSlow) || isReason(err)) {
 			m.end(err)
 		}
 		return n, receiveError(err)
@@ -114,19 +114,20 @@ func (m *Member) firstWait() bool {
 	m.readyMu.Lock()
 	defer m.readyMu.Unlock()
 	m.wake = make(chan struct{}, 1)
-	return m.ready.empty() && m.err.Load() == 0
+	return m.ready.empty() && m.err.Load() == alive
 }
 
 // take fills buf with what is ready.
 func (m *Member) take(buf []Message) (n int, err error) {
 	m.walk.AssertHeld()
-	if err := m.endError(); err != nil {
+	last, err := m.standing()
+	if err != nil {
 		return 0, err
 	}
 	for n < len(buf) {
 		if m.current == nil {
 			if m.current = m.dequeue(); m.current == nil {
-				return n, nil
+				return n, last.over(n)
 			}
 		}
 		ms := m.current
@@ -142,17 +143,19 @@ func (m *Member) take(buf []Message) (n int, err error) {
 			continue
 		}
 		items, fresh, gap := ms.cursor.Peek()
+		if last != nil {
+			if last.passed(ms) {
+				m.dismiss(ms)
+				continue
+			}
+			items = last.cut(ms, items)
+		}
 		switch {
 		case gap:
 			if n > 0 {
 				return n, nil // the gap comes first the next time
 			}
-			if m.refills(ms) {
-				ms.place.replay = ms.refill()
-				ms.place.behind.Store(follows)
-				continue
-			}
-			if err := m.gap(ms); err != nil {
+			if err := m.passGap(ms); err != nil {
 				return 0, err
 			}
 		case len(items) > 0:
@@ -194,6 +197,17 @@ func (m *Member) takeReplay(buf []Message, ms *membership, mayGap bool) (n int, 
 		m.hub.readers.Aside(func() { ms.room.bring(ms) }) // which puts it into the queue again
 	}
 	return n, false, err
+}
+
+// passGap begins to fill the gap before the cursor of ms, or consumes it.
+func (m *Member) passGap(ms *membership) error {
+	m.walk.AssertHeld()
+	if m.refills(ms) {
+		ms.place.replay = ms.refill()
+		ms.place.behind.Store(follows)
+		return nil
+	}
+	return m.gap(ms)
 }
 
 // refills reports whether the gap before the cursor of ms is its own, and the
