@@ -75,6 +75,7 @@ type Hub struct {
 	unknownField occasionally                            // complains of messages that are not understood
 	wakers       roomlog.Wakers[item.Entry, *membership] // of crowds
 	acks         ackQueue                                // publishers that do not wait
+	readyCalls   readyCalls                              // members' OnReady
 	buffer       *budget.Budget                          // what they have under way
 
 	lastMember atomic.Uint64
@@ -181,6 +182,7 @@ func makeHub(opts Options) *Hub {
 	h.hellos.init(h)
 	h.readers.Init(h.ctx, h.wg.Go)
 	h.acks.Call, h.acks.Go = h.callBack, h.wg.Go // while operations are in flight the hub still waits for goroutines
+	h.readyCalls.Call, h.readyCalls.Go = callReady, h.wg.Go
 	h.limits.init(&opts)
 	h.everyone = newRoomState(h, "", h.names.Everyone(), nil, h.limits.standard)
 	h.rooms[h.everyone.channel] = h.everyone

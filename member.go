@@ -25,14 +25,15 @@ type Member struct {
 	walk    locks.Mutex[locks.Walk]
 	current *membership // being read; not in the ready queue, not parked, not refilled. Guarded by walk
 
-	readyMu locks.Mutex[locks.Ready] // guards the ready queue; and wake, which who receives makes
+	readyMu locks.Mutex[locks.Ready] // guards the ready queue, and wake against writes
 	ready   readyQueue
-	wake    chan struct{} // capacity 1: there is something in the ready queue, or the end; nil: nobody has waited yet
+	wake    chan struct{} // capacity 1: there is something in the ready queue, or the end; nil: nobody has waited yet. Made by the goroutine that receives, or under walk
 
 	err       atomic.Uint32 // how it stands; see standings. Written under mu
 	others    atomic.Bool   // ready is not empty. Written under readyMu
 	receiving bool          // somebody is in Receive. Guarded by walk
 	received  bool          // somebody has been. Guarded by walk
+	calls     bool          // extras.onReady is set; never changed
 
 	mu    locks.Mutex[locks.Member] // guards rooms, done, err
 	rooms few.Map[*membership]
@@ -51,6 +52,8 @@ type extras struct {
 	direct     *direct                 // direct messages; nil until the first. Guarded by Member.mu
 	everyone   *membership             // what is said to everyone, from when it is. Guarded by Hub.mu
 	ending     *ending                 // set, once, before err says so
+	onReady    func(*Member)           // never changed
+	told       atomic.Bool             // onReady was called, and take has not returned 0 since
 }
 
 // extras returns what few members have.
@@ -73,6 +76,16 @@ type MemberOptions struct {
 	// Info is what the application wants to know of the member, in its own
 	// format. The hub keeps a copy.
 	Info []byte
+
+	// OnReady, if set, is called when there is something to receive, or the
+	// member has ended, and there was nothing before. It is not called again until
+	// [Member.TryReceiveBatch] has returned 0 and no error. So a few workers can
+	// serve many members: OnReady hands the member to one of them. A member that
+	// is idle needs no goroutine then.
+	//
+	// One goroutine of the hub makes all these calls, so OnReady must not block.
+	// It may be called before Connect has returned.
+	OnReady func(*Member)
 }
 
 // Connect returns a new Member of the hub. It is in no room. Direct messages
@@ -81,8 +94,8 @@ type MemberOptions struct {
 // ends. The only error is ErrClosed, of a hub that is closed or drains.
 func (h *Hub) Connect(o *MemberOptions) (*Member, error) {
 	m := &Member{hub: h, num: h.lastMember.Add(1)}
-	if o != nil && len(o.Info) > 0 {
-		m.extras().info = slices.Clone(o.Info)
+	if o != nil {
+		m.configure(o)
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -96,6 +109,17 @@ func (h *Hub) Connect(o *MemberOptions) (*Member, error) {
 		h.everyone.mu.Unlock()
 	}
 	return m, nil
+}
+
+// configure takes over the options of a member that nobody knows yet.
+func (m *Member) configure(o *MemberOptions) {
+	if len(o.Info) > 0 {
+		m.extras().info = slices.Clone(o.Info)
+	}
+	if o.OnReady != nil {
+		m.calls = true
+		m.extras().onReady = o.OnReady
+	}
 }
 
 // hear makes a member hear what is said to everyone.
@@ -252,7 +276,7 @@ func (m *Member) wakeUp() {
 	m.readyMu.Lock()
 	wake := m.wake
 	m.readyMu.Unlock()
-	signal(wake)
+	m.notify(wake)
 }
 
 // reserve returns the membership of a room for a Join that begins: the one that

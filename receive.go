@@ -45,8 +45,9 @@ func (m *Member) ReceiveBatch(ctx context.Context, buf []Message) (int, error) {
 	for {
 		n, err := m.take(buf)
 		if n == 0 && err == nil {
+			wake := m.wake
 			m.walk.Unlock()
-			err = m.wait(ctx)
+			err = m.wait(ctx, wake)
 			m.walk.Lock()
 			if err == nil {
 				continue
@@ -54,7 +55,7 @@ func (m *Member) ReceiveBatch(ctx context.Context, buf []Message) (int, error) {
 		}
 		m.receiving = false
 		m.walk.Unlock()
-		if err != nil && (errors.Is(err, ErrSlow) || isReason(err)) {
+		if endsMember(err) {
 			m.end(err)
 		}
 		return n, receiveError(err)
@@ -91,30 +92,37 @@ func (m *Member) Messages(ctx context.Context) iter.Seq2[Message, error] {
 }
 
 // wait waits until something may be ready. The end of the member is no error
-// here: take says it. One goroutine at a time waits, so it alone makes wake.
-func (m *Member) wait(ctx context.Context) error {
-	if m.wake == nil && !m.firstWait() {
-		return nil
+// here: take says it. The caller has read m.wake.
+func (m *Member) wait(ctx context.Context, wake <-chan struct{}) error {
+	if wake == nil {
+		if wake = m.firstWait(); wake == nil {
+			return nil
+		}
 	}
 	if ctx.Done() == nil {
-		<-m.wake
+		<-wake
 		return nil
 	}
 	select {
-	case <-m.wake:
+	case <-wake:
 		return nil
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
 }
 
-// firstWait makes wake, and reports whether there is something to wait for: until
+// firstWait makes wake, and returns it if there is something to wait for: until
 // now nobody could be told.
-func (m *Member) firstWait() bool {
+func (m *Member) firstWait() <-chan struct{} {
 	m.readyMu.Lock()
 	defer m.readyMu.Unlock()
-	m.wake = make(chan struct{}, 1)
-	return m.ready.empty() && m.err.Load() == alive
+	if m.wake == nil {
+		m.wake = make(chan struct{}, 1)
+	}
+	if !m.ready.empty() || m.err.Load() != alive {
+		return nil
+	}
+	return m.wake
 }
 
 // take fills buf with what is ready.
@@ -302,7 +310,7 @@ func (m *Member) enqueue(ms *membership) {
 	wake := m.wake
 	m.readyMu.Unlock()
 	if first {
-		signal(wake)
+		m.notify(wake)
 	}
 }
 
