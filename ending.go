@@ -145,7 +145,7 @@ func (m *Member) retire(e *ending, places map[*roomState]uint64) (left bool) {
 	}
 	h := m.hub
 	h.mu.Lock()
-	delete(h.members, m.num)
+	h.unregister(m)
 	h.leaving[m.num] = m
 	everyone := m.extras().everyone
 	h.mu.Unlock()
@@ -298,7 +298,7 @@ const arrivalTime = time.Second
 // awaitArrivals waits until a message of the hub to itself has come back. What
 // the backend acknowledged before comes earlier, if it comes by the same link.
 func (h *Hub) awaitArrivals(ctx context.Context) {
-	if h.alone || !h.own.isReady() {
+	if h.alone || !h.own.Succeeded() {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, arrivalTime)

@@ -16,6 +16,7 @@ import (
 	"github.com/fanoutgo/fanout/internal/budget"
 	"github.com/fanoutgo/fanout/internal/deadline"
 	"github.com/fanoutgo/fanout/internal/gate"
+	"github.com/fanoutgo/fanout/internal/hellos"
 	"github.com/fanoutgo/fanout/internal/idle"
 	"github.com/fanoutgo/fanout/internal/item"
 	"github.com/fanoutgo/fanout/internal/journal"
@@ -23,6 +24,7 @@ import (
 	"github.com/fanoutgo/fanout/internal/loopback"
 	"github.com/fanoutgo/fanout/internal/outbox"
 	"github.com/fanoutgo/fanout/internal/roomlog"
+	"github.com/fanoutgo/fanout/internal/trial"
 	"github.com/fanoutgo/fanout/internal/wire"
 	"github.com/fanoutgo/fanout/internal/work"
 )
@@ -48,7 +50,7 @@ type Hub struct {
 	// publishes bounds a publish whose context has no deadline.
 	publishes *deadline.Group
 
-	own *ownChannels
+	own *trial.Trial
 	log *journal.Journal
 
 	everyone *roomState // its log has what is said to everyone; all members are in it
@@ -57,11 +59,12 @@ type Hub struct {
 	rooms   map[string]*roomState    // by channel
 	members map[uint64]*Member       // by number
 	leaving map[uint64]*Member       // that are finishing; they are not in members
+	users   map[string]*Member       // the first member of each user; see user.next
 	hearing bool                     // all members hear what is said to everyone
 	drained chan struct{}            // Drain was called; closed when no member is left
 
 	inbox  inbox
-	hellos hellos               // who the other hubs are
+	hellos hellos.Hellos        // who the other hubs are
 	outbox map[string]*outbound // to other hubs' inboxes, by hub ID. Guarded by outMu
 	outMu  locks.Mutex[locks.Outbox]
 
@@ -71,6 +74,7 @@ type Hub struct {
 	home         item.Home                               // of its members, for filters
 	janitor      janitor                                 // what is idle
 	readers      work.Pool                               // of histories
+	unheard      occasionally                            // complains of users' channels that cannot be subscribed
 	refused      occasionally                            // complains of histories that cannot be read
 	unknownField occasionally                            // complains of messages that are not understood
 	wakers       roomlog.Wakers[item.Entry, *membership] // of crowds
@@ -142,10 +146,14 @@ func newHub(a Adapter, o *Options) (*Hub, error) {
 		return nil, fmt.Errorf("attaching the adapter: %w", err)
 	}
 	attached.add(a)
-	h.wg.Go(h.subscribeOwn)
+	if h.alone {
+		h.subscribeOwn() // which does not wait
+	} else {
+		h.wg.Go(h.subscribeOwn)
+	}
 	h.wg.Go(h.janitor.run)
 	if !h.alone {
-		h.wg.Go(h.hellos.run)
+		h.wg.Go(h.sayHello)
 	}
 	h.wakers.Start(runtime.GOMAXPROCS(0), h.wg.Go)
 	return h, nil
@@ -159,11 +167,12 @@ func makeHub(opts Options) *Hub {
 		num:     binary.BigEndian.Uint64(random[:]),
 		opts:    opts,
 		names:   wire.Names{Prefix: opts.Prefix},
-		own:     newOwnChannels(),
+		own:     trial.New(),
 		log:     journal.New(opts.Logger, "", "fanout: log lines dropped, Options.Logger is too slow"),
 		rooms:   make(map[string]*roomState),
 		members: make(map[uint64]*Member),
 		leaving: make(map[uint64]*Member),
+		users:   make(map[string]*Member),
 		outbox:  make(map[string]*outbound),
 		buffer:  budget.New(int64(opts.PublishBuffer)),
 		closed:  make(chan struct{}),
@@ -179,7 +188,7 @@ func makeHub(opts Options) *Hub {
 	h.publishes = deadline.NewGroup(h.ctx, opts.PublishTimeout,
 		fmt.Errorf("Options.PublishTimeout (%v) is over: %w", opts.PublishTimeout, context.DeadlineExceeded))
 	h.inbox = inbox{hub: h, channel: h.names.Inbox(h.id)}
-	h.hellos.init(h)
+	h.hellos.Init(notifier{h}, h.num)
 	h.readers.Init(h.ctx, h.wg.Go)
 	h.acks.Call, h.acks.Go = h.callBack, h.wg.Go // while operations are in flight the hub still waits for goroutines
 	h.readyCalls.Call, h.readyCalls.Go = callReady, h.wg.Go

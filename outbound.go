@@ -47,6 +47,9 @@ func (o *outbound) wrap(err error) error {
 	switch {
 	case err == nil:
 		return nil
+	case o.room != nil && o.room.name == "": // of a user, or of everyone
+		user, _ := o.hub.names.UserOf(o.channel)
+		return &PublishError{User: user, Err: err}
 	case o.room != nil:
 		return &PublishError{Room: o.room.name, Err: err}
 	}
@@ -308,4 +311,50 @@ func (o *outbound) unhold(n int) {
 	o.uses -= n
 	o.used = time.Now()
 	o.hub.outMu.Unlock()
+}
+
+// wayTo returns the way to the inbox of a hub, which stays until unhold.
+func (h *Hub) wayTo(hub string) *outbound {
+	h.outMu.Lock()
+	defer h.outMu.Unlock()
+	o := h.outbox[hub]
+	if o == nil {
+		o = new(outbound)
+		o.init(h, nil, h.names.Inbox(hub))
+		o.to = hub
+		h.outbox[hub] = o
+		if len(h.outbox) == 1 {
+			defer h.janitor.wake()
+		}
+	}
+	o.uses++
+	return o
+}
+
+// noticeTimeout bounds how long the backend may take for one notice.
+const noticeTimeout = 5 * time.Second
+
+// notify sends a notice, which has no number, when nothing else of the channel is
+// under way. On a channel that is busy all the time it gives up.
+func (o *outbound) notify(notice []byte) error {
+	ctx, cancel := context.WithTimeout(o.hub.ctx, noticeTimeout)
+	defer cancel()
+	for !o.takeTurn() {
+		sleep(ctx, turnPause)
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+	}
+	defer o.next(false)
+	_, err := o.hub.adapter.Publish(ctx, o.channel, notice)
+	return err
+}
+
+// turnPause is the pause between attempts to find a channel idle.
+const turnPause = 20 * time.Millisecond
+
+func (o *outbound) takeTurn() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.box.Begin()
 }

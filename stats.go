@@ -1,12 +1,17 @@
 package fanout
 
-import "sync/atomic"
+import (
+	"sync/atomic"
+
+	"github.com/fanoutgo/fanout/internal/batch"
+)
 
 // Stats are figures of a Hub. Those that count go up only.
 type Stats struct {
 	Hubs    int // that are there, as far as this one has heard; itself too
 	Members int // connected now
-	Rooms   int // known now: with members, lingering, or published to lately
+	Users   int // that members belong to now
+	Rooms   int // known now: with members, lingering, or published to lately; channels of users count, too
 
 	Published uint64 // messages that the backend took
 	Frames    uint64 // frames that carried them; the ratio is what batching saves
@@ -37,11 +42,11 @@ type counters struct {
 // Stats returns the hub's figures.
 func (h *Hub) Stats() Stats {
 	h.mu.RLock()
-	members, rooms := len(h.members), len(h.rooms)-1 // everyone's is no room
+	members, users, rooms := len(h.members), len(h.users), len(h.rooms)-1 // everyone's is no room
 	h.mu.RUnlock()
 	c := &h.stats
 	return Stats{
-		Hubs: h.hellos.count(), Members: members, Rooms: rooms,
+		Hubs: h.hellos.Count(), Members: members, Users: users, Rooms: rooms,
 		Published: c.published.Load(), Frames: c.frames.Load(),
 		Received: c.received.Load(), Foreign: c.foreign.Load(),
 		Repeated: c.repeated.Load(), Missed: c.missed.Load(),
@@ -49,5 +54,33 @@ func (h *Hub) Stats() Stats {
 		Interruptions: c.interruptions.Load(), Malformed: c.malformed.Load(),
 		NotUnderstood: c.notUnderstood.Load(),
 		Slow:          c.slow.Load(),
+	}
+}
+
+// notUnderstood counts messages that a newer release has sent, and that cannot be
+// delivered. It may be called with locks held.
+func (h *Hub) notUnderstood(channel string, n batch.NotUnderstood) {
+	if n.Count == 0 {
+		return
+	}
+	h.stats.notUnderstood.Add(uint64(n.Count))
+	if h.unknownField.first() {
+		h.log.Warn("fanout: message not delivered, it has a field that this release does not know (said once a minute; see Stats.NotUnderstood)",
+			"channel", channel, "field", n.Field)
+	}
+}
+
+func (h *Hub) malformed(channel string, err error) {
+	if h.stats.malformed.Add(1) == 1 {
+		h.log.Error("fanout: frame dropped, is another program or version publishing here? (said once; see Stats.Malformed)",
+			"channel", channel, "error", err)
+	}
+}
+
+// historyUnreadable complains of a history that cannot be read.
+func (h *Hub) historyUnreadable(room string, err error) {
+	if h.refused.first() {
+		h.log.Error("fanout: history cannot be read, what was missed is reported as a gap (said once a minute, for all rooms)",
+			"room", room, "error", err)
 	}
 }
