@@ -214,6 +214,7 @@ func (rs *roomState) unlist(ms *membership) {
 	}
 	ms.next, ms.prev = nil, nil
 	rs.count--
+	rs.hasLeft(ms)
 }
 
 // dismiss takes a member that is finishing out of a room of which it has got
