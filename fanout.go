@@ -55,10 +55,13 @@ type Hub struct {
 
 	everyone *roomState // its log has what is said to everyone; all members are in it
 
-	mu      locks.RWMutex[locks.Hub] // guards rooms and members
+	mu      locks.RWMutex[locks.Hub] // guards all below, up to drained
 	rooms   map[string]*roomState    // by channel
 	members map[uint64]*Member       // by number
+	leaving map[uint64]*Member       // that are finishing; they are not in members
+	users   map[string]*Member       // the first member of each user; see user.next
 	hearing bool                     // all members hear what is said to everyone
+	drained chan struct{}            // Drain was called; closed when no member is left
 
 	inbox  inbox
 	hellos hellos.Hellos        // who the other hubs are
@@ -71,15 +74,19 @@ type Hub struct {
 	home         item.Home                               // of its members, for filters
 	janitor      janitor                                 // what is idle
 	readers      work.Pool                               // of histories
+	unheard      journal.OncePerMinute                   // complains of users' channels that cannot be subscribed
 	refused      journal.OncePerMinute                   // complains of histories that cannot be read
 	unknownField journal.OncePerMinute                   // complains of messages that are not understood
 	wakers       roomlog.Wakers[item.Entry, *membership] // of crowds
 	acks         ackQueue                                // publishers that do not wait
+	readyCalls   readyCalls                              // members' OnReady
+	events       events                                  // Options.OnJoin and OnLeave
 	buffer       *budget.Budget                          // what they have under way
 
 	lastMember atomic.Uint64
 	lastStream atomic.Uint64
 	lastCopyID atomic.Uint64
+	expelled   atomic.Uint64 // number of commands that took members out of rooms: see admission
 	leftOut    atomic.Uint64 // number of arrivals that left out rooms: see exceptions
 
 	open      context.Context // ends when Close is called, with ErrClosed
@@ -141,7 +148,11 @@ func newHub(a Adapter, o *Options) (*Hub, error) {
 		return nil, fmt.Errorf("attaching the adapter: %w", err)
 	}
 	attached.add(a)
-	h.wg.Go(h.subscribeOwn)
+	if h.alone {
+		h.subscribeOwn() // which does not wait
+	} else {
+		h.wg.Go(h.subscribeOwn)
+	}
 	h.wg.Go(h.janitor.run)
 	if !h.alone {
 		h.wg.Go(h.sayHello)
@@ -162,6 +173,8 @@ func makeHub(opts Options) *Hub {
 		log:     journal.New(opts.Logger, "", "fanout: log lines dropped, Options.Logger is too slow"),
 		rooms:   make(map[string]*roomState),
 		members: make(map[uint64]*Member),
+		leaving: make(map[uint64]*Member),
+		users:   make(map[string]*Member),
 		outbox:  make(map[string]*outbound),
 		buffer:  budget.New(int64(opts.PublishBuffer)),
 		closed:  make(chan struct{}),
@@ -180,6 +193,8 @@ func makeHub(opts Options) *Hub {
 	h.hellos.Init(notifier{h}, h.num)
 	h.readers.Init(h.ctx, h.wg.Go)
 	h.acks.Call, h.acks.Go = h.callBack, h.wg.Go // while operations are in flight the hub still waits for goroutines
+	h.readyCalls.Call, h.readyCalls.Go = callReady, h.readers.Aside
+	h.events.Call, h.events.Go = callEvent, h.readers.Aside
 	h.limits.init(&opts)
 	h.everyone = newRoomState(h, "", h.names.Everyone(), nil, h.limits.standard)
 	h.rooms[h.everyone.channel] = h.everyone
@@ -289,6 +304,9 @@ func (h *Hub) shutDown(ctx context.Context) {
 	h.mu.Unlock()
 	for _, m := range members {
 		m.end(ErrClosed)
+	}
+	for _, m := range h.leavingMembers() {
+		m.endNow()
 	}
 	h.await("the adapter to close")
 	if err := h.adapter.Close(context.WithoutCancel(ctx)); err != nil {

@@ -41,7 +41,7 @@ func TestSizes(t *testing.T) {
 // The files and functions of this package stay small enough to be read in one
 // go.
 func TestLayout(t *testing.T) {
-	const maxFiles, maxLines, maxFunc = 20, 400, 60
+	const maxFiles, maxLines, maxFunc = 32, 400, 60
 	all, err := filepath.Glob("*.go")
 	require.NoError(t, err)
 	var files []string

@@ -3,7 +3,6 @@ package fanout
 import (
 	"errors"
 	"fmt"
-	"slices"
 	"sync/atomic"
 
 	"github.com/fanoutgo/fanout/internal/few"
@@ -25,13 +24,15 @@ type Member struct {
 	walk    locks.Mutex[locks.Walk]
 	current *membership // being read; not in the ready queue, not parked, not refilled. Guarded by walk
 
-	readyMu locks.Mutex[locks.Ready] // guards the ready queue; and wake, which who receives makes
+	readyMu locks.Mutex[locks.Ready] // guards the ready queue, and wake against writes
 	ready   readyQueue
-	wake    chan struct{} // capacity 1: there is something in the ready queue, or the end; nil: nobody has waited yet
+	wake    chan struct{} // capacity 1: there is something in the ready queue, or the end; nil: nobody has waited yet. Made by the goroutine that receives, or under walk
 
-	err       atomic.Uint32 // final: an index of ends. Written under mu
+	err       atomic.Uint32 // how it stands; see standings. Written under mu
 	others    atomic.Bool   // ready is not empty. Written under readyMu
 	receiving bool          // somebody is in Receive. Guarded by walk
+	received  bool          // somebody has been. Guarded by walk
+	calls     bool          // extras.onReady is set; never changed
 
 	mu    locks.Mutex[locks.Member] // guards rooms, done, err
 	rooms few.Map[*membership]
@@ -44,11 +45,15 @@ type Member struct {
 
 // There are many members, most of them idle: what few of them have is apart.
 type extras struct {
-	info       []byte                  // never changed
+	info       []byte                  // replaced, not changed. Guarded by Member.mu
+	user       *user                   // never changed
 	copies     *item.Copies[milestone] // of messages to several rooms; nil until the first. Guarded by Member.walk
 	departures item.Stays              // in rooms that the member has left. Guarded by Member.mu
 	direct     *direct                 // direct messages; nil until the first. Guarded by Member.mu
 	everyone   *membership             // what is said to everyone, from when it is. Guarded by Hub.mu
+	ending     *ending                 // set, once, before err says so
+	onReady    func(*Member)           // never changed
+	told       atomic.Bool             // onReady was called, and take has not returned 0 since
 }
 
 // extras returns what few members have.
@@ -60,77 +65,10 @@ func (m *Member) extras() *extras {
 	return m.more.Load()
 }
 
-// ends are the final errors.
-var ends = [...]error{nil, ErrClosed, ErrSlow}
-
 // direct is a member's log of direct messages.
 type direct struct {
 	log roomlog.Log[item.Entry, *membership]
 	membership
-}
-
-// MemberOptions describe a member.
-type MemberOptions struct {
-	// Info is what the application wants to know of the member, in its own
-	// format. The hub keeps a copy.
-	Info []byte
-}
-
-// Connect returns a new Member of the hub. It is in no room. Direct messages
-// and those to everyone reach it from the return of its first Join at the
-// latest. Nil options are the defaults. Close the Member when its connection
-// ends. The only error is ErrClosed.
-func (h *Hub) Connect(o *MemberOptions) (*Member, error) {
-	m := &Member{hub: h, num: h.lastMember.Add(1)}
-	if o != nil && len(o.Info) > 0 {
-		m.extras().info = slices.Clone(o.Info)
-	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.isClosing() {
-		return nil, failed("connect", ErrClosed)
-	}
-	h.members[m.num] = m
-	if h.hearing {
-		h.everyone.mu.Lock()
-		m.hear()
-		h.everyone.mu.Unlock()
-	}
-	return m, nil
-}
-
-// hear makes a member hear what is said to everyone.
-func (m *Member) hear() {
-	m.hub.mu.AssertHeld()
-	m.hub.everyone.mu.AssertHeld()
-	ms := new(membership)
-	ms.init(m, m.hub.everyone)
-	m.hub.everyone.open(ms)
-	ms.cursor.Park()
-	m.extras().everyone = ms
-}
-
-// hearEveryone makes all members hear what is said to everyone. It is called
-// before anything is: most hubs say nothing to everyone, and a cursor for each
-// member would be a third of what an idle one costs.
-func (h *Hub) hearEveryone() {
-	h.mu.RLock()
-	hearing := h.hearing
-	h.mu.RUnlock()
-	if hearing {
-		return
-	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.hearing {
-		return
-	}
-	h.hearing = true
-	h.everyone.mu.Lock()
-	defer h.everyone.mu.Unlock()
-	for _, m := range h.members {
-		m.hear()
-	}
 }
 
 // hubOf returns the hub's part of a member ID.
@@ -146,23 +84,19 @@ func hubOf(memberID string) (string, error) {
 // never given again, and has nothing to do with the names of rooms.
 func (m *Member) ID() string { return item.MemberID(m.hub.id, m.num) }
 
-// Info returns what was given as MemberOptions.Info. Nobody may modify it.
-func (m *Member) Info() []byte {
-	if e := m.more.Load(); e != nil {
-		return e.info
-	}
-	return nil
-}
-
-// Rooms returns the names of the rooms that the member is in, in no order.
+// Rooms returns the names of the rooms that the member is in, in no order. There
+// are none once it is being closed with a reason.
 func (m *Member) Rooms() []string {
 	m.mu.Lock()
-	all := m.rooms.List()
+	var all []*membership
+	if m.err.Load() == alive {
+		all = m.rooms.List()
+	}
 	m.mu.Unlock()
 	names := make([]string, 0, len(all))
 	for _, ms := range all {
 		ms.room.mu.Lock()
-		if ms.joined {
+		if ms.joined && ms.room.name != "" { // that of its user has none
 			names = append(names, ms.room.name)
 		}
 		ms.room.mu.Unlock()
@@ -178,7 +112,7 @@ func (m *Member) Done() <-chan struct{} {
 	defer m.mu.Unlock()
 	if m.done == nil {
 		m.done = make(chan struct{})
-		if m.err.Load() != 0 {
+		if m.endError() != nil {
 			close(m.done)
 		}
 	}
@@ -203,7 +137,9 @@ func (m *Member) end(err error) {
 	defer m.walk.Unlock()
 	h := m.hub
 	h.mu.Lock()
-	delete(h.members, m.num)
+	h.unregister(m)
+	delete(h.leaving, m.num)
+	h.tellDrained()
 	var everyone *membership
 	if e := m.more.Load(); e != nil {
 		everyone, e.everyone = e.everyone, nil
@@ -229,31 +165,33 @@ func (m *Member) end(err error) {
 func (m *Member) fail(err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.err.Load() != 0 {
+	if m.endError() != nil {
 		return
 	}
-	m.err.Store(uint32(slices.Index(ends[:], err)))
+	m.err.Store(standingOf(err))
 	if errors.Is(err, ErrSlow) {
 		m.hub.stats.slow.Add(1)
 	}
 	if m.done != nil {
 		close(m.done)
 	}
+	m.wakeUp()
+}
+
+// wakeUp has a Receive that waits look again.
+func (m *Member) wakeUp() {
 	m.readyMu.Lock()
 	wake := m.wake
 	m.readyMu.Unlock()
-	signal(wake)
+	m.notify(wake)
 }
-
-// endError returns the final error, or nil while the member lives.
-func (m *Member) endError() error { return ends[m.err.Load()] }
 
 // reserve returns the membership of a room for a Join that begins: the one that
 // is there, or a new one. A Resume (nil: it is none) needs a new one.
 func (m *Member) reserve(rs *roomState, r *memberReplay) (*membership, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if err := m.endError(); err != nil {
+	if err := m.refusal(); err != nil {
 		return nil, err
 	}
 	ms := m.rooms.Get(rs.channel)
@@ -324,12 +262,13 @@ func (m *Member) remove(ms *membership) {
 	}
 	ms.room.remove(ms)
 	m.forgetDepartures()
+	m.passedOver(ms)
 }
 
 // send appends a direct message.
 func (m *Member) send(gap roomlog.Gap, entries []item.Entry) {
 	m.mu.Lock()
-	if m.endError() != nil {
+	if m.refusal() != nil {
 		m.mu.Unlock()
 		return
 	}

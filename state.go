@@ -146,9 +146,10 @@ func (rs *roomState) hold() bool {
 // stand and, where there is a history, its place in that is known. A Resume (r)
 // puts itself there; a Join beside it waits for how that ends.
 func (rs *roomState) await(ctx context.Context, ms *membership, r *memberReplay) error {
-	if err := rs.hub.awaitOwn(ctx, ms); err != nil {
+	if err := rs.awaitOthers(ctx, ms); err != nil {
 		return err
 	}
+	var admitted admission
 	asked := false // for the place in the history
 	for {
 		rs.mu.Lock()
@@ -159,6 +160,12 @@ func (rs *roomState) await(ctx context.Context, ms *membership, r *memberReplay)
 		case ms.joined:
 			rs.mu.Unlock()
 			return nil
+		case rs.follows() && !admitted.stands(rs):
+			rs.mu.Unlock()
+			if err := admitted.ask(ctx, ms); err != nil {
+				return err
+			}
+			continue
 		case rs.follows() && !ms.resumes():
 			rs.open(ms)
 			ms.cursor.Park() // it has read everything: the next append wakes the member
@@ -308,6 +315,7 @@ func (rs *roomState) open(ms *membership) {
 	if ms.place != nil {
 		ms.doneWaiting()
 	}
+	rs.hasJoined(ms)
 }
 
 // remove takes a membership out. The member's walk is locked, and ms.left set.
@@ -317,16 +325,12 @@ func (rs *roomState) remove(ms *membership) {
 	idle := false
 	if ms.joined {
 		ms.joined = false
-		if ms.prev != nil {
-			ms.prev.next = ms.next
+		if ms.retired {
+			ms.retired = false
+			rs.uses--
 		} else {
-			rs.members = ms.next
+			rs.unlist(ms)
 		}
-		if ms.next != nil {
-			ms.next.prev = ms.prev
-		}
-		ms.next, ms.prev = nil, nil
-		rs.count--
 		ms.cursor.Close()
 		idle = rs.markIdle()
 	}

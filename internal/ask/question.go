@@ -1,0 +1,355 @@
+package ask
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"github.com/fanoutgo/fanout/internal/control"
+)
+
+const (
+	// A question that is not complete is sent again after firstResend, then
+	// after twice that, up to maxResend.
+	firstResend = 200 * time.Millisecond
+	maxResend   = 2 * time.Second
+	// rollAt is the attempt with which hubs are asked who listens, to know the
+	// names of those that are silent.
+	rollAt = 2
+)
+
+// A State is how far a hub is with its answer.
+type State uint8
+
+const (
+	// Silent means that the hub has not answered. Mostly it was not asked.
+	Silent State = iota
+	// Answering means that some of the answer is here, or that the hub says
+	// that it is working.
+	Answering
+	// Finished means that the whole answer is here.
+	Finished
+	// Ended means that the hub is gone. What it sent before stays.
+	Ended
+)
+
+// A Question is one that was asked and waits for its answers.
+type Question struct {
+	credit   uint64
+	attempt  uint64
+	channels []channel
+	hubs     map[uint64]*hub
+	rolling  bool // hubs were asked who listens
+	started  time.Time
+	resendAt time.Time
+	delay    time.Duration
+}
+
+// A channel is one of those that the question goes to.
+type channel struct {
+	sent      bool   // an attempt was published
+	counted   bool   // the backend counts
+	attempt   uint64 // the last that was counted
+	receivers int    // of that attempt
+}
+
+// A hub is one that may answer.
+type hub struct {
+	state    State
+	known    bool // it was there when the question was asked
+	rolled   bool // it has said to which channels it listens
+	listens  []bool
+	answered []uint64 // by channel: the latest attempt that it answered, plus one
+	next     uint64   // the page that is to come
+	upto     uint64   // the page up to which it has credit
+	heard    time.Time
+	nudgeAt  time.Time // Answering: when its credit is repeated
+	delay    time.Duration
+}
+
+// Actions are what the owner of a Question does after an event.
+type Actions struct {
+	Send    []int // indexes of the channels to publish the question to
+	Attempt uint64
+	Roll    bool // ask everyone who listens
+	Credit  []HubCredit
+}
+
+// A HubCredit is a credit to be sent to a hub.
+type HubCredit struct {
+	Hub        uint64
+	From, Upto uint64
+}
+
+// Known is a hub that is there.
+type Known struct {
+	Hub   uint64
+	Heard time.Time // when something came from it the last time
+}
+
+// New returns a question to a number of channels, at least one. Credit is the
+// number of pages that each hub may send beyond what was consumed.
+func New(channels int, credit uint64, there []Known) *Question {
+	q := &Question{credit: credit, channels: make([]channel, channels), hubs: make(map[uint64]*hub)}
+	for _, k := range there {
+		h := q.hub(k.Hub)
+		h.known, h.heard = true, k.Heard
+	}
+	return q
+}
+
+func (q *Question) hub(id uint64) *hub {
+	h := q.hubs[id]
+	if h == nil {
+		h = &hub{
+			listens: make([]bool, len(q.channels)), answered: make([]uint64, len(q.channels)),
+			upto: q.credit, delay: firstResend,
+		}
+		q.hubs[id] = h
+	}
+	return h
+}
+
+// Start returns the first attempt.
+func (q *Question) Start(now time.Time) (a Actions) {
+	q.started, q.delay = now, firstResend
+	q.resendAt = now.Add(q.delay)
+	for c := range q.channels {
+		a.Send = append(a.Send, c)
+	}
+	return a
+}
+
+// Sent says what became of a question that was published: receivers is the
+// number of hubs that got it, -1 if the backend cannot tell.
+func (q *Question) Sent(c int, attempt uint64, receivers int) (a Actions) {
+	ch := &q.channels[c]
+	ch.sent = true
+	switch {
+	case receivers < 0 && !q.rolling:
+		q.rolling, a.Roll = true, true
+	case receivers >= 0 && (!ch.counted || attempt >= ch.attempt):
+		ch.counted, ch.attempt, ch.receivers = true, attempt, receivers
+	}
+	return a
+}
+
+// Rolled takes a hub's answer to the question who listens: the indexes of the
+// channels that it is subscribed to.
+func (q *Question) Rolled(id uint64, channels []uint64, now time.Time) {
+	h := q.hub(id)
+	h.rolled, h.heard = true, now
+	for _, c := range channels {
+		if c < uint64(len(q.channels)) {
+			h.listens[c] = true
+		}
+	}
+}
+
+// Answer takes a page of a hub's answer. It reports whether the page is the next
+// one of the hub: if not, it is not used.
+func (q *Question) Answer(id uint64, a *control.Answer, now time.Time) bool {
+	h := q.hub(id)
+	if h.state == Ended {
+		return false
+	}
+	h.heard = now
+	if a.Status == control.StatusBusy || a.Attempt > q.attempt {
+		return false
+	}
+	for _, c := range a.Covers {
+		if c < uint64(len(q.channels)) {
+			h.answered[c] = max(h.answered[c], a.Attempt+1)
+		}
+	}
+	if h.state == Silent {
+		h.state = Answering
+	}
+	if h.state == Answering {
+		h.delay = firstResend
+		h.nudgeAt = now.Add(h.delay)
+	}
+	if !a.Status.HasPage() || h.state == Finished || a.Page != h.next {
+		return false
+	}
+	h.next++
+	if a.Status.Final() {
+		h.state = Finished
+	}
+	return true
+}
+
+// Consumed says that the asker has dealt with pages of a hub, all in all so many.
+func (q *Question) Consumed(id uint64, pages uint64) (a Actions) {
+	h := q.hubs[id]
+	switch {
+	case h == nil || pages > h.next:
+		return a
+	case h.state == Finished && pages == h.next && pages > 1: // it need not keep them
+		a.Credit = append(a.Credit, HubCredit{id, h.next, h.upto})
+		return a
+	case h.state != Answering:
+		return a
+	}
+	if upto := pages + q.credit; upto > h.upto {
+		h.upto = upto
+		a.Credit = append(a.Credit, HubCredit{id, h.next, upto})
+	}
+	return a
+}
+
+// Gone says that a hub has ended.
+func (q *Question) Gone(id uint64, now time.Time) (a Actions) {
+	h := q.hubs[id]
+	if h == nil || h.state == Ended {
+		return a
+	}
+	waited := h.state == Answering || h.state == Silent
+	h.state = Ended
+	if waited && !q.Done() {
+		return q.resend(now) // the new count is without it
+	}
+	return a
+}
+
+// Next returns when Tick is due.
+func (q *Question) Next() time.Time {
+	at := q.resendAt
+	for _, h := range q.hubs {
+		if h.state == Answering && h.nudgeAt.Before(at) {
+			at = h.nudgeAt
+		}
+	}
+	return at
+}
+
+// Tick sends again what is late.
+func (q *Question) Tick(now time.Time) (a Actions) {
+	if q.Done() {
+		return a
+	}
+	if !now.Before(q.resendAt) {
+		a = q.resend(now)
+	}
+	for id, h := range q.hubs {
+		if h.state == Answering && !now.Before(h.nudgeAt) {
+			h.delay = min(2*h.delay, maxResend)
+			h.nudgeAt = now.Add(h.delay)
+			a.Credit = append(a.Credit, HubCredit{id, h.next, h.upto})
+		}
+	}
+	slices.SortFunc(a.Credit, func(x, y HubCredit) int { return cmp.Compare(x.Hub, y.Hub) })
+	return a
+}
+
+// resend makes another attempt in the channels that are not complete.
+func (q *Question) resend(now time.Time) (a Actions) {
+	q.delay = min(2*q.delay, maxResend)
+	q.resendAt = now.Add(q.delay)
+	for c := range q.channels {
+		if !q.complete(c) {
+			a.Send = append(a.Send, c)
+		}
+	}
+	if len(a.Send) == 0 {
+		return a
+	}
+	q.attempt++
+	a.Attempt = q.attempt
+	if q.rolling || q.attempt >= rollAt {
+		q.rolling, a.Roll = true, true
+	}
+	return a
+}
+
+// complete reports whether all hubs that listen to a channel have been heard.
+func (q *Question) complete(c int) bool {
+	ch := &q.channels[c]
+	switch {
+	case !ch.sent:
+		return false
+	case !ch.counted:
+		return q.allRolled(c)
+	case q.answers(c, ch.attempt) >= ch.receivers:
+		return true
+	}
+	// Answers to this attempt are lost, but all may have answered an earlier one.
+	return q.rolling && q.answers(c, 0) >= ch.receivers && q.allRolled(c)
+}
+
+// allRolled reports whether all hubs have said whether they listen to a channel,
+// and those that do have answered.
+func (q *Question) allRolled(c int) bool {
+	for _, h := range q.hubs {
+		if h.state != Ended && h.known && !h.rolled && h.answered[c] == 0 || q.owes(h, c) {
+			return false
+		}
+	}
+	return true
+}
+
+// answers is the number of hubs that have answered an attempt or a later one.
+func (q *Question) answers(c int, attempt uint64) (n int) {
+	for _, h := range q.hubs {
+		if h.answered[c] > attempt {
+			n++
+		}
+	}
+	return n
+}
+
+// owes reports whether a hub listens to a channel and has not answered.
+func (q *Question) owes(h *hub, c int) bool {
+	return h.state != Ended && h.listens[c] && h.answered[c] == 0
+}
+
+// Done reports whether all answers are here.
+func (q *Question) Done() bool {
+	for _, h := range q.hubs {
+		if h.state == Answering {
+			return false
+		}
+	}
+	for c := range q.channels {
+		if !q.complete(c) {
+			return false
+		}
+	}
+	return true
+}
+
+// Missing returns the hubs that have not answered, or not everything, and since
+// when each is silent; and the number of others whose names are not known.
+func (q *Question) Missing() (silent []Known, unknown int) {
+	if q.Done() {
+		return nil, 0
+	}
+	var asked []Known // may have been asked
+	lack := 0
+	for c := range q.channels {
+		if ch := &q.channels[c]; ch.counted {
+			lack = max(lack, ch.receivers-q.answers(c, ch.attempt))
+		}
+	}
+	for id, h := range q.hubs {
+		owes := false
+		for c := range q.channels {
+			owes = owes || q.owes(h, c)
+		}
+		switch k := (Known{id, h.heard}); {
+		case h.state == Answering || owes || h.state == Silent && h.known && q.rolling && !h.rolled:
+			silent = append(silent, k)
+			if h.state == Silent {
+				lack--
+			}
+		case h.state == Silent && h.known && !q.rolling:
+			asked = append(asked, k)
+		}
+	}
+	if len(asked) <= lack { // it can only be these
+		silent = append(silent, asked...)
+		lack -= len(asked)
+	}
+	slices.SortFunc(silent, func(a, b Known) int { return cmp.Compare(a.Hub, b.Hub) })
+	return silent, max(lack, 0)
+}

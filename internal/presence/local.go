@@ -1,0 +1,365 @@
+package presence
+
+import (
+	"bytes"
+	"slices"
+	"time"
+
+	"github.com/fanoutgo/fanout/internal/control"
+)
+
+// Params say how a room is announced.
+type Params struct {
+	Grace time.Duration // how long a user is held whose connection has ended
+	Limit int           // the most connections of a room, on all hubs, that are listed
+}
+
+const (
+	// perHub is the window for each hub in the room: together they announce no
+	// more than some 17 times a second, however many they are.
+	perHub    = 60 * time.Millisecond
+	minWindow = 100 * time.Millisecond
+	maxWindow = 2 * time.Second
+
+	// An announcement that could not be published is repeated after firstAgain,
+	// then after twice that, up to maxAgain.
+	firstAgain = 100 * time.Millisecond
+	maxAgain   = 5 * time.Second
+
+	maxBytes  = 48 << 10 // of the entries of an announcement
+	maxLeft   = 2048     // members that leave in one
+	maxSample = 16       // members in a sample
+)
+
+// A Local announces the members of a room that are on this hub.
+type Local struct {
+	params Params
+	life   uint64
+	seq    uint64
+	mode   control.Mode
+	hubs   int // in the room
+
+	members map[uint64]*member  // by number: who is here, and who is held or not yet announced as left
+	users   map[string][]uint64 // numbers of the members of a user
+	changed []uint64            // numbers of members to be announced, in order
+	held    []holding           // in the order of their times
+
+	count   int // of members that are announced
+	digest  uint64
+	turned  bool // the mode has changed, which is to be announced
+	sending bool // an announcement is under way
+	last    time.Time
+	more    bool // changes did not fit into the last announcement
+	again   time.Time
+	delay   time.Duration // until again, the next time
+}
+
+// A member is one connection on this hub.
+type member struct {
+	control.Entry
+	fate      fate
+	changed   bool // it is among Local.changed
+	announced bool
+	shown     control.Entry // as it was announced
+	sum       uint64        // of shown, in the digest
+}
+
+// A fate is what is to become of a member.
+type fate uint8
+
+const (
+	here fate = iota
+	// held means that the connection has ended, and that the user may come back.
+	held
+	// ended means that the member is to be announced as left.
+	ended
+)
+
+// A holding is a member that is held until a time.
+type holding struct {
+	number uint64
+	until  time.Time
+}
+
+// NewLocal returns a Local with no members. Life is larger than that of all
+// earlier ones of the same room and hub.
+func NewLocal(life uint64, p Params) *Local {
+	return &Local{
+		params: p, life: life, mode: control.ModeList, hubs: 1,
+		members: make(map[uint64]*member), users: make(map[string][]uint64),
+	}
+}
+
+// Join takes a member into the room. Its bytes are kept. If its user is held the
+// one that was held goes when the new one comes, which is no event.
+func (l *Local) Join(e control.Entry) {
+	m := &member{Entry: e}
+	l.members[e.Number] = m
+	l.change(m)
+	if len(e.Name) == 0 {
+		return
+	}
+	user := string(e.Name)
+	for _, number := range l.users[user] {
+		if old := l.members[number]; old.fate == held {
+			l.end(old)
+		}
+	}
+	l.users[user] = append(l.users[user], e.Number)
+}
+
+// Leave takes a member out of the room.
+func (l *Local) Leave(number uint64, now time.Time) {
+	m := l.members[number]
+	if m == nil || m.fate != here {
+		return
+	}
+	if l.params.Grace <= 0 || len(m.Name) == 0 || !m.announced || l.hasOther(m) {
+		l.end(m)
+		return
+	}
+	m.fate = held
+	l.held = append(l.held, holding{number, now.Add(l.params.Grace)})
+	if len(l.held) > max(l.params.Limit, 1) {
+		l.release()
+	}
+}
+
+// hasOther reports whether the user of m has another connection here.
+func (l *Local) hasOther(m *member) bool {
+	return slices.ContainsFunc(l.users[string(m.Name)], func(number uint64) bool {
+		return number != m.Number && l.members[number].fate == here
+	})
+}
+
+// release ends the member that has been held for longest.
+func (l *Local) release() {
+	if m := l.members[l.held[0].number]; m != nil && m.fate == held {
+		l.end(m)
+	}
+	l.held = l.held[1:]
+}
+
+// end has a member announced as left.
+func (l *Local) end(m *member) {
+	m.fate = ended
+	if m.announced {
+		l.change(m)
+	} else {
+		l.forget(m) // nobody knows of it
+	}
+}
+
+func (l *Local) forget(m *member) {
+	delete(l.members, m.Number)
+	if user := string(m.Name); user != "" {
+		l.users[user] = slices.DeleteFunc(l.users[user], func(n uint64) bool { return n == m.Number })
+		if len(l.users[user]) == 0 {
+			delete(l.users, user)
+		}
+	}
+}
+
+// SetInfo replaces the info of a member. The bytes are kept.
+func (l *Local) SetInfo(number uint64, info []byte) {
+	if m := l.members[number]; m != nil && m.fate == here && !bytes.Equal(m.Data, info) {
+		m.Data = info
+		l.change(m)
+	}
+}
+
+func (l *Local) change(m *member) {
+	if !m.changed {
+		m.changed = true
+		l.changed = append(l.changed, m.Number)
+	}
+}
+
+// See tells how many hubs are in the room, and how many connections on all of
+// them, as the Follower knows it.
+func (l *Local) See(hubs, total int) {
+	l.hubs = max(hubs, 1)
+	mode := l.mode
+	switch {
+	case total > l.params.Limit:
+		mode = control.ModeSummary
+	case total <= l.params.Limit/4*3:
+		mode = control.ModeList
+	}
+	if mode != l.mode {
+		l.mode = mode
+		l.turned = l.seq > 0
+	}
+}
+
+func (l *Local) window() time.Duration {
+	return min(max(perHub*time.Duration(l.hubs), minWindow), maxWindow)
+}
+
+// Next returns when Announce is to be called; zero if there is nothing to
+// announce. The time may have passed.
+func (l *Local) Next() (at time.Time) {
+	earliest := func(t time.Time) {
+		if at.IsZero() || t.Before(at) {
+			at = t
+		}
+	}
+	if len(l.held) > 0 {
+		at = l.held[0].until
+	}
+	switch {
+	case l.sending: // Sent comes first
+	case l.more:
+		earliest(l.last)
+	case len(l.changed) > 0 || l.turned:
+		earliest(l.last.Add(l.window()))
+	case !l.again.IsZero():
+		earliest(l.again)
+	}
+	return at
+}
+
+// Announce returns what is to be announced now; nil if nothing is. Until Sent is
+// called there is nothing more to announce.
+func (l *Local) Announce(now time.Time) *control.Announcement {
+	for len(l.held) > 0 && !now.Before(l.held[0].until) {
+		l.release()
+	}
+	due := len(l.changed) > 0 || l.turned
+	switch {
+	case l.sending:
+		return nil
+	case due && (l.more || !now.Before(l.last.Add(l.window()))):
+		return l.announce(now)
+	case !l.again.IsZero() && !now.Before(l.again):
+		l.sending = true
+		a := l.header()
+		a.Again = true
+		return a
+	}
+	return nil
+}
+
+func (l *Local) header() *control.Announcement {
+	a := &control.Announcement{Life: l.life, Seq: l.seq, Mode: l.mode, Count: uint64(l.count)}
+	if l.mode == control.ModeList {
+		a.Digest = l.digest
+	}
+	return a
+}
+
+// announce makes the next announcement, of as many changes as fit.
+func (l *Local) announce(now time.Time) *control.Announcement {
+	var joined []control.Entry
+	var left []uint64
+	size, done := 0, 0
+	for _, number := range l.changed {
+		m := l.members[number]
+		if m != nil && m.fate != ended {
+			if size += m.Size(); size > maxBytes && len(joined) > 0 {
+				break
+			}
+		} else if len(left) == maxLeft {
+			break
+		}
+		done++
+		if m == nil {
+			continue // it came and went
+		}
+		m.changed = false
+		if l.apply(m) {
+			joined = append(joined, m.Entry)
+		} else {
+			left = append(left, number)
+		}
+	}
+	l.changed = l.changed[done:]
+	l.more = len(l.changed) > 0
+	if !l.more {
+		l.changed = nil
+	}
+	if len(joined)+len(left) == 0 && !l.turned {
+		return nil
+	}
+	l.seq++
+	l.last, l.sending, l.turned, l.again = now, true, false, time.Time{}
+	a := l.header()
+	if l.mode == control.ModeSummary {
+		a.Joined = l.sample()
+		return a
+	}
+	a.Joined, a.Left = joined, left
+	return a
+}
+
+// apply takes a change of a member into what is announced. It reports false if
+// the member has left.
+func (l *Local) apply(m *member) bool {
+	if m.announced {
+		l.digest ^= m.sum
+	} else {
+		l.count++
+	}
+	if m.fate == ended {
+		l.count--
+		l.forget(m)
+		return false
+	}
+	m.announced, m.shown, m.sum = true, m.Entry, sum(&m.Entry)
+	l.digest ^= m.sum
+	return true
+}
+
+// sample returns some of the members that are announced.
+func (l *Local) sample() (some []control.Entry) {
+	for _, m := range l.members { // in no order, which is as good as any
+		if m.announced {
+			if some = append(some, m.shown); len(some) == maxSample {
+				break
+			}
+		}
+	}
+	return some
+}
+
+// Sent says what became of the announcement that is under way. If others may not
+// have it, it is repeated, without its changes: those that miss it ask.
+func (l *Local) Sent(ok bool, now time.Time) {
+	l.sending = false
+	if ok {
+		l.again, l.delay = time.Time{}, 0
+		return
+	}
+	l.delay = min(max(2*l.delay, firstAgain), maxAgain)
+	l.again = now.Add(l.delay)
+}
+
+// Idle reports whether the Local knows of no members and has nothing to announce:
+// it can be forgotten.
+func (l *Local) Idle() bool {
+	return len(l.members) == 0 && len(l.changed) == 0 && !l.sending && l.again.IsZero()
+}
+
+// Snapshot returns who is announced. If what the asker has of the question is
+// right, that is all that the answer says.
+func (l *Local) Snapshot(q *control.Question) *control.Answer {
+	h := l.header()
+	a := &control.Answer{
+		ID: q.ID, Attempt: q.Attempt, Status: control.StatusLast, Count: h.Count,
+		Life: h.Life, Seq: h.Seq, Digest: h.Digest, Mode: h.Mode,
+	}
+	switch {
+	case q.Life == a.Life && q.Seq == a.Seq && q.Digest == a.Digest:
+		a.Status = control.StatusSame
+	case l.mode == control.ModeSummary:
+		a.Entries = l.sample()
+	default:
+		for _, m := range l.members {
+			if m.announced {
+				a.Entries = append(a.Entries, m.shown)
+			}
+		}
+		slices.SortFunc(a.Entries, func(x, y control.Entry) int { return compare(x.Number, y.Number) })
+	}
+	return a
+}
