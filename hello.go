@@ -116,14 +116,14 @@ func (y *hellos) send(say *peers.Say) {
 	}
 	frame := wire.AppendHello(nil, &hello)
 	if say.Everyone {
-		err := y.hub.everyone.way().notify(frame)
+		err := y.notify(y.hub.everyone.way(), frame)
 		y.mu.Lock()
 		y.table.Said(err == nil, time.Now())
 		y.mu.Unlock()
 	}
 	for _, hub := range say.Inboxes {
 		o := y.hub.wayTo(hubID(hub))
-		_ = o.notify(frame) // it hears the next one to everyone
+		_ = y.notify(o, frame) // it hears the next one to everyone
 		o.unhold(1)
 	}
 }
@@ -163,27 +163,10 @@ var release = sync.OnceValue(func() string {
 	return version[:min(len(version), wire.MaxRelease)]
 })
 
-// notify sends a notice, which has no number, when nothing else of the channel is
-// under way. On a channel that is busy all the time it gives up.
-func (o *outbound) notify(notice []byte) error {
-	ctx, cancel := context.WithTimeout(o.hub.ctx, helloTimeout)
+// notify sends a hello in its turn.
+func (y *hellos) notify(o *outbound, hello []byte) error {
+	ctx, cancel := context.WithTimeout(y.hub.ctx, helloTimeout)
 	defer cancel()
-	for !o.takeTurn() {
-		sleep(ctx, turnPause)
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-	}
-	defer o.next(false)
-	_, err := o.hub.adapter.Publish(ctx, o.channel, notice)
+	_, err := o.notify(ctx, hello)
 	return err
-}
-
-// turnPause is the pause between attempts to find a channel idle.
-const turnPause = 20 * time.Millisecond
-
-func (o *outbound) takeTurn() bool {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.box.Begin()
 }

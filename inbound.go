@@ -107,7 +107,7 @@ func (rs *roomState) receive(frame []byte) {
 	var b batch
 	err := b.open(frame)
 	if errors.Is(err, wire.ErrNotice) {
-		h.hellos.receive(rs.channel, frame)
+		h.notice(rs, rs.channel, frame)
 		return
 	}
 	rs.prepare()

@@ -32,7 +32,7 @@ func (b *inbox) receive(frame []byte) {
 	var f batch
 	switch err := f.open(frame); {
 	case errors.Is(err, wire.ErrNotice):
-		h.hellos.receive(b.channel, frame)
+		h.notice(nil, b.channel, frame)
 		return
 	case err != nil:
 		h.malformed(b.channel, err)

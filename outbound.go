@@ -106,7 +106,7 @@ func (h *Hub) newStream() uint64 { return h.lastStream.Add(1) }
 func (o *outbound) start(f *frame) {
 	o.hold()
 	o.number(f)
-	if !o.keeps() && o.hub.async != nil && o.hand(f) {
+	if (!o.keeps() || f.Notice()) && o.hub.async != nil && o.hand(f) {
 		return
 	}
 	o.hub.wg.Go(func() { o.carry(f, nil) }) // a publish in flight: the hub still waits for its goroutines
@@ -195,6 +195,10 @@ type outcome struct {
 // publishers. The caller holds the turn.
 func (o *outbound) account(f *frame, end outcome) error {
 	h := o.hub
+	if f.Notice() {
+		f.Waiters.receivers = end.receivers
+		return end.err
+	}
 	if end.err == nil {
 		o.box.Done(f, outbox.Taken)
 		h.stats.published.Add(uint64(f.Count()))
@@ -259,7 +263,9 @@ func (o *outbound) retry(ctx context.Context, f *frame, failed error) outcome {
 		if h.ctx.Err() != nil {
 			return outcome{unsent: unsent, err: mark(fmt.Errorf("%w (last: %w)", ErrClosed, sent(err)), unsent)}
 		}
-		frame = wire.Again(frame, !unsent, uint64(time.Now().UnixMilli()))
+		if !f.Notice() {
+			frame = wire.Again(frame, !unsent, uint64(time.Now().UnixMilli()))
+		}
 		var receivers int
 		if receivers, failed = o.attempt(ctx, f, frame); failed == nil {
 			return outcome{receivers: receivers}
@@ -269,7 +275,7 @@ func (o *outbound) retry(ctx context.Context, f *frame, failed error) outcome {
 
 // attempt sends a frame once, into the room's history if it keeps one.
 func (o *outbound) attempt(ctx context.Context, f *frame, bytes []byte) (receivers int, err error) {
-	if o.keeps() {
+	if o.keeps() && !f.Notice() {
 		return o.appendTo(ctx, f, bytes)
 	}
 	return o.hub.adapter.Publish(ctx, o.channel, bytes)
