@@ -93,6 +93,23 @@ var (
 	errEmptyBuffer = errors.New("ReceiveBatch needs a buffer for at least one message")
 )
 
+// A ClosedError is the final error of a member that was closed with a reason,
+// as [Hub.Drain] does. errors.Is(err, ErrClosed) is true.
+type ClosedError struct {
+	// Reason is what the closer has given, in plain text. It may be empty.
+	Reason string
+}
+
+func (e *ClosedError) Error() string {
+	if e.Reason == "" {
+		return ErrClosed.Error()
+	}
+	return ErrClosed.Error() + ": " + e.Reason
+}
+
+// Unwrap returns ErrClosed.
+func (*ClosedError) Unwrap() error { return ErrClosed }
+
 // A PublishError is returned by Publish, and passed to the callback of
 // PublishAsync, when a message could not be published. A message to several
 // rooms or members that fails for more than one of them returns an error with

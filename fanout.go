@@ -53,10 +53,12 @@ type Hub struct {
 
 	everyone *roomState // its log has what is said to everyone; all members are in it
 
-	mu      locks.RWMutex[locks.Hub] // guards rooms and members
+	mu      locks.RWMutex[locks.Hub] // guards all below, up to drained
 	rooms   map[string]*roomState    // by channel
 	members map[uint64]*Member       // by number
+	leaving map[uint64]*Member       // that are finishing; they are not in members
 	hearing bool                     // all members hear what is said to everyone
+	drained chan struct{}            // Drain was called; closed when no member is left
 
 	inbox       inbox
 	hellos      hellos               // who the other hubs are
@@ -74,6 +76,7 @@ type Hub struct {
 	unknownField occasionally                            // complains of messages that are not understood
 	wakers       roomlog.Wakers[item.Entry, *membership] // of crowds
 	acks         ackQueue                                // publishers that do not wait
+	readyCalls   readyCalls                              // members' OnReady
 	buffer       *budget.Budget                          // what they have under way
 
 	lastMember atomic.Uint64
@@ -161,6 +164,7 @@ func makeHub(opts Options) *Hub {
 		log:     journal.New(opts.Logger, "", "fanout: log lines dropped, Options.Logger is too slow"),
 		rooms:   make(map[string]*roomState),
 		members: make(map[uint64]*Member),
+		leaving: make(map[uint64]*Member),
 		outbox:  make(map[string]*outbound),
 		buffer:  budget.New(int64(opts.PublishBuffer)),
 		closed:  make(chan struct{}),
@@ -180,6 +184,7 @@ func makeHub(opts Options) *Hub {
 	h.switchboard.init(h)
 	h.readers.Init(h.ctx, h.wg.Go)
 	h.acks.Call, h.acks.Go = h.callBack, h.wg.Go // while operations are in flight the hub still waits for goroutines
+	h.readyCalls.Call, h.readyCalls.Go = callReady, h.wg.Go
 	h.limits.init(&opts)
 	h.everyone = newRoomState(h, "", h.names.Everyone(), nil, h.limits.standard)
 	h.rooms[h.everyone.channel] = h.everyone
@@ -289,6 +294,9 @@ func (h *Hub) shutDown(ctx context.Context) {
 	h.mu.Unlock()
 	for _, m := range members {
 		m.end(ErrClosed)
+	}
+	for _, m := range h.leavingMembers() {
+		m.endNow()
 	}
 	h.await("the adapter to close")
 	if err := h.adapter.Close(context.WithoutCancel(ctx)); err != nil {

@@ -25,13 +25,15 @@ type Member struct {
 	walk    locks.Mutex[locks.Walk]
 	current *membership // being read; not in the ready queue, not parked, not refilled. Guarded by walk
 
-	readyMu locks.Mutex[locks.Ready] // guards the ready queue; and wake, which who receives makes
+	readyMu locks.Mutex[locks.Ready] // guards the ready queue, and wake against writes
 	ready   readyQueue
-	wake    chan struct{} // capacity 1: there is something in the ready queue, or the end; nil: nobody has waited yet
+	wake    chan struct{} // capacity 1: there is something in the ready queue, or the end; nil: nobody has waited yet. Made by the goroutine that receives, or under walk
 
-	err       atomic.Uint32 // final: an index of ends. Written under mu
+	err       atomic.Uint32 // how it stands; see standings. Written under mu
 	others    atomic.Bool   // ready is not empty. Written under readyMu
 	receiving bool          // somebody is in Receive. Guarded by walk
+	received  bool          // somebody has been. Guarded by walk
+	calls     bool          // extras.onReady is set; never changed
 
 	mu    locks.Mutex[locks.Member] // guards rooms, done, err
 	rooms few.Map[*membership]
@@ -49,6 +51,9 @@ type extras struct {
 	departures item.Stays              // in rooms that the member has left. Guarded by Member.mu
 	direct     *direct                 // direct messages; nil until the first. Guarded by Member.mu
 	everyone   *membership             // what is said to everyone, from when it is. Guarded by Hub.mu
+	ending     *ending                 // set, once, before err says so
+	onReady    func(*Member)           // never changed
+	told       atomic.Bool             // onReady was called, and take has not returned 0 since
 }
 
 // extras returns what few members have.
@@ -59,9 +64,6 @@ func (m *Member) extras() *extras {
 	m.more.CompareAndSwap(nil, new(extras))
 	return m.more.Load()
 }
-
-// ends are the final errors.
-var ends = [...]error{nil, ErrClosed, ErrSlow}
 
 // direct is a member's log of direct messages.
 type direct struct {
@@ -74,20 +76,30 @@ type MemberOptions struct {
 	// Info is what the application wants to know of the member, in its own
 	// format. The hub keeps a copy.
 	Info []byte
+
+	// OnReady, if set, is called when there is something to receive, or the
+	// member has ended, and there was nothing before. It is not called again until
+	// [Member.TryReceiveBatch] has returned 0 and no error. So a few workers can
+	// serve many members: OnReady hands the member to one of them. A member that
+	// is idle needs no goroutine then.
+	//
+	// One goroutine of the hub makes all these calls, so OnReady must not block.
+	// It may be called before Connect has returned.
+	OnReady func(*Member)
 }
 
 // Connect returns a new Member of the hub. It is in no room. Direct messages
 // and those to everyone reach it from the return of its first Join at the
 // latest. Nil options are the defaults. Close the Member when its connection
-// ends. The only error is ErrClosed.
+// ends. The only error is ErrClosed, of a hub that is closed or drains.
 func (h *Hub) Connect(o *MemberOptions) (*Member, error) {
 	m := &Member{hub: h, num: h.lastMember.Add(1)}
-	if o != nil && len(o.Info) > 0 {
-		m.extras().info = slices.Clone(o.Info)
+	if o != nil {
+		m.configure(o)
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.isClosing() {
+	if h.isClosing() || h.drained != nil {
 		return nil, failed("connect", ErrClosed)
 	}
 	h.members[m.num] = m
@@ -97,6 +109,17 @@ func (h *Hub) Connect(o *MemberOptions) (*Member, error) {
 		h.everyone.mu.Unlock()
 	}
 	return m, nil
+}
+
+// configure takes over the options of a member that nobody knows yet.
+func (m *Member) configure(o *MemberOptions) {
+	if len(o.Info) > 0 {
+		m.extras().info = slices.Clone(o.Info)
+	}
+	if o.OnReady != nil {
+		m.calls = true
+		m.extras().onReady = o.OnReady
+	}
 }
 
 // hear makes a member hear what is said to everyone.
@@ -154,10 +177,14 @@ func (m *Member) Info() []byte {
 	return nil
 }
 
-// Rooms returns the names of the rooms that the member is in, in no order.
+// Rooms returns the names of the rooms that the member is in, in no order. There
+// are none once it is being closed with a reason.
 func (m *Member) Rooms() []string {
 	m.mu.Lock()
-	all := m.rooms.List()
+	var all []*membership
+	if m.err.Load() == alive {
+		all = m.rooms.List()
+	}
 	m.mu.Unlock()
 	names := make([]string, 0, len(all))
 	for _, ms := range all {
@@ -178,7 +205,7 @@ func (m *Member) Done() <-chan struct{} {
 	defer m.mu.Unlock()
 	if m.done == nil {
 		m.done = make(chan struct{})
-		if m.err.Load() != 0 {
+		if m.endError() != nil {
 			close(m.done)
 		}
 	}
@@ -204,6 +231,8 @@ func (m *Member) end(err error) {
 	h := m.hub
 	h.mu.Lock()
 	delete(h.members, m.num)
+	delete(h.leaving, m.num)
+	h.tellDrained()
 	var everyone *membership
 	if e := m.more.Load(); e != nil {
 		everyone, e.everyone = e.everyone, nil
@@ -229,31 +258,33 @@ func (m *Member) end(err error) {
 func (m *Member) fail(err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.err.Load() != 0 {
+	if m.endError() != nil {
 		return
 	}
-	m.err.Store(uint32(slices.Index(ends[:], err)))
+	m.err.Store(standingOf(err))
 	if errors.Is(err, ErrSlow) {
 		m.hub.stats.slow.Add(1)
 	}
 	if m.done != nil {
 		close(m.done)
 	}
+	m.wakeUp()
+}
+
+// wakeUp has a Receive that waits look again.
+func (m *Member) wakeUp() {
 	m.readyMu.Lock()
 	wake := m.wake
 	m.readyMu.Unlock()
-	signal(wake)
+	m.notify(wake)
 }
-
-// endError returns the final error, or nil while the member lives.
-func (m *Member) endError() error { return ends[m.err.Load()] }
 
 // reserve returns the membership of a room for a Join that begins: the one that
 // is there, or a new one. A Resume (nil: it is none) needs a new one.
 func (m *Member) reserve(rs *roomState, r *memberReplay) (*membership, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if err := m.endError(); err != nil {
+	if err := m.refusal(); err != nil {
 		return nil, err
 	}
 	ms := m.rooms.Get(rs.channel)
@@ -325,12 +356,13 @@ func (m *Member) remove(ms *membership) {
 	}
 	ms.room.remove(ms)
 	m.forgetDepartures()
+	m.passedOver(ms)
 }
 
 // send appends a direct message.
 func (m *Member) send(gap roomlog.Gap, entries []item.Entry) {
 	m.mu.Lock()
-	if m.endError() != nil {
+	if m.refusal() != nil {
 		m.mu.Unlock()
 		return
 	}

@@ -20,6 +20,7 @@ type membership struct {
 	// left is set when the member has left or closed: nothing more is read.
 	left      stay
 	joined    bool        // the cursor is open. Guarded by roomState.mu
+	retired   bool        // it is joined, and not counted in the room; see Member.finish. Guarded by roomState.mu
 	sinceHigh uint16      // see since; there is room for 47 bits. Guarded by roomState.mu
 	nextReady *membership // in the member's ready queue; nil: it is not there. Guarded by Member.readyMu
 
@@ -167,7 +168,7 @@ func (ms *membership) wait(ctx context.Context, c, moved <-chan struct{}) error 
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	case <-ms.member.Done():
-		return ms.member.endError()
+		return ms.member.Err()
 	case <-ms.room.hub.closing:
 		return ErrClosed
 	}
@@ -206,7 +207,7 @@ func (ms *membership) pass(entries []item.Entry) {
 
 // endError is why a membership that has left did so.
 func (ms *membership) endError() error {
-	if err := ms.member.endError(); err != nil {
+	if err := ms.member.refusal(); err != nil {
 		return err
 	}
 	return ErrLeft

@@ -41,12 +41,13 @@ func (m *Member) ReceiveBatch(ctx context.Context, buf []Message) (int, error) {
 		m.walk.Unlock()
 		return 0, failed("receive", ErrConcurrentReceive)
 	}
-	m.receiving = true
+	m.receiving, m.received = true, true
 	for {
 		n, err := m.take(buf)
 		if n == 0 && err == nil {
+			wake := m.wake
 			m.walk.Unlock()
-			err = m.wait(ctx)
+			err = m.wait(ctx, wake)
 			m.walk.Lock()
 			if err == nil {
 				continue
@@ -54,7 +55,7 @@ func (m *Member) ReceiveBatch(ctx context.Context, buf []Message) (int, error) {
 		}
 		m.receiving = false
 		m.walk.Unlock()
-		if errors.Is(err, ErrSlow) {
+		if endsMember(err) {
 			m.end(err)
 		}
 		return n, receiveError(err)
@@ -91,42 +92,50 @@ func (m *Member) Messages(ctx context.Context) iter.Seq2[Message, error] {
 }
 
 // wait waits until something may be ready. The end of the member is no error
-// here: take says it. One goroutine at a time waits, so it alone makes wake.
-func (m *Member) wait(ctx context.Context) error {
-	if m.wake == nil && !m.firstWait() {
-		return nil
+// here: take says it. The caller has read m.wake.
+func (m *Member) wait(ctx context.Context, wake <-chan struct{}) error {
+	if wake == nil {
+		if wake = m.firstWait(); wake == nil {
+			return nil
+		}
 	}
 	if ctx.Done() == nil {
-		<-m.wake
+		<-wake
 		return nil
 	}
 	select {
-	case <-m.wake:
+	case <-wake:
 		return nil
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
 }
 
-// firstWait makes wake, and reports whether there is something to wait for: until
+// firstWait makes wake, and returns it if there is something to wait for: until
 // now nobody could be told.
-func (m *Member) firstWait() bool {
+func (m *Member) firstWait() <-chan struct{} {
 	m.readyMu.Lock()
 	defer m.readyMu.Unlock()
-	m.wake = make(chan struct{}, 1)
-	return m.ready.empty() && m.err.Load() == 0
+	if m.wake == nil {
+		m.wake = make(chan struct{}, 1)
+	}
+	if !m.ready.empty() || m.err.Load() != alive {
+		return nil
+	}
+	return m.wake
 }
 
 // take fills buf with what is ready.
 func (m *Member) take(buf []Message) (n int, err error) {
 	m.walk.AssertHeld()
-	if err := m.endError(); err != nil {
+	last, err := m.standing()
+	if err != nil {
 		return 0, err
 	}
 	for n < len(buf) {
 		if m.current == nil {
 			if m.current = m.dequeue(); m.current == nil {
-				return n, nil
+				return n, last.over(n)
 			}
 		}
 		ms := m.current
@@ -142,17 +151,19 @@ func (m *Member) take(buf []Message) (n int, err error) {
 			continue
 		}
 		items, fresh, gap := ms.cursor.Peek()
+		if last != nil {
+			if last.passed(ms) {
+				m.dismiss(ms)
+				continue
+			}
+			items = last.cut(ms, items)
+		}
 		switch {
 		case gap:
 			if n > 0 {
 				return n, nil // the gap comes first the next time
 			}
-			if m.refills(ms) {
-				ms.place.replay = ms.refill()
-				ms.place.behind.Store(follows)
-				continue
-			}
-			if err := m.gap(ms); err != nil {
+			if err := m.passGap(ms); err != nil {
 				return 0, err
 			}
 		case len(items) > 0:
@@ -194,6 +205,17 @@ func (m *Member) takeReplay(buf []Message, ms *membership, mayGap bool) (n int, 
 		m.hub.readers.Aside(func() { ms.room.bring(ms) }) // which puts it into the queue again
 	}
 	return n, false, err
+}
+
+// passGap begins to fill the gap before the cursor of ms, or consumes it.
+func (m *Member) passGap(ms *membership) error {
+	m.walk.AssertHeld()
+	if m.refills(ms) {
+		ms.place.replay = ms.refill()
+		ms.place.behind.Store(follows)
+		return nil
+	}
+	return m.gap(ms)
 }
 
 // refills reports whether the gap before the cursor of ms is its own, and the
@@ -288,7 +310,7 @@ func (m *Member) enqueue(ms *membership) {
 	wake := m.wake
 	m.readyMu.Unlock()
 	if first {
-		signal(wake)
+		m.notify(wake)
 	}
 }
 

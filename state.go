@@ -316,16 +316,12 @@ func (rs *roomState) remove(ms *membership) {
 	idle := false
 	if ms.joined {
 		ms.joined = false
-		if ms.prev != nil {
-			ms.prev.next = ms.next
+		if ms.retired {
+			ms.retired = false
+			rs.uses--
 		} else {
-			rs.members = ms.next
+			rs.unlist(ms)
 		}
-		if ms.next != nil {
-			ms.next.prev = ms.prev
-		}
-		ms.next, ms.prev = nil, nil
-		rs.count--
 		ms.cursor.Close()
 		idle = rs.markIdle()
 	}

@@ -196,6 +196,38 @@ func (c *Cursor[T, O]) Passed(mark uint64) bool {
 	return c.link.pos > mark || c.AtEnd()
 }
 
+// Until returns how many of the items that Peek returned were in the log when
+// Mark returned mark. Items that do not count, and came right after those, may
+// be among them.
+func (c *Cursor[T, O]) Until(mark uint64) int {
+	items := c.seg.items[c.i:]
+	n := len(items)
+	for pos := c.seg.after.pos; n > 0 && pos > mark; n-- {
+		if items[n-1].Counts() {
+			pos--
+		}
+	}
+	return n
+}
+
+// Ends reports whether what Peek returned, if anything, came to the log after
+// Mark had returned mark.
+func (c *Cursor[T, O]) Ends(mark uint64) bool {
+	switch {
+	case c.seg == nil:
+		return c.link.pos >= mark || c.link.next.Load() == nil
+	case !c.gapDue:
+		return c.Until(mark) == 0
+	}
+	start := c.seg.after.pos - uint64(c.seg.gap.Missed)
+	for i := range c.seg.items {
+		if c.seg.items[i].Counts() {
+			start--
+		}
+	}
+	return start > mark || start == mark && c.seg.gap.Missed > 0
+}
+
 // AtEnd reports whether the cursor has read everything.
 func (c *Cursor[T, O]) AtEnd() bool { return c.seg == nil && c.link.next.Load() == nil }
 

@@ -283,6 +283,40 @@ func TestPassed(t *testing.T) {
 	require.False(t, c.Passed(l.Mark()))
 }
 
+func TestCursorUpToAMark(t *testing.T) {
+	l := newLog(8, 1<<20, Oldest)
+	c := open(l)
+	require.True(t, c.Ends(l.Mark()), "there is nothing")
+	say(l, 1, 2)
+	l.Append(Gap{}, []item{{volatile: true}})
+	mark := l.Mark()
+	before := mark - 1
+	l.Append(Gap{Missed: 2}, nil)
+	gap := l.Mark()
+	say(l, 3)
+
+	items, _, _ := c.Peek()
+	require.Len(t, items, 2)
+	require.Equal(t, 2, c.Until(mark))
+	require.Equal(t, 1, c.Until(before), "the mark lies within the items")
+	require.False(t, c.Ends(before))
+	c.Advance(1)
+	require.True(t, c.Ends(before))
+	require.False(t, c.Ends(mark))
+	c.Advance(1)
+	require.True(t, c.Ends(mark), "only a volatile item is left, which need not be read")
+	c.Peek()
+	c.Advance(1)
+	_, _, missing := c.Peek()
+	require.True(t, missing)
+	require.True(t, c.Ends(mark), "the gap came later")
+	require.False(t, c.Ends(gap))
+	c.TakeGap(0)
+	c.Peek()
+	require.True(t, c.Ends(gap))
+	require.False(t, c.Ends(l.Mark()))
+}
+
 func TestParkedCursorIsWokenOnceAndAnAwakeOneNever(t *testing.T) {
 	l := newLog(100, 1<<20, Oldest)
 	a, b := open(l), open(l)
