@@ -101,12 +101,13 @@ func (a *answering) answer(n *note) (result []byte, answered bool) {
 	if n.room != nil {
 		places[n.room] = n.place
 	}
-	count, err := a.hub.perform(a.ctx, a.question, places, a)
+	count, err := a.hub.perform(a.ctx, a.key.Hub, a.question, places, a)
 	a.page.Count = count
 	status := control.StatusLast
 	switch {
 	case errors.Is(err, errNotUnderstood):
 		status = control.StatusNotUnderstood
+	case err != nil && a.hub.isClosing(): // its members end
 	case err != nil && a.ctx.Err() != nil:
 		return nil, false
 	case err != nil:
@@ -131,7 +132,7 @@ const maxEntryOverhead = 64
 func (a *answering) put(e *control.Entry) error {
 	size := e.Size()
 	if len(a.page.Entries) > 0 && (a.size+size > ask.MaxPage || len(a.page.Entries) == control.MaxEntries) {
-		if err := a.flush(); err != nil {
+		if err := a.flush(a.page.Count); err != nil {
 			return err
 		}
 	}
@@ -141,7 +142,8 @@ func (a *answering) put(e *control.Entry) error {
 }
 
 // flush sends the page, which is not the last.
-func (a *answering) flush() error {
+func (a *answering) flush(count uint64) error {
+	a.page.Count = count
 	_, err := a.send(control.StatusMore)
 	a.page.Page++
 	a.page.Entries, a.size = a.page.Entries[:0], 0

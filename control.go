@@ -35,7 +35,8 @@ type switchboard struct {
 	lastID    uint64             // of a question
 	commands  ask.Commands       // questions that this hub has got
 	answers   map[ask.Key]*answering
-	busy      int // goroutines that answer
+	polls     map[*byte]*poll // questions to members, by their data
+	busy      int             // goroutines that answer
 }
 
 // A note is a control notice that has arrived.
@@ -49,6 +50,7 @@ type note struct {
 func (s *switchboard) init(h *Hub) {
 	s.hub = h
 	s.questions, s.answers = make(map[uint64]*asking), make(map[ask.Key]*answering)
+	s.polls = make(map[*byte]*poll)
 }
 
 // notice takes a notice from the adapter: a hello, a control notice, or one that

@@ -35,6 +35,9 @@ type PartialError struct {
 	// Unknown is the number of hubs that got the question, have not answered, and
 	// whose names are not known.
 	Unknown int
+	// Unanswered is the number of members that got the question of an Ask and
+	// have not answered.
+	Unanswered int
 	// Failed are the hubs that could not do what they were asked.
 	Failed []FailedHub
 	// Err is why no more answers were awaited: the error of ctx, mostly. It is
@@ -65,6 +68,9 @@ func (e *PartialError) Error() string {
 	}
 	if e.Unknown > 0 {
 		parts = append(parts, fmt.Sprintf("hubs that have not answered and are not known: %d", e.Unknown))
+	}
+	if e.Unanswered > 0 {
+		parts = append(parts, fmt.Sprintf("members that have not answered: %d", e.Unanswered))
 	}
 	for _, h := range e.Failed {
 		parts = append(parts, "hub "+h.ID+" failed: "+h.Reason)
@@ -152,6 +158,20 @@ func (s Selection) Leave(ctx context.Context, rooms ...string) error {
 	return s.command(ctx, "leave", control.OpLeave, rooms)
 }
 
+// Close ends the selected members, on their hubs. What was published before to
+// the rooms of the selection, by this hub or by one whose Publish has returned,
+// reaches them first; then Receive returns a [*ClosedError] with the reason, of
+// up to 1,024 bytes. When Close returns nil they are in no room, and a Join of
+// theirs is refused. A member that does not read what is left for it ends after
+// 5 s. Errors are those of [Selection.Count], and [ErrTooLarge].
+func (s Selection) Close(ctx context.Context, reason string) error {
+	if len(reason) > control.MaxText {
+		return failed("close", fmt.Errorf("%w: a reason of %d bytes, at most %d are allowed", ErrTooLarge, len(reason), control.MaxText))
+	}
+	q := &control.Question{Op: control.OpClose, Text: []byte(reason)}
+	return s.query(ctx, "close", q, func(uint64, *control.Answer) bool { return true })
+}
+
 // command has all hubs bring the members into rooms, or take them out.
 func (s Selection) command(ctx context.Context, op string, what control.Op, rooms []string) error {
 	q := &control.Question{Op: what, Rooms: distinct(rooms)}
@@ -199,7 +219,7 @@ func (s Selection) queryHere(ctx context.Context, q *control.Question, take func
 	defer release()
 	q.Names, q.Except, q.ExceptRooms, q.Scope = s.names, s.except, s.exceptRooms, s.scope()
 	t := &localTaker{hub: h.num, take: take}
-	count, err := h.perform(ctx, q, nil, t)
+	count, err := h.perform(ctx, h.num, q, nil, t)
 	if errors.Is(err, errStopped) {
 		return nil
 	}
@@ -222,6 +242,13 @@ var errStopped = errors.New("stopped")
 func (t *localTaker) put(e *control.Entry) error {
 	t.page.Status, t.page.Entries = control.StatusMore, append(t.page.Entries[:0], *e)
 	if !t.take(t.hub, &t.page) {
+		return errStopped
+	}
+	return nil
+}
+
+func (t *localTaker) flush(count uint64) error {
+	if !t.take(t.hub, &control.Answer{Status: control.StatusMore, Count: count}) {
 		return errStopped
 	}
 	return nil

@@ -3,12 +3,15 @@ package fanout_test
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/fanoutgo/fanout"
 	"github.com/fanoutgo/fanout/adapter/memory"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
 
@@ -216,5 +219,177 @@ func TestAHubThatIsSilentIsNamed(t *testing.T) {
 		require.Len(t, partial.Silent, 1)
 		require.Equal(t, b.ID(), partial.Silent[0].ID)
 		require.Equal(t, 3*time.Second, time.Since(began))
+	})
+}
+
+func TestCloseOfASelection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b, c := three(t, memory.NewBus())
+		ann, bob, cat, dan := connect(t, a, "x", "y"), connect(t, b, "x"), connect(t, c, "x"), connect(t, c, "y")
+		require.NoError(t, a.Room("x").Publish(within(t), []byte("bye")))
+		require.NoError(t, a.In("x").Close(within(t), "kicked"))
+		t.Log("they are in no room, and cannot join")
+		requireCount(t, 0, b.In("x"))
+		requireCount(t, 1, b.In("y"))
+		requireCount(t, 1, b.Everyone())
+		require.Empty(t, bob.Rooms())
+		require.ErrorIs(t, b.Room("z").Join(within(t), bob), fanout.ErrClosed)
+		require.NoError(t, a.To(bob.ID()).Join(within(t), "z"), "it is not there")
+		requireCount(t, 0, a.In("z"))
+		t.Log("a message from before arrives first, then the reason")
+		for _, m := range []*fanout.Member{ann, bob, cat} {
+			require.Equal(t, []string{"bye"}, receive(t, m, 1))
+			_, err := m.Receive(within(t))
+			var closed *fanout.ClosedError
+			require.ErrorAs(t, err, &closed)
+			require.Equal(t, "kicked", closed.Reason)
+			require.ErrorIs(t, m.Err(), fanout.ErrClosed)
+		}
+		t.Log("to close again is harmless")
+		require.NoError(t, a.In("x").Close(within(t), ""))
+		t.Log("one member")
+		require.NoError(t, a.To(dan.ID()).Close(within(t), "you"))
+		require.ErrorIs(t, dan.Err(), fanout.ErrClosed)
+		t.Log("everyone")
+		eve := connect(t, b, "x")
+		require.NoError(t, a.Everyone().Close(within(t), "all"))
+		require.ErrorIs(t, eve.Err(), fanout.ErrClosed)
+		require.ErrorIs(t, a.Everyone().Close(within(t), fmt.Sprintf("%2000d", 1)), fanout.ErrTooLarge)
+	})
+}
+
+// answers replies to each question of members until they end.
+func answers(t testing.TB, members ...*fanout.Member) {
+	for _, m := range members {
+		go func() {
+			for {
+				msg, err := m.Receive(context.Background())
+				if err != nil {
+					return
+				}
+				if m.IsQuestion(msg) {
+					assert.NoError(t, m.Reply(context.Background(), msg, []byte(string(msg.Data)+" "+m.ID())))
+					assert.ErrorIs(t, m.Reply(context.Background(), msg, nil), fanout.ErrNoQuestion, "a second time")
+				}
+			}
+		}()
+	}
+}
+
+// replies collects the answers to a question.
+func replies(ctx context.Context, s fanout.Selection, question string) (got []string, err error) {
+	for r, err := range s.Ask(ctx, []byte(question)) {
+		if err != nil {
+			return got, err
+		}
+		got = append(got, string(r.Data)+" "+r.Member)
+	}
+	return got, nil
+}
+
+func expected(question string, members ...*fanout.Member) (want []string) {
+	for _, id := range idsOf(members...) {
+		want = append(want, question+" "+id+" "+id)
+	}
+	return want
+}
+
+func TestAsk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b, c := three(t, memory.NewBus())
+		ann, bob, cat := connect(t, a, "x"), connect(t, b, "x", "y"), connect(t, c, "y")
+		answers(t, ann, bob, cat)
+		for name, test := range map[string]struct {
+			s    fanout.Selection
+			want []*fanout.Member
+		}{
+			"a room":        {a.In("x"), []*fanout.Member{ann, bob}},
+			"rooms":         {c.In("x", "y"), []*fanout.Member{ann, bob, cat}},
+			"everyone":      {a.Everyone().Except(ann.ID()), []*fanout.Member{bob, cat}},
+			"one":           {a.To(cat.ID()), []*fanout.Member{cat}},
+			"those here":    {b.In("x").Local(), []*fanout.Member{bob}},
+			"an empty room": {a.In("empty"), nil},
+		} {
+			for _, question := range []string{"well?", ""} {
+				got, err := replies(within(t), test.s, question)
+				require.NoError(t, err, name)
+				require.ElementsMatch(t, expected(question, test.want...), got, name)
+			}
+		}
+	})
+}
+
+func TestAskOfMembersThatDoNotAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b, _ := three(t, memory.NewBus())
+		bob, mute := connect(t, b, "x"), connect(t, b, "x")
+		answers(t, bob)
+		t.Log("what came is yielded, and the others are counted")
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		got, err := replies(ctx, a.In("x"), "1")
+		require.Equal(t, expected("1", bob), got)
+		var partial *fanout.PartialError
+		require.ErrorAs(t, err, &partial)
+		require.Equal(t, 1, partial.Unanswered)
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		msg, err := mute.Receive(within(t))
+		require.NoError(t, err)
+		t.Log("an answer that is late is refused")
+		time.Sleep(time.Minute)
+		require.False(t, mute.IsQuestion(msg))
+		require.ErrorIs(t, mute.Reply(within(t), msg, nil), fanout.ErrNoQuestion)
+		t.Log("a member that ends is not waited for")
+		began := time.Now()
+		time.AfterFunc(time.Second, func() { _ = mute.Close() })
+		got, err = replies(within(t), a.In("x"), "2")
+		require.NoError(t, err)
+		require.Equal(t, expected("2", bob), got)
+		require.Less(t, time.Since(began), 2*time.Second)
+		t.Log("an ordinary message is no question")
+		require.ErrorIs(t, bob.Reply(within(t), fanout.Message{}, nil), fanout.ErrNoQuestion)
+	})
+}
+
+func TestAHubThatEndsDoesNotFailTheRest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bus := memory.NewBus()
+		a, b := newHub(t, bus, nil), newHub(t, bus, nil)
+		bob := connect(t, b, "x")
+		answers(t, bob)
+		c, err := fanout.New(bus.NewAdapter(), nil)
+		require.NoError(t, err)
+		connect(t, c, "x") // does not answer
+		time.AfterFunc(time.Second, func() { assert.NoError(t, c.Close(context.Background())) })
+		began := time.Now()
+		got, err := replies(within(t), a.In("x"), "1")
+		require.NoError(t, err)
+		require.Equal(t, expected("1", bob), got)
+		require.Less(t, time.Since(began), 6*time.Second)
+		requireCount(t, 1, a.In("x"))
+	})
+}
+
+// A command whose answer is lost is sent again, and runs once.
+func TestCommandsAreSentAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bus := memory.NewBus()
+		a, b, c := three(t, bus)
+		ann, bob, cat := connect(t, a, "x"), connect(t, b, "x"), connect(t, c, "x")
+		rnd := rand.New(rand.NewPCG(1, 2))
+		var mu sync.Mutex
+		bus.Intercept(func(_ context.Context, f memory.Frame) memory.Fate {
+			mu.Lock()
+			defer mu.Unlock()
+			return memory.Fate{Drop: f.Channel == "fanout:i:{"+a.ID()+"}" && rnd.IntN(2) == 0}
+		})
+		defer bus.Intercept(nil)
+		for i := range 20 {
+			room := fmt.Sprint(i)
+			require.NoError(t, a.In("x").Join(within(t), room), room)
+			for _, m := range []*fanout.Member{ann, bob, cat} {
+				require.Contains(t, m.Rooms(), room)
+			}
+		}
 	})
 }

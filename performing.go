@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/fanoutgo/fanout/internal/control"
 	"github.com/fanoutgo/fanout/internal/item"
@@ -16,12 +17,15 @@ var errNotUnderstood = errors.New("question not understood")
 // A taker takes the entries of an answer.
 type taker interface {
 	put(e *control.Entry) error
+	// flush hands on what has been put, and the number of members that were
+	// selected.
+	flush(count uint64) error
 }
 
-// perform does what a question asks for on this hub. It returns the number of
+// perform does what a question of a hub asks for on this one. It returns the number of
 // members that were selected, and hands the entries of the answer to t. Places
 // are the ends of rooms when the question came.
-func (h *Hub) perform(ctx context.Context, q *control.Question, places map[*roomState]uint64, t taker) (count uint64, err error) {
+func (h *Hub) perform(ctx context.Context, from uint64, q *control.Question, places map[*roomState]uint64, t taker) (count uint64, err error) {
 	c := h.choose(q)
 	switch q.Op {
 	case control.OpCount:
@@ -32,6 +36,14 @@ func (h *Hub) perform(ctx context.Context, q *control.Question, places map[*room
 		})
 	case control.OpJoin:
 		return c.each(ctx, func(m *Member) error { return m.join(ctx, q.Rooms) })
+	case control.OpClose:
+		deadline := time.Now().Add(closeGrace)
+		return c.each(ctx, func(m *Member) error {
+			m.finish(string(q.Text), deadline, places)
+			return nil
+		})
+	case control.OpAsk:
+		return h.poll(ctx, hubID(from), q, c, t)
 	case control.OpLeave:
 		return c.each(ctx, func(m *Member) error {
 			for _, room := range q.Rooms {
