@@ -135,10 +135,7 @@ func (h *Hub) known() []ask.Known {
 	if h.alone {
 		return there
 	}
-	h.hellos.mu.Lock()
-	others := h.hellos.table.Others(now)
-	h.hellos.mu.Unlock()
-	for hub, heard := range others {
+	for hub, heard := range h.hellos.Others() {
 		there = append(there, ask.Known{Hub: hub, Heard: heard})
 	}
 	return there
@@ -340,7 +337,7 @@ func (a *asking) roll() {
 func (a *asking) abandon() {
 	for hub := range a.open {
 		a.hub.wg.Go(func() {
-			ctx, cancel := context.WithTimeout(a.hub.ctx, helloTimeout)
+			ctx, cancel := context.WithTimeout(a.hub.ctx, noticeTimeout)
 			defer cancel()
 			_, _ = a.hub.tellHub(ctx, hub, &control.Cancel{ID: a.question.ID}) // it notices the end of the time, too
 		})

@@ -60,13 +60,13 @@ func (h *Hub) notice(rs *roomState, channel string, frame []byte) {
 	from, payload, err := wire.DecodeControl(frame)
 	switch {
 	case errors.Is(err, wire.ErrNotice):
-		h.hellos.receive(channel, frame)
+		h.receiveNotice(channel, frame)
 		return
 	case err != nil:
 		h.malformed(channel, err)
 		return
 	}
-	h.hellos.heard(from)
+	h.hellos.Heard(from)
 	n := note{from: from, payload: payload, room: rs}
 	if rs != nil {
 		n.place = rs.log.Mark()
@@ -230,7 +230,7 @@ func (s *switchboard) reply(to uint64, a *control.Answer) {
 	s.busy++
 	s.hub.wg.Go(func() {
 		defer s.idle()
-		ctx, cancel := context.WithTimeout(s.hub.ctx, helloTimeout)
+		ctx, cancel := context.WithTimeout(s.hub.ctx, noticeTimeout)
 		defer cancel()
 		_, _ = s.hub.tellHub(ctx, to, a) // it asks again
 	})

@@ -34,7 +34,7 @@ func TestTheContractIsALeaf(t *testing.T) {
 
 // Machines have no lock, clock, context or hub.
 func TestMachinesArePure(t *testing.T) {
-	for _, pkg := range []string{"sequence", "outbox", "item", "few", "history", "follow", "replay", "peers", "control", "ask", "watch", "presence", "redispubsub/seats"} {
+	for _, pkg := range []string{"sequence", "outbox", "item", "few", "batch", "history", "follow", "replay", "peers", "control", "ask", "watch", "presence", "redispubsub/seats"} {
 		out, err := exec.Command("go", "list", "-f", "{{join .Imports \"\\n\"}}", "./internal/"+pkg).Output()
 		require.NoError(t, err)
 		for _, imported := range strings.Fields(string(out)) {

@@ -290,7 +290,7 @@ const arrivalTime = time.Second
 // awaitArrivals waits until a message of the hub to itself has come back. What
 // the backend acknowledged before comes earlier, if it comes by the same link.
 func (h *Hub) awaitArrivals(ctx context.Context) {
-	if h.alone || !h.own.isReady() {
+	if h.alone || !h.own.Succeeded() {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, arrivalTime)

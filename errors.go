@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 
 	"github.com/fanoutgo/fanout/adapter"
 	"github.com/fanoutgo/fanout/internal/wire"
@@ -207,6 +208,27 @@ func (e *GapError) Error() string {
 		return fmt.Sprintf("fanout: %s: missed 1 message", where)
 	}
 	return fmt.Sprintf("fanout: %s: missed %d messages", where, e.Missed)
+}
+
+// explain adds to an error that comes from the end of ctx what the adapter knows
+// of its links. It is text only: errors.Is finds what it found before.
+func (h *Hub) explain(ctx context.Context, err error) error {
+	if err == nil || ctx.Err() == nil || !errors.Is(err, context.Cause(ctx)) {
+		return err
+	}
+	return h.withHealth(err)
+}
+
+// withHealth is explain for an error that says itself that the time was over.
+func (h *Hub) withHealth(err error) error {
+	hc, ok := h.adapter.(adapter.HealthChecker)
+	if !ok || errors.Is(err, ErrClosed) {
+		return err
+	}
+	if why := hc.Health(); why != nil && !strings.Contains(err.Error(), why.Error()) {
+		return fmt.Errorf("%w (adapter: %v)", err, why)
+	}
+	return err
 }
 
 // gaveUp is the error of a publish whose context has ended, after an attempt

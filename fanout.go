@@ -16,6 +16,7 @@ import (
 	"github.com/fanoutgo/fanout/internal/budget"
 	"github.com/fanoutgo/fanout/internal/deadline"
 	"github.com/fanoutgo/fanout/internal/gate"
+	"github.com/fanoutgo/fanout/internal/hellos"
 	"github.com/fanoutgo/fanout/internal/idle"
 	"github.com/fanoutgo/fanout/internal/item"
 	"github.com/fanoutgo/fanout/internal/journal"
@@ -23,6 +24,7 @@ import (
 	"github.com/fanoutgo/fanout/internal/loopback"
 	"github.com/fanoutgo/fanout/internal/outbox"
 	"github.com/fanoutgo/fanout/internal/roomlog"
+	"github.com/fanoutgo/fanout/internal/trial"
 	"github.com/fanoutgo/fanout/internal/wire"
 	"github.com/fanoutgo/fanout/internal/work"
 )
@@ -48,7 +50,7 @@ type Hub struct {
 	// publishes bounds a publish whose context has no deadline.
 	publishes *deadline.Group
 
-	own *ownChannels
+	own *trial.Trial
 	log *journal.Journal
 
 	everyone *roomState // its log has what is said to everyone; all members are in it
@@ -61,7 +63,7 @@ type Hub struct {
 	drained chan struct{}            // Drain was called; closed when no member is left
 
 	inbox       inbox
-	hellos      hellos               // who the other hubs are
+	hellos      hellos.Hellos        // who the other hubs are
 	switchboard switchboard          // what they ask each other
 	outbox      map[string]*outbound // to other hubs' inboxes, by hub ID. Guarded by outMu
 	outMu       locks.Mutex[locks.Outbox]
@@ -146,7 +148,7 @@ func newHub(a Adapter, o *Options) (*Hub, error) {
 	h.wg.Go(h.subscribeOwn)
 	h.wg.Go(h.janitor.run)
 	if !h.alone {
-		h.wg.Go(h.hellos.run)
+		h.wg.Go(h.sayHello)
 	}
 	h.wakers.Start(runtime.GOMAXPROCS(0), h.wg.Go)
 	return h, nil
@@ -160,7 +162,7 @@ func makeHub(opts Options) *Hub {
 		num:     binary.BigEndian.Uint64(random[:]),
 		opts:    opts,
 		names:   wire.Names{Prefix: opts.Prefix},
-		own:     newOwnChannels(),
+		own:     trial.New(),
 		log:     journal.New(opts.Logger, "", "fanout: log lines dropped, Options.Logger is too slow"),
 		rooms:   make(map[string]*roomState),
 		members: make(map[uint64]*Member),
@@ -180,7 +182,7 @@ func makeHub(opts Options) *Hub {
 	h.publishes = deadline.NewGroup(h.ctx, opts.PublishTimeout,
 		fmt.Errorf("Options.PublishTimeout (%v) is over: %w", opts.PublishTimeout, context.DeadlineExceeded))
 	h.inbox = inbox{hub: h, channel: h.names.Inbox(h.id)}
-	h.hellos.init(h)
+	h.hellos.Init(notifier{h}, h.num)
 	h.switchboard.init(h)
 	h.readers.Init(h.ctx, h.wg.Go)
 	h.acks.Call, h.acks.Go = h.callBack, h.wg.Go // while operations are in flight the hub still waits for goroutines

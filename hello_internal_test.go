@@ -19,7 +19,7 @@ func TestCanWrite(t *testing.T) {
 		h, err := New(bus.NewAdapter(), nil)
 		require.NoError(t, err)
 		defer h.Close(context.Background())
-		h.hellos.read(wire.Level + 1) // as a later release would
+		h.hellos.SetLevel(wire.Level + 1) // as a later release would
 		require.True(t, h.canWrite(wire.OldestLevel), "what all releases read")
 		require.False(t, h.canWrite(wire.Level+1), "it does not know who is there")
 		time.Sleep(4 * time.Second)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/fanoutgo/fanout/adapter"
 	"github.com/fanoutgo/fanout/internal/backoff"
+	"github.com/fanoutgo/fanout/internal/batch"
 	"github.com/fanoutgo/fanout/internal/deadline"
 	"github.com/fanoutgo/fanout/internal/follow"
 	"github.com/fanoutgo/fanout/internal/history"
@@ -22,7 +23,7 @@ type retained struct {
 	keep Retention // like mark never changed
 	mark uint64    // of the room, in the epochs that users see
 
-	follower follow.Follower[keptBatch]
+	follower follow.Follower[batch.Kept]
 
 	store replay.Store[item.Entry] // for members that come from behind; its times are ticks
 	ages  bool                     // the janitor has it expire: see agingRooms
@@ -128,8 +129,8 @@ func (rs *roomState) putPage(generation int, page *adapter.Page) {
 	f, p := &rs.kept.follower, follow.NewPage(page)
 	for i, frame := range page.Frames {
 		now := time.Now()
-		var b keptFrame
-		_ = openKept(&b, frame, ticksAt(now)) // the follower reports one that cannot be read
+		var b batch.KeptFrame
+		_ = batch.OpenKept(&b, frame, ticksAt(now)) // the follower reports one that cannot be read
 		rs.mu.Lock()
 		if !f.Current(generation) {
 			rs.mu.Unlock()
@@ -206,7 +207,7 @@ func (rs *roomState) readRefused(generation int, err error) {
 }
 
 // putAll is put for frames that were held. rs.mu is held.
-func (rs *roomState) putAll(held []follow.Held[keptBatch]) []wakeups {
+func (rs *roomState) putAll(held []follow.Held[batch.Kept]) []wakeups {
 	ws := make([]wakeups, len(held))
 	for i := range held {
 		ws[i] = rs.put(&held[i].Append, &held[i].Frame)

@@ -3,10 +3,11 @@ package fanout
 import (
 	"errors"
 	"fmt"
+	"sync"
 	"time"
-	"unsafe"
 
 	"github.com/fanoutgo/fanout/adapter"
+	"github.com/fanoutgo/fanout/internal/batch"
 	"github.com/fanoutgo/fanout/internal/follow"
 	"github.com/fanoutgo/fanout/internal/item"
 	"github.com/fanoutgo/fanout/internal/roomlog"
@@ -104,14 +105,14 @@ func (rs *roomState) prepare() {
 // receive delivers a frame to the room's members on this hub.
 func (rs *roomState) receive(frame []byte) {
 	h := rs.hub
-	var b batch
-	err := b.open(frame)
+	var b batch.Batch
+	err := b.Open(frame)
 	if errors.Is(err, wire.ErrNotice) {
 		h.notice(rs, rs.channel, frame)
 		return
 	}
 	rs.prepare()
-	h.stats.received.Add(uint64(b.count()))
+	h.stats.received.Add(uint64(b.Count()))
 	if err != nil {
 		rs.unreadable(err)
 		return
@@ -119,10 +120,10 @@ func (rs *roomState) receive(frame []byte) {
 	rs.mu.Lock()
 	var w wakeups
 	if rs.kept != nil {
-		if b.head.Count > 0 {
-			h.hellos.heard(b.head.Hub)
+		if b.Head.Count > 0 {
+			h.hellos.Heard(b.Head.Hub)
 		}
-		f := keptFrameOf(&b, len(frame))
+		f := batch.WithoutPlace(&b, len(frame))
 		w = rs.takeKept(&f, ticks())
 	} else {
 		w = rs.take(&b)
@@ -141,72 +142,26 @@ func (rs *roomState) unreadable(err error) {
 }
 
 // take puts what has no position into the log.
-func (rs *roomState) take(b *batch) wakeups {
+func (rs *roomState) take(b *batch.Batch) wakeups {
 	rs.mu.AssertHeld()
 	h := rs.hub
 	var earlier, gap roomlog.Gap
 	var v sequence.Verdict
-	if b.head.Count > 0 { // a frame of a hub
-		h.hellos.heard(b.head.Hub)
-		v = rs.in.Accept(&b.head)
+	if b.Head.Count > 0 { // a frame of a hub
+		h.hellos.Heard(b.Head.Hub)
+		v = rs.in.Accept(&b.Head)
 		earlier, gap = rs.gaps(&v)
 		h.stats.repeated.Add(uint64(v.Repeated))
 	} else {
 		rs.in.AcceptStranger()
 		h.stats.foreign.Add(1)
 	}
-	if rs.interrupted && b.count() > v.Skip {
+	if rs.interrupted && b.Count() > v.Skip {
 		gap.Unknown = true // the adapter may have lost some before these
 	}
-	var u unpacker
-	b.unpack(&u, h, v.Skip, v.Sender)
+	var u batch.Unpacker
+	b.Unpack(&u, &h.home, v.Skip, v.Sender)
 	return rs.appendBatch(earlier, gap, &u, 0, 0)
-}
-
-// A keptBatch is a batch of a room with a history.
-type keptBatch struct {
-	batch
-	kept int64 // when it was kept, by our own clock: see ticks
-}
-
-// A keptFrame is a frame of a room with a history, and its place there.
-type keptFrame = follow.Frame[keptBatch]
-
-// openKept checks a frame that has a position, which is believed, and puts it into
-// b, which is zero. It says what is wrong with one that cannot be read.
-func openKept(b *keptFrame, f adapter.KeptFrame, now int64) error {
-	err := b.Body.open(f.Frame)
-	if n := uint64(b.Body.count()); err == nil && n > f.At.Offset {
-		err = fmt.Errorf("%d messages that end at offset %d", n, f.At.Offset)
-		b.Body.batch = batch{}
-	}
-	describe(b, len(f.Frame))
-	b.At, b.First, b.Unreadable = f.At, f.At.Offset, err != nil
-	if err == nil {
-		b.First -= uint64(b.Messages) - 1
-	}
-	b.Body.kept = now - f.Age.Nanoseconds()
-	return err
-}
-
-// keptFrameOf returns a batch as a frame of a room with a history, without a place
-// there.
-func keptFrameOf(b *batch, size int) keptFrame {
-	f := keptFrame{Body: keptBatch{batch: *b}}
-	describe(&f, size)
-	return f
-}
-
-// describe says what the follower of the history needs to know of the body of b.
-func describe(b *keptFrame, size int) {
-	b.Header, b.Messages, b.Size = b.Body.head, b.Body.count(), size+int(unsafe.Sizeof(keptFrame{}))
-}
-
-// unpackKept makes u, which is zero, the unpacker of what comes after the first
-// skip messages of a frame, with their positions.
-func (k *retained) unpackKept(u *unpacker, h *Hub, b *keptFrame, skip int, sender string) {
-	b.Body.unpack(u, h, skip, sender)
-	u.at = adapter.Position{Epoch: b.At.Epoch, Offset: b.First + uint64(skip) - 1}
 }
 
 // receiveKept takes a frame with its position from the adapter.
@@ -220,11 +175,11 @@ func (rs *roomState) receiveKept(f adapter.KeptFrame) {
 		rs.unreadable(fmt.Errorf("a frame with the position %v", f.At))
 		return
 	}
-	var b keptFrame
+	var b batch.KeptFrame
 	now := ticks()
-	err := openKept(&b, f, now)
+	err := batch.OpenKept(&b, f, now)
 	if b.Header.Count > 0 {
-		h.hellos.heard(b.Header.Hub)
+		h.hellos.Heard(b.Header.Hub)
 	}
 	h.stats.received.Add(uint64(b.Messages))
 	if err != nil {
@@ -237,7 +192,7 @@ func (rs *roomState) receiveKept(f adapter.KeptFrame) {
 }
 
 // takeKept takes a frame that has arrived. rs.mu is held.
-func (rs *roomState) takeKept(b *keptFrame, now int64) wakeups {
+func (rs *roomState) takeKept(b *batch.KeptFrame, now int64) wakeups {
 	a, placed, read := rs.kept.follower.Receive(b, timeOf(now))
 	if !placed {
 		rs.readHistory(read)
@@ -248,7 +203,7 @@ func (rs *roomState) takeKept(b *keptFrame, now int64) wakeups {
 
 // put appends what the follower of the history has decided, with messages of b.
 // rs.mu is held.
-func (rs *roomState) put(a *follow.Append, b *keptFrame) wakeups {
+func (rs *roomState) put(a *follow.Append, b *batch.KeptFrame) wakeups {
 	h, k := rs.hub, rs.kept
 	if missed := a.Missed(); missed > 0 {
 		h.stats.missed.Add(uint64(missed))
@@ -265,16 +220,79 @@ func (rs *roomState) put(a *follow.Append, b *keptFrame) wakeups {
 	if !a.Messages {
 		return rs.appendAfter(a.Earlier, a.Gap, nil)
 	}
-	var u unpacker
+	var u batch.Unpacker
 	if a.Positions {
-		k.unpackKept(&u, h, b, a.Skip, a.Sender)
+		batch.UnpackKept(&u, b, &h.home, a.Skip, a.Sender)
 	} else {
-		b.Body.unpack(&u, h, a.Skip, a.Sender)
+		b.Body.Unpack(&u, &h.home, a.Skip, a.Sender)
 		if b.At.IsZero() && b.Header.Count == 0 {
 			h.stats.foreign.Add(1)
 		}
 	}
-	return rs.appendBatch(a.Earlier, a.Gap, &u, a.Had, b.Body.kept)
+	return rs.appendBatch(a.Earlier, a.Gap, &u, a.Had, b.Body.Since)
+}
+
+// unpackAtOnce is how many entries are made at a time.
+const unpackAtOnce = 256
+
+// scratches are for entries on their way from a frame into a log.
+var scratches = sync.Pool{New: func() any { return new([unpackAtOnce]item.Entry) }}
+
+// appendBatch puts a gap and the messages of u into the log, as one arrival.
+// Members have had the first few already (known): those are only for members that
+// come from behind, in a room with a history. kept is when they were kept. rs.mu is
+// held.
+//
+// Entries are made of no more messages than the window holds, unless the room
+// holds more for those that come from behind, and of a few at a time.
+func (rs *roomState) appendBatch(earlier, gap roomlog.Gap, u *batch.Unpacker, known int, kept int64) wakeups {
+	rs.mu.AssertHeld()
+	scratch := scratches.Get().(*[unpackAtOnce]item.Entry)
+	defer scratches.Put(scratch)
+	var log roomlog.Wakeups[item.Entry, *membership]
+	first := true
+	wide := rs.kept != nil && rs.kept.store.Wide()
+	if over := u.Left() - known - rs.window().Messages; over > 0 && !wide {
+		u.PassOver(known)
+		u.TakeNotUnderstood()
+		log, known, first = rs.log.PassOver(earlier, gap, u.PassOver(over)), 0, false
+		rs.hub.notUnderstood(rs.channel, u.TakeNotUnderstood())
+		if rs.kept != nil && !u.At.IsZero() {
+			rs.kept.store.Reset(u.At)
+		}
+	}
+	for u.More() {
+		unknown, entries := u.Fill(scratch[:0])
+		missed := unknown.Count - min(known, unknown.Count)
+		known -= unknown.Count - missed
+		if missed > 0 {
+			unknown.Count = missed
+			rs.hub.notUnderstood(rs.channel, unknown)
+			if first {
+				gap.Missed += missed
+			}
+		}
+		if rs.kept != nil {
+			if unknown.Count > 0 && !unknown.At.IsZero() {
+				rs.kept.store.Reset(unknown.At)
+			}
+			rs.addRecent(entries, kept)
+		}
+		news := entries[min(known, len(entries)):]
+		known -= len(entries) - len(news)
+		switch {
+		case first && len(news)+missed > 0:
+			log = rs.log.AppendAfter(earlier, gap, news)
+			first = false
+		case len(news)+missed > 0:
+			log = log.Join(rs.log.AppendMore(roomlog.Gap{Missed: missed}, news))
+		}
+		clear(entries) // the log has copied them
+	}
+	if first {
+		log = rs.log.AppendAfter(earlier, gap, nil)
+	}
+	return rs.appended(log)
 }
 
 // gaps returns what a frame's numbers say to be missing, counted: before this
@@ -290,45 +308,25 @@ func (rs *roomState) gaps(v *sequence.Verdict) (earlier, gap roomlog.Gap) {
 	return earlier, roomlog.Gap{Missed: v.Missed, Unknown: v.Unknown}
 }
 
-// notUnderstood counts messages that a newer release has sent, and that cannot be
-// delivered. It may be called with locks held.
-func (h *Hub) notUnderstood(channel string, x hole) {
-	if x.count == 0 {
-		return
-	}
-	h.stats.notUnderstood.Add(uint64(x.count))
-	if h.unknownField.first() {
-		h.log.Warn("fanout: message not delivered, it has a field that this release does not know (said once a minute; see Stats.NotUnderstood)",
-			"channel", channel, "field", x.field)
-	}
-}
-
-func (h *Hub) malformed(channel string, err error) {
-	if h.stats.malformed.Add(1) == 1 {
-		h.log.Error("fanout: frame dropped, is another program or version publishing here? (said once; see Stats.Malformed)",
-			"channel", channel, "error", err)
-	}
-}
-
 // deliverFrame gives the members of this hub a frame of its own that could not
 // be published. If it comes back after all it is known by its numbers.
 func (rs *roomState) deliverFrame(frame []byte) {
-	var b batch
-	if err := b.open(frame); err != nil {
+	var b batch.Batch
+	if err := b.Open(frame); err != nil {
 		return // cannot be: the hub has just encoded it
 	}
 	rs.prepare()
 	rs.mu.Lock()
 	var w wakeups
 	if rs.kept != nil {
-		f := keptFrameOf(&b, len(frame))
+		f := batch.WithoutPlace(&b, len(frame))
 		a := rs.kept.follower.Fallback(&f)
 		w = rs.put(&a, &f)
 	} else {
-		v := rs.in.Accept(&b.head)
+		v := rs.in.Accept(&b.Head)
 		earlier, gap := rs.gaps(&v)
-		var u unpacker
-		b.unpack(&u, rs.hub, v.Skip, v.Sender)
+		var u batch.Unpacker
+		b.Unpack(&u, &rs.hub.home, v.Skip, v.Sender)
 		w = rs.appendBatch(earlier, gap, &u, 0, 0)
 	}
 	rs.mu.Unlock()

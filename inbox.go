@@ -3,9 +3,12 @@ package fanout
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
+	"github.com/fanoutgo/fanout/internal/backoff"
+	"github.com/fanoutgo/fanout/internal/batch"
 	"github.com/fanoutgo/fanout/internal/item"
 	"github.com/fanoutgo/fanout/internal/locks"
 	"github.com/fanoutgo/fanout/internal/roomlog"
@@ -29,8 +32,8 @@ type inbox struct {
 // for any of them, so all are told that they may have missed something.
 func (b *inbox) receive(frame []byte) {
 	h := b.hub
-	var f batch
-	switch err := f.open(frame); {
+	var f batch.Batch
+	switch err := f.Open(frame); {
 	case errors.Is(err, wire.ErrNotice):
 		h.notice(nil, b.channel, frame)
 		return
@@ -39,11 +42,11 @@ func (b *inbox) receive(frame []byte) {
 		b.tellAll()
 		return
 	}
-	if f.foreign != nil {
+	if f.Foreign() {
 		return // nobody is named in it
 	}
-	head := f.head
-	h.hellos.heard(head.Hub)
+	head := f.Head
+	h.hellos.Heard(head.Hub)
 	b.mu.Lock()
 	// What was missed before this run has been told of when that began.
 	v := b.in.Accept(&head)
@@ -63,21 +66,22 @@ func (b *inbox) receive(frame []byte) {
 	if lost {
 		b.tellAll()
 	}
-	var u unpacker
-	f.unpack(&u, h, v.Skip, v.Sender)
-	for u.read() {
-		switch to := u.view.To; {
-		case u.unreadable() && to != nil:
+	var u batch.Unpacker
+	f.Unpack(&u, &h.home, v.Skip, v.Sender)
+	for u.Read() {
+		switch to, understood := u.To(), u.Understood(); {
+		case to == nil:
+		case understood:
+			h.sendTo(to, roomlog.Gap{}, []item.Entry{u.Entry()})
+		default:
 			h.sendTo(to, roomlog.Gap{Missed: 1}, nil)
-		case to != nil:
-			h.sendTo(to, roomlog.Gap{}, []item.Entry{u.entry()})
 		}
 	}
-	x := u.takeHole()
-	if f.body.Unknown() != 0 && x.count > 0 { // nobody can tell whom they were for
+	n := u.TakeNotUnderstood()
+	if n.Count > 0 && u.NoneUnderstood() { // nobody can tell whom they were for
 		b.tellAll()
 	}
-	h.notUnderstood(b.channel, x)
+	h.notUnderstood(b.channel, n)
 }
 
 // sendTo gives a direct message, or the news that one is missing, to those members
@@ -158,43 +162,138 @@ func (b *inbox) forget(echo chan struct{}) {
 	b.mu.Unlock()
 }
 
-// wayTo returns the way to the inbox of a hub, which stays until unhold.
-func (h *Hub) wayTo(hub string) *outbound {
-	h.outMu.Lock()
-	defer h.outMu.Unlock()
-	o := h.outbox[hub]
-	if o == nil {
-		o = new(outbound)
-		o.init(h, nil, h.names.Inbox(hub))
-		o.to = hub
-		h.outbox[hub] = o
-		if len(h.outbox) == 1 {
-			defer h.janitor.wake()
+const (
+	// ownRetry is the longest pause between attempts to subscribe to the hub's
+	// own channels after the backend has refused.
+	ownRetry = 500 * time.Millisecond
+	// refusalAge is how long a refusal is still reported while the next attempt
+	// waits for the backend.
+	refusalAge = time.Second
+)
+
+// subscribeOwn subscribes to the channels that every hub listens to. What the
+// backend refuses is tried again, as long as the hub lives: rights may be
+// granted later.
+func (h *Hub) subscribeOwn() {
+	var said occasionally
+	failed := false
+	for delay := backoff.First; ; delay = min(2*delay, ownRetry) {
+		err := h.trySubscribeOwn()
+		switch {
+		case h.ctx.Err() != nil:
+			return
+		case err == nil:
+			h.own.Succeed()
+			if failed {
+				h.log.Info("fanout: hub's own channels are subscribed now", "hub", h.id)
+			}
+			return
 		}
+		failed = true
+		h.own.Fail(err)
+		if said.first() {
+			h.log.Error("fanout: hub gets no direct messages and none to everyone, and nobody can join; it tries again (said once a minute)",
+				"hub", h.id, "error", err)
+		}
+		if errors.Is(err, ErrClosed) {
+			return // there is no adapter any more
+		}
+		sleep(h.ctx, delay)
 	}
-	o.uses++
-	return o
 }
 
-// sweepOutbox forgets the ways to hubs that nothing was sent to for a while, and
-// says when to look again.
-func (h *Hub) sweepOutbox(now time.Time) (next time.Time) {
-	h.outMu.Lock()
-	defer h.outMu.Unlock()
-	for hub, o := range h.outbox {
-		due := o.used.Add(publisherIdle)
-		switch {
-		case o.uses > 0:
-			due = now.Add(publisherIdle)
-		case !due.After(now):
-			delete(h.outbox, hub)
-			stream, next := o.box.Numbers()
-			h.keepNumbers(o.channel, stream, next)
-			continue
-		}
-		if next.IsZero() || due.Before(next) {
-			next = due
+// trySubscribeOwn subscribes to both channels, or returns the first error.
+func (h *Hub) trySubscribeOwn() error {
+	outdated := time.AfterFunc(refusalAge, h.own.Retry)
+	defer outdated.Stop()
+	for _, channel := range []string{h.inbox.channel, h.everyone.channel} {
+		if err := h.adapter.Subscribe(h.ctx, channel); err != nil {
+			return fmt.Errorf("hub's own channel %s: %w", channel, err)
 		}
 	}
-	return next
+	return nil
 }
+
+// awaitOwn waits until the hub's own channels are subscribed. It ends earlier
+// with ctx, with the hub, when the backend refuses, and, for a membership (nil:
+// there is none), when its member ends or has left.
+func (h *Hub) awaitOwn(ctx context.Context, ms *membership) error {
+	for !h.own.Succeeded() {
+		changed, last := h.own.Last()
+		if errors.Is(last, ErrRefused) || errors.Is(last, ErrClosed) {
+			return last
+		}
+		var err error
+		if ms != nil {
+			var over bool
+			if over, err = ms.awaitChange(ctx, changed); over {
+				return nil // see roomState.await
+			}
+		} else {
+			select {
+			case <-changed:
+			case <-ctx.Done():
+				err = context.Cause(ctx)
+			case <-h.closing:
+				err = ErrClosed
+			}
+		}
+		if err != nil && last != nil {
+			err = fmt.Errorf("%w (last: %v)", err, last)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// receiveNotice takes a notice: a hello, or one that this release does not know.
+// Those it ignores.
+func (h *Hub) receiveNotice(channel string, frame []byte) {
+	hello, err := wire.DecodeHello(frame)
+	switch {
+	case errors.Is(err, wire.ErrNotice):
+	case err != nil:
+		h.malformed(channel, err)
+	default:
+		h.hellos.Receive(&hello)
+	}
+}
+
+// sayHello says hello until the hub ends, once the hub's own channels are
+// subscribed.
+func (h *Hub) sayHello() {
+	select {
+	case <-h.own.Done():
+		h.hellos.Run(h.ctx)
+	case <-h.ctx.Done():
+	}
+}
+
+// A notifier is the hub as its hellos see it.
+type notifier struct{ h *Hub }
+
+func (n notifier) NotifyEveryone(notice []byte) error { return n.notify(n.h.everyone.way(), notice) }
+
+func (n notifier) NotifyHub(hub uint64, notice []byte) error {
+	o := n.h.wayTo(hubID(hub))
+	defer o.unhold(1)
+	return n.notify(o, notice)
+}
+
+func (n notifier) notify(o *outbound, notice []byte) error {
+	ctx, cancel := context.WithTimeout(n.h.ctx, noticeTimeout)
+	defer cancel()
+	_, err := o.notify(ctx, notice)
+	return err
+}
+
+// noticeTimeout bounds how long the backend may take for one notice.
+const noticeTimeout = 5 * time.Second
+
+// canWrite reports whether all hubs that are there read a format level, so that a
+// field which came with it may be written. It is false for a level above the first
+// while the hub cannot know who is there: in its first two seconds, and before
+// the backend can be reached.
+func (h *Hub) canWrite(level int) bool { return h.alone || h.hellos.Level() >= level }

@@ -59,6 +59,29 @@ func (j *janitor) run() {
 	j.sweeper.Run(j.hub.ctx, sweeps...)
 }
 
+// sweepOutbox forgets the ways to hubs that nothing was sent to for a while, and
+// says when to look again.
+func (h *Hub) sweepOutbox(now time.Time) (next time.Time) {
+	h.outMu.Lock()
+	defer h.outMu.Unlock()
+	for hub, o := range h.outbox {
+		due := o.used.Add(publisherIdle)
+		switch {
+		case o.uses > 0:
+			due = now.Add(publisherIdle)
+		case !due.After(now):
+			delete(h.outbox, hub)
+			stream, next := o.box.Numbers()
+			h.keepNumbers(o.channel, stream, next)
+			continue
+		}
+		if next.IsZero() || due.Before(next) {
+			next = due
+		}
+	}
+	return next
+}
+
 // keepNumbers remembers the numbers of a channel that is being forgotten.
 func (h *Hub) keepNumbers(channel string, stream, next uint64) {
 	h.numbersMu.Lock()

@@ -1,5 +1,16 @@
 package fanout
 
+import (
+	"fmt"
+	"hash/fnv"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/fanoutgo/fanout/adapter"
+	"github.com/fanoutgo/fanout/internal/history"
+)
+
 // A Message is what a member receives.
 type Message struct {
 	// Room is the room that the message was published to. It is empty for a
@@ -23,4 +34,115 @@ type Message struct {
 	// selection, those that Options.LocalFallback delivered, and those of other
 	// programs that were only published.
 	Position Position
+}
+
+// A Position is a place in a room's history. Offsets number the room's messages
+// contiguously, from 1. A new epoch begins when another server takes over the
+// history: the room's slot moved, a replica took over, the server was
+// restarted, or the history was lost. Offsets continue after what the new
+// server has. If it lacks messages, their offsets are given again, in the new
+// epoch.
+//
+// Positions of one room can be compared. The position of another room is
+// recognised ([ErrInvalidPosition]). The zero Position is before everything.
+type Position struct {
+	Epoch  uint64
+	Offset uint64
+}
+
+// IsZero reports whether p is the zero Position.
+func (p Position) IsZero() bool { return p == Position{} }
+
+// positionVersion begins the strings of positions, so that a later release can
+// write others, and read these.
+const positionVersion = "v1-"
+
+// String returns the position as "v1-epoch-offset": the version of the form, and
+// two decimal numbers.
+func (p Position) String() string { return fmt.Sprintf("%s%d-%d", positionVersion, p.Epoch, p.Offset) }
+
+// Before reports whether p comes before q in the history of one room.
+func (p Position) Before(q Position) bool {
+	return p.Epoch < q.Epoch || (p.Epoch == q.Epoch && p.Offset < q.Offset)
+}
+
+// ParsePosition reads what [Position.String] has written; "v1-0-0" is the zero
+// Position. Anything else is [ErrInvalidPosition]: signs, spaces, leading zeros, an
+// offset without an epoch, and a string of another version.
+func ParsePosition(s string) (Position, error) {
+	rest, ok := strings.CutPrefix(s, positionVersion)
+	epoch, offset, two := strings.Cut(rest, "-")
+	p := Position{}
+	var err1, err2 error
+	p.Epoch, err1 = strconv.ParseUint(epoch, 10, 64)
+	p.Offset, err2 = strconv.ParseUint(offset, 10, 64)
+	if ok && two && err1 == nil && err2 == nil && p.String() == s && (p.Epoch != 0 || p.Offset == 0) {
+		return p, nil
+	}
+	if len(s) > 64 {
+		s = s[:64] + "…"
+	}
+	if version, _, more := strings.Cut(s, "-"); more && otherVersion(version) {
+		return Position{}, fmt.Errorf("fanout: %w: %q is of version %s, and this release reads v1", ErrInvalidPosition, s, version)
+	}
+	return Position{}, fmt.Errorf("fanout: %w: %q is not v1-epoch-offset, as in \"v1-0-0\" and as Position.String writes it", ErrInvalidPosition, s)
+}
+
+// otherVersion reports whether a string begins a position of another version.
+func otherVersion(s string) bool {
+	digits, ok := strings.CutPrefix(s, "v")
+	n, err := strconv.ParseUint(digits, 10, 32)
+	return ok && err == nil && n != 1
+}
+
+// An epoch of a backend is some milliseconds since 1970, or a little more.
+// The epoch that users see has a mark of the room in its low bits, by which a
+// position of another room is told apart.
+const markBits = 20
+
+// believedEpoch reports whether a history can have begun an epoch by now. It
+// looks at the clock only if it could not have when the process began.
+func believedEpoch(epoch uint64) bool {
+	return history.BelievedEpoch(epoch, began.UnixMilli()) || history.BelievedEpoch(epoch, time.Now().UnixMilli())
+}
+
+// believed reports whether a position of a backend's can be that of a message.
+func believed(p adapter.Position) bool {
+	return believedEpoch(p.Epoch) && history.BelievedOffset(p.Offset)
+}
+
+// roomMark returns the mark of a room, from its channel: FNV-1a, folded.
+func roomMark(channel string) uint64 {
+	h := fnv.New32a()
+	h.Write([]byte(channel))
+	sum := h.Sum32()
+	return uint64((sum>>markBits)^sum) & (1<<markBits - 1)
+}
+
+// public turns a backend's position into a user's.
+func public(p adapter.Position, mark uint64) Position {
+	if p.IsZero() {
+		return Position{}
+	}
+	return Position{Epoch: p.Epoch<<markBits | mark, Offset: p.Offset}
+}
+
+// private turns a position that the hub gave to users into the backend's.
+func (p Position) private() adapter.Position {
+	return adapter.Position{Epoch: p.Epoch >> markBits, Offset: p.Offset}
+}
+
+// of turns a user's position of the room with a mark into the backend's.
+func (p Position) of(mark uint64) (adapter.Position, error) {
+	switch {
+	case p.IsZero():
+		return adapter.Position{}, nil
+	case p.Epoch == 0:
+		return adapter.Position{}, fmt.Errorf("%w: %v has an offset without an epoch", ErrInvalidPosition, p)
+	case p.Epoch&(1<<markBits-1) != mark:
+		return adapter.Position{}, fmt.Errorf("%w: %v is a position of another room", ErrInvalidPosition, p)
+	case p.Offset > history.MaxOffset:
+		return adapter.Position{}, fmt.Errorf("%w: %v has an offset that no message has", ErrInvalidPosition, p)
+	}
+	return p.private(), nil
 }

@@ -315,3 +315,21 @@ func (o *outbound) unhold(n int) {
 	o.used = time.Now()
 	o.hub.outMu.Unlock()
 }
+
+// wayTo returns the way to the inbox of a hub, which stays until unhold.
+func (h *Hub) wayTo(hub string) *outbound {
+	h.outMu.Lock()
+	defer h.outMu.Unlock()
+	o := h.outbox[hub]
+	if o == nil {
+		o = new(outbound)
+		o.init(h, nil, h.names.Inbox(hub))
+		o.to = hub
+		h.outbox[hub] = o
+		if len(h.outbox) == 1 {
+			defer h.janitor.wake()
+		}
+	}
+	o.uses++
+	return o
+}

@@ -8,6 +8,7 @@ import (
 	"unique"
 
 	"github.com/fanoutgo/fanout/adapter"
+	"github.com/fanoutgo/fanout/internal/batch"
 	"github.com/fanoutgo/fanout/internal/history"
 	"github.com/fanoutgo/fanout/internal/item"
 	"github.com/fanoutgo/fanout/internal/replay"
@@ -254,8 +255,8 @@ var errNoProgress = errors.New("the history announces more, but gives nothing ne
 func (rs *roomState) newPage(since adapter.Position, read *adapter.Page) *replay.Page[item.Entry] {
 	p, now := replay.NewPage[item.Entry](since, read), ticks()
 	for _, f := range read.Frames {
-		var b keptFrame
-		err := openKept(&b, f, now)
+		var b batch.KeptFrame
+		err := batch.OpenKept(&b, f, now)
 		if err != nil {
 			rs.hub.malformed(rs.channel, err)
 		}
@@ -264,16 +265,16 @@ func (rs *roomState) newPage(since adapter.Position, read *adapter.Page) *replay
 		if b.Header.Count > 0 {
 			sender = unique.Make(hubID(b.Header.Hub)).Value()
 		}
-		var u unpacker
-		rs.kept.unpackKept(&u, rs.hub, &b, 0, sender)
-		for u.read() {
-			if u.unreadable() {
-				x := u.takeHole()
-				rs.hub.notUnderstood(rs.channel, x)
-				p.Miss(x.at)
+		var u batch.Unpacker
+		batch.UnpackKept(&u, &b, &rs.hub.home, 0, sender)
+		for u.Read() {
+			if !u.Understood() {
+				n := u.TakeNotUnderstood()
+				rs.hub.notUnderstood(rs.channel, n)
+				p.Miss(n.At)
 				continue
 			}
-			p.Add(u.entry(), b.Body.kept)
+			p.Add(u.Entry(), b.Body.Since)
 		}
 	}
 	p.End()
@@ -329,14 +330,6 @@ func (rs *roomState) narrow() bool {
 	}
 	rs.log.Widen(false)
 	return true
-}
-
-// historyUnreadable complains of a history that cannot be read.
-func (h *Hub) historyUnreadable(room string, err error) {
-	if h.refused.first() {
-		h.log.Error("fanout: history cannot be read, what was missed is reported as a gap (said once a minute, for all rooms)",
-			"room", room, "error", err)
-	}
 }
 
 // An occasionally says when something is worth a line in the log again.

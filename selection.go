@@ -125,7 +125,7 @@ func (s Selection) Publish(ctx context.Context, data []byte) error {
 		s.publishLocally(s.message(data))
 		return nil
 	}
-	if s.kind == toEveryone && !h.own.isReady() {
+	if s.kind == toEveryone && !h.own.Succeeded() {
 		var release func()
 		ctx, release = h.bound(ctx)
 		defer release()
@@ -287,7 +287,7 @@ func (s Selection) legs(ctx context.Context, m *wire.Message) ([]leg, error) {
 // awaitEveryone waits until the hub hears itself what is said to everyone.
 func (s Selection) awaitEveryone(ctx context.Context) error {
 	h := s.hub
-	if h.own.isReady() {
+	if h.own.Succeeded() {
 		return nil
 	}
 	ctx, release := h.bound(ctx)

@@ -1,6 +1,10 @@
 package fanout
 
-import "sync/atomic"
+import (
+	"sync/atomic"
+
+	"github.com/fanoutgo/fanout/internal/batch"
+)
 
 // Stats are figures of a Hub. Those that count go up only.
 type Stats struct {
@@ -41,7 +45,7 @@ func (h *Hub) Stats() Stats {
 	h.mu.RUnlock()
 	c := &h.stats
 	return Stats{
-		Hubs: h.hellos.count(), Members: members, Rooms: rooms,
+		Hubs: h.hellos.Count(), Members: members, Rooms: rooms,
 		Published: c.published.Load(), Frames: c.frames.Load(),
 		Received: c.received.Load(), Foreign: c.foreign.Load(),
 		Repeated: c.repeated.Load(), Missed: c.missed.Load(),
@@ -49,5 +53,33 @@ func (h *Hub) Stats() Stats {
 		Interruptions: c.interruptions.Load(), Malformed: c.malformed.Load(),
 		NotUnderstood: c.notUnderstood.Load(),
 		Slow:          c.slow.Load(),
+	}
+}
+
+// notUnderstood counts messages that a newer release has sent, and that cannot be
+// delivered. It may be called with locks held.
+func (h *Hub) notUnderstood(channel string, n batch.NotUnderstood) {
+	if n.Count == 0 {
+		return
+	}
+	h.stats.notUnderstood.Add(uint64(n.Count))
+	if h.unknownField.first() {
+		h.log.Warn("fanout: message not delivered, it has a field that this release does not know (said once a minute; see Stats.NotUnderstood)",
+			"channel", channel, "field", n.Field)
+	}
+}
+
+func (h *Hub) malformed(channel string, err error) {
+	if h.stats.malformed.Add(1) == 1 {
+		h.log.Error("fanout: frame dropped, is another program or version publishing here? (said once; see Stats.Malformed)",
+			"channel", channel, "error", err)
+	}
+}
+
+// historyUnreadable complains of a history that cannot be read.
+func (h *Hub) historyUnreadable(room string, err error) {
+	if h.refused.first() {
+		h.log.Error("fanout: history cannot be read, what was missed is reported as a gap (said once a minute, for all rooms)",
+			"room", room, "error", err)
 	}
 }
