@@ -15,6 +15,6 @@ func TestAcrossHubs(t *testing.T) {
 	})
 	t.Run("on a cluster, whose nodes do not count", func(t *testing.T) {
 		t.Parallel()
-		rediscontract.RunAcross(t, clusters(t, redistest.DefaultImage).Client, newAdapter)
+		rediscontract.RunAcross(t, cluster(t).Client, newAdapter)
 	})
 }
