@@ -144,15 +144,16 @@
 // connects again, and joins or resumes. [ErrClosed] and [ErrSlow] are final.
 //
 // Rooms and members are different things: a member has no room of its own, and
-// no name of a room, however long or odd, changes how a message travels. To
-// reach a user with several connections, let all of them join a room such as
-// user:42.
+// no name of a room, however long or odd, changes how a message travels. A user
+// may have several connections, on any hubs: connect each of them with
+// [MemberOptions.User], and [Hub.User] selects all of them.
 //
 // # Whom a message is for
 //
 //	hub.Room("lobby").Publish(ctx, data)
 //	hub.In("lobby", "game:7").Except(member.ID()).Publish(ctx, data)
 //	hub.To(memberID).Publish(ctx, data)        // wherever it is connected
+//	hub.User("ann").Publish(ctx, data)         // all connections of a user
 //	hub.Everyone().ExceptRooms("game:7").Publish(ctx, data)
 //	hub.In("cursors").Volatile().Publish(ctx, data) // not to those who lag
 //	hub.In("lobby").Local().Publish(ctx, data)      // on this hub only

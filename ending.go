@@ -145,7 +145,7 @@ func (m *Member) retire(e *ending, places map[*roomState]uint64) (left bool) {
 	}
 	h := m.hub
 	h.mu.Lock()
-	delete(h.members, m.num)
+	h.unregister(m)
 	h.leaving[m.num] = m
 	everyone := m.extras().everyone
 	h.mu.Unlock()

@@ -34,12 +34,17 @@ var (
 	// string that cannot be a member ID.
 	ErrInvalidMember = errors.New("invalid member")
 
-	// ErrEmptySelection means a Selection of no rooms or no members. It never
+	// ErrInvalidUser means that the name of a user is empty, longer than 255
+	// bytes, or not UTF-8.
+	ErrInvalidUser = errors.New("invalid user")
+
+	// ErrEmptySelection means a Selection of no rooms, users or members. It never
 	// stands for everybody.
 	ErrEmptySelection = errors.New("empty selection")
 
-	// ErrTooLarge means that data is longer than [Options.MaxMessage], or that a
-	// Selection has too many names.
+	// ErrTooLarge means that data is longer than [Options.MaxMessage], that a
+	// Selection has too many names, or that a member's info is longer than
+	// [MaxInfo].
 	ErrTooLarge = errors.New("too large")
 
 	// ErrInvalidOption means that an option is out of its range: one that was
@@ -116,11 +121,12 @@ func (*ClosedError) Unwrap() error { return ErrClosed }
 // rooms or members that fails for more than one of them returns an error with
 // an Unwrap() []error method, with a PublishError for each.
 type PublishError struct {
-	// Room is the room that the message was for. It is empty for messages to
-	// members and to everyone.
+	// Room is the room that the message was for, or empty.
 	Room string
-	// Hub is the ID of the hub of the members that the message was for. It is
-	// empty for messages to rooms and to everyone.
+	// User is the user that the message was for, or empty.
+	User string
+	// Hub is the ID of the hub of the members that the message was for, or empty.
+	// For a message to everyone, Room, User and Hub are empty.
 	Hub string
 	// Err is the cause. If it wraps ErrUnsent, nobody of this room or hub has got
 	// the message.
@@ -132,6 +138,8 @@ func (e *PublishError) Error() string {
 	switch {
 	case e.Room != "":
 		to = "room " + quoteName(e.Room)
+	case e.User != "":
+		to = "user " + quoteName(e.User)
 	case e.Hub != "":
 		to = "members of hub " + e.Hub
 	}
@@ -177,9 +185,9 @@ func failed(op string, err error) error {
 //
 // Messages that were missed before a member joined are not reported to it.
 type GapError struct {
-	// Room is the name of the room. It is empty for direct messages and those to
-	// everyone, of which gaps are reported only once the first such message has
-	// come to this hub.
+	// Room is the name of the room. It is empty for direct messages, those to the
+	// member's user and those to everyone, of which gaps are reported only once
+	// the first such message has come to this hub.
 	Room string
 	// Missed is the number of messages that are known to be missing, 0 or more.
 	// The content of lost messages is not known, so the number includes those

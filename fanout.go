@@ -59,6 +59,7 @@ type Hub struct {
 	rooms   map[string]*roomState    // by channel
 	members map[uint64]*Member       // by number
 	leaving map[uint64]*Member       // that are finishing; they are not in members
+	users   map[string]*Member       // the first member of each user; see user.next
 	hearing bool                     // all members hear what is said to everyone
 	drained chan struct{}            // Drain was called; closed when no member is left
 
@@ -74,6 +75,7 @@ type Hub struct {
 	home         item.Home                               // of its members, for filters
 	janitor      janitor                                 // what is idle
 	readers      work.Pool                               // of histories
+	unheard      occasionally                            // complains of users' channels that cannot be subscribed
 	refused      occasionally                            // complains of histories that cannot be read
 	unknownField occasionally                            // complains of messages that are not understood
 	wakers       roomlog.Wakers[item.Entry, *membership] // of crowds
@@ -145,7 +147,11 @@ func newHub(a Adapter, o *Options) (*Hub, error) {
 		return nil, fmt.Errorf("attaching the adapter: %w", err)
 	}
 	attached.add(a)
-	h.wg.Go(h.subscribeOwn)
+	if h.alone {
+		h.subscribeOwn() // which does not wait
+	} else {
+		h.wg.Go(h.subscribeOwn)
+	}
 	h.wg.Go(h.janitor.run)
 	if !h.alone {
 		h.wg.Go(h.sayHello)
@@ -167,6 +173,7 @@ func makeHub(opts Options) *Hub {
 		rooms:   make(map[string]*roomState),
 		members: make(map[uint64]*Member),
 		leaving: make(map[uint64]*Member),
+		users:   make(map[string]*Member),
 		outbox:  make(map[string]*outbound),
 		buffer:  budget.New(int64(opts.PublishBuffer)),
 		closed:  make(chan struct{}),

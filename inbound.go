@@ -87,7 +87,7 @@ func (rs *roomState) restore() {
 	}
 	rs.in.BeginRun(time.Now())
 	var w wakeups
-	if rs != rs.hub.everyone || rs.in.Heard() { // as inbox.restore
+	if rs.name != "" || rs.in.Heard() { // as inbox.restore
 		w = rs.append(roomlog.Gap{Unknown: true}, nil)
 	}
 	rs.tell()

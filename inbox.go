@@ -13,6 +13,7 @@ import (
 	"github.com/fanoutgo/fanout/internal/locks"
 	"github.com/fanoutgo/fanout/internal/roomlog"
 	"github.com/fanoutgo/fanout/internal/sequence"
+	"github.com/fanoutgo/fanout/internal/trial"
 	"github.com/fanoutgo/fanout/internal/wire"
 )
 
@@ -218,8 +219,13 @@ func (h *Hub) trySubscribeOwn() error {
 // with ctx, with the hub, when the backend refuses, and, for a membership (nil:
 // there is none), when its member ends or has left.
 func (h *Hub) awaitOwn(ctx context.Context, ms *membership) error {
-	for !h.own.Succeeded() {
-		changed, last := h.own.Last()
+	return h.awaitTrial(ctx, h.own, ms)
+}
+
+// awaitTrial is awaitOwn for any subscription that is tried until it succeeds.
+func (h *Hub) awaitTrial(ctx context.Context, t *trial.Trial, ms *membership) error {
+	for !t.Succeeded() {
+		changed, last := t.Last()
 		if errors.Is(last, ErrRefused) || errors.Is(last, ErrClosed) {
 			return last
 		}

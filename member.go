@@ -3,7 +3,6 @@ package fanout
 import (
 	"errors"
 	"fmt"
-	"slices"
 	"sync/atomic"
 
 	"github.com/fanoutgo/fanout/internal/few"
@@ -46,7 +45,8 @@ type Member struct {
 
 // There are many members, most of them idle: what few of them have is apart.
 type extras struct {
-	info       []byte                  // never changed
+	info       []byte                  // replaced, not changed. Guarded by Member.mu
+	user       *user                   // never changed
 	copies     *item.Copies[milestone] // of messages to several rooms; nil until the first. Guarded by Member.walk
 	departures item.Stays              // in rooms that the member has left. Guarded by Member.mu
 	direct     *direct                 // direct messages; nil until the first. Guarded by Member.mu
@@ -71,91 +71,6 @@ type direct struct {
 	membership
 }
 
-// MemberOptions describe a member.
-type MemberOptions struct {
-	// Info is what the application wants to know of the member, in its own
-	// format. The hub keeps a copy.
-	Info []byte
-
-	// OnReady, if set, is called when there is something to receive, or the
-	// member has ended, and there was nothing before. It is not called again until
-	// [Member.TryReceiveBatch] has returned 0 and no error. So a few workers can
-	// serve many members: OnReady hands the member to one of them. A member that
-	// is idle needs no goroutine then.
-	//
-	// One goroutine of the hub makes all these calls, so OnReady must not block.
-	// It may be called before Connect has returned.
-	OnReady func(*Member)
-}
-
-// Connect returns a new Member of the hub. It is in no room. Direct messages
-// and those to everyone reach it from the return of its first Join at the
-// latest. Nil options are the defaults. Close the Member when its connection
-// ends. The only error is ErrClosed, of a hub that is closed or drains.
-func (h *Hub) Connect(o *MemberOptions) (*Member, error) {
-	m := &Member{hub: h, num: h.lastMember.Add(1)}
-	if o != nil {
-		m.configure(o)
-	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.isClosing() || h.drained != nil {
-		return nil, failed("connect", ErrClosed)
-	}
-	h.members[m.num] = m
-	if h.hearing {
-		h.everyone.mu.Lock()
-		m.hear()
-		h.everyone.mu.Unlock()
-	}
-	return m, nil
-}
-
-// configure takes over the options of a member that nobody knows yet.
-func (m *Member) configure(o *MemberOptions) {
-	if len(o.Info) > 0 {
-		m.extras().info = slices.Clone(o.Info)
-	}
-	if o.OnReady != nil {
-		m.calls = true
-		m.extras().onReady = o.OnReady
-	}
-}
-
-// hear makes a member hear what is said to everyone.
-func (m *Member) hear() {
-	m.hub.mu.AssertHeld()
-	m.hub.everyone.mu.AssertHeld()
-	ms := new(membership)
-	ms.init(m, m.hub.everyone)
-	m.hub.everyone.open(ms)
-	ms.cursor.Park()
-	m.extras().everyone = ms
-}
-
-// hearEveryone makes all members hear what is said to everyone. It is called
-// before anything is: most hubs say nothing to everyone, and a cursor for each
-// member would be a third of what an idle one costs.
-func (h *Hub) hearEveryone() {
-	h.mu.RLock()
-	hearing := h.hearing
-	h.mu.RUnlock()
-	if hearing {
-		return
-	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.hearing {
-		return
-	}
-	h.hearing = true
-	h.everyone.mu.Lock()
-	defer h.everyone.mu.Unlock()
-	for _, m := range h.members {
-		m.hear()
-	}
-}
-
 // hubOf returns the hub's part of a member ID.
 func hubOf(memberID string) (string, error) {
 	hub, ok := item.HubOf(memberID)
@@ -169,14 +84,6 @@ func hubOf(memberID string) (string, error) {
 // never given again, and has nothing to do with the names of rooms.
 func (m *Member) ID() string { return item.MemberID(m.hub.id, m.num) }
 
-// Info returns what was given as MemberOptions.Info. Nobody may modify it.
-func (m *Member) Info() []byte {
-	if e := m.more.Load(); e != nil {
-		return e.info
-	}
-	return nil
-}
-
 // Rooms returns the names of the rooms that the member is in, in no order. There
 // are none once it is being closed with a reason.
 func (m *Member) Rooms() []string {
@@ -189,7 +96,7 @@ func (m *Member) Rooms() []string {
 	names := make([]string, 0, len(all))
 	for _, ms := range all {
 		ms.room.mu.Lock()
-		if ms.joined {
+		if ms.joined && ms.room.name != "" { // that of its user has none
 			names = append(names, ms.room.name)
 		}
 		ms.room.mu.Unlock()
@@ -230,7 +137,7 @@ func (m *Member) end(err error) {
 	defer m.walk.Unlock()
 	h := m.hub
 	h.mu.Lock()
-	delete(h.members, m.num)
+	h.unregister(m)
 	delete(h.leaving, m.num)
 	h.tellDrained()
 	var everyone *membership

@@ -14,7 +14,7 @@ import (
 // A Message is what a member receives.
 type Message struct {
 	// Room is the room that the message was published to. It is empty for a
-	// direct message and for one to everyone.
+	// direct message, for one to a user, and for one to everyone.
 	Room string
 
 	// Data is what was published. All members of the process share these bytes:

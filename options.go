@@ -233,7 +233,7 @@ func orDefault[T comparable](v *T, d T) {
 // roomOptions asks Options.Room about a room. It returns the limits of the
 // room's log, and the room's history if it is to have one.
 func (h *Hub) roomOptions(room, channel string) (*retained, *limits, error) {
-	if h.opts.Room == nil {
+	if h.opts.Room == nil || room == "" { // that of a user has no name
 		return nil, h.limits.standard, nil
 	}
 	o, err := h.opts.Room(room).withDefaults(&h.opts)

@@ -47,6 +47,9 @@ func (o *outbound) wrap(err error) error {
 	switch {
 	case err == nil:
 		return nil
+	case o.room != nil && o.room.name == "": // of a user, or of everyone
+		user, _ := o.hub.names.UserOf(o.channel)
+		return &PublishError{User: user, Err: err}
 	case o.room != nil:
 		return &PublishError{Room: o.room.name, Err: err}
 	}

@@ -15,14 +15,14 @@ import (
 // A Selection says whom a message is for. It is a value: each method returns a
 // changed copy. A Selection may be kept and used again, from any goroutine.
 //
-// A selection of no rooms or no members is an error ([ErrEmptySelection]) and
-// never means everybody. A selection names at most 1,024 rooms or members, and
-// leaves out at most 1,024 members and 1,024 rooms; more is [ErrTooLarge].
+// A selection of no rooms, users or members is an error ([ErrEmptySelection])
+// and never means everybody. A selection names at most 1,024 of them, and leaves
+// out at most 1,024 members and 1,024 rooms; more is [ErrTooLarge].
 // Repeated names count once.
 type Selection struct {
 	hub         *Hub
 	kind        selectionKind
-	names       []string // rooms, or member IDs; like except and exceptRooms without repetitions
+	names       []string // rooms, users, or member IDs; like except and exceptRooms without repetitions
 	except      []string
 	exceptRooms []string
 	local       bool
@@ -35,6 +35,7 @@ const (
 	inRooms selectionKind = iota + 1
 	toMembers
 	toEveryone
+	toUsers
 )
 
 // In selects the members of one or more rooms. A member of several of them gets
@@ -194,7 +195,7 @@ func (s Selection) message(data []byte) *wire.Message {
 // check says what is wrong with the selection or the data.
 func (s Selection) check(data []byte) error {
 	if s.hub == nil {
-		return fmt.Errorf("%w: make one with Hub.In, Hub.To or Hub.Everyone", ErrEmptySelection)
+		return fmt.Errorf("%w: make one with Hub.In, Hub.User, Hub.To or Hub.Everyone", ErrEmptySelection)
 	}
 	if err := s.hub.checkSize(data); err != nil {
 		return err
@@ -214,6 +215,10 @@ func (s Selection) check(data []byte) error {
 			return fmt.Errorf("%w: To names no member", ErrEmptySelection)
 		}
 		members = slices.Concat(members, s.names)
+	case toUsers:
+		if err := checkUsers(s.names); err != nil {
+			return err
+		}
 	}
 	for _, name := range rooms {
 		if err := wire.CheckRoom(name); err != nil {
@@ -230,10 +235,7 @@ func (s Selection) check(data []byte) error {
 
 // checkLengths refuses a selection with too many names.
 func (s Selection) checkLengths() error {
-	what := "rooms"
-	if s.kind == toMembers {
-		what = "members"
-	}
+	what := [...]string{inRooms: "rooms", toMembers: "members", toEveryone: "rooms", toUsers: "users"}[s.kind]
 	for _, list := range [...]struct {
 		says  string
 		names []string
@@ -277,6 +279,8 @@ func (s Selection) legs(ctx context.Context, m *wire.Message) ([]leg, error) {
 		return []leg{{o, *m}}, nil
 	case toMembers:
 		return s.hubs(m), nil
+	case toUsers:
+		return s.acquireUsers(m), nil
 	}
 	if len(s.names) > 1 {
 		m.ID = h.lastCopyID.Add(1)
@@ -342,6 +346,8 @@ func (s Selection) publishLocally(m *wire.Message) {
 		h.sendTo(to.View().To, roomlog.Gap{}, []item.Entry{h.entryOf(m)})
 	case toEveryone:
 		h.everyone.deliver(h.entryOf(m))
+	case toUsers:
+		s.publishToUsersHere(m)
 	default:
 		if len(s.names) > 1 {
 			m.ID = h.lastCopyID.Add(1)

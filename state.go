@@ -149,6 +149,11 @@ func (rs *roomState) await(ctx context.Context, ms *membership, r *memberReplay)
 	if err := rs.hub.awaitOwn(ctx, ms); err != nil {
 		return err
 	}
+	if u := ms.member.user(); u != nil && rs.name != "" {
+		if err := rs.hub.awaitTrial(ctx, u.joined, ms); err != nil {
+			return err
+		}
+	}
 	asked := false // for the place in the history
 	for {
 		rs.mu.Lock()

@@ -10,7 +10,8 @@ import (
 type Stats struct {
 	Hubs    int // that are there, as far as this one has heard; itself too
 	Members int // connected now
-	Rooms   int // known now: with members, lingering, or published to lately
+	Users   int // that members belong to now
+	Rooms   int // known now: with members, lingering, or published to lately; channels of users count, too
 
 	Published uint64 // messages that the backend took
 	Frames    uint64 // frames that carried them; the ratio is what batching saves
@@ -41,11 +42,11 @@ type counters struct {
 // Stats returns the hub's figures.
 func (h *Hub) Stats() Stats {
 	h.mu.RLock()
-	members, rooms := len(h.members), len(h.rooms)-1 // everyone's is no room
+	members, users, rooms := len(h.members), len(h.users), len(h.rooms)-1 // everyone's is no room
 	h.mu.RUnlock()
 	c := &h.stats
 	return Stats{
-		Hubs: h.hellos.Count(), Members: members, Rooms: rooms,
+		Hubs: h.hellos.Count(), Members: members, Users: users, Rooms: rooms,
 		Published: c.published.Load(), Frames: c.frames.Load(),
 		Received: c.received.Load(), Foreign: c.foreign.Load(),
 		Repeated: c.repeated.Load(), Missed: c.missed.Load(),

@@ -31,7 +31,9 @@ type localPeer struct {
 
 var localPeers = []localPeer{
 	{"fanout", openFanoutHall, 100_000},
+	{"fanout OnReady", openReadyHall, 100_000},
 	{"channel per member", openChannelHall, 100_000},
+	{"channel and context per member", openContextHall, 100_000},
 	{"centrifuge hub", openCentrifugeHall, 10_000},
 	{"melody", openMelodyHall, 10_000},
 }
@@ -83,7 +85,10 @@ func burstCase(members int) *contest {
 // delivery pays for waking a goroutine.
 func lockstepCase(members int) *contest {
 	c := localCase("lockstep, "+membersOf(members), localCrowd{rooms: 1, members: members, publishers: 1, burst: 1})
-	c.targets = []target{{of: "fanout", key: "ns", to: "channel per member", atMost: 1}}
+	c.targets = []target{
+		{of: "fanout", key: "ns", to: "channel per member", atMost: 1},
+		{of: "fanout OnReady", key: "ns", to: "channel and context per member", atMost: 1},
+	}
 	return c
 }
 

@@ -47,6 +47,19 @@ type Names struct{ Prefix string }
 // Room is the channel of a room.
 func (n Names) Room(room string) string { return n.Prefix + ":r:{" + escape(room) + "}" }
 
+// User is the channel of a user, whose names follow the rules of rooms' names.
+func (n Names) User(user string) string { return n.Prefix + ":u:{" + escape(user) + "}" }
+
+// UserOf returns the user whose channel it is, if it is one's.
+func (n Names) UserOf(channel string) (user string, ok bool) {
+	tag, ok := strings.CutPrefix(channel, n.Prefix+":u:{")
+	if !ok {
+		return "", false
+	}
+	tag, ok = strings.CutSuffix(tag, "}")
+	return unescaper.Replace(tag), ok
+}
+
 // Inbox is the channel of a hub for messages to its members.
 func (n Names) Inbox(hub string) string { return n.Prefix + ":i:{" + hub + "}" }
 
@@ -54,6 +67,8 @@ func (n Names) Inbox(hub string) string { return n.Prefix + ":i:{" + hub + "}" }
 func (n Names) Everyone() string { return n.Prefix + ":a:{everyone}" }
 
 var escaper = strings.NewReplacer("%", "%25", "{", "%7B", "}", "%7D")
+
+var unescaper = strings.NewReplacer("%25", "%", "%7B", "{", "%7D", "}")
 
 // escape replaces what would end the hash tag, and the escape sign.
 func escape(room string) string { return escaper.Replace(room) }

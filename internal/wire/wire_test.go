@@ -212,6 +212,14 @@ func TestRoomNames(t *testing.T) {
 	require.Equal(t, "fanout:r:{lobby}", Names{DefaultPrefix}.Room("lobby"))
 	require.Equal(t, "fanout:r:{a%7Bb%7D%25}", Names{DefaultPrefix}.Room("a{b}%"))
 	require.Equal(t, "fanout:i:{00ff}", Names{DefaultPrefix}.Inbox("00ff"))
+	require.Equal(t, "fanout:u:{a%7Bb%7D%25}", Names{DefaultPrefix}.User("a{b}%"))
+	user, ok := Names{DefaultPrefix}.UserOf("fanout:u:{a%7Bb%7D%2525}")
+	require.True(t, ok)
+	require.Equal(t, "a{b}%25", user)
+	for _, other := range []string{"fanout:r:{a}", "x:u:{a}", "fanout:u:{a"} {
+		_, ok = Names{DefaultPrefix}.UserOf(other)
+		require.False(t, ok, other)
+	}
 	require.NoError(t, CheckPrefix("my:app"))
 	for _, bad := range []string{"", "a{", "}", strings.Repeat("x", 65), "\xff"} {
 		require.Error(t, CheckPrefix(bad), "%q", bad)

@@ -1,0 +1,157 @@
+package fanout
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/fanoutgo/fanout/internal/trial"
+)
+
+// MemberOptions describe a member.
+type MemberOptions struct {
+	// User is whose connection the member is: valid UTF-8 of up to 255 bytes, or
+	// empty for none. A user may have several connections, on several hubs;
+	// [Hub.User] selects all of them. Users and rooms have nothing to do with
+	// each other, whatever their names.
+	User string
+
+	// Info is what the application wants to know of the member, in its own
+	// format, at most MaxInfo bytes. The hub keeps a copy. See [Member.SetInfo].
+	Info []byte
+
+	// OnReady, if set, is called when there is something to receive, or the
+	// member has ended, and there was nothing before. It is not called again until
+	// [Member.TryReceiveBatch] has returned 0 and no error. So a few workers can
+	// serve many members: OnReady hands the member to one of them. A member that
+	// is idle needs no goroutine then.
+	//
+	// One goroutine of the hub makes all these calls, so OnReady must not block.
+	// It may be called before Connect has returned.
+	OnReady func(*Member)
+}
+
+// Connect returns a new Member of the hub. It is in no room. Nil options are the
+// defaults. Close the Member when its connection ends.
+//
+// Connect does not wait for the backend. Direct messages, messages to the
+// member's user and messages to everyone reach it from now on, as soon as the
+// hub has subscribed to the channels in which these travel. That is so once
+// [Hub.Ready], or a Join of the member, has returned nil.
+//
+// Errors are [ErrClosed], of a hub that is closed or drains, [ErrInvalidUser],
+// and [ErrTooLarge] for an Info that is longer than [MaxInfo].
+func (h *Hub) Connect(o *MemberOptions) (*Member, error) {
+	m := &Member{hub: h, num: h.lastMember.Add(1)}
+	if o != nil {
+		if err := m.configure(o); err != nil {
+			return nil, failed("connect", err)
+		}
+	}
+	if err := h.add(m); err != nil {
+		return nil, failed("connect", err)
+	}
+	if m.user() != nil {
+		h.joinUser(m)
+	}
+	return m, nil
+}
+
+// add makes a new member one of the hub's.
+func (h *Hub) add(m *Member) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.isClosing() || h.drained != nil {
+		return ErrClosed
+	}
+	h.register(m)
+	if h.hearing {
+		h.everyone.mu.Lock()
+		m.hear()
+		h.everyone.mu.Unlock()
+	}
+	return nil
+}
+
+// configure takes over the options of a member that nobody knows yet.
+func (m *Member) configure(o *MemberOptions) error {
+	if o.User != "" {
+		if err := checkUser(o.User); err != nil {
+			return err
+		}
+		m.extras().user = &user{name: o.User, joined: trial.New()}
+	}
+	if len(o.Info) > 0 {
+		if err := m.setInfo(o.Info); err != nil {
+			return err
+		}
+	}
+	if o.OnReady != nil {
+		m.calls = true
+		m.extras().onReady = o.OnReady
+	}
+	return nil
+}
+
+// hear makes a member hear what is said to everyone.
+func (m *Member) hear() {
+	m.hub.mu.AssertHeld()
+	m.hub.everyone.mu.AssertHeld()
+	ms := new(membership)
+	ms.init(m, m.hub.everyone)
+	m.hub.everyone.open(ms)
+	ms.cursor.Park()
+	m.extras().everyone = ms
+}
+
+// hearEveryone makes all members hear what is said to everyone. It is called
+// before anything is: most hubs say nothing to everyone, and a cursor for each
+// member would be a third of what an idle one costs.
+func (h *Hub) hearEveryone() {
+	h.mu.RLock()
+	hearing := h.hearing
+	h.mu.RUnlock()
+	if hearing {
+		return
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.hearing {
+		return
+	}
+	h.hearing = true
+	h.everyone.mu.Lock()
+	defer h.everyone.mu.Unlock()
+	for _, m := range h.members {
+		m.hear()
+	}
+}
+
+// MaxInfo is the greatest length of a member's info, in bytes.
+const MaxInfo = 4096
+
+// Info returns what was last given to SetInfo, or as MemberOptions.Info. Nobody
+// may modify it.
+func (m *Member) Info() []byte {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if e := m.more.Load(); e != nil {
+		return e.info
+	}
+	return nil
+}
+
+// SetInfo replaces the member's info, of which the hub keeps a copy. An info that
+// is longer than MaxInfo is [ErrTooLarge].
+func (m *Member) SetInfo(info []byte) error {
+	return failed("set info", m.setInfo(info))
+}
+
+func (m *Member) setInfo(info []byte) error {
+	if n := len(info); n > MaxInfo {
+		return fmt.Errorf("%w: the info has %d bytes, at most %d are allowed", ErrTooLarge, n, MaxInfo)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.extras().info = slices.Clone(info)
+	return nil
+}
