@@ -204,15 +204,7 @@ func (ms *membership) retire(mark *uint64, given bool) (joined bool) {
 // unlist takes a membership off the list of the room's members.
 func (rs *roomState) unlist(ms *membership) {
 	rs.mu.AssertHeld()
-	if ms.prev != nil {
-		ms.prev.next = ms.next
-	} else {
-		rs.members = ms.next
-	}
-	if ms.next != nil {
-		ms.next.prev = ms.prev
-	}
-	ms.next, ms.prev = nil, nil
+	rs.unlink(ms)
 	rs.count--
 	rs.hasLeft(ms)
 }

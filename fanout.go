@@ -63,10 +63,11 @@ type Hub struct {
 	hearing bool                     // all members hear what is said to everyone
 	drained chan struct{}            // Drain was called; closed when no member is left
 
-	inbox  inbox
-	hellos hellos.Hellos        // who the other hubs are
-	outbox map[string]*outbound // to other hubs' inboxes, by hub ID. Guarded by outMu
-	outMu  locks.Mutex[locks.Outbox]
+	inbox       inbox
+	hellos      hellos.Hellos        // who the other hubs are
+	switchboard switchboard          // what they ask each other
+	outbox      map[string]*outbound // to other hubs' inboxes, by hub ID. Guarded by outMu
+	outMu       locks.Mutex[locks.Outbox]
 
 	numbersMu locks.Mutex[locks.Innermost]
 	numbers   outbox.Remembered // of channels that are forgotten. Guarded by numbersMu
@@ -191,6 +192,7 @@ func makeHub(opts Options) *Hub {
 		fmt.Errorf("Options.PublishTimeout (%v) is over: %w", opts.PublishTimeout, context.DeadlineExceeded))
 	h.inbox = inbox{hub: h, channel: h.names.Inbox(h.id)}
 	h.hellos.Init(notifier{h}, h.num)
+	h.switchboard.init(h)
 	h.readers.Init(h.ctx, h.wg.Go)
 	h.acks.Call, h.acks.Go = h.callBack, h.wg.Go // while operations are in flight the hub still waits for goroutines
 	h.readyCalls.Call, h.readyCalls.Go = callReady, h.readers.Aside

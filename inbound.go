@@ -108,7 +108,7 @@ func (rs *roomState) receive(frame []byte) {
 	var b batch.Batch
 	err := b.Open(frame)
 	if errors.Is(err, wire.ErrNotice) {
-		h.receiveNotice(rs.channel, frame)
+		h.notice(rs, rs.channel, frame)
 		return
 	}
 	rs.prepare()

@@ -159,6 +159,7 @@ func (m *Member) end(err error) {
 	for _, ms := range all {
 		m.remove(ms)
 	}
+	h.switchboard.gone(m)
 }
 
 // fail sets the final error, unless there is one.

@@ -13,7 +13,7 @@ import (
 // as members and rooms are combined, so it is kept small.
 type membership struct {
 	cursor roomlog.Cursor[item.Entry, *membership] // a cache line; what follows is another
-	member *Member
+	member *Member                                 // nil: it keeps the place of a walk over the room
 	room   *roomState
 	place  *place // nil in most rooms that keep no history
 

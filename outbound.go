@@ -109,7 +109,7 @@ func (h *Hub) newStream() uint64 { return h.lastStream.Add(1) }
 func (o *outbound) start(f *frame) {
 	o.hold()
 	o.number(f)
-	if !o.keeps() && o.hub.async != nil && o.hand(f) {
+	if (!o.keeps() || f.Notice()) && o.hub.async != nil && o.hand(f) {
 		return
 	}
 	o.hub.wg.Go(func() { o.sendInBackground(f, nil) }) // a publish in flight: the hub still waits for its goroutines
@@ -199,6 +199,10 @@ type outcome struct {
 // publishers. The caller holds the turn.
 func (o *outbound) account(f *frame, end outcome) error {
 	h := o.hub
+	if f.Notice() {
+		f.Waiters.receivers = end.receivers
+		return end.err
+	}
 	if end.err == nil {
 		o.box.Done(f, outbox.Taken)
 		h.stats.published.Add(uint64(f.Count()))
@@ -263,7 +267,9 @@ func (o *outbound) retry(ctx context.Context, f *frame, failed error) outcome {
 		if h.ctx.Err() != nil {
 			return outcome{unsent: unsent, err: mark(fmt.Errorf("%w (last: %w)", ErrClosed, sent(err)), unsent)}
 		}
-		frame = wire.Again(frame, !unsent, uint64(time.Now().UnixMilli()))
+		if !f.Notice() {
+			frame = wire.Again(frame, !unsent, uint64(time.Now().UnixMilli()))
+		}
 		var receivers int
 		if receivers, failed = o.attempt(ctx, f, frame); failed == nil {
 			return outcome{receivers: receivers}
@@ -273,7 +279,7 @@ func (o *outbound) retry(ctx context.Context, f *frame, failed error) outcome {
 
 // attempt sends a frame once, into the room's history if it keeps one.
 func (o *outbound) attempt(ctx context.Context, f *frame, bytes []byte) (receivers int, err error) {
-	if o.keeps() {
+	if o.keeps() && !f.Notice() {
 		return o.appendTo(ctx, f, bytes)
 	}
 	return o.hub.adapter.Publish(ctx, o.channel, bytes)
@@ -330,32 +336,4 @@ func (h *Hub) wayTo(hub string) *outbound {
 	}
 	o.uses++
 	return o
-}
-
-// noticeTimeout bounds how long the backend may take for one notice.
-const noticeTimeout = 5 * time.Second
-
-// notify sends a notice, which has no number, when nothing else of the channel is
-// under way. On a channel that is busy all the time it gives up.
-func (o *outbound) notify(notice []byte) error {
-	ctx, cancel := context.WithTimeout(o.hub.ctx, noticeTimeout)
-	defer cancel()
-	for !o.takeTurn() {
-		sleep(ctx, turnPause)
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-	}
-	defer o.next(false)
-	_, err := o.hub.adapter.Publish(ctx, o.channel, notice)
-	return err
-}
-
-// turnPause is the pause between attempts to find a channel idle.
-const turnPause = 20 * time.Millisecond
-
-func (o *outbound) takeTurn() bool {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.box.Begin()
 }

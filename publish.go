@@ -118,6 +118,8 @@ type waiters struct {
 	acks  []ack  // publishers that do not wait
 	one   [1]ack // room for the first of them
 
+	receivers int // of a notice; see Adapter.Publish
+
 	cancel context.CancelFunc // nil: what is under way is not to be ended
 }
 
@@ -234,6 +236,35 @@ func (o *outbound) withdraw(f *frame, at outbox.Span) (unsent bool) {
 		w.cancel()
 	}
 	return false
+}
+
+// notify sends a notice, which has no number, in its turn, and waits until the
+// backend has taken it. It returns how many hubs that reached, -1 if the backend
+// cannot tell. The notice goes into no history.
+func (o *outbound) notify(ctx context.Context, notice []byte) (receivers int, err error) {
+	f := outbox.NewNotice[waiters](notice)
+	w := &f.Waiters
+	if err := o.check(ctx); err != nil {
+		return 0, err
+	}
+	o.mu.Lock()
+	if o.box.Begin() {
+		o.mu.Unlock()
+		o.number(f)
+		err = o.send(ctx, f)
+		return w.receivers, o.wrap(err)
+	}
+	w.count, w.done = 1, make(chan struct{})
+	done := w.done
+	o.box.Queue(f)
+	o.mu.Unlock()
+	select {
+	case <-done:
+		return w.receivers, o.wrap(w.err)
+	case <-ctx.Done():
+		o.withdraw(f, outbox.Span{})
+		return 0, o.wrap(context.Cause(ctx))
+	}
 }
 
 // publishAsync sends a message, and has a told when the backend has taken it.

@@ -304,7 +304,7 @@ func (rs *roomState) excuse() {
 	}
 	k, oldest := rs.kept, rs.log.OldestKept()
 	for ms := rs.members; ms != nil; ms = ms.next {
-		if ms.cursor.Overrun(oldest) {
+		if ms.member != nil && ms.cursor.Overrun(oldest) {
 			ms.place.behind.CompareAndSwap(within, pushed)
 			k.pushedAt = ticks()
 		}
@@ -328,7 +328,9 @@ func (rs *roomState) narrow() bool {
 	if k.pushedAt != 0 && time.Duration(now-k.pushedAt) >= replay.WideTime {
 		k.pushedAt = 0
 		for ms := rs.members; ms != nil; ms = ms.next {
-			ms.place.behind.CompareAndSwap(pushed, within) // it has had the time to come back
+			if ms.member != nil {
+				ms.place.behind.CompareAndSwap(pushed, within) // it has had the time to come back
+			}
 		}
 	}
 	if !k.store.Narrow(now, k.follower.CatchesUp(), replay.Window(rs.window())) {

@@ -379,7 +379,7 @@ func (rs *roomState) slowMembers() (slow []*Member) {
 	}
 	rs.sweptAt = oldest
 	for ms := rs.members; ms != nil; ms = ms.next {
-		if ms.cursor.Overrun(oldest) && (ms.place == nil || ms.place.behind.Load() == within) {
+		if ms.member != nil && ms.cursor.Overrun(oldest) && (ms.place == nil || ms.place.behind.Load() == within) {
 			slow = append(slow, ms.member)
 		}
 	}

@@ -18,7 +18,9 @@ func (q *Question) Append(b []byte) []byte {
 	b = names(names(b, q.Names), q.Rooms)
 	b = text(b, q.Text)
 	b = numbers(b, q.Life, q.Seq)
-	return digest(b, q.Digest)
+	b = digest(b, q.Digest)
+	b = names(names(b, q.Except), q.ExceptRooms)
+	return text(b, q.Data)
 }
 
 // Append appends an answer.

@@ -20,8 +20,9 @@ func payloads() []Payload {
 		&Question{
 			ID: 1, Attempt: 2, Op: OpClose, Credit: 8, Wait: 10_000, Scope: ScopeRooms, Which: 1,
 			Names: []string{"lobby", "{a}[]*?%#\x00 🎲"}, Rooms: []string{"r"}, Text: []byte("kicked"), Life: 3, Seq: 4, Digest: 5,
+			Except: []string{"0123456789abcdef-1"}, ExceptRooms: []string{"quiet"}, Data: []byte("anyone?"),
 		},
-		&Question{Op: OpRoll, Scope: ScopeEveryone, Text: []byte{}},
+		&Question{Op: OpRoll, Scope: ScopeEveryone, Text: []byte{}, Data: []byte{}},
 		&Answer{ID: 1, Attempt: 2, Status: StatusMore, Page: 3, Covers: []uint64{0, 1023}, Count: 2, Entries: list, Life: 1, Seq: 2, Digest: 3, Mode: ModeList},
 		&Answer{Status: StatusLast},
 		&Credit{ID: 1, From: 2, Upto: math.MaxUint64},
@@ -102,7 +103,7 @@ func TestDecode(t *testing.T) {
 
 func TestVectors(t *testing.T) {
 	for want, p := range map[string]Payload{
-		"0101" + "07" + "00" + "03" + "08" + "904e" + "01" + "00" + "01056c6f626279" + "00" + "00" + "0000" + "0000000000000000": &Question{
+		"0101" + "07" + "00" + "03" + "08" + "904e" + "01" + "00" + "01056c6f626279" + "00" + "00" + "0000" + "0000000000000000" + "000000": &Question{
 			ID: 7, Op: OpCount, Credit: 8, Wait: 10_000, Scope: ScopeRooms, Names: []string{"lobby"},
 		},
 		"0102" + "07" + "00" + "02" + "00" + "0100" + "2a" + "00" + "0000" + "0000000000000000" + "00": &Answer{

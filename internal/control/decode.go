@@ -66,6 +66,7 @@ func (r *reader) question() *Question {
 		ID: r.number(), Attempt: r.number(), Op: Op(r.byte()), Credit: r.number(), Wait: r.number(),
 		Scope: Scope(r.byte()), Which: r.number(), Names: r.names(), Rooms: r.names(), Text: r.text(MaxText),
 		Life: r.number(), Seq: r.number(), Digest: r.digest(),
+		Except: r.names(), ExceptRooms: r.names(), Data: r.text(len(r.rest)),
 	}
 }
 

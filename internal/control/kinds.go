@@ -98,6 +98,12 @@ type Question struct {
 
 	// What the asker of OpPresence has of the hub already; zeros: nothing.
 	Life, Seq, Digest uint64
+
+	// Except are the IDs of members that are left out, and ExceptRooms the rooms
+	// whose members are.
+	Except      []string
+	ExceptRooms []string
+	Data        []byte // of OpAsk: what members get
 }
 
 // A Status says what an answer is.

@@ -128,6 +128,14 @@ func (y *Hellos) Level() int {
 	return y.table.Level(time.Now())
 }
 
+// Others returns the other hubs that are there, with the time at which each was
+// noted for the last time.
+func (y *Hellos) Others() map[uint64]time.Time {
+	y.mu.Lock()
+	defer y.mu.Unlock()
+	return y.table.Others(time.Now())
+}
+
 // Count returns the number of hubs that are there, this one too.
 func (y *Hellos) Count() int {
 	y.mu.Lock()

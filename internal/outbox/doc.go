@@ -17,7 +17,10 @@
 // frame that nobody can have seen are used again. Those of a frame that may have
 // arrived are not: if it did not arrive, receivers count its messages as missing.
 //
-// The package has no lock, clock or goroutine. Begin, Gather, Join, Withdraw and
+// A notice has its turn like a frame, and no number: it is what hubs tell each
+// other beside messages.
+//
+// The package has no lock, clock or goroutine. Begin, Gather, Queue, Withdraw and
 // Next need the lock of the outbox's owner. Number and Done are the turn
 // holder's, without a lock.
 package outbox

@@ -15,6 +15,7 @@ type Frame[W any] struct {
 	bytes     []byte // room for a header, then the messages; once numbered, the frame
 	count     int    // of messages
 	withdrawn []Span
+	notice    bool // sent as it is, alone and without a number
 	begun     bool
 	ends      time.Time // zero: it has no deadline of its own
 	head      wire.Header
@@ -31,6 +32,15 @@ type Span struct{ from, to int }
 func NewFrame[W any](size int) *Frame[W] {
 	return &Frame[W]{bytes: make([]byte, wire.Overhead, wire.Overhead+size)}
 }
+
+// NewNotice returns a frame that is sent as it is, in its turn. It has no
+// number, and no message joins it.
+func NewNotice[W any](bytes []byte) *Frame[W] {
+	return &Frame[W]{bytes: bytes, count: 1, notice: true}
+}
+
+// Notice reports whether NewNotice made the frame.
+func (f *Frame[W]) Notice() bool { return f.notice }
 
 // Add writes a message and returns its place.
 func (f *Frame[W]) Add(m *wire.Message) Span {
@@ -71,7 +81,9 @@ func (f *Frame[W]) Numbered() time.Time { return f.numbered }
 func (f *Frame[W]) Begun() bool { return f.begun }
 
 // fits reports whether a message of size bytes may join the others.
-func (f *Frame[W]) fits(size int) bool { return len(f.bytes)-wire.Overhead+size <= MaxFrame }
+func (f *Frame[W]) fits(size int) bool {
+	return !f.notice && len(f.bytes)-wire.Overhead+size <= MaxFrame
+}
 
 // withdraw notes that a message is not to be sent. The messages are not moved
 // before close, since others know the places of theirs.

@@ -72,6 +72,9 @@ func (o *Outbox[W]) Gather(size int) *Frame[W] {
 	return f
 }
 
+// Queue puts a notice behind what is pending. Somebody else holds the turn.
+func (o *Outbox[W]) Queue(notice *Frame[W]) { o.pending = append(o.pending, notice) }
+
 // Withdraw takes a message, at its place, out of a pending frame. It reports
 // false, and does nothing, if the frame is under way or has arrived.
 func (o *Outbox[W]) Withdraw(f *Frame[W], at Span) bool {
@@ -97,7 +100,9 @@ func (o *Outbox[W]) Next(now time.Time) (f *Frame[W], expired []*Frame[W]) {
 			expired = append(expired, f)
 			continue
 		}
-		o.usual = min(len(f.bytes)-wire.Overhead, MaxFrame)
+		if !f.notice {
+			o.usual = min(len(f.bytes)-wire.Overhead, MaxFrame)
+		}
 		return f, expired
 	}
 	if len(expired) == 0 {
@@ -115,9 +120,14 @@ func (o *Outbox[W]) pop() *Frame[W] {
 	return f
 }
 
-// Number gives a frame the next numbers and writes its header. newStream is
+// Number gives a frame the next numbers and writes its header. A notice stays as
+// it is. newStream is
 // called if the outbox has no stream yet. The caller holds the turn.
 func (o *Outbox[W]) Number(f *Frame[W], hub uint64, newStream func() uint64, now time.Time) {
+	if f.notice {
+		f.sealed = now
+		return
+	}
 	if o.stream == 0 {
 		o.stream, o.next = newStream(), 1
 	}
@@ -126,7 +136,7 @@ func (o *Outbox[W]) Number(f *Frame[W], hub uint64, newStream func() uint64, now
 
 // Done notes what became of a numbered frame. The caller holds the turn.
 func (o *Outbox[W]) Done(f *Frame[W], r Result) {
-	if r != Unsent {
+	if r != Unsent && !f.notice {
 		o.next += uint64(f.count)
 	}
 }

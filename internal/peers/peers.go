@@ -236,6 +236,17 @@ func (t *Table) Count(now time.Time) int {
 	return len(t.peers) + 1
 }
 
+// Others returns the other hubs that are there, with the time at which each was
+// noted for the last time.
+func (t *Table) Others(now time.Time) map[uint64]time.Time {
+	t.forget(now)
+	others := make(map[uint64]time.Time, len(t.peers))
+	for hub, p := range t.peers {
+		others[hub] = p.heard
+	}
+	return others
+}
+
 // Level returns the lowest level among the hubs that are there: what all of them
 // can read. While it is not known who is there it is that of the oldest release.
 func (t *Table) Level(now time.Time) int {

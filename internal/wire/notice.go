@@ -14,6 +14,7 @@ import (
 const (
 	kindNotices = 0x80
 	kindHello   = 0x80
+	kindControl = 0x81
 )
 
 // Levels say which fields a hub understands: all that were given numbers in the

@@ -1,0 +1,20 @@
+package redis_test
+
+import (
+	"testing"
+
+	"github.com/fanoutgo/fanout/internal/rediscontract"
+	"github.com/fanoutgo/fanout/internal/redistest"
+)
+
+func TestAcrossHubs(t *testing.T) {
+	t.Parallel()
+	t.Run("on a server", func(t *testing.T) {
+		t.Parallel()
+		rediscontract.RunAcross(t, servers(t, redistest.DefaultImage).Client, newAdapter)
+	})
+	t.Run("on a cluster, whose nodes do not count", func(t *testing.T) {
+		t.Parallel()
+		rediscontract.RunAcross(t, cluster(t).Client, newAdapter)
+	})
+}

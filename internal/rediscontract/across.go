@@ -1,0 +1,195 @@
+package rediscontract
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/fanoutgo/fanout"
+	"github.com/redis/rueidis"
+	"github.com/stretchr/testify/require"
+)
+
+// RunAcross tests what three hubs ask and command each other, on servers that a
+// client leads to. It logs how long questions take.
+func RunAcross(t *testing.T, client func(testing.TB, ...func(*rueidis.ClientOption)) rueidis.Client, newAdapter NewAdapter) {
+	x := &across{T: t}
+	for i := range x.hubs {
+		a, err := newAdapter(client(t))
+		require.NoError(t, err)
+		x.hubs[i], err = fanout.New(a, &fanout.Options{
+			Prefix: "across", PublishTimeout: 20 * time.Second,
+			Room: func(name string) (o fanout.RoomOptions) {
+				if name == "kept" {
+					o.Retain = fanout.Retention{Messages: 100}
+				}
+				return o
+			},
+		})
+		require.NoError(t, err)
+		t.Cleanup(func() { require.NoError(t, x.hubs[i].Close(context.Background())) })
+	}
+	// A backend that does not count asks the hubs that it knows of.
+	require.Eventually(t, func() bool {
+		return !slices.ContainsFunc(x.hubs[:], func(h *fanout.Hub) bool { return h.Stats().Hubs != len(x.hubs) })
+	}, 20*time.Second, 10*time.Millisecond)
+	t.Run("selections", x.selections)
+	t.Run("a room with a history", x.kept)
+	t.Run("ask", x.ask)
+	t.Run("close", x.close)
+	t.Run("members that end", x.leaving)
+	t.Run("many members", x.many)
+}
+
+type across struct {
+	*testing.T
+	hubs [3]*fanout.Hub
+}
+
+func (x *across) context(t testing.TB) context.Context {
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// everywhere returns a member of each hub that is in a room.
+func (x *across) everywhere(t testing.TB, room string) (members []*fanout.Member) {
+	for _, h := range x.hubs {
+		m, err := h.Connect(&fanout.MemberOptions{Info: []byte("info of " + h.ID())})
+		require.NoError(t, err)
+		require.NoError(t, h.Room(room).Join(x.context(t), m))
+		members = append(members, m)
+	}
+	return members
+}
+
+func (x *across) requireCount(t testing.TB, want int, s fanout.Selection) {
+	t.Helper()
+	n, err := s.Count(x.context(t))
+	require.NoError(t, err)
+	require.Equal(t, want, n)
+}
+
+func (x *across) selections(t *testing.T) {
+	for _, room := range []string{"x", "{a}[]*?%# 🎲", x.hubs[1].ID()} {
+		members := x.everywhere(t, room)
+		h := x.hubs[0]
+		x.requireCount(t, 3, h.In(room))
+		for m, err := range h.In(room, "another").Members(x.context(t)) {
+			require.NoError(t, err)
+			require.Equal(t, "info of "+m.Hub(), string(m.Info))
+		}
+		x.requireCount(t, 0, h.In(room+"'"))
+		require.NoError(t, h.In(room).Join(x.context(t), room+"'"))
+		x.requireCount(t, 3, h.In(room+"'"))
+		x.requireCount(t, 3, h.In(room, room+"'"))
+		require.NoError(t, h.To(members[2].ID()).Leave(x.context(t), room+"'"))
+		x.requireCount(t, 2, h.In(room+"'"))
+		x.requireCount(t, 3, h.Everyone())
+		require.NoError(t, h.Everyone().Close(x.context(t), "end"))
+		x.requireCount(t, 0, h.Everyone())
+	}
+}
+
+// Questions are in no history, and take no numbers.
+func (x *across) kept(t *testing.T) {
+	members := x.everywhere(t, "kept")
+	h := x.hubs[0]
+	for i := range 3 {
+		require.NoError(t, x.hubs[i].Room("kept").Publish(x.context(t), fmt.Append(nil, i)))
+		x.requireCount(t, 3, h.In("kept"))
+	}
+	require.NoError(t, h.In("kept").Close(x.context(t), "end"))
+	for _, m := range members {
+		for i := range 3 {
+			msg, err := m.Receive(x.context(t))
+			require.NoError(t, err)
+			require.Equal(t, fmt.Sprint(i), string(msg.Data))
+		}
+		_, err := m.Receive(x.context(t))
+		require.ErrorIs(t, err, fanout.ErrClosed)
+	}
+	kept, err := h.Room("kept").History(x.context(t), fanout.Position{}, 0)
+	require.NoError(t, err)
+	require.Len(t, kept, 3)
+}
+
+func (x *across) ask(t *testing.T) {
+	for _, m := range x.everywhere(t, "asked") {
+		go func() {
+			for msg, err := range m.Messages(context.Background()) {
+				if err != nil {
+					return
+				}
+				_ = m.Reply(context.Background(), msg, []byte(m.ID())) // checked by who asks
+			}
+		}()
+	}
+	answers := 0
+	for r, err := range x.hubs[0].In("asked").Ask(x.context(t), []byte("well?")) {
+		require.NoError(t, err)
+		require.Equal(t, r.Member, string(r.Data))
+		answers++
+	}
+	require.Equal(t, 3, answers)
+	require.NoError(t, x.hubs[0].In("asked").Close(x.context(t), "end"))
+}
+
+func (x *across) close(t *testing.T) {
+	members := x.everywhere(t, "closed")
+	for i := range 100 {
+		require.NoError(t, x.hubs[0].Room("closed").Publish(x.context(t), fmt.Append(nil, i)))
+	}
+	require.NoError(t, x.hubs[0].In("closed").Close(x.context(t), "kicked"))
+	for i, m := range members {
+		require.Empty(t, m.Rooms())
+		require.ErrorIs(t, x.hubs[i].Room("closed").Join(x.context(t), m), fanout.ErrClosed)
+		for i := range 100 {
+			msg, err := m.Receive(x.context(t))
+			require.NoError(t, err)
+			require.Equal(t, fmt.Sprint(i), string(msg.Data))
+		}
+		_, err := m.Receive(x.context(t))
+		var closed *fanout.ClosedError
+		require.ErrorAs(t, err, &closed)
+		require.Equal(t, "kicked", closed.Reason)
+	}
+}
+
+func (x *across) leaving(t *testing.T) {
+	h := x.hubs[0]
+	members := x.everywhere(t, "asked")
+	time.AfterFunc(200*time.Millisecond, func() { _ = members[0].Close() })
+	time.AfterFunc(400*time.Millisecond, func() { _ = members[1].Close() })
+	time.AfterFunc(600*time.Millisecond, func() { _ = members[2].Close() })
+	for _, err := range h.In("asked").Ask(x.context(t), nil) {
+		require.NoError(t, err)
+	}
+}
+
+// many logs the figures that are to be shown: Members of 3 × 1,000, and Count.
+func (x *across) many(t *testing.T) {
+	for range 1000 {
+		x.everywhere(t, "many")
+	}
+	h := x.hubs[0]
+	var counts, lists []time.Duration
+	for range 51 {
+		began := time.Now()
+		x.requireCount(t, 3000, h.In("many"))
+		counts = append(counts, time.Since(began))
+		began = time.Now()
+		n := 0
+		for _, err := range h.In("many").Members(x.context(t)) {
+			require.NoError(t, err)
+			n++
+		}
+		require.Equal(t, 3000, n)
+		lists = append(lists, time.Since(began))
+	}
+	slices.Sort(counts)
+	slices.Sort(lists)
+	t.Logf("median of Count %v, of Members %v", counts[25], lists[25])
+}

@@ -1,0 +1,266 @@
+package fanout
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/fanoutgo/fanout/internal/control"
+	"github.com/fanoutgo/fanout/internal/item"
+	"github.com/fanoutgo/fanout/internal/wire"
+)
+
+// A MemberInfo describes a member, wherever it is connected.
+type MemberInfo struct {
+	ID   string // see Member.ID
+	Info []byte // of MemberOptions; nil if there is none
+}
+
+// Hub returns the ID of the hub that holds the member.
+func (m MemberInfo) Hub() string {
+	hub, _ := hubOf(m.ID)
+	return hub
+}
+
+// A PartialError means that some hubs have not answered, or could not do what
+// they were asked. What the others answered has been returned, and commands have
+// taken effect there.
+type PartialError struct {
+	// Silent are the hubs that are known not to have answered.
+	Silent []SilentHub
+	// Unknown is the number of hubs that got the question, have not answered, and
+	// whose names are not known.
+	Unknown int
+	// Unanswered is the number of members that got the question of an Ask and
+	// have not answered.
+	Unanswered int
+	// Failed are the hubs that could not do what they were asked.
+	Failed []FailedHub
+	// Err is why no more answers were awaited: the error of ctx, mostly. It is
+	// nil if all hubs have answered, and some have failed.
+	Err error
+}
+
+// A SilentHub is a hub that has not answered.
+type SilentHub struct {
+	ID    string
+	Since time.Time // when it was noticed for the last time; zero: never
+}
+
+// A FailedHub is a hub that could not do what it was asked.
+type FailedHub struct {
+	ID     string
+	Reason string // as the hub has given it
+}
+
+func (e *PartialError) Error() string {
+	var parts []string
+	for _, h := range e.Silent {
+		s := "hub " + h.ID + " has not answered"
+		if !h.Since.IsZero() {
+			s += ", last heard " + h.Since.UTC().Format(time.RFC3339)
+		}
+		parts = append(parts, s)
+	}
+	if e.Unknown > 0 {
+		parts = append(parts, fmt.Sprintf("hubs that have not answered and are not known: %d", e.Unknown))
+	}
+	if e.Unanswered > 0 {
+		parts = append(parts, fmt.Sprintf("members that have not answered: %d", e.Unanswered))
+	}
+	for _, h := range e.Failed {
+		parts = append(parts, "hub "+h.ID+" failed: "+h.Reason)
+	}
+	if e.Err != nil {
+		parts = append(parts, e.Err.Error())
+	}
+	return "fanout: incomplete: " + strings.Join(parts, "; ")
+}
+
+// Unwrap returns Err.
+func (e *PartialError) Unwrap() error { return e.Err }
+
+// Count returns the number of selected members on all hubs. Hubs count and do
+// not list. It returns as soon as every hub that has members of the selection
+// has answered: at once if there is none.
+//
+// If some hubs have not answered when ctx ends, or after
+// [Options.PublishTimeout] if ctx has no deadline, the error is a
+// [*PartialError], and the number is that of the hubs that have. A hub that has
+// gone meanwhile is not waited for longer than some two seconds.
+//
+// A member of several rooms of the selection counts once. With Local only the
+// members of this hub count, and nobody is asked. Volatile has no effect. Other
+// errors are those of [Selection.Publish].
+func (s Selection) Count(ctx context.Context) (int, error) {
+	n := uint64(0)
+	err := s.query(ctx, "count", &control.Question{Op: control.OpCount}, func(_ uint64, a *control.Answer) bool {
+		if a.Status.Final() {
+			n += a.Count
+		}
+		return true
+	})
+	return int(n), err
+}
+
+// Members yields the selected members of all hubs, each once, as the hubs name
+// them: the first before the last hub has answered, and in no order. Who comes
+// or goes meanwhile may or may not be among them. The memory that this takes is
+// bounded, here and on the other hubs, however many members there are: hubs
+// send a page of some 48 KiB when the last was consumed.
+//
+// An error is the last thing that is yielded. Which errors there are, and how
+// long Members waits, is as with [Selection.Count]. To leave the loop early is
+// no error.
+func (s Selection) Members(ctx context.Context) iter.Seq2[MemberInfo, error] {
+	return func(yield func(MemberInfo, error) bool) {
+		stopped := false
+		err := s.query(ctx, "members", &control.Question{Op: control.OpMembers}, func(hub uint64, a *control.Answer) bool {
+			for i := range a.Entries {
+				e := &a.Entries[i]
+				m := MemberInfo{ID: item.MemberID(hubID(hub), e.Number)}
+				if len(e.Data) > 0 {
+					m.Info = slices.Clone(e.Data) // not to keep the page
+				}
+				if stopped = !yield(m, nil); stopped {
+					return false
+				}
+			}
+			return true
+		})
+		if err != nil && !stopped {
+			yield(MemberInfo{}, err)
+		}
+	}
+}
+
+// Join brings the selected members into rooms, on their hubs, as [Room.Join]
+// does. When it returns nil all those have joined that were selected when the
+// command reached their hub: what any hub publishes from then on reaches them.
+// That a member ends or leaves meanwhile is no error. A hub runs the command
+// once, even if it has to be sent several times.
+//
+// If hubs have not answered in time, or have not been able to do it, the error
+// is a [*PartialError]; the command may still take effect there. Other errors
+// are those of [Selection.Count] and [ErrInvalidRoom].
+func (s Selection) Join(ctx context.Context, rooms ...string) error {
+	return s.command(ctx, "join", control.OpJoin, rooms)
+}
+
+// Leave takes the selected members out of rooms, on their hubs, as [Room.Leave]
+// does. Rooms that they are not in have no effect. Errors are those of
+// [Selection.Join].
+func (s Selection) Leave(ctx context.Context, rooms ...string) error {
+	return s.command(ctx, "leave", control.OpLeave, rooms)
+}
+
+// Close ends the selected members, on their hubs. What was published before to
+// the rooms of the selection, by this hub or by one whose Publish has returned,
+// reaches them first; then Receive returns a [*ClosedError] with the reason, of
+// up to 1,024 bytes. When Close returns nil they are in no room, and a Join of
+// theirs is refused. A member that does not read what is left for it ends after
+// 5 s. Errors are those of [Selection.Count], and [ErrTooLarge].
+func (s Selection) Close(ctx context.Context, reason string) error {
+	if len(reason) > control.MaxText {
+		return failed("close", fmt.Errorf("%w: a reason of %d bytes, at most %d are allowed", ErrTooLarge, len(reason), control.MaxText))
+	}
+	q := &control.Question{Op: control.OpClose, Text: []byte(reason)}
+	return s.query(ctx, "close", q, func(uint64, *control.Answer) bool { return true })
+}
+
+// command has all hubs bring the members into rooms, or take them out.
+func (s Selection) command(ctx context.Context, op string, what control.Op, rooms []string) error {
+	q := &control.Question{Op: what, Rooms: distinct(rooms)}
+	switch n := len(q.Rooms); {
+	case n == 0:
+		return failed(op, fmt.Errorf("%w: no room is named", ErrEmptySelection))
+	case n > maxNames:
+		return failed(op, fmt.Errorf("%w: %d rooms, at most %d are allowed", ErrTooLarge, n, maxNames))
+	}
+	for _, room := range q.Rooms {
+		if err := wire.CheckRoom(room); err != nil {
+			return failed(op, fmt.Errorf("%w %s: %w", ErrInvalidRoom, quoteName(room), err))
+		}
+	}
+	return s.query(ctx, op, q, func(uint64, *control.Answer) bool { return true })
+}
+
+// query puts a question to the hubs of the selection, or to this one alone if it
+// is Local, and calls take for each page of an answer.
+func (s Selection) query(ctx context.Context, op string, q *control.Question, take func(hub uint64, a *control.Answer) bool) error {
+	err := s.check(nil)
+	switch {
+	case err != nil:
+	case ctx.Err() != nil:
+		err = context.Cause(ctx)
+	case s.local:
+		err = s.queryHere(ctx, q, take)
+	default:
+		err = s.ask(ctx, q, take)
+	}
+	if partial, is := err.(*PartialError); is { //nolint:errorlint // it says itself what it is about
+		return partial
+	}
+	return failed(op, err)
+}
+
+// queryHere is query for a selection that is Local.
+func (s Selection) queryHere(ctx context.Context, q *control.Question, take func(hub uint64, a *control.Answer) bool) error {
+	h := s.hub
+	if err := h.begin(1); err != nil {
+		return err
+	}
+	defer h.ops.Leave(1)
+	ctx, release := h.bound(ctx)
+	defer release()
+	q.Names, q.Except, q.ExceptRooms, q.Scope = s.names, s.except, s.exceptRooms, s.scope()
+	t := &localTaker{hub: h.num, take: take}
+	count, err := h.perform(ctx, h.num, q, nil, t)
+	if errors.Is(err, errStopped) {
+		return nil
+	}
+	if err == nil {
+		take(h.num, &control.Answer{Status: control.StatusLast, Count: count})
+	}
+	return h.explain(ctx, err)
+}
+
+// A localTaker hands each entry on at once.
+type localTaker struct {
+	hub  uint64
+	take func(hub uint64, a *control.Answer) bool
+	page control.Answer
+}
+
+// errStopped means that who asked wants no more.
+var errStopped = errors.New("stopped")
+
+func (t *localTaker) put(e *control.Entry) error {
+	t.page.Status, t.page.Entries = control.StatusMore, append(t.page.Entries[:0], *e)
+	if !t.take(t.hub, &t.page) {
+		return errStopped
+	}
+	return nil
+}
+
+func (t *localTaker) flush(count uint64) error {
+	if !t.take(t.hub, &control.Answer{Status: control.StatusMore, Count: count}) {
+		return errStopped
+	}
+	return nil
+}
+
+// scope returns what kind of names a selection has.
+func (s Selection) scope() control.Scope {
+	switch s.kind {
+	case toEveryone:
+		return control.ScopeEveryone
+	case toMembers:
+		return control.ScopeMembers
+	}
+	return control.ScopeRooms
+}

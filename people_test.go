@@ -1,0 +1,395 @@
+package fanout_test
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/fanoutgo/fanout"
+	"github.com/fanoutgo/fanout/adapter/memory"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// three returns three hubs on a bus.
+func three(t testing.TB, bus *memory.Bus) (a, b, c *fanout.Hub) {
+	return newHub(t, bus, nil), newHub(t, bus, nil), newHub(t, bus, nil)
+}
+
+// listed returns the IDs of the members of a selection.
+func listed(t testing.TB, s fanout.Selection) (ids []string) {
+	t.Helper()
+	for m, err := range s.Members(within(t)) {
+		require.NoError(t, err)
+		ids = append(ids, m.ID)
+	}
+	return ids
+}
+
+func idsOf(members ...*fanout.Member) (ids []string) {
+	for _, m := range members {
+		ids = append(ids, m.ID())
+	}
+	return ids
+}
+
+func requireCount(t testing.TB, want int, s fanout.Selection) {
+	t.Helper()
+	n, err := s.Count(within(t))
+	require.NoError(t, err)
+	require.Equal(t, want, n)
+}
+
+func TestCountAndMembers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b, c := three(t, memory.NewBus())
+		ann, bob := connect(t, a, "x"), connect(t, b, "x", "y")
+		cat, dan := connect(t, c, "y"), connect(t, c)
+		for name, test := range map[string]struct {
+			selects fanout.Selection
+			want    []*fanout.Member
+		}{
+			"a room":                      {a.In("x"), []*fanout.Member{ann, bob}},
+			"a room of another hub":       {a.In("y"), []*fanout.Member{bob, cat}},
+			"rooms, each member once":     {a.In("x", "y"), []*fanout.Member{ann, bob, cat}},
+			"everyone":                    {a.Everyone(), []*fanout.Member{ann, bob, cat, dan}},
+			"one member":                  {a.To(dan.ID()), []*fanout.Member{dan}},
+			"members of several hubs":     {a.To(ann.ID(), cat.ID(), dan.ID()), []*fanout.Member{ann, cat, dan}},
+			"all but one":                 {b.Everyone().Except(ann.ID()), []*fanout.Member{bob, cat, dan}},
+			"all but a room":              {b.Everyone().ExceptRooms("y"), []*fanout.Member{ann, dan}},
+			"a room but another":          {b.In("x").ExceptRooms("y"), []*fanout.Member{ann}},
+			"everyone here":               {c.Everyone().Local(), []*fanout.Member{cat, dan}},
+			"a room here":                 {a.In("x").Local(), []*fanout.Member{ann}},
+			"a room that is not here":     {a.In("y").Local(), nil},
+			"an empty room":               {a.In("empty"), nil},
+			"a member that is not there":  {a.To(a.ID() + "-99"), nil},
+			"a member of no hub of these": {a.To("0123456789abcdef-1"), nil},
+		} {
+			require.ElementsMatch(t, idsOf(test.want...), listed(t, test.selects), name)
+			requireCount(t, len(test.want), test.selects)
+		}
+	})
+}
+
+// Nothing is waited for: the clock of the bubble stands still while somebody can
+// run.
+func TestQuestionsAreCompleteAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b, c := three(t, memory.NewBus())
+		connect(t, b, "x")
+		connect(t, c, "x")
+		connect(t, a) // its channels stand
+		began := time.Now()
+		requireCount(t, 2, a.In("x"))
+		requireCount(t, 0, a.In("empty"))
+		requireCount(t, 3, a.Everyone())
+		require.NoError(t, a.In("x").Join(within(t), "y"))
+		require.NoError(t, a.In("empty").Leave(within(t), "y"))
+		require.Zero(t, time.Since(began))
+	})
+}
+
+func TestEmptySelectionsAskNobody(t *testing.T) {
+	h := newHub(t, nil, nil)
+	for _, s := range []fanout.Selection{h.In(), h.To(), {}} {
+		_, err := s.Count(t.Context())
+		require.ErrorIs(t, err, fanout.ErrEmptySelection)
+		require.ErrorIs(t, s.Join(t.Context(), "x"), fanout.ErrEmptySelection)
+		for _, err := range s.Members(t.Context()) {
+			require.ErrorIs(t, err, fanout.ErrEmptySelection)
+		}
+	}
+	require.ErrorIs(t, h.In("x").Join(t.Context()), fanout.ErrEmptySelection)
+	require.ErrorIs(t, h.In("x").Leave(t.Context(), ""), fanout.ErrInvalidRoom)
+}
+
+func TestAHubAloneAnswersItself(t *testing.T) {
+	h := newHub(t, nil, nil)
+	ann, bob := connect(t, h, "x"), connect(t, h, "x", "y")
+	require.ElementsMatch(t, idsOf(ann, bob), listed(t, h.In("x")))
+	require.NoError(t, h.In("y").Leave(within(t), "x"))
+	require.NoError(t, h.In("y").Join(within(t), "z"))
+	require.ElementsMatch(t, []string{"y", "z"}, bob.Rooms())
+	requireCount(t, 1, h.In("x"))
+	requireCount(t, 2, h.Everyone())
+}
+
+func TestJoinAndLeaveOfASelection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b, c := three(t, memory.NewBus())
+		ann, bob, cat := connect(t, a, "x"), connect(t, b, "x"), connect(t, c, "x")
+		t.Log("a room")
+		require.NoError(t, a.In("x").Join(within(t), "y", "z"))
+		for _, m := range []*fanout.Member{ann, bob, cat} {
+			require.ElementsMatch(t, []string{"x", "y", "z"}, m.Rooms())
+		}
+		t.Log("members that have joined get what is published from then on")
+		require.NoError(t, c.Room("y").Publish(within(t), []byte("hi")))
+		for _, m := range []*fanout.Member{ann, bob, cat} {
+			require.Equal(t, []string{"hi"}, receive(t, m, 1))
+		}
+		t.Log("one member")
+		require.NoError(t, a.To(cat.ID()).Leave(within(t), "x", "never there"))
+		require.NoError(t, a.To(cat.ID()).Leave(within(t), "x"))
+		require.ElementsMatch(t, []string{"y", "z"}, cat.Rooms())
+		t.Log("everyone")
+		require.NoError(t, b.Everyone().Leave(within(t), "y", "z", "x"))
+		for _, m := range []*fanout.Member{ann, bob, cat} {
+			require.Empty(t, m.Rooms())
+		}
+	})
+}
+
+func TestNamesOfQuestions(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bus := memory.NewBus()
+		a, b, _ := three(t, bus)
+		other := newHub(t, bus, &fanout.Options{Prefix: "other"})
+		for i, name := range []string{
+			"{a}", "[a]", "*", "?", "%7B", "#", "a b", "🎲", "}{", a.ID(), connect(t, b).ID(), "fanout:i:{" + b.ID() + "}", "fanout:a:{everyone}",
+		} {
+			m := connect(t, b, name)
+			connect(t, other, name)
+			require.Equal(t, idsOf(m), listed(t, a.In(name)), name)
+			require.NoError(t, a.In(name).Join(within(t), name+"'"), name)
+			requireCount(t, 1, a.In(name+"'"))
+			requireCount(t, i+1, other.Everyone())
+		}
+	})
+}
+
+// A room of many pages, whose asker takes its time.
+func TestMembersOfALargeRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b, c := three(t, memory.NewBus())
+		want := make(map[string]string)
+		for i := range 3000 {
+			h := []*fanout.Hub{b, c}[i%2]
+			info := fmt.Sprintf("%0*d", 400, i)
+			m, err := h.Connect(&fanout.MemberOptions{Info: []byte(info)})
+			require.NoError(t, err)
+			require.NoError(t, h.Room("x").Join(within(t), m))
+			want[m.ID()] = info
+		}
+		t.Log("it is listed in pages")
+		got := make(map[string]string)
+		for m, err := range a.In("x").Members(within(t)) {
+			require.NoError(t, err)
+			require.NotContains(t, got, m.ID)
+			got[m.ID] = string(m.Info)
+			time.Sleep(time.Millisecond)
+		}
+		require.Equal(t, want, got)
+		t.Log("the list may be left early")
+		for _, err := range a.In("x").Members(within(t)) {
+			require.NoError(t, err)
+			break
+		}
+	})
+}
+
+func TestAHubThatIsSilentIsNamed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bus := memory.NewBus()
+		mute := bus.NewAdapter()
+		a, b, c := newHub(t, bus, nil), newHubOn(t, mute, nil), newHub(t, bus, nil)
+		connect(t, a, "x")
+		connect(t, b, "x")
+		connect(t, c, "x")
+		require.NoError(t, b.Everyone().Publish(within(t), []byte("heard")))
+		time.Sleep(5 * time.Second)
+		bus.Intercept(func(_ context.Context, f memory.Frame) memory.Fate {
+			if f.Channel == "fanout:i:{"+a.ID()+"}" && f.From == mute {
+				return memory.Fate{Drop: true}
+			}
+			return memory.Fate{}
+		})
+		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+		defer cancel()
+		began := time.Now()
+		n, err := a.In("x").Count(ctx)
+		require.Equal(t, 2, n)
+		var partial *fanout.PartialError
+		require.ErrorAs(t, err, &partial)
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.Len(t, partial.Silent, 1)
+		require.Equal(t, b.ID(), partial.Silent[0].ID)
+		require.Equal(t, 3*time.Second, time.Since(began))
+	})
+}
+
+func TestCloseOfASelection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b, c := three(t, memory.NewBus())
+		ann, bob, cat, dan := connect(t, a, "x", "y"), connect(t, b, "x"), connect(t, c, "x"), connect(t, c, "y")
+		require.NoError(t, a.Room("x").Publish(within(t), []byte("bye")))
+		require.NoError(t, a.In("x").Close(within(t), "kicked"))
+		t.Log("they are in no room, and cannot join")
+		requireCount(t, 0, b.In("x"))
+		requireCount(t, 1, b.In("y"))
+		requireCount(t, 1, b.Everyone())
+		require.Empty(t, bob.Rooms())
+		require.ErrorIs(t, b.Room("z").Join(within(t), bob), fanout.ErrClosed)
+		require.NoError(t, a.To(bob.ID()).Join(within(t), "z"), "it is not there")
+		requireCount(t, 0, a.In("z"))
+		t.Log("a message from before arrives first, then the reason")
+		for _, m := range []*fanout.Member{ann, bob, cat} {
+			require.Equal(t, []string{"bye"}, receive(t, m, 1))
+			_, err := m.Receive(within(t))
+			var closed *fanout.ClosedError
+			require.ErrorAs(t, err, &closed)
+			require.Equal(t, "kicked", closed.Reason)
+			require.ErrorIs(t, m.Err(), fanout.ErrClosed)
+		}
+		t.Log("to close again is harmless")
+		require.NoError(t, a.In("x").Close(within(t), ""))
+		t.Log("one member")
+		require.NoError(t, a.To(dan.ID()).Close(within(t), "you"))
+		require.ErrorIs(t, dan.Err(), fanout.ErrClosed)
+		t.Log("everyone")
+		eve := connect(t, b, "x")
+		require.NoError(t, a.Everyone().Close(within(t), "all"))
+		require.ErrorIs(t, eve.Err(), fanout.ErrClosed)
+		require.ErrorIs(t, a.Everyone().Close(within(t), fmt.Sprintf("%2000d", 1)), fanout.ErrTooLarge)
+	})
+}
+
+// answers replies to each question of members until they end.
+func answers(t testing.TB, members ...*fanout.Member) {
+	for _, m := range members {
+		go func() {
+			for {
+				msg, err := m.Receive(context.Background())
+				if err != nil {
+					return
+				}
+				if m.IsQuestion(msg) {
+					assert.NoError(t, m.Reply(context.Background(), msg, []byte(string(msg.Data)+" "+m.ID())))
+					assert.ErrorIs(t, m.Reply(context.Background(), msg, nil), fanout.ErrNoQuestion, "a second time")
+				}
+			}
+		}()
+	}
+}
+
+// replies collects the answers to a question.
+func replies(ctx context.Context, s fanout.Selection, question string) (got []string, err error) {
+	for r, err := range s.Ask(ctx, []byte(question)) {
+		if err != nil {
+			return got, err
+		}
+		got = append(got, string(r.Data)+" "+r.Member)
+	}
+	return got, nil
+}
+
+func expected(question string, members ...*fanout.Member) (want []string) {
+	for _, id := range idsOf(members...) {
+		want = append(want, question+" "+id+" "+id)
+	}
+	return want
+}
+
+func TestAsk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b, c := three(t, memory.NewBus())
+		ann, bob, cat := connect(t, a, "x"), connect(t, b, "x", "y"), connect(t, c, "y")
+		answers(t, ann, bob, cat)
+		for name, test := range map[string]struct {
+			s    fanout.Selection
+			want []*fanout.Member
+		}{
+			"a room":        {a.In("x"), []*fanout.Member{ann, bob}},
+			"rooms":         {c.In("x", "y"), []*fanout.Member{ann, bob, cat}},
+			"everyone":      {a.Everyone().Except(ann.ID()), []*fanout.Member{bob, cat}},
+			"one":           {a.To(cat.ID()), []*fanout.Member{cat}},
+			"those here":    {b.In("x").Local(), []*fanout.Member{bob}},
+			"an empty room": {a.In("empty"), nil},
+		} {
+			for _, question := range []string{"well?", ""} {
+				got, err := replies(within(t), test.s, question)
+				require.NoError(t, err, name)
+				require.ElementsMatch(t, expected(question, test.want...), got, name)
+			}
+		}
+	})
+}
+
+func TestAskOfMembersThatDoNotAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b, _ := three(t, memory.NewBus())
+		bob, mute := connect(t, b, "x"), connect(t, b, "x")
+		answers(t, bob)
+		t.Log("what came is yielded, and the others are counted")
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		got, err := replies(ctx, a.In("x"), "1")
+		require.Equal(t, expected("1", bob), got)
+		var partial *fanout.PartialError
+		require.ErrorAs(t, err, &partial)
+		require.Equal(t, 1, partial.Unanswered)
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		msg, err := mute.Receive(within(t))
+		require.NoError(t, err)
+		t.Log("an answer that is late is refused")
+		time.Sleep(time.Minute)
+		require.False(t, mute.IsQuestion(msg))
+		require.ErrorIs(t, mute.Reply(within(t), msg, nil), fanout.ErrNoQuestion)
+		t.Log("a member that ends is not waited for")
+		began := time.Now()
+		time.AfterFunc(time.Second, func() { _ = mute.Close() })
+		got, err = replies(within(t), a.In("x"), "2")
+		require.NoError(t, err)
+		require.Equal(t, expected("2", bob), got)
+		require.Less(t, time.Since(began), 2*time.Second)
+		t.Log("an ordinary message is no question")
+		require.ErrorIs(t, bob.Reply(within(t), fanout.Message{}, nil), fanout.ErrNoQuestion)
+	})
+}
+
+func TestAHubThatEndsDoesNotFailTheRest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bus := memory.NewBus()
+		a, b := newHub(t, bus, nil), newHub(t, bus, nil)
+		bob := connect(t, b, "x")
+		answers(t, bob)
+		c, err := fanout.New(bus.NewAdapter(), nil)
+		require.NoError(t, err)
+		connect(t, c, "x") // does not answer
+		time.AfterFunc(time.Second, func() { assert.NoError(t, c.Close(context.Background())) })
+		began := time.Now()
+		got, err := replies(within(t), a.In("x"), "1")
+		require.NoError(t, err)
+		require.Equal(t, expected("1", bob), got)
+		require.Less(t, time.Since(began), 6*time.Second)
+		requireCount(t, 1, a.In("x"))
+	})
+}
+
+// A command whose answer is lost is sent again, and runs once.
+func TestCommandsAreSentAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bus := memory.NewBus()
+		a, b, c := three(t, bus)
+		ann, bob, cat := connect(t, a, "x"), connect(t, b, "x"), connect(t, c, "x")
+		rnd := rand.New(rand.NewPCG(1, 2))
+		var mu sync.Mutex
+		bus.Intercept(func(_ context.Context, f memory.Frame) memory.Fate {
+			mu.Lock()
+			defer mu.Unlock()
+			return memory.Fate{Drop: f.Channel == "fanout:i:{"+a.ID()+"}" && rnd.IntN(2) == 0}
+		})
+		defer bus.Intercept(nil)
+		for i := range 20 {
+			room := fmt.Sprint(i)
+			require.NoError(t, a.In("x").Join(within(t), room), room)
+			for _, m := range []*fanout.Member{ann, bob, cat} {
+				require.Contains(t, m.Rooms(), room)
+			}
+		}
+	})
+}

@@ -1,0 +1,283 @@
+package fanout
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/fanoutgo/fanout/internal/control"
+	"github.com/fanoutgo/fanout/internal/item"
+	"github.com/fanoutgo/fanout/internal/wire"
+)
+
+// errNotUnderstood means a question of a newer release.
+var errNotUnderstood = errors.New("question not understood")
+
+// A taker takes the entries of an answer.
+type taker interface {
+	put(e *control.Entry) error
+	// flush hands on what has been put, and the number of members that were
+	// selected.
+	flush(count uint64) error
+}
+
+// perform does what a question of a hub asks for on this one. It returns the number of
+// members that were selected, and hands the entries of the answer to t. Places
+// are the ends of rooms when the question came.
+func (h *Hub) perform(ctx context.Context, from uint64, q *control.Question, places map[*roomState]uint64, t taker) (count uint64, err error) {
+	c := h.choose(q)
+	switch q.Op {
+	case control.OpCount:
+		return c.count(ctx)
+	case control.OpMembers:
+		return c.each(ctx, func(m *Member) error {
+			return t.put(&control.Entry{Number: m.num, Count: 1, Data: m.Info()})
+		})
+	case control.OpJoin:
+		return c.each(ctx, func(m *Member) error { return m.join(ctx, q.Rooms) })
+	case control.OpClose:
+		deadline := time.Now().Add(closeGrace)
+		return c.each(ctx, func(m *Member) error {
+			m.finish(string(q.Text), deadline, places)
+			return nil
+		})
+	case control.OpAsk:
+		return h.poll(ctx, hubID(from), q, c, t)
+	case control.OpLeave:
+		return c.each(ctx, func(m *Member) error {
+			for _, room := range q.Rooms {
+				m.leave(h.names.Room(room))
+			}
+			return nil
+		})
+	}
+	return 0, errNotUnderstood
+}
+
+// join brings a member into rooms for another hub. That it ends or leaves
+// meanwhile is no error.
+func (m *Member) join(ctx context.Context, rooms []string) error {
+	for _, room := range rooms {
+		if err := wire.CheckRoom(room); err != nil {
+			return fmt.Errorf("%w: %w", ErrInvalidRoom, err)
+		}
+		rs := m.hub.acquire(room, m.hub.names.Room(room))
+		err := rs.admit(ctx, m, nil)
+		m.hub.release(rs)
+		if err != nil && !errors.Is(err, ErrLeft) && m.endError() == nil {
+			return fmt.Errorf("join room %s: %w", quoteName(room), err)
+		}
+	}
+	return nil
+}
+
+// Chosen are the members of this hub that a question selects.
+type chosen struct {
+	hub      *Hub
+	everyone bool
+	numbers  []uint64 // of members
+	rooms    []*roomState
+	except   map[uint64]bool
+	without  []string // channels of rooms whose members are left out
+}
+
+func (h *Hub) choose(q *control.Question) *chosen {
+	c := &chosen{hub: h}
+	for _, n := range h.numbersOf(q.Except) {
+		if c.except == nil {
+			c.except = make(map[uint64]bool)
+		}
+		c.except[n] = true
+	}
+	for _, room := range q.ExceptRooms {
+		c.without = append(c.without, h.names.Room(room))
+	}
+	switch q.Scope {
+	case control.ScopeEveryone:
+		c.everyone = true
+	case control.ScopeMembers:
+		c.numbers = h.numbersOf(q.Names)
+	default:
+		for _, name := range q.Names {
+			if rs := h.lookup(h.channelOf(q.Scope, name)); rs != nil {
+				c.rooms = append(c.rooms, rs)
+			}
+		}
+	}
+	return c
+}
+
+// numbersOf returns the numbers of those members in a list that may be here.
+func (h *Hub) numbersOf(ids []string) []uint64 {
+	if len(ids) == 0 {
+		return nil
+	}
+	m := wire.Message{To: ids}
+	return item.MemberNumbers(h.id, m.View().To)
+}
+
+// leavesOut reports whether a member is excepted, or is in an earlier one of the
+// rooms.
+func (c *chosen) leavesOut(m *Member, earlier []*roomState) bool {
+	if m.endError() != nil || c.except[m.num] {
+		return true
+	}
+	for _, channel := range c.without {
+		if m.isIn(channel) {
+			return true
+		}
+	}
+	for _, rs := range earlier {
+		if m.isIn(rs.channel) {
+			return true
+		}
+	}
+	return false
+}
+
+// isIn reports whether the member is in the room with a channel.
+func (m *Member) isIn(channel string) bool {
+	m.mu.Lock()
+	ms := m.rooms.Get(channel)
+	m.mu.Unlock()
+	if ms == nil {
+		return false
+	}
+	ms.room.mu.Lock()
+	defer ms.room.mu.Unlock()
+	return ms.joined
+}
+
+// count returns the number of members.
+func (c *chosen) count(ctx context.Context) (uint64, error) {
+	plain := c.except == nil && c.without == nil
+	switch {
+	case plain && c.everyone:
+		c.hub.mu.RLock()
+		defer c.hub.mu.RUnlock()
+		return uint64(len(c.hub.members)), nil
+	case plain && len(c.rooms) == 1:
+		rs := c.rooms[0]
+		rs.mu.Lock()
+		defer rs.mu.Unlock()
+		return uint64(rs.count), nil
+	}
+	return c.each(ctx, func(*Member) error { return nil })
+}
+
+// each calls f for each of the members, without locks, and returns their number.
+// Who comes or goes meanwhile may or may not be among them.
+func (c *chosen) each(ctx context.Context, f func(*Member) error) (count uint64, err error) {
+	call := func(m *Member, earlier []*roomState) error {
+		if c.leavesOut(m, earlier) {
+			return nil
+		}
+		count++
+		return f(m)
+	}
+	for i, rs := range c.rooms {
+		if err := rs.walk(ctx, func(m *Member) error { return call(m, c.rooms[:i]) }); err != nil {
+			return count, err
+		}
+	}
+	if c.everyone {
+		c.numbers = c.hub.memberNumbers()
+	}
+	for _, n := range c.numbers {
+		c.hub.mu.RLock()
+		m := c.hub.members[n]
+		c.hub.mu.RUnlock()
+		if m == nil {
+			continue
+		}
+		if err := call(m, nil); err != nil {
+			return count, err
+		}
+	}
+	return count, nil
+}
+
+// memberNumbers returns the numbers of all members.
+func (h *Hub) memberNumbers() []uint64 {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	numbers := make([]uint64, 0, len(h.members))
+	for n := range h.members {
+		numbers = append(numbers, n)
+	}
+	return numbers
+}
+
+// walkAtOnce is how many members of a room are looked at while its lock is held.
+const walkAtOnce = 256
+
+// walk calls f for the members of a room, without locks. Between two looks at the
+// list its place is kept by a membership without a member.
+func (rs *roomState) walk(ctx context.Context, f func(*Member) error) error {
+	mark := new(membership)
+	defer rs.unmark(mark)
+	buf := make([]*Member, 0, walkAtOnce)
+	for begun := false; ; begun = true {
+		buf = rs.look(mark, begun, buf[:0])
+		for _, m := range buf {
+			if err := f(m); err != nil {
+				return err
+			}
+		}
+		if len(buf) < cap(buf) {
+			return nil
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// look puts the next members of a walk into buf, and the mark behind them.
+func (rs *roomState) look(mark *membership, begun bool, buf []*Member) []*Member {
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	at := rs.members
+	if begun {
+		at = mark.next
+		rs.unlink(mark)
+	}
+	var last *membership
+	for ; at != nil && len(buf) < cap(buf); at = at.next {
+		if last = at; at.member != nil {
+			buf = append(buf, at.member)
+		}
+	}
+	if last != nil {
+		mark.prev, mark.next = last, last.next
+		if last.next != nil {
+			last.next.prev = mark
+		}
+		last.next = mark
+	}
+	return buf
+}
+
+// unmark takes the mark of a walk out of the list.
+func (rs *roomState) unmark(mark *membership) {
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	if mark.prev != nil || mark.next != nil || rs.members == mark {
+		rs.unlink(mark)
+	}
+}
+
+// unlink takes a membership, or the mark of a walk, out of the list.
+func (rs *roomState) unlink(ms *membership) {
+	rs.mu.AssertHeld()
+	if ms.prev != nil {
+		ms.prev.next = ms.next
+	} else if rs.members == ms {
+		rs.members = ms.next
+	}
+	if ms.next != nil {
+		ms.next.prev = ms.prev
+	}
+	ms.next, ms.prev = nil, nil
+}
