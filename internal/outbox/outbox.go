@@ -121,11 +121,11 @@ func (o *Outbox[W]) pop() *Frame[W] {
 }
 
 // Number gives a frame the next numbers and writes its header. A notice stays as
-// it is. newStream is
-// called if the outbox has no stream yet. The caller holds the turn.
+// it is. newStream is called if the outbox has no stream yet. The caller holds
+// the turn.
 func (o *Outbox[W]) Number(f *Frame[W], hub uint64, newStream func() uint64, now time.Time) {
 	if f.notice {
-		f.sealed = now
+		f.numbered = now
 		return
 	}
 	if o.stream == 0 {
