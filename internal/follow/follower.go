@@ -255,7 +255,7 @@ func (f *Follower[B]) lose() Append {
 // Fallback takes a frame of this hub's own that could not be published, for the
 // members of this hub. If it comes back after all it is known by its numbers.
 func (f *Follower[B]) Fallback(b *Frame[B]) Append {
-	v := f.numbers.AcceptKept(&b.Header, 0, &f.trimmed)
+	v := f.numbers.AcceptBeside(&b.Header, &f.trimmed)
 	a := Append{Messages: true, Skip: v.Skip, Sender: v.Sender}
 	f.count(&a, &v)
 	return a

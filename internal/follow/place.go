@@ -48,7 +48,7 @@ func (f *Follower[B]) unkept(b *Frame[B]) Append {
 		f.numbers.AcceptStranger()
 		return a
 	}
-	v := f.numbers.Accept(&b.Header)
+	v := f.numbers.AcceptUnkept(&b.Header, &f.trimmed)
 	a.Skip, a.Sender, a.Repeated = v.Skip, v.Sender, v.Repeated
 	f.count(&a, &v)
 	return a
@@ -63,7 +63,7 @@ func (f *Follower[B]) follow(a Append, b *Frame[B]) Append {
 	}
 	a.Messages, a.Skip, a.Positions = true, overlap, true
 	if b.hubs() {
-		v := f.numbers.AcceptKept(&b.Header, overlap, &f.trimmed)
+		v := f.numbers.AcceptNext(&b.Header, overlap, &f.trimmed)
 		f.count(&a, &v)
 		// What members have had before, at another place, is for those that
 		// resume.
@@ -95,7 +95,7 @@ func (f *Follower[B]) pass(b *Frame[B]) (a Append) {
 		a.Repeated = b.Messages
 		return a
 	}
-	v := f.numbers.AcceptKept(&b.Header, b.Header.Count, &f.trimmed)
+	v := f.numbers.AcceptLate(&b.Header, b.Header.Count, &f.trimmed)
 	a.Repeated = v.Repeated
 	if b.At.Epoch == f.began.Epoch && b.At.Offset <= f.began.Offset {
 		return a // it was on its way when the hub came
@@ -113,7 +113,7 @@ func (f *Follower[B]) pastEpoch(b *Frame[B]) (a Append) {
 	if !b.hubs() {
 		return a
 	}
-	v := f.numbers.AcceptKept(&b.Header, 0, &f.trimmed)
+	v := f.numbers.AcceptLate(&b.Header, 0, &f.trimmed)
 	v.Missed += b.Header.Count - v.Skip
 	f.count(&a, &v)
 	if v.Lost() > 0 {
@@ -133,7 +133,7 @@ func (f *Follower[B]) unplaced(b *Frame[B], now time.Time) (a Append) {
 	}
 	d.beside = b.At
 	if b.hubs() {
-		v := f.numbers.AcceptKept(&b.Header, 0, &f.trimmed)
+		v := f.numbers.AcceptBeside(&b.Header, &f.trimmed)
 		a.Repeated = v.Repeated
 		if v.Repeated == b.Messages {
 			return a

@@ -21,5 +21,9 @@
 // there, and not where the jump led, is followed there again after [evidence]
 // frames.
 //
+// In a room with a history positions tell what is missing, and a hole in the
+// numbers may be what the publisher could not send. Its numbers stay open: they
+// lie in the line and are not accounted for.
+//
 // A Tracker has no lock, clock, goroutine or I/O. Its owner's lock guards it.
 package sequence

@@ -2,9 +2,12 @@ package sequence
 
 import "github.com/fanoutgo/fanout/internal/wire"
 
+// lineAt returns a line that begins with a frame.
+func lineAt(h *wire.Header) line { return line{stream: h.Stream, floor: h.Seq, next: h.Seq} }
+
 // has reports whether all numbers of a frame are accounted for in the line.
 func (l *line) has(stream, seq, end uint64) bool {
-	return l.stream == stream && l.floor <= seq && end <= l.next
+	return l.stream == stream && l.floor <= seq && end <= l.next && !l.isOpen(stream, seq, end)
 }
 
 // reaches reports whether a frame is of the line, or comes after it.
@@ -27,7 +30,7 @@ func (s *stream) begin(number, from uint64) {
 	if other != nil && other.stream == number {
 		s.line = *other
 	} else {
-		s.line = line{number, from, from}
+		s.line = line{stream: number, floor: from, next: from}
 	}
 }
 
@@ -47,7 +50,7 @@ func (s *stream) choose(h *wire.Header) {
 		s.begin(h.Stream, 1)
 	default:
 		s.leave()
-		s.line = line{h.Stream, h.Seq, h.Seq}
+		s.line = lineAt(h)
 	}
 }
 
@@ -63,11 +66,13 @@ func (s *stream) jump(seq uint64, reported bool) (hole uint64, absurd bool) {
 		s.other = nil
 	}
 	absurd = hole >= MaxHole
-	if hole >= doubtful || !reported {
+	if hole >= doubtful {
 		s.leave()
-	}
-	if absurd || !reported {
-		s.floor = seq
+		if absurd || !reported {
+			s.floor, s.open = seq, nil
+		}
+	} else if !reported {
+		s.leaveOpen(seq)
 	}
 	if absurd {
 		return 0, true
@@ -84,7 +89,7 @@ func (s *stream) astray(h *wire.Header, v *Verdict) {
 	v.Skip = h.Count
 	o := s.other
 	if o == nil || !o.reaches(h) {
-		o = &line{h.Stream, h.Seq, h.Seq}
+		o = new(lineAt(h))
 		s.other, s.proof = o, 0
 	}
 	if end <= o.next {

@@ -61,13 +61,16 @@ type stream struct {
 	id    unique.Handle[string] // of the hub, which is known in many rooms
 	run   uint32                // Tracker.run when it was last heard
 	age   uint32                // Tracker.frames when it was last heard
-	loose bool                  // Trim was called since it was heard
+	loose bool                  // some of its messages may have been trimmed: see Trim
 	proof uint8                 // frames in a row that speak for the other line
 }
 
 // A line is a run of numbers that are accounted for: delivered, or reported
-// missing.
-type line struct{ stream, floor, next uint64 }
+// missing. Those that are open are not.
+type line struct {
+	stream, floor, next uint64
+	open                *open // nil: there are none
+}
 
 // A Verdict says what to do with a frame.
 type Verdict struct {
@@ -106,7 +109,14 @@ func (t *Tracker) Run() uint32 { return t.run }
 func (t *Tracker) Heard() bool { return t.frames > 0 }
 
 // Accept takes the header of a frame in the order in which it arrived.
-func (t *Tracker) Accept(h *wire.Header) (v Verdict) {
+func (t *Tracker) Accept(h *wire.Header) Verdict {
+	none := uint64(0)
+	return t.AcceptUnkept(h, &none)
+}
+
+// AcceptUnkept is Accept for a frame without a position, in a room with a
+// history; for trimmed see AcceptNext.
+func (t *Tracker) AcceptUnkept(h *wire.Header, trimmed *uint64) (v Verdict) {
 	s, known := t.hear(h)
 	v.Sender = s.id.Value()
 	from, inRun := s.run, known && s.run == t.run
@@ -119,6 +129,12 @@ func (t *Tracker) Accept(h *wire.Header) (v Verdict) {
 	}
 	s.run = t.run
 	end := h.Seq + uint64(h.Count)
+	if s.isOpen(h.Stream, h.Seq, end) {
+		s.fill(h.Seq, end, false)
+		s.proof = 0
+		t.note(h.Hub)
+		return v
+	}
 	if end <= s.next || s.other != nil && s.other.has(h.Stream, h.Seq, end) {
 		v.Skip, v.Repeated = h.Count, h.Count
 		s.recall(h, end)
@@ -130,6 +146,9 @@ func (t *Tracker) Accept(h *wire.Header) (v Verdict) {
 		v.Skip = v.Repeated
 	} else {
 		hole, v.Unknown = s.jump(h.Seq, true)
+		if s.loose {
+			hole -= take(trimmed, hole)
+		}
 	}
 	s.next, s.proof = end, 0
 	if known && !inRun {
@@ -150,50 +169,83 @@ func (t *Tracker) Accept(h *wire.Header) (v Verdict) {
 // AcceptStranger takes note of a message that has no number.
 func (t *Tracker) AcceptStranger() { t.note(stranger) }
 
-// AcceptKept is Accept for a room with a history, in which the order and what
-// is missing is told by positions. Numbers tell what came before, though it has
-// another position now, and, for the first frame of each hub in a run, what a
-// server has lost. (Within a run a hole is a message that its publisher knows
-// it could not send. Should it come after all, it is delivered where it comes.)
+// AcceptNext is Accept for a frame that is the next one in the history of the
+// room. There the order and what is missing is told by positions. Numbers tell
+// what came before, though it has another position now, and, for the first
+// frame of each hub in a run, what a server has lost. (Within a run a hole is a
+// message that its publisher knows it could not send. Should it come after all,
+// it is delivered where it comes.)
 //
 // The first passed messages of the frame have positions that the log is beyond,
 // so they will not be delivered. Those that were not delivered before either
 // are missing; trimmed is the number of messages that have been reported
-// missing by their positions, and AcceptKept takes from it what it finds to be
+// missing by their positions, and AcceptNext takes from it what it finds to be
 // among them.
-func (t *Tracker) AcceptKept(h *wire.Header, passed int, trimmed *uint64) (v Verdict) {
+func (t *Tracker) AcceptNext(h *wire.Header, passed int, trimmed *uint64) Verdict {
+	v, s := t.acceptKept(h, passed, trimmed)
+	if passed < h.Count { // all that was lost or trimmed is before it
+		s.run, s.loose = t.run, false
+	}
+	return v
+}
+
+// AcceptBeside is AcceptNext for a frame that is delivered and has no place in
+// the history. Messages that were trimmed may have numbers after it.
+func (t *Tracker) AcceptBeside(h *wire.Header, trimmed *uint64) Verdict {
+	v, s := t.acceptKept(h, 0, trimmed)
+	s.run = t.run
+	return v
+}
+
+// AcceptLate is AcceptNext for a frame that comes after its place in the order
+// is past, and is not delivered. What was lost or trimmed may have numbers
+// before it and after it.
+func (t *Tracker) AcceptLate(h *wire.Header, passed int, trimmed *uint64) Verdict {
+	v, s := t.acceptKept(h, passed, trimmed)
+	if o := s.other; o != nil && o.stream == s.stream && s.next <= o.floor {
+		*o, s.line = s.line, *o // the next frame goes on there
+	}
+	return v
+}
+
+func (t *Tracker) acceptKept(h *wire.Header, passed int, trimmed *uint64) (v Verdict, s *stream) {
 	s, known := t.hear(h)
 	v.Sender = s.id.Value()
-	from, fresh, loose := s.run, known && s.run != t.run, s.loose
-	s.run, s.loose, s.proof = t.run, false, 0
+	from, fresh := s.run, known && s.run != t.run
+	s.proof = 0
+	if !known {
+		s.loose = *trimmed > 0 // some of them may be this hub's
+	}
 	s.choose(h)
 	end := h.Seq + uint64(h.Count)
 	hole, absurd, seen := uint64(0), false, 0
+	reported := fresh || s.loose
 	switch {
+	case s.isOpen(h.Stream, h.Seq, end):
+		hole, end = s.fill(h.Seq, end, reported), s.next
 	case end <= s.next, s.other != nil && s.other.has(h.Stream, h.Seq, end):
 		seen, end = h.Count, s.next
 	case h.Seq < s.next:
 		seen = int(s.next - h.Seq)
 	default:
-		reported := (fresh || loose) && h.Seq-s.next < doubtful
-		hole, absurd = s.jump(h.Seq, reported)
+		hole, absurd = s.jump(h.Seq, reported && h.Seq-s.next < doubtful)
 	}
 	s.next = end
+	if s.loose {
+		hole -= take(trimmed, hole)
+	}
 	unseen := uint64(max(0, passed-seen))
+	unseen -= take(trimmed, unseen)
 	if !known && passed == h.Count {
 		unseen = 0 // it was on its way when we came
 	}
-	if loose {
-		hole -= take(trimmed, hole)
-	}
-	unseen -= take(trimmed, unseen)
 	if fresh {
 		v.Earlier, v.From, v.Unknown = int(hole+unseen), from, absurd
 	} else {
 		v.Missed = int(unseen)
 	}
 	v.Skip, v.Repeated = max(passed, seen), seen
-	return v
+	return v, s
 }
 
 // Accounted reports whether all numbers of a frame of a room with a history are
@@ -267,7 +319,7 @@ func (t *Tracker) find(h *wire.Header) (s *stream, known bool) {
 	}
 	t.last = int32(len(t.streams))
 	t.streams = append(t.streams, stream{
-		hub: h.Hub, line: line{h.Stream, h.Seq, h.Seq}, id: unique.Make(HubID(h.Hub)),
+		hub: h.Hub, run: t.run, line: lineAt(h), id: unique.Make(HubID(h.Hub)),
 	})
 	return &t.streams[t.last], false
 }

@@ -14,8 +14,9 @@ import (
 var start = time.UnixMilli(1_700_000_000_000)
 
 // A script has a step on each line: what happens, and after => the verdict. A
-// frame is "hub stream/first-last"; "resent" or "old" may follow it, and in
-// rooms with a history "passed n". A verdict is the numbers that are delivered,
+// frame is "hub stream/first-last"; "resent" or "old" may follow it. In rooms
+// with a history it begins with "kept", "late" or "unkept", and may end with
+// "passed n". A verdict is the numbers that are delivered,
 // and "missed n", "earlier n after run m", "unknown", "repeated n".
 func play(t *testing.T, script string) {
 	t.Helper()
@@ -26,8 +27,11 @@ func play(t *testing.T, script string) {
 		step, want, _ := strings.Cut(strings.TrimSpace(line), "=>")
 		step, want = strings.TrimSpace(step), strings.TrimSpace(want)
 		var n, hub int
-		kept := strings.HasPrefix(step, "kept ")
-		step = strings.TrimPrefix(step, "kept ")
+		kind, rest, _ := strings.Cut(step, " ")
+		switch kind {
+		case "kept", "late", "unkept":
+			step = rest
+		}
 		switch _, err := fmt.Sscanf(step, "trim %d", &n); {
 		case step == "run":
 			tr.BeginRun(start)
@@ -54,9 +58,14 @@ func play(t *testing.T, script string) {
 			fmt.Sscan(rest, &passed)
 		}
 		var v Verdict
-		if kept {
-			v = tr.AcceptKept(&h, passed, &trimmed)
-		} else {
+		switch kind {
+		case "kept":
+			v = tr.AcceptNext(&h, passed, &trimmed)
+		case "late":
+			v = tr.AcceptLate(&h, passed, &trimmed)
+		case "unkept":
+			v = tr.AcceptUnkept(&h, &trimmed)
+		default:
 			v = tr.Accept(&h)
 		}
 		require.Equal(t, want, show(&h, v), "%s\nof%s", line, script)
@@ -250,6 +259,56 @@ func TestNumbersOfARoomWithAHistory(t *testing.T) {
 			kept 1 1/1-4 => 1-4
 			kept 1 1/3-6 => 5-6, repeated 2
 			kept 1 1/3-6 => repeated 4`,
+		"holes stay open": `
+			kept 1 1/1-3 => 1-3
+			kept 1 1/5-5 => 5
+			kept 1 1/8-8 => 8
+			late 1 1/1-3 passed 3 => repeated 3
+			late 1 1/5-5 passed 1 => repeated 1
+			kept 1 1/7-7 => 7
+			kept 1 1/7-7 => repeated 1
+			unkept 1 1/6-6 => 6
+			unkept 1 1/6-6 => repeated 1
+			run
+			kept 1 1/9-9 => 9
+			kept 1 1/4-4 => 4`,
+		"but not for a server that has lost what is in them": `
+			kept 1 1/1-1 => 1
+			kept 1 1/9-9 => 9
+			run
+			kept 1 1/5-5 => 5, earlier 3 after run 1
+			kept 1 1/4-4 => repeated 1
+			kept 1 1/6-6 => 6`,
+		"what is trimmed and passed leaves the rest of it trimmed": `
+			kept 1 1/1-2 => 1-2
+			trim 6
+			late 1 1/3-3 passed 1 => 
+			run
+			kept 1 1/9-9 => 9
+			kept 1 1/11-11 => 11`,
+		"so it does of a hub that was not heard before": `
+			kept 2 1/1-1 => 1
+			trim 6
+			late 1 1/1-1 passed 1 =>
+			run
+			kept 1 1/7-7 => 7`,
+		"what is passed says nothing of what a server has lost": `
+			kept 1 1/1-2 => 1-2
+			run
+			late 1 1/2-2 passed 1 => repeated 1
+			kept 1 1/5-5 => 5, earlier 2 after run 1`,
+		"what was trimmed shows in a frame that is not kept": `
+			kept 1 1/1-2 => 1-2
+			trim 4
+			unkept 1 1/6-6 => 6
+			unkept 1 1/9-9 => 9, missed 1`,
+		"what comes from before a hub was heard": `
+			kept 2 1/1-1 => 1
+			trim 2
+			kept 1 1/3-3 => 3
+			late 1 1/1-1 passed 1 =>
+			run
+			kept 1 1/6-6 => 6, earlier 2 after run 1`,
 		"what a server has lost": `
 			kept 1 1/1-2 => 1-2
 			kept 2 1/1-1 => 1
@@ -299,7 +358,7 @@ func TestNumbersOfARoomWithAHistory(t *testing.T) {
 			kept 1 1/1-2 => repeated 2
 			kept 1 1/1000-1000 => 1000
 			kept 1 1/5-5 => 5
-			1 1/5000000-5000000 => 5000000, missed 4999993
+			1 1/5000000-5000000 => 5000000, missed 4998999
 			kept 1 1/6-6 => 6
 			run
 			kept 1 1/9-9 => 9, earlier 2 after run 1`,
@@ -345,8 +404,14 @@ func FuzzNumbers(f *testing.F) {
 				tr.Trim()
 				trimmed += uint64(step[1])
 				continue
-			case 2, 3, 4, 5, 6, 7:
-				v = tr.AcceptKept(&h, int(step[4])%(h.Count+1), &trimmed)
+			case 2, 3, 4, 5:
+				v = tr.AcceptNext(&h, int(step[4])%(h.Count+1), &trimmed)
+			case 6:
+				v = tr.AcceptLate(&h, int(step[4])%(h.Count+1), &trimmed)
+			case 7:
+				v = tr.AcceptBeside(&h, &trimmed)
+			case 8:
+				v = tr.AcceptUnkept(&h, &trimmed)
 			default:
 				v = tr.Accept(&h)
 			}
@@ -368,7 +433,7 @@ func TestKeptFramesOfTwoLinesInTurn(t *testing.T) {
 	trimmed := uint64(9)
 	missed := 0
 	accept := func(seq uint64, passed int) {
-		v := tr.AcceptKept(&wire.Header{Hub: 5, Stream: 7, Seq: seq, Count: 1}, passed, &trimmed)
+		v := tr.AcceptNext(&wire.Header{Hub: 5, Stream: 7, Seq: seq, Count: 1}, passed, &trimmed)
 		missed += v.Lost()
 	}
 	accept(10, 0)
