@@ -27,7 +27,7 @@ func (o *open) add(more span) {
 
 // find returns the index of the span that has all numbers of a frame, or -1.
 func (o open) find(seq, end uint64) int {
-	return slices.IndexFunc(o, func(s span) bool { return s.from <= seq && end <= s.end })
+	return slices.IndexFunc(o, func(s span) bool { return s.from <= seq && seq < end && end <= s.end })
 }
 
 // leaveOpen keeps the numbers up to seq, which are about to be passed over, as
