@@ -335,3 +335,42 @@ func TestFramesOnTheirWayWhenAHubComes(t *testing.T) {
 		}()
 	}
 }
+
+// A member that is told what it missed, and then falls out of the window, gets
+// from the history only what came after that.
+func TestGapIsToldOnceBeforeTheWindowIsLeft(t *testing.T) {
+	for name, reads := range map[string]int{"the gap is read before": 1, "the gap is read after": 0} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				bus := memory.NewBus()
+				node := bus.NewAdapter()
+				o := keeping(10)
+				o.Room = func(string) fanout.RoomOptions {
+					return fanout.RoomOptions{Retain: fanout.Retention{Messages: 10, Age: time.Minute}}
+				}
+				o.Window = fanout.Window{Messages: 4}
+				a, b := newHub(t, bus, o), newHubOn(t, node, o)
+				m := connect(t, b, "x")
+				publish(t, a.Room("x"), 1, 3)
+				require.Equal(t, numbers(1, 3), receive(t, m, 3))
+				node.CutSubscriber()
+				publish(t, a.Room("x"), 4, 8)
+				time.Sleep(2 * time.Minute) // all of it is trimmed
+				node.Heal()
+				time.Sleep(3 * time.Second)
+				var got account
+				for range reads {
+					var gap *fanout.GapError
+					_, err := m.Receive(t.Context())
+					require.ErrorAs(t, err, &gap)
+					got.missed += gap.Missed
+				}
+				publish(t, a.Room("x"), 9, 40)
+				rest := accountOf(t, m)
+				require.Zero(t, rest.unknown)
+				require.Equal(t, numbers(31, 40), rest.got[len(rest.got)-10:])
+				require.Equal(t, 40-3, len(rest.got)+got.missed+rest.missed)
+			})
+		})
+	}
+}

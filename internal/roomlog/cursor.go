@@ -124,6 +124,40 @@ func (c *Cursor[T, O]) TakeGap(opened uint32) Gap {
 	return c.jump(opened)
 }
 
+// FallBack puts a cursor that stands before a gap, and has fallen out of the
+// window with all that follows it, back to before the gap: then that is a part
+// of what the cursor has missed. It reports whether that is so.
+func (c *Cursor[T, O]) FallBack() bool {
+	s := c.seg
+	if s == nil || !c.gapDue || len(s.items) > 0 || s.after.next.Load() != &c.log.limits.cut {
+		return false
+	}
+	before := &link[T]{pos: s.after.pos - uint64(s.gap.Missed), unknown: s.after.unknown}
+	if s.gap.Unknown {
+		before.unknown--
+	}
+	before.next.Store(&c.log.limits.cut)
+	c.seg, c.link, c.gapDue = nil, before, false
+	return true
+}
+
+// Find returns the first of the items before the cursor for which is is true, up
+// to the end of the log or to where the cursor has fallen out of the window.
+func (c *Cursor[T, O]) Find(is func(*T) bool) (found *T, ok bool) {
+	s, i := c.seg, int(c.i)
+	if s == nil {
+		s, i = c.link.next.Load(), 0
+	}
+	for ; s != nil && s != &c.log.limits.cut; s, i = s.after.next.Load(), 0 {
+		for ; i < len(s.items); i++ {
+			if is(&s.items[i]) {
+				return &s.items[i], true
+			}
+		}
+	}
+	return nil, false
+}
+
 // jump takes a cursor that fell out of the window back into it: into the
 // segment, not to the link before it, which might be cut off again before the
 // cursor has read anything.
