@@ -137,6 +137,47 @@ func TestGapThatLeftTheWindowIsCountedInTheCursorsGap(t *testing.T) {
 	require.Equal(t, []string{"-6?", "7", "8", "9", "10"}, readAll(c))
 }
 
+func TestCursorFallsBackBeforeAGapThatTheWindowHasLeft(t *testing.T) {
+	for _, known := range []Gap{{Missed: 3}, {Missed: 3, Unknown: true}, {Missed: 3, From: 1, Until: 3}} {
+		l := newLog(4, 1<<20, Oldest)
+		c := open(l)
+		l.AppendAfter(known, Gap{}, nil)
+		_, _, gap := c.Peek()
+		require.True(t, gap)
+		require.False(t, c.FallBack(), "what comes after the gap is in the window")
+		say(l, 1, 2)
+		require.False(t, c.FallBack())
+		require.False(t, c.Cut())
+		say(l, 3, 4, 5, 6)
+		require.True(t, c.FallBack())
+		require.True(t, c.Cut())
+		require.Equal(t, Gap{Missed: 3 + 6, Unknown: known.Unknown}, c.ToEnd(1))
+		require.False(t, c.FallBack())
+	}
+}
+
+func TestFind(t *testing.T) {
+	l := newLog(4, 1<<20, Oldest)
+	c := open(l)
+	at := func(n int) int {
+		i, ok := c.Find(func(i *item) bool { return i.n >= n })
+		if !ok {
+			return 0
+		}
+		return i.n
+	}
+	require.Zero(t, at(1))
+	say(l, 1)
+	l.Append(Gap{Missed: 1}, nil)
+	say(l, 2, 3)
+	require.Equal(t, []int{1, 3, 0}, []int{at(1), at(3), at(4)})
+	_, _, _ = c.Peek()
+	c.Advance(1)
+	require.Equal(t, 2, at(1))
+	say(l, 4, 5, 6, 7, 8, 9)
+	require.Zero(t, at(1), "the cursor has fallen out of the window")
+}
+
 func TestItemsThatDoNotCountAreNotMissed(t *testing.T) {
 	l := newLog(4, 1<<20, Oldest)
 	c := open(l)
