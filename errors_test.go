@@ -33,6 +33,7 @@ func TestErrorTexts(t *testing.T) {
 		slow := connect(t, h, "slow")
 		publish(t, h.Room("slow"), 1, 5)
 		publish(t, h.Room("kept"), 1, 1)
+		synctest.Wait() // all of it has arrived: slow is out of the window
 		of, err := h.Room("kept").History(ctx, fanout.Position{}, 0)
 		require.NoError(t, err)
 
