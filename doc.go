@@ -70,7 +70,7 @@
 //     of the hub's. (Package sharded names one exception: a client whose pool of
 //     connections is used up.)
 //
-// It does not promise an order between rooms, delivery to members who are not
+// It does not promise an order between rooms, delivery to members that are not
 // joined, or durability: without retention a message lives in the memory of the
 // processes that have members in its room, for as long as somebody has not read
 // it; with retention it lives in the backend, which is as durable as that is.
@@ -154,7 +154,7 @@
 //	hub.In("lobby", "game:7").Except(member.ID()).Publish(ctx, data)
 //	hub.To(memberID).Publish(ctx, data)        // wherever it is connected
 //	hub.Everyone().ExceptRooms("game:7").Publish(ctx, data)
-//	hub.In("cursors").Volatile().Publish(ctx, data) // not to those who lag
+//	hub.In("cursors").Volatile().Publish(ctx, data) // not to members that lag
 //	hub.In("lobby").Local().Publish(ctx, data)      // on this hub only
 //
 // # Other languages

@@ -61,7 +61,7 @@ type Hub struct {
 	hearing bool                     // all members hear what is said to everyone
 
 	inbox  inbox
-	hellos hellos.Hellos        // who the other hubs are
+	hellos hellos.Hellos        // of this hub and the others
 	outbox map[string]*outbound // to other hubs' inboxes, by hub ID. Guarded by outMu
 	outMu  locks.Mutex[locks.Outbox]
 
@@ -324,7 +324,7 @@ func (h *Hub) bound(ctx context.Context) (context.Context, func()) {
 	return bounded, hold.Release
 }
 
-// begin begins n operations that Close waits for, until so many h.ops.Leave.
+// begin begins n operations that Close waits for; h.ops.Leave(n) ends them.
 func (h *Hub) begin(n int) error {
 	if !h.ops.Enter(n) {
 		return ErrClosed

@@ -25,7 +25,7 @@ type Member struct {
 	walk    locks.Mutex[locks.Walk]
 	current *membership // being read; not in the ready queue, not parked, not refilled. Guarded by walk
 
-	readyMu locks.Mutex[locks.Ready] // guards the ready queue; and wake, which who receives makes
+	readyMu locks.Mutex[locks.Ready] // guards the ready queue, and wake, which the receiver makes
 	ready   readyQueue
 	wake    chan struct{} // capacity 1: there is something in the ready queue, or the end; nil: nobody has waited yet
 
@@ -195,7 +195,7 @@ func (m *Member) Close() error {
 }
 
 // end makes err the member's final error, if it has none, and takes the member
-// out of everything. That is one step for all who look: whoever ends a member
+// out of everything. For others that is one step: whoever ends a member
 // that is being ended waits until it is out.
 func (m *Member) end(err error) {
 	m.fail(err)

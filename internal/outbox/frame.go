@@ -18,7 +18,7 @@ type Frame[W any] struct {
 	begun     bool
 	ends      time.Time // zero: it has no deadline of its own
 	head      wire.Header
-	numbered    time.Time
+	numbered  time.Time
 
 	// Waiters is what the owner keeps about the frame's publishers.
 	Waiters W

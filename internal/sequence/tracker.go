@@ -39,7 +39,7 @@ const stranger = 0
 // A Tracker knows the publishers of one channel. The zero Tracker knows none.
 type Tracker struct {
 	publishers []publisher
-	last    int32 // index of the publisher that was heard last
+	last       int32 // index of the publisher that was heard last
 
 	// run counts the times without interruption, from 1. Messages of a publisher
 	// that was not heard in this run may be missing from before it.
@@ -57,12 +57,12 @@ type Tracker struct {
 type publisher struct {
 	hub uint64
 	line
-	other *line                 // see the package comment; nil: there is none
-	id    unique.Handle[string] // of the hub, which is known in many rooms
-	run   uint32                // Tracker.run when it was last heard
-	age   uint32                // Tracker.frames when it was last heard
+	other   *line                 // see the package comment; nil: there is none
+	id      unique.Handle[string] // of the hub, which is known in many rooms
+	run     uint32                // Tracker.run when it was last heard
+	age     uint32                // Tracker.frames when it was last heard
 	trimmed bool                  // Trim was called since it was heard
-	proof uint8                 // frames in a row that speak for the other line
+	proof   uint8                 // frames in a row that speak for the other line
 }
 
 // A line is a run of numbers that are accounted for: delivered, or reported
