@@ -38,20 +38,20 @@
 //     had it earlier, is reported as missed. (Package sharded names the one
 //     moment in which a Redis Cluster has two orders. NATS has one order for
 //     each publisher, and for rooms with a history.)
-//  3. No silent loss. Whatever a member does not get, because it is slow, a link
-//     broke, slots moved, a primary died, it is told about, before the next
-//     message of that room, as a [*GapError]. For each member and room: received
-//     and reported missed is what was published since it joined. Where the number
-//     cannot be known yet the error says so; [GapError] lists where it never is.
+//  3. No silent loss. When a member misses messages, because it is slow, a link
+//     broke, slots moved or a primary died, it gets a [*GapError] before the next
+//     message of that room. For each member and room, the messages received and
+//     those reported missed add up to what was published since it joined. Where
+//     the number cannot be known yet the error says so; [GapError] lists the cases
+//     in which it never can.
 //  4. With history, no loss. A room with retention ([RoomOptions]) fills what a
 //     member missed from the history by itself: a broken link, a slot that moved,
-//     a server that was replaced, a member that fell out of the window. A
-//     *GapError is left for what has been trimmed, with its number, and for what
-//     a server lost that had taken it: that is reported as Unknown when another
-//     takes over that may have lacked it, and with its number when the publisher
-//     is heard again. To a member that resumes after that, what was lost stays
-//     Unknown, since nobody counted for it; what has been trimmed since has its
-//     number.
+//     a server that was replaced, a member that fell out of the window. Two kinds
+//     of loss remain, each with a *GapError. Messages that have been trimmed are
+//     reported with their number. Messages that a server took and lost are
+//     reported as Unknown when another server takes over, and with their number
+//     when the publisher is heard again. To a member that resumes after that,
+//     they stay Unknown, since nobody counted for it.
 //  5. Once. A message to several rooms reaches a member of several of them once,
 //     however far it lags in one of them, and also if it resumes them one after
 //     another. A publish that was retried after a broken link is not delivered
@@ -59,24 +59,24 @@
 //     nothing of what the old one received: see [Room.Resume].)
 //  6. The slow harm themselves. No member can delay another member or the
 //     connection to the backend.
-//  7. After Leave or Close returns nothing more arrives. Leave and Join, however
-//     fast and from however many goroutines, end in the state that was asked for
-//     last; no room is ever deaf.
+//  7. After Leave or Close returns nothing more arrives. Calls of Leave and Join,
+//     however fast and from however many goroutines, end in the state that was
+//     asked for last, and a room with members is always subscribed.
 //  8. Errors are returned. When Publish returns nil the backend has the message.
 //     If the backend is down Publish says so within the deadline of its context;
-//     with Options.LocalFallback the members of this hub get the message all the
-//     same, and the error says that.
+//     with Options.LocalFallback the members of this hub get the message anyway,
+//     and the error says that.
 //  9. Close leaves nothing behind: no goroutine, no subscription, no connection
-//     of the hub's. (Package sharded names one exception: a client whose pool of
-//     connections is used up.)
+//     of the hub's. Package sharded documents one exception: a client whose pool
+//     of connections is exhausted.
 //
-// It does not promise an order between rooms, delivery to members who are not
+// It does not promise an order between rooms, delivery to members that are not
 // joined, or durability: without retention a message lives in the memory of the
-// processes that have members in its room, for as long as somebody has not read
-// it; with retention it lives in the backend, which is as durable as that is.
-// (And a message that a server lost, after some had received it, and that its
-// publisher sent again, has the place of the first time for those and of the
-// second time for the others.)
+// processes that have members in its room, until all of them have read it or it
+// leaves the window; with retention it lives in the backend, and is as durable as
+// the backend. A message may also be lost by a server after some members have
+// received it, and be sent again by its publisher: then those members have it in
+// its first place in the order, and the others in its second.
 //
 // # Less formally
 //
@@ -98,7 +98,7 @@
 // the backend. Each has a [Position], which a client can keep and come back
 // with, to any hub:
 //
-//	err = hub.Room("lobby").Resume(ctx, member, since) // what was said after since, then live
+//	err = hub.Room("lobby").Resume(ctx, member, since) // what came after since, then live
 //	messages, err := hub.Room("lobby").History(ctx, since, 50)
 //
 // After Resume nothing is missing between the history and what is published
@@ -110,16 +110,15 @@
 //
 // The hub reads the history itself when something is missing. A message whose
 // place the history does not have, because it was flushed or evicted meanwhile
-// or because somebody has made the message up, is held back for two to three
+// or because somebody has forged the message, is held back for two to three
 // seconds, while the history is read again a few times. Then it is delivered
 // after an Unknown GapError, without a position. In the minute after that such
 // a message costs the room one reading, and at most four of those a second.
 // Other messages and joins do not wait for it.
 //
-// The epoch of a position changes when the history changes hands. If the new
-// hands do not have all that was said, positions of the old epoch are still
-// told from those that are given again: nobody is shown another message in the
-// place of one that was lost.
+// The epoch of a position changes when another server takes over the history. If
+// that server lacks messages, it gives their offsets again, in the new epoch. So
+// the position of a lost message is never taken for that of another one.
 //
 // Publishing to a room with a history costs Redis 13 to 25 µs more for each
 // frame. That doubles the cost of a message that is sent alone, and is ten
@@ -155,7 +154,7 @@
 //	hub.To(memberID).Publish(ctx, data)        // wherever it is connected
 //	hub.User("ann").Publish(ctx, data)         // all connections of a user
 //	hub.Everyone().ExceptRooms("game:7").Publish(ctx, data)
-//	hub.In("cursors").Volatile().Publish(ctx, data) // not to those who lag
+//	hub.In("cursors").Volatile().Publish(ctx, data) // not to members that lag
 //	hub.In("lobby").Local().Publish(ctx, data)      // on this hub only
 //
 // # Other languages

@@ -344,7 +344,7 @@ func (h *Hub) bound(ctx context.Context) (context.Context, func()) {
 	return bounded, hold.Release
 }
 
-// begin begins n operations that Close waits for, until so many h.ops.Leave.
+// begin begins n operations that Close waits for; h.ops.Leave(n) ends them.
 func (h *Hub) begin(n int) error {
 	if !h.ops.Enter(n) {
 		return ErrClosed

@@ -8,6 +8,17 @@ import (
 	"github.com/fanoutgo/fanout/internal/roomlog"
 )
 
+// passGap begins to fill the gap before the cursor of ms, or consumes it.
+func (m *Member) passGap(ms *membership) error {
+	m.walk.AssertHeld()
+	if m.refills(ms) {
+		ms.place.replay = ms.refill()
+		ms.place.behind.Store(follows)
+		return nil
+	}
+	return m.gap(ms)
+}
+
 // refills reports whether the gap before the cursor of ms is its own, and the
 // history has what is missing there.
 func (m *Member) refills(ms *membership) bool { return ms.cursor.Cut() && m.mayRefill(ms) }

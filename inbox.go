@@ -30,8 +30,8 @@ type inbox struct {
 	echoes      []chan struct{} // closed when the next frame of our own arrives
 }
 
-// receive hands direct messages to their members. What is missing may have been
-// for any of them, so all are told that they may have missed something.
+// receive hands direct messages to their members. A missing message may have been
+// for any of them, so all of them get a gap of unknown size.
 func (b *inbox) receive(frame []byte) {
 	h := b.hub
 	var f batch.Batch
@@ -50,7 +50,7 @@ func (b *inbox) receive(frame []byte) {
 	head := f.Head
 	h.hellos.Heard(head.Hub)
 	b.mu.Lock()
-	// What was missed before this run has been told of when that began.
+	// What was missed before this run was reported when the run began.
 	v := b.in.Accept(&head)
 	lost := v.Missed > 0 || v.Unknown || b.interrupted
 	if head.Hub == h.num {
@@ -109,8 +109,8 @@ func (b *inbox) interrupt() {
 	b.mu.Unlock()
 }
 
-// restore tells the members, unless nobody has ever sent a direct message here:
-// who uses none should not hear of broken links that do not concern them.
+// restore tells the members that direct messages may be missing, unless none has
+// ever come: programs that use none do not hear of links that broke.
 func (b *inbox) restore() {
 	b.mu.Lock()
 	b.interrupted = false
@@ -198,7 +198,7 @@ func (h *Hub) subscribeOwn() {
 				"hub", h.id, "error", err)
 		}
 		if errors.Is(err, ErrClosed) {
-			return // there is no adapter any more
+			return // the adapter is closed
 		}
 		sleep(h.ctx, delay)
 	}
@@ -301,6 +301,6 @@ const noticeTimeout = 5 * time.Second
 
 // canWrite reports whether all hubs that are there read a format level, so that a
 // field which came with it may be written. It is false for a level above the first
-// while the hub cannot know who is there: in its first two seconds, and before
-// the backend can be reached.
+// while the hub cannot know the others: in its first two seconds, and before the
+// backend can be reached.
 func (h *Hub) canWrite(level int) bool { return h.alone || h.hellos.Level() >= level }

@@ -12,17 +12,17 @@ import (
 	"github.com/fanoutgo/fanout/internal/sequence"
 )
 
-// publisherIdle is how long a hub keeps a channel that it does not publish to
-// any more. Its numbers are remembered for longer.
+// publisherIdle is how long a hub keeps a channel after it last published to it.
+// The channel's numbers are remembered for longer.
 const publisherIdle = 5 * time.Second
 
-// unsubscribeTimeout is how long the janitor waits for one Unsubscribe. The
-// subscription is over then, too.
+// unsubscribeTimeout is how long the janitor waits for one Unsubscribe. After that
+// the subscription counts as ended.
 const unsubscribeTimeout = 5 * time.Second
 
-// A janitor removes what is not used any more: it ends subscriptions after
-// Options.Linger and forgets rooms and outboxes, and what has expired of the
-// histories of a hub that is alone. One goroutine, run.
+// A janitor removes what is no longer used. It ends subscriptions after
+// Options.Linger, and forgets idle rooms and outboxes, recent messages that have
+// expired and, for a hub that is alone, its expired histories. One goroutine, run.
 type janitor struct {
 	hub     *Hub
 	sweeper *idle.Sweeper
@@ -105,7 +105,7 @@ func (h *Hub) sweepNumbers(now time.Time) time.Time {
 
 func (h *Hub) release(rs *roomState) { h.releaseAll(rs, 1) }
 
-// releaseAll releases a state that has been acquired, or held, so many times.
+// releaseAll releases a state that has been acquired, or held, n times.
 func (h *Hub) releaseAll(rs *roomState, n int) {
 	rs.mu.Lock()
 	rs.uses -= int32(n)
@@ -117,8 +117,8 @@ func (h *Hub) releaseAll(rs *roomState, n int) {
 	}
 }
 
-// markIdle notes that a state is not used any more, and reports whether the
-// janitor is to be told.
+// markIdle notes that a state is no longer used, if that is so. It reports whether
+// the caller must add the state to the janitor's queue.
 func (rs *roomState) markIdle() bool {
 	rs.mu.AssertHeld()
 	if rs.uses > 0 || rs.count > 0 || rs == rs.hub.everyone {

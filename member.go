@@ -129,7 +129,7 @@ func (m *Member) Close() error {
 }
 
 // end makes err the member's final error, if it has none, and takes the member
-// out of everything. That is one step for all who look: whoever ends a member
+// out of everything. For others that is one step: whoever ends a member
 // that is being ended waits until it is out.
 func (m *Member) end(err error) {
 	m.fail(err)

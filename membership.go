@@ -9,8 +9,8 @@ import (
 )
 
 // A membership is a member in a room: its cursor into the room's log. It is
-// used for one stay; who leaves and joins again gets a new one. There are as many
-// as members and rooms are combined, so it is kept small.
+// used for one stay: a member that leaves and joins again gets a new one. Each
+// member has one for each of its rooms, so it is kept small.
 type membership struct {
 	cursor roomlog.Cursor[item.Entry, *membership] // a cache line; what follows is another
 	member *Member                                 // nil: it keeps the place of a walk over the room
@@ -138,7 +138,7 @@ func (ms *membership) whenMoved() <-chan struct{} {
 	return w.moved
 }
 
-// tell wakes those who wait for whenMoved.
+// tell wakes those that wait for whenMoved.
 func (ms *membership) tell() {
 	ms.room.mu.AssertHeld()
 	if p := ms.place; p != nil && p.waits != nil && p.waits.moved != nil {
@@ -147,8 +147,8 @@ func (ms *membership) tell() {
 	}
 }
 
-// doneWaiting is called when a membership is put into its room: nobody waits
-// for that any more.
+// doneWaiting is called when a membership has been put into its room, which ends
+// all waiting for that.
 func (ms *membership) doneWaiting() {
 	ms.room.mu.AssertHeld()
 	ms.tell()

@@ -34,7 +34,7 @@ type outbound struct {
 	used time.Time
 }
 
-// A frame is messages that travel together, and who waits for them.
+// A frame is messages that travel together, and the publishers that wait for them.
 type frame = outbox.Frame[waiters]
 
 func (o *outbound) init(h *Hub, rs *roomState, channel string) {

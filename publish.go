@@ -26,7 +26,7 @@ type ack struct {
 // its data.
 const messageCost = 256
 
-// beginOne begins to publish a message of so many bytes that nobody waits for. The
+// beginOne begins to publish a message of size bytes that nobody waits for. The
 // operation that it begins is over when the ack is told.
 func (h *Hub) beginOne(ctx context.Context, size int, done func(error)) (ack, error) {
 	a := ack{done, int64(size + messageCost)}

@@ -6,7 +6,6 @@ import (
 	"iter"
 	"time"
 
-	"github.com/fanoutgo/fanout/adapter"
 	"github.com/fanoutgo/fanout/internal/item"
 )
 
@@ -173,8 +172,8 @@ func (m *Member) take(buf []Message) (n int, err error) {
 			ms.cursor.Advance(used)
 			m.rotate()
 		case n > 0 && !m.anyReady():
-			// Who has something to do may find more when it comes back, so
-			// parking can wait: a busy member costs publishers nothing.
+			// The member has something to do, and may find more when it comes
+			// back. It is not parked, so that publishers need not wake it.
 			return n, nil
 		case ms.cursor.Park():
 			ms.caughtUp()
@@ -295,7 +294,7 @@ func (m *Member) dequeue() *membership {
 }
 
 // anyReady reports whether another room waits. It is asked for every few
-// messages, so it takes no lock; who comes a moment later is seen the next time.
+// messages, so it takes no lock: a room that is added now is seen the next time.
 func (m *Member) anyReady() bool { return m.others.Load() }
 
 // rotate puts the current room to the back of the queue if others wait.

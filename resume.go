@@ -208,7 +208,7 @@ func (rs *roomState) serve(delay time.Duration) {
 	}
 }
 
-// readForMembers reads one page for those who wait, and has the next one read
+// readForMembers reads one page for those that wait, and has the next one read
 // when it is the room's turn again. When the backend does not answer it is
 // asked again, after the delay.
 func (rs *roomState) readForMembers(one *work.Task, delay time.Duration) {
@@ -244,7 +244,7 @@ func (rs *roomState) readForMembers(one *work.Task, delay time.Duration) {
 		delay = firstRetry
 	case errors.Is(err, ErrRefused), errors.Is(err, ErrClosed), errors.Is(err, errNoProgress) && delay >= lastRetry:
 		served = k.store.Fail(err)
-	default: // if nobody waits by then it ends there
+	default: // the next attempt ends if nobody waits by then
 		h.readers.Again(one, delay, func(one *work.Task) { rs.readForMembers(one, min(2*delay, lastRetry)) })
 		return
 	}

@@ -25,7 +25,7 @@ import (
 type roomState struct {
 	// What publishing needs.
 	hub     *Hub
-	kept    *roomHistory                // nil: the room keeps no history
+	kept    *roomHistory             // nil: the room keeps no history
 	invalid *badOptions              // Options.Room has given what no room can have
 	out     atomic.Pointer[outbound] // nil until something is published
 
@@ -64,8 +64,8 @@ var began = time.Now()
 // badOptions are why no use can be made of what Options.Room has returned.
 type badOptions struct{ error }
 
-// A subscription is where a room stands with the adapter. Whoever finds it off
-// and needs it makes the call; the others wait for the outcome.
+// A subscription is the state of a room at the adapter. The first caller that needs
+// it and finds it off subscribes; the others wait for the outcome.
 type subscription uint8
 
 const (
@@ -130,8 +130,8 @@ func (h *Hub) acquire(name, channel string) *roomState {
 	return rs
 }
 
-// hold is acquire for who knows the state from before. It is false if the hub has
-// forgotten it.
+// hold is acquire for callers that have the state already. It is false if the hub
+// has forgotten the state.
 func (rs *roomState) hold() bool {
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
@@ -237,16 +237,16 @@ func (rs *roomState) whenChanged() <-chan struct{} {
 	return rs.changed
 }
 
-// follows reports whether what is said from now on goes into the log, or is
-// reported missing there.
+// follows reports whether whatever is published from now on goes into the log or
+// is reported missing there.
 func (rs *roomState) follows() bool {
 	rs.mu.AssertHeld()
 	return rs.sub == subOn && !rs.interrupted && (rs.kept == nil || rs.kept.follower.Follows())
 }
 
-// subscribe makes the adapter's call, for all who wait, in the time of the one
-// who came first; if that ends early, because of its context or because the
-// member leaves (which cancels), the next tries.
+// subscribe makes the adapter's call on behalf of all that wait. ctx is that of the
+// first of them. If the call ends early, because ctx ends or because the member
+// leaves, which calls cancel, the next one that waits tries again.
 func (rs *roomState) subscribe(ctx context.Context, ms *membership, cancel context.CancelCauseFunc) (err error) {
 	stop := context.AfterFunc(rs.hub.open, func() { cancel(ErrClosed) })
 	err = errPanic // others must not wait for ever, whatever the adapter does
@@ -288,7 +288,7 @@ func (rs *roomState) subscribed(ms *membership, err error) {
 	rs.tell()
 }
 
-// tell wakes those who wait for a change.
+// tell wakes those that wait for a change.
 func (rs *roomState) tell() {
 	rs.mu.AssertHeld()
 	if rs.changed != nil {
@@ -345,8 +345,8 @@ func (rs *roomState) remove(ms *membership) {
 	}
 }
 
-// append adds to the log what is to reach all members. The caller wakes whom it
-// returns after releasing the lock.
+// append adds a gap and entries to the log. The caller runs the wakeups after
+// releasing the lock.
 func (rs *roomState) append(gap roomlog.Gap, entries []item.Entry) wakeups {
 	rs.mu.AssertHeld()
 	return rs.appendAfter(roomlog.Gap{}, gap, entries)
@@ -386,8 +386,8 @@ func (rs *roomState) slowMembers() (slow []*Member) {
 	return slow
 }
 
-// isWhole reports whether what was said in the room is in its log, or never will
-// be.
+// isWhole reports whether no message that was published earlier can still come
+// into the log.
 func (rs *roomState) isWhole() bool {
 	rs.mu.Lock()
 	defer rs.mu.Unlock()

@@ -6,29 +6,31 @@ import (
 	"github.com/fanoutgo/fanout/internal/batch"
 )
 
-// Stats are figures of a Hub. Those that count go up only.
+// Stats are figures of a Hub. Hubs, Members and Rooms are what there is now; the
+// others count from the start of the hub, and never fall.
 type Stats struct {
-	Hubs    int // that are there, as far as this one has heard; itself too
-	Members int // connected now
-	Users   int // that members belong to now
-	Rooms   int // known now: with members, lingering, or published to lately; channels of users count, too
+	Hubs    int // hubs that this one has heard of lately, and itself
+	Members int // members that are connected
+	Users   int // users that these members belong to
+	Rooms   int // rooms with members, lingering rooms, and rooms published to lately; users' channels count, too
 
 	Published uint64 // messages that the backend took
-	Frames    uint64 // frames that carried them; the ratio is what batching saves
-	Received  uint64 // messages that came from the backend, the hub's own too
+	Frames    uint64 // frames that carried them: fewer, because of batching
+	Received  uint64 // messages from the backend, including the hub's own
 	Foreign   uint64 // of those, payloads that were not frames of a hub
 	Repeated  uint64 // messages dropped because they had come before
-	Missed    uint64 // messages known to be missing, for each room once
+	Missed    uint64 // messages known to be missing, once for each room
 
-	Recovered uint64 // messages taken from a history because they had not come by themselves
-	Reads     uint64 // questions to the backend for history
+	Recovered uint64 // messages read from a history because they had not been received
+	Reads     uint64 // readings of histories in the backend
 
 	Interruptions uint64 // times that a room's subscription broke
 	Malformed     uint64 // frames that could not be read
 	// NotUnderstood counts messages of a newer release that this one cannot
-	// deliver, because they have a field that it would have to understand. Each
-	// is reported to the members as missed, and is not among Missed. It is
-	// counted when it comes, and again when it is read from a history.
+	// deliver, because they have a field that has to be understood and that it does
+	// not know. Each is reported to the members as missed, and is not counted in
+	// Missed. It is counted when it is received, and again when it is read from a
+	// history.
 	NotUnderstood uint64
 	Slow          uint64 // members closed with ErrSlow
 }

@@ -116,7 +116,7 @@ func (f *Follower[B]) Subscribed() Read {
 	return f.Read()
 }
 
-// Unsubscribed says that the room is not subscribed any more.
+// Unsubscribed says that the subscription has ended.
 func (f *Follower[B]) Unsubscribed() {
 	f.generation++
 	f.following = following[B]{}

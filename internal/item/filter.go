@@ -61,7 +61,7 @@ func (f *Filter) size() int {
 }
 
 // exceptions are the members that do not get a message. Rooms stand for those
-// who were in them when the message arrived.
+// that were in them when the message arrived.
 type exceptions struct {
 	members []uint64 // numbers of members of this hub, sorted
 	rooms   []uint64 // hashes of names, sorted

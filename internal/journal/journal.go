@@ -66,7 +66,7 @@ func (j *Journal) add(level slog.Level, msg string, args []any) {
 	j.lines = append(j.lines, line)
 	if !j.running {
 		j.running = true
-		go j.run() // who calls Stop waits for it
+		go j.run() // the caller of Stop waits for it
 	}
 }
 

@@ -29,7 +29,7 @@ func (q *Readings[E]) Join(at adapter.Position) *Request[E] {
 	return r
 }
 
-// Leave forgets a request that nobody waits for any more.
+// Leave forgets a request whose caller has stopped waiting.
 func (q *Readings[E]) Leave(r *Request[E]) {
 	for i := range q.list {
 		if q.list[i] == r {

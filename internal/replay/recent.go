@@ -43,7 +43,7 @@ type Recent[E Item] struct {
 	count  int              // of items
 	bytes  int              // of their data
 	start  adapter.Position // what comes after it is here
-	// whole: there is nothing before start, or it is not kept any more.
+	// whole: there is nothing before start, or it is no longer kept.
 	whole bool
 }
 
@@ -128,7 +128,7 @@ func (r *Recent[E]) drop(c *chunk[E]) {
 }
 
 // Expire drops the chunks of which everything was kept before the oldest time.
-// The backend does not have that any more either, so r is as whole as it was.
+// The backend no longer has that either, so r is as whole as it was.
 // It returns when the newest message of the first chunk that is left was kept.
 func (r *Recent[E]) Expire(oldest int64) (first int64, empty bool) {
 	n := 0

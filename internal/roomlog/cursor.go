@@ -25,7 +25,7 @@ type Cursor[T Item, O Owner] struct {
 	gapDue bool
 	parked bool // since it came to this link; see listed
 
-	// In the log's list: guarded by log.mu. On the way to who wakes it: his.
+	// Guarded by log.mu while in the log's list; then the waker's.
 	next, prev *Cursor[T, O]
 
 	// pos is how far the cursor has come, for Overrun.

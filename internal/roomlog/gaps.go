@@ -47,7 +47,7 @@ func (l *Log[T, O]) between(from, to *link[T], opened uint32) Gap {
 	missed, unknown := to.pos-from.pos, to.unknown != from.unknown
 	if e := l.earlier; e != nil {
 		if from.pos < e.dropped && opened > e.from {
-			// Nobody knows any more what of this concerns the cursor.
+			// What of this concerns the cursor has been forgotten.
 			missed, unknown = to.pos-min(to.pos, e.dropped), true
 		}
 		for i := range e.gaps {

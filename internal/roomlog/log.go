@@ -70,7 +70,7 @@ const (
 	Track                // as Oldest; Cursor.Overrun knows as well
 )
 
-// NewLimits returns the limits of a window of so many items and bytes.
+// NewLimits returns the limits of a window, in items and bytes.
 func NewLimits[T Item](items, bytes int, policy Policy) *Limits[T] {
 	// The window is trimmed a segment at a time: small segments make it precise.
 	return &Limits[T]{
@@ -137,8 +137,8 @@ func (l *Log[T, O]) Init(limits *Limits[T]) {
 func (l *Log[T, O]) Limits() *Limits[T] { return l.limits }
 
 // Append adds a gap and items to the log and returns the cursors to wake. The
-// log copies items; it calls nobody. Call Wake on the result, or who they wait
-// for never comes, after all locks are released. A log without cursors keeps nothing.
+// log copies items, and wakes nobody: call Wake on the result after all locks are
+// released, or the cursors wait for ever. A log without cursors keeps nothing.
 func (l *Log[T, O]) Append(gap Gap, items []T) Wakeups[T, O] {
 	return l.append(Gap{}, gap, items, false)
 }
@@ -192,7 +192,7 @@ func (l *Log[T, O]) append(before, gap Gap, items []T, more bool) Wakeups[T, O] 
 }
 
 // unparkAll takes all cursors that have parked off the list. They are many,
-// and far apart in memory: who wakes them looks at each.
+// and far apart in memory: a waker looks at each.
 func (l *Log[T, O]) unparkAll() Wakeups[T, O] {
 	w := Wakeups[T, O]{l.parked}
 	l.parked, l.waiting = nil, 0
@@ -360,7 +360,7 @@ func (w Wakeups[T, O]) Wake(n int) (rest Wakeups[T, O]) {
 	return Wakeups[T, O]{c}
 }
 
-// Join adds those of more, which are few, to w. Neither is used any more.
+// Join adds those of more, which are few, to w. Neither may be used afterwards.
 func (w Wakeups[T, O]) Join(more Wakeups[T, O]) Wakeups[T, O] {
 	if more.head == nil {
 		return w

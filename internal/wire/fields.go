@@ -35,7 +35,7 @@ func (s fieldSet) has(number uint32) bool { return number < 64 && s>>number&1 ==
 // that a reader may not know.
 type Field struct {
 	Number uint32 // from 1 to MaxField
-	Must   bool   // who does not know the field cannot make use of the rest
+	Must   bool   // a reader that does not know the field must not use the rest
 	Value  []byte
 }
 

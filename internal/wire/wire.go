@@ -1,6 +1,6 @@
 // Package wire is the format of the frames that hubs send each other, and of
 // the names of the channels they send them to. WIRE.md at the top of the module
-// describes both for those who write another implementation.
+// describes both for authors of other implementations.
 //
 // What was not in the format from the beginning is in [Fields]. A reader skips a
 // field that it does not know, or, where the field says that it has to be
@@ -44,9 +44,9 @@ const (
 // Flags of a message. The fields they announce follow in this order.
 const (
 	flagMulti       = 1 << 0 // an ID: the message went to several rooms
-	flagExcept      = 1 << 1 // members who do not get it
+	flagExcept      = 1 << 1 // members that do not get it
 	flagExceptRooms = 1 << 2 // rooms whose members do not get it
-	flagTo          = 1 << 3 // the members who get it, of an inbox
+	flagTo          = 1 << 3 // the members that get it, of an inbox
 	flagVolatile    = 1 << 4
 	flagExtended    = 1 << 5 // a block of fields
 
