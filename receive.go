@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"iter"
+	"math"
 	"time"
 
 	"github.com/fanoutgo/fanout/internal/item"
+	"github.com/fanoutgo/fanout/internal/roomlog"
 )
 
 // Receive returns the next message of any of the member's rooms, in the order
@@ -192,6 +194,48 @@ func (m *Member) takeReplay(buf []Message, ms *membership, mayGap bool) (n int, 
 		m.hub.readers.Aside(func() { ms.room.bring(ms) }) // which puts it into the queue again
 	}
 	return n, false, err
+}
+
+// gap consumes the gaps before the cursor of ms, and returns the error for them.
+// It is nil when all that the cursor has fallen behind was volatile, and when
+// the cursor has fallen behind now, so that the gap is to come with the rest from
+// the history.
+func (m *Member) gap(ms *membership) error {
+	m.walk.AssertHeld()
+	var sum roomlog.Gap
+	var slow bool
+	if ms.room.kept != nil {
+		sum, slow = m.takeGapsInOrder(ms)
+	} else {
+		sum, slow = m.takeGaps(ms)
+	}
+	switch {
+	case slow:
+		return ErrSlow
+	case sum.IsZero():
+		return nil
+	}
+	return &GapError{Room: ms.room.name, Missed: sum.Missed, Unknown: sum.Unknown}
+}
+
+// takeGaps consumes the gaps before the cursor of ms. Slow says that a member
+// that falls behind is to be disconnected.
+func (m *Member) takeGaps(ms *membership) (sum roomlog.Gap, slow bool) {
+	for more := true; more; {
+		fell := ms.cursor.Cut()
+		g := ms.cursor.TakeGap(ms.opened)
+		if fell && ms.place != nil {
+			ms.place.plain = false
+		}
+		sum.Missed += min(g.Missed, math.MaxInt-sum.Missed)
+		sum.Unknown = sum.Unknown || g.Unknown
+		if fell && !g.IsZero() && ms.room.overflow() == Disconnect {
+			return sum, true
+		}
+		_, _, more = ms.cursor.Peek()
+		more = more && !m.refills(ms)
+	}
+	return sum, false
 }
 
 // takePart takes from what a member gets from the history.
