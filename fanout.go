@@ -223,31 +223,6 @@ func (h *Hub) Room(name string) *Room {
 	return r
 }
 
-// Health returns nil if the hub can reach the backend: a message of its own has
-// gone through the backend and come back, and the adapter reports that all its
-// links are up. Otherwise the error says what does not work. Health waits until
-// ctx ends, or until [Options.PublishTimeout] has passed if ctx has no
-// deadline; a deadline of a second or two is usual.
-func (h *Hub) Health(ctx context.Context) error {
-	if h.isClosing() {
-		return failed("health", ErrClosed)
-	}
-	if hc, ok := h.adapter.(adapter.HealthChecker); ok {
-		if err := hc.Health(); err != nil {
-			return fmt.Errorf("fanout: health: %w", err)
-		}
-	}
-	ctx, release := h.bound(ctx)
-	defer release()
-	if err := h.awaitOwn(ctx, nil); err != nil {
-		return fmt.Errorf("fanout: health: the hub's own channels are not subscribed: %w", err)
-	}
-	if err := h.inbox.echo(ctx); err != nil {
-		return fmt.Errorf("fanout: health: message through the backend to the hub itself: %w", err)
-	}
-	return nil
-}
-
 func (h *Hub) isClosing() bool {
 	select {
 	case <-h.closing:

@@ -80,8 +80,8 @@ func hubOf(memberID string) (string, error) {
 	return hub, nil
 }
 
-// ID returns the member's ID. It says which hub the member is connected to, is
-// never given again, and has nothing to do with the names of rooms.
+// ID returns the member's ID. It contains the ID of the member's hub, is never
+// given to another member, and is unrelated to the names of rooms.
 func (m *Member) ID() string { return item.MemberID(m.hub.id, m.num) }
 
 // Rooms returns the names of the rooms that the member is in, in no order. There

@@ -4,29 +4,34 @@ import (
 	"context"
 	"errors"
 	"iter"
+	"math"
 	"time"
 
 	"github.com/fanoutgo/fanout/internal/item"
+	"github.com/fanoutgo/fanout/internal/roomlog"
 )
 
-// Receive returns the next message of any of the member's rooms, in the order
-// of each room; rooms take turns. It waits until there is one or ctx ends.
+// Receive returns the next message of any of the member's rooms. Messages of a
+// room come in its order; rooms take turns. Receive waits until there is a
+// message or ctx ends.
 //
-// A *GapError says that messages of a room are missing before the next one; it
-// is not final. ErrClosed and ErrSlow are. After the error of ctx Receive can be
-// called again; nothing is lost.
+// A [*GapError] says that messages of a room are missing before the next one,
+// and is not final: call Receive again. An error that wraps [ErrClosed] or
+// [ErrSlow] is final. After the error of ctx Receive can be called again;
+// nothing is lost.
 func (m *Member) Receive(ctx context.Context) (Message, error) {
 	var one [1]Message
 	_, err := m.ReceiveBatch(ctx, one[:])
 	return one[0], err
 }
 
-// ReceiveBatch waits like Receive until there is something, then fills buf with
-// what is there and returns the number of messages. It returns either messages
-// or an error. It is the faster way for a busy room: one call, and for example
-// one write to the network, for many messages. Buf must have room for at least
-// one message; it keeps alive what was put into it, so clear it when a quiet
-// connection is to hold nothing.
+// ReceiveBatch waits like [Member.Receive], then fills buf with the messages
+// that are there and returns their number. It returns either messages or an
+// error. In a busy room it is faster than Receive: one call, and for example
+// one write to the network, serves many messages.
+//
+// The length of buf must be at least 1. The buffer keeps alive the data of the
+// messages in it, so clear it where a quiet connection should hold no memory.
 func (m *Member) ReceiveBatch(ctx context.Context, buf []Message) (int, error) {
 	if len(buf) == 0 {
 		return 0, failed("receive", errEmptyBuffer)
@@ -72,9 +77,9 @@ func receiveError(err error) error {
 	return failed("receive", err)
 }
 
-// Messages returns the messages and gaps as they come, as Receive does. It ends
-// after a final error or the error of ctx, which it yields, and goes on after a
-// *GapError.
+// Messages returns the messages and gaps as they come, as [Member.Receive]
+// does. It ends after it has yielded a final error or the error of ctx, and
+// continues after a [*GapError].
 func (m *Member) Messages(ctx context.Context) iter.Seq2[Message, error] {
 	return func(yield func(Message, error) bool) {
 		for {
@@ -203,6 +208,48 @@ func (m *Member) takeReplay(buf []Message, ms *membership, mayGap bool) (n int, 
 		m.hub.readers.Aside(func() { ms.room.bring(ms) }) // which puts it into the queue again
 	}
 	return n, false, err
+}
+
+// gap consumes the gaps before the cursor of ms, and returns the error for them.
+// It is nil when all that the cursor has fallen behind was volatile, and when
+// the cursor has fallen behind now, so that the gap is to come with the rest from
+// the history.
+func (m *Member) gap(ms *membership) error {
+	m.walk.AssertHeld()
+	var sum roomlog.Gap
+	var slow bool
+	if ms.room.kept != nil {
+		sum, slow = m.takeGapsInOrder(ms)
+	} else {
+		sum, slow = m.takeGaps(ms)
+	}
+	switch {
+	case slow:
+		return ErrSlow
+	case sum.IsZero():
+		return nil
+	}
+	return &GapError{Room: ms.room.name, Missed: sum.Missed, Unknown: sum.Unknown}
+}
+
+// takeGaps consumes the gaps before the cursor of ms. Slow says that a member
+// that falls behind is to be disconnected.
+func (m *Member) takeGaps(ms *membership) (sum roomlog.Gap, slow bool) {
+	for more := true; more; {
+		fell := ms.cursor.Cut()
+		g := ms.cursor.TakeGap(ms.opened)
+		if fell && ms.place != nil {
+			ms.place.plain = false
+		}
+		sum.Missed += min(g.Missed, math.MaxInt-sum.Missed)
+		sum.Unknown = sum.Unknown || g.Unknown
+		if fell && !g.IsZero() && ms.room.overflow() == Disconnect {
+			return sum, true
+		}
+		_, _, more = ms.cursor.Peek()
+		more = more && !m.refills(ms)
+	}
+	return sum, false
 }
 
 // takePart takes from what a member gets from the history.

@@ -11,6 +11,7 @@ import (
 	"github.com/fanoutgo/fanout/internal/history"
 	"github.com/fanoutgo/fanout/internal/item"
 	"github.com/fanoutgo/fanout/internal/replay"
+	"github.com/fanoutgo/fanout/internal/roomlog"
 	"github.com/fanoutgo/fanout/internal/work"
 )
 
@@ -59,6 +60,36 @@ func (rs *roomState) start(ms *membership, r *memberReplay, since adapter.Positi
 func (ms *membership) refill() *memberReplay {
 	ms.member.walk.AssertHeld()
 	return replay.Refill[item.Entry](ms.place.last.private())
+}
+
+// refills reports whether the gap before the cursor of ms is its own, and the
+// history has what is missing there.
+func (m *Member) refills(ms *membership) bool { return ms.cursor.Cut() && m.mayRefill(ms) }
+
+// mayRefill reports whether what falls out of the window is to come from the
+// history.
+func (m *Member) mayRefill(ms *membership) bool {
+	p := ms.place
+	return p != nil && ms.room.kept != nil && (ms.room.overflow() == Skip || p.behind.Load() != within) && !p.plain
+}
+
+// takeGapsInOrder is takeGaps for a room with a history. It notes how far the
+// member has come there, so that the history is not asked again for what the
+// member was told to have missed. Nothing is appended meanwhile.
+func (m *Member) takeGapsInOrder(ms *membership) (sum roomlog.Gap, slow bool) {
+	rs := ms.room
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	if m.mayRefill(ms) && ms.cursor.FallBack() {
+		return sum, false
+	}
+	sum, slow = m.takeGaps(ms)
+	last := rs.kept.follower.Position()
+	if next, ok := ms.cursor.Find(func(e *item.Entry) bool { return !e.At.IsZero() }); ok {
+		last = adapter.Position{Epoch: next.At.Epoch, Offset: next.At.Offset - 1}
+	}
+	ms.place.last = public(last, rs.kept.mark)
+	return sum, slow
 }
 
 // advance gives the member its next part, if it is there. It is not ok if that
@@ -338,4 +369,15 @@ func (rs *roomState) narrow() bool {
 	}
 	rs.log.Widen(false)
 	return true
+}
+
+// passGap begins to fill the gap before the cursor of ms, or consumes it.
+func (m *Member) passGap(ms *membership) error {
+	m.walk.AssertHeld()
+	if m.refills(ms) {
+		ms.place.replay = ms.refill()
+		ms.place.behind.Store(follows)
+		return nil
+	}
+	return m.gap(ms)
 }

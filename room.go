@@ -299,3 +299,19 @@ func (r *Room) wrap(op string, err error) error {
 	}
 	return fmt.Errorf("fanout: %s room %s: %w", op, quoteName(r.name), err)
 }
+
+// Members returns the members of the room on this hub, in no order, without
+// asking other hubs. It returns nothing for a room that cannot exist.
+func (r *Room) Members() []*Member {
+	rs := r.hub.lookup(r.channel)
+	if r.err != nil || rs == nil {
+		return nil
+	}
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	all := make([]*Member, 0, rs.count)
+	for ms := rs.members; ms != nil; ms = ms.next {
+		all = append(all, ms.member)
+	}
+	return all
+}

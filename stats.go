@@ -1,8 +1,11 @@
 package fanout
 
 import (
+	"context"
+	"fmt"
 	"sync/atomic"
 
+	"github.com/fanoutgo/fanout/adapter"
 	"github.com/fanoutgo/fanout/internal/batch"
 )
 
@@ -85,4 +88,29 @@ func (h *Hub) historyUnreadable(room string, err error) {
 		h.log.Error("fanout: history cannot be read, what was missed is reported as a gap (said once a minute, for all rooms)",
 			"room", room, "error", err)
 	}
+}
+
+// Health returns nil if the hub can reach the backend: a message of its own has
+// gone through the backend and come back, and the adapter reports that all its
+// links are up. Otherwise the error says what does not work. Health waits until
+// ctx ends, or until [Options.PublishTimeout] has passed if ctx has no
+// deadline; a deadline of a second or two is usual.
+func (h *Hub) Health(ctx context.Context) error {
+	if h.isClosing() {
+		return failed("health", ErrClosed)
+	}
+	if hc, ok := h.adapter.(adapter.HealthChecker); ok {
+		if err := hc.Health(); err != nil {
+			return fmt.Errorf("fanout: health: %w", err)
+		}
+	}
+	ctx, release := h.bound(ctx)
+	defer release()
+	if err := h.awaitOwn(ctx, nil); err != nil {
+		return fmt.Errorf("fanout: health: the hub's own channels are not subscribed: %w", err)
+	}
+	if err := h.inbox.echo(ctx); err != nil {
+		return fmt.Errorf("fanout: health: message through the backend to the hub itself: %w", err)
+	}
+	return nil
 }
