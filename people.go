@@ -277,8 +277,8 @@ func (s Selection) query(ctx context.Context, op string, q *control.Question, ta
 	default:
 		err = s.ask(ctx, q, take)
 	}
-	if partial, is := err.(*PartialError); is { //nolint:errorlint // it says itself what it is about
-		return partial
+	if _, partial := errors.AsType[*PartialError](err); partial {
+		return err // it says itself what it is about
 	}
 	return failed(op, err)
 }
