@@ -298,6 +298,9 @@ func (s Selection) queryHere(ctx context.Context, q *control.Question, take func
 	if errors.Is(err, errStopped) {
 		return nil
 	}
+	if q.Op == control.OpAsk && ctx.Err() != nil && err != nil {
+		return &PartialError{Err: h.explain(ctx, err)}
+	}
 	if err == nil {
 		take(h.num, &control.Answer{Status: control.StatusLast, Count: count})
 	}
