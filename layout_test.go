@@ -40,10 +40,11 @@ func TestSizes(t *testing.T) {
 // The files and functions of this package stay small enough to be read in one
 // go. Twenty files are what the hub needs to deliver messages. Six more are the
 // questions across hubs: who they are for (people.go), asking, answering and
-// performing them, polls of members, and the notices that they travel in. Four
-// are how members begin and end, how they are told that they are ready, and users.
+// performing them, polls of members, and the notices that they travel in. Five
+// are how members begin, are admitted and end, how they are told that they are
+// ready, and users.
 func TestLayout(t *testing.T) {
-	const maxFiles, maxLines, maxFunc = 30, 400, 60
+	const maxFiles, maxLines, maxFunc = 31, 400, 60
 	all, err := filepath.Glob("*.go")
 	require.NoError(t, err)
 	var files []string

@@ -216,8 +216,8 @@ func (h *Hub) Hubs(ctx context.Context) iter.Seq2[HubInfo, error] {
 // Join brings the selected members into rooms, on their hubs, as [Room.Join]
 // does. When it returns nil all those have joined that were selected when the
 // command reached their hub: what any hub publishes from then on reaches them.
-// That a member ends or leaves meanwhile is no error. A hub runs the command
-// once, even if it has to be sent several times.
+// That a member ends or leaves meanwhile, or that [Options.Admit] refuses it, is
+// no error. A hub runs the command once, even if it has to be sent several times.
 //
 // If hubs have not answered in time, or have not been able to do it, the error
 // is a [*PartialError]; the command may still take effect there. Other errors
