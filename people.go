@@ -110,6 +110,11 @@ func (e *PartialError) Unwrap() error { return e.Err }
 // [*PartialError], and the number is that of the hubs that have. A hub that has
 // gone meanwhile is not waited for longer than some two seconds.
 //
+// A hub that cannot be reached when it is asked is not counted, and not waited
+// for: one whose link to the backend is down, on a backend that counts
+// receivers, and one that is not heard of yet, on others. (They know of each
+// other a second after they start; see [Stats].)
+//
 // A member of several rooms of the selection counts once. With Local only the
 // members of this hub count, and nobody is asked. Volatile has no effect. Other
 // errors are those of [Selection.Publish].
