@@ -338,8 +338,12 @@ func (a *asking) roll() {
 	a.beside(way, func() { _, _ = way.notify(a.ctx, frame) }) // it is sent again
 }
 
-// abandon tells the hubs that have begun to answer that nobody waits.
+// abandon tells the hubs that have begun to answer, or keep pages, that nobody
+// waits.
 func (a *asking) abandon() {
+	for hub := range a.consumed {
+		a.open[hub] = true
+	}
 	for hub := range a.open {
 		a.hub.wg.Go(func() {
 			ctx, cancel := context.WithTimeout(a.hub.ctx, noticeTimeout)

@@ -176,8 +176,16 @@ func (a *admission) stands(rs *roomState) bool {
 func (a *admission) ask(ctx context.Context, ms *membership) error {
 	h := ms.room.hub
 	a.asked, a.expelled = true, h.expelled.Load()
-	return h.opts.Admit(ctx, ms.room.name, ms.member)
+	if err := h.opts.Admit(ctx, ms.room.name, ms.member); err != nil {
+		return notAdmitted{err}
+	}
+	return nil
 }
+
+// A notAdmitted is an error of Options.Admit.
+type notAdmitted struct{ error }
+
+func (e notAdmitted) Unwrap() error { return e.error }
 
 // expelling is called before a command looks for the members of rooms that it
 // takes out of rooms. It cannot find a member whose Join has been admitted and

@@ -157,6 +157,22 @@
 //	hub.In("cursors").Volatile().Publish(ctx, data) // not to members that lag
 //	hub.In("lobby").Local().Publish(ctx, data)      // on this hub only
 //
+// # Who is there, on all hubs
+//
+// The same selections are asked, and moved. Each call is complete as soon as all
+// hubs have answered, and never waits for a fixed time. If some have not answered
+// when ctx ends, what the others said is returned with a [*PartialError], which
+// names them.
+//
+//	n, err := hub.In("lobby").Count(ctx)
+//	for m, err := range hub.In("lobby").Members(ctx) { ... } // in pages, however many
+//	err = hub.User("ann").Join(ctx, "game:7")
+//	err = hub.User("ann").Close(ctx, "logged out")   // a *ClosedError for the members
+//	for reply, err := range hub.In("game:7").Ask(ctx, []byte("ready?")) { ... }
+//
+// A member answers a question with [Member.Reply]. A task of the server that
+// other hubs are to ask is a member of a room, too.
+//
 // # Stopping a server
 //
 // Stop a server in this order, and no message is lost that was acknowledged

@@ -110,6 +110,11 @@ func (e *PartialError) Unwrap() error { return e.Err }
 // [*PartialError], and the number is that of the hubs that have. A hub that has
 // gone meanwhile is not waited for longer than some two seconds.
 //
+// A hub that cannot be reached when it is asked is not counted, and not waited
+// for: one whose link to the backend is down, on a backend that counts
+// receivers, and one that is not heard of yet, on others. (They know of each
+// other a second after they start; see [Stats].)
+//
 // A member of several rooms of the selection counts once. With Local only the
 // members of this hub count, and nobody is asked. Volatile has no effect. Other
 // errors are those of [Selection.Publish].
@@ -216,8 +221,8 @@ func (h *Hub) Hubs(ctx context.Context) iter.Seq2[HubInfo, error] {
 // Join brings the selected members into rooms, on their hubs, as [Room.Join]
 // does. When it returns nil all those have joined that were selected when the
 // command reached their hub: what any hub publishes from then on reaches them.
-// That a member ends or leaves meanwhile is no error. A hub runs the command
-// once, even if it has to be sent several times.
+// That a member ends or leaves meanwhile, or that [Options.Admit] refuses it, is
+// no error. A hub runs the command once, even if it has to be sent several times.
 //
 // If hubs have not answered in time, or have not been able to do it, the error
 // is a [*PartialError]; the command may still take effect there. Other errors
@@ -277,8 +282,8 @@ func (s Selection) query(ctx context.Context, op string, q *control.Question, ta
 	default:
 		err = s.ask(ctx, q, take)
 	}
-	if partial, is := err.(*PartialError); is { //nolint:errorlint // it says itself what it is about
-		return partial
+	if _, partial := errors.AsType[*PartialError](err); partial {
+		return err // it says itself what it is about
 	}
 	return failed(op, err)
 }
@@ -297,6 +302,9 @@ func (s Selection) queryHere(ctx context.Context, q *control.Question, take func
 	count, err := h.perform(ctx, h.num, q, nil, t)
 	if errors.Is(err, errStopped) {
 		return nil
+	}
+	if q.Op == control.OpAsk && ctx.Err() != nil && err != nil {
+		return &PartialError{Err: h.explain(ctx, err)}
 	}
 	if err == nil {
 		take(h.num, &control.Answer{Status: control.StatusLast, Count: count})

@@ -2,6 +2,7 @@ package fanout_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"sync"
@@ -335,6 +336,13 @@ func TestAskOfMembersThatDoNotAnswer(t *testing.T) {
 		require.ErrorIs(t, err, context.DeadlineExceeded)
 		msg, err := mute.Receive(within(t))
 		require.NoError(t, err)
+		t.Log("here, too")
+		ctx, cancel = context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		got, err = replies(ctx, b.In("x").Local(), "1")
+		require.Equal(t, expected("1", bob), got)
+		require.ErrorAs(t, err, &partial)
+		require.Equal(t, 1, partial.Unanswered)
 		t.Log("an answer that is late is refused")
 		time.Sleep(time.Minute)
 		require.False(t, mute.IsQuestion(msg))
@@ -450,5 +458,25 @@ func TestHubs(t *testing.T) {
 		require.Equal(t, map[string]fanout.HubInfo{
 			a.ID(): {Members: 1, Rooms: 1}, b.ID(): {Members: 1, Rooms: 2}, c.ID(): {},
 		}, got)
+	})
+}
+
+func TestJoinOfASelectionAsksForAdmission(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bus := memory.NewBus()
+		a := newHub(t, bus, nil)
+		b := newHub(t, bus, &fanout.Options{Admit: func(_ context.Context, room string, m *fanout.Member) error {
+			if room == "y" && m.User() == "ann" {
+				return errors.New("banned")
+			}
+			return nil
+		}})
+		ann, err := b.Connect(&fanout.MemberOptions{User: "ann"})
+		require.NoError(t, err)
+		require.NoError(t, b.Room("x").Join(within(t), ann))
+		bob := connect(t, b, "x")
+		require.NoError(t, a.In("x").Join(within(t), "y"))
+		require.Equal(t, idsOf(bob), listed(t, a.In("y")))
+		require.Equal(t, []string{"x"}, ann.Rooms())
 	})
 }

@@ -28,6 +28,9 @@ type taker interface {
 // are the ends of rooms when the question came.
 func (h *Hub) perform(ctx context.Context, from uint64, q *control.Question, places map[*roomState]uint64, t taker) (count uint64, err error) {
 	c := h.choose(q)
+	if q.Op == control.OpLeave || q.Op == control.OpClose {
+		h.expelling()
+	}
 	switch q.Op {
 	case control.OpCount:
 		return c.count(ctx)
@@ -65,7 +68,7 @@ func (h *Hub) perform(ctx context.Context, from uint64, q *control.Question, pla
 }
 
 // join brings a member into rooms for another hub. That it ends or leaves
-// meanwhile is no error.
+// meanwhile, or is not admitted, is no error.
 func (m *Member) join(ctx context.Context, rooms []string) error {
 	for _, room := range rooms {
 		if err := wire.CheckRoom(room); err != nil {
@@ -74,7 +77,7 @@ func (m *Member) join(ctx context.Context, rooms []string) error {
 		rs := m.hub.acquire(room, m.hub.names.Room(room))
 		err := rs.admit(ctx, m, nil)
 		m.hub.release(rs)
-		if err != nil && !errors.Is(err, ErrLeft) && m.endError() == nil {
+		if _, refused := errors.AsType[notAdmitted](err); err != nil && !refused && !errors.Is(err, ErrLeft) && m.refusal() == nil {
 			return fmt.Errorf("join room %s: %w", quoteName(room), err)
 		}
 	}

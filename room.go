@@ -311,7 +311,9 @@ func (r *Room) Members() []*Member {
 	defer rs.mu.Unlock()
 	all := make([]*Member, 0, rs.count)
 	for ms := rs.members; ms != nil; ms = ms.next {
-		all = append(all, ms.member)
+		if ms.member != nil { // not the mark of a walk
+			all = append(all, ms.member)
+		}
 	}
 	return all
 }
