@@ -158,6 +158,24 @@
 //	hub.In("cursors").Volatile().Publish(ctx, data) // not to those who lag
 //	hub.In("lobby").Local().Publish(ctx, data)      // on this hub only
 //
+// # Stopping a server
+//
+// Stop a server in this order, and no message is lost that was acknowledged
+// before:
+//
+//  1. Stop accepting connections: call the http.Server's Shutdown in a
+//     goroutine. It closes the listeners at once, and then waits for handlers,
+//     which the next step ends.
+//  2. [Hub.Drain]. Members receive what is in their rooms, and then a
+//     [*ClosedError]; the code that serves a member's connection says goodbye to
+//     its client.
+//  3. Wait for Shutdown, and for connections that were hijacked, such as those
+//     of WebSockets, which Shutdown does not wait for.
+//  4. [Hub.Close], which also finishes publishes that are under way.
+//
+// Give the steps one deadline: each ends with its context. The examples
+// websocket and chat do this.
+//
 // # Other languages
 //
 // Any Redis client can publish to a room. WIRE.md says how, and specifies the

@@ -206,6 +206,7 @@ func (rs *roomState) unlist(ms *membership) {
 	rs.mu.AssertHeld()
 	rs.unlink(ms)
 	rs.count--
+	rs.hasLeft(ms)
 }
 
 // dismiss takes a member that is finishing out of a room of which it has got
@@ -250,11 +251,7 @@ const drainReason = "hub is closing"
 // hub is closed meanwhile the error is ErrClosed. A second call waits for the
 // same members.
 //
-// To stop a server, first stop accepting connections, then Drain and Close the
-// hub, then wait for the handlers. The http.Server's Shutdown does not wait for
-// hijacked connections, such as those of WebSockets, and waits for ever for
-// handlers that stream to a member. So call Shutdown in a goroutine before
-// Drain, which ends these handlers, and wait for it after Close.
+// The package documentation has the order in which to stop a server.
 func (h *Hub) Drain(ctx context.Context) error {
 	if h.isClosing() {
 		return failed("drain", ErrClosed)

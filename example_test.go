@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log"
+	"sync"
+	"time"
 
 	"github.com/fanoutgo/fanout"
 	"github.com/fanoutgo/fanout/adapter/memory"
@@ -330,4 +332,127 @@ func ExamplePublishError() {
 	// fanout: publish to room "lobby": closed (not sent)
 	// room: lobby
 	// safe to publish again: true
+}
+
+// A few workers serve all members, instead of a goroutine for each.
+func ExampleMember_TryReceiveBatch() {
+	ctx := context.Background()
+	hub, _ := fanout.New(nil, nil)
+	defer hub.Close(ctx)
+
+	ready := make(chan *fanout.Member, 1000) // as long as there are members: OnReady must not block
+	member, _ := hub.Connect(&fanout.MemberOptions{OnReady: func(m *fanout.Member) { ready <- m }})
+	hub.Room("lobby").Join(ctx, member)
+	hub.Room("lobby").Publish(ctx, []byte("hello"))
+
+	m := <-ready // a worker does this in a loop
+	buf := make([]fanout.Message, 64)
+	for {
+		n, err := m.TryReceiveBatch(buf)
+		if n == 0 && err == nil {
+			break // OnReady is called again when there is more
+		}
+		if errors.Is(err, fanout.ErrClosed) {
+			break // the member has ended
+		}
+		for _, msg := range buf[:n] {
+			fmt.Printf("%s\n", msg.Data)
+		}
+	}
+	// Output: hello
+}
+
+// Receiving in a select.
+func ExampleMember_Ready() {
+	ctx := context.Background()
+	hub, _ := fanout.New(nil, nil)
+	defer hub.Close(ctx)
+	member, _ := hub.Connect(nil)
+	hub.Room("lobby").Join(ctx, member)
+	hub.Room("lobby").Publish(ctx, []byte("hello"))
+
+	buf := make([]fanout.Message, 64)
+	select {
+	case <-member.Ready():
+		for n, _ := member.TryReceiveBatch(buf); n > 0; n, _ = member.TryReceiveBatch(buf) {
+			fmt.Printf("%s\n", buf[0].Data)
+		}
+	case <-time.After(time.Minute):
+		fmt.Println("nothing was said")
+	}
+	// Output: hello
+}
+
+// Members receive what was said before the hub closes.
+func ExampleHub_Drain() {
+	ctx := context.Background()
+	hub, _ := fanout.New(nil, nil)
+	member, _ := hub.Connect(nil)
+	hub.Room("lobby").Join(ctx, member)
+	hub.Room("lobby").Publish(ctx, []byte("last words"))
+
+	received := make(chan struct{})
+	go func() {
+		defer close(received)
+		for msg, err := range member.Messages(ctx) {
+			if bye := new(fanout.ClosedError); errors.As(err, &bye) {
+				fmt.Println("closed:", bye.Reason)
+				return
+			}
+			fmt.Printf("%s\n", msg.Data)
+		}
+	}()
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	if err := hub.Drain(ctx); err != nil {
+		fmt.Println(err) // some members did not read in time
+	}
+	<-received
+	hub.Close(ctx)
+	// Output:
+	// last words
+	// closed: hub is closing
+}
+
+// A user who was banned cannot join, however fast it tries.
+func ExampleOptions_admit() {
+	ctx := context.Background()
+	var banned sync.Map
+	hub, _ := fanout.New(nil, &fanout.Options{
+		Admit: func(_ context.Context, room string, m *fanout.Member) error {
+			if _, is := banned.Load(m.User()); is {
+				return errors.New("you are banned")
+			}
+			return nil
+		},
+	})
+	defer hub.Close(ctx)
+	member, _ := hub.Connect(&fanout.MemberOptions{User: "mallory"})
+	lobby := hub.Room("lobby")
+	fmt.Println(lobby.Join(ctx, member))
+
+	banned.Store("mallory", true) // first the ban, then Leave
+	lobby.Leave(ctx, member)
+	fmt.Println(lobby.Join(ctx, member))
+	// Output:
+	// <nil>
+	// fanout: join room "lobby": you are banned
+}
+
+// A message to all connections of a user.
+func ExampleHub_User() {
+	ctx := context.Background()
+	hub, _ := fanout.New(nil, nil)
+	defer hub.Close(ctx)
+	phone, _ := hub.Connect(&fanout.MemberOptions{User: "ann"})
+	laptop, _ := hub.Connect(&fanout.MemberOptions{User: "ann"})
+
+	hub.User("ann").Publish(ctx, []byte("you have mail"))
+	for _, member := range []*fanout.Member{phone, laptop} {
+		msg, _ := member.Receive(ctx)
+		fmt.Printf("%s\n", msg.Data)
+	}
+	// Output:
+	// you have mail
+	// you have mail
 }

@@ -81,11 +81,13 @@ type Hub struct {
 	wakers       roomlog.Wakers[item.Entry, *membership] // of crowds
 	acks         ackQueue                                // publishers that do not wait
 	readyCalls   readyCalls                              // members' OnReady
+	events       events                                  // Options.OnJoin and OnLeave
 	buffer       *budget.Budget                          // what they have under way
 
 	lastMember atomic.Uint64
 	lastStream atomic.Uint64
 	lastCopyID atomic.Uint64
+	expelled   atomic.Uint64 // number of commands that took members out of rooms: see admission
 	leftOut    atomic.Uint64 // number of arrivals that left out rooms: see exceptions
 
 	open      context.Context // ends when Close is called, with ErrClosed
@@ -193,7 +195,8 @@ func makeHub(opts Options) *Hub {
 	h.switchboard.init(h)
 	h.readers.Init(h.ctx, h.wg.Go)
 	h.acks.Call, h.acks.Go = h.callBack, h.wg.Go // while operations are in flight the hub still waits for goroutines
-	h.readyCalls.Call, h.readyCalls.Go = callReady, h.wg.Go
+	h.readyCalls.Call, h.readyCalls.Go = callReady, h.readers.Aside
+	h.events.Call, h.events.Go = callEvent, h.readers.Aside
 	h.limits.init(&opts)
 	h.everyone = newRoomState(h, "", h.names.Everyone(), nil, h.limits.standard)
 	h.rooms[h.everyone.channel] = h.everyone

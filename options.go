@@ -1,6 +1,7 @@
 package fanout
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"time"
@@ -31,6 +32,25 @@ type Options struct {
 	// keep, every use of the room fails with ErrInvalidOption. A panic reaches
 	// the caller of the method that uses the room.
 	Room func(name string) RoomOptions
+
+	// Admit decides whether a member may join a room. It is asked for each Join
+	// and Resume of a member that is not in the room, also for those that other
+	// hubs ask for, by the goroutine that joins. An error refuses it, and is
+	// what Join returns, wrapped. A nil Admit admits all.
+	//
+	// It is asked last, after everything that may take time, and without locks.
+	// So nobody slips past a ban: after a ban has been recorded where Admit
+	// looks, take the member out of the room. A Join that was admitted before
+	// then either has been undone or fails. Admit may be called concurrently, and
+	// more than once for a Join. A panic reaches the caller of Join.
+	Admit func(ctx context.Context, room string, m *Member) error
+
+	// OnJoin and OnLeave are called after a member has joined or left a room of
+	// this hub: for each member in order, also when it ends. One goroutine makes
+	// all calls, without locks, so a call that takes long delays the others.
+	// Calls that wait for their turn take memory. The functions may call the hub,
+	// except Close.
+	OnJoin, OnLeave func(room string, m *Member)
 
 	// MaxMessage is the greatest length of a message, in bytes: 1 to 256 MiB,
 	// default 1 MiB. Publishing a longer one fails with ErrTooLarge.

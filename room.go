@@ -48,6 +48,7 @@ func (r *Room) Name() string { return r.name }
 // Errors:
 //   - [ErrInvalidRoom], [ErrInvalidMember] and [ErrInvalidOption] (of
 //     [Options.Room]) for what can never work;
+//   - that of [Options.Admit], if it refuses the member;
 //   - [ErrLeft] if Leave was called for the member during Join;
 //   - [ErrClosed] if the member or the hub is closed;
 //   - [ErrRefused] if the backend refuses the subscription, of the room or of the

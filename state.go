@@ -146,14 +146,10 @@ func (rs *roomState) hold() bool {
 // stand and, where there is a history, its place in that is known. A Resume (r)
 // puts itself there; a Join beside it waits for how that ends.
 func (rs *roomState) await(ctx context.Context, ms *membership, r *memberReplay) error {
-	if err := rs.hub.awaitOwn(ctx, ms); err != nil {
+	if err := rs.awaitOthers(ctx, ms); err != nil {
 		return err
 	}
-	if u := ms.member.user(); u != nil && rs.name != "" {
-		if err := rs.hub.awaitTrial(ctx, u.joined, ms); err != nil {
-			return err
-		}
-	}
+	var admitted admission
 	asked := false // for the place in the history
 	for {
 		rs.mu.Lock()
@@ -164,6 +160,12 @@ func (rs *roomState) await(ctx context.Context, ms *membership, r *memberReplay)
 		case ms.joined:
 			rs.mu.Unlock()
 			return nil
+		case rs.follows() && !admitted.stands(rs):
+			rs.mu.Unlock()
+			if err := admitted.ask(ctx, ms); err != nil {
+				return err
+			}
+			continue
 		case rs.follows() && !ms.resumes():
 			rs.open(ms)
 			ms.cursor.Park() // it has read everything: the next append wakes the member
@@ -312,6 +314,7 @@ func (rs *roomState) open(ms *membership) {
 	if ms.place != nil {
 		ms.doneWaiting()
 	}
+	rs.hasJoined(ms)
 }
 
 // remove takes a membership out. The member's walk is locked, and ms.left set.

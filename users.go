@@ -164,7 +164,7 @@ func (rs *roomState) joinNow(m *Member) (done bool) {
 		return true // it has ended
 	}
 	rs.mu.Lock()
-	if err = errNotNow; rs.follows() && !ms.left.Load() {
+	if err = errNotNow; rs.follows() && !ms.left.Load() && !ms.joined {
 		rs.open(ms)
 		ms.cursor.Park()
 		err = nil
@@ -197,6 +197,18 @@ func (h *Hub) keepJoining(rs *roomState, m *Member) {
 		}
 		wait.Stop()
 	}
+}
+
+// awaitOthers waits for the channels that bring a member messages without a
+// room, which a Join promises as well.
+func (rs *roomState) awaitOthers(ctx context.Context, ms *membership) error {
+	if err := rs.hub.awaitOwn(ctx, ms); err != nil {
+		return err
+	}
+	if u := ms.member.user(); u != nil && rs.name != "" {
+		return rs.hub.awaitTrial(ctx, u.joined, ms)
+	}
+	return nil
 }
 
 // Ready waits until the hub's own channels are subscribed, and those of the

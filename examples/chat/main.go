@@ -30,7 +30,11 @@ import (
 )
 
 const (
-	// goodbyeTimeout bounds how long pages have to leave after a signal.
+	// drainTimeout bounds how long pages have after a signal to receive what was
+	// said.
+	drainTimeout = 3 * time.Second
+	// goodbyeTimeout bounds how long pages have to leave after a signal, all in
+	// all.
 	goodbyeTimeout = 6 * time.Second
 	// closeTimeout bounds how long the hub then has for its last publishes.
 	closeTimeout = 4 * time.Second
@@ -139,8 +143,9 @@ func parseFlags(args []string, stderr io.Writer) (config, error) {
 }
 
 // serve runs the chat until ctx ends, and then shuts it down in an order in
-// which no message is lost: first the pages, then the hub, then the client of
-// Redis.
+// which no message is lost: it accepts no new pages, drains the hub, so that
+// pages receive what was said and then leave, closes the hub, and then the
+// client of Redis.
 func serve(ctx context.Context, c config, log *slog.Logger) (err error) {
 	ln, err := net.Listen("tcp", c.addr)
 	if err != nil {
@@ -180,10 +185,19 @@ func serve(ctx context.Context, c config, log *slog.Logger) (err error) {
 	log.Info("shutting down")
 	goodbye, cancel := context.WithTimeout(context.WithoutCancel(ctx), goodbyeTimeout)
 	defer cancel()
-	chat.drain()
-	if err := web.Shutdown(goodbye); err != nil {
-		log.Warn("requests did not end in time", "error", err)
+	var ending sync.WaitGroup
+	ending.Go(func() { // no new pages from now on
+		if err := web.Shutdown(goodbye); err != nil {
+			log.Warn("requests did not end in time", "error", err)
+		}
+	})
+	draining, cancel := context.WithTimeout(goodbye, drainTimeout)
+	defer cancel()
+	if err := hub.Drain(draining); err != nil {
+		log.Warn("pages did not receive everything in time", "error", err)
 	}
+	chat.drain()
+	ending.Wait()
 	accepting.Wait()
 	if err := chat.wait(goodbye); err != nil {
 		log.Warn("pages did not leave in time", "error", err)

@@ -36,8 +36,9 @@ func main() {
 	}
 }
 
-// serve serves until ctx ends. Then it accepts no new clients, tells the
-// clients that are connected, and closes the hub last, since they need it.
+// serve serves until ctx ends. Then it accepts no new clients, drains the hub,
+// which ends the clients that are connected after they have received what was
+// said, and closes the hub last, since they need it.
 func serve(ctx context.Context, ln net.Listener) error {
 	hub, err := fanout.New(nil, nil)
 	if err != nil {
@@ -48,7 +49,7 @@ func serve(ctx context.Context, ln net.Listener) error {
 	mux.HandleFunc("GET /ws", func(w http.ResponseWriter, r *http.Request) {
 		clients.Add(1) // Shutdown does not wait for WebSockets
 		defer clients.Done()
-		serveClient(ctx, hub, w, r)
+		serveClient(hub, w, r)
 	})
 	web := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
 	served := make(chan error, 1)
@@ -59,12 +60,15 @@ func serve(ctx context.Context, ln net.Listener) error {
 	}
 	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
-	return errors.Join(err, web.Shutdown(closing), wait(closing, &clients), hub.Close(closing))
+	shut := make(chan error, 1)
+	go func() { shut <- web.Shutdown(closing) }() // no new clients from now on
+	drained := hub.Drain(closing)
+	return errors.Join(err, drained, <-shut, wait(closing, &clients), hub.Close(closing))
 }
 
 // serveClient joins the client to its room, and returns when the client leaves
-// or ctx ends.
-func serveClient(ctx context.Context, hub *fanout.Hub, w http.ResponseWriter, r *http.Request) {
+// or the hub drains.
+func serveClient(hub *fanout.Hub, w http.ResponseWriter, r *http.Request) {
 	ws, err := websocket.Accept(w, r, nil)
 	if err != nil {
 		return // Accept has answered
@@ -75,16 +79,21 @@ func serveClient(ctx context.Context, hub *fanout.Hub, w http.ResponseWriter, r 
 		return
 	}
 	defer member.Close()
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
 	room := hub.Room(r.URL.Query().Get("room"))
 	if err := room.Join(ctx, member); err != nil {
 		ws.Close(websocket.StatusPolicyViolation, "the room cannot be joined")
 		return
 	}
-	ctx, cancel := context.WithCancel(ctx)
 	var writing sync.WaitGroup
 	writing.Go(func() {
 		writeMessages(ctx, ws, member)
-		ws.Close(websocket.StatusGoingAway, "that was all") // ends Read
+		reason := "that was all"
+		if bye := new(fanout.ClosedError); errors.As(member.Err(), &bye) {
+			reason = bye.Reason
+		}
+		ws.Close(websocket.StatusGoingAway, reason) // ends Read
 	})
 	defer writing.Wait()
 	defer cancel()
