@@ -12,8 +12,9 @@ import (
 type windows struct {
 	length time.Duration // 0: there are none
 
-	mu   sync.Mutex    // guards over
-	over chan struct{} // closed when the window ends; nil between windows
+	mu      sync.Mutex    // guards all below
+	over    chan struct{} // closed when the window ends; nil between windows
+	stopped bool          // there are no more windows: over is closed for good
 }
 
 // current returns a channel that is closed when the current window ends. It
@@ -31,8 +32,24 @@ func (w *windows) current() <-chan struct{} {
 func (w *windows) end() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if !w.stopped {
+		close(w.over)
+		w.over = nil
+	}
+}
+
+// stop ends the current window and lets none begin: what waits is written.
+func (w *windows) stop() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.stopped {
+		return
+	}
+	w.stopped = true
+	if w.over == nil {
+		w.over = make(chan struct{})
+	}
 	close(w.over)
-	w.over = nil
 }
 
 // gather waits for the end of the window, while more messages may arrive. When

@@ -176,6 +176,7 @@ func TestWindowIsAFlag(t *testing.T) {
 	page.say("2")
 	assert.Equal(t, "2", newcomer.next()["text"], "the first that it hears")
 	cancel()
+	assert.Equal(t, "2", page.next()["text"], "what waits is written before the server stops")
 	_, frame, err := page.ws.Read(t.Context())
 	assert.Equal(t, websocket.StatusGoingAway, websocket.CloseStatus(err), "%s", frame)
 	newcomer.closed()

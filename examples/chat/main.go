@@ -191,6 +191,7 @@ func serve(ctx context.Context, c config, log *slog.Logger) (err error) {
 			log.Warn("requests did not end in time", "error", err)
 		}
 	})
+	chat.windows.stop()
 	draining, cancel := context.WithTimeout(goodbye, drainTimeout)
 	defer cancel()
 	if err := hub.Drain(draining); err != nil {

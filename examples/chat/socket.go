@@ -228,13 +228,13 @@ func (c *socket) writePump(ctx context.Context, written chan<- struct{}) {
 	err := c.copyBatches(ctx)
 	close(written)
 	switch {
-	case ctx.Err() != nil, errors.Is(err, net.ErrClosed): // watch or readPump close
 	case errors.Is(err, fanout.ErrClosed):
 		reason := "the server has ended the connection"
 		if bye := (*fanout.ClosedError)(nil); errors.As(err, &bye) && bye.Reason == "hub is closing" {
 			reason = "the server is shutting down"
 		}
 		c.conn.leave(statusGoingAway, reason, c.server.timing.goodbye)
+	case ctx.Err() != nil, errors.Is(err, net.ErrClosed): // watch or readPump close
 	case errors.Is(err, fanout.ErrSlow):
 		c.conn.leave(statusPolicy, "the connection is too slow for the room", c.server.timing.goodbye)
 	default:
