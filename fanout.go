@@ -352,16 +352,6 @@ func (h *Hub) begin(n int) error {
 	return nil
 }
 
-// sleep waits for d or until ctx ends.
-func sleep(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-ctx.Done():
-	}
-}
-
 // attached are the adapters of this process's hubs. New closes an adapter when
 // it fails, but not one that was given to a second hub by mistake.
 var attached adapters

@@ -303,3 +303,13 @@ const noticeTimeout = 5 * time.Second
 // while the hub cannot know who is there: in its first two seconds, and before
 // the backend can be reached.
 func (h *Hub) canWrite(level int) bool { return h.alone || h.hellos.Level() >= level }
+
+// sleep waits for d or until ctx ends.
+func sleep(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}

@@ -43,7 +43,7 @@ func TestSizes(t *testing.T) {
 // performing them, polls of members, and the notices that they travel in. Three
 // are how members end, how they are told that they are ready, and users.
 func TestLayout(t *testing.T) {
-	const maxFiles, maxLines, maxFunc = 29, 400, 60
+	const maxFiles, maxLines, maxFunc = 34, 400, 60
 	all, err := filepath.Glob("*.go")
 	require.NoError(t, err)
 	var files []string
