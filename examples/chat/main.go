@@ -183,6 +183,14 @@ func serve(ctx context.Context, c config, log *slog.Logger) (err error) {
 		err = fmt.Errorf("serving: %w", context.Cause(serving))
 	}
 	log.Info("shutting down")
+	shutDown(ctx, chat, web, &accepting)
+	log.Info("stopped")
+	return err
+}
+
+// shutDown ends a chat in order.
+func shutDown(ctx context.Context, chat *server, web *http.Server, accepting *sync.WaitGroup) {
+	log := chat.log
 	goodbye, cancel := context.WithTimeout(context.WithoutCancel(ctx), goodbyeTimeout)
 	defer cancel()
 	var ending sync.WaitGroup
@@ -194,7 +202,7 @@ func serve(ctx context.Context, c config, log *slog.Logger) (err error) {
 	chat.windows.stop()
 	draining, cancel := context.WithTimeout(goodbye, drainTimeout)
 	defer cancel()
-	if err := hub.Drain(draining); err != nil {
+	if err := chat.hub.Drain(draining); err != nil {
 		log.Warn("pages did not receive everything in time", "error", err)
 	}
 	chat.drain()
@@ -205,11 +213,9 @@ func serve(ctx context.Context, c config, log *slog.Logger) (err error) {
 	}
 	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
 	defer cancel()
-	if err := hub.Close(closing); err != nil {
+	if err := chat.hub.Close(closing); err != nil {
 		log.Warn("the hub did not close in time", "error", err)
 	}
-	log.Info("stopped")
-	return err
 }
 
 // webServer returns a server in which every wait for a client is bounded, also
