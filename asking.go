@@ -121,9 +121,14 @@ func (s Selection) lanes(q *control.Question) (lanes []lane) {
 		}
 		return lanes
 	}
-	q.Scope = control.ScopeRooms
-	for i, room := range s.names {
-		lanes = append(lanes, lane{h.acquire(room, h.channelOf(q.Scope, room)).way(), s.names, uint64(i)})
+	q.Scope = s.scope()
+	for i, name := range s.names {
+		room := name
+		if s.kind == toUsers {
+			room = "" // a user's channel is a room without a name
+		}
+		way := h.acquire(room, h.channelOf(q.Scope, name)).way()
+		lanes = append(lanes, lane{way, s.names, uint64(i)})
 	}
 	return lanes
 }
@@ -333,8 +338,12 @@ func (a *asking) roll() {
 	a.beside(way, func() { _, _ = way.notify(a.ctx, frame) }) // it is sent again
 }
 
-// abandon tells the hubs that have begun to answer that nobody waits.
+// abandon tells the hubs that have begun to answer, or keep pages, that nobody
+// waits.
 func (a *asking) abandon() {
+	for hub := range a.consumed {
+		a.open[hub] = true
+	}
 	for hub := range a.open {
 		a.hub.wg.Go(func() {
 			ctx, cancel := context.WithTimeout(a.hub.ctx, noticeTimeout)

@@ -26,7 +26,8 @@ const (
 // queue; one goroutine, which ends when the queue is empty, takes them out, in
 // order, and hands them to those who ask or answer.
 type switchboard struct {
-	hub *Hub
+	hub   *Hub
+	since time.Time // the hub is there
 
 	mu        locks.Mutex[locks.Innermost] // guards all below
 	queue     []note
@@ -48,7 +49,7 @@ type note struct {
 }
 
 func (s *switchboard) init(h *Hub) {
-	s.hub = h
+	s.hub, s.since = h, time.Now()
 	s.questions, s.answers = make(map[uint64]*asking), make(map[ask.Key]*answering)
 	s.polls = make(map[*byte]*poll)
 }
@@ -218,7 +219,12 @@ func (h *Hub) listens(q *control.Question) (which []uint64) {
 }
 
 // channelOf returns the channel of a name in a question.
-func (h *Hub) channelOf(_ control.Scope, name string) string { return h.names.Room(name) }
+func (h *Hub) channelOf(scope control.Scope, name string) string {
+	if scope == control.ScopeUsers {
+		return h.names.User(name)
+	}
+	return h.names.Room(name)
+}
 
 // reply sends an answer of one page, unless too many are being sent.
 func (s *switchboard) reply(to uint64, a *control.Answer) {

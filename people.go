@@ -17,13 +17,30 @@ import (
 // A MemberInfo describes a member, wherever it is connected.
 type MemberInfo struct {
 	ID   string // see Member.ID
-	Info []byte // of MemberOptions; nil if there is none
+	User string // of MemberOptions
+	Info []byte // see Member.Info; nil if there is none
 }
 
 // Hub returns the ID of the hub that holds the member.
 func (m MemberInfo) Hub() string {
 	hub, _ := hubOf(m.ID)
 	return hub
+}
+
+// A UserInfo describes a user.
+type UserInfo struct {
+	User        string
+	Connections int      // members of the user in the selection, on all hubs
+	Info        [][]byte // of those of them that have any, in no order
+}
+
+// A HubInfo describes a hub.
+type HubInfo struct {
+	ID      string
+	Since   time.Time // it was made, by its clock
+	Release string    // of this module in its program
+	Members int
+	Rooms   int // that it knows, which may have no members
 }
 
 // A PartialError means that some hubs have not answered, or could not do what
@@ -122,7 +139,7 @@ func (s Selection) Members(ctx context.Context) iter.Seq2[MemberInfo, error] {
 		err := s.query(ctx, "members", &control.Question{Op: control.OpMembers}, func(hub uint64, a *control.Answer) bool {
 			for i := range a.Entries {
 				e := &a.Entries[i]
-				m := MemberInfo{ID: item.MemberID(hubID(hub), e.Number)}
+				m := MemberInfo{ID: item.MemberID(hubID(hub), e.Number), User: string(e.Name)}
 				if len(e.Data) > 0 {
 					m.Info = slices.Clone(e.Data) // not to keep the page
 				}
@@ -134,6 +151,64 @@ func (s Selection) Members(ctx context.Context) iter.Seq2[MemberInfo, error] {
 		})
 		if err != nil && !stopped {
 			yield(MemberInfo{}, err)
+		}
+	}
+}
+
+// Users yields each user of the selection once, with the number of its
+// connections. Members without a user are left out. Users has to see all of them
+// before it yields the first, so it takes memory for each. With a
+// [*PartialError] the users on the hubs that have answered are yielded before
+// it. Errors are those of [Selection.Members].
+func (s Selection) Users(ctx context.Context) iter.Seq2[UserInfo, error] {
+	return func(yield func(UserInfo, error) bool) {
+		users := make(map[string]*UserInfo)
+		var failed error
+		for m, err := range s.Members(ctx) {
+			if failed = err; err != nil || m.User == "" {
+				continue
+			}
+			u := users[m.User]
+			if u == nil {
+				u = &UserInfo{User: m.User}
+				users[m.User] = u
+			}
+			u.Connections++
+			if len(m.Info) > 0 {
+				u.Info = append(u.Info, m.Info)
+			}
+		}
+		for _, u := range users {
+			if !yield(*u, nil) {
+				return
+			}
+		}
+		if failed != nil {
+			yield(UserInfo{}, failed)
+		}
+	}
+}
+
+// Hubs yields the hubs that share this one's backend and prefix, this one too,
+// as they answer. Errors are those of [Selection.Count].
+func (h *Hub) Hubs(ctx context.Context) iter.Seq2[HubInfo, error] {
+	return func(yield func(HubInfo, error) bool) {
+		stopped := false
+		q := &control.Question{Op: control.OpHubs}
+		err := h.Everyone().query(ctx, "hubs", q, func(hub uint64, a *control.Answer) bool {
+			for _, e := range a.Entries {
+				stopped = !yield(HubInfo{
+					ID: hubID(hub), Since: time.UnixMilli(int64(e.Since)), Release: string(e.Name),
+					Members: int(e.Count), Rooms: int(e.Number),
+				}, nil)
+				if stopped {
+					return false
+				}
+			}
+			return true
+		})
+		if err != nil && !stopped {
+			yield(HubInfo{}, err)
 		}
 	}
 }
@@ -202,8 +277,8 @@ func (s Selection) query(ctx context.Context, op string, q *control.Question, ta
 	default:
 		err = s.ask(ctx, q, take)
 	}
-	if partial, is := err.(*PartialError); is { //nolint:errorlint // it says itself what it is about
-		return partial
+	if _, partial := errors.AsType[*PartialError](err); partial {
+		return err // it says itself what it is about
 	}
 	return failed(op, err)
 }
@@ -222,6 +297,9 @@ func (s Selection) queryHere(ctx context.Context, q *control.Question, take func
 	count, err := h.perform(ctx, h.num, q, nil, t)
 	if errors.Is(err, errStopped) {
 		return nil
+	}
+	if q.Op == control.OpAsk && ctx.Err() != nil && err != nil {
+		return &PartialError{Err: h.explain(ctx, err)}
 	}
 	if err == nil {
 		take(h.num, &control.Answer{Status: control.StatusLast, Count: count})
@@ -261,6 +339,8 @@ func (s Selection) scope() control.Scope {
 		return control.ScopeEveryone
 	case toMembers:
 		return control.ScopeMembers
+	case toUsers:
+		return control.ScopeUsers
 	}
 	return control.ScopeRooms
 }

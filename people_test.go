@@ -82,11 +82,11 @@ func TestQuestionsAreCompleteAtOnce(t *testing.T) {
 		a, b, c := three(t, memory.NewBus())
 		connect(t, b, "x")
 		connect(t, c, "x")
-		connect(t, a) // its channels stand
+		require.NoError(t, a.Ready(within(t)))
 		began := time.Now()
 		requireCount(t, 2, a.In("x"))
 		requireCount(t, 0, a.In("empty"))
-		requireCount(t, 3, a.Everyone())
+		requireCount(t, 2, a.Everyone())
 		require.NoError(t, a.In("x").Join(within(t), "y"))
 		require.NoError(t, a.In("empty").Leave(within(t), "y"))
 		require.Zero(t, time.Since(began))
@@ -335,6 +335,13 @@ func TestAskOfMembersThatDoNotAnswer(t *testing.T) {
 		require.ErrorIs(t, err, context.DeadlineExceeded)
 		msg, err := mute.Receive(within(t))
 		require.NoError(t, err)
+		t.Log("here, too")
+		ctx, cancel = context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		got, err = replies(ctx, b.In("x").Local(), "1")
+		require.Equal(t, expected("1", bob), got)
+		require.ErrorAs(t, err, &partial)
+		require.Equal(t, 1, partial.Unanswered)
 		t.Log("an answer that is late is refused")
 		time.Sleep(time.Minute)
 		require.False(t, mute.IsQuestion(msg))
@@ -391,5 +398,64 @@ func TestCommandsAreSentAgain(t *testing.T) {
 				require.Contains(t, m.Rooms(), room)
 			}
 		}
+	})
+}
+
+func TestUsersAcrossHubs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b, c := three(t, memory.NewBus())
+		join := func(h *fanout.Hub, user, info string) *fanout.Member {
+			m, err := h.Connect(&fanout.MemberOptions{User: user, Info: []byte(info)})
+			require.NoError(t, err)
+			require.NoError(t, h.Room("x").Join(within(t), m))
+			return m
+		}
+		ann1, ann2, bob := join(a, "ann", "1"), join(b, "ann", "2"), join(c, "bob", "")
+		connect(t, c, "x")
+		t.Log("members of a user")
+		require.ElementsMatch(t, idsOf(ann1, ann2), listed(t, c.User("ann")))
+		requireCount(t, 3, c.User("ann", "bob", "cat"))
+		requireCount(t, 1, b.User("ann").Local())
+		t.Log("users of a room")
+		got := make(map[string]fanout.UserInfo)
+		for u, err := range b.In("x").Users(within(t)) {
+			require.NoError(t, err)
+			got[u.User] = u
+		}
+		require.Len(t, got, 2)
+		require.Equal(t, 2, got["ann"].Connections)
+		require.ElementsMatch(t, [][]byte{[]byte("1"), []byte("2")}, got["ann"].Info)
+		require.Equal(t, fanout.UserInfo{User: "bob", Connections: 1}, got["bob"])
+		t.Log("a question to a user")
+		answers(t, ann1, ann2)
+		replied, err := replies(within(t), c.User("ann"), "?")
+		require.NoError(t, err)
+		require.ElementsMatch(t, expected("?", ann1, ann2), replied)
+		t.Log("a user is moved, and closed on all hubs")
+		require.NoError(t, c.User("ann").Join(within(t), "y"))
+		requireCount(t, 2, c.In("y"))
+		require.NoError(t, c.User("ann").Close(within(t), "logout"))
+		requireCount(t, 0, c.User("ann"))
+		require.Equal(t, []string{"x"}, bob.Rooms())
+	})
+}
+
+func TestHubs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bus := memory.NewBus()
+		a, b, c := three(t, bus)
+		newHub(t, bus, &fanout.Options{Prefix: "other"})
+		connect(t, b, "x", "y")
+		require.NoError(t, c.Ready(within(t)))
+		connect(t, a, "x")
+		got := make(map[string]fanout.HubInfo)
+		for h, err := range a.Hubs(within(t)) {
+			require.NoError(t, err)
+			require.False(t, h.Since.IsZero())
+			got[h.ID] = fanout.HubInfo{Members: h.Members, Rooms: h.Rooms}
+		}
+		require.Equal(t, map[string]fanout.HubInfo{
+			a.ID(): {Members: 1, Rooms: 1}, b.ID(): {Members: 1, Rooms: 2}, c.ID(): {},
+		}, got)
 	})
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/fanoutgo/fanout/internal/control"
+	"github.com/fanoutgo/fanout/internal/hellos"
 	"github.com/fanoutgo/fanout/internal/item"
 	"github.com/fanoutgo/fanout/internal/wire"
 )
@@ -32,7 +33,15 @@ func (h *Hub) perform(ctx context.Context, from uint64, q *control.Question, pla
 		return c.count(ctx)
 	case control.OpMembers:
 		return c.each(ctx, func(m *Member) error {
-			return t.put(&control.Entry{Number: m.num, Count: 1, Data: m.Info()})
+			return t.put(&control.Entry{Number: m.num, Count: 1, Name: []byte(m.User()), Data: m.Info()})
+		})
+	case control.OpHubs:
+		h.mu.RLock()
+		members, rooms := len(h.members), len(h.rooms)-1 // everyone's is no room
+		h.mu.RUnlock()
+		return 1, t.put(&control.Entry{
+			Number: uint64(rooms), Count: uint64(members), Name: []byte(hellos.Release()),
+			Since: uint64(h.switchboard.since.UnixMilli()),
 		})
 	case control.OpJoin:
 		return c.each(ctx, func(m *Member) error { return m.join(ctx, q.Rooms) })
@@ -98,6 +107,12 @@ func (h *Hub) choose(q *control.Question) *chosen {
 		c.everyone = true
 	case control.ScopeMembers:
 		c.numbers = h.numbersOf(q.Names)
+	case control.ScopeUsers:
+		for _, user := range q.Names {
+			for _, m := range h.membersOf(user) {
+				c.numbers = append(c.numbers, m.num)
+			}
+		}
 	default:
 		for _, name := range q.Names {
 			if rs := h.lookup(h.channelOf(q.Scope, name)); rs != nil {

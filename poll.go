@@ -21,6 +21,7 @@ var ErrNoQuestion = errors.New("no question, or not any more")
 // A Reply is the answer of a member to Selection.Ask.
 type Reply struct {
 	Member string // its ID
+	User   string // of MemberOptions
 	Data   []byte
 }
 
@@ -70,7 +71,7 @@ func (s Selection) Ask(ctx context.Context, data []byte) iter.Seq2[Reply, error]
 			for i := range a.Entries {
 				e := &a.Entries[i]
 				answers++
-				r := Reply{Member: item.MemberID(hubID(hub), e.Number), Data: clonePayload(e.Data)}
+				r := Reply{Member: item.MemberID(hubID(hub), e.Number), User: string(e.Name), Data: clonePayload(e.Data)}
 				if stopped = !yield(r, nil); stopped {
 					return false
 				}
@@ -130,7 +131,7 @@ func (p *poll) reply(ctx context.Context, m *Member, data []byte) error {
 			return ErrNoQuestion
 		case p.bytes == 0 || p.bytes+len(data) <= maxReplies:
 			delete(p.waiting, m.num)
-			p.replies = append(p.replies, control.Entry{Number: m.num, Data: slices.Clone(data)})
+			p.replies = append(p.replies, control.Entry{Number: m.num, Name: []byte(m.User()), Data: slices.Clone(data)})
 			p.bytes += len(data)
 			p.mu.Unlock()
 			signal(p.kick)

@@ -107,7 +107,7 @@ func (y *Hellos) Run(ctx context.Context) {
 
 func (y *Hellos) send(say *peers.Say) {
 	hello := wire.Hello{
-		Hub: y.num, Time: uint64(time.Now().UnixMilli()), Level: wire.Level, Release: release(), Answer: say.Ask,
+		Hub: y.num, Time: uint64(time.Now().UnixMilli()), Level: wire.Level, Release: Release(), Answer: say.Ask,
 	}
 	frame := wire.AppendHello(nil, &hello)
 	if say.Everyone {
@@ -143,8 +143,8 @@ func (y *Hellos) Count() int {
 	return y.table.Count(time.Now())
 }
 
-// release is the version of this module in the program, for people to read.
-var release = sync.OnceValue(func() string {
+// Release is the version of this module in the program, for people to read.
+var Release = sync.OnceValue(func() string {
 	const module = "github.com/fanoutgo/fanout"
 	version := "unknown"
 	if info, ok := debug.ReadBuildInfo(); ok {

@@ -292,3 +292,34 @@ func TestOutboxProperties(t *testing.T) {
 		require.Equal(t, want, got, "seed %d", seed)
 	}
 }
+
+func TestNotice(t *testing.T) {
+	t.Run("has its turn alone, and no number", func(t *testing.T) {
+		x := newTester(t)
+		x.Done(x.alone("a"), Taken)
+		x.gather("b")
+		notice := NewNotice[string]([]byte("notice"))
+		require.True(t, notice.Notice())
+		x.Queue(notice)
+		x.gather("c")
+		f, _ := x.Next(start)
+		x.requireFrame(x.number(f), 2, "b")
+		x.Done(f, Taken)
+		f, _ = x.Next(start)
+		require.Same(t, notice, f)
+		require.Equal(t, "notice", string(x.number(f).Bytes()))
+		require.Equal(t, start, f.Numbered())
+		x.Done(f, Taken)
+		f, _ = x.Next(start)
+		x.requireFrame(x.number(f), 3, "c")
+	})
+	t.Run("may be withdrawn", func(t *testing.T) {
+		x := newTester(t)
+		x.Done(x.alone("a"), Taken)
+		notice := NewNotice[string]([]byte("notice"))
+		x.Queue(notice)
+		require.True(t, x.Withdraw(notice, Span{}))
+		f, _ := x.Next(start)
+		require.Nil(t, f)
+	})
+}
