@@ -108,6 +108,10 @@ func (rs *roomState) receive(frame []byte) {
 	var b batch.Batch
 	err := b.Open(frame)
 	if errors.Is(err, wire.ErrNotice) {
+		if carried, ok := wire.DecodeUnkept(frame); ok {
+			rs.receiveUnkept(carried)
+			return
+		}
 		h.notice(rs, rs.channel, frame)
 		return
 	}

@@ -44,7 +44,7 @@ func TestSizes(t *testing.T) {
 // how they end; whom questions across hubs are about, asking, answering and
 // performing them, polls of members, and the notices in which they travel.
 func TestLayout(t *testing.T) {
-	const maxFiles, maxLines, maxFunc = 30, 400, 60
+	const maxFiles, maxLines, maxFunc = 34, 400, 60
 	all, err := filepath.Glob("*.go")
 	require.NoError(t, err)
 	var files []string

@@ -367,3 +367,11 @@ func (e sentError) Error() string {
 func (e sentError) Is(target error) bool { return target != ErrUnsent && errors.Is(e.err, target) }
 
 func (e sentError) As(target any) bool { return errors.As(e.err, target) }
+
+// checkSize refuses data that is too long for a message.
+func (h *Hub) checkSize(data []byte) error {
+	if limit := h.opts.MaxMessage; len(data) > limit {
+		return fmt.Errorf("%w: %d bytes, at most %d are allowed (Options.MaxMessage)", ErrTooLarge, len(data), limit)
+	}
+	return nil
+}

@@ -27,6 +27,7 @@ type Selection struct {
 	exceptRooms []string
 	local       bool
 	volatile    bool
+	unkept      bool
 }
 
 type selectionKind uint8
@@ -141,6 +142,9 @@ func (s Selection) Publish(ctx context.Context, data []byte) error {
 			return nil
 		}
 		defer l.way.unhold(1)
+		if s.passesBy(l.way) {
+			return l.way.publishUnkept(ctx, &l.message)
+		}
 		return l.way.publish(ctx, &l.message)
 	})
 }
@@ -181,6 +185,8 @@ func (s Selection) PublishAsync(ctx context.Context, data []byte, done func(erro
 		case l.way == nil:
 			l.deliver(h)
 			h.tell(acks[i:i+1], nil)
+		case s.passesBy(l.way):
+			l.way.publishUnkeptAsync(&l.message, acks[i])
 		default:
 			l.way.publishAsync(&l.message, acks[i])
 		}
@@ -243,13 +249,6 @@ func (s Selection) checkLengths() error {
 		if n := len(list.names); n > maxNames {
 			return fmt.Errorf("%w: the selection %s: %d of them, at most %d are allowed", ErrTooLarge, list.says, n, maxNames)
 		}
-	}
-	return nil
-}
-
-func (h *Hub) checkSize(data []byte) error {
-	if limit := h.opts.MaxMessage; len(data) > limit {
-		return fmt.Errorf("%w: %d bytes, at most %d are allowed (Options.MaxMessage)", ErrTooLarge, len(data), limit)
 	}
 	return nil
 }

@@ -15,6 +15,7 @@ const (
 	kindNotices = 0x80
 	kindHello   = 0x80
 	kindControl = 0x81
+	kindUnkept  = 0x82
 )
 
 // Levels say which fields a hub understands: all that were given numbers in the
