@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/rueidis"
@@ -54,6 +55,8 @@ type Engine struct {
 	receiver  adapter.Receiver
 	keeper    adapter.HistoryReceiver // the receiver, if it is one
 	library   library
+	ways      atomic.Uint32           // a bit for each way that was logged
+	usual     atomic.Pointer[keeping] // how some node keeps histories, without a connection
 	refusals  refusals
 	limits    limits
 	roles     roles
@@ -344,6 +347,11 @@ func (e *Engine) Close(ctx context.Context) error {
 			}
 			<-e.ops.Empty() // calls in flight may begin goroutines
 			e.wg.Wait()
+			if nodes := e.topology.nodes.Load(); nodes != nil {
+				for _, p := range *nodes {
+					p.keeper.close()
+				}
+			}
 			<-e.journal.Stop()
 			close(e.closed)
 		}()

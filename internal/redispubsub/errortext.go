@@ -28,7 +28,7 @@ const (
 	kindDown
 	// kindMemory: the server is out of memory.
 	kindMemory
-	// kindNoFunction: the server does not have our functions.
+	// kindNoFunction: the server does not have our functions, or scripts.
 	kindNoFunction
 	// kindExists: the server has our functions already.
 	kindExists
@@ -102,6 +102,7 @@ var rules = []rule{
 	{"Script attempted to access", true, kindMisused},
 	{"NOPROTO", false, kindUnsupported},
 	{"Function not found", true, kindNoFunction},
+	{"NOSCRIPT", false, kindNoFunction},
 	{"already exists", true, kindExists},
 }
 
