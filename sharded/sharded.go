@@ -72,6 +72,7 @@
 //	history:  ~fanout:* +fcall +function|load +info +time +cluster|myid
 //	history:  +hmget +hget +hset +hlen +hgetall +hdel +del +pexpire
 //	history:  +xadd +xrange +xrevrange +xtrim
+//	scripts:  +evalsha +script|load
 //	limits:   +config|get
 //	named:    +client|setinfo
 //
@@ -80,14 +81,34 @@
 // connections break. Without both, a server that has become a replica is
 // noticed only then too; the log says so.
 //
+// The rights for scripts are needed where functions are refused, in place of
+// +fcall and +function|load.
+//
 // The rights in the last two lines are optional; without them the attempts
 // appear in the server's ACL LOG. With config|get the adapter learns how long a
 // message may be, see fanout.Options.MaxMessage. With client|setinfo the client
 // tells its name; Redis 7.0 does not know that right, and refuses an ACL
 // SETUSER that has it.
 //
-// A history is kept by two functions, which the adapter loads into servers that
-// lack them. Its keys are fanout:h:{room}, a stream, and fanout:h:{room}:at, a
+// # Histories
+//
+// A history is kept by functions, which the adapter loads into servers that
+// lack them. Where a server refuses functions, or lets them not call INFO, the
+// adapter runs the same code as scripts (EVALSHA), which takes two to three times
+// the server's time. Where scripts may not call INFO either, it asks for the
+// replication ID itself, on a connection of its own to each node. A role that
+// changes is then noticed within a ProbeInterval.
+//
+// Where INFO tells neither a replication ID nor a run_id, nobody can know
+// whether a server has lost something: each new connection to it counts as a
+// possible loss. Rooms begin a new epoch then, and members that resume are told
+// of a gap of unknown size; the log and, for a minute, Health say so.
+//
+// What a node can do is found out when the first room with a history needs it,
+// and logged once. If it can do none of this, the errors of Join and Publish,
+// and Health, say which commands are missing.
+//
+// The keys of a history are fanout:h:{room}, a stream, and fanout:h:{room}:at, a
 // note of the current position. A memory policy that evicts keys with an expiry
 // may evict them.
 //

@@ -42,8 +42,12 @@
 //	history:  ~fanout:* +fcall +function|load +info +time +cluster|myid
 //	history:  +hmget +hget +hset +hlen +hgetall +hdel +del +pexpire
 //	history:  +xadd +xrange +xrevrange +xtrim
+//	scripts:  +evalsha +script|load
 //	limits:   +config|get
 //	named:    +client|setinfo
+//
+// The rights for scripts are needed where functions are refused, in place of
+// +fcall and +function|load: package sharded documents how histories are kept.
 //
 // The rights in the last two lines are optional; without them the attempts
 // appear in the server's ACL LOG. With config|get the adapter learns how long a

@@ -6,7 +6,6 @@ package rediscontract
 import (
 	"context"
 	"errors"
-	"fmt"
 	"testing"
 	"time"
 
@@ -40,20 +39,6 @@ func RunServer(t *testing.T, server func(testing.TB) *redistest.Server, newAdapt
 	adaptertest.Run(t, func(t testing.TB, n int) adaptertest.Nodes {
 		return nodes(t, server(t), n, newAdapter)
 	}, &adaptertest.Options{Parallel: true})
-}
-
-// RunRestricted runs the contract on a single server, as users that imitate
-// services; see Restrictions.
-func RunRestricted(t *testing.T, server func(testing.TB) *redistest.Server, newAdapter NewAdapter) {
-	for i, r := range Restrictions {
-		t.Run(r.Name, func(t *testing.T) {
-			adaptertest.Run(t, func(t testing.TB, n int) adaptertest.Nodes {
-				s := server(t)
-				as := restrict(t, s, []*redistest.Node{s.Node}, fmt.Sprint("restricted", i), r.Rights)
-				return nodes(t, as, n, newAdapter)
-			}, &adaptertest.Options{Parallel: true})
-		})
-	}
 }
 
 // RunOpenedServer is RunServer for adapters with clients of their own.

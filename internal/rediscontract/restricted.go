@@ -1,9 +1,13 @@
 package rediscontract
 
 import (
+	"context"
+	"fmt"
 	"slices"
 	"testing"
+	"time"
 
+	"github.com/fanoutgo/fanout/adapter/adaptertest"
 	"github.com/fanoutgo/fanout/internal/redistest"
 	"github.com/redis/rueidis"
 )
@@ -25,6 +29,18 @@ var Restrictions = []Restriction{
 	{"no INFO in scripts", []string{"-role", "-cluster|myid", "-info", "+info|server"}},
 }
 
+// RestrictedArgs are arguments of servers that know the users of Restrictions,
+// also after they have started again.
+func RestrictedArgs() (args []string) {
+	for i, r := range Restrictions {
+		args = append(args, "--user", userName(i), "on", ">secret", "~*", "&*", "+@all")
+		args = append(args, r.Rights...)
+	}
+	return args
+}
+
+func userName(i int) string { return fmt.Sprint("restricted", i) }
+
 // A user is servers as one ACL user sees them.
 type user struct {
 	servers
@@ -37,10 +53,29 @@ func (u user) Client(t testing.TB, options ...func(*rueidis.ClientOption)) rueid
 	})...)
 }
 
-// restrict makes a user on all nodes and returns the servers as that user sees
-// them.
-func restrict(t testing.TB, s servers, nodes []*redistest.Node, name string, rights []string) servers {
-	t.Helper()
-	setUser(t, nodes, name, slices.Concat([]string{"~*", "&*", "+@all"}, rights))
-	return user{s, name}
+// RunRestricted runs the contract on a single server, as users that imitate
+// services. The server has RestrictedArgs.
+func RunRestricted(t *testing.T, server func(testing.TB) *redistest.Server, newAdapter NewAdapter) {
+	for i, r := range Restrictions {
+		t.Run(r.Name, func(t *testing.T) {
+			adaptertest.Run(t, func(t testing.TB, n int) adaptertest.Nodes {
+				return nodes(t, user{server(t), userName(i)}, n, newAdapter)
+			}, &adaptertest.Options{Parallel: true})
+		})
+	}
+}
+
+// RunRestrictedCluster is RunRestricted on a cluster with replicas.
+func RunRestrictedCluster(t *testing.T, cluster func(testing.TB) *redistest.Cluster, newAdapter NewAdapter) {
+	for i, r := range Restrictions {
+		t.Run(r.Name, func(t *testing.T) {
+			adaptertest.Run(t, func(t testing.TB, n int) adaptertest.Nodes {
+				c := cluster(t)
+				ns := nodes(t, user{c, userName(i)}, n, newAdapter)
+				ns.Faults.Move = func(ctx context.Context, channel string) error { return move(ctx, c, channel) }
+				ns.Faults.Fail = func(ctx context.Context, channel string) error { return fail(ctx, c, channel) }
+				return ns
+			}, &adaptertest.Options{Timeout: 2 * time.Minute, Parallel: true})
+		})
+	}
 }

@@ -111,10 +111,8 @@ func introduction(replication, server, self string, now int64, before *keeping) 
 	if !neverReplica && former == "" {
 		run = "" // it may have been a replica, which has lost something
 	}
-	for _, r := range self {
-		if !strings.ContainsRune("0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ", r) {
-			self = ""
-		}
+	if strings.Trim(self, "0123456789abcdefghijklmnopqrstuvwxyz") != "" {
+		self = "" // it has to be one word
 	}
 	word := func(s string) string {
 		if s == "" {
