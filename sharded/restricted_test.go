@@ -1,11 +1,16 @@
 package sharded_test
 
 import (
+	"log/slog"
 	"os"
+	"strings"
 	"testing"
 
+	"github.com/fanoutgo/fanout"
 	"github.com/fanoutgo/fanout/internal/rediscontract"
 	"github.com/fanoutgo/fanout/internal/redistest"
+	"github.com/fanoutgo/fanout/sharded"
+	"github.com/redis/rueidis"
 	"github.com/stretchr/testify/require"
 )
 
@@ -17,10 +22,15 @@ func TestContractRestricted(t *testing.T) {
 		t.Run("server", func(t *testing.T) {
 			rediscontract.RunRestricted(t, redistest.SharedServer(o), newAdapter)
 		})
-		t.Run("cluster", func(t *testing.T) {
-			o.Primaries, o.Replicas = 3, 1
-			rediscontract.RunRestrictedCluster(t, redistest.SharedCluster(o), newAdapter)
-		})
+		for _, moves := range []bool{true, false} {
+			o, what := o, "slots move"
+			if !moves {
+				o.Replicas, what = 1, "primaries fail"
+			}
+			t.Run(what, func(t *testing.T) {
+				rediscontract.RunRestrictedCluster(t, redistest.SharedCluster(o), moves, newAdapter)
+			})
+		}
 	})
 }
 
@@ -53,4 +63,40 @@ func TestScriptOfAStranger(t *testing.T) {
 	}
 	say(t, h.Room("lobby"), 3, 3)
 	hear(t, m, 1)
+}
+
+// A proxy that shows one endpoint before many shards, as Azure's Enterprise
+// policy does, is imitated by a node of a cluster that owns all slots, and a
+// client that takes it for a single server.
+func TestOneEndpointBeforeManyShards(t *testing.T) {
+	t.Parallel()
+	c := redistest.NewCluster(t, redistest.Options{Primaries: 1})
+	var lines log
+	a, err := sharded.New(c.Client(t, func(o *rueidis.ClientOption) { o.ForceSingleClient = true }),
+		&sharded.Options{Logger: slog.New(slog.NewTextHandler(&lines, nil))})
+	require.NoError(t, err)
+	h, err := fanout.New(a, &fanout.Options{Room: func(string) fanout.RoomOptions {
+		return fanout.RoomOptions{Retain: fanout.Retention{Messages: 10}}
+	}})
+	require.NoError(t, err)
+	defer h.Close(within(t))
+	m := member(t, h)
+	for range 3 { // the first time it turns out, then each room has its slot
+		inParallel(50, func(i int) {
+			if err := h.Room(roomNames(50)[i]).Join(within(t), m); err != nil {
+				t.Error(err)
+			}
+		})
+		inParallel(50, func(i int) {
+			if err := h.Room(roomNames(50)[i]).Leave(within(t), m); err != nil {
+				t.Error(err)
+			}
+		})
+		_, err = c.Nodes()[0].KillClients(within(t), "pubsub")
+		require.NoError(t, err)
+	}
+	require.NoError(t, h.Room("last").Join(within(t), m))
+	say(t, h.Room("last"), 1, 3)
+	hear(t, m, 3)
+	require.Equal(t, 1, strings.Count(lines.String(), "one endpoint before many shards"))
 }

@@ -99,6 +99,11 @@
 // replication ID itself, on a connection of its own to each node. A role that
 // changes is then noticed within a ProbeInterval.
 //
+// Scripts forget what functions remember: since when a server is a primary. So
+// when a slot moves to a server that was a replica before, scripts do not vouch
+// for the histories in it, and members that resume are told of a gap of unknown
+// size, though nothing was lost.
+//
 // Where INFO tells neither a replication ID nor a run_id, nobody can know
 // whether a server has lost something: each new connection to it counts as a
 // possible loss. Rooms begin a new epoch then, and members that resume are told

@@ -66,7 +66,9 @@ func (k *keeper) introduce(ctx context.Context, conn rueidis.DedicatedClient) (*
 	}
 	self := ""
 	if k.engine.mode.hasSlots() {
-		self, _ = conn.Do(ctx, b().ClusterMyid().Build()).ToString() // empty if it is refused
+		if self, err = conn.Do(ctx, b().ClusterMyid().Build()).ToString(); err != nil {
+			self = field(info[1], "run_id") // which is that of a node, too
+		}
 	}
 	s := introduction(info[0], info[1], self, now, k.last)
 	if s.way == byUnknown && k.last != nil && k.last.conn == conn {

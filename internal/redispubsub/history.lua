@@ -122,7 +122,13 @@ local function introduce(now)
     since = now - match(server, 'uptime_in_seconds:(%d+)') * 1000
   end
   local myid = pcall('CLUSTER', 'MYID')
-  node = type(myid) == 'string' and myid or ''
+  if type(myid) == 'string' then
+    node = myid
+  elseif find(myid.err, 'cluster support disabled', 1, true) then
+    node = ''
+  else -- it does not say, and the run is one of a node
+    node = run
+  end
 end
 
 -- listen takes over what the caller says about the server, where scripts may not
