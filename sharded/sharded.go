@@ -220,6 +220,21 @@ func (o *Options) config() redispubsub.Config {
 	}
 }
 
+// A Report says what works on the servers that a client reaches. Its String is
+// a text to print; OK reports whether rooms and histories work.
+type Report = redispubsub.Report
+
+// Check asks the primaries that a client knows which of the commands that the
+// adapter needs work there, and what else matters: the eviction policy, the
+// output limit of subscribers, whether counts of receivers can be trusted, and
+// how histories would be kept. It subscribes to a channel and publishes to it,
+// tries commands on keys that do not exist, and may load the functions or
+// scripts of histories. Each node has 5 s to answer. Check fails if no primary
+// answers. Command cmd/fanout-check prints the report.
+func Check(ctx context.Context, client rueidis.Client) (*Report, error) {
+	return redispubsub.Check(ctx, client, true)
+}
+
 // Publish implements adapter.Adapter. It returns the number of hubs that are
 // subscribed to the channel.
 func (a *Adapter) Publish(ctx context.Context, channel string, frame []byte) (receivers int, err error) {

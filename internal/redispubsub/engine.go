@@ -57,6 +57,7 @@ type Engine struct {
 	library   library
 	ways      atomic.Uint32           // a bit for each way that was logged
 	usual     atomic.Pointer[keeping] // how some node keeps histories, without a connection
+	connected atomic.Bool             // the first server was logged
 	split     atomic.Bool             // one server hides many shards; see link.split
 	refusals  refusals
 	limits    limits
