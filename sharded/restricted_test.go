@@ -100,3 +100,18 @@ func TestOneEndpointBeforeManyShards(t *testing.T) {
 	hear(t, m, 3)
 	require.Equal(t, 1, strings.Count(lines.String(), "one endpoint before many shards"))
 }
+
+// docs/services.md has the restrictions that are tried, and no others.
+func TestDocumentedRestrictions(t *testing.T) {
+	text, err := os.ReadFile("../docs/services.md")
+	require.NoError(t, err)
+	_, table, found := strings.Cut(string(text), "| restriction | rights |\n|---|---|\n")
+	require.True(t, found)
+	table, _, _ = strings.Cut(table, "\n\n")
+	var rows []string
+	for _, r := range rediscontract.Restrictions {
+		rights := strings.ReplaceAll(strings.Join(r.Rights, " "), "|", `\|`)
+		rows = append(rows, "| "+r.Name+" | `"+rights+"` |")
+	}
+	require.Equal(t, strings.Join(rows, "\n"), table)
+}
