@@ -31,6 +31,9 @@ func (k *keeper) dial(ctx context.Context, node rueidis.Client) (rueidis.Dedicat
 	taken := dedicate(ctx, node, func() { k.dialing.Store(false) })
 	select {
 	case conn := <-taken:
+		// With hooks the connection has a reader of its own, and a caller that
+		// gives up does not end it.
+		conn.SetPubSubHooks(rueidis.PubSubHooks{OnMessage: func(rueidis.PubSubMessage) {}})
 		return conn, nil
 	case <-ctx.Done():
 		return nil, fmt.Errorf("no connection for histories to %s: %w", k.node.addr, context.Cause(ctx))

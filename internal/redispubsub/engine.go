@@ -354,6 +354,7 @@ func (e *Engine) Close(ctx context.Context) error {
 					p.keeper.close()
 				}
 			}
+			e.wg.Wait()
 			<-e.journal.Stop()
 			close(e.closed)
 		}()

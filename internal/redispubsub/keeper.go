@@ -88,9 +88,13 @@ func (k *keeper) ready(ctx context.Context) (*keeping, error) {
 	case !k.mustAsk(s):
 		return s, nil
 	default:
-		if again, err := k.introduce(ctx, s.conn); err == nil {
+		again, err := k.introduce(ctx, s.conn)
+		if err == nil {
 			k.state.CompareAndSwap(s, again)
 			return again, nil
+		}
+		if ctx.Err() != nil && !errors.Is(context.Cause(ctx), errSilent) {
+			return nil, err // the caller has given up, and the connection may be fine
 		}
 		k.drop(s)
 	}
@@ -238,11 +242,11 @@ func (k *keeper) forget() {
 // drop ends a keeping, and its connection.
 func (k *keeper) drop(s *keeping) {
 	if k.state.CompareAndSwap(s, nil) && s.conn != nil {
-		s.conn.Close()
+		k.engine.wg.Go(s.conn.Close) // with a silent server it takes a second
 	}
 }
 
-// close ends the keeper. It waits for nothing.
+// close ends the keeper.
 func (k *keeper) close() {
 	k.gone.Store(true)
 	k.forget()
