@@ -11,15 +11,26 @@ import (
 	"github.com/fanoutgo/fanout"
 	"github.com/fanoutgo/fanout/adapter"
 	"github.com/fanoutgo/fanout/internal/redistest"
+	"github.com/redis/rueidis"
 	"github.com/stretchr/testify/require"
 )
 
 // Whatever the keys of a history contain, its functions do not fail by accident,
 // and one that fails has written nothing.
 func TestHistoryOfAnyContents(t *testing.T) {
-	rounds := redistest.Rounds(100, 300)
 	c := cluster(t)
-	a, err := newAdapter(c.Client(t))
+	t.Run("functions", func(t *testing.T) { ofAnyContents(t, c, c.Client(t)) })
+	t.Run("scripts", func(t *testing.T) {
+		for _, n := range c.Nodes() {
+			require.NoError(t, n.Do(within(t), "ACL", "SETUSER", "scripts", "on", ">secret", "~*", "&*", "+@all", "-fcall").Error())
+		}
+		ofAnyContents(t, c, c.Client(t, func(o *rueidis.ClientOption) { o.Username, o.Password = "scripts", "secret" }))
+	})
+}
+
+func ofAnyContents(t *testing.T, c *redistest.Cluster, client rueidis.Client) {
+	rounds := redistest.Rounds(100, 300)
+	a, err := newAdapter(client)
 	require.NoError(t, err)
 	require.NoError(t, a.Attach(heedless{}))
 	defer a.Close(within(t))

@@ -196,7 +196,7 @@ func (l *log) String() string {
 // keys or the bytes of frames.
 func TestServersWithoutCommands(t *testing.T) {
 	t.Parallel()
-	s := redistest.NewServer(t, redistest.Options{Args: []string{"--rename-command", "FCALL", ""}})
+	s := redistest.NewServer(t, redistest.Options{Args: []string{"--rename-command", "FCALL", "", "--rename-command", "EVALSHA", ""}})
 	var lines log
 	logger := slog.New(slog.NewTextHandler(&lines, nil))
 	a, err := sharded.New(s.Client(t), &sharded.Options{Logger: logger})

@@ -12,6 +12,7 @@ import (
 
 	"github.com/fanoutgo/fanout"
 	"github.com/fanoutgo/fanout/internal/redistest"
+	"github.com/redis/rueidis"
 	"github.com/stretchr/testify/require"
 )
 
@@ -83,91 +84,109 @@ func (o *openSlot) finish() {
 // ended nothing is in its way.
 func TestHistoryInAnOpenSlot(t *testing.T) {
 	onClusters(t, func(t *testing.T, c *redistest.Cluster) {
-		for name, test := range map[string]struct {
-			before int // messages that were said before
-			keys   func(o *openSlot, stream, note string)
-		}{
-			"a room that is there":      {before: 5},
-			"a new room":                {},
-			"a room that has moved":     {before: 5, keys: func(o *openSlot, stream, note string) { o.move(stream, note) }},
-			"its stream has moved":      {before: 5, keys: func(o *openSlot, stream, note string) { o.move(stream) }},
-			"a room that was idle":      {before: -5},
-			"idle, and the note moved":  {before: -5, keys: func(o *openSlot, stream, note string) { o.move(note) }},
-			"long messages in a moved":  {before: 3, keys: func(o *openSlot, stream, note string) { o.move(stream, note) }},
-			"the functions are missing": {before: 5, keys: func(o *openSlot, stream, note string) { flushFunctions(o) }},
-		} {
+		t.Run("functions", func(t *testing.T) {
+			inOpenSlots(t, c, func() rueidis.Client { return c.Client(t) })
+		})
+		// As users that are refused functions, and INFO in scripts.
+		for name, rights := range map[string][]string{"scripts": {"-fcall"}, "told": {"-fcall", "-info", "+info|server"}} {
 			t.Run(name, func(t *testing.T) {
-				long := name == "long messages in a moved"
-				text := func(n int) string {
-					if long {
-						return fmt.Sprintf("%d %05000d", n, n)
-					}
-					return fmt.Sprint(n)
+				for _, n := range c.Nodes() {
+					set := append([]string{"ACL", "SETUSER", name, "on", ">secret", "~*", "&*", "+@all"}, rights...)
+					require.NoError(t, n.Do(within(t), set...).Error())
 				}
-				a, b, p := keeping(t, c.Client(t), 100), keeping(t, c.Client(t), 100), keeping(t, c.Client(t), 100)
-				room := "open " + t.Name()
-				stream := "fanout:h:{" + room + "}"
-				next := 1
-				publish := func(h *fanout.Hub) {
-					t.Helper()
-					ctx, cancel := context.WithTimeout(within(t), 5*time.Second)
-					defer cancel()
-					require.NoError(t, h.Room(room).Publish(ctx, []byte(text(next))))
-					next++
-				}
-				first := member(t, a)
-				require.NoError(t, a.Room(room).Join(within(t), first))
-				for next <= max(test.before, -test.before) {
-					publish(p)
-				}
-				if test.before < 0 {
-					expire(t, c.Owner(redistest.Slot(stream)), stream)
-				}
-				o := openSlotOf(t, c, stream)
-				if test.keys != nil {
-					test.keys(o, stream, stream+":at")
-				}
-
-				start := next
-				publish(p) // which nobody tells of anything
-				second := member(t, b)
-				require.NoError(t, b.Room(room).Join(within(t), second))
-				joined := next
-				for range 3 {
-					publish(a)
-					publish(b)
-					publish(p)
-				}
-				resumed := member(t, b)
-				require.NoError(t, b.Room(room).Resume(within(t), resumed, fanout.Position{}))
-				o.finish()
-				for range 3 {
-					publish(a)
-					publish(b)
-					publish(p)
-				}
-				expect := func(m *fanout.Member, from int, gap bool) {
-					t.Helper()
-					for n := from; n < next; n++ {
-						msg, err := m.Receive(within(t))
-						if gapError, ok := errors.AsType[*fanout.GapError](err); ok && gap && gapError.Missed == 0 {
-							n-- // it is not known for sure that nothing is missing
-							continue
-						}
-						require.NoError(t, err)
-						require.Equal(t, text(n), string(msg.Data))
-					}
-				}
-				if test.before < 0 {
-					expect(resumed, start, false)
-				} else {
-					expect(resumed, 1, false)
-				}
-				expect(first, 1, true)
-				expect(second, joined, true)
+				inOpenSlots(t, c, func() rueidis.Client {
+					return c.Client(t, func(o *rueidis.ClientOption) { o.Username, o.Password = name, "secret" })
+				})
 			})
 		}
 	})
+}
+
+func inOpenSlots(t *testing.T, c *redistest.Cluster, client func() rueidis.Client) {
+	for name, test := range map[string]struct {
+		before int // messages that were said before
+		keys   func(o *openSlot, stream, note string)
+	}{
+		"a room that is there":      {before: 5},
+		"a new room":                {},
+		"a room that has moved":     {before: 5, keys: func(o *openSlot, stream, note string) { o.move(stream, note) }},
+		"its stream has moved":      {before: 5, keys: func(o *openSlot, stream, note string) { o.move(stream) }},
+		"a room that was idle":      {before: -5},
+		"idle, and the note moved":  {before: -5, keys: func(o *openSlot, stream, note string) { o.move(note) }},
+		"long messages in a moved":  {before: 3, keys: func(o *openSlot, stream, note string) { o.move(stream, note) }},
+		"the functions are missing": {before: 5, keys: func(o *openSlot, stream, note string) { flushFunctions(o) }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			long := name == "long messages in a moved"
+			text := func(n int) string {
+				if long {
+					return fmt.Sprintf("%d %05000d", n, n)
+				}
+				return fmt.Sprint(n)
+			}
+			a, b, p := keeping(t, client(), 100), keeping(t, client(), 100), keeping(t, client(), 100)
+			room := "open " + t.Name()
+			stream := "fanout:h:{" + room + "}"
+			next := 1
+			publish := func(h *fanout.Hub) {
+				t.Helper()
+				ctx, cancel := context.WithTimeout(within(t), 5*time.Second)
+				defer cancel()
+				require.NoError(t, h.Room(room).Publish(ctx, []byte(text(next))))
+				next++
+			}
+			first := member(t, a)
+			require.NoError(t, a.Room(room).Join(within(t), first))
+			for next <= max(test.before, -test.before) {
+				publish(p)
+			}
+			if test.before < 0 {
+				expire(t, c.Owner(redistest.Slot(stream)), stream)
+			}
+			o := openSlotOf(t, c, stream)
+			if test.keys != nil {
+				test.keys(o, stream, stream+":at")
+			}
+
+			start := next
+			publish(p) // which nobody tells of anything
+			second := member(t, b)
+			require.NoError(t, b.Room(room).Join(within(t), second))
+			joined := next
+			for range 3 {
+				publish(a)
+				publish(b)
+				publish(p)
+			}
+			resumed := member(t, b)
+			require.NoError(t, b.Room(room).Resume(within(t), resumed, fanout.Position{}))
+			o.finish()
+			for range 3 {
+				publish(a)
+				publish(b)
+				publish(p)
+			}
+			expect := func(m *fanout.Member, from int, gap bool) {
+				t.Helper()
+				for n := from; n < next; n++ {
+					msg, err := m.Receive(within(t))
+					if gapError, ok := errors.AsType[*fanout.GapError](err); ok && gap && gapError.Missed == 0 {
+						n-- // it is not known for sure that nothing is missing
+						continue
+					}
+					require.NoError(t, err)
+					require.Equal(t, text(n), string(msg.Data))
+				}
+			}
+			if test.before < 0 {
+				expect(resumed, start, false)
+			} else {
+				expect(resumed, 1, false)
+			}
+			expect(first, 1, true)
+			expect(second, joined, true)
+		})
+	}
 }
 
 // expire makes a stream look as if its time was over.
@@ -184,6 +203,7 @@ func expire(t *testing.T, n *redistest.Node, stream string) {
 func flushFunctions(o *openSlot) {
 	for _, n := range o.c.Primaries() {
 		require.NoError(o.t, n.Do(within(o.t), "FUNCTION", "FLUSH").Error())
+		require.NoError(o.t, n.Do(within(o.t), "SCRIPT", "FLUSH").Error())
 	}
 }
 

@@ -72,6 +72,7 @@
 //	history:  ~fanout:* +fcall +function|load +info +time +cluster|myid
 //	history:  +hmget +hget +hset +hlen +hgetall +hdel +del +pexpire
 //	history:  +xadd +xrange +xrevrange +xtrim
+//	scripts:  +evalsha +script|load
 //	limits:   +config|get
 //	named:    +client|setinfo
 //
@@ -80,14 +81,39 @@
 // connections break. Without both, a server that has become a replica is
 // noticed only then too; the log says so.
 //
+// The rights for scripts are needed where functions are refused, in place of
+// +fcall and +function|load.
+//
 // The rights in the last two lines are optional; without them the attempts
 // appear in the server's ACL LOG. With config|get the adapter learns how long a
 // message may be, see fanout.Options.MaxMessage. With client|setinfo the client
 // tells its name; Redis 7.0 does not know that right, and refuses an ACL
 // SETUSER that has it.
 //
-// A history is kept by two functions, which the adapter loads into servers that
-// lack them. Its keys are fanout:h:{room}, a stream, and fanout:h:{room}:at, a
+// # Histories
+//
+// A history is kept by functions, which the adapter loads into servers that
+// lack them. Where a server refuses functions, or lets them not call INFO, the
+// adapter runs the same code as scripts (EVALSHA), which takes two to three times
+// the server's time. Where scripts may not call INFO either, it asks for the
+// replication ID itself, on a connection of its own to each node. A role that
+// changes is then noticed within a ProbeInterval.
+//
+// Scripts forget what functions remember: since when a server is a primary. So
+// when a slot moves to a server that was a replica before, scripts do not vouch
+// for the histories in it, and members that resume are told of a gap of unknown
+// size, though nothing was lost.
+//
+// Where INFO tells neither a replication ID nor a run_id, nobody can know
+// whether a server has lost something: each new connection to it counts as a
+// possible loss. Rooms begin a new epoch then, and members that resume are told
+// of a gap of unknown size; the log and, for a minute, Health say so.
+//
+// What a node can do is found out when the first room with a history needs it,
+// and logged once. If it can do none of this, the errors of Join and Publish,
+// and Health, say which commands are missing.
+//
+// The keys of a history are fanout:h:{room}, a stream, and fanout:h:{room}:at, a
 // note of the current position. A memory policy that evicts keys with an expiry
 // may evict them.
 //
@@ -192,6 +218,21 @@ func (o *Options) config() redispubsub.Config {
 		ProbeTimeout:  o.ProbeTimeout,
 		Logger:        o.Logger,
 	}
+}
+
+// A Report says what works on the servers that a client reaches. Its String is
+// a text to print; OK reports whether rooms and histories work.
+type Report = redispubsub.Report
+
+// Check asks the primaries that a client knows which of the commands that the
+// adapter needs work there, and what else matters: the eviction policy, the
+// output limit of subscribers, whether counts of receivers can be trusted, and
+// how histories would be kept. It subscribes to a channel and publishes to it,
+// tries commands on keys that do not exist, and may load the functions or
+// scripts of histories. Each node has 5 s to answer. Check fails if no primary
+// answers. Command cmd/fanout-check prints the report.
+func Check(ctx context.Context, client rueidis.Client) (*Report, error) {
+	return redispubsub.Check(ctx, client, true)
 }
 
 // Publish implements adapter.Adapter. It returns the number of hubs that are

@@ -42,8 +42,12 @@
 //	history:  ~fanout:* +fcall +function|load +info +time +cluster|myid
 //	history:  +hmget +hget +hset +hlen +hgetall +hdel +del +pexpire
 //	history:  +xadd +xrange +xrevrange +xtrim
+//	scripts:  +evalsha +script|load
 //	limits:   +config|get
 //	named:    +client|setinfo
+//
+// The rights for scripts are needed where functions are refused, in place of
+// +fcall and +function|load: package sharded documents how histories are kept.
 //
 // The rights in the last two lines are optional; without them the attempts
 // appear in the server's ACL LOG. With config|get the adapter learns how long a
@@ -145,6 +149,21 @@ func (o *Options) config() redispubsub.Config {
 		ProbeTimeout:  o.ProbeTimeout,
 		Logger:        o.Logger,
 	}
+}
+
+// A Report says what works on the servers that a client reaches. Its String is
+// a text to print; OK reports whether rooms and histories work.
+type Report = redispubsub.Report
+
+// Check asks the primaries that a client knows which of the commands that the
+// adapter needs work there, and what else matters: the eviction policy, the
+// output limit of subscribers, whether counts of receivers can be trusted, and
+// how histories would be kept. It subscribes to a channel and publishes to it,
+// tries commands on keys that do not exist, and may load the functions or
+// scripts of histories. Each node has 5 s to answer. Check fails if no primary
+// answers. Command cmd/fanout-check prints the report.
+func Check(ctx context.Context, client rueidis.Client) (*Report, error) {
+	return redispubsub.Check(ctx, client, false)
 }
 
 // Publish implements adapter.Adapter. It returns the number of hubs that are

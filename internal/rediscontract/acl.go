@@ -30,9 +30,12 @@ func RunACL(t *testing.T, file string, newAdapter NewAdapter) {
 	for _, m := range right.FindAllStringSubmatch(string(source), -1) {
 		rights[m[1]] = append(rights[m[1]], strings.Fields(m[2])...)
 	}
-	for _, what := range []string{"always", "cluster", "history", "limits", "named"} {
+	for _, what := range []string{"always", "cluster", "history", "scripts", "limits", "named"} {
 		require.NotEmpty(t, rights[what], what)
 	}
+	scripts := slices.Concat(rights["scripts"], slices.DeleteFunc(slices.Clone(rights["history"]), func(r string) bool {
+		return r == "+fcall" || r == "+function|load"
+	}))
 	redistest.OnImages(t, func(t *testing.T, image string) {
 		all := slices.Concat(rights["limits"], rights["always"])
 		if image != redistest.Redis70 {
@@ -41,17 +44,17 @@ func RunACL(t *testing.T, file string, newAdapter NewAdapter) {
 		t.Run("server", func(t *testing.T) {
 			t.Parallel()
 			s := redistest.NewServer(t, redistest.Options{Image: image})
-			runACL(t, s, []*redistest.Node{s.Node}, all, rights["history"], newAdapter)
+			runACL(t, s, []*redistest.Node{s.Node}, all, rights["history"], scripts, newAdapter)
 		})
 		t.Run("cluster", func(t *testing.T) {
 			t.Parallel()
 			c := redistest.NewCluster(t, redistest.Options{Image: image})
-			runACL(t, c, c.Nodes(), slices.Concat(all, rights["cluster"]), rights["history"], newAdapter)
+			runACL(t, c, c.Nodes(), slices.Concat(all, rights["cluster"]), rights["history"], scripts, newAdapter)
 		})
 		t.Run("least", func(t *testing.T) {
 			t.Parallel()
 			s := redistest.NewServer(t, redistest.Options{Image: image})
-			runACL(t, s, nil, nil, nil, newAdapter) // with all rights, to prove that the test itself works
+			runACL(t, s, nil, nil, nil, nil, newAdapter) // with all rights, to prove that the test itself works
 			setUser(t, []*redistest.Node{s.Node}, "least", rights["always"])
 			speak(t, as(t, s, "least"), 0, newAdapter)
 		})
@@ -72,7 +75,7 @@ func setUser(t testing.TB, nodes []*redistest.Node, user string, rights []string
 
 // runACL runs a user with rights, and another one who has those for histories
 // as well. If nodes is nil the rights stay as they are.
-func runACL(t *testing.T, s servers, nodes []*redistest.Node, rights, history []string, newAdapter NewAdapter) {
+func runACL(t *testing.T, s servers, nodes []*redistest.Node, rights, history, scripts []string, newAdapter NewAdapter) {
 	if nodes == nil {
 		speak(t, s.Client(t), 10, newAdapter)
 		return
@@ -81,6 +84,10 @@ func runACL(t *testing.T, s servers, nodes []*redistest.Node, rights, history []
 	setUser(t, nodes, "history", slices.Concat(rights, history))
 	speak(t, as(t, s, "plain"), 0, newAdapter)
 	speak(t, as(t, s, "history"), 10, newAdapter)
+	defer func() { // which tries functions first, and is denied them
+		setUser(t, nodes, "scripts", slices.Concat(rights, scripts))
+		speak(t, as(t, s, "scripts"), 10, newAdapter)
+	}()
 	for _, n := range nodes {
 		denied, err := n.Do(t.Context(), "ACL", "LOG").ToArray()
 		require.NoError(t, err)

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/rueidis"
@@ -54,6 +55,10 @@ type Engine struct {
 	receiver  adapter.Receiver
 	keeper    adapter.HistoryReceiver // the receiver, if it is one
 	library   library
+	ways      atomic.Uint32           // a bit for each way that was logged
+	usual     atomic.Pointer[keeping] // how some node keeps histories, without a connection
+	connected atomic.Bool             // the first server was logged
+	split     atomic.Bool             // one server hides many shards; see link.split
 	refusals  refusals
 	limits    limits
 	roles     roles
@@ -343,6 +348,12 @@ func (e *Engine) Close(ctx context.Context) error {
 				s.end() // which waits for the receiver
 			}
 			<-e.ops.Empty() // calls in flight may begin goroutines
+			e.wg.Wait()
+			if nodes := e.topology.nodes.Load(); nodes != nil {
+				for _, p := range *nodes {
+					p.keeper.close()
+				}
+			}
 			e.wg.Wait()
 			<-e.journal.Stop()
 			close(e.closed)

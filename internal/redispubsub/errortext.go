@@ -28,7 +28,7 @@ const (
 	kindDown
 	// kindMemory: the server is out of memory.
 	kindMemory
-	// kindNoFunction: the server does not have our functions.
+	// kindNoFunction: the server does not have our functions, or scripts.
 	kindNoFunction
 	// kindExists: the server has our functions already.
 	kindExists
@@ -85,7 +85,7 @@ var rules = []rule{
 	{"This command is not allowed from script", false, kindUnsupported},       // Valkey
 	{"This instance has cluster support disabled", false, kindUnsupported},
 	{"WRONGTYPE", false, kindMisused}, // another program's key
-	{"CROSSSLOT", false, kindMisused},
+	{crossSlot, false, kindMisused},
 	{"wrong number of arguments", false, kindMisused},
 	{"Wrong number of args calling", false, kindMisused},
 	{"syntax error", false, kindMisused},
@@ -102,6 +102,7 @@ var rules = []rule{
 	{"Script attempted to access", true, kindMisused},
 	{"NOPROTO", false, kindUnsupported},
 	{"Function not found", true, kindNoFunction},
+	{"NOSCRIPT", false, kindNoFunction},
 	{"already exists", true, kindExists},
 }
 
@@ -115,6 +116,10 @@ func kindOf(text string) kind {
 	}
 	return kindOther
 }
+
+// crossSlot is the prefix of the error reply to a command that names keys or
+// channels of several slots.
+const crossSlot = "CROSSSLOT"
 
 // brokenPrefix is the prefix of the error replies that our functions make.
 const brokenPrefix = "FANOUT-BROKEN "

@@ -36,7 +36,7 @@ func (e *Engine) Append(ctx context.Context, channel string, r adapter.Record) (
 	if len(r.Frame) > longFrame {
 		checksum = wire.Checksum(r.Frame)
 	}
-	reply, sure, err := e.call(ctx, channel, appendFunction,
+	reply, sure, err := e.call(ctx, channel, appendProcedure,
 		rueidis.BinaryString(r.Frame), strconv.Itoa(r.Messages),
 		strconv.Itoa(r.Keep.Messages), decimal(r.Keep.Age.Milliseconds()),
 		publisher, strconv.FormatUint(r.Stream, 10), strconv.FormatUint(r.Seq+uint64(r.Messages), 10),
@@ -47,7 +47,7 @@ func (e *Engine) Append(ctx context.Context, channel string, r adapter.Record) (
 	at, n, err := parseAppended(reply)
 	switch {
 	case err != nil:
-		return at, 0, fmt.Errorf("%s: publish: reply of %s: %w", e.cfg.Name, appendFunction, err)
+		return at, 0, fmt.Errorf("%s: publish: reply of %s: %w", e.cfg.Name, appendProcedure.function, err)
 	case n == -1 && wire.IsFirst(r.Frame):
 		// We have not sent it before, so the history cannot have it.
 		return at, 0, e.broken("publish", channel, "the note is further than this publisher has come")
@@ -114,7 +114,7 @@ func (e *Engine) readPage(ctx context.Context, channel string, q adapter.Query) 
 	if q.Bytes > 0 {
 		bytes = min(bytes, q.Bytes)
 	}
-	reply, _, err := e.call(ctx, channel, readFunction,
+	reply, _, err := e.call(ctx, channel, readProcedure,
 		strconv.FormatUint(q.Since.Epoch, 10), strconv.FormatUint(q.Since.Offset, 10), strconv.Itoa(q.Limit),
 		strconv.Itoa(q.Keep.Messages), decimal(q.Keep.Age.Milliseconds()), strconv.Itoa(bytes))
 	if err != nil {
@@ -129,42 +129,48 @@ func (e *Engine) readPage(ctx context.Context, channel string, q adapter.Query) 
 
 func decimal(n int64) string { return strconv.FormatInt(n, 10) }
 
-// call calls a function at the home of a channel, and loads the functions into
-// the servers if they lack them. sure means that the node that answered owns
-// the slot. Otherwise the client has chosen the node, which may be about to own
-// the slot.
-func (e *Engine) call(ctx context.Context, channel, function string, args ...string) (reply []any, sure bool, err error) {
+// An invocation is a call of a procedure for a channel.
+type invocation struct {
+	procedure *procedure
+	channel   string
+	keys      []string
+	args      []string
+	// sure means that the node that answered owns the slot. Otherwise the
+	// client has chosen the node, which may be about to own the slot.
+	sure bool
+}
+
+// command returns the command of the call, for a node that keeps histories in
+// some way.
+func (c *invocation) command(b rueidis.Builder, s *keeping) rueidis.Completed {
+	if s.way == byFunction {
+		return c.procedure.fcall(b, c.keys, c.args)
+	}
+	return c.procedure.evalsha(b, c.keys, c.args, s.who)
+}
+
+// call makes a call at the home of a channel, and loads into the servers what
+// they lack for it. See invocation.sure for the second result.
+func (e *Engine) call(ctx context.Context, channel string, p *procedure, args ...string) (reply []any, sure bool, err error) {
 	stream, note := wire.HistoryKeys(channel)
-	build := func() rueidis.Completed {
-		return e.client.B().Fcall().Function(function).Numkeys(2).Key(stream, note).Arg(args...).Build()
-	}
-	reply, err = e.loaded(ctx, func() rueidis.RedisResult {
-		result, at := e.route(ctx, channel, build(), build)
-		e.notice(result, channel, at)
-		sure = at != "" || !e.mode.hasSlots()
-		return result
-	})
+	c := &invocation{procedure: p, channel: channel, keys: []string{stream, note}, args: args}
+	reply, err = e.loaded(ctx, c)
 	if replyKind(err) != kindTryAgain {
-		return reply, sure, err
+		return reply, c.sure, err
 	}
-	reply, err = e.callOpen(ctx, channel, function, args)
+	reply, err = e.callOpen(ctx, channel, p, args)
 	return reply, false, err
 }
 
 // callOpen is call while the slot is open: some of its keys are at the old
 // owner and some at the new one, which may last. The call names one key, and
-// the client finds its node. If the stream has already moved, or has expired,
-// the note moves too: a first call removes it, and the next one passes it
-// along.
-func (e *Engine) callOpen(ctx context.Context, channel, function string, args []string) (reply []any, err error) {
+// goes where that is. If the stream has already moved, or has expired, the note
+// moves too: a first call removes it, and the next one passes it along.
+func (e *Engine) callOpen(ctx context.Context, channel string, p *procedure, args []string) (reply []any, err error) {
 	stream, note := wire.HistoryKeys(channel)
 	args = append(args[:len(args):len(args)], stream)
 	for range callAttempts {
-		reply, err = e.loaded(ctx, func() rueidis.RedisResult {
-			result := e.ask(ctx, e.client.B().Fcall().Function(function).Numkeys(1).Key(note).Arg(args...).Build())
-			e.notice(result, channel, "")
-			return result
-		})
+		reply, err = e.loaded(ctx, &invocation{procedure: p, channel: channel, keys: []string{note}, args: args})
 		seed, moved := parseMoved(reply)
 		if err != nil || !moved {
 			return reply, err
@@ -174,23 +180,47 @@ func (e *Engine) callOpen(ctx context.Context, channel, function string, args []
 	return nil, adapter.Unsent(errors.New("the keys of the history are on the move"))
 }
 
-// loaded makes a call, and loads the functions into servers that lack them.
-func (e *Engine) loaded(ctx context.Context, call func() rueidis.RedisResult) ([]any, error) {
+// loaded makes a call, and loads what it needs into servers that lack it.
+func (e *Engine) loaded(ctx context.Context, c *invocation) ([]any, error) {
 	for attempt := 1; ; attempt++ {
 		loads := e.library.loads.Load()
-		result := call()
-		err := resultError(result)
-		if err == nil {
-			e.refusals.clear()
-			return asArray(result.ToAny())
-		}
-		if !missing(err) || attempt == callAttempts {
+		k, s, err := e.keepingOf(ctx, c.channel)
+		if err != nil {
 			return nil, err
 		}
-		if err := e.load(ctx, loads); err != nil {
-			return nil, adapter.Unsent(err)
+		result := e.invoke(ctx, c, k, s)
+		err = resultError(result)
+		switch {
+		case err == nil:
+			e.refusals.clear()
+			return asArray(result.ToAny())
+		case attempt == callAttempts:
+			return nil, err
+		case missing(err):
+			if err := e.load(ctx, loads, s.way == byFunction); err != nil {
+				return nil, adapter.Unsent(err)
+			}
+		case !k.differs(ctx, s, err):
+			return nil, err
 		}
 	}
+}
+
+// invoke makes a call once.
+func (e *Engine) invoke(ctx context.Context, c *invocation, k *keeper, s *keeping) rueidis.RedisResult {
+	if s.conn != nil {
+		return e.invokeBound(ctx, c, k, s)
+	}
+	build := func() rueidis.Completed { return c.command(e.client.B(), s) }
+	if len(c.keys) == 1 { // the client finds out where that key is
+		result := e.ask(ctx, build())
+		e.notice(result, c.channel, "")
+		return result
+	}
+	result, at := e.route(ctx, c.channel, build(), build)
+	e.notice(result, c.channel, at)
+	c.sure = at != "" || !e.mode.hasSlots()
+	return result
 }
 
 // failed is classifyCall, with the errors of the functions themselves.

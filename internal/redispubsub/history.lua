@@ -17,6 +17,10 @@
 --
 -- All times are the server's own. Arguments and keys are checked before anything
 -- is written. append is called for every frame: what can be left out there is.
+--
+-- Hubs make two things of this text: a library of functions, and where servers
+-- have none, scripts for EVALSHA: see library.go. What is remembered between two
+-- calls only saves time, since a script forgets it.
 
 local KEPT = '\250fo\1\2'
 local ANNOUNCED = '\250fo\1\3'
@@ -32,6 +36,9 @@ local MILLION = 1000000 -- more than a history keeps, or a frame has, of message
 local LONGEST = 400 * DAY -- more than a history keeps its messages for
 local TAG = '^[^{]*{([^}]+)}' -- what names of one slot have in common
 local MEMO = 100   -- of each kind of thing are remembered: more cost more than they save
+
+-- guarded is Lua's own pcall, which below is the name of redis.pcall.
+local function guarded(f) return pcall(f) end
 
 -- They are not there while the library is loaded, and as locals they cost less.
 local call, pcall, find, match, format, floor, max
@@ -92,24 +99,55 @@ end
 -- memory of the server alone, so a replica that takes over has its own.
 local reign, former, node, run, checked
 local since -- it has been what it is since then, or for longer
+local told  -- the caller has said who the server is: 'known', or 'unknown'
 
+-- whoami asks for the replication ID, unless the caller has said it.
 local function whoami(now)
-  if checked and now - checked < CHECK and now >= checked then return end
+  if told or checked and now - checked < CHECK and now >= checked then return end
   local info = call('INFO', 'replication')
+  if find(info, 'role:slave', 1, true) then refuse('READONLY the server is a replica') end
   -- Half of it will do, and keeps the note small enough to be a listpack.
   local id = string.sub(match(info, 'master_replid:(%x+)'), 1, 20)
   former = string.sub(match(info, 'master_replid2:(%x+)'), 1, 20)
-  if id ~= reign then
-    reign, since = id, now
-    local server = call('INFO', 'server')
-    run = match(server, 'run_id:(%x+)')
-    if not find(former, '[^0]') then -- it never was a replica
-      since = now - match(server, 'uptime_in_seconds:(%d+)') * 1000
-    end
-    local myid = pcall('CLUSTER', 'MYID')
-    node = type(myid) == 'string' and myid or ''
-  end
+  if id ~= reign then reign, since, node = id, now, nil end
   checked = now
+end
+
+-- introduce asks for what is needed of the server only when an epoch begins.
+local function introduce(now)
+  if node then return end
+  local server = call('INFO', 'server')
+  run = match(server, 'run_id:(%x+)')
+  if not find(former, '[^0]') then -- it never was a replica
+    since = now - match(server, 'uptime_in_seconds:(%d+)') * 1000
+  end
+  local myid = pcall('CLUSTER', 'MYID')
+  if type(myid) == 'string' then
+    node = myid
+  elseif find(myid.err, 'cluster support disabled', 1, true) then
+    node = ''
+  else -- it does not say, and the run is one of a node
+    node = run
+  end
+end
+
+-- listen takes over what the caller says about the server, where scripts may not
+-- ask: "replication-ID former-ID run node since", each but the first may be -.
+-- Where nobody knows who the server is it is "? since". Then since is when the
+-- caller's connection was made, and an epoch that began before that is over.
+local function listen(text)
+  local at = match(text, '^%? (%d+)$')
+  if at then
+    told, reign, former, run, node, since = 'unknown', '0', '', '', '', whole(at, 0, MOST)
+    return
+  end
+  told = 'known'
+  reign, former, run, node, since = match(text, '^(%x+) ([%x-]+) ([%x-]+) ([%w-]+) (%d+)$')
+  if not reign then refuse('ERR what is said about the server cannot be read') end
+  if former == '-' then former = '' end
+  if run == '-' then run = '' end
+  if node == '-' then node = '' end
+  since = tonumber(since)
 end
 
 -- states has what fields s of notes say, since reading them takes its time.
@@ -141,6 +179,10 @@ local function position(text, at, now)
   end
   if begun > now + DAY or begun < 1 then broken('the epoch is 0, or more than a day ahead of the clock') end
   if expires > now + 2 * LONGEST then expires = 0 end
+  if told == 'unknown' then
+    reign = old
+    if begun <= since + SKEW then old = '' end
+  end
   return epoch, base, expires, old, offset
 end
 
@@ -183,13 +225,15 @@ end
 -- begin starts an epoch, because there is none or it is another server's. It
 -- returns the epoch, its base, and whether there is a stream.
 local function begin(stream, key, now, epoch, offset, old)
+  introduce(now)
+  if told == 'unknown' then now = max(now, since + SKEW + 1) end
   local chain = ''
   local e, o, time = last(stream)
   if epoch then
     if e == false or e and (e > tonumber(epoch) or o > offset) then broken('the stream goes on beyond the note') end
     local was = call('HMGET', key, 'n', 'u', 'c')
     -- Nothing is lost when a slot moves, nor when only the replication ID is new.
-    local complete = moved(was[1], old, time) or (was[2] == run and not find(former, '[^0]'))
+    local complete = moved(was[1], old, time) or (was[2] == run and run ~= '' and not find(former, '[^0]'))
     chain = past(was[3]) .. epoch .. ':' .. decimal(offset) .. ':' .. (complete and 1 or 0) .. ','
     while #chain > PAST do chain = match(chain, '^[^,]*,(.*)$') end
     now = max(now, epoch + 1)
@@ -284,8 +328,11 @@ end
 -- together notes of streams which channel is in their slot.
 local together, noted = {}, 0
 
-local function sameSlot(stream, channel)
-  if (match(channel, TAG) or channel) ~= match(stream, TAG) then refuse('ERR the channel is not in the slot of the keys') end
+local function sameSlot(stream, channel, now)
+  if (match(channel, TAG) or channel) ~= match(stream, TAG) then
+    introduce(now)
+    if node ~= '' then refuse('ERR the channel is not in the slot of the keys') end
+  end
   noted = noted + 1
   if noted > 10 * MEMO then together, noted = {}, 1 end
   if noted <= MEMO then together[stream] = channel end
@@ -305,7 +352,7 @@ local function natural(text)
 end
 
 -- check returns the numbers among the arguments of append, or ends the call.
-local function check(ARGV, stream)
+local function check(ARGV, stream, now)
   local a, b, c, number = ARGV[2], ARGV[3], ARGV[4], 0
   local count, keep, age = seen[a] or natural(a), seen[b] or natural(b), seen[c] or natural(c)
   if not (count and keep and age) or count > MILLION or keep > MILLION then
@@ -322,7 +369,7 @@ local function check(ARGV, stream)
   if command ~= 'SPUBLISH' and command ~= 'PUBLISH' or not channel then
     refuse('ERR a frame is sent by PUBLISH or SPUBLISH to a channel')
   end
-  if node ~= '' and together[stream] ~= channel and command == 'SPUBLISH' then sameSlot(stream, channel) end
+  if command == 'SPUBLISH' and together[stream] ~= channel then sameSlot(stream, channel, now) end
   if #ARGV[1] > LONG and not find(ARGV[10] or '', '^%x%x%x%x%x%x%x%x$') then
     refuse('ERR a frame of more than 2048 bytes needs its CRC-32C in 8 hexadecimal digits')
   end
@@ -341,7 +388,7 @@ local function append(KEYS, ARGV)
   if not key then stream, key = ARGV[11], KEYS[1] end
   local now = clock()
   whoami(now)
-  local count, keep, age, number = check(ARGV, stream)
+  local count, keep, age, number = check(ARGV, stream, now)
   local frame, publisher = ARGV[1], ARGV[5]
   if not KEYS[2] then
     local other = open(stream, key, now, age, tail(ARGV, 12))
@@ -433,6 +480,7 @@ local function read(KEYS, ARGV)
     local other = open(stream, key, now, age, tail(ARGV, 8))
     if other then return other end
   end
+  if told then try('HDEL', key, '-') end -- which a replica refuses
   local note = try('HMGET', key, 's', 'o', 'c')
   local epoch, base, expires, old, offset = position(note[1], note[2], now)
   local chain = past(note[3])
@@ -485,5 +533,29 @@ local function read(KEYS, ARGV)
   end
 end
 
-redis.register_function('fanout_append_VERSION', append)
-redis.register_function{function_name = 'fanout_read_VERSION', callback = read, flags = {'allow-oom'}}
+-- probe returns the time, and 1 if scripts may ask who the server is.
+local function probe()
+  local now = decimal(clock())
+  local info = pcall('INFO', 'replication')
+  local known = type(info) == 'string' and match(info, 'master_replid:%x+') and match(info, 'master_replid2:%x+')
+  if known then
+    info = pcall('INFO', 'server')
+    known = type(info) == 'string' and match(info, 'run_id:%x+') and match(info, 'uptime_in_seconds:%d+')
+  end
+  return {now .. '', known and 1 or 0}
+end
+
+-- script calls a function as a script. The last argument says who the server is;
+-- it is empty if scripts may ask. Errors are returned rather than raised, which
+-- all servers understand.
+local function script(f, KEYS, ARGV)
+  prepare()
+  local done, reply = guarded(function()
+    local who = table.remove(ARGV) or ''
+    if who ~= '' then listen(who) end
+    return f(KEYS, ARGV)
+  end)
+  if done then return reply end
+  if type(reply) == 'table' then reply = reply.err end
+  return {err = tostring(reply) .. ' script: fanout'}
+end

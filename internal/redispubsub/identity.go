@@ -35,6 +35,7 @@ func identify(ctx context.Context, c rueidis.CommandClient) (identity, error) {
 	}
 	return identity{
 		run:     field(info, "run_id"),
+		version: version(info),
 		replica: isReplicaRole(role),
 		unknown: role == "" && infoErr != nil,
 	}, nil
@@ -107,7 +108,7 @@ func (ses *session) identifyRESP2(ctx context.Context) (id identity, err error) 
 		}
 		server, refused := results[0].ToString()
 		replication, _ := results[1].ToString()
-		id = identity{run: field(server, "run_id"), replica: isReplicaRole(field(replication, "role")), unknown: refused != nil}
+		id = identity{run: field(server, "run_id"), version: version(server), replica: isReplicaRole(field(replication, "role")), unknown: refused != nil}
 		return nil
 	}
 	ended, cancel := context.WithCancel(ctx)

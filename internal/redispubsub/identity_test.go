@@ -63,8 +63,8 @@ func TestServersSayWhoTheyAre(t *testing.T) {
 	require.NotEmpty(t, run)
 	for _, resp2 := range []bool{false, true} {
 		for rights, want := range map[string]identity{
-			"+role +info": {run: run},
-			"-role +info": {run: run},
+			"+role +info": {run: run, version: version(info)},
+			"-role +info": {run: run, version: version(info)},
 			"+role -info": {unknown: resp2}, // RESP2 leaves nothing but INFO there
 			"-role -info": {unknown: true},
 		} {

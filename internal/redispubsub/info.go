@@ -7,6 +7,7 @@ import "strings"
 // at two servers.
 type identity struct {
 	run     string // the server's run_id; "" if it does not tell
+	version string // such as "Redis 7.0.15"; "" if it does not tell
 	replica bool
 	unknown bool // it told neither its role nor its run_id
 }

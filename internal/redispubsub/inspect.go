@@ -255,6 +255,7 @@ func (i *inspector) judgePipeline(ctx context.Context, p *pipeline, said, fresh 
 		return false
 	}
 	i.engine.topology.refreshTable()
+	p.keeper.forget()
 	if said.worthwhile(fresh) {
 		if errors.Is(why, errReplaced) && !i.mayReplace("pipeline "+p.addr) {
 			return false

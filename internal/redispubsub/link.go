@@ -10,6 +10,7 @@ import (
 
 	"github.com/fanoutgo/fanout/internal/backoff"
 	"github.com/fanoutgo/fanout/internal/redispubsub/seats"
+	"github.com/fanoutgo/fanout/internal/wire"
 )
 
 // A link is the connection to one node for subscriptions. It is made again when
@@ -53,7 +54,11 @@ func (l *link) unclaim() {
 // seat gives a sub a seat on the link.
 func (l *link) seat(s *sub) {
 	l.mu.Lock()
-	l.seats.Want(s, s.channel, s.slot)
+	slot := s.slot
+	if l.engine.split.Load() {
+		slot = wire.Slot(s.channel)
+	}
+	l.seats.Want(s, s.channel, slot)
 	l.mu.Unlock()
 	l.wake()
 }

@@ -17,7 +17,7 @@ func (t *topology) meet(clients map[string]rueidis.Client) {
 	for addr, client := range clients {
 		p := t.pipeline(addr)
 		if p == nil {
-			p = &pipeline{engine: t.engine, addr: addr}
+			p = newPipeline(t.engine, addr)
 		}
 		p.client.Store(&client)
 		nodes[addr] = p
@@ -26,10 +26,11 @@ func (t *topology) meet(clients map[string]rueidis.Client) {
 	if before == nil {
 		return
 	}
-	for addr := range *before {
+	for addr, p := range *before {
 		if nodes[addr] != nil {
 			continue
 		}
+		p.keeper.close()
 		if l := t.engine.link(addr); l != nil {
 			t.verifyLater(l)
 			t.engine.inspector.inspectSoon(addr)

@@ -39,6 +39,7 @@ type pipeline struct {
 	engine *Engine
 	addr   string
 	client atomic.Pointer[rueidis.Client]
+	keeper *keeper
 
 	used      atomic.Bool               // something was sent since the inspector looked
 	blocked   atomic.Pointer[failure]   // why nothing may be sent; nil: commands may be sent
@@ -49,6 +50,12 @@ type pipeline struct {
 	flights int
 	begun   int64 // when the latest flight was; see clock
 	slow    bool  // the last flight that returned was long
+}
+
+func newPipeline(e *Engine, addr string) *pipeline {
+	p := &pipeline{engine: e, addr: addr}
+	p.keeper = &keeper{engine: e, node: p, busy: make(chan struct{}, 1)}
+	return p
 }
 
 // An order is a command and what waits for its result.

@@ -2,12 +2,14 @@ package redispubsub
 
 import (
 	"net"
+	"strings"
 	"time"
 
 	"github.com/redis/rueidis"
 
 	"github.com/fanoutgo/fanout/internal/clock"
 	"github.com/fanoutgo/fanout/internal/redispubsub/seats"
+	"github.com/fanoutgo/fanout/internal/wire"
 )
 
 const (
@@ -94,6 +96,9 @@ func (l *link) replied(c *seats.Command[*sub], err error) error {
 	case !kind.final():
 		reply = seats.NotNow
 	}
+	if strings.HasPrefix(err.Error(), crossSlot) {
+		l.split()
+	}
 	l.mu.Lock()
 	failed := l.seats.Replied(c, reply)
 	if !moved {
@@ -118,6 +123,24 @@ func (l *link) replied(c *seats.Command[*sub], err error) error {
 		}
 	}
 	return nil
+}
+
+// split is called when a server that is no cluster for the client refuses
+// channels of several slots in one command: it is a proxy before many shards.
+// From now on each command names channels of one slot.
+func (l *link) split() {
+	e := l.engine
+	if e.mode != shardedServer {
+		return
+	}
+	first := !e.split.Swap(true)
+	l.mu.Lock()
+	l.seats.Split(wire.Slot)
+	l.mu.Unlock()
+	if first {
+		e.journal.Warn("the server is one endpoint before many shards: rooms are subscribed slot by slot; an endpoint that shows its shards (the OSS Cluster API) is better",
+			"node", l.addr)
+	}
 }
 
 // moved gives subs a place at the address that the node has named.

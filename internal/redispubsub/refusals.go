@@ -15,7 +15,10 @@ const refusalStands = time.Minute
 
 // refusals remembers whether the latest call for a history was refused, so that
 // Health can report it. The zero value remembers nothing.
-type refusals struct{ last atomic.Pointer[refusal] }
+type refusals struct {
+	last atomic.Pointer[refusal]
+	lost atomic.Pointer[refusal] // why histories may have lost something
+}
 
 type refusal struct {
 	err error
@@ -36,10 +39,17 @@ func (r *refusals) clear() {
 	}
 }
 
-// health returns an error if histories are refused.
+// doubt remembers that histories may have lost something.
+func (r *refusals) doubt(err error) { r.lost.Store(&refusal{err, time.Now()}) }
+
+// health returns an error if histories are refused, or may have lost something
+// a moment ago.
 func (r *refusals) health(name string) error {
 	last := r.last.Load()
 	if last == nil || time.Since(last.at) > refusalStands {
+		if lost := r.lost.Load(); lost != nil && time.Since(lost.at) < refusalStands {
+			return lost.err
+		}
 		return nil
 	}
 	return fmt.Errorf("%s: the latest call for a history failed, %v ago: %w", name, time.Since(last.at).Round(time.Millisecond), last.err)

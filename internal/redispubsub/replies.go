@@ -82,6 +82,20 @@ func parseAppended(reply []any) (at adapter.Position, n int, err error) {
 	return at, int(count), err
 }
 
+// parseProbe reads the reply of the probe: the time, and whether the server says
+// in scripts who it is.
+func parseProbe(reply []any) (asks bool, now int64, err error) {
+	if len(reply) != 2 {
+		return false, 0, errReply
+	}
+	at, err := number(reply[0], maxEpoch)
+	if err != nil {
+		return false, 0, err
+	}
+	yes, err := number(reply[1], 1)
+	return yes == 1, int64(at), err
+}
+
 // parseMoved reads the note that a reply passes on, if it has one.
 func parseMoved(reply []any) (seed []string, moved bool) {
 	if len(reply) != 2 {

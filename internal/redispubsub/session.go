@@ -49,6 +49,9 @@ func (l *link) connect() (*session, error) {
 		l.hangUp(ses)
 		return nil, err
 	}
+	if !l.engine.connected.Swap(true) {
+		l.engine.journal.Info("connected", "node", l.addr, "server", orElse(ses.id.version, "does not tell its version"), "mode", l.engine.mode.String())
+	}
 	l.mu.Lock()
 	l.live, l.down = ses, nil
 	l.seats.Connected()

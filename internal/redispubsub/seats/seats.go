@@ -82,6 +82,15 @@ func (t *Table[S]) add(channel string, slot uint16) *seat[S] {
 	return st
 }
 
+// Split gives all seats the slots of their channels. It is for a server that
+// turned out to have slots, so that commands name channels of one slot from now
+// on.
+func (t *Table[S]) Split(slot func(channel string) uint16) {
+	for _, st := range t.seats {
+		st.slot = slot(st.channel)
+	}
+}
+
 // Release takes the seat away from s, if s has it.
 func (t *Table[S]) Release(s S, channel string) {
 	if st := t.seats[channel]; st != nil && st.sub == s {

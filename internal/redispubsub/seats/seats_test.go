@@ -298,3 +298,28 @@ func TestImports(t *testing.T) {
 		})
 	}
 }
+
+// Once a server has turned out to have slots each command has channels of one.
+func TestSplit(t *testing.T) {
+	tab := New[string]()
+	slot := func(channel string) uint16 { return uint16(channel[0]) }
+	for _, channel := range []string{"a1", "a2", "b1"} {
+		tab.Want(channel, channel, 0)
+	}
+	commands := tab.Next()
+	require.Len(t, commands, 1)
+	tab.Split(slot)
+	require.Empty(t, tab.Replied(commands[0], NotNow)[3:])
+	tab = New[string]()
+	for _, channel := range []string{"a1", "a2", "b1"} {
+		tab.Want(channel, channel, 0)
+	}
+	tab.Split(slot)
+	commands = tab.Next()
+	require.Len(t, commands, 2)
+	for _, c := range commands {
+		for _, channel := range c.Channels {
+			require.Equal(t, slot(c.Channels[0]), slot(channel))
+		}
+	}
+}

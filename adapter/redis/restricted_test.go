@@ -1,0 +1,28 @@
+package redis_test
+
+import (
+	"testing"
+
+	"github.com/fanoutgo/fanout/adapter/redis"
+	"github.com/fanoutgo/fanout/internal/rediscontract"
+	"github.com/fanoutgo/fanout/internal/redistest"
+	"github.com/stretchr/testify/require"
+)
+
+// Servers that refuse commands, as some services do.
+func TestContractRestricted(t *testing.T) {
+	t.Parallel()
+	redistest.OnImages(t, func(t *testing.T, image string) {
+		t.Parallel()
+		shared := redistest.SharedServer(redistest.Options{Image: image, Args: rediscontract.RestrictedArgs()})
+		rediscontract.RunRestricted(t, shared, newAdapter)
+	})
+}
+
+func TestCheck(t *testing.T) {
+	t.Parallel()
+	r, err := redis.Check(t.Context(), server(t).Client(t))
+	require.NoError(t, err)
+	require.True(t, r.OK(), r)
+	require.Contains(t, r.String(), "classic Pub/Sub, one server")
+}

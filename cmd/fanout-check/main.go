@@ -1,0 +1,82 @@
+// Command fanout-check prints what works on a Redis server, cluster or service,
+// and what to do about the rest.
+//
+//	go run github.com/fanoutgo/fanout/cmd/fanout-check redis://user:password@10.0.0.1:6379
+//	go run github.com/fanoutgo/fanout/cmd/fanout-check rediss://cache.example.com:6380
+//
+// With rediss:// it uses TLS. Flag -classic checks for package adapter/redis
+// instead of package sharded. -single treats the server as a single one though
+// it says that it is a part of a cluster. It exits with status 1 if something
+// that rooms or histories need does not work, and with 2 if the server cannot
+// be asked.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/fanoutgo/fanout/adapter/redis"
+	"github.com/fanoutgo/fanout/sharded"
+	"github.com/redis/rueidis"
+)
+
+func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
+
+// run is the command. It returns the exit status.
+func run(args []string, out, complain io.Writer) int {
+	flags := flag.NewFlagSet("fanout-check", flag.ContinueOnError)
+	flags.SetOutput(complain)
+	classic := flags.Bool("classic", false, "check for adapter/redis (classic Pub/Sub) instead of sharded")
+	single := flags.Bool("single", false, "treat the server as a single one, though it says that it is a part of a cluster")
+	timeout := flags.Duration("timeout", 20*time.Second, "how long all of it may take")
+	flags.Usage = func() {
+		fmt.Fprintln(complain, "usage: fanout-check [flags] redis[s]://[user:password@]host:port")
+		flags.PrintDefaults()
+	}
+	if err := flags.Parse(args); err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			return 0
+		}
+		return 2
+	}
+	if flags.NArg() != 1 {
+		flags.Usage()
+		return 2
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), *timeout)
+	defer cancel()
+	report, err := check(ctx, flags.Arg(0), *classic, *single)
+	if err != nil {
+		fmt.Fprintln(complain, "fanout-check:", err)
+		return 2
+	}
+	fmt.Fprint(out, report)
+	if !report.OK() {
+		return 1
+	}
+	return 0
+}
+
+func check(ctx context.Context, url string, classic, single bool) (*sharded.Report, error) {
+	option, err := rueidis.ParseURL(url)
+	if err != nil {
+		// The error may quote the password.
+		return nil, errors.New("the address must be redis://user:password@host:port, or rediss:// for TLS")
+	}
+	option.DisableCache = true
+	option.ForceSingleClient = option.ForceSingleClient || single
+	client, err := rueidis.NewClient(option)
+	if err != nil {
+		return nil, err
+	}
+	defer client.Close()
+	if classic {
+		return redis.Check(ctx, client)
+	}
+	return sharded.Check(ctx, client)
+}

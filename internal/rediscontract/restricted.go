@@ -1,0 +1,97 @@
+package rediscontract
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/fanoutgo/fanout/adapter/adaptertest"
+	"github.com/fanoutgo/fanout/internal/redistest"
+	"github.com/redis/rueidis"
+)
+
+// A Restriction imitates a service by an ACL user that may call everything but
+// what the service refuses.
+type Restriction struct {
+	Name string
+	// Rights are added to those of a user that may do everything.
+	Rights []string
+	// WaiveMoves are cases that are not run where slots move.
+	WaiveMoves []string
+}
+
+// Restrictions are the services of docs/services.md that keep histories.
+var Restrictions = []Restriction{
+	{Name: "no ROLE and no CLUSTER MYID", Rights: []string{"-role", "-cluster|myid"}},
+	{Name: "no functions", Rights: []string{"-function", "-fcall", "-fcall_ro"}},
+	// Scripts ask for the section replication. The hub may ask for the section
+	// server, which has a run_id, and does not tell whether the server ever was
+	// a replica. So hubs do not vouch for a history that has moved.
+	{
+		Name: "no INFO in scripts", Rights: []string{"-role", "-cluster|myid", "-info", "+info|server"},
+		WaiveMoves: []string{"history-survives-move"},
+	},
+}
+
+// RestrictedArgs are arguments of servers that know the users of Restrictions,
+// also after they have started again.
+func RestrictedArgs() (args []string) {
+	for i, r := range Restrictions {
+		args = append(args, "--user", userName(i), "on", ">secret", "~*", "&*", "+@all")
+		args = append(args, r.Rights...)
+	}
+	return args
+}
+
+func userName(i int) string { return fmt.Sprint("restricted", i) }
+
+// A user is servers as one ACL user sees them.
+type user struct {
+	servers
+	name string
+}
+
+func (u user) Client(t testing.TB, options ...func(*rueidis.ClientOption)) rueidis.Client {
+	return u.servers.Client(t, append(slices.Clone(options), func(o *rueidis.ClientOption) {
+		o.Username, o.Password = u.name, "secret"
+	})...)
+}
+
+// RunRestricted runs the contract on a single server, as users that imitate
+// services. The server has RestrictedArgs.
+func RunRestricted(t *testing.T, server func(testing.TB) *redistest.Server, newAdapter NewAdapter) {
+	for i, r := range Restrictions {
+		t.Run(r.Name, func(t *testing.T) {
+			adaptertest.Run(t, func(t testing.TB, n int) adaptertest.Nodes {
+				return nodes(t, user{server(t), userName(i)}, n, newAdapter)
+			}, &adaptertest.Options{Parallel: true})
+		})
+	}
+}
+
+// RunRestrictedCluster is RunRestricted on a cluster. Its slots move, or its
+// primaries fail, but not both: where a server that was a replica gets a slot,
+// scripts cannot know whether it was one when the history's last frame was
+// kept. They do not vouch for that history, as the contract wants it.
+func RunRestrictedCluster(t *testing.T, cluster func(testing.TB) *redistest.Cluster, moves bool, newAdapter NewAdapter) {
+	for i, r := range Restrictions {
+		t.Run(r.Name, func(t *testing.T) {
+			o := &adaptertest.Options{Timeout: 2 * time.Minute, Parallel: true}
+			if moves {
+				o.Waive = r.WaiveMoves
+			}
+			adaptertest.Run(t, func(t testing.TB, n int) adaptertest.Nodes {
+				c := cluster(t)
+				ns := nodes(t, user{c, userName(i)}, n, newAdapter)
+				if moves {
+					ns.Faults.Move = func(ctx context.Context, channel string) error { return move(ctx, c, channel) }
+				} else {
+					ns.Faults.Fail = func(ctx context.Context, channel string) error { return fail(ctx, c, channel) }
+				}
+				return ns
+			}, o)
+		})
+	}
+}
