@@ -35,9 +35,10 @@ type asking struct {
 	err      error // of a publish
 	stopped  bool  // the caller wants no more
 
-	mu   locks.Mutex[locks.Innermost] // guards news
-	news []news
-	kick chan struct{} // capacity 1: there is news
+	mu    locks.Mutex[locks.Innermost] // guards news and heard
+	news  []news
+	heard map[uint64]bool // hubs that have answered
+	kick  chan struct{}   // capacity 1: there is news
 }
 
 // A lane is a channel that a question goes to.
@@ -75,7 +76,7 @@ func (s Selection) ask(ctx context.Context, q *control.Question, take func(hub u
 		return h.explain(ctx, err)
 	}
 	a := &asking{
-		hub: h, question: *q, take: take, kick: make(chan struct{}, 1),
+		hub: h, question: *q, take: take, kick: make(chan struct{}, 1), heard: make(map[uint64]bool),
 		consumed: make(map[uint64]uint64), open: make(map[uint64]bool), absent: make(map[uint64]time.Time),
 	}
 	var cancel context.CancelFunc
@@ -173,6 +174,9 @@ func (a *asking) unhold() {
 // tell hands news to the asker.
 func (a *asking) tell(n news) {
 	a.mu.Lock()
+	if n.answer != nil && len(a.heard) < maxNews {
+		a.heard[n.from] = true
+	}
 	if len(a.news) < maxNews {
 		a.news = append(a.news, n)
 	}
@@ -284,7 +288,9 @@ func (a *asking) do(act ask.Actions) {
 	for _, c := range act.Credit {
 		way := a.hub.wayTo(hubID(c.Hub))
 		a.beside(way, func() {
-			receivers, err := a.hub.tellHub(a.ctx, c.Hub, &control.Credit{ID: a.question.ID, From: c.From, Upto: c.Upto})
+			ctx, cancel := context.WithTimeout(a.hub.ctx, noticeTimeout) // the last one outlives the asker
+			defer cancel()
+			receivers, err := a.hub.tellHub(ctx, c.Hub, &control.Credit{ID: a.question.ID, From: c.From, Upto: c.Upto})
 			if err == nil && receivers == 0 {
 				a.tell(news{from: c.Hub, absent: true})
 			}
@@ -341,9 +347,11 @@ func (a *asking) roll() {
 // abandon tells the hubs that have begun to answer, or keep pages, that nobody
 // waits.
 func (a *asking) abandon() {
-	for hub := range a.consumed {
+	a.mu.Lock()
+	for hub := range a.heard {
 		a.open[hub] = true
 	}
+	a.mu.Unlock()
 	for hub := range a.open {
 		a.hub.wg.Go(func() {
 			ctx, cancel := context.WithTimeout(a.hub.ctx, noticeTimeout)

@@ -122,8 +122,11 @@ func (s *switchboard) handle(n *note) {
 		s.mu.Lock()
 		a := s.questions[p.ID&^1]
 		s.mu.Unlock()
-		if a != nil {
+		switch {
+		case a != nil:
 			a.tell(news{from: n.from, answer: p, roll: p.ID&1 == 1})
+		case p.Status == control.StatusMore:
+			s.reply(n.from, &control.Cancel{ID: p.ID})
 		}
 	case *control.Credit:
 		s.credit(ask.Key{Hub: n.from, ID: p.ID}, p)
@@ -226,8 +229,8 @@ func (h *Hub) channelOf(scope control.Scope, name string) string {
 	return h.names.Room(name)
 }
 
-// reply sends an answer of one page, unless too many are being sent.
-func (s *switchboard) reply(to uint64, a *control.Answer) {
+// reply sends an answer of one page, or a cancel, unless too many are being sent.
+func (s *switchboard) reply(to uint64, p control.Payload) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.busy >= 2*maxAnswering {
@@ -238,7 +241,7 @@ func (s *switchboard) reply(to uint64, a *control.Answer) {
 		defer s.idle()
 		ctx, cancel := context.WithTimeout(s.hub.ctx, noticeTimeout)
 		defer cancel()
-		_, _ = s.hub.tellHub(ctx, to, a) // it asks again
+		_, _ = s.hub.tellHub(ctx, to, p) // it asks again
 	})
 }
 
