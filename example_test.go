@@ -402,13 +402,13 @@ func ExampleHub_Drain() {
 			fmt.Printf("%s\n", msg.Data)
 		}
 	}()
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	closing, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	if err := hub.Drain(ctx); err != nil {
+	if err := hub.Drain(closing); err != nil {
 		fmt.Println(err) // some members did not read in time
 	}
 	<-received
-	hub.Close(ctx)
+	hub.Close(closing)
 	// Output:
 	// last words
 	// closed: hub is closing
