@@ -189,7 +189,12 @@ func (m *Member) wakeUp() {
 
 // reserve returns the membership of a room for a Join that begins: the one that
 // is there, or a new one. A Resume (nil: it is none) needs a new one.
+//
+// It holds walk, so that a Leave of the membership before has taken that out of
+// the room: OnLeave is called before OnJoin.
 func (m *Member) reserve(rs *roomState, r *memberReplay) (*membership, error) {
+	m.walk.Lock()
+	defer m.walk.Unlock()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if err := m.refusal(); err != nil {

@@ -51,7 +51,17 @@ func historyTrimsByNumber(e *env) {
 }
 
 func historyTrimsByAge(e *env) {
-	channel, reader := e.channel("room"), e.nodes[1]
+	n := 0
+	e.until(func() bool {
+		n++
+		return trimsByAge(e, e.channel(fmt.Sprint("room", n)))
+	}, "a history is read in less than half a second")
+}
+
+// trimsByAge reports false if reading took so long that more may have become
+// too old by then. That is gone, so another channel is needed.
+func trimsByAge(e *env, channel string) bool {
+	reader := e.nodes[1]
 	const pause = time.Second
 	older := e.keepSome(e.nodes[0], channel, 6)
 	ended := time.Now()
@@ -62,8 +72,11 @@ func historyTrimsByAge(e *env) {
 	q := query(adapter.Position{})
 	for _, limit := range []int{readLimit, 4} {
 		for _, since := range []adapter.Position{{}, kept[0].At} {
-			q.Limit, q.Since = limit, since
-			e.trimmedByAge(reader, channel, q, kept[6:], func() time.Duration { return time.Since(began) + pause/2 }, pause/2)
+			q.Limit, q.Since, q.Time = limit, since, time.Now()
+			q.Keep.Age = time.Since(began) + pause/2
+			if !e.trimmedByAge(reader, channel, q, kept[6:], pause/2) {
+				return false
+			}
 		}
 	}
 	ended = time.Now()
@@ -73,23 +86,22 @@ func historyTrimsByAge(e *env) {
 	if head := kept[len(kept)-1].At; page.Head != head || page.First != head.Offset+1 || len(page.Frames) > 0 {
 		e.failf("all frames are too old, but First is %d and the page has %d frames; the head is %v, want %v", page.First, len(page.Frames), page.Head, head)
 	}
+	return true
 }
 
 // trimmedByAge checks that reading returns the wanted frames of an age. It
-// checks nothing if reading took so long that others may be too old by then.
-func (e *env) trimmedByAge(n *node, channel string, q adapter.Query, want []adapter.KeptFrame, age func() time.Duration, within time.Duration) {
-	e.until(func() bool {
-		began := time.Now()
-		q.Keep.Age, q.Time = age(), began
-		page := e.page(n, channel, q)
-		all := e.pages(n, channel, q).Frames
-		if time.Since(began) > within {
-			return false
-		}
-		if page.First != first(want[0]) {
-			e.failf("First is %d, want %d: after %v, of %+v, the head is %v", page.First, first(want[0]), q.Since, q.Keep, page.Head)
-		}
-		e.same(fmt.Sprintf("after %v of %+v", q.Since, q.Keep), all, want)
-		return true
-	}, "a history is read in less than %v", within)
+// checks nothing, and reports false, if reading takes longer than a time within
+// which none of them becomes too old.
+func (e *env) trimmedByAge(n *node, channel string, q adapter.Query, want []adapter.KeptFrame, within time.Duration) bool {
+	began := time.Now()
+	page := e.page(n, channel, q)
+	all := e.pages(n, channel, q).Frames
+	if time.Since(began) > within {
+		return false
+	}
+	if page.First != first(want[0]) {
+		e.failf("First is %d, want %d: after %v, of %+v, the head is %v", page.First, first(want[0]), q.Since, q.Keep, page.Head)
+	}
+	e.same(fmt.Sprintf("after %v of %+v", q.Since, q.Keep), all, want)
+	return true
 }
