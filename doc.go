@@ -37,13 +37,16 @@
 //     not before. What comes late after an interruption, when others may have
 //     had it earlier, is reported as missed. (Package sharded names the one
 //     moment in which a Redis Cluster has two orders. NATS has one order for
-//     each publisher, and for rooms with a history.)
+//     each publisher, and for rooms with a history. Messages of
+//     [Selection.Local] and [Selection.Unkept] have a place of their own on each
+//     hub.)
 //  3. No silent loss. When a member misses messages, because it is slow, a link
 //     broke, slots moved or a primary died, it gets a [*GapError] before the next
 //     message of that room. For each member and room, the messages received and
 //     those reported missed add up to what was published since it joined. Where
 //     the number cannot be known yet the error says so; [GapError] lists the cases
-//     in which it never can.
+//     in which it never can. (Messages of [Selection.Volatile] and
+//     [Selection.Unkept] are not counted.)
 //  4. With history, no loss. A room with retention ([RoomOptions]) fills what a
 //     member missed from the history by itself: a broken link, a slot that moved,
 //     a server that was replaced, a member that fell out of the window. Two kinds

@@ -136,7 +136,7 @@ type PublishError struct {
 func (e *PublishError) Error() string {
 	to := "everyone"
 	switch {
-	case e.Room != "":
+	case e.Room != "" || errors.Is(e.Err, ErrInvalidRoom):
 		to = "room " + quoteName(e.Room)
 	case e.User != "":
 		to = "user " + quoteName(e.User)
@@ -196,7 +196,7 @@ type GapError struct {
 	// Unknown is set if more than Missed may be missing: a link was down, and it
 	// is not known yet what was published meanwhile. If messages were, the next
 	// message of their publisher shows how many, and another GapError follows,
-	// except in the cases above.
+	// except in the cases listed at GapError.
 	Unknown bool
 }
 

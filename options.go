@@ -42,7 +42,8 @@ type Options struct {
 	// So nobody slips past a ban: after a ban has been recorded where Admit
 	// looks, take the member out of the room. A Join that was admitted before
 	// then either has been undone or fails. Admit may be called concurrently, and
-	// more than once for a Join. A panic reaches the caller of Join.
+	// more than once for a Join. A panic reaches the caller of Join; in
+	// [Selection.Join] it is an error of the hub ([PartialError].Failed).
 	Admit func(ctx context.Context, room string, m *Member) error
 
 	// OnJoin and OnLeave are called after a member has joined or left a room of

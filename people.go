@@ -137,7 +137,8 @@ func (s Selection) Count(ctx context.Context) (int, error) {
 //
 // An error is the last thing that is yielded. Which errors there are, and how
 // long Members waits, is as with [Selection.Count]. To leave the loop early is
-// no error.
+// no error. [Hub.Close] waits for the body of the loop, which must not call it;
+// so it is with Ask, Users and Hubs.
 func (s Selection) Members(ctx context.Context) iter.Seq2[MemberInfo, error] {
 	return func(yield func(MemberInfo, error) bool) {
 		stopped := false

@@ -74,14 +74,25 @@ func (m *Member) join(ctx context.Context, rooms []string) error {
 		if err := wire.CheckRoom(room); err != nil {
 			return fmt.Errorf("%w: %w", ErrInvalidRoom, err)
 		}
-		rs := m.hub.acquire(room, m.hub.names.Room(room))
-		err := rs.admit(ctx, m, nil)
-		m.hub.release(rs)
+		err := m.joinRoom(ctx, room)
 		if _, refused := errors.AsType[notAdmitted](err); err != nil && !refused && !errors.Is(err, ErrLeft) && m.refusal() == nil {
 			return fmt.Errorf("join room %s: %w", quoteName(room), err)
 		}
 	}
 	return nil
+}
+
+// joinRoom is Room.Join for another hub, which gets a panic of Options.Room or
+// Options.Admit as an error.
+func (m *Member) joinRoom(ctx context.Context, room string) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("Options.Room or Options.Admit panicked: %v", p)
+		}
+	}()
+	rs := m.hub.acquire(room, m.hub.names.Room(room))
+	defer m.hub.release(rs)
+	return rs.admit(ctx, m, nil)
 }
 
 // Chosen are the members of this hub that a question selects.

@@ -54,7 +54,8 @@ type poll struct {
 //
 // A question is in no history. Which errors there are, and how long Ask waits,
 // is as with [Selection.Count]; members that have not answered in time are
-// counted in PartialError.Unanswered. Data may be as long as a message.
+// counted in PartialError.Unanswered. Data may be as long as a message. The body
+// of the loop must not call [Hub.Close], which waits for it.
 func (s Selection) Ask(ctx context.Context, data []byte) iter.Seq2[Reply, error] {
 	return func(yield func(Reply, error) bool) {
 		if s.hub != nil {

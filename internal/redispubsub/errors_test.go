@@ -50,7 +50,7 @@ var replies = []struct {
 	{"ERR Function not found", kindNoFunction},
 	{"ERR Library 'fanout_0' already exists", kindExists},
 	{"FANOUT-BROKEN the stream is a list script: fanout_append_0, on @user_function:12.", kindBroken},
-	{"NOSCRIPT No matching script. Please use EVAL.", kindOther},
+	{"NOSCRIPT No matching script. Please use EVAL.", kindNoFunction},
 	{"ERR max number of clients reached", kindOther},
 	{"ERR max number of clients + cluster connections reached", kindOther},
 	{"ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration is correct?", kindOther},
