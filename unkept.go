@@ -81,7 +81,11 @@ func (o *outbound) unkeptFrame(m *wire.Message) []byte {
 func (rs *roomState) receiveUnkept(frame []byte) {
 	h := rs.hub
 	var b batch.Batch
-	if err := b.Open(frame); err != nil {
+	err := b.Open(frame)
+	if err == nil && b.Foreign() {
+		err = wire.ErrForeign
+	}
+	if err != nil {
 		h.malformed(rs.channel, err)
 		return
 	}

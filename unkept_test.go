@@ -8,6 +8,7 @@ import (
 
 	"github.com/fanoutgo/fanout"
 	"github.com/fanoutgo/fanout/adapter/memory"
+	"github.com/fanoutgo/fanout/internal/wire"
 	"github.com/stretchr/testify/require"
 )
 
@@ -18,6 +19,17 @@ func TestSelectionUnkept(t *testing.T) {
 		}
 		return fanout.RoomOptions{Retain: fanout.Retention{Messages: 100}}
 	}}
+	t.Run("carries frames of hubs only", func(t *testing.T) {
+		bus := memory.NewBus()
+		h := newHub(t, bus, kept)
+		m := connect(t, h, "x")
+		stranger := bus.NewAdapter()
+		_, err := stranger.Publish(within(t), "fanout:r:{x}", wire.AppendUnkept(nil, 7, 8, []byte("no frame")))
+		require.NoError(t, err)
+		publish(t, h.Room("x"), 1, 1)
+		require.Equal(t, numbers(1, 1), receive(t, m, 1))
+		require.EqualValues(t, 1, h.Stats().Malformed)
+	})
 	t.Run("passes the history by, in order", func(t *testing.T) {
 		for name, bus := range map[string]*memory.Bus{"alone": nil, "memory": memory.NewBus()} {
 			t.Run(name, func(t *testing.T) {
