@@ -11,6 +11,7 @@ SHELL       := bash
 # Within a package, tests that mostly wait run in parallel.
 P           ?= 1
 TIMEOUT     ?= 30m
+TESTFLAGS   ?=
 FUZZTIME    ?= 20s
 BENCH       ?= .
 BENCHFLAGS  ?= -benchmem
@@ -37,7 +38,7 @@ help: ## what there is to make
 test: ## set up what tests need, and run them, on one server version
 	@. .ci/setup
 	for m in $(MODULES); do
-	  (cd "$$m" && go test -p $(P) -timeout $(TIMEOUT) ./...)
+	  (cd "$$m" && go test -p $(P) -timeout $(TIMEOUT) $(TESTFLAGS) ./...)
 	done
 	if [ "$${FANOUT_TEST_ALL:-}" = 1 ]; then # and the order of locks is kept
 	  go test -tags lockcheck -timeout $(TIMEOUT) . ./internal/locks ./internal/roomlog ./internal/work
