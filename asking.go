@@ -22,6 +22,7 @@ const maxNews = 4096
 // the goroutine of the caller.
 type asking struct {
 	hub      *Hub
+	op       operation
 	ctx      context.Context
 	question control.Question
 	lanes    []lane
@@ -66,18 +67,18 @@ type news struct {
 // take returns false, or with an error.
 func (s Selection) ask(ctx context.Context, q *control.Question, take func(hub uint64, a *control.Answer) bool) error {
 	h := s.hub
-	if err := h.begin(1); err != nil {
+	a := &asking{
+		hub: h, op: operation{hub: h}, question: *q, take: take, kick: make(chan struct{}, 1), heard: make(map[uint64]bool),
+		consumed: make(map[uint64]uint64), open: make(map[uint64]bool), absent: make(map[uint64]time.Time),
+	}
+	if err := a.op.begin(); err != nil {
 		return err
 	}
-	defer h.ops.Leave(1)
+	defer a.op.end()
 	ctx, release := h.bound(ctx)
 	defer release()
 	if err := h.awaitOwn(ctx, nil); err != nil {
 		return h.explain(ctx, err)
-	}
-	a := &asking{
-		hub: h, question: *q, take: take, kick: make(chan struct{}, 1), heard: make(map[uint64]bool),
-		consumed: make(map[uint64]uint64), open: make(map[uint64]bool), absent: make(map[uint64]time.Time),
 	}
 	var cancel context.CancelFunc
 	a.ctx, cancel = context.WithCancel(ctx)
@@ -195,7 +196,10 @@ func (a *asking) run() error {
 		a.news = nil
 		a.mu.Unlock()
 		for i := range arrived {
-			if a.handle(&arrived[i]); a.stopped || a.err != nil {
+			if a.handle(&arrived[i]); !a.op.runs {
+				return ErrClosed
+			}
+			if a.stopped || a.err != nil {
 				a.abandon()
 				return a.err
 			}
@@ -263,7 +267,9 @@ func (a *asking) answer(n *news, now time.Time) {
 		}
 		a.failed = append(a.failed, FailedHub{hubID(n.from), why})
 	default:
-		a.stopped = !a.take(n.from, p)
+		if a.op.outside(func() { a.stopped = !a.take(n.from, p) }) != nil {
+			return
+		}
 	}
 	a.consumed[n.from]++
 	a.do(a.state.Consumed(n.from, a.consumed[n.from]))

@@ -161,6 +161,7 @@ func (s *switchboard) asked(n *note, q *control.Question) {
 	reply.Covers = s.commands.Copies(key)
 	result := s.commands.Result(key)
 	running := s.answers[key]
+	first := s.commands.Len() == 1
 	if verdict == ask.Run {
 		s.busy++
 		running = newAnswering(h, key, q, reply.Covers, wait)
@@ -168,6 +169,9 @@ func (s *switchboard) asked(n *note, q *control.Question) {
 		h.wg.Go(func() { running.run(n) })
 	}
 	s.mu.Unlock()
+	if first {
+		h.janitor.wake() // see sweep
+	}
 	switch verdict {
 	case ask.Working:
 		running.arrived(q.Attempt, reply.Covers)
@@ -180,6 +184,20 @@ func (s *switchboard) asked(n *note, q *control.Question) {
 		return
 	}
 	s.reply(n.from, reply)
+}
+
+// sweepPause is how often questions that were answered are looked at, to forget
+// them.
+const sweepPause = time.Minute
+
+// sweep forgets answers that nobody asks for, and says when to look again.
+func (s *switchboard) sweep(now time.Time) time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.commands.Tick(now); s.commands.Len() == 0 {
+		return time.Time{}
+	}
+	return now.Add(sweepPause)
 }
 
 // maxWait bounds how long a hub deals with a question, in ms.

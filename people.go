@@ -137,8 +137,8 @@ func (s Selection) Count(ctx context.Context) (int, error) {
 //
 // An error is the last thing that is yielded. Which errors there are, and how
 // long Members waits, is as with [Selection.Count]. To leave the loop early is
-// no error. [Hub.Close] waits for the body of the loop, which must not call it;
-// so it is with Ask, Users and Hubs.
+// no error. The body of the loop may call the hub, also [Hub.Close]: then
+// [ErrClosed] comes next.
 func (s Selection) Members(ctx context.Context) iter.Seq2[MemberInfo, error] {
 	return func(yield func(MemberInfo, error) bool) {
 		stopped := false
@@ -292,14 +292,15 @@ func (s Selection) query(ctx context.Context, op string, q *control.Question, ta
 // queryHere is query for a selection that is Local.
 func (s Selection) queryHere(ctx context.Context, q *control.Question, take func(hub uint64, a *control.Answer) bool) error {
 	h := s.hub
-	if err := h.begin(1); err != nil {
+	op := operation{hub: h}
+	if err := op.begin(); err != nil {
 		return err
 	}
-	defer h.ops.Leave(1)
+	defer op.end()
 	ctx, release := h.bound(ctx)
 	defer release()
 	q.Names, q.Except, q.ExceptRooms, q.Scope = s.names, s.except, s.exceptRooms, s.scope()
-	t := &localTaker{hub: h.num, take: take}
+	t := &localTaker{op: &op, take: take}
 	count, err := h.perform(ctx, h.num, q, nil, t)
 	if errors.Is(err, errStopped) {
 		return nil
@@ -308,14 +309,17 @@ func (s Selection) queryHere(ctx context.Context, q *control.Question, take func
 		return &PartialError{Err: h.explain(ctx, err)}
 	}
 	if err == nil {
-		take(h.num, &control.Answer{Status: control.StatusLast, Count: count})
+		err = t.give(&control.Answer{Status: control.StatusLast, Count: count})
+		if errors.Is(err, errStopped) {
+			return nil
+		}
 	}
 	return h.explain(ctx, err)
 }
 
 // A localTaker hands each entry on at once.
 type localTaker struct {
-	hub  uint64
+	op   *operation
 	take func(hub uint64, a *control.Answer) bool
 	page control.Answer
 }
@@ -325,17 +329,51 @@ var errStopped = errors.New("stopped")
 
 func (t *localTaker) put(e *control.Entry) error {
 	t.page.Status, t.page.Entries = control.StatusMore, append(t.page.Entries[:0], *e)
-	if !t.take(t.hub, &t.page) {
+	return t.give(&t.page)
+}
+
+// give has the caller take a page.
+func (t *localTaker) give(a *control.Answer) error {
+	more := false
+	if err := t.op.outside(func() { more = t.take(t.op.hub.num, a) }); err != nil {
+		return err
+	}
+	if !more {
 		return errStopped
 	}
 	return nil
 }
 
 func (t *localTaker) flush(count uint64) error {
-	if !t.take(t.hub, &control.Answer{Status: control.StatusMore, Count: count}) {
-		return errStopped
+	return t.give(&control.Answer{Status: control.StatusMore, Count: count})
+}
+
+// An operation keeps the hub from being closed, but for the time in which the
+// caller's code runs: that may be long, or close the hub.
+type operation struct {
+	hub  *Hub
+	runs bool // it counts in Hub.ops
+}
+
+func (o *operation) begin() error {
+	err := o.hub.begin(1)
+	o.runs = err == nil
+	return err
+}
+
+func (o *operation) end() {
+	if o.runs {
+		o.runs = false
+		o.hub.ops.Leave(1)
 	}
-	return nil
+}
+
+// outside calls f, which is the caller's. If the hub has been closed meanwhile the
+// operation is over, and may only undo what it has done here.
+func (o *operation) outside(f func()) error {
+	o.end()
+	f()
+	return o.begin()
 }
 
 // scope returns what kind of names a selection has.

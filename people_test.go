@@ -480,3 +480,73 @@ func TestJoinOfASelectionAsksForAdmission(t *testing.T) {
 		require.Equal(t, []string{"x"}, ann.Rooms())
 	})
 }
+
+// The body of a loop over answers is the caller's: it may close the hub.
+func TestHubCloseInALoop(t *testing.T) {
+	loops := map[string]func(ctx context.Context, h *fanout.Hub, s fanout.Selection, body func()) error{
+		"Members": func(ctx context.Context, _ *fanout.Hub, s fanout.Selection, body func()) (last error) {
+			for _, last = range s.Members(ctx) {
+				body()
+			}
+			return last
+		},
+		"Users": func(ctx context.Context, _ *fanout.Hub, s fanout.Selection, body func()) (last error) {
+			for _, last = range s.Users(ctx) {
+				body()
+			}
+			return last
+		},
+		"Hubs": func(ctx context.Context, h *fanout.Hub, _ fanout.Selection, body func()) (last error) {
+			for _, last = range h.Hubs(ctx) {
+				body()
+			}
+			return last
+		},
+		"Ask": func(ctx context.Context, _ *fanout.Hub, s fanout.Selection, body func()) (last error) {
+			for _, last = range s.Ask(ctx, []byte("?")) {
+				body()
+			}
+			return last
+		},
+	}
+	for name, loop := range loops {
+		for where, bus := range map[string]*memory.Bus{"alone": nil, "of three": memory.NewBus()} {
+			for _, local := range []bool{false, true} {
+				t.Run(fmt.Sprint(name, " ", where, ", local ", local), func(t *testing.T) {
+					h := newHub(t, bus, nil)
+					var others []*fanout.Hub
+					if bus != nil {
+						others = append(others, newHub(t, bus, nil), newHub(t, bus, nil))
+					}
+					var answering sync.WaitGroup
+					for _, hub := range append(others, h) {
+						for range 3 {
+							m := connectUser(t, hub, "ann")
+							require.NoError(t, hub.Room("x").Join(within(t), m))
+							answering.Go(func() {
+								for msg, err := range m.Messages(context.Background()) {
+									if err == nil && m.IsQuestion(msg) {
+										_ = m.Reply(context.Background(), msg, nil)
+									}
+								}
+							})
+						}
+					}
+					s := h.In("x")
+					if local {
+						s = s.Local()
+					}
+					closes := sync.OnceValue(func() error { return h.Close(within(t)) })
+					err := loop(within(t), h, s, func() { require.NoError(t, closes()) })
+					if err != nil {
+						require.ErrorIs(t, err, fanout.ErrClosed)
+					}
+					for _, hub := range others {
+						require.NoError(t, hub.Close(within(t)))
+					}
+					answering.Wait()
+				})
+			}
+		}
+	}
+}

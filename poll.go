@@ -15,8 +15,8 @@ import (
 )
 
 // ErrNoQuestion means that a message cannot be answered: it is no question, the
-// member has answered it, or nobody waits for an answer any more.
-var ErrNoQuestion = errors.New("no question, or not any more")
+// member has answered it, or its asker no longer waits.
+var ErrNoQuestion = errors.New("not an open question")
 
 // A Reply is the answer of a member to Selection.Ask.
 type Reply struct {
@@ -55,7 +55,7 @@ type poll struct {
 // A question is in no history. Which errors there are, and how long Ask waits,
 // is as with [Selection.Count]; members that have not answered in time are
 // counted in PartialError.Unanswered. Data may be as long as a message. The body
-// of the loop must not call [Hub.Close], which waits for it.
+// of the loop may call the hub, as that of [Selection.Members] may.
 func (s Selection) Ask(ctx context.Context, data []byte) iter.Seq2[Reply, error] {
 	return func(yield func(Reply, error) bool) {
 		if s.hub != nil {

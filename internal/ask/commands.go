@@ -137,8 +137,8 @@ func (c *Commands) Cancel(key Key) {
 	}
 }
 
-// Tick forgets what nobody can ask for any more. It is called every minute or
-// so.
+// Tick forgets answers that no asker can miss by now. It is called every minute
+// or so.
 func (c *Commands) Tick(now time.Time) {
 	c.order = slices.DeleteFunc(c.order, func(cmd *command) bool {
 		if cmd.stage == running || now.Before(cmd.expires) {
