@@ -413,7 +413,7 @@ func TestTwoReleasesInOneCluster(t *testing.T) {
 			require.Zero(t, h.Stats().Malformed)
 			nothing(t, h, m)
 			time.Sleep(10 * time.Minute)
-			require.Equal(t, 1, h.Stats().Hubs, "it is not heard any more")
+			require.Equal(t, 1, h.Stats().Hubs, "it is no longer heard")
 			require.LessOrEqual(t, len(old.said()), 3+30)
 		})
 	})

@@ -59,7 +59,7 @@ func publishTogether(t testing.TB, r *fanout.Room, first, last int) {
 	}
 }
 
-// When a history is lost, what nobody can get any more is counted all the same:
+// When a history is lost, the messages that are gone are counted all the same:
 // what was trimmed of the new history, and what the old one had that was lost.
 func TestLostHistoryIsCounted(t *testing.T) {
 	const keep = 10
@@ -142,8 +142,8 @@ func TestLostHistoryOfSeveralPublishersIsCounted(t *testing.T) {
 	})
 }
 
-// A Resume through such a takeover is told how much the new history does not
-// have any more. What the old one lost stays unknown.
+// A Resume through such a takeover is told how many messages the new history no
+// longer has. What the old one lost stays unknown.
 func TestResumeThroughALostHistory(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, stays := range []bool{false, true} {

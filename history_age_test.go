@@ -15,7 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// What has expired goes, though nobody says or asks anything any more.
+// Messages expire although nobody publishes or reads.
 func TestHistoryExpiresByItself(t *testing.T) {
 	for name, bus := range map[string]func() *memory.Bus{
 		"alone": func() *memory.Bus { return nil }, "memory": memory.NewBus,

@@ -18,7 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// keeping returns options for hubs whose rooms keep so many messages.
+// keeping returns options for hubs whose rooms keep the given number of messages.
 func keeping(messages int) *fanout.Options {
 	return &fanout.Options{Room: func(room string) fanout.RoomOptions {
 		if strings.HasPrefix(room, "plain") {
@@ -59,7 +59,7 @@ func TestGuarantee4WithHistoryNoLoss(t *testing.T) {
 	publish(t, room, 10, 20)
 	deaf.Heal()
 	require.Equal(t, numbers(10, 20), receive(t, m, 11))
-	connect(t, b, "x") // it waits until nothing is missing any more
+	connect(t, b, "x") // it waits until nothing is missing
 
 	// A home that moves in good order loses nothing, wherever it goes.
 	publish(t, room, 21, 22)
@@ -654,7 +654,7 @@ func TestResumeFromAnEpochToCome(t *testing.T) {
 	require.Equal(t, []string{"gap 0+", "4", "5"}, receive(t, m, 3))
 }
 
-// Who leaves a room does not wait for its history any more.
+// A member that leaves a room stops waiting for its history.
 func TestLeaveEndsTheWaitForHistory(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		bus := memory.NewBus()

@@ -18,7 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// keeping returns a hub whose rooms keep so many messages.
+// keeping returns a hub whose rooms keep the given number of messages.
 func keeping(t testing.TB, client rueidis.Client, messages int) *fanout.Hub {
 	t.Helper()
 	a, err := newAdapter(client)

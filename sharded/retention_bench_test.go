@@ -66,8 +66,8 @@ func BenchmarkRetention(b *testing.B) {
 
 var message300 = bytes.Repeat([]byte("x"), 300)
 
-// inTurn calls publish n times, by so many publishers who each wait for the
-// one before.
+// inTurn calls publish n times, from several publishers in turn: each waits for
+// the one before.
 func inTurn(publishers, n int, publish func(publisher int)) {
 	var wg sync.WaitGroup
 	for p := range publishers {

@@ -143,7 +143,7 @@ func subscriptionsDoNotAddUp(e *env) {
 	}
 	e.unsubscribe(n, channel)
 	e.silent(n, channel, n.heard.calls(channel), from, witness, beside)
-	e.must(n.adapter.Unsubscribe(e.ctx, channel), "Unsubscribe from what is not subscribed any more")
+	e.must(n.adapter.Unsubscribe(e.ctx, channel), "Unsubscribe from a channel that is no longer subscribed")
 	e.join(channel, n)
 }
 

@@ -68,7 +68,7 @@ func (e *env) cleanup() error {
 		e.tasks.Go(func() { _ = n.adapter.Close(ctx) })
 	}
 	e.tasks.Wait()
-	for _, n := range e.nodes { // none of the case's goroutines publishes any more
+	for _, n := range e.nodes { // the case's goroutines have stopped publishing
 		n.late.Wait()
 	}
 	return nil

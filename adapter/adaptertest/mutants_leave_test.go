@@ -25,7 +25,7 @@ var leaveMutants = []mutant{
 		},
 	},
 	{
-		name: "leaves behind what it subscribed to in vain", fails: "unsubscribe-reaches-the-backend", says: "the backend counts 0",
+		name: "leaves a failed subscription behind", fails: "unsubscribe-reaches-the-backend", says: "the backend counts 0",
 		also: []string{"outage-leaves-no-subscription"},
 		breakIt: func(n *node) {
 			g := n.world.haunted(n)

@@ -61,10 +61,9 @@
 // stream that was deleted, or that is behind what this hub has seen of it,
 // does so too.
 //
-// What is older than a room's Retention is not handed out. It is removed when
-// the room is published to; what is left of a room that nobody publishes to
-// any more goes a day after its age, and with it the note of where the room's
-// history was.
+// History returns nothing that is older than a room's Retention. A publish to
+// the room removes it. If nothing is published, the rest of the room, and the
+// note of where its history was, expire one day after Retention.Age.
 //
 // # Messages
 //

@@ -29,8 +29,8 @@ type Options struct {
 	// has at most 64 subjects for each hub, and 64 streams.
 	Partitions int
 
-	// Linger is how long a hub stays subscribed to a partition in which it has
-	// no room any more. Default 10 s; negative is not at all.
+	// Linger is how long a hub stays subscribed to a partition after it has left
+	// its last room there. Default 10 s; negative: not at all.
 	Linger time.Duration
 
 	// Replicas is how many servers keep a history: 1, 3 or 5. Default 3 if the

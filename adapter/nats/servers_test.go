@@ -27,8 +27,8 @@ type fleet struct {
 
 const maxPayload = 8 << 20
 
-// startFleet starts so many servers, with JetStream, which form a cluster if
-// there are several. The connections between them go through proxies.
+// startFleet starts n servers with JetStream, which form a cluster if n is more
+// than 1. The connections between them go through proxies.
 func startFleet(t testing.TB, n int, edit func(*server.Options)) *fleet {
 	for range 5 {
 		f := newFleet(t, n, edit)
@@ -159,7 +159,7 @@ func (f *fleet) routed() bool {
 
 func (f *fleet) until(what string, cond func() bool) {
 	f.t.Helper()
-	require.True(f.t, f.within(30*time.Second, cond), "waited in vain until "+what)
+	require.True(f.t, f.within(30*time.Second, cond), "this did not happen: "+what)
 }
 
 func (f *fleet) within(d time.Duration, cond func() bool) bool {

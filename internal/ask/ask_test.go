@@ -190,7 +190,7 @@ func TestCommands(t *testing.T) {
 		c.Finished(key, nil)
 		c.Cancel(key)
 	})
-	t.Run("a copy that does not come any more is not waited for", func(t *testing.T) {
+	t.Run("a copy that will not come is not waited for", func(t *testing.T) {
 		var c Commands
 		require.Equal(t, Wait, c.Arrive(key, 0, []uint64{0, 1}, 0, start))
 		require.Equal(t, Run, c.Arrive(key, 0, []uint64{0}, 0, start))

@@ -179,7 +179,8 @@ func (q *Question) Answer(id uint64, a *control.Answer, now time.Time) bool {
 	return true
 }
 
-// Consumed says that the asker has dealt with pages of a hub, all in all so many.
+// Consumed says that the asker has dealt with the given number of pages of a
+// hub, counted from the first.
 func (q *Question) Consumed(id uint64, pages uint64) (a Actions) {
 	h := q.hubs[id]
 	switch {

@@ -13,7 +13,7 @@ const (
 	KindAnswer
 	// KindCredit tells an answering hub how many pages it may send.
 	KindCredit
-	// KindCancel tells a hub that nobody waits for its answer any more.
+	// KindCancel tells a hub that nobody waits for its answer.
 	KindCancel
 	// KindAnnouncement says who came to a room and left it, on one hub.
 	KindAnnouncement

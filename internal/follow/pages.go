@@ -90,8 +90,8 @@ func (f *Follower[B]) enterEpoch(a *Append, p *Page, epoch uint64, now time.Time
 	f.pos.Epoch = epoch
 }
 
-// skipTo goes on at an offset, if that is further on. What lies between is not
-// in the history any more.
+// skipTo continues at a later offset: the history no longer has the messages
+// before it. An earlier offset has no effect.
 func (f *Follower[B]) skipTo(a *Append, offset uint64) {
 	if offset <= f.pos.Offset {
 		return

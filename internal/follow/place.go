@@ -104,8 +104,8 @@ func (f *Follower[B]) pass(b *Frame[B]) (a Append) {
 	return a
 }
 
-// pastEpoch takes a frame of an epoch that is over. Unless it came before, the
-// history does not have it: the server that took it does not serve it any more.
+// pastEpoch takes a frame of an epoch that is over. Unless it came before, it is
+// not in the history: it was taken by a server that has been replaced.
 func (f *Follower[B]) pastEpoch(b *Frame[B]) (a Append) {
 	if last, ok := f.lastOf(b.At.Epoch); ok && b.At.Offset <= last {
 		return f.pass(b)
@@ -147,10 +147,10 @@ func (f *Follower[B]) unplaced(b *Frame[B], now time.Time) (a Append) {
 }
 
 // compare reports whether the history is to be read because of a frame that is
-// from before the place where the log is, and did not come before. It may be
-// that of a server that does not serve it any more. Or that place is wrong:
-// somebody has made it up, or the history is gone, and its server's clock was
-// set back.
+// from before the place where the log is, and did not come before. The
+// frame may come from a server that has been replaced. Or the log's place is
+// wrong: it was forged, or the history is gone and its server's clock was set
+// back.
 func (f *Follower[B]) compare(now time.Time) bool {
 	d := f.doubt()
 	if !d.comparedAt.IsZero() && now.Sub(d.comparedAt) < compareEvery {

@@ -1,6 +1,6 @@
-// Package idle finds what is not used any more. A [Queue] has things that have
-// become idle, in that order, and says which of them have been so for long
-// enough. A [Sweeper] calls what looks, when there is something to look at.
+// Package idle finds things that are no longer used. A [Queue] holds things in the
+// order in which they became idle, and says which have been idle for long
+// enough. A [Sweeper] calls functions that look for such things, when it is time.
 //
 //	Add ─▶ oldest … latest ─▶ Sweep: too early        ─▶ look again then
 //	                                 used since       ─▶ to the back, or out

@@ -271,7 +271,7 @@ func TestFollower(t *testing.T) {
 		require.Nil(t, f.Left(1, start, time.Second).Change)
 		require.Equal(t, Leaving, f.State(1))
 		l.Leave(2, start)
-		require.Equal(t, Step{}, f.Receive(1, l.Announce(start.Add(time.Second)), start), "it does not count any more")
+		require.Equal(t, Step{}, f.Receive(1, l.Announce(start.Add(time.Second)), start), "it no longer counts")
 		require.Equal(t, start.Add(time.Second), f.Next())
 		require.Len(t, f.Tick(f.Next()).Change.Left, 2)
 		require.Nil(t, f.Left(1, start, 0).Change)

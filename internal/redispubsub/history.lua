@@ -266,7 +266,7 @@ local function oldest(key, epoch, base, from)
   return epoch .. '-' .. decimal(from)
 end
 
--- forget drops publishers whose latest message is not kept any more.
+-- forget drops publishers whose latest message is no longer kept.
 local function forget(key, from)
   if call('HLEN', key) < MARKS then return end
   local all = call('HGETALL', key)

@@ -53,7 +53,7 @@ type keeper struct {
 	state   atomic.Pointer[keeping] // nil: not known
 	none    atomic.Pointer[refusal] // why there is no way; see noneStands
 	dialing atomic.Bool             // the client is making a connection
-	gone    atomic.Bool             // the node is not used any more
+	gone    atomic.Bool             // the node is no longer used
 
 	last *keeping // the latest with a connection; the holder of busy uses it
 }

@@ -100,8 +100,8 @@ func (f *forgetful) Nodes() map[string]rueidis.Client {
 
 var publish = map[bool]string{false: "PUBLISH", true: "SPUBLISH"}
 
-// A hub leaves a primary that is demoted also if its client does not know that
-// node any more, because it asked at the wrong moment. The new primary passes
+// A hub leaves a primary that is demoted also if its client no longer knows that
+// node, because it asked at the wrong moment. The new primary passes
 // what is published on to the old one, so nothing else shows that it moved.
 func TestNobodyStaysAtANodeThatItsClientHasForgotten(t *testing.T) {
 	t.Parallel()

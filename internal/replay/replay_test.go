@@ -144,7 +144,7 @@ func TestRecent(t *testing.T) {
 		_, ok := tl.next(at(100), at(10_000), keep, start)
 		require.False(t, ok)
 		_, ok = tl.next(adapter.Position{}, at(10_000), keep, start)
-		require.False(t, ok, "the first are not there any more")
+		require.False(t, ok, "the first are gone")
 	})
 	t.Run("is bounded when it is wide", func(t *testing.T) {
 		tl := fill(10_000, true)

@@ -160,6 +160,6 @@ func TestPoolStop(t *testing.T) {
 		p.Add(func(*Task) { late() })
 		p.Aside(late)
 		time.Sleep(2 * time.Hour)
-		require.False(t, ran, "nothing begins any more")
+		require.False(t, ran, "nothing begins after Stop")
 	})
 }

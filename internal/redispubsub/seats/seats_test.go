@@ -39,7 +39,7 @@ func TestARejoinThatTheLeaveHasNotLeftFor(t *testing.T) {
 	require.Len(t, commands, 1)
 	require.False(t, commands[0].Leave, "bob gets a confirmation of his own")
 	tab.Release("alice", channel)
-	require.Equal(t, "bob", tab.Subscriber(channel), "alice has nothing to release any more")
+	require.Equal(t, "bob", tab.Subscriber(channel), "alice has nothing left to release")
 }
 
 func TestANoticeThatLooksLikeAReply(t *testing.T) {

@@ -69,9 +69,9 @@ type stream struct {
 	since    time.Time
 }
 
-// New returns a tracker of so many partitions, all of which are off.
-func New(partitions int) *Tracker {
-	return &Tracker{partitions: make([]partition, partitions), peers: make(map[ID]*peer)}
+// New returns a tracker of n partitions, all of which are off.
+func New(n int) *Tracker {
+	return &Tracker{partitions: make([]partition, n), peers: make(map[ID]*peer)}
 }
 
 // Set changes the state of a partition. From Off on nothing is known.
