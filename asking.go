@@ -10,8 +10,8 @@ import (
 	"github.com/fanoutgo/fanout/internal/locks"
 )
 
-// absentTime is how long what is sent to a hub has to reach nobody until the hub
-// is taken for gone by whoever waits for its answer.
+// absentTime is how long notices to a hub have to reach nobody until an asker
+// takes the hub for gone.
 const absentTime = 2 * time.Second
 
 // maxNews bounds the answers that wait for their asker. Hubs send no more pages

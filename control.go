@@ -14,10 +14,10 @@ import (
 
 const (
 	// maxNotes bounds the control notices that wait to be dealt with. More are
-	// dropped, and whoever needs an answer asks again.
+	// dropped, and their senders ask again.
 	maxNotes = 4096
-	// maxAnswering bounds the questions that are answered at a time. Who asks
-	// more is told to ask again later.
+	// maxAnswering bounds the questions that are answered at a time. To others
+	// the answer is to ask again later.
 	maxAnswering = 256
 )
 

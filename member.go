@@ -129,8 +129,8 @@ func (m *Member) Close() error {
 }
 
 // end makes err the member's final error, if it has none, and takes the member
-// out of everything. For others that is one step: whoever ends a member
-// that is being ended waits until it is out.
+// out of everything. For others that is one step: a second call waits until the
+// member is out.
 func (m *Member) end(err error) {
 	m.fail(err)
 	m.walk.Lock() // a Receive that is copying has finished, and the next one sees the error

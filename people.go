@@ -47,7 +47,8 @@ type HubInfo struct {
 // they were asked. What the others answered has been returned, and commands have
 // taken effect there.
 type PartialError struct {
-	// Silent are the hubs that are known not to have answered.
+	// Silent are the hubs that are known not to have answered, or not completely:
+	// in an Ask also those whose members have not all answered.
 	Silent []SilentHub
 	// Unknown is the number of hubs that got the question, have not answered, and
 	// whose names are not known.
@@ -129,11 +130,11 @@ func (s Selection) Count(ctx context.Context) (int, error) {
 	return int(n), err
 }
 
-// Members yields the selected members of all hubs, each once, as the hubs name
-// them: the first before the last hub has answered, and in no order. Who comes
-// or goes meanwhile may or may not be among them. The memory that this takes is
-// bounded, here and on the other hubs, however many members there are: hubs
-// send a page of some 48 KiB when the last was consumed.
+// Members yields the selected members of all hubs, each once, in no order, as
+// their hubs name them: the first before the last hub has answered. Members that
+// come or go meanwhile may or may not be among them. The memory that this takes
+// is bounded, here and on the other hubs, however many members there are: hubs
+// send the next page, of some 48 KiB, when one has been consumed.
 //
 // An error is the last thing that is yielded. Which errors there are, and how
 // long Members waits, is as with [Selection.Count]. To leave the loop early is
@@ -324,7 +325,7 @@ type localTaker struct {
 	page control.Answer
 }
 
-// errStopped means that who asked wants no more.
+// errStopped means that the caller wants no more.
 var errStopped = errors.New("stopped")
 
 func (t *localTaker) put(e *control.Entry) error {

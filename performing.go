@@ -196,7 +196,7 @@ func (c *chosen) count(ctx context.Context) (uint64, error) {
 }
 
 // each calls f for each of the members, without locks, and returns their number.
-// Who comes or goes meanwhile may or may not be among them.
+// Members that come or go meanwhile may or may not be among them.
 func (c *chosen) each(ctx context.Context, f func(*Member) error) (count uint64, err error) {
 	call := func(m *Member, earlier []*roomState) error {
 		if c.leavesOut(m, earlier) {

@@ -77,7 +77,7 @@ func (m *Member) rests() (again bool) {
 	return (m.anyReady() || m.endError() != nil) && told.CompareAndSwap(false, true)
 }
 
-// notify tells whoever receives from the member that there is something to
+// notify tells the receiver of the member that there is something to
 // receive: the goroutine that waits for wake, or OnReady.
 func (m *Member) notify(wake chan struct{}) {
 	signal(wake)

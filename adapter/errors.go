@@ -2,9 +2,9 @@ package adapter
 
 import "errors"
 
-// Errors that adapters return, wrapped with what was tried. They are the errors
-// of these names in package fanout. Their texts are causes: whoever returns one
-// puts before it what failed.
+// Errors that adapters return, wrapped with the operation that failed. They are
+// the errors of these names in package fanout. Their texts name causes only: the
+// code that returns one puts the operation before it.
 var (
 	// ErrClosed is returned by every method of a closed Hub, Member or Adapter.
 	// From Member.Receive it is final.

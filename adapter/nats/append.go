@@ -218,10 +218,10 @@ func messageID(channel string, r *adapter.Record) string {
 	return hex.EncodeToString(sum[:16])
 }
 
-// trim has a stream drop what its channel no longer needs. As to the number,
-// each record has an ordinal in its channel, and whoever appends a certain one
-// does it for all; as to the age, each hub does it that appends. Nobody waits
-// for it.
+// trim has a stream drop what its channel no longer needs. Each record has an
+// ordinal in its channel; the hub that appends a certain ordinal trims by number
+// for all hubs. Every hub that appends trims by age. Append does not wait for
+// it.
 func (a *Adapter) trim(nc *nats.Conn, p int, channel string, r *record, seq uint64, keep adapter.Retention) {
 	if every := uint64(max(32, keep.Messages/4)); r.ordinal%every == 0 {
 		a.purge(nc, p, channel, map[string]any{"keep": keep.Messages})

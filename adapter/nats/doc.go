@@ -20,10 +20,11 @@
 // NATS delivers at most once, and does not say when it has dropped something:
 // a client that reads too slowly, two servers that have lost each other, and a
 // subscription that is not known at another server yet all lose messages in
-// silence. So each adapter numbers its frames in each partition, and says
-// every second how far it has come. Whoever misses one is told, in all rooms of
-// that partition: at once if a later frame comes, after about a second if none
-// does, and after 6 seconds if the publisher has died meanwhile.
+// silence. So each adapter numbers its frames in each partition, and publishes
+// its latest number every second. An adapter that misses a frame reports an
+// interruption in all rooms of that partition: at once if a later frame comes,
+// after about a second if none does, and after 6 seconds if the publisher has
+// died meanwhile.
 //
 // When a connection breaks, which the client notices within 4 to 6 seconds of
 // silence, all its rooms are interrupted until the server, and the other

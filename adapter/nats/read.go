@@ -40,8 +40,8 @@ func (a *Adapter) read() {
 	}
 }
 
-// handle deals with a message. What cannot be read is dropped: whoever sent it
-// is no adapter.
+// handle deals with a message. One that cannot be read is dropped: no adapter
+// sent it.
 func (a *Adapter) handle(m *nats.Msg, now time.Time) {
 	if len(m.Data) == 0 {
 		return

@@ -12,7 +12,7 @@
 //
 //	Gather ─▶ pending: [frame] [frame] … ─Next─▶ Number ─▶ (sent) ─▶ Done
 //
-// Whoever turns Idle into Sending holds the turn: it numbers a frame, sends it,
+// The caller that turns Idle into Sending holds the turn: it numbers a frame, sends it,
 // tells Done what became of it, and asks Next for another. The numbers of a
 // frame that nobody can have seen are used again. Those of a frame that may have
 // arrived are not: if it did not arrive, receivers count its messages as missing.

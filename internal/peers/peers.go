@@ -48,7 +48,7 @@ const (
 	// Listening means that the first hello is out, and that answers may be on
 	// their way.
 	Listening
-	// Settled means that whoever is there has had the time to answer.
+	// Settled means that the other hubs have had the time to answer.
 	Settled
 )
 

@@ -123,7 +123,7 @@ func (x *across) ask(t *testing.T) {
 				if err != nil {
 					return
 				}
-				_ = m.Reply(context.Background(), msg, []byte(m.ID())) // checked by who asks
+				_ = m.Reply(context.Background(), msg, []byte(m.ID())) // the asker checks it
 			}
 		}()
 	}

@@ -7,8 +7,8 @@ import (
 
 // A control notice carries what hubs ask and tell each other: see package
 // control for the payload, which is all that follows the fields, if there are
-// any. It has no number, so nothing is missing when one is lost or a hub of an
-// older release drops it, and whoever needs an answer asks again.
+// any. It has no number, so no message is missing when one is lost, or when a hub
+// of an older release drops it. A hub that needs an answer asks again.
 
 // AppendControl appends the frame of a control notice.
 func AppendControl(b []byte, hub, time uint64, payload []byte) []byte {

@@ -146,9 +146,9 @@ func AppendHeader(b []byte, h *Header) []byte {
 	return b
 }
 
-// Again returns a frame to be sent after an attempt that failed. If that may
-// have arrived all the same it says so; if not, it has a new time. It is a copy:
-// whoever was given the first may still hold it.
+// Again returns a copy of a frame, to be sent after an attempt that failed. If
+// that attempt may have arrived, the copy has the flag resent; if not, a new
+// time. The first frame is not changed, since the adapter may still hold it.
 func Again(frame []byte, mayHaveArrived bool, time uint64) []byte {
 	again := append([]byte(nil), frame...)
 	if mayHaveArrived {
