@@ -242,8 +242,8 @@ const drainReason = "hub is closing"
 // Drain ends the hub's members in order, before [Hub.Close]. From now on Connect
 // fails with [ErrClosed]. Drain first waits, for a second at most, until
 // messages that the backend has acknowledged have come. Then joins fail as
-// well, and each member receives what is in its rooms by now, and then a [*ClosedError] with the reason "hub is closing".
-// Publishing goes on working.
+// well. Each member receives what is in its rooms by then, and after that a
+// [*ClosedError] with the reason "hub is closing". Publishing still works.
 //
 // Drain returns nil when all members have ended. A member that somebody
 // receives from ends when Receive has returned the error. If ctx ends first,
@@ -272,7 +272,7 @@ func (h *Hub) Drain(ctx context.Context) error {
 			m.endNow()
 		}
 		if len(slow) > 0 {
-			return fmt.Errorf("fanout: drain: %d members had not received everything: %w", len(slow), context.Cause(ctx))
+			return fmt.Errorf("fanout: drain: members that had not received everything: %d: %w", len(slow), context.Cause(ctx))
 		}
 	case <-h.closing:
 		return failed("drain", ErrClosed)

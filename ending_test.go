@@ -97,7 +97,7 @@ func TestHubDrain(t *testing.T) {
 			defer cancel()
 			err := h.Drain(ctx)
 			require.ErrorIs(t, err, context.DeadlineExceeded)
-			require.ErrorContains(t, err, "2 members")
+			require.ErrorContains(t, err, "had not received everything: 2")
 			requireReason(t, idle.Err(), "hub is closing")
 			requireReason(t, busy.Err(), "hub is closing")
 			require.NoError(t, h.Drain(t.Context()), "nobody is left")

@@ -191,6 +191,7 @@ func (ms *membership) awaitChange(ctx context.Context, c <-chan struct{}) (over 
 
 // caughtUp notes that the member is within the window.
 func (ms *membership) caughtUp() {
+	ms.member.walk.AssertHeld()
 	if p := ms.place; p != nil && p.behind.Load() != within {
 		p.behind.Store(within)
 	}
@@ -198,6 +199,7 @@ func (ms *membership) caughtUp() {
 
 // pass notes how far the member has come in the room's history.
 func (ms *membership) pass(entries []item.Entry) {
+	ms.member.walk.AssertHeld()
 	if n := len(entries); n > 0 && ms.place != nil {
 		if at := entries[n-1].At; !at.IsZero() {
 			ms.place.last = public(at, ms.room.kept.mark)

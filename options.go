@@ -87,7 +87,10 @@ type Options struct {
 	// with others: then the error does not say what became of the message.
 	//
 	// The order of a room may then differ between hubs, and a message published
-	// by Publish may overtake messages handed to PublishAsync before it.
+	// by Publish may overtake messages handed to PublishAsync before it. In a
+	// room with a history the backend may have kept the message although its
+	// answer was lost. A member of this hub that later reads that part of the
+	// history, because it fell out of the window, then gets the message again.
 	LocalFallback bool
 
 	// Prefix begins the names of all channels, so that several applications

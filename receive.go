@@ -235,6 +235,7 @@ func (m *Member) gap(ms *membership) error {
 // takeGaps consumes the gaps before the cursor of ms. Slow says that a member
 // that falls behind is to be disconnected.
 func (m *Member) takeGaps(ms *membership) (sum roomlog.Gap, slow bool) {
+	m.walk.AssertHeld()
 	for more := true; more; {
 		fell := ms.cursor.Cut()
 		g := ms.cursor.TakeGap(ms.opened)
@@ -273,6 +274,7 @@ func (m *Member) takePart(buf []Message, ms *membership, r *memberReplay) (got i
 // copy puts entries into buf and returns how many messages those gave, and how
 // many entries are dealt with.
 func (m *Member) copy(buf []Message, ms *membership, entries []item.Entry, fresh bool) (got, used int) {
+	m.walk.AssertHeld()
 	var after Position
 	if ms.place != nil {
 		after = ms.place.after
@@ -346,6 +348,7 @@ func (m *Member) anyReady() bool { return m.others.Load() }
 
 // rotate puts the current room to the back of the queue if others wait.
 func (m *Member) rotate() {
+	m.walk.AssertHeld()
 	if m.anyReady() {
 		ms := m.current
 		m.current = nil

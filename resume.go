@@ -69,6 +69,7 @@ func (m *Member) refills(ms *membership) bool { return ms.cursor.Cut() && m.mayR
 // mayRefill reports whether what falls out of the window is to come from the
 // history.
 func (m *Member) mayRefill(ms *membership) bool {
+	m.walk.AssertHeld()
 	p := ms.place
 	return p != nil && ms.room.kept != nil && (ms.room.overflow() == Skip || p.behind.Load() != within) && !p.plain
 }

@@ -189,7 +189,9 @@ func (r *Room) Leave(ctx context.Context, m *Member) error {
 // told of a gap.
 //
 // Messages that are published while another one of the same room is being sent
-// are gathered and sent together.
+// are gathered and sent together. Such a frame is tried for
+// [Options.PublishTimeout], counted from when it is sent, or from its first
+// message of PublishAsync. After that Publish fails even if ctx has more time.
 func (r *Room) Publish(ctx context.Context, data []byte) error {
 	rs, err := r.beginPublish(data)
 	if err != nil {

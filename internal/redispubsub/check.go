@@ -277,7 +277,7 @@ func (c *checker) tryRooms(ctx context.Context) error {
 	}
 	if c.mode == shardedServer {
 		err := conn.Do(ctx, c.mode.subscribe(conn.B(), []string{c.channel, c.other})).Error()
-		c.report.ManyShards = err != nil && strings.HasPrefix(err.Error(), crossSlot)
+		c.report.ManyShards = isCrossSlot(err)
 	}
 	return try(names[1], ForLeaving, c.mode.unsubscribe(conn.B(), []string{c.channel}))
 }

@@ -121,6 +121,8 @@ func kindOf(text string) kind {
 // channels of several slots.
 const crossSlot = "CROSSSLOT"
 
+func isCrossSlot(err error) bool { return err != nil && strings.HasPrefix(err.Error(), crossSlot) }
+
 // brokenPrefix is the prefix of the error replies that our functions make.
 const brokenPrefix = "FANOUT-BROKEN "
 

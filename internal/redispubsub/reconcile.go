@@ -2,7 +2,6 @@ package redispubsub
 
 import (
 	"net"
-	"strings"
 	"time"
 
 	"github.com/redis/rueidis"
@@ -96,7 +95,7 @@ func (l *link) replied(c *seats.Command[*sub], err error) error {
 	case !kind.final():
 		reply = seats.NotNow
 	}
-	if strings.HasPrefix(err.Error(), crossSlot) {
+	if isCrossSlot(err) {
 		l.split()
 	}
 	l.mu.Lock()
