@@ -124,8 +124,8 @@ func (a *answering) answer(n *note) (result []byte, answered bool) {
 	return nil, true
 }
 
-// maxEntryOverhead is more than the fields of a page take beside its entries, but
-// for the list of copies.
+// maxEntryOverhead is more than the fields of a page take beside its entries,
+// but for the list of copies.
 const maxEntryOverhead = 64
 
 // put adds an entry to the answer.

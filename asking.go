@@ -18,8 +18,8 @@ const absentTime = 2 * time.Second
 // than they have credit for, so only forged ones are dropped.
 const maxNews = 4096
 
-// An asking is a question that this hub has asked. It drives an ask.Question, on
-// the goroutine of the caller.
+// An asking is a question that this hub has asked. It drives an ask.Question,
+// on the goroutine of the caller.
 type asking struct {
 	hub      *Hub
 	op       operation
@@ -329,8 +329,8 @@ func (a *asking) missing(hub uint64, now time.Time) {
 	}
 }
 
-// roll asks which hubs listen to the channels of the selection. For members it is
-// known.
+// roll asks which hubs listen to the channels of the selection. For members it
+// is known.
 func (a *asking) roll() {
 	now := time.Now()
 	if a.question.Scope == control.ScopeMembers {

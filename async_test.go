@@ -67,7 +67,8 @@ func TestPublishAsyncIsTriedAgainUntilItsTimeIsOver(t *testing.T) {
 	})
 }
 
-// An attempt whose end is not known is sent again in a form that receivers know.
+// An attempt whose end is not known is sent again in a form that receivers
+// know.
 func TestPublishAsyncThatIsRetriedComesOnce(t *testing.T) {
 	eachWay(t, func(t *testing.T, h *fanout.Hub, m *fanout.Member, gate chan memory.Fate) {
 		first := publishAsync(t, h.Room("x"), "1")
@@ -146,7 +147,8 @@ func TestPublishAsyncWaitsWhileTheBufferIsFull(t *testing.T) {
 		m := connect(t, h, "x")
 		gate := make(chan struct{})
 		bus.Intercept(func(context.Context, memory.Frame) memory.Fate { <-gate; return memory.Fate{} })
-		// One that is larger than the whole has room when there is nothing else.
+		// One that is larger than the whole has room when there is nothing
+		// else.
 		large := publishAsync(t, h.Room("x"), strings.Repeat("l", 2000))
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
@@ -305,8 +307,8 @@ func TestUnsentIsNotSaidOfWhatMayHaveArrived(t *testing.T) {
 	})
 }
 
-// What could not be sent is delivered here as it was first: not as a repetition,
-// which others might have had earlier.
+// What could not be sent is delivered here as it was first: not as a
+// repetition, which others might have had earlier.
 func TestGuarantee8LocalFallbackAfterRetries(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		bus := memory.NewBus()

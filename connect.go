@@ -11,29 +11,30 @@ import (
 
 // MemberOptions describe a member.
 type MemberOptions struct {
-	// User is whose connection the member is: valid UTF-8 of up to 255 bytes, or
-	// empty for none. A user may have several connections, on several hubs;
+	// User is whose connection the member is: valid UTF-8 of up to 255 bytes,
+	// or empty for none. A user may have several connections, on several hubs;
 	// [Hub.User] selects all of them. Users and rooms have nothing to do with
 	// each other, whatever their names.
 	User string
 
 	// Info is what the application wants to know of the member, in its own
-	// format, at most MaxInfo bytes. The hub keeps a copy. See [Member.SetInfo].
+	// format, at most MaxInfo bytes. The hub keeps a copy. See
+	// [Member.SetInfo].
 	Info []byte
 
 	// OnReady, if set, is called when there is something to receive, or the
-	// member has ended, and there was nothing before. It is not called again until
-	// [Member.TryReceiveBatch] has returned 0 and no error. So a few workers can
-	// serve many members: OnReady hands the member to one of them. A member that
-	// is idle needs no goroutine then.
+	// member has ended, and there was nothing before. It is not called again
+	// until [Member.TryReceiveBatch] has returned 0 and no error. So a few
+	// workers can serve many members: OnReady hands the member to one of them.
+	// A member that is idle needs no goroutine then.
 	//
-	// One goroutine of the hub makes all these calls, so OnReady must not block.
-	// It may be called before Connect has returned.
+	// One goroutine of the hub makes all these calls, so OnReady must not
+	// block. It may be called before Connect has returned.
 	OnReady func(*Member)
 }
 
-// Connect returns a new Member of the hub. It is in no room. Nil options are the
-// defaults. Close the Member when its connection ends.
+// Connect returns a new Member of the hub. It is in no room. Nil options are
+// the defaults. Close the Member when its connection ends.
 //
 // Connect does not wait for the backend. Direct messages, messages to the
 // member's user and messages to everyone reach it from now on, as soon as the
@@ -142,8 +143,8 @@ func (m *Member) Info() []byte {
 	return nil
 }
 
-// SetInfo replaces the member's info, of which the hub keeps a copy. An info that
-// is longer than MaxInfo is [ErrTooLarge].
+// SetInfo replaces the member's info, of which the hub keeps a copy. An info
+// that is longer than MaxInfo is [ErrTooLarge].
 func (m *Member) SetInfo(info []byte) error {
 	return failed("set info", m.setInfo(info))
 }

@@ -44,8 +44,9 @@ func TestEmptyMessagesAreNotNil(t *testing.T) {
 						PublishAsync(context.Context, []byte, func(error)) error
 					}
 				}{
-					// Before "several", whose second copy may still be unread after
-					// the first: the member then lags, and Volatile leaves it out.
+					// Before "several", whose second copy may still be unread
+					// after the first: the member then lags, and Volatile
+					// leaves it out.
 					{"volatile", h.In("x").Volatile()},
 					{"room", h.Room("x")},
 					{"kept", h.Room("kept")},

@@ -54,9 +54,9 @@ func (s *switchboard) init(h *Hub) {
 	s.polls = make(map[*byte]*poll)
 }
 
-// notice takes a notice from the adapter: a hello, a control notice, or one that
-// this release does not know, which is none of its business. A nil room is the
-// hub's inbox.
+// notice takes a notice from the adapter: a hello, a control notice, or one
+// that this release does not know, which is none of its business. A nil room is
+// the hub's inbox.
 func (h *Hub) notice(rs *roomState, channel string, frame []byte) {
 	from, payload, err := wire.DecodeControl(frame)
 	switch {
@@ -203,8 +203,8 @@ func (s *switchboard) sweep(now time.Time) time.Time {
 // maxWait bounds how long a hub deals with a question, in ms.
 const maxWait = uint64(10 * time.Minute / time.Millisecond)
 
-// again returns an answer that was given before, or a sign of life, as the answer
-// to a later copy.
+// again returns an answer that was given before, or a sign of life, as the
+// answer to a later copy.
 func again(result []byte, to *control.Answer) *control.Answer {
 	p, _ := control.Decode(result)
 	old, ok := p.(*control.Answer)
@@ -247,7 +247,8 @@ func (h *Hub) channelOf(scope control.Scope, name string) string {
 	return h.names.Room(name)
 }
 
-// reply sends an answer of one page, or a cancel, unless too many are being sent.
+// reply sends an answer of one page, or a cancel, unless too many are being
+// sent.
 func (s *switchboard) reply(to uint64, p control.Payload) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -270,8 +271,8 @@ func (s *switchboard) idle() {
 	s.mu.Unlock()
 }
 
-// credit takes a credit for an answer. For one that was given in one page, which
-// its asker misses, the page is sent again.
+// credit takes a credit for an answer. For one that was given in one page,
+// which its asker misses, the page is sent again.
 func (s *switchboard) credit(key ask.Key, c *control.Credit) {
 	s.mu.Lock()
 	a := s.answers[key]
@@ -287,8 +288,8 @@ func (s *switchboard) credit(key ask.Key, c *control.Credit) {
 	}
 }
 
-// tellHub sends a payload to a hub's inbox. It returns how many hubs that reached,
-// as Adapter.Publish does.
+// tellHub sends a payload to a hub's inbox. It returns how many hubs that
+// reached, as Adapter.Publish does.
 func (h *Hub) tellHub(ctx context.Context, hub uint64, p control.Payload) (receivers int, err error) {
 	payload := p.Append(nil)
 	if hub == h.num {

@@ -26,8 +26,8 @@ func roomNames(n int) []string {
 	return names
 }
 
-// drain receives until the message "end" has come the given number of times, and
-// returns the messages that came before, in no order.
+// drain receives until the message "end" has come the given number of times,
+// and returns the messages that came before, in no order.
 func drain(t testing.TB, m *fanout.Member, ends int) (got []string) {
 	t.Helper()
 	for ends > 0 {

@@ -26,7 +26,8 @@ type tally struct {
 	gaps    []int
 }
 
-// read receives n times, or until nothing comes for a second: then it is the end.
+// read receives n times, or until nothing comes for a second: then it is the
+// end.
 func (c *tally) read(t *testing.T, n int) (end bool) {
 	for range n {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
@@ -57,10 +58,10 @@ func (c *tally) read(t *testing.T, n int) (end bool) {
 	return false
 }
 
-// Whatever is cut, trimmed and read late, a member's messages and what it is told
-// of are what was published, in order, nothing twice. Rooms keep few messages and
-// have small windows, so that most of it is trimmed, often before the hub itself
-// has come to it.
+// Whatever is cut, trimmed and read late, a member's messages and what it is
+// told of are what was published, in order, nothing twice. Rooms keep few
+// messages and have small windows, so that most of it is trimmed, often before
+// the hub itself has come to it.
 func TestCountingSimulation(t *testing.T) {
 	for seed := range uint64(300) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {

@@ -82,8 +82,8 @@ func TestLeaveIsOneStep(t *testing.T) {
 		reader.Wait()
 		require.Zero(t, late.Load(), "messages of calls that began after a Leave had returned")
 	})
-	// storm has Leaves, Joins and Resumes that fail beside each other, and counts
-	// what the member gets twice or out of order.
+	// storm has Leaves, Joins and Resumes that fail beside each other, and
+	// counts what the member gets twice or out of order.
 	storm := func(t *testing.T, h *fanout.Hub, join func(i int, m *fanout.Member) error) {
 		m := connect(t, h)
 		chatter(t, h, "x")
@@ -176,7 +176,8 @@ func TestLeaveIsOneStep(t *testing.T) {
 	})
 }
 
-// Whoever ends a member that is being ended waits until it is out of everything.
+// Whoever ends a member that is being ended waits until it is out of
+// everything.
 func TestCloseIsOneStep(t *testing.T) {
 	const rooms = 100
 	full := func(t *testing.T, h *fanout.Hub) *fanout.Member {

@@ -76,10 +76,10 @@
 // It does not promise an order between rooms, delivery to members that are not
 // joined, or durability: without retention a message lives in the memory of the
 // processes that have members in its room, until all of them have read it or it
-// leaves the window; with retention it lives in the backend, and is as durable as
-// the backend. A message may also be lost by a server after some members have
-// received it, and be sent again by its publisher: then those members have it in
-// its first place in the order, and the others in its second.
+// leaves the window; with retention it lives in the backend, and is as durable
+// as the backend. A message may also be lost by a server after some members
+// have received it, and be sent again by its publisher: then those members have
+// it in its first place in the order, and the others in its second.
 //
 // # Less formally
 //
@@ -119,9 +119,10 @@
 // a message costs the room one reading, and at most four of those a second.
 // Other messages and joins do not wait for it.
 //
-// The epoch of a position changes when another server takes over the history. If
-// that server lacks messages, it gives their offsets again, in the new epoch. So
-// the position of a lost message is never taken for that of another one.
+// The epoch of a position changes when another server takes over the history.
+// If that server lacks messages, it gives their offsets again, in the new
+// epoch. So the position of a lost message is never taken for that of another
+// one.
 //
 // Publishing to a room with a history costs Redis 13 to 25 µs more for each
 // frame. That doubles the cost of a message that is sent alone, and is ten
@@ -162,10 +163,10 @@
 //
 // # Who is there, on all hubs
 //
-// The same selections are asked, and moved. Each call is complete as soon as all
-// hubs have answered, and never waits for a fixed time. If some have not answered
-// when ctx ends, what the others said is returned with a [*PartialError], which
-// names them.
+// The same selections are asked, and moved. Each call is complete as soon as
+// all hubs have answered, and never waits for a fixed time. If some have not
+// answered when ctx ends, what the others said is returned with a
+// [*PartialError], which names them.
 //
 //	n, err := hub.In("lobby").Count(ctx)
 //	for m, err := range hub.In("lobby").Members(ctx) { ... } // in pages, however many

@@ -239,10 +239,10 @@ func (m *Member) passedOver(ms *membership) {
 // drainReason is the reason of the ClosedError of members that Drain ends.
 const drainReason = "hub is closing"
 
-// Drain ends the hub's members in order, before [Hub.Close]. From now on Connect
-// fails with [ErrClosed]. Drain first waits, for a second at most, until
-// messages that the backend has acknowledged have come. Then joins fail as
-// well. Each member receives what is in its rooms by then, and after that a
+// Drain ends the hub's members in order, before [Hub.Close]. From now on
+// Connect fails with [ErrClosed]. Drain first waits, for a second at most,
+// until messages that the backend has acknowledged have come. Then joins fail
+// as well. Each member receives what is in its rooms by then, and after that a
 // [*ClosedError] with the reason "hub is closing". Publishing still works.
 //
 // Drain returns nil when all members have ended. A member that somebody

@@ -38,8 +38,8 @@ var (
 	// bytes, or not UTF-8.
 	ErrInvalidUser = errors.New("invalid user")
 
-	// ErrEmptySelection means a Selection of no rooms, users or members. It never
-	// stands for everybody.
+	// ErrEmptySelection means a Selection of no rooms, users or members. It
+	// never stands for everybody.
 	ErrEmptySelection = errors.New("empty selection")
 
 	// ErrTooLarge means that data is longer than [Options.MaxMessage], that a
@@ -48,27 +48,28 @@ var (
 	ErrTooLarge = errors.New("too large")
 
 	// ErrInvalidOption means that an option is out of its range: one that was
-	// given to New, that [Options.Room] has returned, or that a method was given.
+	// given to New, that [Options.Room] has returned, or that a method was
+	// given.
 	ErrInvalidOption = adapter.ErrInvalidOption
 
 	// ErrInvalidPosition means a position that no message of the room can have:
 	// malformed, of another room, or ahead of the room's history.
 	ErrInvalidPosition = errors.New("invalid position")
 
-	// ErrNoHistory means that Resume or History was called for a room that keeps
-	// no history ([RoomOptions]).
+	// ErrNoHistory means that Resume or History was called for a room that
+	// keeps no history ([RoomOptions]).
 	ErrNoHistory = errors.New("room keeps no history")
 
-	// ErrJoined is returned by Resume if the member is in the room, or is joining
-	// it.
+	// ErrJoined is returned by Resume if the member is in the room, or is
+	// joining it.
 	ErrJoined = errors.New("member is in the room")
 
 	// ErrLeft is returned by a Join or Resume during which Leave was called for
 	// the same member and room.
 	ErrLeft = errors.New("left while joining")
 
-	// ErrNoReceiver means that nobody received a direct message: the member's hub
-	// is gone, or its link to the backend is down. It is returned only with
+	// ErrNoReceiver means that nobody received a direct message: the member's
+	// hub is gone, or its link to the backend is down. It is returned only with
 	// backends that count receivers.
 	ErrNoReceiver = errors.New("no hub listens for the member")
 
@@ -80,16 +81,16 @@ var (
 	// will. Publishing it again cannot deliver it twice.
 	ErrUnsent = adapter.ErrUnsent
 
-	// ErrRefused means that the backend refuses what was asked, for a reason that
-	// does not go away by waiting: missing rights, an unknown command, a message
-	// that is too long for it. The hub has not tried again.
+	// ErrRefused means that the backend refuses what was asked, for a reason
+	// that does not go away by waiting: missing rights, an unknown command, a
+	// message that is too long for it. The hub has not tried again.
 	ErrRefused = adapter.ErrRefused
 
 	// ErrBrokenHistory means that the history of a room, as the backend has it,
-	// is not what the library wrote: another program has written to it, or a part
-	// of it is damaged. Publish, Join, Resume and History of that room then fail
-	// at once, with the reason, and members in the room are told of a gap. The
-	// room works again once its keys have been repaired or deleted.
+	// is not what the library wrote: another program has written to it, or a
+	// part of it is damaged. Publish, Join, Resume and History of that room
+	// then fail at once, with the reason, and members in the room are told of a
+	// gap. The room works again once its keys have been repaired or deleted.
 	ErrBrokenHistory = adapter.ErrBrokenHistory
 
 	// ErrConcurrentReceive means that a second goroutine called Receive,
@@ -125,11 +126,11 @@ type PublishError struct {
 	Room string
 	// User is the user that the message was for, or empty.
 	User string
-	// Hub is the ID of the hub of the members that the message was for, or empty.
-	// For a message to everyone, Room, User and Hub are empty.
+	// Hub is the ID of the hub of the members that the message was for, or
+	// empty. For a message to everyone, Room, User and Hub are empty.
 	Hub string
-	// Err is the cause. If it wraps ErrUnsent, nobody of this room or hub has got
-	// the message.
+	// Err is the cause. If it wraps ErrUnsent, nobody of this room or hub has
+	// got the message.
 	Err error
 }
 
@@ -185,18 +186,18 @@ func failed(op string, err error) error {
 //
 // Messages that were missed before a member joined are not reported to it.
 type GapError struct {
-	// Room is the name of the room. It is empty for direct messages, those to the
-	// member's user and those to everyone, of which gaps are reported only once
-	// the first such message has come to this hub.
+	// Room is the name of the room. It is empty for direct messages, those to
+	// the member's user and those to everyone, of which gaps are reported only
+	// once the first such message has come to this hub.
 	Room string
 	// Missed is the number of messages that are known to be missing, 0 or more.
 	// The content of lost messages is not known, so the number includes those
 	// that were not for this member (Except, ExceptRooms, a second copy).
 	Missed int
-	// Unknown is set if more than Missed may be missing: a link was down, and it
-	// is not known yet what was published meanwhile. If messages were, the next
-	// message of their publisher shows how many, and another GapError follows,
-	// except in the cases listed at GapError.
+	// Unknown is set if more than Missed may be missing: a link was down, and
+	// it is not known yet what was published meanwhile. If messages were, the
+	// next message of their publisher shows how many, and another GapError
+	// follows, except in the cases listed at GapError.
 	Unknown bool
 }
 
@@ -218,8 +219,8 @@ func (e *GapError) Error() string {
 	return fmt.Sprintf("fanout: %s: missed %d messages", where, e.Missed)
 }
 
-// explain adds to an error that comes from the end of ctx what the adapter knows
-// of its links. It is text only: errors.Is finds what it found before.
+// explain adds to an error that comes from the end of ctx what the adapter
+// knows of its links. It is text only: errors.Is finds what it found before.
 func (h *Hub) explain(ctx context.Context, err error) error {
 	if err == nil || ctx.Err() == nil || !errors.Is(err, context.Cause(ctx)) {
 		return err

@@ -46,7 +46,8 @@ func ExampleSelection_Members() {
 	// ann on her phone
 }
 
-// A task of the server is a member of an ordinary room. Other hubs ask it there.
+// A task of the server is a member of an ordinary room. Other hubs ask it
+// there.
 func ExampleSelection_Ask() {
 	ctx := context.Background()
 	hub, err := fanout.New(nil, nil)

@@ -140,8 +140,8 @@ func ExampleSelection() {
 	// Output: Bob gets "Ann: hi", Ann gets "sent"
 }
 
-// A loop that has much to say hands its messages over, and is told later what became
-// of them.
+// A loop that has much to say hands its messages over, and is told later what
+// became of them.
 func ExampleRoom_PublishAsync() {
 	ctx := context.Background()
 	hub, err := fanout.New(nil, nil)

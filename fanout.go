@@ -128,8 +128,8 @@ func New(a Adapter, o *Options) (*Hub, error) {
 	return h, failed("new hub", err)
 }
 
-// failedCloseTimeout is how long New waits for an adapter that it closes because
-// it fails.
+// failedCloseTimeout is how long New waits for an adapter that it closes
+// because it fails.
 const failedCloseTimeout = 5 * time.Second
 
 // newHub is New for an adapter that is no nil pointer, and does not close it.
@@ -303,8 +303,8 @@ func (h *Hub) shutDown(ctx context.Context) {
 	}
 }
 
-// loggerPatience is how long Hub.Close waits for Options.Logger after everything
-// else has ended.
+// loggerPatience is how long Hub.Close waits for Options.Logger after
+// everything else has ended.
 const loggerPatience = time.Second
 
 var errLoggerStuck = errors.New("fanout: close: a call of Options.Logger has not returned; its goroutine is left until it does")

@@ -14,7 +14,8 @@ import (
 )
 
 func TestExceptions(t *testing.T) {
-	// crowd is a hub with 20,000 members in a room, and one that lags in another.
+	// crowd is a hub with 20,000 members in a room, and one that lags in
+	// another.
 	const crowd, window = 20_000, 1 << 20
 	withCrowd := func(t *testing.T) (h *fanout.Hub, late *fanout.Member, ids []string) {
 		h = newHub(t, nil, nil)
@@ -118,8 +119,8 @@ func TestExceptions(t *testing.T) {
 	})
 }
 
-// exceptByChance compares what members get with a model that looks at rooms when a
-// message is published: without a backend it arrives then.
+// exceptByChance compares what members get with a model that looks at rooms
+// when a message is published: without a backend it arrives then.
 func exceptByChance(t *testing.T, random *rand.Rand) {
 	h := newHub(t, nil, nil)
 	rooms := roomNames(5)

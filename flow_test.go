@@ -99,8 +99,8 @@ func TestGuarantee4WithHistoryNoLossOfMoreThanAWideWindow(t *testing.T) {
 	}
 }
 
-// While a room's history is read for members that come back, the room goes on by
-// more than its window.
+// While a room's history is read for members that come back, the room goes on
+// by more than its window.
 func TestResumeInABusyRoomWithATinyWindow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		bus := memory.NewBus()
@@ -340,7 +340,8 @@ func TestAHistoryThatAnnouncesMoreWithoutFrames(t *testing.T) {
 	}
 }
 
-// What is silent, whatever it is, does not keep readings from those that answer.
+// What is silent, whatever it is, does not keep readings from those that
+// answer.
 func TestReadingsOfASilentServerHoldUpNoOthers(t *testing.T) {
 	for _, rooms := range []int{400, 3000} {
 		t.Run(fmt.Sprint(rooms, " rooms"), func(t *testing.T) {
@@ -546,8 +547,8 @@ func TestStrangersMessagesThatDoNotFitWhileAHistoryIsRead(t *testing.T) {
 	})
 }
 
-// A member that lags while the server loses the history, and the subscription is
-// down, waits for the log. It does not ask the server again and again.
+// A member that lags while the server loses the history, and the subscription
+// is down, waits for the log. It does not ask the server again and again.
 func TestAHistoryThatIsLostWhileTheSubscriptionIsDown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		bus := memory.NewBus()

@@ -305,8 +305,8 @@ func TestWhatWaitedForAReadingIsCountedOnce(t *testing.T) {
 	})
 }
 
-// What was on its way when a hub subscribed is in the place where it begins: who
-// joins there does not miss it.
+// What was on its way when a hub subscribed is in the place where it begins:
+// who joins there does not miss it.
 func TestFramesOnTheirWayWhenAHubComes(t *testing.T) {
 	bus := memory.NewBus()
 	a := newHub(t, bus, keeping(1000))

@@ -430,7 +430,8 @@ func TestGuarantee8LocalFallback(t *testing.T) {
 	})
 }
 
-// What was lost before a message that only the fallback delivers is not forgotten.
+// What was lost before a message that only the fallback delivers is not
+// forgotten.
 func TestGuarantee8LocalFallbackCountsWhatIsMissing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		bus := memory.NewBus()

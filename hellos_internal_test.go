@@ -34,7 +34,8 @@ func TestCanWrite(t *testing.T) {
 		time.Sleep(4 * time.Minute)
 		require.True(t, h.canWrite(wire.Level+1), "the old one is gone")
 
-		// A hub that has not said hello counts as the oldest, as long as it is heard.
+		// A hub that has not said hello counts as the oldest, as long as it is
+		// heard.
 		stranger := bus.NewAdapter()
 		defer stranger.Close(context.Background())
 		for seq := range uint64(10) {

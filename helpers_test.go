@@ -87,8 +87,8 @@ func show(t testing.TB, msg fanout.Message, err error) string {
 	return string(msg.Data)
 }
 
-// inRooms has frames of rooms meet a fate, and lets those through that hubs send
-// each other.
+// inRooms has frames of rooms meet a fate, and lets those through that hubs
+// send each other.
 func inRooms(fate func(context.Context, memory.Frame) memory.Fate) func(context.Context, memory.Frame) memory.Fate {
 	return func(ctx context.Context, f memory.Frame) memory.Fate {
 		if !strings.HasPrefix(f.Channel, "fanout:r:") {

@@ -18,7 +18,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// keeping returns options for hubs whose rooms keep the given number of messages.
+// keeping returns options for hubs whose rooms keep the given number of
+// messages.
 func keeping(messages int) *fanout.Options {
 	return &fanout.Options{Room: func(room string) fanout.RoomOptions {
 		if strings.HasPrefix(room, "plain") {
@@ -123,7 +124,8 @@ func TestGuarantee4WhatTheServerLostIsReported(t *testing.T) {
 		publish(t, a.Room("x"), 9, 9)
 		require.Equal(t, []string{"gap 3", "9"}, receive(t, m, 2))
 
-		// Who had got what was lost is told, too, and has nothing in another order.
+		// Who had got what was lost is told, too, and has nothing in another
+		// order.
 		require.Equal(t, numbers(1, 8), receive(t, witness, 8))
 		require.Equal(t, []string{"gap 0+", "c1", "9"}, receive(t, witness, 3))
 	})
@@ -551,8 +553,8 @@ func TestResumeGetsWhatOthersHadBefore(t *testing.T) {
 	})
 }
 
-// A client comes to a hub that lags behind: what has been trimmed meanwhile, and
-// what that hub will find missing, the client has had elsewhere.
+// A client comes to a hub that lags behind: what has been trimmed meanwhile,
+// and what that hub will find missing, the client has had elsewhere.
 func TestResumeOnAHubThatLagsIsNotToldOfItsGaps(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		bus := memory.NewBus()
@@ -595,8 +597,8 @@ func TestResumeOfManyAcrossALoss(t *testing.T) {
 	}
 }
 
-// A server comes back with what its disk had from long ago: nobody is shown again
-// what was before the position that they come with.
+// A server comes back with what its disk had from long ago: nobody is shown
+// again what was before the position that they come with.
 func TestResumeAfterAHistoryThatForgotTheEpoch(t *testing.T) {
 	bus := memory.NewBus()
 	a, b := newHub(t, bus, keeping(100)), newHub(t, bus, keeping(100))
@@ -680,8 +682,8 @@ func TestLeaveEndsTheWaitForHistory(t *testing.T) {
 	})
 }
 
-// blockReads has the readings of a room's history wait until the function that it
-// returns is called.
+// blockReads has the readings of a room's history wait until the function that
+// it returns is called.
 func blockReads(bus *memory.Bus, room string) (unblock func()) {
 	gate := make(chan struct{})
 	bus.InterceptReads(func(ctx context.Context, channel string, q adapter.Query) error {
@@ -720,7 +722,8 @@ func TestAMemberThatIsRefilledHearsItsOtherRooms(t *testing.T) {
 		publish(t, h.Room("busy"), 101, 102)
 		require.Equal(t, numbers(101, 102), receive(t, m, 2))
 
-		// Who leaves meanwhile gets nothing of it, and others are not disturbed.
+		// Who leaves meanwhile gets nothing of it, and others are not
+		// disturbed.
 		publish(t, h.Room("busy"), 103, 200)
 		time.Sleep(5 * time.Second) // until the room holds no more than its window again
 		defer blockReads(bus, "busy")()
@@ -733,8 +736,8 @@ func TestAMemberThatIsRefilledHearsItsOtherRooms(t *testing.T) {
 	})
 }
 
-// However many rooms wait for a server that does not answer, those of others are
-// read at once.
+// However many rooms wait for a server that does not answer, those of others
+// are read at once.
 func TestHistoriesThatCannotBeReadDoNotHoldUpOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		bus := memory.NewBus()

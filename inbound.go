@@ -243,10 +243,10 @@ const unpackAtOnce = 256
 // scratches are for entries on their way from a frame into a log.
 var scratches = sync.Pool{New: func() any { return new([unpackAtOnce]item.Entry) }}
 
-// appendBatch puts a gap and the messages of u into the log, as one arrival. The
-// members in the room have had the first few of them (known): those are only for
-// members that come from behind, in a room with a history. kept is when the
-// messages were kept; see ticks.
+// appendBatch puts a gap and the messages of u into the log, as one arrival.
+// The members in the room have had the first few of them (known): those are
+// only for members that come from behind, in a room with a history. kept is
+// when the messages were kept; see ticks.
 //
 // Entries are made of no more messages than the window holds, unless the room
 // holds more for members that come from behind, and of a few at a time.
@@ -347,9 +347,9 @@ func (rs *roomState) deliver(e item.Entry) {
 	w.run(rs.hub)
 }
 
-// wakeSelf is the number of members that a goroutine that delivers a message wakes
-// itself. Waking a goroutine costs some hundred nanoseconds: with more it would
-// keep the adapter's reader from the next frame.
+// wakeSelf is the number of members that a goroutine that delivers a message
+// wakes itself. Waking a goroutine costs some hundred nanoseconds: with more it
+// would keep the adapter's reader from the next frame.
 const wakeSelf = 16
 
 // wakeups are what follows an append, outside of all locks.

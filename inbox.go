@@ -30,8 +30,8 @@ type inbox struct {
 	echoes      []chan struct{} // closed when the next frame of our own arrives
 }
 
-// receive hands direct messages to their members. A missing message may have been
-// for any of them, so all of them get a gap of unknown size.
+// receive hands direct messages to their members. A missing message may have
+// been for any of them, so all of them get a gap of unknown size.
 func (b *inbox) receive(frame []byte) {
 	h := b.hub
 	var f batch.Batch
@@ -86,8 +86,8 @@ func (b *inbox) receive(frame []byte) {
 	h.notUnderstood(b.channel, n)
 }
 
-// sendTo gives a direct message, or the news that one is missing, to those members
-// in a list that are here.
+// sendTo gives a direct message, or the news that one is missing, to those
+// members in a list that are here.
 func (h *Hub) sendTo(to wire.List, gap roomlog.Gap, entries []item.Entry) {
 	numbers := item.MemberNumbers(h.id, to)
 	members := make([]*Member, 0, len(numbers))
@@ -109,8 +109,8 @@ func (b *inbox) interrupt() {
 	b.mu.Unlock()
 }
 
-// restore tells the members that direct messages may be missing, unless none has
-// ever come: programs that use none do not hear of links that broke.
+// restore tells the members that direct messages may be missing, unless none
+// has ever come: programs that use none do not hear of links that broke.
 func (b *inbox) restore() {
 	b.mu.Lock()
 	b.interrupted = false
@@ -255,8 +255,8 @@ func (h *Hub) awaitTrial(ctx context.Context, t *trial.Trial, ms *membership) er
 	return nil
 }
 
-// receiveNotice takes a notice: a hello, or one that this release does not know.
-// Those it ignores.
+// receiveNotice takes a notice: a hello, or one that this release does not
+// know. Those it ignores.
 func (h *Hub) receiveNotice(channel string, frame []byte) {
 	hello, err := wire.DecodeHello(frame)
 	switch {
@@ -299,10 +299,10 @@ func (n notifier) notify(o *outbound, notice []byte) error {
 // noticeTimeout bounds how long the backend may take for one notice.
 const noticeTimeout = 5 * time.Second
 
-// canWrite reports whether all hubs that are there read a format level, so that a
-// field which came with it may be written. It is false for a level above the first
-// while the hub cannot know the others: in its first two seconds, and before the
-// backend can be reached.
+// canWrite reports whether all hubs that are there read a format level, so that
+// a field which came with it may be written. It is false for a level above the
+// first while the hub cannot know the others: in its first two seconds, and
+// before the backend can be reached.
 func (h *Hub) canWrite(level int) bool { return h.alone || h.hellos.Level() >= level }
 
 // sleep waits for d or until ctx ends.

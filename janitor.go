@@ -12,17 +12,18 @@ import (
 	"github.com/fanoutgo/fanout/internal/sequence"
 )
 
-// publisherIdle is how long a hub keeps a channel after it last published to it.
-// The channel's numbers are remembered for longer.
+// publisherIdle is how long a hub keeps a channel after it last published to
+// it. The channel's numbers are remembered for longer.
 const publisherIdle = 5 * time.Second
 
-// unsubscribeTimeout is how long the janitor waits for one Unsubscribe. After that
-// the subscription counts as ended.
+// unsubscribeTimeout is how long the janitor waits for one Unsubscribe. After
+// that the subscription counts as ended.
 const unsubscribeTimeout = 5 * time.Second
 
 // A janitor removes what is no longer used. It ends subscriptions after
-// Options.Linger, and forgets idle rooms and outboxes, recent messages that have
-// expired and, for a hub that is alone, its expired histories. One goroutine, run.
+// Options.Linger, and forgets idle rooms and outboxes, recent messages that
+// have expired and, for a hub that is alone, its expired histories. One
+// goroutine, run.
 type janitor struct {
 	hub     *Hub
 	sweeper *idle.Sweeper
@@ -60,8 +61,8 @@ func (j *janitor) run() {
 	j.sweeper.Run(j.hub.ctx, sweeps...)
 }
 
-// sweepOutbox forgets the ways to hubs that nothing was sent to for a while, and
-// says when to look again.
+// sweepOutbox forgets the ways to hubs that nothing was sent to for a while,
+// and says when to look again.
 func (h *Hub) sweepOutbox(now time.Time) (next time.Time) {
 	h.outMu.Lock()
 	defer h.outMu.Unlock()
@@ -97,7 +98,8 @@ func (h *Hub) takeNumbers(channel string) (stream, next uint64) {
 	return h.numbers.Take(channel)
 }
 
-// sweepNumbers forgets numbers that are too old, and returns when to look again.
+// sweepNumbers forgets numbers that are too old, and returns when to look
+// again.
 func (h *Hub) sweepNumbers(now time.Time) time.Time {
 	h.numbersMu.Lock()
 	defer h.numbersMu.Unlock()
@@ -118,8 +120,8 @@ func (h *Hub) releaseAll(rs *roomState, n int) {
 	}
 }
 
-// markIdle notes that a state is no longer used, if that is so. It reports whether
-// the caller must add the state to the janitor's queue.
+// markIdle notes that a state is no longer used, if that is so. It reports
+// whether the caller must add the state to the janitor's queue.
 func (rs *roomState) markIdle() bool {
 	rs.mu.AssertHeld()
 	if rs.uses > 0 || rs.count > 0 || rs == rs.hub.everyone {
@@ -179,8 +181,8 @@ func (j *janitor) forgetPublishing(now time.Time) time.Time {
 	})
 }
 
-// narrowLater has a room narrowed when its history has not been read for a while.
-// The room's lock may be held.
+// narrowLater has a room narrowed when its history has not been read for a
+// while. The room's lock may be held.
 func (j *janitor) narrowLater(rs *roomState) {
 	j.wideMu.Lock()
 	j.wide = append(j.wide, rs)
@@ -191,7 +193,8 @@ func (j *janitor) narrowLater(rs *roomState) {
 	}
 }
 
-// narrowWide narrows the rooms whose time has come, and says when to look again.
+// narrowWide narrows the rooms whose time has come, and says when to look
+// again.
 func (j *janitor) narrowWide(now time.Time) time.Time {
 	j.wideMu.Lock()
 	all := j.wide
@@ -255,16 +258,17 @@ func (rs *roomState) unsubscribe() {
 	rs.mu.Unlock()
 }
 
-// The latest messages of rooms are looked at when the first of them expires, but no
-// more often than every expirePause, and at least every expireRest, to let go of rooms
-// that are no longer subscribed.
+// The latest messages of rooms are looked at when the first of them expires,
+// but no more often than every expirePause, and at least every expireRest, to
+// let go of rooms that are no longer subscribed.
 const (
 	expirePause = time.Second
 	expireRest  = time.Minute
 )
 
-// agingRooms are the rooms that have recent messages, which are to go when their age
-// is over even if nothing more is published there. The janitor calls sweep.
+// agingRooms are the rooms that have recent messages, which are to go when
+// their age is over even if nothing more is published there. The janitor calls
+// sweep.
 type agingRooms struct {
 	rooms []*roomState // sweep's own, like due
 	due   time.Time    // when to look at them; zero: there are none
@@ -322,8 +326,8 @@ func (a *agingRooms) sweep(now time.Time) time.Time {
 	return next
 }
 
-// expireRecent drops what has expired of a room's recent messages, and says when the
-// next will have, or that nothing is left.
+// expireRecent drops what has expired of a room's recent messages, and says
+// when the next will have, or that nothing is left.
 func (rs *roomState) expireRecent(now time.Time) (due time.Time, empty bool) {
 	rs.mu.Lock()
 	defer rs.mu.Unlock()

@@ -84,8 +84,8 @@ func hubOf(memberID string) (string, error) {
 // given to another member, and is unrelated to the names of rooms.
 func (m *Member) ID() string { return item.MemberID(m.hub.id, m.num) }
 
-// Rooms returns the names of the rooms that the member is in, in no order. There
-// are none once it is being closed with a reason.
+// Rooms returns the names of the rooms that the member is in, in no order.
+// There are none once it is being closed with a reason.
 func (m *Member) Rooms() []string {
 	m.mu.Lock()
 	var all []*membership

@@ -31,24 +31,25 @@ type membership struct {
 	opened uint32
 }
 
-// A place is where a membership is in its room's history, and what is being done
-// to get it there.
+// A place is where a membership is in its room's history, and what is being
+// done to get it there.
 type place struct {
 	// What is being waited for on behalf of the membership; nil: nothing.
 	// Guarded by roomState.mu.
 	waits *waits
 
-	// How the member comes to the log: it resumes, or it fell out of the window;
-	// nil when it is there. Guarded by roomState.mu until the membership is joined,
-	// then by Member.walk.
+	// How the member comes to the log: it resumes, or it fell out of the
+	// window; nil when it is there. Guarded by roomState.mu until the
+	// membership is joined, then by Member.walk.
 	replay *memberReplay
 	// What is not after this position has been read elsewhere. Set before the
-	// member learns that there is something to read; then guarded by Member.walk.
+	// member learns that there is something to read; then guarded by
+	// Member.walk.
 	after Position
 	// How far the member has come, as users see it. Set and guarded like after.
 	last Position
-	// The history cannot be read: what has fallen out of the window is a gap, and
-	// the next time it is tried again. Guarded by Member.walk.
+	// The history cannot be read: what has fallen out of the window is a gap,
+	// and the next time it is tried again. Guarded by Member.walk.
 	plain  bool
 	behind atomic.Int32 // one of those below: then it does not count as slow
 }
@@ -63,8 +64,8 @@ const (
 // waits are the calls that wait on behalf of a membership. Guarded by
 // roomState.mu.
 type waits struct {
-	// giveUp ends a call of the adapter that a Join makes, or the reading of what
-	// a member missed that fell out of the window; nil if there is none.
+	// giveUp ends a call of the adapter that a Join makes, or the reading of
+	// what a member missed that fell out of the window; nil if there is none.
 	giveUp context.CancelCauseFunc
 	// moved is closed when the member has left or is in the room, and when its
 	// Resume has failed; nil: nobody waits for that.
@@ -147,8 +148,8 @@ func (ms *membership) tell() {
 	}
 }
 
-// doneWaiting is called when a membership has been put into its room, which ends
-// all waiting for that.
+// doneWaiting is called when a membership has been put into its room, which
+// ends all waiting for that.
 func (ms *membership) doneWaiting() {
 	ms.room.mu.AssertHeld()
 	ms.tell()
@@ -175,8 +176,8 @@ func (ms *membership) wait(ctx context.Context, c, moved <-chan struct{}) error 
 	return nil
 }
 
-// awaitChange waits for c on behalf of a Join, as wait does. It is over when the
-// member has left, or is in the room.
+// awaitChange waits for c on behalf of a Join, as wait does. It is over when
+// the member has left, or is in the room.
 func (ms *membership) awaitChange(ctx context.Context, c <-chan struct{}) (over bool, err error) {
 	rs := ms.room
 	rs.mu.Lock()
@@ -215,8 +216,8 @@ func (ms *membership) endError() error {
 	return ErrLeft
 }
 
-// wasIn reports whether the member was in one of the rooms that are left out when
-// the message arrived.
+// wasIn reports whether the member was in one of the rooms that are left out
+// when the message arrived.
 func (m *Member) wasIn(f *item.Filter, arrival uint64) bool {
 	m.walk.AssertHeld()
 	m.mu.Lock()
@@ -350,8 +351,8 @@ func (m *Member) passed(marks []milestone) bool {
 	return true
 }
 
-// A readyQueue has the memberships of a member that have something to read. Rooms
-// take turns, so it is a queue. It has no memory of its own. Guarded by
+// A readyQueue has the memberships of a member that have something to read.
+// Rooms take turns, so it is a queue. It has no memory of its own. Guarded by
 // Member.readyMu.
 type readyQueue struct {
 	last *membership // followed by the first; nil: the queue is empty

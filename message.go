@@ -57,8 +57,8 @@ func (p Position) IsZero() bool { return p == Position{} }
 // write others, and read these.
 const positionVersion = "v1-"
 
-// String returns the position as "v1-epoch-offset": the version of the form, and
-// two decimal numbers.
+// String returns the position as "v1-epoch-offset": the version of the form,
+// and two decimal numbers.
 func (p Position) String() string { return fmt.Sprintf("%s%d-%d", positionVersion, p.Epoch, p.Offset) }
 
 // Before reports whether p comes before q in the history of one room.
@@ -67,8 +67,8 @@ func (p Position) Before(q Position) bool {
 }
 
 // ParsePosition reads what [Position.String] has written; "v1-0-0" is the zero
-// Position. Anything else is [ErrInvalidPosition]: signs, spaces, leading zeros, an
-// offset without an epoch, and a string of another version.
+// Position. Anything else is [ErrInvalidPosition]: signs, spaces, leading
+// zeros, an offset without an epoch, and a string of another version.
 func ParsePosition(s string) (Position, error) {
 	rest, ok := strings.CutPrefix(s, positionVersion)
 	epoch, offset, two := strings.Cut(rest, "-")

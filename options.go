@@ -22,15 +22,16 @@ type Options struct {
 	// Room can give a room a policy of its own. Default Skip.
 	Overflow Overflow
 
-	// Room returns the options of a room, such as its history. A nil Room is the
-	// zero RoomOptions for every room.
+	// Room returns the options of a room, such as its history. A nil Room is
+	// the zero RoomOptions for every room.
 	//
-	// It is called when a room comes into use on this hub, and again when a room
-	// that was forgotten comes into use once more. It may be called concurrently,
-	// and must return the same options for the same name each time, on all hubs.
-	// If it returns options out of range, or a Retain that the adapter cannot
-	// keep, every use of the room fails with ErrInvalidOption. A panic reaches
-	// the caller of the method that uses the room.
+	// It is called when a room comes into use on this hub, and again when a
+	// room that was forgotten comes into use once more. It may be called
+	// concurrently, and must return the same options for the same name each
+	// time, on all hubs. If it returns options out of range, or a Retain that
+	// the adapter cannot keep, every use of the room fails with
+	// ErrInvalidOption. A panic reaches the caller of the method that uses the
+	// room.
 	Room func(name string) RoomOptions
 
 	// Admit decides whether a member may join a room. It is asked for each Join
@@ -41,28 +42,29 @@ type Options struct {
 	// It is asked last, after everything that may take time, and without locks.
 	// So nobody slips past a ban: after a ban has been recorded where Admit
 	// looks, take the member out of the room. A Join that was admitted before
-	// then either has been undone or fails. Admit may be called concurrently, and
-	// more than once for a Join. A panic reaches the caller of Join; in
+	// then either has been undone or fails. Admit may be called concurrently,
+	// and more than once for a Join. A panic reaches the caller of Join; in
 	// [Selection.Join] it is an error of the hub ([PartialError].Failed).
 	Admit func(ctx context.Context, room string, m *Member) error
 
 	// OnJoin and OnLeave are called after a member has joined or left a room of
-	// this hub: for each member in order, also when it ends. One goroutine makes
-	// all calls, without locks, so a call that takes long delays the others.
-	// Calls that wait for their turn take memory. The functions may call the hub,
-	// except Close.
+	// this hub: for each member in order, also when it ends. One goroutine
+	// makes all calls, without locks, so a call that takes long delays the
+	// others. Calls that wait for their turn take memory. The functions may
+	// call the hub, except Close.
 	OnJoin, OnLeave func(room string, m *Member)
 
 	// MaxMessage is the greatest length of a message, in bytes: 1 to 256 MiB,
 	// default 1 MiB. Publishing a longer one fails with ErrTooLarge.
 	//
 	// The backend may take less. A Redis server disconnects subscribers whose
-	// output buffer exceeds client-output-buffer-limit. By default that is
-	// 32 MiB, which allows messages of just under 28 MiB, since the server rounds
-	// up. The adapters of this module ask the servers for the limit (CONFIG GET),
-	// assume the default if they may not ask, and refuse longer messages before
-	// they are sent (ErrRefused). Several long messages at once can still exceed
-	// the limit. Then links break, and what is missing is reported.
+	// output buffer exceeds client-output-buffer-limit. By default that is 32
+	// MiB, which allows messages of just under 28 MiB, since the server rounds
+	// up. The adapters of this module ask the servers for the limit (CONFIG
+	// GET), assume the default if they may not ask, and refuse longer messages
+	// before they are sent (ErrRefused). Several long messages at once can
+	// still exceed the limit. Then links break, and what is missing is
+	// reported.
 	MaxMessage int
 
 	// Linger is how long a room stays subscribed after its last member on this
@@ -71,9 +73,9 @@ type Options struct {
 	Linger time.Duration
 
 	// PublishTimeout bounds a publish whose context has no deadline, including
-	// its retries. Such a publish ends up to an eighth earlier. PublishTimeout also
-	// bounds PublishAsync, except that an attempt that has begun is completed.
-	// Default 10 s.
+	// its retries. Such a publish ends up to an eighth earlier. PublishTimeout
+	// also bounds PublishAsync, except that an attempt that has begun is
+	// completed. Default 10 s.
 	PublishTimeout time.Duration
 
 	// PublishBuffer bounds the messages that PublishAsync has accepted and not
@@ -81,10 +83,11 @@ type Options struct {
 	// waits while the buffer is full. Default 16 MiB.
 	PublishBuffer int
 
-	// LocalFallback delivers messages that could not be published to the backend
-	// to the members of this hub. The publish then fails with ErrLocalOnly,
-	// unless its context ended while the message was being sent in one frame
-	// with others: then the error does not say what became of the message.
+	// LocalFallback delivers messages that could not be published to the
+	// backend to the members of this hub. The publish then fails with
+	// ErrLocalOnly, unless its context ended while the message was being sent
+	// in one frame with others: then the error does not say what became of the
+	// message.
 	//
 	// The order of a room may then differ between hubs, and a message published
 	// by Publish may overtake messages handed to PublishAsync before it. In a
@@ -97,12 +100,13 @@ type Options struct {
 	// can share a backend: 1 to 64 bytes without braces. Default "fanout".
 	Prefix string
 
-	// Logger receives what operators may want to know, such as interruptions and
-	// malformed frames. Default slog.Default().
+	// Logger receives what operators may want to know, such as interruptions
+	// and malformed frames. Default slog.Default().
 	//
-	// A goroutine of its own calls it, so a Logger that is slow or blocks delays
-	// only Hub.Close, by up to a second. Meanwhile the hub keeps 64 lines for
-	// it and counts the others. A line that makes the Logger panic is dropped.
+	// A goroutine of its own calls it, so a Logger that is slow or blocks
+	// delays only Hub.Close, by up to a second. Meanwhile the hub keeps 64
+	// lines for it and counts the others. A line that makes the Logger panic is
+	// dropped.
 	Logger *slog.Logger
 }
 
@@ -123,20 +127,20 @@ type RoomOptions struct {
 
 // A Window bounds what a room keeps for members that lag, in each process. A
 // member that falls further behind has missed what is no longer kept; see
-// [Overflow]. The newest message is kept even if it is longer than Bytes. Memory
-// is used only while a member lags: some 200 bytes for each message, besides
-// what Bytes counts.
+// [Overflow]. The newest message is kept even if it is longer than Bytes.
+// Memory is used only while a member lags: some 200 bytes for each message,
+// besides what Bytes counts.
 //
 // A room with a history keeps more while the hub reads the history, and for
 // about a second after that. It reads it after an interruption, and for members
-// that resume or have fallen behind. It then keeps up to 16,384 messages and
-// 4 MiB of what arrives, and up to 4 MiB of what is read for members. So members
-// that keep up lose nothing while the hub catches up, and members that come from
-// behind can catch up with the others.
+// that resume or have fallen behind. It then keeps up to 16,384 messages and 4
+// MiB of what arrives, and up to 4 MiB of what is read for members. So members
+// that keep up lose nothing while the hub catches up, and members that come
+// from behind can catch up with the others.
 //
 // The window should hold the messages that may arrive while the goroutine of a
-// member waits to be scheduled. Where 300 people speak at once that is more than
-// the default.
+// member waits to be scheduled. Where 300 people speak at once that is more
+// than the default.
 type Window struct {
 	Messages int // at least 1, default 256
 	// Bytes bounds the data of the messages, and 8 bytes for each member and
@@ -201,7 +205,8 @@ func (o *Options) withDefaults() (Options, error) {
 	return c, nil
 }
 
-// checkWindow says what is wrong with a window and a policy, defaults filled in.
+// checkWindow says what is wrong with a window and a policy, defaults filled
+// in.
 func checkWindow(w Window, v Overflow) error {
 	switch {
 	case w.Messages < 1:
@@ -284,7 +289,8 @@ type limits = roomlog.Limits[item.Entry]
 // of its own, which cost it some 150 bytes.
 const maxSharedLimits = 64
 
-// roomLimits are the limits of a hub's logs: rooms with equal limits share them.
+// roomLimits are the limits of a hub's logs: rooms with equal limits share
+// them.
 type roomLimits struct {
 	standard *limits // as Options say
 

@@ -34,7 +34,8 @@ type outbound struct {
 	used time.Time
 }
 
-// A frame is messages that travel together, and the publishers that wait for them.
+// A frame is messages that travel together, and the publishers that wait for
+// them.
 type frame = outbox.Frame[waiters]
 
 func (o *outbound) init(h *Hub, rs *roomState, channel string) {
@@ -103,9 +104,9 @@ func (o *outbound) number(f *frame) {
 
 func (h *Hub) newStream() uint64 { return h.lastStream.Add(1) }
 
-// start begins to send a frame, and returns. Its publishers may all leave before
-// it has arrived: the channel, with its numbers, stays until then. The caller
-// holds the turn and passes it on.
+// start begins to send a frame, and returns. Its publishers may all leave
+// before it has arrived: the channel, with its numbers, stays until then. The
+// caller holds the turn and passes it on.
 func (o *outbound) start(f *frame) {
 	o.hold()
 	o.number(f)
@@ -140,7 +141,8 @@ func (o *outbound) Complete(receivers int, err error) {
 	f := o.flight
 	o.flight = nil
 	if err != nil {
-		// The adapter is not closed before this returns, and the hub waits after that.
+		// The adapter is not closed before this returns, and the hub waits
+		// after that.
 		o.hub.wg.Go(func() { o.sendInBackground(f, err) })
 		return
 	}
@@ -195,8 +197,8 @@ type outcome struct {
 	err       error
 }
 
-// account counts a frame that has arrived, or not, and returns the error for its
-// publishers. The caller holds the turn.
+// account counts a frame that has arrived, or not, and returns the error for
+// its publishers. The caller holds the turn.
 func (o *outbound) account(f *frame, end outcome) error {
 	h := o.hub
 	if f.Notice() {

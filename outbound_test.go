@@ -14,9 +14,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// What follows holds for an adapter that publishes asynchronously and for one that
-// does not, and is shown for both: a gate holds back each frame of the room "x"
-// until it is given a fate.
+// What follows holds for an adapter that publishes asynchronously and for one
+// that does not, and is shown for both: a gate holds back each frame of the
+// room "x" until it is given a fate.
 func eachWay(t *testing.T, test func(t *testing.T, h *fanout.Hub, m *fanout.Member, gate chan memory.Fate)) {
 	for name, wrap := range map[string]func(*memory.Adapter) fanout.Adapter{
 		"async":    func(a *memory.Adapter) fanout.Adapter { return a },
@@ -43,7 +43,8 @@ func eachWay(t *testing.T, test func(t *testing.T, h *fanout.Hub, m *fanout.Memb
 	}
 }
 
-// start publishes in a goroutine, and returns when that has got as far as it can.
+// start publishes in a goroutine, and returns when that has got as far as it
+// can.
 func start(ctx context.Context, h *fanout.Hub, text string) chan error {
 	c := make(chan error, 1)
 	go func() { c <- h.Room("x").Publish(ctx, []byte(text)) }()
@@ -135,8 +136,8 @@ func TestOnePublishersDeadlineDoesNotHarmTheOthersOfItsFrame(t *testing.T) {
 	})
 }
 
-// However slow the backend is, who has given no deadline gets one, also where it waits
-// for the frames of others.
+// However slow the backend is, who has given no deadline gets one, also where
+// it waits for the frames of others.
 func TestPublishTimeoutBoundsThoseWhoWaitForOthers(t *testing.T) {
 	eachWay(t, func(t *testing.T, h *fanout.Hub, m *fanout.Member, gate chan memory.Fate) {
 		begin := time.Now() // of a clock that stands still but for this

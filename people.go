@@ -44,14 +44,14 @@ type HubInfo struct {
 }
 
 // A PartialError means that some hubs have not answered, or could not do what
-// they were asked. What the others answered has been returned, and commands have
-// taken effect there.
+// they were asked. What the others answered has been returned, and commands
+// have taken effect there.
 type PartialError struct {
-	// Silent are the hubs that are known not to have answered, or not completely:
-	// in an Ask also those whose members have not all answered.
+	// Silent are the hubs that are known not to have answered, or not
+	// completely: in an Ask also those whose members have not all answered.
 	Silent []SilentHub
-	// Unknown is the number of hubs that got the question, have not answered, and
-	// whose names are not known.
+	// Unknown is the number of hubs that got the question, have not answered,
+	// and whose names are not known.
 	Unknown int
 	// Unanswered is the number of members that got the question of an Ask and
 	// have not answered.
@@ -131,10 +131,10 @@ func (s Selection) Count(ctx context.Context) (int, error) {
 }
 
 // Members yields the selected members of all hubs, each once, in no order, as
-// their hubs name them: the first before the last hub has answered. Members that
-// come or go meanwhile may or may not be among them. The memory that this takes
-// is bounded, here and on the other hubs, however many members there are: hubs
-// send the next page, of some 48 KiB, when one has been consumed.
+// their hubs name them: the first before the last hub has answered. Members
+// that come or go meanwhile may or may not be among them. The memory that this
+// takes is bounded, here and on the other hubs, however many members there are:
+// hubs send the next page, of some 48 KiB, when one has been consumed.
 //
 // An error is the last thing that is yielded. Which errors there are, and how
 // long Members waits, is as with [Selection.Count]. To leave the loop early is
@@ -163,8 +163,8 @@ func (s Selection) Members(ctx context.Context) iter.Seq2[MemberInfo, error] {
 }
 
 // Users yields each user of the selection once, with the number of its
-// connections. Members without a user are left out. Users has to see all of them
-// before it yields the first, so it takes memory for each. With a
+// connections. Members without a user are left out. Users has to see all of
+// them before it yields the first, so it takes memory for each. With a
 // [*PartialError] the users on the hubs that have answered are yielded before
 // it. Errors are those of [Selection.Members].
 func (s Selection) Users(ctx context.Context) iter.Seq2[UserInfo, error] {
@@ -223,8 +223,9 @@ func (h *Hub) Hubs(ctx context.Context) iter.Seq2[HubInfo, error] {
 // Join brings the selected members into rooms, on their hubs, as [Room.Join]
 // does. When it returns nil all those have joined that were selected when the
 // command reached their hub: what any hub publishes from then on reaches them.
-// That a member ends or leaves meanwhile, or that [Options.Admit] refuses it, is
-// no error. A hub runs the command once, even if it has to be sent several times.
+// That a member ends or leaves meanwhile, or that [Options.Admit] refuses it,
+// is no error. A hub runs the command once, even if it has to be sent several
+// times.
 //
 // If hubs have not answered in time, or have not been able to do it, the error
 // is a [*PartialError]; the command may still take effect there. Other errors
@@ -271,8 +272,8 @@ func (s Selection) command(ctx context.Context, op string, what control.Op, room
 	return s.query(ctx, op, q, func(uint64, *control.Answer) bool { return true })
 }
 
-// query puts a question to the hubs of the selection, or to this one alone if it
-// is Local, and calls take for each page of an answer.
+// query puts a question to the hubs of the selection, or to this one alone if
+// it is Local, and calls take for each page of an answer.
 func (s Selection) query(ctx context.Context, op string, q *control.Question, take func(hub uint64, a *control.Answer) bool) error {
 	err := s.check(nil)
 	switch {
@@ -369,8 +370,8 @@ func (o *operation) end() {
 	}
 }
 
-// outside calls f, which is the caller's. If the hub has been closed meanwhile the
-// operation is over, and may only undo what it has done here.
+// outside calls f, which is the caller's. If the hub has been closed meanwhile
+// the operation is over, and may only undo what it has done here.
 func (o *operation) outside(f func()) error {
 	o.end()
 	f()

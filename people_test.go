@@ -76,8 +76,8 @@ func TestCountAndMembers(t *testing.T) {
 	})
 }
 
-// Nothing is waited for: the clock of the bubble stands still while somebody can
-// run.
+// Nothing is waited for: the clock of the bubble stands still while somebody
+// can run.
 func TestQuestionsAreCompleteAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, b, c := three(t, memory.NewBus())

@@ -23,9 +23,9 @@ type taker interface {
 	flush(count uint64) error
 }
 
-// perform does what a question of a hub asks for on this one. It returns the number of
-// members that were selected, and hands the entries of the answer to t. Places
-// are the ends of rooms when the question came.
+// perform does what a question of a hub asks for on this one. It returns the
+// number of members that were selected, and hands the entries of the answer to
+// t. Places are the ends of rooms when the question came.
 func (h *Hub) perform(ctx context.Context, from uint64, q *control.Question, places map[*roomState]uint64, t taker) (count uint64, err error) {
 	c := h.choose(q)
 	if q.Op == control.OpLeave || q.Op == control.OpClose {
@@ -146,8 +146,8 @@ func (h *Hub) numbersOf(ids []string) []uint64 {
 	return item.MemberNumbers(h.id, m.View().To)
 }
 
-// leavesOut reports whether a member is excepted, or is in an earlier one of the
-// rooms.
+// leavesOut reports whether a member is excepted, or is in an earlier one of
+// the rooms.
 func (c *chosen) leavesOut(m *Member, earlier []*roomState) bool {
 	if m.endError() != nil || c.except[m.num] {
 		return true
@@ -195,8 +195,8 @@ func (c *chosen) count(ctx context.Context) (uint64, error) {
 	return c.each(ctx, func(*Member) error { return nil })
 }
 
-// each calls f for each of the members, without locks, and returns their number.
-// Members that come or go meanwhile may or may not be among them.
+// each calls f for each of the members, without locks, and returns their
+// number. Members that come or go meanwhile may or may not be among them.
 func (c *chosen) each(ctx context.Context, f func(*Member) error) (count uint64, err error) {
 	call := func(m *Member, earlier []*roomState) error {
 		if c.leavesOut(m, earlier) {
@@ -238,11 +238,12 @@ func (h *Hub) memberNumbers() []uint64 {
 	return numbers
 }
 
-// walkAtOnce is how many members of a room are looked at while its lock is held.
+// walkAtOnce is how many members of a room are looked at while its lock is
+// held.
 const walkAtOnce = 256
 
-// walk calls f for the members of a room, without locks. Between two looks at the
-// list its place is kept by a membership without a member.
+// walk calls f for the members of a room, without locks. Between two looks at
+// the list its place is kept by a membership without a member.
 func (rs *roomState) walk(ctx context.Context, f func(*Member) error) error {
 	mark := new(membership)
 	defer rs.unmark(mark)

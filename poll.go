@@ -54,8 +54,8 @@ type poll struct {
 //
 // A question is in no history. Which errors there are, and how long Ask waits,
 // is as with [Selection.Count]; members that have not answered in time are
-// counted in PartialError.Unanswered. Data may be as long as a message. The body
-// of the loop may call the hub, as that of [Selection.Members] may.
+// counted in PartialError.Unanswered. Data may be as long as a message. The
+// body of the loop may call the hub, as that of [Selection.Members] may.
 func (s Selection) Ask(ctx context.Context, data []byte) iter.Seq2[Reply, error] {
 	return func(yield func(Reply, error) bool) {
 		if s.hub != nil {
@@ -96,11 +96,11 @@ func (s Selection) Ask(ctx context.Context, data []byte) iter.Seq2[Reply, error]
 // its asker waits.
 func (m *Member) IsQuestion(msg Message) bool { return m.hub.pollOf(&msg) != nil }
 
-// Reply answers a question: to is the message that the member has received, with
-// its Data as it was, not a copy. A member answers once; a second answer, one to
-// a message that is no question, and one after the asker has gone are
-// [ErrNoQuestion]. Reply copies data, and waits until the hub has taken it to be
-// sent, which may take until others have been sent. Other errors are
+// Reply answers a question: to is the message that the member has received,
+// with its Data as it was, not a copy. A member answers once; a second answer,
+// one to a message that is no question, and one after the asker has gone are
+// [ErrNoQuestion]. Reply copies data, and waits until the hub has taken it to
+// be sent, which may take until others have been sent. Other errors are
 // [ErrTooLarge] and that of ctx.
 func (m *Member) Reply(ctx context.Context, to Message, data []byte) error {
 	if err := m.hub.checkSize(data); err != nil {

@@ -22,8 +22,8 @@ type ack struct {
 	bytes int64       // that it has of the buffer
 }
 
-// messageCost is what a message that nobody waits for takes of the buffer, beside
-// its data.
+// messageCost is what a message that nobody waits for takes of the buffer,
+// beside its data.
 const messageCost = 256
 
 // beginOne begins to publish a message of size bytes that nobody waits for. The
@@ -33,7 +33,8 @@ func (h *Hub) beginOne(ctx context.Context, size int, done func(error)) (ack, er
 	return a, h.reserve(ctx, 1, a.bytes)
 }
 
-// beginAsync is beginOne for n messages: done is called when all acks have been told.
+// beginAsync is beginOne for n messages: done is called when all acks have been
+// told.
 func (h *Hub) beginAsync(ctx context.Context, n, size int, done func(error)) ([]ack, error) {
 	if n > 1 && done != nil {
 		done = jointly(n, done)
@@ -76,8 +77,8 @@ func (h *Hub) awaitBuffer(ctx context.Context, bytes int64) error {
 	return h.explain(ctx, fmt.Errorf("waiting for space in Options.PublishBuffer: %w", err))
 }
 
-// jointly returns what is to be called n times, and calls done the last time. All are
-// called by the hub's one goroutine for that.
+// jointly returns what is to be called n times, and calls done the last time.
+// All are called by the hub's one goroutine for that.
 func jointly(n int, done func(error)) func(error) {
 	errs := make([]error, 0, n)
 	return func(err error) {
@@ -239,8 +240,8 @@ func (o *outbound) withdraw(f *frame, at outbox.Span) (unsent bool) {
 }
 
 // notify sends a notice, which has no number, in its turn, and waits until the
-// backend has taken it. It returns how many hubs that reached, -1 if the backend
-// cannot tell. The notice goes into no history.
+// backend has taken it. It returns how many hubs that reached, -1 if the
+// backend cannot tell. The notice goes into no history.
 func (o *outbound) notify(ctx context.Context, notice []byte) (receivers int, err error) {
 	f := outbox.NewNotice[waiters](notice)
 	w := &f.Waiters
@@ -343,8 +344,8 @@ func withoutUnsent(errs []error) []error {
 	return masked
 }
 
-// sent returns an error that does not wrap ErrUnsent, though err may: what err is
-// about was not sent, but a part of the message, or a copy, was.
+// sent returns an error that does not wrap ErrUnsent, though err may: what err
+// is about was not sent, but a part of the message, or a copy, was.
 func sent(err error) error {
 	if errors.Is(err, ErrUnsent) {
 		return sentError{err}

@@ -62,8 +62,8 @@ func (m *Member) TryReceiveBatch(buf []Message) (int, error) {
 	return n, receiveError(err)
 }
 
-// endsMember reports whether an error that take has returned is one of which the
-// member has not ended yet.
+// endsMember reports whether an error that take has returned is one of which
+// the member has not ended yet.
 func endsMember(err error) bool {
 	return err != nil && (errors.Is(err, ErrSlow) || isReason(err))
 }

@@ -14,7 +14,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// takeAll calls TryReceiveBatch until there is nothing, or the member has ended.
+// takeAll calls TryReceiveBatch until there is nothing, or the member has
+// ended.
 func takeAll(t testing.TB, m *fanout.Member) (got []string, final error) {
 	t.Helper()
 	buf := make([]fanout.Message, 4)

@@ -188,8 +188,8 @@ func (m *Member) take(buf []Message) (n int, err error) {
 	return n, nil
 }
 
-// takeReplay fills buf with what a member gets that comes from behind, or takes it
-// a step further. It is full if there is a gap, and buf is not to have one.
+// takeReplay fills buf with what a member gets that comes from behind, or takes
+// it a step further. It is full if there is a gap, and buf is not to have one.
 func (m *Member) takeReplay(buf []Message, ms *membership, mayGap bool) (n int, full bool, err error) {
 	m.walk.AssertHeld()
 	r := ms.place.replay
@@ -210,10 +210,10 @@ func (m *Member) takeReplay(buf []Message, ms *membership, mayGap bool) (n int, 
 	return n, false, err
 }
 
-// gap consumes the gaps before the cursor of ms, and returns the error for them.
-// It is nil when all that the cursor has fallen behind was volatile, and when
-// the cursor has fallen behind now, so that the gap is to come with the rest from
-// the history.
+// gap consumes the gaps before the cursor of ms, and returns the error for
+// them. It is nil when all that the cursor has fallen behind was volatile, and
+// when the cursor has fallen behind now, so that the gap is to come with the
+// rest from the history.
 func (m *Member) gap(ms *membership) error {
 	m.walk.AssertHeld()
 	var sum roomlog.Gap
@@ -318,8 +318,8 @@ func (m *Member) enqueue(ms *membership) {
 	}
 }
 
-// signal wakes the receiver of c, now or when it next waits. Nobody receives from
-// a nil channel.
+// signal wakes the receiver of c, now or when it next waits. Nobody receives
+// from a nil channel.
 func signal(c chan struct{}) {
 	select {
 	case c <- struct{}{}:
@@ -327,8 +327,8 @@ func signal(c chan struct{}) {
 	}
 }
 
-// dequeue takes the first membership that has something to read, nil if there is
-// none.
+// dequeue takes the first membership that has something to read, nil if there
+// is none.
 func (m *Member) dequeue() *membership {
 	if !m.anyReady() {
 		return nil
@@ -343,7 +343,8 @@ func (m *Member) dequeue() *membership {
 }
 
 // anyReady reports whether another room waits. It is asked for every few
-// messages, so it takes no lock: a room that is added now is seen the next time.
+// messages, so it takes no lock: a room that is added now is seen the next
+// time.
 func (m *Member) anyReady() bool { return m.others.Load() }
 
 // rotate puts the current room to the back of the queue if others wait.
@@ -356,8 +357,8 @@ func (m *Member) rotate() {
 	}
 }
 
-// admits reports whether the member gets a message that has a filter. It is asked
-// once, when the member reads the message.
+// admits reports whether the member gets a message that has a filter. It is
+// asked once, when the member reads the message.
 func (m *Member) admits(f *item.Filter) bool {
 	m.walk.AssertHeld()
 	if f.Excludes(m.num) {

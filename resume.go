@@ -327,8 +327,8 @@ func (rs *roomState) addRecent(entries []item.Entry, kept int64) {
 }
 
 // excuse notes which members fell out of the window because the hub has caught
-// up. Whatever the room's Overflow is, they get the rest from the history if they
-// read on before long.
+// up. Whatever the room's Overflow is, they get the rest from the history if
+// they read on before long.
 func (rs *roomState) excuse() {
 	rs.mu.AssertHeld()
 	if rs.overflow() == Skip { // that is what it says

@@ -16,8 +16,8 @@ import (
 // changed copy. A Selection may be kept and used again, from any goroutine.
 //
 // A selection of no rooms, users or members is an error ([ErrEmptySelection])
-// and never means everybody. A selection names at most 1,024 of them, and leaves
-// out at most 1,024 members and 1,024 rooms; more is [ErrTooLarge].
+// and never means everybody. A selection names at most 1,024 of them, and
+// leaves out at most 1,024 members and 1,024 rooms; more is [ErrTooLarge].
 // Repeated names count once.
 type Selection struct {
 	hub         *Hub

@@ -17,9 +17,9 @@ import (
 )
 
 // TestHistorySimulation has hubs, clients that come and go, and a backend with
-// all the faults it knows, by chance, a thousand times over in no time. Whatever
-// happens, each client has everything once and in the order of the history, as
-// long as the server itself loses nothing.
+// all the faults it knows, by chance, a thousand times over in no time.
+// Whatever happens, each client has everything once and in the order of the
+// history, as long as the server itself loses nothing.
 func TestHistorySimulation(t *testing.T) {
 	for seed := range uint64(300) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {

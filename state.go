@@ -12,16 +12,18 @@ import (
 	"github.com/fanoutgo/fanout/internal/sequence"
 )
 
-// A roomState is a room as one hub has it: its log, its members on this hub, its
-// subscription, and the numbers of what comes in and goes out. It exists while
-// it has members, is being joined or published to, and for a while after that.
+// A roomState is a room as one hub has it: its log, its members on this hub,
+// its subscription, and the numbers of what comes in and goes out. It exists
+// while it has members, is being joined or published to, and for a while after
+// that.
 //
 // The log's order is made under mu: Receive, and Publish of Local selections,
 // append under it. Wake-ups and calls of the adapter happen after it is
 // released. The order of all locks is in docs/ARCHITECTURE.md.
 //
-// Most rooms have not been heard of for a while, and what takes longest is to fetch
-// them from memory: what is needed together lies together, in lines of 64 bytes.
+// Most rooms have not been heard of for a while, and what takes longest is to
+// fetch them from memory: what is needed together lies together, in lines of 64
+// bytes.
 type roomState struct {
 	// What publishing needs.
 	hub     *Hub
@@ -49,14 +51,15 @@ type roomState struct {
 	sweptAt uint64        // OldestKept at the last search for slow members
 }
 
-// ticks is a clock that nobody sets, in ns: a time.Time takes three times the room.
+// ticks is a clock that nobody sets, in ns: a time.Time takes three times the
+// room.
 func ticks() int64 { return int64(time.Since(began)) }
 
 // ticksAt is what ticks returns at a time.
 func ticksAt(now time.Time) int64 { return int64(now.Sub(began)) }
 
-// timeOf is the time at which ticks returned t, if nobody has set the clock: it is
-// for differences.
+// timeOf is the time at which ticks returned t, if nobody has set the clock: it
+// is for differences.
 func timeOf(t int64) time.Time { return began.Add(time.Duration(t)) }
 
 var began = time.Now()
@@ -64,8 +67,8 @@ var began = time.Now()
 // badOptions are why no use can be made of what Options.Room has returned.
 type badOptions struct{ error }
 
-// A subscription is the state of a room at the adapter. The first caller that needs
-// it and finds it off subscribes; the others wait for the outcome.
+// A subscription is the state of a room at the adapter. The first caller that
+// needs it and finds it off subscribes; the others wait for the outcome.
 type subscription uint8
 
 const (
@@ -130,8 +133,8 @@ func (h *Hub) acquire(name, channel string) *roomState {
 	return rs
 }
 
-// hold is acquire for callers that have the state already. It is false if the hub
-// has forgotten the state.
+// hold is acquire for callers that have the state already. It is false if the
+// hub has forgotten the state.
 func (rs *roomState) hold() bool {
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
@@ -142,9 +145,9 @@ func (rs *roomState) hold() bool {
 	return true
 }
 
-// await makes ms a member of the room, once the hub's own channels and the room's
-// stand and, where there is a history, its place in that is known. A Resume (r)
-// puts itself there; a Join beside it waits for how that ends.
+// await makes ms a member of the room, once the hub's own channels and the
+// room's stand and, where there is a history, its place in that is known. A
+// Resume (r) puts itself there; a Join beside it waits for how that ends.
 func (rs *roomState) await(ctx context.Context, ms *membership, r *memberReplay) error {
 	if err := rs.awaitOthers(ctx, ms); err != nil {
 		return err
@@ -202,8 +205,8 @@ func (rs *roomState) await(ctx context.Context, ms *membership, r *memberReplay)
 	}
 }
 
-// resume takes a Resume a step further, and reports whether the member is in the
-// room now. It releases rs.mu.
+// resume takes a Resume a step further, and reports whether the member is in
+// the room now. It releases rs.mu.
 func (rs *roomState) resume(ctx context.Context, ms *membership, r *memberReplay) (done bool, err error) {
 	rs.mu.AssertHeld()
 	since := r.At()
@@ -237,16 +240,16 @@ func (rs *roomState) whenChanged() <-chan struct{} {
 	return rs.changed
 }
 
-// follows reports whether whatever is published from now on goes into the log or
-// is reported missing there.
+// follows reports whether whatever is published from now on goes into the log
+// or is reported missing there.
 func (rs *roomState) follows() bool {
 	rs.mu.AssertHeld()
 	return rs.sub == subOn && !rs.interrupted && (rs.kept == nil || rs.kept.follower.Follows())
 }
 
-// subscribe makes the adapter's call on behalf of all that wait. ctx is that of the
-// first of them. If the call ends early, because ctx ends or because the member
-// leaves, which calls cancel, the next one that waits tries again.
+// subscribe makes the adapter's call on behalf of all that wait. ctx is that of
+// the first of them. If the call ends early, because ctx ends or because the
+// member leaves, which calls cancel, the next one that waits tries again.
 func (rs *roomState) subscribe(ctx context.Context, ms *membership, cancel context.CancelCauseFunc) (err error) {
 	stop := context.AfterFunc(rs.hub.open, func() { cancel(ErrClosed) })
 	err = errPanic // others must not wait for ever, whatever the adapter does
@@ -266,8 +269,8 @@ func (rs *roomState) subscribe(ctx context.Context, ms *membership, cancel conte
 	return err
 }
 
-// subscribed notes how a call of the adapter has ended that was made on behalf of
-// a membership. Nothing of that call's context is kept.
+// subscribed notes how a call of the adapter has ended that was made on behalf
+// of a membership. Nothing of that call's context is kept.
 func (rs *roomState) subscribed(ms *membership, err error) {
 	rs.mu.Lock()
 	defer rs.mu.Unlock()

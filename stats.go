@@ -9,8 +9,8 @@ import (
 	"github.com/fanoutgo/fanout/internal/batch"
 )
 
-// Stats are figures of a Hub. Hubs, Members and Rooms are what there is now; the
-// others count from the start of the hub, and never fall.
+// Stats are figures of a Hub. Hubs, Members and Rooms are what there is now;
+// the others count from the start of the hub, and never fall.
 type Stats struct {
 	Hubs    int // hubs that this one has heard of lately, and itself
 	Members int // members that are connected
@@ -30,10 +30,10 @@ type Stats struct {
 	Interruptions uint64 // times that a room's subscription broke
 	Malformed     uint64 // frames that could not be read
 	// NotUnderstood counts messages of a newer release that this one cannot
-	// deliver, because they have a field that has to be understood and that it does
-	// not know. Each is reported to the members as missed, and is not counted in
-	// Missed. It is counted when it is received, and again when it is read from a
-	// history.
+	// deliver, because they have a field that has to be understood and that it
+	// does not know. Each is reported to the members as missed, and is not
+	// counted in Missed. It is counted when it is received, and again when it
+	// is read from a history.
 	NotUnderstood uint64
 	Slow          uint64 // members closed with ErrSlow
 }
@@ -62,8 +62,8 @@ func (h *Hub) Stats() Stats {
 	}
 }
 
-// notUnderstood counts messages that a newer release has sent, and that cannot be
-// delivered. It may be called with locks held.
+// notUnderstood counts messages that a newer release has sent, and that cannot
+// be delivered. It may be called with locks held.
 func (h *Hub) notUnderstood(channel string, n batch.NotUnderstood) {
 	if n.Count == 0 {
 		return

@@ -11,8 +11,8 @@ import (
 )
 
 // Unkept has messages pass the history of a room by: members that are in the
-// room get them, those that resume do not. It suits hints, such as that somebody
-// is typing. In a room without a history it has no effect.
+// room get them, those that resume do not. It suits hints, such as that
+// somebody is typing. In a room without a history it has no effect.
 //
 // Such a message has no place in the history and no number. So a member that
 // misses one is not told, hubs that catch up with the history may deliver it

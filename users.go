@@ -156,8 +156,8 @@ func (h *Hub) joinUser(m *Member) {
 	h.readers.Aside(join)
 }
 
-// joinNow brings a member into the room if it stands. It reports whether nothing
-// is left to do.
+// joinNow brings a member into the room if it stands. It reports whether
+// nothing is left to do.
 func (rs *roomState) joinNow(m *Member) (done bool) {
 	ms, err := m.reserve(rs, nil)
 	if err != nil {

@@ -12,8 +12,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A damage is what somebody else has done to the keys of a history in which five
-// messages were kept, and who is told of it.
+// A damage is what somebody else has done to the keys of a history in which
+// five messages were kept, and who is told of it.
 type damage struct {
 	name                   string
 	commands               [][]string
@@ -61,7 +61,8 @@ func damages(stream, note, hub, epoch, numbers string) []damage {
 	}
 }
 
-// isBroken holds an error against whether it is to say that the history is broken.
+// isBroken holds an error against whether it is to say that the history is
+// broken.
 func isBroken(t *testing.T, what string, broken bool, err error) {
 	t.Helper()
 	if gap := new(fanout.GapError); errors.As(err, &gap) {
@@ -74,8 +75,8 @@ func isBroken(t *testing.T, what string, broken bool, err error) {
 	}
 }
 
-// What we cannot have written in the keys of a history is an error with a name, at
-// once, and the room lives again when the keys are gone.
+// What we cannot have written in the keys of a history is an error with a name,
+// at once, and the room lives again when the keys are gone.
 func TestBrokenHistory(t *testing.T) {
 	onClusters(t, func(t *testing.T, c *redistest.Cluster) {
 		h, publisher := keeping(t, c.Client(t), 100), keeping(t, c.Client(t), 100)
@@ -131,8 +132,8 @@ func hearThrough(t *testing.T, m *fanout.Member, text string) (gaps int) {
 	}
 }
 
-// Members that are in the room when its history cannot be read are told of a gap,
-// and go on.
+// Members that are in the room when its history cannot be read are told of a
+// gap, and go on.
 func TestBrokenHistoryIsAGap(t *testing.T) {
 	c := cluster(t)
 	h, publisher := keeping(t, c.Client(t), 100), keeping(t, c.Client(t), 100)
@@ -159,8 +160,8 @@ func TestBrokenHistoryIsAGap(t *testing.T) {
 	require.Equal(t, count(1, 6), got)
 }
 
-// An entry that somebody has deleted is counted. (Of those before it a Resume that
-// has to read may report some as well.)
+// An entry that somebody has deleted is counted. (Of those before it a Resume
+// that has to read may report some as well.)
 func TestHistoryWithAHole(t *testing.T) {
 	c := cluster(t)
 	h := keeping(t, c.Client(t), 100)
@@ -195,8 +196,8 @@ func TestHistoryWithAHole(t *testing.T) {
 	}
 }
 
-// When one of the keys is gone, or both, as a memory policy may do it, positions
-// stay honest, and what is kept then expires as it should.
+// When one of the keys is gone, or both, as a memory policy may do it,
+// positions stay honest, and what is kept then expires as it should.
 func TestHistoryThatHasLostKeys(t *testing.T) {
 	onClusters(t, func(t *testing.T, c *redistest.Cluster) {
 		for name, lose := range map[string]func(stream string) []string{

@@ -18,7 +18,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// All leave while all rejoin, many times, on several hubs: no room ends up deaf.
+// All leave while all rejoin, many times, on several hubs: no room ends up
+// deaf.
 func TestLeaveAndRejoinStorm(t *testing.T) {
 	c := cluster(t)
 	const hubs, each = 3, 4

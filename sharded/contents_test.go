@@ -15,8 +15,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Whatever the keys of a history contain, its functions do not fail by accident,
-// and one that fails has written nothing.
+// Whatever the keys of a history contain, its functions do not fail by
+// accident, and one that fails has written nothing.
 func TestHistoryOfAnyContents(t *testing.T) {
 	c := cluster(t)
 	t.Run("functions", func(t *testing.T) { ofAnyContents(t, c, c.Client(t)) })

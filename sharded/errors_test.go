@@ -192,8 +192,8 @@ func (l *log) String() string {
 	return l.buf.String()
 }
 
-// What a server cannot do is said in words, and neither in logs nor in errors are
-// keys or the bytes of frames.
+// What a server cannot do is said in words, and neither in logs nor in errors
+// are keys or the bytes of frames.
 func TestServersWithoutCommands(t *testing.T) {
 	t.Parallel()
 	s := redistest.NewServer(t, redistest.Options{Args: []string{"--rename-command", "FCALL", "", "--rename-command", "EVALSHA", ""}})

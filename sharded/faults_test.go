@@ -18,13 +18,13 @@ var faults = []struct {
 	name   string
 	happen func(t *testing.T, c *redistest.Cluster, w *world)
 	// worst is how many messages a member may miss of a room; 0: any number. A
-	// handful of each is usual; on a machine that is busy with other things a hub
-	// may follow a slot some hundred milliseconds late.
+	// handful of each is usual; on a machine that is busy with other things a
+	// hub may follow a slot some hundred milliseconds late.
 	worst int
 	// two: for a while the old primary and the new one both have subscribers,
-	// and pass on to each other what is published, each in its own order. What is
-	// said then may be in different order for different hubs: the package doc
-	// says so.
+	// and pass on to each other what is published, each in its own order. What
+	// is said then may be in different order for different hubs: the package
+	// doc says so.
 	two bool
 }{
 	{"moving 1000 slots", move1000, 20, false}, // there and back

@@ -109,8 +109,8 @@ func TestHistory(t *testing.T) {
 	})
 }
 
-// What the package doc says a user needs is enough, and who may not keep a history
-// is told so.
+// What the package doc says a user needs is enough, and who may not keep a
+// history is told so.
 func TestHistoryACLUsers(t *testing.T) {
 	t.Parallel()
 	c := redistest.NewCluster(t, redistest.Options{Primaries: 3})
@@ -172,7 +172,8 @@ func TestHistoryOfAServerWithoutMemory(t *testing.T) {
 	require.Equal(t, count(1, 7), got)
 }
 
-// A room that is idle for as long as it keeps messages costs nothing but its note.
+// A room that is idle for as long as it keeps messages costs nothing but its
+// note.
 func TestHistoryExpires(t *testing.T) {
 	t.Parallel()
 	s := redistest.NewServer(t, redistest.Options{})
@@ -224,8 +225,8 @@ func TestHistoryOfLongMessages(t *testing.T) {
 	})
 }
 
-// A primary that was killed comes back as a replica and is made the primary again,
-// while the client, which has forgotten it, is told by nobody.
+// A primary that was killed comes back as a replica and is made the primary
+// again, while the client, which has forgotten it, is told by nobody.
 func TestAPrimaryThatReturnsIsFound(t *testing.T) {
 	c := cluster(t)
 	w := newWorld(t, c, 2, roomNames(6))

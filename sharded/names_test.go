@@ -20,8 +20,8 @@ func TestNames(t *testing.T) {
 	rediscontract.RunNames(t, redistest.Options{}, newAdapter)
 }
 
-// In a cluster that announces names, a primary's name leads to its replica after
-// a failover: the old one has another name, goes on to run, and keeps the
+// In a cluster that announces names, a primary's name leads to its replica
+// after a failover: the old one has another name, goes on to run, and keeps the
 // connections that it had.
 func TestNamesOfACluster(t *testing.T) {
 	t.Parallel()

@@ -80,8 +80,8 @@ func (o *openSlot) finish() {
 }
 
 // A slot whose move was interrupted stays open until somebody notices: its keys
-// are here or there. Rooms with a history go on all the same, and when the move is
-// ended nothing is in its way.
+// are here or there. Rooms with a history go on all the same, and when the move
+// is ended nothing is in its way.
 func TestHistoryInAnOpenSlot(t *testing.T) {
 	onClusters(t, func(t *testing.T, c *redistest.Cluster) {
 		t.Run("functions", func(t *testing.T) {
@@ -207,8 +207,8 @@ func flushFunctions(o *openSlot) {
 	}
 }
 
-// Where the note has moved and the stream has not, nothing can be kept that would
-// not be in the way of the rest. Publishing waits.
+// Where the note has moved and the stream has not, nothing can be kept that
+// would not be in the way of the rest. Publishing waits.
 func TestHistoryInAnOpenSlotWaitsForTheStream(t *testing.T) {
 	c := cluster(t)
 	h := keeping(t, c.Client(t), 100)

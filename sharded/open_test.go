@@ -198,7 +198,8 @@ func TestOpenConnectsWhenItCan(t *testing.T) {
 	})
 }
 
-// Close does not wait for a server that is not there, whatever the client waits for.
+// Close does not wait for a server that is not there, whatever the client waits
+// for.
 func TestOpenCloses(t *testing.T) {
 	s := server(t)
 	var net redistest.Net

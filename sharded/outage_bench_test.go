@@ -17,8 +17,8 @@ import (
 )
 
 // BenchmarkKilledConnections has the servers close the connections of a hub's
-// adapter with 10,000 channels, and measures how long it takes until the last is
-// subscribed again; and how much of that the servers themselves spent on it.
+// adapter with 10,000 channels, and measures how long it takes until the last
+// is subscribed again; and how much of that the servers themselves spent on it.
 //
 //	go test -run - -bench 'Killed|Moved' -benchtime 10x ./sharded
 func BenchmarkKilledConnections(b *testing.B) {

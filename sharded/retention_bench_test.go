@@ -16,9 +16,9 @@ import (
 )
 
 // BenchmarkRetention compares the processor time that a message of 300 bytes
-// costs the server: with one SPUBLISH each, as a frame of its own with and without
-// a history, by 64 publishers, whose commands travel together, and by one alone, and
-// in a hot room, where a frame carries many. All are measured in
+// costs the server: with one SPUBLISH each, as a frame of its own with and
+// without a history, by 64 publishers, whose commands travel together, and by
+// one alone, and in a hot room, where a frame carries many. All are measured in
 // one run, in turns; the figures are medians of several rounds. A subscriber
 // listens throughout.
 //

@@ -26,8 +26,8 @@
 //
 // While a slot moves, plain Pub/Sub loses messages: nobody can subscribe at the
 // new owner before it owns the slot. Members of the rooms concerned get a
-// fanout.GapError. In a room with a history (fanout.RoomOptions.Retain) they get
-// those messages, only later.
+// fanout.GapError. In a room with a history (fanout.RoomOptions.Retain) they
+// get those messages, only later.
 //
 // # When an address leads to another server
 //
@@ -94,10 +94,10 @@
 //
 // A history is kept by functions, which the adapter loads into servers that
 // lack them. Where a server refuses functions, or lets them not call INFO, the
-// adapter runs the same code as scripts (EVALSHA), which takes two to three times
-// the server's time. Where scripts may not call INFO either, it asks for the
-// replication ID itself, on a connection of its own to each node. A role that
-// changes is then noticed within a ProbeInterval.
+// adapter runs the same code as scripts (EVALSHA), which takes two to three
+// times the server's time. Where scripts may not call INFO either, it asks for
+// the replication ID itself, on a connection of its own to each node. A role
+// that changes is then noticed within a ProbeInterval.
 //
 // Scripts forget what functions remember: since when a server is a primary. So
 // when a slot moves to a server that was a replica before, scripts do not vouch
@@ -113,9 +113,9 @@
 // and logged once. If it can do none of this, the errors of Join and Publish,
 // and Health, say which commands are missing.
 //
-// The keys of a history are fanout:h:{room}, a stream, and fanout:h:{room}:at, a
-// note of the current position. A memory policy that evicts keys with an expiry
-// may evict them.
+// The keys of a history are fanout:h:{room}, a stream, and fanout:h:{room}:at,
+// a note of the current position. A memory policy that evicts keys with an
+// expiry may evict them.
 //
 // # Errors
 //

@@ -59,9 +59,9 @@ func TestMutants(t *testing.T) {
 	}
 }
 
-// check runs one case on a new world of mutants, in a bubble whose clock moves as
-// soon as everybody waits. Where a failure is expected nothing is gained by waiting
-// for long.
+// check runs one case on a new world of mutants, in a bubble whose clock moves
+// as soon as everybody waits. Where a failure is expected nothing is gained by
+// waiting for long.
 func check(t *testing.T, c adaptertest.Case, m mutant, expected bool) (err error) {
 	timeout := 20 * time.Second
 	if expected {

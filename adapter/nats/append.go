@@ -33,8 +33,8 @@ func (a *Adapter) Append(ctx context.Context, channel string, r adapter.Record) 
 	return at, -1, nil
 }
 
-// keepRecord appends a record. Where the stream did not answer, and it cannot be
-// found out, the error does not wrap adapter.ErrUnsent, whatever came later.
+// keepRecord appends a record. Where the stream did not answer, and it cannot
+// be found out, the error does not wrap adapter.ErrUnsent, whatever came later.
 func (a *Adapter) keepRecord(ctx context.Context, channel string, r *adapter.Record) (adapter.Position, error) {
 	at, unclear, err := a.tryRecord(ctx, channel, r)
 	switch {
@@ -219,9 +219,9 @@ func messageID(channel string, r *adapter.Record) string {
 }
 
 // trim has a stream drop what its channel no longer needs. Each record has an
-// ordinal in its channel; the hub that appends a certain ordinal trims by number
-// for all hubs. Every hub that appends trims by age. Append does not wait for
-// it.
+// ordinal in its channel; the hub that appends a certain ordinal trims by
+// number for all hubs. Every hub that appends trims by age. Append does not
+// wait for it.
 func (a *Adapter) trim(nc *nats.Conn, p int, channel string, r *record, seq uint64, keep adapter.Retention) {
 	if every := uint64(max(32, keep.Messages/4)); r.ordinal%every == 0 {
 		a.purge(nc, p, channel, map[string]any{"keep": keep.Messages})

@@ -42,13 +42,13 @@
 //
 // # Histories
 //
-// Rooms with a history (fanout.RoomOptions.Retain) need a server with JetStream, of
-// version 2.11 or later. Each partition that has such rooms gets a stream,
-// named by the prefix and the number of the partition: FANOUT_17. The stream
-// keeps a frame and then publishes it to the partition by itself, so that what
-// is seen live is what is kept, in one order. Where there is no JetStream,
-// publishing to such a room is an error that wraps adapter.ErrRefused and says
-// so.
+// Rooms with a history (fanout.RoomOptions.Retain) need a server with
+// JetStream, of version 2.11 or later. Each partition that has such rooms gets
+// a stream, named by the prefix and the number of the partition: FANOUT_17. The
+// stream keeps a frame and then publishes it to the partition by itself, so
+// that what is seen live is what is kept, in one order. Where there is no
+// JetStream, publishing to such a room is an error that wraps
+// adapter.ErrRefused and says so.
 //
 // A frame claims the position after the last one of its room, and the stream
 // takes it only if nobody else was faster; then the hub tries again. So hubs

@@ -29,13 +29,13 @@ type Options struct {
 	// has at most 64 subjects for each hub, and 64 streams.
 	Partitions int
 
-	// Linger is how long a hub stays subscribed to a partition after it has left
-	// its last room there. Default 10 s; negative: not at all.
+	// Linger is how long a hub stays subscribed to a partition after it has
+	// left its last room there. Default 10 s; negative: not at all.
 	Linger time.Duration
 
 	// Replicas is how many servers keep a history: 1, 3 or 5. Default 3 if the
-	// server is part of a cluster, otherwise 1. It counts when a stream is made;
-	// streams that are there stay as they are.
+	// server is part of a cluster, otherwise 1. It counts when a stream is
+	// made; streams that are there stay as they are.
 	Replicas int
 
 	// PingInterval is how often an idle connection is probed. It is given up

@@ -55,7 +55,8 @@ func newFleet(t testing.TB, n int, edit func(*server.Options)) *fleet {
 			NoLog: true, NoSigs: true, WriteDeadline: 2 * time.Second,
 		}
 		if n > 1 {
-			// No routes but through proxies: what servers tell each other leads nowhere.
+			// No routes but through proxies: what servers tell each other leads
+			// nowhere.
 			o.Cluster = server.ClusterOpts{Name: "fleet", Host: "127.0.0.1", Port: ports[n+i], NoAdvertise: true, PoolSize: -1, Advertise: "127.0.0.1:1"}
 			o.PingInterval, o.MaxPingsOut = time.Second, 2
 			for j := range n {

@@ -59,15 +59,16 @@ func openAdapter(option rueidis.ClientOption) (fanout.Adapter, error) {
 	})
 }
 
-// Classic Pub/Sub sends every message to every node of a cluster. Package sharded
-// avoids that.
+// Classic Pub/Sub sends every message to every node of a cluster. Package
+// sharded avoids that.
 func TestPublishingGoesToEveryNode(t *testing.T) {
 	t.Parallel()
 	for _, primaries := range []int{3, 6} {
 		t.Run(fmt.Sprint(primaries, " primaries"), func(t *testing.T) {
 			t.Parallel()
 			c := redistest.NewCluster(t, redistest.Options{Primaries: primaries})
-			// A hub would publish hellos of its own, and probes are published, too.
+			// A hub would publish hellos of its own, and probes are published,
+			// too.
 			a, err := redis.New(c.Client(t), &redis.Options{ProbeInterval: -1})
 			require.NoError(t, err)
 			defer a.Close(context.Background())

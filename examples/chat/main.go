@@ -30,8 +30,8 @@ import (
 )
 
 const (
-	// drainTimeout bounds how long pages have after a signal to receive what was
-	// said.
+	// drainTimeout bounds how long pages have after a signal to receive what
+	// was said.
 	drainTimeout = 3 * time.Second
 	// goodbyeTimeout bounds how long pages have to leave after a signal, all in
 	// all.

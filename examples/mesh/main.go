@@ -91,7 +91,8 @@ func startServer(o options) (*server.Server, error) {
 		return nil, err
 	}
 	config := &server.Options{ServerName: o.name, NoLog: true, NoSigs: true}
-	// A server of a mesh has to have a port for clients. This one is for nobody.
+	// A server of a mesh has to have a port for clients. This one is for
+	// nobody.
 	config.Host, config.Port, config.Cluster.NoAdvertise = "127.0.0.1", server.RANDOM_PORT, true
 	config.Cluster.Name = "mesh"
 	config.Cluster.Host = listen.Hostname()

@@ -35,8 +35,8 @@ func (p *Pages) Next() (number uint64, ok bool) {
 	return number, !p.ended && number < p.upto && len(p.kept) < maxKept
 }
 
-// Add takes the page whose number Next returned, to be sent now and kept until it
-// has arrived.
+// Add takes the page whose number Next returned, to be sent now and kept until
+// it has arrived.
 func (p *Pages) Add(page []byte, last bool) {
 	p.kept = append(p.kept, page)
 	p.ended = last

@@ -146,8 +146,8 @@ func (q *Question) Rolled(id uint64, channels []uint64, now time.Time) {
 	}
 }
 
-// Answer takes a page of a hub's answer. It reports whether the page is the next
-// one of the hub: if not, it is not used.
+// Answer takes a page of a hub's answer. It reports whether the page is the
+// next one of the hub: if not, it is not used.
 func (q *Question) Answer(id uint64, a *control.Answer, now time.Time) bool {
 	h := q.hub(id)
 	if h.state == Ended {
@@ -274,12 +274,13 @@ func (q *Question) complete(c int) bool {
 	case q.answers(c, ch.attempt) >= ch.receivers:
 		return true
 	}
-	// Answers to this attempt are lost, but all may have answered an earlier one.
+	// Answers to this attempt are lost, but all may have answered an earlier
+	// one.
 	return q.rolling && q.answers(c, 0) >= ch.receivers && q.allRolled(c)
 }
 
-// allRolled reports whether all hubs have said whether they listen to a channel,
-// and those that do have answered.
+// allRolled reports whether all hubs have said whether they listen to a
+// channel, and those that do have answered.
 func (q *Question) allRolled(c int) bool {
 	for _, h := range q.hubs {
 		if h.state != Ended && h.known && !h.rolled && h.answered[c] == 0 || q.owes(h, c) {

@@ -21,8 +21,8 @@ import (
 )
 
 // A Batch is a frame on its way into a log: it has been checked, and is decoded
-// when it gets there. Until then it takes no more than its bytes. The zero Batch
-// holds nothing.
+// when it gets there. Until then it takes no more than its bytes. The zero
+// Batch holds nothing.
 type Batch struct {
 	Head wire.Header // Count 0: the frame is not a hub's
 
@@ -31,8 +31,8 @@ type Batch struct {
 	foreign []byte // the payload of a program that is not a hub; nil: a hub's frame
 }
 
-// Open checks a frame, and makes b, which is zero, the batch of its messages. It
-// stays zero after an error. A payload that is no frame is a batch of one
+// Open checks a frame, and makes b, which is zero, the batch of its messages.
+// It stays zero after an error. A payload that is no frame is a batch of one
 // message.
 func (b *Batch) Open(frame []byte) error {
 	head, body, err := wire.Decode(frame)
@@ -60,13 +60,13 @@ func (b *Batch) Count() int {
 // Foreign reports whether the batch is a payload that is no frame.
 func (b *Batch) Foreign() bool { return b.foreign != nil }
 
-// slack is how many bytes a frame may have besides twice its data, if all data is
-// to share it.
+// slack is how many bytes a frame may have besides twice its data, if all data
+// is to share it.
 const slack = 512
 
-// shares returns the least length of data that shares the frame's bytes. A frame
-// as a hub sends it is shared by all of its messages: few of its bytes are not
-// data, and it is no larger than what a hub gathers.
+// shares returns the least length of data that shares the frame's bytes. A
+// frame as a hub sends it is shared by all of its messages: few of its bytes
+// are not data, and it is no larger than what a hub gathers.
 func (b *Batch) shares() int {
 	ofHub := b.Count() <= 1 || b.size <= outbox.MaxFrame+wire.Overhead
 	if b.foreign != nil || ofHub && b.size <= 2*b.body.Data()+slack {
@@ -75,9 +75,9 @@ func (b *Batch) shares() int {
 	return (b.size + 1) / 2
 }
 
-// NotUnderstood is messages that came and cannot be delivered, because they have
-// a field that has to be understood and that this release does not know. They
-// have numbers and positions like others, and count as missing.
+// NotUnderstood is messages that came and cannot be delivered, because they
+// have a field that has to be understood and that this release does not know.
+// They have numbers and positions like others, and count as missing.
 type NotUnderstood struct {
 	Count int
 	Field uint32           // of the last
@@ -100,14 +100,14 @@ type Unpacker struct {
 	filters item.Maker
 	unknown NotUnderstood // since it was last taken
 
-	// Data that shares the frame's bytes keeps all of the frame alive. It does if
-	// it has at least shares bytes.
+	// Data that shares the frame's bytes keeps all of the frame alive. It does
+	// if it has at least shares bytes.
 	shares int
 	block  []byte // room for other data
 }
 
-// Unpack makes u, which is zero, the unpacker of what comes after the first skip
-// messages. Filters are for the members of the hub home.
+// Unpack makes u, which is zero, the unpacker of what comes after the first
+// skip messages. Filters are for the members of the hub home.
 func (b *Batch) Unpack(u *Unpacker, home *item.Home, skip int, sender string) {
 	u.left, u.sender, u.foreign, u.body, u.hub, u.shares = b.Count(), sender, b.foreign, b.body, b.Head.Hub, b.shares()
 	u.filters.Home = home
@@ -161,8 +161,8 @@ func (u *Unpacker) write(e *item.Entry) {
 	e.Filter = u.filters.Make(u.hub, &u.view)
 }
 
-// PassOver reads the next n messages, makes nothing of them, and returns how many
-// of them count as missing.
+// PassOver reads the next n messages, makes nothing of them, and returns how
+// many of them count as missing.
 func (u *Unpacker) PassOver(n int) (counting int) {
 	for ; n > 0 && u.Read(); n-- {
 		if !u.Understood() || !u.view.Volatile {
@@ -172,8 +172,8 @@ func (u *Unpacker) PassOver(n int) (counting int) {
 	return counting
 }
 
-// Understood reports whether the message that was read last can be delivered. If
-// it cannot, this counts it, so it is called once for each message.
+// Understood reports whether the message that was read last can be delivered.
+// If it cannot, this counts it, so it is called once for each message.
 func (u *Unpacker) Understood() bool {
 	if u.view.Unknown == 0 {
 		return true
@@ -183,16 +183,16 @@ func (u *Unpacker) Understood() bool {
 	return false
 }
 
-// TakeNotUnderstood returns the messages that were not understood since the last
-// call.
+// TakeNotUnderstood returns the messages that were not understood since the
+// last call.
 func (u *Unpacker) TakeNotUnderstood() (n NotUnderstood) {
 	n, u.unknown = u.unknown, NotUnderstood{}
 	return n
 }
 
 // Fill puts the next messages into buf, which has a length of 0, as many as fit
-// and are not separated by messages that are not understood. It returns those that
-// come before them.
+// and are not separated by messages that are not understood. It returns those
+// that come before them.
 func (u *Unpacker) Fill(buf []item.Entry) (before NotUnderstood, entries []item.Entry) {
 	for len(buf) < cap(buf) && u.Read() {
 		if !u.Understood() {
@@ -218,8 +218,8 @@ const (
 	shortBytes = blockSize / 4
 )
 
-// copied returns the data of the message that was read last: a copy, unless it is
-// long enough to share the frame.
+// copied returns the data of the message that was read last: a copy, unless it
+// is long enough to share the frame.
 func (u *Unpacker) copied() []byte {
 	data := u.view.Data
 	switch n := len(data); {

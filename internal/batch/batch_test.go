@@ -15,8 +15,8 @@ import (
 // strange is a field that has to be understood, and is not.
 var strange = wire.AppendField(nil, wire.Field{Number: wire.PrivateFields, Must: true})
 
-// frame returns a hub's frame of messages: "?" is one that is not understood, and
-// a name in capitals one that is volatile.
+// frame returns a hub's frame of messages: "?" is one that is not understood,
+// and a name in capitals one that is volatile.
 func frame(h wire.Header, messages ...string) []byte {
 	h.Hub, h.Stream, h.Seq, h.Count = 7, 1, 1, len(messages)
 	f := wire.AppendHeader(nil, &h)

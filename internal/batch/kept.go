@@ -18,9 +18,9 @@ type Kept struct {
 // A KeptFrame is a frame of a room with a history, and its place there.
 type KeptFrame = follow.Frame[Kept]
 
-// OpenKept checks a frame that has a position, which the caller believes, and puts
-// it into b, which is zero. It returns what is wrong with a frame that cannot be
-// read.
+// OpenKept checks a frame that has a position, which the caller believes, and
+// puts it into b, which is zero. It returns what is wrong with a frame that
+// cannot be read.
 func OpenKept(b *KeptFrame, f adapter.KeptFrame, now int64) error {
 	err := b.Body.Open(f.Frame)
 	if n := uint64(b.Body.Count()); err == nil && n > f.At.Offset {
@@ -36,15 +36,16 @@ func OpenKept(b *KeptFrame, f adapter.KeptFrame, now int64) error {
 	return err
 }
 
-// WithoutPlace returns a batch of size bytes as a frame of a room with a history,
-// without a place there.
+// WithoutPlace returns a batch of size bytes as a frame of a room with a
+// history, without a place there.
 func WithoutPlace(b *Batch, size int) KeptFrame {
 	f := KeptFrame{Body: Kept{Batch: *b}}
 	describe(&f, size)
 	return f
 }
 
-// describe says what the follower of the history needs to know of the body of b.
+// describe says what the follower of the history needs to know of the body of
+// b.
 func describe(b *KeptFrame, size int) {
 	b.Header, b.Messages, b.Size = b.Body.Head, b.Body.Count(), size+int(unsafe.Sizeof(KeptFrame{}))
 }

@@ -8,8 +8,8 @@ import (
 	"github.com/fanoutgo/fanout"
 )
 
-// A readyHall is a fanout.Hub without a goroutine for each member: OnReady hands
-// members to a few workers.
+// A readyHall is a fanout.Hub without a goroutine for each member: OnReady
+// hands members to a few workers.
 type readyHall struct {
 	*fanoutHall
 	work    chan fanoutMember // each member at most once

@@ -9,8 +9,8 @@ import (
 	"github.com/fanoutgo/fanout/internal/notify"
 )
 
-// A Budget has a number of bytes. It is made by New. Its methods may be called by
-// anyone.
+// A Budget has a number of bytes. It is made by New. Its methods may be called
+// by anyone.
 type Budget struct {
 	limit   int64
 	used    atomic.Int64
@@ -23,8 +23,8 @@ type Budget struct {
 // New returns a budget of limit bytes.
 func New(limit int64) *Budget { return &Budget{limit: limit} }
 
-// TryTake takes n bytes, if there are as many. More than the whole budget may be
-// taken when nothing else is.
+// TryTake takes n bytes, if there are as many. More than the whole budget may
+// be taken when nothing else is.
 func (b *Budget) TryTake(n int64) bool {
 	for {
 		used := b.used.Load()
@@ -37,8 +37,8 @@ func (b *Budget) TryTake(n int64) bool {
 	}
 }
 
-// Take is TryTake that waits until there are as many. It ends earlier with ctx or
-// open, and returns the cause.
+// Take is TryTake that waits until there are as many. It ends earlier with ctx
+// or open, and returns the cause.
 func (b *Budget) Take(ctx, open context.Context, n int64) error {
 	if b.TryTake(n) {
 		return nil

@@ -2,9 +2,9 @@ package callback
 
 import "sync"
 
-// Calls is a [Queue] for things that are added one at a time: it calls Call with
-// each, in order, on one goroutine that exists while there is something to call.
-// Set Call and Go before the first Add.
+// Calls is a [Queue] for things that are added one at a time: it calls Call
+// with each, in order, on one goroutine that exists while there is something to
+// call. Set Call and Go before the first Add.
 type Calls[T any] struct {
 	// Call is called with each thing that was added.
 	Call func(T)

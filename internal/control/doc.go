@@ -7,10 +7,10 @@
 //	│  01  │  01  │ uvarints, texts, lists     │  are skipped
 //	└──────┴──────┴────────────────────────────┴ ─ ─ ─ ─ ─ ─ ─ ┘
 //
-// Numbers are uvarints. A text is its length and its bytes; a list is the number
-// of its entries and the entries; a digest is 8 bytes, big-endian. A kind grows
-// by fields at its end, which older readers skip and newer ones take for zero if
-// they are not there.
+// Numbers are uvarints. A text is its length and its bytes; a list is the
+// number of its entries and the entries; a digest is 8 bytes, big-endian. A
+// kind grows by fields at its end, which older readers skip and newer ones take
+// for zero if they are not there.
 //
 // Each kind is a struct with an Append method; [Decode] checks a payload and
 // returns the struct. What it returns shares the payload's bytes, except for

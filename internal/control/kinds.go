@@ -99,8 +99,8 @@ type Question struct {
 	// What the asker of OpPresence has of the hub already; zeros: nothing.
 	Life, Seq, Digest uint64
 
-	// Except are the IDs of members that are left out, and ExceptRooms the rooms
-	// whose members are.
+	// Except are the IDs of members that are left out, and ExceptRooms the
+	// rooms whose members are.
 	Except      []string
 	ExceptRooms []string
 	Data        []byte // of OpAsk: what members get
@@ -116,7 +116,8 @@ const (
 	StatusLast
 	// StatusWorking means that an earlier copy is being dealt with.
 	StatusWorking
-	// StatusBusy means that the hub has too much to do: it forgets the question.
+	// StatusBusy means that the hub has too much to do: it forgets the
+	// question.
 	StatusBusy
 	// StatusSame means that what the asker of OpPresence has is right.
 	StatusSame
@@ -190,8 +191,8 @@ type Announcement struct {
 	// Joined are members that came, and those whose info has changed.
 	Joined []Entry
 	Left   []uint64 // numbers of members
-	// Again is set if the announcement has no changes and repeats the numbers of
-	// the last one.
+	// Again is set if the announcement has no changes and repeats the numbers
+	// of the last one.
 	Again bool
 }
 

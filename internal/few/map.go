@@ -1,5 +1,5 @@
-// Package few has a map that is small while it has few entries: most members are
-// in one room, many in a few, and there are millions of them.
+// Package few has a map that is small while it has few entries: most members
+// are in one room, many in a few, and there are millions of them.
 //
 //	one entry      a pointer, no allocation
 //	up to 17       a slice as well, searched from the beginning

@@ -104,8 +104,8 @@ func (f *Follower[B]) pass(b *Frame[B]) (a Append) {
 	return a
 }
 
-// pastEpoch takes a frame of an epoch that is over. Unless it came before, it is
-// not in the history: it was taken by a server that has been replaced.
+// pastEpoch takes a frame of an epoch that is over. Unless it came before, it
+// is not in the history: it was taken by a server that has been replaced.
 func (f *Follower[B]) pastEpoch(b *Frame[B]) (a Append) {
 	if last, ok := f.lastOf(b.At.Epoch); ok && b.At.Offset <= last {
 		return f.pass(b)

@@ -22,8 +22,8 @@ type Hub interface {
 	NotifyHub(hub uint64, notice []byte) error
 }
 
-// Hellos are what a hub and the others tell each other of themselves. Init makes
-// them. The methods may be called concurrently, but Run only once.
+// Hellos are what a hub and the others tell each other of themselves. Init
+// makes them. The methods may be called concurrently, but Run only once.
 type Hellos struct {
 	hub  Hub
 	num  uint64
@@ -32,8 +32,9 @@ type Hellos struct {
 	mu    locks.Mutex[locks.Innermost] // guards table
 	table *peers.Table
 
-	// fresh has hubs that table knows to be there, each in the place that its ID
-	// gives. It is cleared now and then, so that the table hears of them again.
+	// fresh has hubs that table knows to be there, each in the place that its
+	// ID gives. It is cleared now and then, so that the table hears of them
+	// again.
 	fresh [256]atomic.Uint64
 }
 
@@ -43,16 +44,16 @@ func (y *Hellos) Init(hub Hub, num uint64) {
 	y.SetLevel(wire.Level)
 }
 
-// SetLevel begins with an empty table of a hub that reads a format level. It may
-// only be called before Run has begun to send.
+// SetLevel begins with an empty table of a hub that reads a format level. It
+// may only be called before Run has begun to send.
 func (y *Hellos) SetLevel(level int) {
 	y.mu.Lock()
 	defer y.mu.Unlock()
 	y.table = peers.New(y.num, level)
 }
 
-// Heard notes that a frame of a hub has come. It costs next to nothing for a hub
-// that has been heard lately.
+// Heard notes that a frame of a hub has come. It costs next to nothing for a
+// hub that has been heard lately.
 func (y *Hellos) Heard(hub uint64) {
 	if at := &y.fresh[hub%uint64(len(y.fresh))]; at.Load() != hub {
 		at.Store(hub)

@@ -1,6 +1,7 @@
-// Package idle finds things that are no longer used. A [Queue] holds things in the
-// order in which they became idle, and says which have been idle for long
-// enough. A [Sweeper] calls functions that look for such things, when it is time.
+// Package idle finds things that are no longer used. A [Queue] holds things in
+// the order in which they became idle, and says which have been idle for long
+// enough. A [Sweeper] calls functions that look for such things, when it is
+// time.
 //
 //	Add ─▶ oldest … latest ─▶ Sweep: too early        ─▶ look again then
 //	                                 used since       ─▶ to the back, or out
@@ -40,8 +41,8 @@ func (q *Queue[T]) Add(x T) (first bool) {
 }
 
 // Sweep calls expire, without locks, for each thing that has been idle for a
-// time by now; it is out of the queue then. Sweep returns when the next one will
-// have been, or the zero time if there is none.
+// time by now; it is out of the queue then. Sweep returns when the next one
+// will have been, or the zero time if there is none.
 func (q *Queue[T]) Sweep(after time.Duration, now time.Time, expire func(T)) time.Time {
 	for {
 		x, second, n := q.front()
@@ -103,8 +104,8 @@ func (s *Sweeper) Wake() {
 	}
 }
 
-// Run calls all sweeps after Wake, and when the first of the times has come that
-// they returned last; the zero time is none. It returns when ctx ends.
+// Run calls all sweeps after Wake, and when the first of the times has come
+// that they returned last; the zero time is none. It returns when ctx ends.
 func (s *Sweeper) Run(ctx context.Context, sweeps ...func(now time.Time) time.Time) {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()

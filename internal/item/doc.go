@@ -15,8 +15,8 @@
 //	                                 see Copies
 //
 // Members are known here by their numbers, rooms by a hash of their names, and
-// the time when a message arrived by its number among the arrivals that left out
-// rooms. A list of names would keep the frame alive that it came in.
+// the time when a message arrived by its number among the arrivals that left
+// out rooms. A list of names would keep the frame alive that it came in.
 package item
 
 import "github.com/fanoutgo/fanout/adapter"

@@ -70,8 +70,8 @@ type exceptions struct {
 
 var roomSeed = maphash.MakeSeed()
 
-// RoomHash returns the hash by which a filter knows a room. Two of 2^32 rooms may
-// have the same.
+// RoomHash returns the hash by which a filter knows a room. Two of 2^32 rooms
+// may have the same.
 func RoomHash(name string) uint64 { return maphash.String(roomSeed, name) }
 
 // A Home is the hub for whose members filters are made.

@@ -14,8 +14,8 @@ type Stays struct{ list []stay }
 // A stay lasted for the arrivals after since, up to left.
 type stay struct{ room, since, left uint64 }
 
-// Add adds a stay in a room, for the arrivals after since, up to left. With more
-// than 64 the oldest is forgotten.
+// Add adds a stay in a room, for the arrivals after since, up to left. With
+// more than 64 the oldest is forgotten.
 func (s *Stays) Add(room, since, left uint64) {
 	if len(s.list) == maxStays {
 		s.list = slices.Delete(s.list, 0, 1)

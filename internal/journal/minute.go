@@ -6,8 +6,8 @@ import (
 )
 
 // OncePerMinute limits lines of one kind that could fill the log: a line is due
-// if none was in the last minute. The zero value is ready for use. It may be used
-// concurrently.
+// if none was in the last minute. The zero value is ready for use. It may be
+// used concurrently.
 type OncePerMinute struct {
 	last atomic.Int64 // when a line was due last, in nanoseconds since began; 0: never
 }

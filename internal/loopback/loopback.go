@@ -1,6 +1,6 @@
 // Package loopback has the adapter of a hub that has no backend: what the hub
-// publishes comes back to it at once, in the same call, and what is kept is kept
-// in memory.
+// publishes comes back to it at once, in the same call, and what is kept is
+// kept in memory.
 package loopback
 
 import (
@@ -23,8 +23,8 @@ type Adapter struct {
 	closed   bool
 }
 
-// New returns an adapter that calls wake when Sweep is to be called earlier than
-// it said.
+// New returns an adapter that calls wake when Sweep is to be called earlier
+// than it said.
 func New(wake func()) *Adapter {
 	return &Adapter{wake: wake, channels: make(map[string]*sync.Mutex)}
 }
@@ -65,7 +65,8 @@ func (l *Adapter) Publish(_ context.Context, channel string, frame []byte) (int,
 	return l.deliver(channel, func() { l.receiver.Receive(channel, frame) })
 }
 
-// deliver calls f if the channel is subscribed, and never twice at a time for it.
+// deliver calls f if the channel is subscribed, and never twice at a time for
+// it.
 func (l *Adapter) deliver(channel string, f func()) (int, error) {
 	l.mu.RLock()
 	defer l.mu.RUnlock() // held to the end, so that Close and Unsubscribe wait
@@ -82,8 +83,8 @@ func (l *Adapter) deliver(channel string, f func()) (int, error) {
 	return 1, nil
 }
 
-// Append implements adapter.Historian. The hub publishes one frame of a channel at a
-// time, so the order of the history is the order of delivery.
+// Append implements adapter.Historian. The hub publishes one frame of a channel
+// at a time, so the order of the history is the order of delivery.
 func (l *Adapter) Append(_ context.Context, channel string, r adapter.Record) (at adapter.Position, receivers int, err error) {
 	at, fresh, early := l.history.Append(channel, &r, time.Now())
 	if early {

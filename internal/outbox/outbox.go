@@ -6,11 +6,11 @@ import (
 	"github.com/fanoutgo/fanout/internal/wire"
 )
 
-// MaxFrame bounds the messages of a frame that holds several, in bytes. A larger
-// message goes alone. A hundred chat messages fit, so a single room publishes no
-// more in a round trip to the backend, and one message that a receiver holds
-// does not keep much of others alive. (With half of it one room published 1.7
-// million short messages a second, with this 2.5.)
+// MaxFrame bounds the messages of a frame that holds several, in bytes. A
+// larger message goes alone. A hundred chat messages fit, so a single room
+// publishes no more in a round trip to the backend, and one message that a
+// receiver holds does not keep much of others alive. (With half of it one room
+// published 1.7 million short messages a second, with this 2.5.)
 const MaxFrame = 64 << 10
 
 // A State says whether a frame is under way.
@@ -120,9 +120,9 @@ func (o *Outbox[W]) pop() *Frame[W] {
 	return f
 }
 
-// Number gives a frame the next numbers and writes its header. A notice stays as
-// it is. newStream is called if the outbox has no stream yet. The caller holds
-// the turn.
+// Number gives a frame the next numbers and writes its header. A notice stays
+// as it is. newStream is called if the outbox has no stream yet. The caller
+// holds the turn.
 func (o *Outbox[W]) Number(f *Frame[W], hub uint64, newStream func() uint64, now time.Time) {
 	if f.notice {
 		f.numbered = now

@@ -51,8 +51,8 @@ func (r *Remembered) Take(channel string) (stream, next uint64) {
 	return k.stream, k.next
 }
 
-// Forget forgets what is too old, and returns when it is to be called again, the
-// zero time if nothing is left.
+// Forget forgets what is too old, and returns when it is to be called again,
+// the zero time if nothing is left.
 func (r *Remembered) Forget(now time.Time) time.Time {
 	for len(r.queue) > 0 {
 		if due := r.queue[0].at.Add(RememberedFor); due.After(now) {

@@ -1,10 +1,10 @@
-// Package peers knows which hubs are there, and which format level they read, so
-// that a hub writes a field only when the others can read it.
+// Package peers knows which hubs are there, and which format level they read,
+// so that a hub writes a field only when the others can read it.
 //
-// A hub says hello on the channel of everyone: when it starts, asking the others
-// to answer, and every half minute after that. An answer goes to the inbox of the
-// hub that asked. When many ask at a time, as after a restart of everything, one
-// hello to everyone is the answer for all of them.
+// A hub says hello on the channel of everyone: when it starts, asking the
+// others to answer, and every half minute after that. An answer goes to the
+// inbox of the hub that asked. When many ask at a time, as after a restart of
+// everything, one hello to everyone is the answer for all of them.
 //
 //	          Said: the backend took the hello     settleTime is over
 //	┌────────┐             ┌───────────┐             ┌─────────┐
@@ -15,12 +15,12 @@
 //	           ◀── hello ──────── inbox, from each of the others, spread over
 //	                              half a second
 //
-// A hub that is heard by its frames, and has not said hello, counts as one of the
-// oldest release. A hub that is not heard for four periods is forgotten.
+// A hub that is heard by its frames, and has not said hello, counts as one of
+// the oldest release. A hub that is not heard for four periods is forgotten.
 //
-// What hubs say of themselves may be forged. That can hold the level down, for as
-// long as it goes on; it cannot raise it above what the true hubs say, and the
-// number of hubs that are remembered is bounded.
+// What hubs say of themselves may be forged. That can hold the level down, for
+// as long as it goes on; it cannot raise it above what the true hubs say, and
+// the number of hubs that are remembered is bounded.
 //
 // A Table has no lock, clock, goroutine or I/O. Its owner's lock guards it.
 package peers

@@ -8,29 +8,30 @@ import (
 )
 
 const (
-	// period is the time between hellos of a hub to everyone. It is longer where
-	// there are many hubs: a hub hears no more than some three hellos a second.
+	// period is the time between hellos of a hub to everyone. It is longer
+	// where there are many hubs: a hub hears no more than some three hellos a
+	// second.
 	period  = 30 * time.Second
 	perPeer = 300 * time.Millisecond
 	// lives is how many periods a hub is remembered after it was last heard.
 	lives = 4
-	// firstHello is the least time, and half of the most, from Start to the first
-	// hello: hubs that start together are spread over it, and a program that ends
-	// at once bothers nobody.
+	// firstHello is the least time, and half of the most, from Start to the
+	// first hello: hubs that start together are spread over it, and a program
+	// that ends at once bothers nobody.
 	firstHello = 500 * time.Millisecond
 	// settleTime is how long answers to the first hello are awaited.
 	settleTime = 2 * time.Second
 
-	// Answers are sent between firstAnswer and lastAnswer after the question, and
-	// at least answerPause after the answers before.
+	// Answers are sent between firstAnswer and lastAnswer after the question,
+	// and at least answerPause after the answers before.
 	firstAnswer = 100 * time.Millisecond
 	lastAnswer  = 500 * time.Millisecond
 	answerPause = time.Second
 	// maxInboxes is how many hubs are answered one by one.
 	maxInboxes = 4
 
-	// firstRetry and lastRetry bound the pause after a hello that the backend did
-	// not take. The pause doubles.
+	// firstRetry and lastRetry bound the pause after a hello that the backend
+	// did not take. The pause doubles.
 	firstRetry = time.Second
 	lastRetry  = period
 
@@ -99,8 +100,8 @@ func (t *Table) Start(now time.Time) { t.nextSay = now.Add(firstHello + t.spread
 // spread is a part of d that differs from hub to hub.
 func (t *Table) spread(d time.Duration) time.Duration { return time.Duration(t.self % uint64(d)) }
 
-// Hello notes what a hub says of itself. It reports whether the time of the next
-// Say has changed.
+// Hello notes what a hub says of itself. It reports whether the time of the
+// next Say has changed.
 func (t *Table) Hello(h *wire.Hello, now time.Time) (sooner bool) {
 	if h.Hub == t.self {
 		return false
@@ -153,8 +154,8 @@ func (t *Table) note(hub uint64, level int, now time.Time) {
 	t.peers[hub] = p
 }
 
-// makeRoom forgets the hub that has not been heard for longest. If it is there it
-// may be of any release, for as long as it would have been remembered.
+// makeRoom forgets the hub that has not been heard for longest. If it is there
+// it may be of any release, for as long as it would have been remembered.
 func (t *Table) makeRoom(now time.Time) {
 	var oldest uint64
 	var heard time.Time
@@ -170,8 +171,8 @@ func (t *Table) makeRoom(now time.Time) {
 func (t *Table) period() time.Duration { return max(period, time.Duration(len(t.peers))*perPeer) }
 func (t *Table) life() time.Duration   { return lives * t.period() }
 
-// Next returns what to send now, and when to ask again if nothing happens before
-// that. Its caller sends it, and tells Said what became of it.
+// Next returns what to send now, and when to ask again if nothing happens
+// before that. Its caller sends it, and tells Said what became of it.
 func (t *Table) Next(now time.Time) (s Say, again time.Time) {
 	t.forget(now)
 	if t.state == Listening && !now.Before(t.settles) {
@@ -247,8 +248,9 @@ func (t *Table) Others(now time.Time) map[uint64]time.Time {
 	return others
 }
 
-// Level returns the lowest level among the hubs that are there: what all of them
-// can read. While it is not known who is there it is that of the oldest release.
+// Level returns the lowest level among the hubs that are there: what all of
+// them can read. While it is not known who is there it is that of the oldest
+// release.
 func (t *Table) Level(now time.Time) int {
 	if now.Before(t.until) {
 		return t.lowest

@@ -10,9 +10,9 @@
 //
 // [Local] gathers changes for a window of time and announces what is left of
 // them: who comes and goes meanwhile is not announced. A user whose connection
-// ends is held for a grace period, so that one that comes back, on any hub, is no
-// event. An announcement has a number within the life of a Local, and the count
-// and a digest of all members after it.
+// ends is held for a grace period, so that one that comes back, on any hub, is
+// no event. An announcement has a number within the life of a Local, and the
+// count and a digest of all members after it.
 //
 // [Follower] has a list for each hub:
 //
@@ -28,10 +28,11 @@
 //
 // It makes changes of people from that: connections with the same user are one
 // person. Followers that get the same announcements in the same order make the
-// same changes. Applied one after the other, to the snapshot that has the number
-// before them, changes give who is there.
+// same changes. Applied one after the other, to the snapshot that has the
+// number before them, changes give who is there.
 //
 // Rooms above a size are announced by counts and a sample.
 //
-// The package has no lock, clock, goroutine or I/O. Its owner's lock guards both.
+// The package has no lock, clock, goroutine or I/O. Its owner's lock guards
+// both.
 package presence

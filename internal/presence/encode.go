@@ -6,10 +6,10 @@ import (
 )
 
 // The format of an encoded change: version, flags, number and count, then the
-// lists of those who joined, those with new info, and those who left. Numbers are
-// uvarints, a text is length and bytes. A person is its user; without one, an
-// empty text, the hub in 8 bytes and the member's number; then since; then its
-// info, but for one that left.
+// lists of those who joined, those with new info, and those who left. Numbers
+// are uvarints, a text is length and bytes. A person is its user; without one,
+// an empty text, the hub in 8 bytes and the member's number; then since; then
+// its info, but for one that left.
 const (
 	version   = 1
 	flagReset = 1 << 0
@@ -70,8 +70,8 @@ func Decode(b []byte) (*Change, error) {
 	return c, nil
 }
 
-// A decoder takes fields off an encoded change. After one that is bad it returns
-// zeros.
+// A decoder takes fields off an encoded change. After one that is bad it
+// returns zeros.
 type decoder struct {
 	rest []byte
 	bad  bool

@@ -14,8 +14,8 @@ const (
 	maxMembers = 65536
 	// maxWaiting is the number of announcements that wait for a snapshot.
 	maxWaiting = 64
-	// A hub that does not answer is asked again after firstAsk, then after twice
-	// that, up to maxAsk.
+	// A hub that does not answer is asked again after firstAsk, then after
+	// twice that, up to maxAsk.
 	firstAsk = time.Second
 	maxAsk   = 10 * time.Second
 )
@@ -28,8 +28,8 @@ const (
 	Unknown State = iota
 	// Following means that the hub's list is exact.
 	Following
-	// Stale means that something was missed: the old list stands, and a snapshot
-	// was asked for. Announcements wait for it.
+	// Stale means that something was missed: the old list stands, and a
+	// snapshot was asked for. Announcements wait for it.
 	Stale
 	// Leaving means that the hub has ended in order. Its list stands until the
 	// grace period is over.
@@ -150,8 +150,8 @@ func (f *Follower) add(hub uint64) *peer {
 	return p
 }
 
-// wait keeps an announcement until there is a snapshot. The oldest go first: what
-// they say is in the snapshot of somebody who asks later.
+// wait keeps an announcement until there is a snapshot. The oldest go first:
+// what they say is in the snapshot of somebody who asks later.
 func (p *peer) wait(a *control.Announcement) {
 	if a.Again {
 		return
@@ -219,7 +219,8 @@ func (f *Follower) question(hub uint64, p *peer, now time.Time) {
 	f.ask = append(f.ask, Ask{hub, p.life, p.seq, p.digest, f.doubts})
 }
 
-// Doubt says that announcements may be missing: the subscription was interrupted.
+// Doubt says that announcements may be missing: the subscription was
+// interrupted.
 func (f *Follower) Doubt(now time.Time) Step {
 	f.doubts++
 	for hub, p := range f.peers {
@@ -234,8 +235,8 @@ func (f *Follower) Doubt(now time.Time) Step {
 // Doubts returns how often Doubt was called.
 func (f *Follower) Doubts() uint64 { return f.doubts }
 
-// Snapshot takes a hub's answer to a question that was asked when Doubt had been
-// called doubts times: an answer to an earlier one may be out of date.
+// Snapshot takes a hub's answer to a question that was asked when Doubt had
+// been called doubts times: an answer to an earlier one may be out of date.
 func (f *Follower) Snapshot(hub uint64, a *control.Answer, doubts uint64, now time.Time) Step {
 	p := f.peers[hub]
 	switch {
@@ -325,8 +326,8 @@ func (f *Follower) Tick(now time.Time) Step {
 	return f.step()
 }
 
-// Settle says that the hubs that were there at the beginning have answered. From
-// now on changes are made; the first is the whole list.
+// Settle says that the hubs that were there at the beginning have answered.
+// From now on changes are made; the first is the whole list.
 func (f *Follower) Settle() Step {
 	if f.settled {
 		return Step{}

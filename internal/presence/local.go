@@ -69,7 +69,8 @@ type fate uint8
 
 const (
 	here fate = iota
-	// held means that the connection has ended, and that the user may come back.
+	// held means that the connection has ended, and that the user may come
+	// back.
 	held
 	// ended means that the member is to be announced as left.
 	ended
@@ -90,8 +91,8 @@ func NewLocal(life uint64, p Params) *Local {
 	}
 }
 
-// Join takes a member into the room. Its bytes are kept. If its user is held the
-// one that was held goes when the new one comes, which is no event.
+// Join takes a member into the room. Its bytes are kept. If its user is held
+// the one that was held goes when the new one comes, which is no event.
 func (l *Local) Join(e control.Entry) {
 	m := &member{Entry: e}
 	l.members[e.Number] = m
@@ -219,8 +220,8 @@ func (l *Local) Next() (at time.Time) {
 	return at
 }
 
-// Announce returns what is to be announced now; nil if nothing is. Until Sent is
-// called there is nothing more to announce.
+// Announce returns what is to be announced now; nil if nothing is. Until Sent
+// is called there is nothing more to announce.
 func (l *Local) Announce(now time.Time) *control.Announcement {
 	for len(l.held) > 0 && !now.Before(l.held[0].until) {
 		l.release()
@@ -322,8 +323,8 @@ func (l *Local) sample() (some []control.Entry) {
 	return some
 }
 
-// Sent says what became of the announcement that is under way. If others may not
-// have it, it is repeated, without its changes: those that miss it ask.
+// Sent says what became of the announcement that is under way. If others may
+// not have it, it is repeated, without its changes: those that miss it ask.
 func (l *Local) Sent(ok bool, now time.Time) {
 	l.sending = false
 	if ok {
@@ -334,8 +335,8 @@ func (l *Local) Sent(ok bool, now time.Time) {
 	l.again = now.Add(l.delay)
 }
 
-// Idle reports whether the Local knows of no members and has nothing to announce:
-// it can be forgotten.
+// Idle reports whether the Local knows of no members and has nothing to
+// announce: it can be forgotten.
 func (l *Local) Idle() bool {
 	return len(l.members) == 0 && len(l.changed) == 0 && !l.sending && l.again.IsZero()
 }

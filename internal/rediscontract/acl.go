@@ -21,7 +21,8 @@ var right = regexp.MustCompile(`(?m)^//\t([a-z]+):\s+([&~+].*)$`)
 
 // RunACL tests the rights that a package's doc names on servers of all
 // versions: a user with these rights can join, publish, receive and keep a
-// history, and the server denies nothing meanwhile. It runs in parallel with other tests.
+// history, and the server denies nothing meanwhile. It runs in parallel with
+// other tests.
 func RunACL(t *testing.T, file string, newAdapter NewAdapter) {
 	t.Parallel()
 	source, err := os.ReadFile(file)

@@ -16,13 +16,14 @@ const poolPause = time.Second
 // answers.
 var errPool = errors.New("the client's pool of dedicated connections is used up (BlockingPoolSize of its options)")
 
-// dedicate asks a client for a connection of its own, which the channel gets. If
-// ctx ends first the connection is closed when it arrives.
+// dedicate asks a client for a connection of its own, which the channel gets.
+// If ctx ends first the connection is closed when it arrives.
 //
 // The client cannot be told to stop waiting until it is connected, or until its
 // pool has a place. So a goroutine waits, and Close of the engine does not wait
-// for that goroutine. It ends, and calls ended, when the client has a connection
-// or is closed. The callers make sure that there is at most one for each address.
+// for that goroutine. It ends, and calls ended, when the client has a
+// connection or is closed. The callers make sure that there is at most one for
+// each address.
 func dedicate(ctx context.Context, node rueidis.Client, ended func()) <-chan rueidis.DedicatedClient {
 	taken := make(chan rueidis.DedicatedClient)
 	go func() { // Close does not wait for it; see above
@@ -37,8 +38,8 @@ func dedicate(ctx context.Context, node rueidis.Client, ended func()) <-chan rue
 	return taken
 }
 
-// dedicate takes a connection for the link from the client. It waits until there
-// is one or the engine closes, and meanwhile notes why there is none.
+// dedicate takes a connection for the link from the client. It waits until
+// there is one or the engine closes, and meanwhile notes why there is none.
 func (l *link) dedicate(node rueidis.Client) (rueidis.DedicatedClient, error) {
 	e := l.engine
 	taken := dedicate(e.ctx, node, func() {})

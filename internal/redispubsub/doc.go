@@ -91,6 +91,6 @@
 // So a receiver that stands still holds up its own connection and nothing else;
 // [sub.state] needs no lock. The receiver is called under sub.mu, which is how
 // calls for one channel never overlap; it does not call the adapter back. The
-// Logger is called by the goroutine of a journal (see package journal), under no
-// lock.
+// Logger is called by the goroutine of a journal (see package journal), under
+// no lock.
 package redispubsub

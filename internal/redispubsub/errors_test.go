@@ -13,7 +13,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// replies are error replies of Redis 6 to 8 and of Valkey, as servers send them.
+// replies are error replies of Redis 6 to 8 and of Valkey, as servers send
+// them.
 var replies = []struct {
 	text string
 	kind kind

@@ -53,8 +53,8 @@ func TestThrottle(t *testing.T) {
 }
 
 // Servers say who they are on the connection that subscribes, whatever the
-// protocol, as far as the user's rights allow. Where they do not, everything else
-// works, and the log says what does not.
+// protocol, as far as the user's rights allow. Where they do not, everything
+// else works, and the log says what does not.
 func TestServersSayWhoTheyAre(t *testing.T) {
 	s := server(t)
 	info, err := s.Do(t.Context(), "INFO", "server").ToString()

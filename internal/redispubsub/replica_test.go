@@ -40,9 +40,9 @@ func standsAt(e *Engine, channel string) string {
 	return ""
 }
 
-// A replica accepts subscriptions and messages for its primary's slots as if they
-// were its own. An engine that was led there does not stay, and what it publishes
-// there to nobody goes to the primary.
+// A replica accepts subscriptions and messages for its primary's slots as if
+// they were its own. An engine that was led there does not stay, and what it
+// publishes there to nobody goes to the primary.
 func TestNobodyStaysAtAReplica(t *testing.T) {
 	t.Parallel()
 	c := redistest.NewCluster(t, redistest.Options{Primaries: 3, Replicas: 1})
@@ -76,9 +76,9 @@ func TestNobodyStaysAtAReplica(t *testing.T) {
 	require.Equal(t, 1, n, "the replica has no subscribers, the primary has one")
 }
 
-// forgetful is a client that can forget a node. Clients do that with a node that
-// was paused: other nodes take it for dead when the client asks them, and the
-// client does not ask again.
+// forgetful is a client that can forget a node. Clients do that with a node
+// that was paused: other nodes take it for dead when the client asks them, and
+// the client does not ask again.
 type forgetful struct {
 	rueidis.Client
 	forgotten atomic.Pointer[string]
@@ -100,9 +100,9 @@ func (f *forgetful) Nodes() map[string]rueidis.Client {
 
 var publish = map[bool]string{false: "PUBLISH", true: "SPUBLISH"}
 
-// A hub leaves a primary that is demoted also if its client no longer knows that
-// node, because it asked at the wrong moment. The new primary passes
-// what is published on to the old one, so nothing else shows that it moved.
+// A hub leaves a primary that is demoted also if its client no longer knows
+// that node, because it asked at the wrong moment. The new primary passes what
+// is published on to the old one, so nothing else shows that it moved.
 func TestNobodyStaysAtANodeThatItsClientHasForgotten(t *testing.T) {
 	t.Parallel()
 	for _, sharded := range []bool{true, false} {

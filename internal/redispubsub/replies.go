@@ -82,8 +82,8 @@ func parseAppended(reply []any) (at adapter.Position, n int, err error) {
 	return at, int(count), err
 }
 
-// parseProbe reads the reply of the probe: the time, and whether the server says
-// in scripts who it is.
+// parseProbe reads the reply of the probe: the time, and whether the server
+// says in scripts who it is.
 func parseProbe(reply []any) (asks bool, now int64, err error) {
 	if len(reply) != 2 {
 		return false, 0, errReply

@@ -9,8 +9,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// fromJSON returns the reply that a text in JSON stands for, as the client's ToAny
-// would.
+// fromJSON returns the reply that a text in JSON stands for, as the client's
+// ToAny would.
 func fromJSON(text string) any {
 	var v any
 	if json.Unmarshal([]byte(text), &v) != nil {

@@ -25,8 +25,8 @@
 // # How much is tested
 //
 // Without more, as in make test, tests run on servers of [DefaultImage] alone,
-// and those that take long skip. FANOUT_TEST_ALL=1, as in make test-all, adds the
-// other servers and what takes long: see [Images], [Long] and [Rounds].
+// and those that take long skip. FANOUT_TEST_ALL=1, as in make test-all, adds
+// the other servers and what takes long: see [Images], [Long] and [Rounds].
 //
 // # Servers that tests share
 //

@@ -141,8 +141,8 @@ func (c *Cursor[T, O]) FallBack() bool {
 	return true
 }
 
-// Find returns the first of the items before the cursor for which is is true, up
-// to the end of the log or to where the cursor has fallen out of the window.
+// Find returns the first of the items before the cursor for which is is true,
+// up to the end of the log or to where the cursor has fallen out of the window.
 func (c *Cursor[T, O]) Find(is func(*T) bool) (found *T, ok bool) {
 	s, i := c.seg, int(c.i)
 	if s == nil {

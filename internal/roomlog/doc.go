@@ -14,8 +14,8 @@
 // A segment that leaves the window is cut off the link before it, so a cursor
 // that is stuck keeps that one link alive (or the one segment it is in) and not
 // the chain behind it. It finds the cut when it goes on and learns the number
-// of items it missed. When all cursors have read everything, and parked, the log
-// forgets the window and holds nothing.
+// of items it missed. When all cursors have read everything, and parked, the
+// log forgets the window and holds nothing.
 //
 // Nothing is queued per cursor. A cursor whose owner has nothing else to do
 // parks; an append takes all that are parked and wakes them, once each. A

@@ -64,8 +64,8 @@ func TestGapWithTimes(t *testing.T) {
 	})
 }
 
-// What is remembered of such gaps is bounded. A cursor that lags behind what was
-// dropped has missed an unknown number, unless all of it concerns it.
+// What is remembered of such gaps is bounded. A cursor that lags behind what
+// was dropped has missed an unknown number, unless all of it concerns it.
 func TestGapsWithTimesAreBounded(t *testing.T) {
 	l := newLog(4, 1<<20, Oldest)
 	cursors := map[uint32]*Cursor[item, Owner]{}

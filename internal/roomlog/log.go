@@ -72,7 +72,8 @@ const (
 
 // NewLimits returns the limits of a window, in items and bytes.
 func NewLimits[T Item](items, bytes int, policy Policy) *Limits[T] {
-	// The window is trimmed a segment at a time: small segments make it precise.
+	// The window is trimmed a segment at a time: small segments make it
+	// precise.
 	return &Limits[T]{
 		items: items, bytes: bytes, wide: max(items, wideItems), long: max(bytes, wideBytes),
 		chunk: max(1, min(32, items/4)), policy: policy,
@@ -137,8 +138,9 @@ func (l *Log[T, O]) Init(limits *Limits[T]) {
 func (l *Log[T, O]) Limits() *Limits[T] { return l.limits }
 
 // Append adds a gap and items to the log and returns the cursors to wake. The
-// log copies items, and wakes nobody: call Wake on the result after all locks are
-// released, or the cursors wait for ever. A log without cursors keeps nothing.
+// log copies items, and wakes nobody: call Wake on the result after all locks
+// are released, or the cursors wait for ever. A log without cursors keeps
+// nothing.
 func (l *Log[T, O]) Append(gap Gap, items []T) Wakeups[T, O] {
 	return l.append(Gap{}, gap, items, false)
 }
@@ -307,7 +309,8 @@ func (l *Log[T, O]) cutFirst() {
 	l.first = s.after
 }
 
-// forgetIfRead drops the window when every cursor has read everything, and parked.
+// forgetIfRead drops the window when every cursor has read everything, and
+// parked.
 func (l *Log[T, O]) forgetIfRead() {
 	if l.waiting == l.cursors {
 		l.first = l.end

@@ -19,8 +19,8 @@ type Wakers[T Item, O Owner] struct {
 	stopped bool
 }
 
-// Start starts n goroutines, by spawn, whose caller waits for them. It is called
-// once, before all else.
+// Start starts n goroutines, by spawn, whose caller waits for them. It is
+// called once, before all else.
 func (w *Wakers[T, O]) Start(n int, spawn func(func())) {
 	w.work.L = &w.mu
 	for range n {

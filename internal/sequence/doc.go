@@ -16,8 +16,8 @@
 //	  other: what it was              the line that is followed
 //	  before a suspicious jump
 //
-// A jump to a larger stream, or over [suspiciousHole] numbers and more, leaves the
-// line as it was beside the one that is followed. A publisher that goes on
+// A jump to a larger stream, or over [suspiciousHole] numbers and more, leaves
+// the line as it was beside the one that is followed. A publisher that goes on
 // there, and not where the jump led, is followed there again after [evidence]
 // frames.
 //

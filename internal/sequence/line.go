@@ -114,8 +114,8 @@ func (s *publisher) astray(h *wire.Header, v *Verdict) {
 }
 
 // recall takes a frame all of whose numbers are accounted for. If they have
-// been reported missing in a suspiciousHole jump, and come one after the other from
-// its beginning on, then the jump was made up: what comes after them is
+// been reported missing in a suspiciousHole jump, and come one after the other
+// from its beginning on, then the jump was made up: what comes after them is
 // delivered, though it was reported missing.
 func (s *publisher) recall(h *wire.Header, end uint64) {
 	o := s.other

@@ -10,13 +10,13 @@ import (
 )
 
 const (
-	// maxPublishers bounds the publishers that are remembered; the half that has
-	// not been heard for longest is forgotten when there are more.
+	// maxPublishers bounds the publishers that are remembered; the half that
+	// has not been heard for longest is forgotten when there are more.
 	maxPublishers = 2048
 
-	// MaxHole is the size from which a hole is not believed: at a million messages
-	// a second it takes more than an hour to make one. It is reported as a gap of
-	// unknown size. The sum of a few smaller holes fits an int.
+	// MaxHole is the size from which a hole is not believed: at a million
+	// messages a second it takes more than an hour to make one. It is reported
+	// as a gap of unknown size. The sum of a few smaller holes fits an int.
 	MaxHole = min(1<<32, math.MaxInt/4)
 
 	// suspiciousHole is the size from which the numbers before a hole are
@@ -24,7 +24,8 @@ const (
 	suspiciousHole = 1 << 20
 
 	// evidence is the number of frames in a row that must continue the numbers
-	// from before a suspicious jump until they are believed and the jump is not.
+	// from before a suspicious jump until they are believed and the jump is
+	// not.
 	evidence = 4
 
 	// clockSkew is the difference between hubs' clocks that is tolerated. With
@@ -41,8 +42,8 @@ type Tracker struct {
 	publishers []publisher
 	last       int32 // index of the publisher that was heard last
 
-	// run counts the times without interruption, from 1. Messages of a publisher
-	// that was not heard in this run may be missing from before it.
+	// run counts the times without interruption, from 1. Messages of a
+	// publisher that was not heard in this run may be missing from before it.
 	run   uint32
 	since int64 // when the run began, in ms since 1970; zero in the first
 	// heard is the hub whose frame was the first to be delivered in this run.
@@ -75,8 +76,8 @@ type line struct {
 // A Verdict says what to do with a frame.
 type Verdict struct {
 	// Earlier messages are missing from before this run. They concern only the
-	// members that were there in the run From. Members that came after that, and
-	// before this run, may have missed some of them.
+	// members that were there in the run From. Members that came after that,
+	// and before this run, may have missed some of them.
 	Earlier int
 	From    uint32
 	// Missed messages are missing as well, for everybody. Unknown: there may be

@@ -1,12 +1,12 @@
-// Package watch keeps a hub's list of the hubs that are there. A hub is the unit
-// of failure: when one dies, everything on it is gone in one step.
+// Package watch keeps a hub's list of the hubs that are there. A hub is the
+// unit of failure: when one dies, everything on it is gone in one step.
 //
 // A few hubs watch each other one. Hub w ranks for hub t by a hash of both IDs;
 // the [Params.Watchers] hubs that rank highest for t probe it: they publish to
 // its inbox. On a backend that counts the reply says whether anybody listens
-// there. The probe also asks for an ack, and everything else that comes from the
-// hub counts as one. What a hub sends for this does not grow with the number of
-// hubs.
+// there. The probe also asks for an ack, and everything else that comes from
+// the hub counts as one. What a hub sends for this does not grow with the
+// number of hubs.
 //
 //	          a probe reached nobody, or             it stays like that for
 //	          no ack for AckTimeout                  Absent, or Silent
@@ -21,18 +21,20 @@
 // it hears that, says Hello with a higher incarnation. So does a hub that hears
 // of its own end. Everyone takes a watcher's word that a hub is gone.
 //
-// Some things are no evidence against a hub. A probe that could not be published
-// says nothing about its receiver. Silence says nothing while the watcher does
-// not hear itself, so it probes its own inbox, too. And a watcher that did not run
-// for a while, because its process was stopped, moves its deadlines by that time.
+// Some things are no evidence against a hub. A probe that could not be
+// published says nothing about its receiver. Silence says nothing while the
+// watcher does not hear itself, so it probes its own inbox, too. And a watcher
+// that did not run for a while, because its process was stopped, moves its
+// deadlines by that time.
 //
-// With the default parameters a hub that was killed is gone on all others within
+// With the default parameters a hub that was killed is gone on all others
+// within
 // 3.5 s plus the time that messages take, on a backend that counts, and within
 // 6.5 s on one that does not. A hub that stands still for a second is not even
 // suspected.
 //
-// Lists that differ, because a Hello or the word of an end was lost, are noticed
-// by a digest in probes and acks, and exchanged.
+// Lists that differ, because a Hello or the word of an end was lost, are
+// noticed by a digest in probes and acks, and exchanged.
 //
 // The package has no lock, clock, goroutine or I/O. Its owner's lock guards a
 // Watch; after each event the owner carries out the [Actions].

@@ -19,8 +19,8 @@ const (
 	// Suspected means that probes reached nobody, or were not answered. Only
 	// those that watch the hub suspect it; to everybody else it is Alive.
 	Suspected
-	// Gone means that the hub has ended. It is remembered for a while, so that a
-	// list that is out of date does not bring it back.
+	// Gone means that the hub has ended. It is remembered for a while, so that
+	// a list that is out of date does not bring it back.
 	Gone
 )
 
@@ -292,8 +292,8 @@ func (w *Watch) enter(k control.Known, now time.Time) (came bool) {
 	return true
 }
 
-// end takes somebody's word that a hub is gone. A hub that was never heard of is
-// remembered as well, since its own word may come later.
+// end takes somebody's word that a hub is gone. A hub that was never heard of
+// is remembered as well, since its own word may come later.
 func (w *Watch) end(id, incarnation uint64, now time.Time) {
 	h := w.hubs[id]
 	switch {

@@ -7,8 +7,8 @@ import (
 
 // A control notice carries what hubs ask and tell each other: see package
 // control for the payload, which is all that follows the fields, if there are
-// any. It has no number, so no message is missing when one is lost, or when a hub
-// of an older release drops it. A hub that needs an answer asks again.
+// any. It has no number, so no message is missing when one is lost, or when a
+// hub of an older release drops it. A hub that needs an answer asks again.
 
 // AppendControl appends the frame of a control notice.
 func AppendControl(b []byte, hub, time uint64, payload []byte) []byte {
@@ -19,9 +19,9 @@ func AppendControl(b []byte, hub, time uint64, payload []byte) []byte {
 	return append(b, payload...)
 }
 
-// DecodeControl reads a control notice: which hub sent it, and the payload, which
-// shares the frame's bytes. Another notice is ErrNotice, and so is one with a
-// field that has to be understood and is not known.
+// DecodeControl reads a control notice: which hub sent it, and the payload,
+// which shares the frame's bytes. Another notice is ErrNotice, and so is one
+// with a field that has to be understood and is not known.
 func DecodeControl(frame []byte) (hub uint64, payload []byte, err error) {
 	if len(frame) < headerMin || [3]byte(frame) != magic || frame[3] != Version || frame[4] < kindNotices {
 		return 0, nil, fmt.Errorf("%w: no notice", ErrMalformed)

@@ -112,7 +112,8 @@ func FuzzRoundTrip(f *testing.F) {
 		}
 		m := Message{ID: id, Except: list(except), ExceptRooms: list(rooms), To: list(to), Volatile: volatile, Data: data}
 		h := Header{Hub: hub, Stream: stream, Seq: seq, Count: int(count), Resent: resent}
-		// Two fields each: the second one has to be understood if the number is odd.
+		// Two fields each: the second one has to be understood if the number is
+		// odd.
 		fields := func(n uint32) Fields {
 			if n == 0 {
 				return nil

@@ -47,7 +47,8 @@ func AppendAnnouncement(b []byte, epoch, offset uint64, frame []byte) []byte {
 	return fmt.Appendf(b, "%d-%d", epoch, offset)
 }
 
-// DecodeAnnouncement reads an announcement. It is not ok if the payload is none.
+// DecodeAnnouncement reads an announcement. It is not ok if the payload is
+// none.
 func DecodeAnnouncement(payload []byte) (a Announcement, ok bool) {
 	rest, ok := bytes.CutPrefix(payload, announcedPrefix)
 	if !ok || len(rest) < 8 || len(rest) > 8+MaxPosition {
@@ -113,8 +114,8 @@ func ParsePosition(s string) (epoch, offset uint64, ok bool) {
 
 // HistoryKeys returns the names of the keys of a channel's history, which share
 // the channel's slot: a stream, and the note of where it is. Those of rooms end
-// with a brace and all others do not, so no two channels with a hash tag have the
-// same.
+// with a brace and all others do not, so no two channels with a hash tag have
+// the same.
 func HistoryKeys(channel string) (stream, note string) {
 	prefix, room, ok := strings.Cut(channel, ":r:{")
 	if ok && !strings.ContainsAny(prefix, "{}") && strings.HasSuffix(room, "}") {
@@ -125,8 +126,8 @@ func HistoryKeys(channel string) (stream, note string) {
 	return stream, stream + ":at"
 }
 
-// SameSlot returns a name that begins like channel, ends with suffix and has the
-// slot of channel.
+// SameSlot returns a name that begins like channel, ends with suffix and has
+// the slot of channel.
 func SameSlot(channel, suffix string) string {
 	if _, rest, ok := strings.Cut(channel, "{"); ok {
 		if tag, _, ok := strings.Cut(rest, "}"); ok && tag != "" {

@@ -5,9 +5,10 @@ import "strings"
 // Slots is the number of hash slots of a Redis Cluster.
 const Slots = 16384
 
-// Slot returns the hash slot of a key or a sharded channel in a Redis Cluster: the
-// CRC-16/XMODEM of its hash tag, or of the whole if it has none, modulo Slots.
-// (Redis Cluster specification, "Key distribution model" and "Hash tags".)
+// Slot returns the hash slot of a key or a sharded channel in a Redis Cluster:
+// the CRC-16/XMODEM of its hash tag, or of the whole if it has none, modulo
+// Slots. (Redis Cluster specification, "Key distribution model" and "Hash
+// tags".)
 func Slot(key string) uint16 {
 	if _, rest, ok := strings.Cut(key, "{"); ok {
 		if tag, _, ok := strings.Cut(rest, "}"); ok && tag != "" {

@@ -2,8 +2,8 @@
 // the names of the channels they send them to. WIRE.md at the top of the module
 // describes both for authors of other implementations.
 //
-// What was not in the format from the beginning is in [Fields]. A reader skips a
-// field that it does not know, or, where the field says that it has to be
+// What was not in the format from the beginning is in [Fields]. A reader skips
+// a field that it does not know, or, where the field says that it has to be
 // understood, knows which messages it cannot read.
 //
 // Decoding allocates nothing. [Decode] checks the whole frame first, so that a

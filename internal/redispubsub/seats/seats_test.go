@@ -228,8 +228,8 @@ func serve(t *testing.T, tab *Table[string], server map[string]bool, wanted map[
 }
 
 // FuzzTable lets things happen in any order, with a server as it should be on
-// the other side. Whatever happened, when everything has come to rest the server
-// has what is wanted.
+// the other side. Whatever happened, when everything has come to rest the
+// server has what is wanted.
 func FuzzTable(f *testing.F) {
 	f.Add([]byte("wnwrnbwn"))
 	f.Add([]byte{0, 3, 4, 1, 3, 0, 5, 2, 3, 6, 0, 3})

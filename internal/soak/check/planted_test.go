@@ -12,8 +12,9 @@ import (
 )
 
 // The clean run: two publishers take turns in three rooms, of which the first
-// has no history, the second keeps all, the third five messages. Message i, from
-// 0, is published at 100i+100 and received 10 later; its position is 1-(i+1).
+// has no history, the second keeps all, the third five messages. Message i,
+// from 0, is published at 100i+100 and received 10 later; its position is
+// 1-(i+1).
 //
 //	a, b      are there from beginning to end
 //	c         is there for messages 10 to 19, and resumes for 25 to 44 and 50 to
@@ -440,8 +441,8 @@ func late(s *check.Stay) {
 	s.Events = append(s.Events, e)
 }
 
-// toldLater reports message 30 as lost in unknown number, and its number when the
-// next of its publisher comes.
+// toldLater reports message 30 as lost in unknown number, and its number when
+// the next of its publisher comes.
 func toldLater(s *check.Stay, n int) {
 	drop(s, unknown(0), 30)
 	later(s, 32, n)
@@ -453,9 +454,9 @@ func later(s *check.Stay, i, n int) {
 	s.Events = slices.Insert(s.Events, at, check.Event{At: s.Events[at].At, Gap: true, Missed: n})
 }
 
-// tellTwice has one client only, and a third publisher: of its two messages the first,
-// said at a time, is lost, and the second comes at the end. Two gaps without a number
-// come between: one after the crash, and one in the restart.
+// tellTwice has one client only, and a third publisher: of its two messages the
+// first, said at a time, is lost, and the second comes at the end. Two gaps
+// without a number come between: one after the crash, and one in the restart.
 func tellTwice(r *check.Room, lost check.Time) {
 	r.Stays, r.Reads = r.Stays[:1], nil
 	s := r.Stays[stayA]
@@ -468,8 +469,8 @@ func tellTwice(r *check.Room, lost check.Time) {
 	}
 }
 
-// crash makes the servers lose message 30, which nobody received: those after it
-// take its offset, in a new epoch.
+// crash makes the servers lose message 30, which nobody received: those after
+// it take its offset, in a new epoch.
 func crash(r *check.Room, loses func(*check.Stay)) {
 	move := func(p *fanout.Position) {
 		if p.Offset > at(30).Offset {
