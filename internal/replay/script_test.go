@@ -1,10 +1,7 @@
 package replay
 
 import (
-	"flag"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -12,28 +9,12 @@ import (
 
 	"github.com/fanoutgo/fanout/adapter"
 	"github.com/fanoutgo/fanout/internal/roomlog"
+	"github.com/fanoutgo/fanout/internal/scripttest"
 	"github.com/stretchr/testify/require"
 )
 
-var update = flag.Bool("update", false, "write what the scripts in testdata give into them")
-
 // The scripts in testdata say what they mean in testdata/README.
-func TestScripts(t *testing.T) {
-	files, err := filepath.Glob("testdata/*.script")
-	require.NoError(t, err)
-	require.NotEmpty(t, files)
-	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".script"), func(t *testing.T) {
-			text, err := os.ReadFile(file)
-			require.NoError(t, err)
-			is := play(t, string(text))
-			if *update {
-				require.NoError(t, os.WriteFile(file, []byte(is), 0o644))
-			}
-			require.Equal(t, string(text), is)
-		})
-	}
-}
+func TestScripts(t *testing.T) { scripttest.Run(t, play) }
 
 // A player plays a script: each case begins with a new room.
 type player struct {
