@@ -54,7 +54,7 @@ func TestLocalHasTargetsForTheSizesThatMatter(t *testing.T) {
 	}
 	require.Equal(t, 2, targets["burst, 1000 members"])
 	require.Equal(t, 2, targets["burst, 10000 members"])
-	require.Equal(t, 1, targets["lockstep, 10000 members"])
+	require.Equal(t, 2, targets["lockstep, 10000 members"])
 	require.Equal(t, 1, targets["one stuck, 10000 members"])
 	require.Equal(t, 2, targets["memory, 100000 members or rooms"])
 }
