@@ -7,11 +7,10 @@ import (
 	"github.com/fanoutgo/fanout/internal/redistest"
 )
 
-// Nothing runs beside the cases that move slots and kill primaries: a cluster
-// that has to wait for the processor fails over when it should not.
 func TestContractOnACluster(t *testing.T) {
+	t.Parallel()
 	redistest.OnImages(t, func(t *testing.T, image string) {
-		cluster := func(t testing.TB) *redistest.Cluster { return clusters(t, image) }
+		cluster := func(t testing.TB) *redistest.Cluster { return contractClusters(t, image) }
 		rediscontract.RunCluster(t, cluster, newAdapter)
 	})
 }

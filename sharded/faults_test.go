@@ -41,10 +41,11 @@ var faults = []struct {
 }
 
 func TestFaults(t *testing.T) {
+	t.Parallel()
 	redistest.OnImages(t, func(t *testing.T, image string) {
 		for _, f := range faults {
 			t.Run(f.name, func(t *testing.T) {
-				c := clusters(t, image)
+				c := faultClusters(t, image)
 				w := newWorld(t, c, 3, roomNames(24))
 				w.two = f.two
 				f.happen(t, c, w)

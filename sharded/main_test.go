@@ -11,10 +11,16 @@ import (
 )
 
 // The servers that the tests share. Only one test at a time may use a cluster:
-// those of the contract move and kill what they like.
+// those of the contract move and kill what they like. The long suites run
+// beside each other, each on clusters of its own.
 var (
-	clusters = redistest.SharedClusters(redistest.Options{Primaries: 3, Replicas: 1})
-	server   = redistest.SharedServer(redistest.Options{})
+	clusters         = redistest.SharedClusters(withReplicas)
+	contractClusters = redistest.SharedClusters(withReplicas)
+	faultClusters    = redistest.SharedClusters(withReplicas)
+	openSlotClusters = redistest.SharedClusters(withReplicas)
+	server           = redistest.SharedServer(redistest.Options{})
+
+	withReplicas = redistest.Options{Primaries: 3, Replicas: 1}
 )
 
 // cluster returns the cluster of tests that run on a single one.

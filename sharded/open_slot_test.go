@@ -83,7 +83,9 @@ func (o *openSlot) finish() {
 // are here or there. Rooms with a history go on all the same, and when the move
 // is ended nothing is in its way.
 func TestHistoryInAnOpenSlot(t *testing.T) {
-	onClusters(t, func(t *testing.T, c *redistest.Cluster) {
+	t.Parallel()
+	redistest.OnImages(t, func(t *testing.T, image string) {
+		c := openSlotClusters(t, image)
 		t.Run("functions", func(t *testing.T) {
 			inOpenSlots(t, c, func() rueidis.Client { return c.Client(t) })
 		})

@@ -14,13 +14,15 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Servers that refuse commands, as some services do. Nothing runs beside the
-// cases of the cluster; see TestContractOnACluster.
+// Servers that refuse commands, as some services do: the whole contract on one
+// server, and on clusters the cases that the restrictions concern.
 func TestContractRestricted(t *testing.T) {
+	t.Parallel()
 	redistest.OnImages(t, func(t *testing.T, image string) {
 		o := redistest.Options{Image: image, Args: rediscontract.RestrictedArgs()}
 		t.Run("server", func(t *testing.T) {
-			rediscontract.RunRestricted(t, redistest.SharedServer(o), newAdapter)
+			t.Parallel()
+			rediscontract.RunRestricted(t, redistest.SharedServer(o), newAdapter, nil)
 		})
 		for _, moves := range []bool{true, false} {
 			o, what := o, "slots move"
@@ -28,6 +30,7 @@ func TestContractRestricted(t *testing.T) {
 				o.Replicas, what = 1, "primaries fail"
 			}
 			t.Run(what, func(t *testing.T) {
+				t.Parallel()
 				rediscontract.RunRestrictedCluster(t, redistest.SharedCluster(o), moves, newAdapter)
 			})
 		}

@@ -23,6 +23,9 @@ type Case struct {
 	run        func(e *env)
 }
 
+// MovesHome reports whether the case moves or kills the home of a channel.
+func (c Case) MovesHome() bool { return c.needs&(needMove|needFail) != 0 }
+
 // Cases returns all cases, the simple ones first. A backend that fails one may
 // fail later ones for the same reason.
 func Cases() []Case {

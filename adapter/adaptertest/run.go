@@ -23,6 +23,10 @@ type Options struct {
 	// Waive lists the names of cases that the backend is known to fail. They
 	// are skipped, and the log says so. It is an error to name an unknown case.
 	Waive []string
+
+	// Only, if not nil, chooses the cases that run. It is for a backend that
+	// runs the whole contract in one setting, and in others what may differ.
+	Only func(Case) bool
 }
 
 // Run tests the contract, each case in a subtest of its name. For each it calls
@@ -47,11 +51,14 @@ func Run(t *testing.T, newNodes func(t testing.TB, n int) Nodes, o *Options) {
 		}
 	}
 	for _, c := range cases {
+		if opts.Only != nil && !opts.Only(c) {
+			continue
+		}
 		t.Run(c.Name, func(t *testing.T) {
 			if slices.Contains(opts.Waive, c.Name) {
 				t.Skipf("WAIVED. The contract: %s", c.Explanation)
 			}
-			if opts.Parallel && c.needs&(needMove|needFail) == 0 {
+			if opts.Parallel && !c.MovesHome() {
 				t.Parallel()
 			}
 			ctx, cancel := context.WithTimeout(t.Context(), opts.Timeout)

@@ -13,10 +13,12 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The servers that the tests share.
+// The servers that the tests share. The contract moves and kills what it likes
+// of its own cluster.
 var (
-	cluster = redistest.SharedCluster(redistest.Options{Primaries: 3, Replicas: 1})
-	servers = redistest.SharedServers(redistest.Options{})
+	cluster         = redistest.SharedCluster(redistest.Options{Primaries: 3, Replicas: 1})
+	contractCluster = redistest.SharedCluster(redistest.Options{Primaries: 3, Replicas: 1})
+	servers         = redistest.SharedServers(redistest.Options{})
 )
 
 // server returns the server of tests that run on a single one.
@@ -40,9 +42,9 @@ func TestContractOnOneServer(t *testing.T) {
 	})
 }
 
-// Nothing runs beside the cases that move slots and kill primaries.
 func TestContractOnACluster(t *testing.T) {
-	rediscontract.RunCluster(t, cluster, newAdapter)
+	t.Parallel()
+	rediscontract.RunCluster(t, contractCluster, newAdapter)
 }
 
 func TestContractOpened(t *testing.T) {

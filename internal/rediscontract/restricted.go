@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -59,26 +60,34 @@ func (u user) Client(t testing.TB, options ...func(*rueidis.ClientOption)) rueid
 	})...)
 }
 
+// Concerned chooses the cases that refused commands make different: histories
+// need them, and what finds a channel's home again after it has moved or failed.
+func Concerned(c adaptertest.Case) bool {
+	return c.MovesHome() || strings.HasPrefix(c.Name, "history-") || strings.HasPrefix(c.Name, "outage-")
+}
+
 // RunRestricted runs the contract on a single server, as users that imitate
-// services. The server has RestrictedArgs.
-func RunRestricted(t *testing.T, server func(testing.TB) *redistest.Server, newAdapter NewAdapter) {
+// services. The server has RestrictedArgs. If only is not nil it chooses the
+// cases.
+func RunRestricted(t *testing.T, server func(testing.TB) *redistest.Server, newAdapter NewAdapter, only func(adaptertest.Case) bool) {
 	for i, r := range Restrictions {
 		t.Run(r.Name, func(t *testing.T) {
 			adaptertest.Run(t, func(t testing.TB, n int) adaptertest.Nodes {
 				return nodes(t, user{server(t), userName(i)}, n, newAdapter)
-			}, &adaptertest.Options{Parallel: true})
+			}, &adaptertest.Options{Parallel: true, Only: only})
 		})
 	}
 }
 
-// RunRestrictedCluster is RunRestricted on a cluster. Its slots move, or its
+// RunRestrictedCluster runs the cases of Concerned on a cluster, as users that
+// imitate services. Its slots move, or its
 // primaries fail, but not both: where a server that was a replica gets a slot,
 // scripts cannot know whether it was one when the history's last frame was
 // kept. They do not vouch for that history, as the contract wants it.
 func RunRestrictedCluster(t *testing.T, cluster func(testing.TB) *redistest.Cluster, moves bool, newAdapter NewAdapter) {
 	for i, r := range Restrictions {
 		t.Run(r.Name, func(t *testing.T) {
-			o := &adaptertest.Options{Timeout: 2 * time.Minute, Parallel: true}
+			o := &adaptertest.Options{Timeout: 2 * time.Minute, Parallel: true, Only: Concerned}
 			if moves {
 				o.Waive = r.WaiveMoves
 			}
