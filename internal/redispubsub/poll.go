@@ -1,5 +1,7 @@
 package redispubsub
 
+import "slices"
+
 // A poll collects what nodes say about who owns the slots. Some know less than
 // others: a node that was cut off or paused still names the owners of that
 // time. So for each slot the majority of the answers decides. Nodes that know
@@ -41,16 +43,28 @@ func (p *poll) result(before *table, down, troubled func(addr string) bool) *tab
 			}
 		}
 	}
-	candidates := make([]string, len(p.answers))
+	said := p.answers
+	if before != nil {
+		said = append(slices.Clone(said), before)
+	}
+	last := make([]uint32, len(said)) // what was said of the previous slot
+	candidates := make([]string, len(said))
+	var owner uint32
 	for slot := range tab.owner {
-		for i, a := range p.answers {
-			candidates[i] = a.at(uint16(slot))
+		same := slot > 0
+		for i, a := range said {
+			n := a.owner[slot].Load()
+			same = same && n == last[i]
+			last[i], candidates[i] = n, a.addrs[n]
 		}
-		was := ""
-		if before != nil {
-			was = before.at(uint16(slot))
+		if !same { // neighbours mostly have the same owner
+			was := ""
+			if before != nil {
+				was = candidates[len(p.answers)]
+			}
+			owner = index[elect(candidates[:len(p.answers)], rank, was)]
 		}
-		tab.owner[slot].Store(index[elect(candidates, rank, was)])
+		tab.owner[slot].Store(owner)
 	}
 	return tab
 }

@@ -54,3 +54,16 @@ func TestPoll(t *testing.T) {
 		require.Equal(t, "b", tab.at(8))
 	})
 }
+
+// What three nodes of a cluster say each second.
+func BenchmarkPollResult(b *testing.B) {
+	answer := newTable()
+	for n, addr := range []string{"a:1", "b:1", "c:1"} {
+		answer.give(n*slots/3, (n+1)*slots/3-1, answer.add(addr))
+	}
+	p := poll{answers: []*table{answer, answer, answer}}
+	no := func(string) bool { return false }
+	for b.Loop() {
+		p.result(answer, no, no)
+	}
+}
