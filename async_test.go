@@ -307,26 +307,6 @@ func TestUnsentIsNotSaidOfWhatMayHaveArrived(t *testing.T) {
 	})
 }
 
-// What could not be sent is delivered here as it was first: not as a
-// repetition, which others might have had earlier.
-func TestGuarantee8LocalFallbackAfterRetries(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		bus := memory.NewBus()
-		h, other := newHub(t, bus, &fanout.Options{LocalFallback: true}), newHub(t, bus, nil)
-		m := connect(t, h, "x")
-		require.NoError(t, other.Room("x").Publish(within(t), []byte("0")))
-		bus.Intercept(func(context.Context, memory.Frame) memory.Fate {
-			return memory.Fate{Refuse: true, Err: errors.New("the answer was lost")}
-		})
-		require.ErrorIs(t, h.Room("x").Publish(t.Context(), []byte("1")), fanout.ErrLocalOnly)
-		first, second := publishAsync(t, h.Room("x"), "2"), publishAsync(t, h.Room("x"), "3")
-		require.ErrorIs(t, <-first, fanout.ErrLocalOnly)
-		require.ErrorIs(t, <-second, fanout.ErrLocalOnly)
-		require.Equal(t, []string{"0", "1", "2", "3"}, receive(t, m, 4))
-		bus.Intercept(nil)
-	})
-}
-
 // panicky panics at the first frame, after it has published it.
 type panicky struct {
 	*memory.Adapter

@@ -74,6 +74,70 @@ func TestGuarantee2OneOrder(t *testing.T) {
 	}
 }
 
+// A retried message that a hub may have missed the first time is not delivered
+// where it would break the order that the others saw.
+func TestGuarantee2OneOrderWhenAPublishIsRetried(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bus := memory.NewBus()
+		node := bus.NewAdapter()
+		a, b, c := newHub(t, bus, nil), newHub(t, bus, nil), newHubOn(t, node, nil)
+		m, other := connect(t, c, "x"), connect(t, b, "x")
+		publish(t, a.Room("x"), 1, 1)
+		require.Equal(t, []string{"1"}, receive(t, m, 1))
+
+		// a's next message reaches b, not c, and a does not know.
+		node.CutSubscriber()
+		var first atomic.Bool
+		retry := make(chan struct{})
+		bus.Intercept(func(ctx context.Context, f memory.Frame) memory.Fate {
+			if string(f.Data[len(f.Data)-2:]) != "a2" {
+				return memory.Fate{}
+			}
+			if first.CompareAndSwap(false, true) {
+				return memory.Fate{Err: errors.New("connection reset")}
+			}
+			<-retry
+			return memory.Fate{}
+		})
+		sent := make(chan error, 1)
+		go func() { sent <- a.Room("x").Publish(within(t), []byte("a2")) }()
+		time.Sleep(time.Second) // of the bubble: the second attempt waits in the interceptor
+		node.Heal()
+		require.NoError(t, b.Room("x").Publish(within(t), []byte("b1")))
+		require.Equal(t, []string{"1", "a2", "b1"}, receive(t, other, 3))
+		close(retry)
+		require.NoError(t, <-sent)
+		require.Equal(t, []string{"gap 0+", "b1", "gap 1"}, receive(t, m, 3), "a2 is reported, not delivered after b1")
+	})
+}
+
+// A primary that was cut off may pass on, much later, what waited in it. It is
+// not delivered behind what was said since.
+func TestGuarantee2OneOrderWhenAMessageComesLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bus := memory.NewBus()
+		node := bus.NewAdapter()
+		h, other := newHubOn(t, node, nil), newHub(t, bus, nil)
+		m := connect(t, h, "x")
+		say := playHub(t, bus, "x")
+		say(1, time.Now(), "1")
+		before := time.Now()
+		time.Sleep(time.Second)
+		node.CutSubscriber()
+		node.Heal()
+		publish(t, other.Room("x"), 2, 2)
+		say(2, before, "late")
+		say(3, time.Now(), "3")
+		require.Equal(t, []string{"1", "gap 0+", "2", "gap 1", "3"}, receive(t, m, 5))
+
+		// The first to be heard again breaks no order.
+		node.CutSubscriber()
+		node.Heal()
+		say(4, before, "4")
+		require.Equal(t, []string{"gap 0+", "4"}, receive(t, m, 2))
+	})
+}
+
 func TestGuarantee3NoSilentLoss(t *testing.T) {
 	bus := memory.NewBus()
 	deaf := bus.NewAdapter()
@@ -163,6 +227,137 @@ func TestGuarantee3NoSilentLossOfARarePublisher(t *testing.T) {
 	})
 }
 
+// What a hub has missed may be more than even a wide window holds.
+func TestGuarantee4WithHistoryNoLossOfMoreThanAWideWindow(t *testing.T) {
+	for _, overflow := range []fanout.Overflow{fanout.Skip, fanout.Latest, fanout.Disconnect} {
+		t.Run(fmt.Sprint("overflow ", overflow), func(t *testing.T) {
+			bus := memory.NewBus()
+			node := bus.NewAdapter()
+			o := keeping(100_000)
+			o.Window.Messages, o.Overflow = 16, overflow
+			a, b := newHub(t, bus, o), newHubOn(t, node, o)
+			reads, stuck := connect(t, b, "x"), connect(t, b, "x")
+			publish(t, a.Room("x"), 1, 1)
+			require.Equal(t, numbers(1, 1), receive(t, reads, 1))
+			node.CutSubscriber()
+			for n := 2; n <= 50_000; n++ {
+				require.NoError(t, a.Room("x").PublishAsync(within(t), fmt.Append(nil, n), nil))
+			}
+			publish(t, a.Room("x"), 50_001, 50_001)
+			node.Heal()
+			connect(t, b, "x")
+			require.Equal(t, numbers(2, 50_001), receive(t, reads, 50_000))
+			if overflow == fanout.Disconnect {
+				said := 50_001
+				require.Eventually(t, func() bool {
+					said++
+					publish(t, a.Room("x"), said, said)
+					select {
+					case <-stuck.Done():
+						return true
+					default:
+						receive(t, reads, 1)
+						return false
+					}
+				}, 20*time.Second, 10*time.Millisecond, "who does not read is slow all the same")
+			}
+		})
+	}
+}
+
+func TestGuarantee4WithHistoryNoLoss(t *testing.T) {
+	bus := memory.NewBus()
+	deaf := bus.NewAdapter()
+	a, b := newHub(t, bus, keeping(1000)), newHubOn(t, deaf, keeping(1000))
+	m := connect(t, b, "x")
+	room := a.Room("x")
+	publish(t, room, 1, 3)
+
+	// Frames that get lost without a word are noticed at the next.
+	bus.Intercept(func(context.Context, memory.Frame) memory.Fate {
+		return memory.Fate{Miss: []*memory.Adapter{deaf}}
+	})
+	publish(t, room, 4, 8)
+	bus.Intercept(nil)
+	publish(t, room, 9, 9)
+	require.Equal(t, numbers(1, 9), receive(t, m, 9))
+
+	// What was said while the link was broken comes when it is back.
+	deaf.CutSubscriber()
+	publish(t, room, 10, 20)
+	deaf.Heal()
+	require.Equal(t, numbers(10, 20), receive(t, m, 11))
+	connect(t, b, "x") // it waits until nothing is missing
+
+	// A home that moves in good order loses nothing, wherever it goes.
+	publish(t, room, 21, 22)
+	bus.Failover(0, false)
+	deaf.Move()
+	publish(t, room, 23, 24)
+	require.Equal(t, numbers(21, 24), receive(t, m, 4))
+	nothing(t, b, m)
+	require.Zero(t, b.Stats().Missed)
+}
+
+// While a room catches up with much more than its window holds, members that
+// read lose nothing.
+func TestGuarantee4WithHistoryNoLossOfMoreThanTheWindow(t *testing.T) {
+	bus := memory.NewBus()
+	deaf := bus.NewAdapter()
+	o := keeping(10000)
+	o.Window = fanout.Window{Messages: 64}
+	a, b := newHub(t, bus, o), newHubOn(t, deaf, o)
+	m, stuck := connect(t, b, "x"), connect(t, b, "x")
+	deaf.CutSubscriber()
+	publish(t, a.Room("x"), 1, 5000)
+	deaf.Heal()
+	require.Equal(t, numbers(1, 5000), receive(t, m, 5000))
+	require.NoError(t, stuck.Close())
+}
+
+func TestGuarantee4TrimmedIsAGapWithItsNumber(t *testing.T) {
+	bus := memory.NewBus()
+	deaf := bus.NewAdapter()
+	a, b := newHub(t, bus, keeping(10)), newHubOn(t, deaf, keeping(10))
+	m := connect(t, b, "x")
+	publish(t, a.Room("x"), 1, 2)
+	require.Equal(t, numbers(1, 2), receive(t, m, 2))
+	deaf.CutSubscriber()
+	publish(t, a.Room("x"), 3, 30)
+	deaf.Heal()
+	require.Equal(t, append([]string{"gap 18"}, numbers(21, 30)...), receive(t, m, 11))
+	publish(t, a.Room("x"), 31, 31)
+	require.Equal(t, numbers(31, 31), receive(t, m, 1), "it is counted once")
+	require.EqualValues(t, 18, b.Stats().Missed)
+}
+
+// What a server has lost when another takes over is reported: at once that it
+// may be so, and the number when each publisher is heard again.
+func TestGuarantee4WhatTheServerLostIsReported(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bus := memory.NewBus()
+		node := bus.NewAdapter()
+		a, b, c := newHub(t, bus, keeping(100)), newHubOn(t, node, keeping(100)), newHub(t, bus, keeping(100))
+		m, witness := connect(t, b, "x"), connect(t, a, "x")
+		publish(t, a.Room("x"), 1, 3)
+		require.Equal(t, numbers(1, 3), receive(t, m, 3))
+		node.CutSubscriber()
+		publish(t, a.Room("x"), 4, 8) // 4 and 5 are there in time for the replica
+		bus.Failover(3, false)
+		node.Heal()
+		require.Equal(t, []string{"4", "5", "gap 0+"}, sortGap(receive(t, m, 3)))
+		require.NoError(t, c.Room("x").Publish(within(t), []byte("c1")))
+		require.Equal(t, []string{"c1"}, receive(t, m, 1))
+		publish(t, a.Room("x"), 9, 9)
+		require.Equal(t, []string{"gap 3", "9"}, receive(t, m, 2))
+
+		// Who had got what was lost is told, too, and has nothing in another
+		// order.
+		require.Equal(t, numbers(1, 8), receive(t, witness, 8))
+		require.Equal(t, []string{"gap 0+", "c1", "9"}, receive(t, witness, 3))
+	})
+}
+
 func TestGuarantee5OnceForAMemberOfSeveralRooms(t *testing.T) {
 	bus := memory.NewBus()
 	a, b := newHub(t, bus, nil), newHub(t, bus, nil)
@@ -225,67 +420,26 @@ func TestGuarantee5OnceWhenAPublishIsRetried(t *testing.T) {
 	})
 }
 
-// A retried message that a hub may have missed the first time is not delivered
-// where it would break the order that the others saw.
-func TestGuarantee2OneOrderWhenAPublishIsRetried(t *testing.T) {
+func TestGuarantee5OnceWhenAPublishToAHistoryIsRetried(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		bus := memory.NewBus()
-		node := bus.NewAdapter()
-		a, b, c := newHub(t, bus, nil), newHub(t, bus, nil), newHubOn(t, node, nil)
-		m, other := connect(t, c, "x"), connect(t, b, "x")
-		publish(t, a.Room("x"), 1, 1)
-		require.Equal(t, []string{"1"}, receive(t, m, 1))
-
-		// a's next message reaches b, not c, and a does not know.
-		node.CutSubscriber()
-		var first atomic.Bool
-		retry := make(chan struct{})
-		bus.Intercept(func(ctx context.Context, f memory.Frame) memory.Fate {
-			if string(f.Data[len(f.Data)-2:]) != "a2" {
-				return memory.Fate{}
+		a, b := newHub(t, bus, keeping(100)), newHub(t, bus, keeping(100))
+		m := connect(t, b, "x")
+		var failures atomic.Int32
+		bus.Intercept(inRooms(func(context.Context, memory.Frame) memory.Fate {
+			switch failures.Add(1) {
+			case 1, 2:
+				return memory.Fate{Err: errors.New("connection reset")} // but it arrives
+			case 3:
+				return memory.Fate{Refuse: true, Err: errors.New("connection reset")}
 			}
-			if first.CompareAndSwap(false, true) {
-				return memory.Fate{Err: errors.New("connection reset")}
-			}
-			<-retry
 			return memory.Fate{}
-		})
-		sent := make(chan error, 1)
-		go func() { sent <- a.Room("x").Publish(within(t), []byte("a2")) }()
-		time.Sleep(time.Second) // of the bubble: the second attempt waits in the interceptor
-		node.Heal()
-		require.NoError(t, b.Room("x").Publish(within(t), []byte("b1")))
-		require.Equal(t, []string{"1", "a2", "b1"}, receive(t, other, 3))
-		close(retry)
-		require.NoError(t, <-sent)
-		require.Equal(t, []string{"gap 0+", "b1", "gap 1"}, receive(t, m, 3), "a2 is reported, not delivered after b1")
-	})
-}
-
-// A primary that was cut off may pass on, much later, what waited in it. It is
-// not delivered behind what was said since.
-func TestGuarantee2OneOrderWhenAMessageComesLate(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		bus := memory.NewBus()
-		node := bus.NewAdapter()
-		h, other := newHubOn(t, node, nil), newHub(t, bus, nil)
-		m := connect(t, h, "x")
-		say := playHub(t, bus, "x")
-		say(1, time.Now(), "1")
-		before := time.Now()
-		time.Sleep(time.Second)
-		node.CutSubscriber()
-		node.Heal()
-		publish(t, other.Room("x"), 2, 2)
-		say(2, before, "late")
-		say(3, time.Now(), "3")
-		require.Equal(t, []string{"1", "gap 0+", "2", "gap 1", "3"}, receive(t, m, 5))
-
-		// The first to be heard again breaks no order.
-		node.CutSubscriber()
-		node.Heal()
-		say(4, before, "4")
-		require.Equal(t, []string{"gap 0+", "4"}, receive(t, m, 2))
+		}))
+		publish(t, a.Room("x"), 1, 3)
+		require.Equal(t, numbers(1, 3), receive(t, m, 3))
+		all, err := a.Room("x").History(within(t), fanout.Position{}, 0)
+		require.NoError(t, err)
+		require.Equal(t, numbers(1, 3), texts(all), "the history has it once")
 	})
 }
 
@@ -299,6 +453,48 @@ func TestGuarantee6TheSlowHarmThemselves(t *testing.T) {
 	for n := range 2000 {
 		publish(t, a.Room("x"), n, n)
 		require.Equal(t, numbers(n, n), receive(t, m, 1))
+	}
+}
+
+// A hub catches up as fast as its backend and its processor allow: no time
+// passes while it waits for members.
+func TestGuarantee6CatchingUpWaitsForNobody(t *testing.T) {
+	for _, overflow := range []fanout.Overflow{fanout.Skip, fanout.Latest, fanout.Disconnect} {
+		t.Run(fmt.Sprint("overflow ", overflow), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				bus := memory.NewBus()
+				node := bus.NewAdapter()
+				o := keeping(100_000)
+				o.Window.Messages, o.Overflow = 16, overflow
+				a, b := newHub(t, bus, o), newHubOn(t, node, o)
+				reads, stuck := connect(t, b, "x"), connect(t, b, "x")
+				publish(t, a.Room("x"), 1, 1)
+				require.Equal(t, numbers(1, 1), receive(t, reads, 1))
+				node.CutSubscriber()
+				publish(t, a.Room("x"), 2, 10_000)
+				begun := time.Now()
+				node.Heal()
+				joined := connect(t, b, "x")
+				require.Equal(t, numbers(2, 10_000), receive(t, reads, 9999), "it is told of no gap")
+				require.Zero(t, time.Since(begun))
+				publish(t, a.Room("x"), 10_001, 10_001)
+				require.Equal(t, numbers(10_001, 10_001), receive(t, joined, 1))
+				require.Equal(t, numbers(10_001, 10_001), receive(t, reads, 1))
+
+				// The room is soon as narrow as it was.
+				time.Sleep(5 * time.Second)
+				publish(t, a.Room("x"), 10_002, 10_030)
+				synctest.Wait()
+				switch overflow {
+				case fanout.Skip:
+					require.Equal(t, numbers(1, 10_030), receive(t, stuck, 10_030))
+				case fanout.Latest:
+					require.Equal(t, []string{"gap 10029", "10030"}, receive(t, stuck, 2))
+				case fanout.Disconnect:
+					<-stuck.Done()
+				}
+			})
+		})
 	}
 }
 
@@ -474,6 +670,26 @@ func TestGuarantee8LocalFallbackOfThoseWhoWait(t *testing.T) {
 			require.ErrorIs(t, <-results, fanout.ErrLocalOnly)
 		}
 		require.ElementsMatch(t, numbers(0, 4), receive(t, m, 5))
+	})
+}
+
+// What could not be sent is delivered here as it was first: not as a
+// repetition, which others might have had earlier.
+func TestGuarantee8LocalFallbackAfterRetries(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bus := memory.NewBus()
+		h, other := newHub(t, bus, &fanout.Options{LocalFallback: true}), newHub(t, bus, nil)
+		m := connect(t, h, "x")
+		require.NoError(t, other.Room("x").Publish(within(t), []byte("0")))
+		bus.Intercept(func(context.Context, memory.Frame) memory.Fate {
+			return memory.Fate{Refuse: true, Err: errors.New("the answer was lost")}
+		})
+		require.ErrorIs(t, h.Room("x").Publish(t.Context(), []byte("1")), fanout.ErrLocalOnly)
+		first, second := publishAsync(t, h.Room("x"), "2"), publishAsync(t, h.Room("x"), "3")
+		require.ErrorIs(t, <-first, fanout.ErrLocalOnly)
+		require.ErrorIs(t, <-second, fanout.ErrLocalOnly)
+		require.Equal(t, []string{"0", "1", "2", "3"}, receive(t, m, 4))
+		bus.Intercept(nil)
 	})
 }
 

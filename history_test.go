@@ -38,99 +38,6 @@ func position(t testing.TB, r *fanout.Room) fanout.Position {
 	return all[len(all)-1].Position
 }
 
-func TestGuarantee4WithHistoryNoLoss(t *testing.T) {
-	bus := memory.NewBus()
-	deaf := bus.NewAdapter()
-	a, b := newHub(t, bus, keeping(1000)), newHubOn(t, deaf, keeping(1000))
-	m := connect(t, b, "x")
-	room := a.Room("x")
-	publish(t, room, 1, 3)
-
-	// Frames that get lost without a word are noticed at the next.
-	bus.Intercept(func(context.Context, memory.Frame) memory.Fate {
-		return memory.Fate{Miss: []*memory.Adapter{deaf}}
-	})
-	publish(t, room, 4, 8)
-	bus.Intercept(nil)
-	publish(t, room, 9, 9)
-	require.Equal(t, numbers(1, 9), receive(t, m, 9))
-
-	// What was said while the link was broken comes when it is back.
-	deaf.CutSubscriber()
-	publish(t, room, 10, 20)
-	deaf.Heal()
-	require.Equal(t, numbers(10, 20), receive(t, m, 11))
-	connect(t, b, "x") // it waits until nothing is missing
-
-	// A home that moves in good order loses nothing, wherever it goes.
-	publish(t, room, 21, 22)
-	bus.Failover(0, false)
-	deaf.Move()
-	publish(t, room, 23, 24)
-	require.Equal(t, numbers(21, 24), receive(t, m, 4))
-	nothing(t, b, m)
-	require.Zero(t, b.Stats().Missed)
-}
-
-// While a room catches up with much more than its window holds, members that
-// read lose nothing.
-func TestGuarantee4WithHistoryNoLossOfMoreThanTheWindow(t *testing.T) {
-	bus := memory.NewBus()
-	deaf := bus.NewAdapter()
-	o := keeping(10000)
-	o.Window = fanout.Window{Messages: 64}
-	a, b := newHub(t, bus, o), newHubOn(t, deaf, o)
-	m, stuck := connect(t, b, "x"), connect(t, b, "x")
-	deaf.CutSubscriber()
-	publish(t, a.Room("x"), 1, 5000)
-	deaf.Heal()
-	require.Equal(t, numbers(1, 5000), receive(t, m, 5000))
-	require.NoError(t, stuck.Close())
-}
-
-func TestGuarantee4TrimmedIsAGapWithItsNumber(t *testing.T) {
-	bus := memory.NewBus()
-	deaf := bus.NewAdapter()
-	a, b := newHub(t, bus, keeping(10)), newHubOn(t, deaf, keeping(10))
-	m := connect(t, b, "x")
-	publish(t, a.Room("x"), 1, 2)
-	require.Equal(t, numbers(1, 2), receive(t, m, 2))
-	deaf.CutSubscriber()
-	publish(t, a.Room("x"), 3, 30)
-	deaf.Heal()
-	require.Equal(t, append([]string{"gap 18"}, numbers(21, 30)...), receive(t, m, 11))
-	publish(t, a.Room("x"), 31, 31)
-	require.Equal(t, numbers(31, 31), receive(t, m, 1), "it is counted once")
-	require.EqualValues(t, 18, b.Stats().Missed)
-}
-
-// What a server has lost when another takes over is reported: at once that it
-// may be so, and the number when each publisher is heard again.
-func TestGuarantee4WhatTheServerLostIsReported(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		bus := memory.NewBus()
-		node := bus.NewAdapter()
-		a, b, c := newHub(t, bus, keeping(100)), newHubOn(t, node, keeping(100)), newHub(t, bus, keeping(100))
-		m, witness := connect(t, b, "x"), connect(t, a, "x")
-		publish(t, a.Room("x"), 1, 3)
-		require.Equal(t, numbers(1, 3), receive(t, m, 3))
-		node.CutSubscriber()
-		publish(t, a.Room("x"), 4, 8) // 4 and 5 are there in time for the replica
-		bus.Failover(3, false)
-		node.Heal()
-		require.Equal(t, []string{"4", "5", "gap 0+"}, sortGap(receive(t, m, 3)))
-		require.NoError(t, c.Room("x").Publish(within(t), []byte("c1")))
-		require.Equal(t, []string{"c1"}, receive(t, m, 1))
-		publish(t, a.Room("x"), 9, 9)
-		require.Equal(t, []string{"gap 3", "9"}, receive(t, m, 2))
-
-		// Who had got what was lost is told, too, and has nothing in another
-		// order.
-		require.Equal(t, numbers(1, 8), receive(t, witness, 8))
-		require.Equal(t, []string{"gap 0+", "c1", "9"}, receive(t, witness, 3))
-	})
-}
-
 // sortGap puts the gap of an interruption last: it comes before the first of
 // what was read.
 func sortGap(got []string) []string {
@@ -138,29 +45,6 @@ func sortGap(got []string) []string {
 		got = append(slices.Delete(got, i, i+1), "gap 0+")
 	}
 	return got
-}
-
-func TestGuarantee5OnceWhenAPublishToAHistoryIsRetried(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		bus := memory.NewBus()
-		a, b := newHub(t, bus, keeping(100)), newHub(t, bus, keeping(100))
-		m := connect(t, b, "x")
-		var failures atomic.Int32
-		bus.Intercept(inRooms(func(context.Context, memory.Frame) memory.Fate {
-			switch failures.Add(1) {
-			case 1, 2:
-				return memory.Fate{Err: errors.New("connection reset")} // but it arrives
-			case 3:
-				return memory.Fate{Refuse: true, Err: errors.New("connection reset")}
-			}
-			return memory.Fate{}
-		}))
-		publish(t, a.Room("x"), 1, 3)
-		require.Equal(t, numbers(1, 3), receive(t, m, 3))
-		all, err := a.Room("x").History(within(t), fanout.Position{}, 0)
-		require.NoError(t, err)
-		require.Equal(t, numbers(1, 3), texts(all), "the history has it once")
-	})
 }
 
 func texts(all []fanout.Message) (list []string) {
