@@ -6,6 +6,7 @@ import (
 	"net"
 	"slices"
 	"strconv"
+	"time"
 )
 
 // MigrateSlots moves slots with their keys from one primary to another, all
@@ -17,9 +18,42 @@ func (c *Cluster) MigrateSlots(ctx context.Context, from, to *Node, slots []int)
 	if err := c.migrate(ctx, from, to, slots); err != nil {
 		return fmt.Errorf("move %d slots from %s to %s: %w", len(slots), from.Addr(), to.Addr(), err)
 	}
-	return poll(ctx, "wait until all nodes know of the move", func(ctx context.Context) error {
-		return each(c.nodes, func(_ int, n *Node) error { return n.knowsOwner(ctx, to, slots) })
-	})
+	known := func(ctx context.Context) error {
+		return poll(ctx, "wait until all nodes know of the move", func(ctx context.Context) error {
+			return each(c.nodes, func(_ int, n *Node) error { return n.knowsOwner(ctx, to, slots) })
+		})
+	}
+	for ctx.Err() == nil {
+		some, cancel := context.WithTimeout(ctx, gossipTime)
+		err := known(some)
+		cancel()
+		if err == nil {
+			return nil
+		}
+		if err := c.assign(ctx, from, to, slots); err != nil {
+			return fmt.Errorf("assign slots again: %w", err)
+		}
+	}
+	return known(ctx)
+}
+
+// gossipTime is how long nodes have to learn of a move by themselves.
+const gossipTime = 5 * time.Second
+
+// assign makes the owner take the slots that it does not have, with a newer
+// epoch, as redis-cli --cluster fix does. A slot that moves to and fro faster
+// than its owners' epochs are known returns to the one with the higher epoch.
+func (c *Cluster) assign(ctx context.Context, from, to *Node, slots []int) error {
+	v, err := to.view(ctx)
+	if err != nil {
+		return err
+	}
+	e, _ := v.entry(to.id)
+	missing := slices.DeleteFunc(slices.Clone(slots), e.owns)
+	if err := to.setSlots(ctx, missing, "IMPORTING", from.id); err != nil {
+		return err
+	}
+	return c.setOwner(ctx, from, to, slots)
 }
 
 // MigrateSlot moves one slot, as cluster tools do under load. It does not wait
@@ -45,6 +79,11 @@ func (c *Cluster) migrate(ctx context.Context, from, to *Node, slots []int) erro
 	if err := from.moveKeys(ctx, to, slots); err != nil {
 		return err
 	}
+	return c.setOwner(ctx, from, to, slots)
+}
+
+// setOwner ends a move at all primaries.
+func (c *Cluster) setOwner(ctx context.Context, from, to *Node, slots []int) error {
 	others := []*Node{to, from}
 	for _, n := range c.Primaries() {
 		if n != to && n != from && n.reachable() {

@@ -55,3 +55,15 @@ func TestFailover(t *testing.T) {
 	require.NoError(t, c.WaitHealthy(t.Context()))
 	require.Equal(t, []*Node{old}, c.ReplicasOf(replica))
 }
+
+func TestAssignGivesASlotToTheOwnerThatLostIt(t *testing.T) {
+	c := primaries(t)
+	slots := []int{9000, 9001}
+	from, to := c.Owner(9000), c.Owner(Slots-1)
+	require.NoError(t, c.MigrateSlots(t.Context(), from, to, slots))
+	require.NoError(t, to.Do(t.Context(), "CLUSTER", "DELSLOTS", "9001").Error())
+	require.Error(t, to.knowsOwner(t.Context(), to, slots))
+	require.NoError(t, c.assign(t.Context(), from, to, slots))
+	require.NoError(t, to.knowsOwner(t.Context(), to, slots))
+	require.NoError(t, c.WaitHealthy(t.Context()))
+}
