@@ -55,6 +55,7 @@ type news struct {
 	answer *control.Answer
 	roll   bool // the answer is to a roll call
 	absent bool // what was sent to the hub has reached nobody
+	gone   bool // the hub has ended
 
 	lane      int // of the question that was sent, if attempt is not 0
 	attempt   uint64
@@ -133,19 +134,6 @@ func (s Selection) lanes(q *control.Question) (lanes []lane) {
 		lanes = append(lanes, lane{way, s.names, uint64(i)})
 	}
 	return lanes
-}
-
-// known returns the hubs that are there, with this one.
-func (h *Hub) known() []ask.Known {
-	now := time.Now()
-	there := []ask.Known{{Hub: h.num, Heard: now}}
-	if h.alone {
-		return there
-	}
-	for hub, heard := range h.hellos.Others() {
-		there = append(there, ask.Known{Hub: hub, Heard: heard})
-	}
-	return there
 }
 
 // register gives the question an ID, which is even: the one after it is that of
@@ -237,6 +225,9 @@ func (a *asking) handle(n *news) {
 		a.answer(n, now)
 	case n.absent:
 		a.missing(n.from, now)
+	case n.gone:
+		delete(a.open, n.from)
+		a.do(a.state.Gone(n.from, now))
 	case n.err != nil && a.ctx.Err() == nil && n.attempt == 1:
 		a.err = n.err
 	case n.err != nil:

@@ -115,6 +115,7 @@ func (s *switchboard) handle(n *note) {
 		s.hub.malformed(s.hub.inbox.channel, err)
 		return
 	}
+	s.hub.lookout.receive(n.from, p)
 	switch p := p.(type) {
 	case *control.Question:
 		s.asked(n, p)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/fanoutgo/fanout/adapter"
 	"github.com/fanoutgo/fanout/internal/wire"
@@ -263,3 +264,62 @@ func mark(err error, unsent bool) error {
 	}
 	return err
 }
+
+// A PartialError means that some hubs have not answered, or could not do what
+// they were asked. What the others answered has been returned, and commands
+// have taken effect there.
+type PartialError struct {
+	// Silent are the hubs that are known not to have answered, or not
+	// completely: in an Ask also those whose members have not all answered.
+	Silent []SilentHub
+	// Unknown is the number of hubs that got the question, have not answered,
+	// and whose names are not known.
+	Unknown int
+	// Unanswered is the number of members that got the question of an Ask and
+	// have not answered.
+	Unanswered int
+	// Failed are the hubs that could not do what they were asked.
+	Failed []FailedHub
+	// Err is why no more answers were awaited: the error of ctx, mostly. It is
+	// nil if all hubs have answered, and some have failed.
+	Err error
+}
+
+// A SilentHub is a hub that has not answered.
+type SilentHub struct {
+	ID    string
+	Since time.Time // when it was noticed for the last time; zero: never
+}
+
+// A FailedHub is a hub that could not do what it was asked.
+type FailedHub struct {
+	ID     string
+	Reason string // as the hub has given it
+}
+
+func (e *PartialError) Error() string {
+	var parts []string
+	for _, h := range e.Silent {
+		s := "hub " + h.ID + " has not answered"
+		if !h.Since.IsZero() {
+			s += ", last heard " + h.Since.UTC().Format(time.RFC3339)
+		}
+		parts = append(parts, s)
+	}
+	if e.Unknown > 0 {
+		parts = append(parts, fmt.Sprintf("hubs that have not answered and are not known: %d", e.Unknown))
+	}
+	if e.Unanswered > 0 {
+		parts = append(parts, fmt.Sprintf("members that have not answered: %d", e.Unanswered))
+	}
+	for _, h := range e.Failed {
+		parts = append(parts, "hub "+h.ID+" failed: "+h.Reason)
+	}
+	if e.Err != nil {
+		parts = append(parts, e.Err.Error())
+	}
+	return "fanout: incomplete: " + strings.Join(parts, "; ")
+}
+
+// Unwrap returns Err.
+func (e *PartialError) Unwrap() error { return e.Err }

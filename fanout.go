@@ -65,6 +65,7 @@ type Hub struct {
 
 	inbox       inbox
 	hellos      hellos.Hellos        // who the other hubs are
+	lookout     lookout              // which of them are there
 	switchboard switchboard          // what they ask each other
 	outbox      map[string]*outbound // to other hubs' inboxes, by hub ID. Guarded by outMu
 	outMu       locks.Mutex[locks.Outbox]
@@ -157,6 +158,7 @@ func newHub(a Adapter, o *Options) (*Hub, error) {
 	h.wg.Go(h.janitor.run)
 	if !h.alone {
 		h.wg.Go(h.sayHello)
+		h.wg.Go(h.lookout.run)
 	}
 	h.wakers.Start(runtime.GOMAXPROCS(0), h.wg.Go)
 	return h, nil
@@ -192,6 +194,7 @@ func makeHub(opts Options) *Hub {
 		fmt.Errorf("Options.PublishTimeout (%v) is over: %w", opts.PublishTimeout, context.DeadlineExceeded))
 	h.inbox = inbox{hub: h, channel: h.names.Inbox(h.id)}
 	h.hellos.Init(notifier{h}, h.num)
+	h.lookout.init(h)
 	h.switchboard.init(h)
 	h.readers.Init(h.ctx, h.wg.Go)
 	h.acks.Call, h.acks.Go = h.callBack, h.wg.Go // while operations are in flight the hub still waits for goroutines
@@ -272,6 +275,7 @@ func (h *Hub) shutDown(ctx context.Context) {
 	case <-h.ops.Empty():
 	case <-ctx.Done():
 	}
+	h.lookout.leave(ctx)
 	h.cancel()
 	h.mu.Lock()
 	members := make([]*Member, 0, len(h.members))

@@ -86,6 +86,9 @@ func (rs *roomState) restore() {
 		return
 	}
 	rs.in.BeginRun(time.Now())
+	if rs == rs.hub.everyone {
+		rs.hub.lookout.hello(0) // hubs may have come, and others may take this one for gone
+	}
 	var w wakeups
 	if rs.name != "" || rs.in.Heard() { // as inbox.restore
 		w = rs.append(roomlog.Gap{Unknown: true}, nil)

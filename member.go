@@ -33,6 +33,7 @@ type Member struct {
 	receiving bool          // somebody is in Receive. Guarded by walk
 	received  bool          // somebody has been. Guarded by walk
 	calls     bool          // extras.onReady is set; never changed
+	connected uint32        // the hub's age then; see Member.since. Never changed
 
 	mu    locks.Mutex[locks.Member] // guards rooms, done, err
 	rooms few.Map[*membership]

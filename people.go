@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"iter"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/fanoutgo/fanout/internal/control"
@@ -16,9 +15,10 @@ import (
 
 // A MemberInfo describes a member, wherever it is connected.
 type MemberInfo struct {
-	ID   string // see Member.ID
-	User string // of MemberOptions
-	Info []byte // see Member.Info; nil if there is none
+	ID    string    // see Member.ID
+	User  string    // of MemberOptions
+	Info  []byte    // see Member.Info; nil if there is none
+	Since time.Time // it connected, to a tenth of a second, by the clock of its hub
 }
 
 // Hub returns the ID of the hub that holds the member.
@@ -30,8 +30,9 @@ func (m MemberInfo) Hub() string {
 // A UserInfo describes a user.
 type UserInfo struct {
 	User        string
-	Connections int      // members of the user in the selection, on all hubs
-	Info        [][]byte // of those of them that have any, in no order
+	Connections int       // members of the user in the selection, on all hubs
+	Info        [][]byte  // of those of them that have any, in no order
+	Since       time.Time // the first of them connected
 }
 
 // A HubInfo describes a hub.
@@ -43,73 +44,15 @@ type HubInfo struct {
 	Rooms   int // that it knows, which may have no members
 }
 
-// A PartialError means that some hubs have not answered, or could not do what
-// they were asked. What the others answered has been returned, and commands
-// have taken effect there.
-type PartialError struct {
-	// Silent are the hubs that are known not to have answered, or not
-	// completely: in an Ask also those whose members have not all answered.
-	Silent []SilentHub
-	// Unknown is the number of hubs that got the question, have not answered,
-	// and whose names are not known.
-	Unknown int
-	// Unanswered is the number of members that got the question of an Ask and
-	// have not answered.
-	Unanswered int
-	// Failed are the hubs that could not do what they were asked.
-	Failed []FailedHub
-	// Err is why no more answers were awaited: the error of ctx, mostly. It is
-	// nil if all hubs have answered, and some have failed.
-	Err error
-}
-
-// A SilentHub is a hub that has not answered.
-type SilentHub struct {
-	ID    string
-	Since time.Time // when it was noticed for the last time; zero: never
-}
-
-// A FailedHub is a hub that could not do what it was asked.
-type FailedHub struct {
-	ID     string
-	Reason string // as the hub has given it
-}
-
-func (e *PartialError) Error() string {
-	var parts []string
-	for _, h := range e.Silent {
-		s := "hub " + h.ID + " has not answered"
-		if !h.Since.IsZero() {
-			s += ", last heard " + h.Since.UTC().Format(time.RFC3339)
-		}
-		parts = append(parts, s)
-	}
-	if e.Unknown > 0 {
-		parts = append(parts, fmt.Sprintf("hubs that have not answered and are not known: %d", e.Unknown))
-	}
-	if e.Unanswered > 0 {
-		parts = append(parts, fmt.Sprintf("members that have not answered: %d", e.Unanswered))
-	}
-	for _, h := range e.Failed {
-		parts = append(parts, "hub "+h.ID+" failed: "+h.Reason)
-	}
-	if e.Err != nil {
-		parts = append(parts, e.Err.Error())
-	}
-	return "fanout: incomplete: " + strings.Join(parts, "; ")
-}
-
-// Unwrap returns Err.
-func (e *PartialError) Unwrap() error { return e.Err }
-
 // Count returns the number of selected members on all hubs. Hubs count and do
 // not list. It returns as soon as every hub that has members of the selection
 // has answered: at once if there is none.
 //
 // If some hubs have not answered when ctx ends, or after
 // [Options.PublishTimeout] if ctx has no deadline, the error is a
-// [*PartialError], and the number is that of the hubs that have. A hub that has
-// gone meanwhile is not waited for longer than some two seconds.
+// [*PartialError], and the number is that of the hubs that have. A hub that
+// closes is not waited for, and neither is one that is known to be gone: see
+// [Hub.Hubs].
 //
 // A hub that cannot be reached when it is asked is not counted, and not waited
 // for: one whose link to the backend is down, on a backend that counts
@@ -146,7 +89,10 @@ func (s Selection) Members(ctx context.Context) iter.Seq2[MemberInfo, error] {
 		err := s.query(ctx, "members", &control.Question{Op: control.OpMembers}, func(hub uint64, a *control.Answer) bool {
 			for i := range a.Entries {
 				e := &a.Entries[i]
-				m := MemberInfo{ID: item.MemberID(hubID(hub), e.Number), User: string(e.Name)}
+				m := MemberInfo{
+					ID: item.MemberID(hubID(hub), e.Number), User: string(e.Name),
+					Since: time.UnixMilli(int64(e.Since)),
+				}
 				if len(e.Data) > 0 {
 					m.Info = slices.Clone(e.Data) // not to keep the page
 				}
@@ -177,10 +123,13 @@ func (s Selection) Users(ctx context.Context) iter.Seq2[UserInfo, error] {
 			}
 			u := users[m.User]
 			if u == nil {
-				u = &UserInfo{User: m.User}
+				u = &UserInfo{User: m.User, Since: m.Since}
 				users[m.User] = u
 			}
 			u.Connections++
+			if m.Since.Before(u.Since) {
+				u.Since = m.Since
+			}
 			if len(m.Info) > 0 {
 				u.Info = append(u.Info, m.Info)
 			}
@@ -198,6 +147,12 @@ func (s Selection) Users(ctx context.Context) iter.Seq2[UserInfo, error] {
 
 // Hubs yields the hubs that share this one's backend and prefix, this one too,
 // as they answer. Errors are those of [Selection.Count].
+//
+// Hubs watch each other. When one is killed, or has lost its link to the
+// backend, the others know that it is gone within 4 s on a backend that counts
+// receivers, and within 8 s on others; it is there again when it is heard
+// again. A hub that does not run for a second is not taken for gone. One that
+// closes says so.
 func (h *Hub) Hubs(ctx context.Context) iter.Seq2[HubInfo, error] {
 	return func(yield func(HubInfo, error) bool) {
 		stopped := false

@@ -36,7 +36,7 @@ func (h *Hub) perform(ctx context.Context, from uint64, q *control.Question, pla
 		return c.count(ctx)
 	case control.OpMembers:
 		return c.each(ctx, func(m *Member) error {
-			return t.put(&control.Entry{Number: m.num, Count: 1, Name: []byte(m.User()), Data: m.Info()})
+			return t.put(&control.Entry{Number: m.num, Since: m.since(), Count: 1, Name: []byte(m.User()), Data: m.Info()})
 		})
 	case control.OpHubs:
 		h.mu.RLock()

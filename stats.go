@@ -12,7 +12,7 @@ import (
 // Stats are figures of a Hub. Hubs, Members and Rooms are what there is now;
 // the others count from the start of the hub, and never fall.
 type Stats struct {
-	Hubs    int // hubs that this one has heard of lately, and itself
+	Hubs    int // hubs that this one knows to be there, and itself
 	Members int // members that are connected
 	Users   int // users that these members belong to
 	Rooms   int // rooms with members, lingering rooms, and rooms published to lately; users' channels count, too
@@ -51,7 +51,7 @@ func (h *Hub) Stats() Stats {
 	h.mu.RUnlock()
 	c := &h.stats
 	return Stats{
-		Hubs: h.hellos.Count(), Members: members, Users: users, Rooms: rooms,
+		Hubs: len(h.known()), Members: members, Users: users, Rooms: rooms,
 		Published: c.published.Load(), Frames: c.frames.Load(),
 		Received: c.received.Load(), Foreign: c.foreign.Load(),
 		Repeated: c.repeated.Load(), Missed: c.missed.Load(),

@@ -137,11 +137,13 @@ func (y *Hellos) Others() map[uint64]time.Time {
 	return y.table.Others(time.Now())
 }
 
-// Count returns the number of hubs that are there, this one too.
-func (y *Hellos) Count() int {
+// Gone takes somebody's word that a hub has ended. It is there again when
+// something comes from it.
+func (y *Hellos) Gone(hub uint64) {
 	y.mu.Lock()
 	defer y.mu.Unlock()
-	return y.table.Count(time.Now())
+	y.table.Gone(hub)
+	y.fresh[hub%uint64(len(y.fresh))].CompareAndSwap(hub, 0)
 }
 
 // Release is the version of this module in the program, for people to read.

@@ -77,6 +77,7 @@ type Table struct {
 type peer struct {
 	level int // 0: it has not said
 	heard time.Time
+	gone  bool // somebody says that it has ended, and nothing has come since
 }
 
 // A Say is what a hub has to send now.
@@ -150,7 +151,7 @@ func (t *Table) note(hub uint64, level int, now time.Time) {
 		p.level = level
 		t.until = time.Time{}
 	}
-	p.heard = now
+	p.heard, p.gone = now, false
 	t.peers[hub] = p
 }
 
@@ -231,10 +232,13 @@ func (t *Table) forget(now time.Time) {
 // State returns the state of the table.
 func (t *Table) State() State { return t.state }
 
-// Count returns the number of hubs that are there, this one too.
-func (t *Table) Count(now time.Time) int {
-	t.forget(now)
-	return len(t.peers) + 1
+// Gone takes somebody's word that a hub has ended. Should it be there after
+// all, its level still counts for as long as that of one that is silent.
+func (t *Table) Gone(hub uint64) {
+	if p, known := t.peers[hub]; known {
+		p.gone = true
+		t.peers[hub] = p
+	}
 }
 
 // Others returns the other hubs that are there, with the time at which each was
@@ -243,7 +247,9 @@ func (t *Table) Others(now time.Time) map[uint64]time.Time {
 	t.forget(now)
 	others := make(map[uint64]time.Time, len(t.peers))
 	for hub, p := range t.peers {
-		others[hub] = p.heard
+		if !p.gone {
+			others[hub] = p.heard
+		}
 	}
 	return others
 }
