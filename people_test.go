@@ -426,7 +426,7 @@ func TestUsersAcrossHubs(t *testing.T) {
 		require.Len(t, got, 2)
 		require.Equal(t, 2, got["ann"].Connections)
 		require.ElementsMatch(t, [][]byte{[]byte("1"), []byte("2")}, got["ann"].Info)
-		require.Equal(t, fanout.UserInfo{User: "bob", Connections: 1}, got["bob"])
+		require.Equal(t, fanout.UserInfo{User: "bob", Connections: 1, Since: got["bob"].Since}, got["bob"])
 		t.Log("a question to a user")
 		answers(t, ann1, ann2)
 		replied, err := replies(within(t), c.User("ann"), "?")
