@@ -101,9 +101,13 @@ func (a *answering) answer(n *note) (result []byte, answered bool) {
 	if n.room != nil {
 		places[n.room] = n.place
 	}
-	count, err := a.hub.perform(a.ctx, a.key.Hub, a.question, places, a)
-	a.page.Count = count
+	var err error
 	status := control.StatusLast
+	if a.question.Op == control.OpPresence {
+		status, err = a.answerPresence()
+	} else {
+		a.page.Count, err = a.hub.perform(a.ctx, a.key.Hub, a.question, places, a)
+	}
 	switch {
 	case errors.Is(err, errNotUnderstood):
 		status = control.StatusNotUnderstood

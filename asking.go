@@ -67,7 +67,13 @@ type news struct {
 // take for each page of their answers. It returns when all have answered, when
 // take returns false, or with an error.
 func (s Selection) ask(ctx context.Context, q *control.Question, take func(hub uint64, a *control.Answer) bool) error {
-	h := s.hub
+	q.Names, q.Except, q.ExceptRooms = s.names, s.except, s.exceptRooms
+	return s.hub.ask(ctx, q, take, s.lanes)
+}
+
+// ask puts a question to the hubs that listen to some channels; see
+// Selection.ask. The function lanes returns the channels, and sets the scope.
+func (h *Hub) ask(ctx context.Context, q *control.Question, take func(hub uint64, a *control.Answer) bool, lanes func(*control.Question) []lane) error {
 	a := &asking{
 		hub: h, op: operation{hub: h}, question: *q, take: take, kick: make(chan struct{}, 1), heard: make(map[uint64]bool),
 		consumed: make(map[uint64]uint64), open: make(map[uint64]bool), absent: make(map[uint64]time.Time),
@@ -84,13 +90,12 @@ func (s Selection) ask(ctx context.Context, q *control.Question, take func(hub u
 	var cancel context.CancelFunc
 	a.ctx, cancel = context.WithCancel(ctx)
 	defer cancel() // ends what is being sent
-	a.question.Names, a.question.Except, a.question.ExceptRooms = s.names, s.except, s.exceptRooms
 	if deadline, ok := ctx.Deadline(); ok {
 		a.question.Wait = uint64(max(time.Until(deadline).Milliseconds(), 1))
 	} else {
 		a.question.Wait = uint64(h.opts.PublishTimeout.Milliseconds())
 	}
-	a.lanes = s.lanes(&a.question)
+	a.lanes = lanes(&a.question)
 	defer a.unhold()
 	there := h.known()
 	a.question.Credit = ask.CreditFor(len(there))
@@ -320,11 +325,11 @@ func (a *asking) missing(hub uint64, now time.Time) {
 	}
 }
 
-// roll asks which hubs listen to the channels of the selection. For members it
+// roll asks which hubs listen to the channels of the selection. For inboxes it
 // is known.
 func (a *asking) roll() {
 	now := time.Now()
-	if a.question.Scope == control.ScopeMembers {
+	if a.lanes[0].way.to != "" {
 		for _, k := range a.hub.known() {
 			a.state.Rolled(k.Hub, nil, now)
 		}

@@ -156,8 +156,9 @@ func (m *Member) Info() []byte {
 	return nil
 }
 
-// SetInfo replaces the member's info, of which the hub keeps a copy. An info
-// that is longer than MaxInfo is [ErrTooLarge].
+// SetInfo replaces the member's info, of which the hub keeps a copy. Lists that
+// are asked for from now on have it, and rooms with [RoomOptions.Presence]
+// announce it. An info that is longer than MaxInfo is [ErrTooLarge].
 func (m *Member) SetInfo(info []byte) error {
 	return failed("set info", m.setInfo(info))
 }
@@ -169,6 +170,7 @@ func (m *Member) setInfo(info []byte) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.extras().info = slices.Clone(info)
+	m.infoChanged()
 	return nil
 }
 
@@ -218,16 +220,22 @@ type events = callback.Calls[event]
 
 func callEvent(e event) { e.call(e.room, e.member) }
 
-// hasJoined has OnJoin called.
+// hasJoined has OnJoin called, and the member announced.
 func (rs *roomState) hasJoined(ms *membership) {
 	rs.mu.AssertHeld()
 	rs.happened(rs.hub.opts.OnJoin, ms)
+	if p := rs.presence(); p != nil {
+		p.note(ms.member, memberCame)
+	}
 }
 
-// hasLeft has OnLeave called.
+// hasLeft is hasJoined for a member that has left.
 func (rs *roomState) hasLeft(ms *membership) {
 	rs.mu.AssertHeld()
 	rs.happened(rs.hub.opts.OnLeave, ms)
+	if p := rs.presence(); p != nil {
+		p.note(ms.member, memberWent)
+	}
 }
 
 func (rs *roomState) happened(call func(string, *Member), ms *membership) {

@@ -23,7 +23,8 @@ const (
 
 // A switchboard is what a hub and the others ask and tell each other: it drives
 // packages ask and control. The adapter's reader only puts notices into its
-// queue; one goroutine, which ends when the queue is empty, takes them out, in
+// queue, but for announcements of presence, which have a place in the room's
+// log; one goroutine, which ends when the queue is empty, takes them out, in
 // order, and hands them to those who ask or answer.
 type switchboard struct {
 	hub   *Hub
@@ -68,6 +69,12 @@ func (h *Hub) notice(rs *roomState, channel string, frame []byte) {
 		return
 	}
 	h.hellos.Heard(from)
+	if control.KindOf(payload) == control.KindAnnouncement {
+		if rs != nil && rs.presence() != nil {
+			rs.presence().receive(from, payload)
+		}
+		return
+	}
 	n := note{from: from, payload: payload, room: rs}
 	if rs != nil {
 		n.place = rs.log.Mark()

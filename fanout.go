@@ -67,6 +67,7 @@ type Hub struct {
 	hellos      hellos.Hellos        // who the other hubs are
 	lookout     lookout              // which of them are there
 	switchboard switchboard          // what they ask each other
+	announcer   announcer            // who is in rooms with presence
 	outbox      map[string]*outbound // to other hubs' inboxes, by hub ID. Guarded by outMu
 	outMu       locks.Mutex[locks.Outbox]
 
@@ -156,6 +157,7 @@ func newHub(a Adapter, o *Options) (*Hub, error) {
 		h.wg.Go(h.subscribeOwn)
 	}
 	h.wg.Go(h.janitor.run)
+	h.wg.Go(func() { h.announcer.run(h.ctx) })
 	if !h.alone {
 		h.wg.Go(h.sayHello)
 		h.wg.Go(h.lookout.run)
@@ -196,12 +198,13 @@ func makeHub(opts Options) *Hub {
 	h.hellos.Init(notifier{h}, h.num)
 	h.lookout.init(h)
 	h.switchboard.init(h)
+	h.announcer.init()
 	h.readers.Init(h.ctx, h.wg.Go)
 	h.acks.Call, h.acks.Go = h.callBack, h.wg.Go // while operations are in flight the hub still waits for goroutines
 	h.readyCalls.Call, h.readyCalls.Go = callReady, h.readers.Aside
 	h.events.Call, h.events.Go = callEvent, h.readers.Aside
 	h.limits.init(&opts)
-	h.everyone = newRoomState(h, "", h.names.Everyone(), nil, h.limits.standard)
+	h.everyone = newRoomState(h, "", h.names.Everyone(), nil, h.limits.standard, nil)
 	h.rooms[h.everyone.channel] = h.everyone
 	h.janitor.hub, h.janitor.sweeper = h, idle.NewSweeper()
 	return h

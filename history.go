@@ -237,8 +237,8 @@ func (rs *roomState) catchesUp() bool {
 // history checks a position that a user gives, and makes it the backend's.
 func (rs *roomState) history(since Position) (adapter.Position, error) {
 	switch {
-	case rs.invalid != nil:
-		return adapter.Position{}, rs.invalid.error
+	case rs.invalid() != nil:
+		return adapter.Position{}, rs.invalid()
 	case rs.kept == nil:
 		return adapter.Position{}, fmt.Errorf("%w: Options.Room gives it no Retain", ErrNoHistory)
 	}
@@ -308,4 +308,12 @@ func (rs *roomState) messages(entries []item.Entry) []Message {
 		list[i] = Message{Room: rs.name, Data: e.Data, Sender: e.Sender, Position: public(e.At, rs.kept.mark)}
 	}
 	return list
+}
+
+// isWhole reports whether no message that was published earlier can still come
+// into the log.
+func (rs *roomState) isWhole() bool {
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	return rs.kept == nil || rs.follows()
 }

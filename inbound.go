@@ -79,22 +79,27 @@ func (h *Hub) lookup(channel string) *roomState {
 func (rs *roomState) restore() {
 	rs.mu.Lock()
 	rs.interrupted = false
+	var w, changes wakeups
+	if p := rs.presence(); p != nil {
+		changes = p.restored()
+	}
 	if rs.kept != nil {
 		rs.readHistory(rs.kept.follower.Restored())
 		rs.tell()
 		rs.mu.Unlock()
+		changes.run(rs.hub)
 		return
 	}
 	rs.in.BeginRun(time.Now())
 	if rs == rs.hub.everyone {
 		rs.hub.lookout.hello(0) // hubs may have come, and others may take this one for gone
 	}
-	var w wakeups
 	if rs.name != "" || rs.in.Heard() { // as inbox.restore
 		w = rs.append(roomlog.Gap{Unknown: true}, nil)
 	}
 	rs.tell()
 	rs.mu.Unlock()
+	changes.run(rs.hub)
 	w.run(rs.hub)
 }
 

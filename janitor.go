@@ -254,6 +254,9 @@ func (rs *roomState) unsubscribe() {
 	if rs.kept != nil {
 		rs.forgetHistory()
 	}
+	if p := rs.presence(); p != nil {
+		p.unfollow()
+	}
 	rs.tell()
 	rs.mu.Unlock()
 }

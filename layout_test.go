@@ -45,7 +45,7 @@ func TestSizes(t *testing.T) {
 // answering and performing them, polls of members, and the notices in which
 // they travel; which hubs are there; and messages that are not kept.
 func TestLayout(t *testing.T) {
-	const maxFiles, maxLines, maxFunc = 32, 400, 60
+	const maxFiles, maxLines, maxFunc = 34, 400, 60
 	all, err := filepath.Glob("*.go")
 	require.NoError(t, err)
 	var files []string

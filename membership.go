@@ -15,7 +15,7 @@ type membership struct {
 	cursor roomlog.Cursor[item.Entry, *membership] // a cache line; what follows is another
 	member *Member                                 // nil: it keeps the place of a walk over the room
 	room   *roomState
-	place  *place // nil in most rooms that keep no history
+	place  *place // nil in most rooms that have no history and no presence
 
 	// left is set when the member has left or closed: nothing more is read.
 	left      stay
@@ -48,6 +48,11 @@ type place struct {
 	after Position
 	// How far the member has come, as users see it. Set and guarded like after.
 	last Position
+	// In a room with presence: the number of the list that the member got. Set
+	// and guarded like after, as is lists.
+	shown uint64
+	lists bool // it gets a list next
+
 	// The history cannot be read: what has fallen out of the window is a gap,
 	// and the next time it is tried again. Guarded by Member.walk.
 	plain  bool
@@ -153,7 +158,7 @@ func (ms *membership) tell() {
 func (ms *membership) doneWaiting() {
 	ms.room.mu.AssertHeld()
 	ms.tell()
-	if ms.room.kept == nil {
+	if ms.room.kept == nil && ms.room.presence() == nil {
 		ms.place = nil
 	} else {
 		ms.place.waits = nil

@@ -8,6 +8,7 @@ import (
 
 	"github.com/fanoutgo/fanout/internal/item"
 	"github.com/fanoutgo/fanout/internal/locks"
+	"github.com/fanoutgo/fanout/internal/presence"
 	"github.com/fanoutgo/fanout/internal/roomlog"
 	"github.com/fanoutgo/fanout/internal/wire"
 )
@@ -123,6 +124,26 @@ type RoomOptions struct {
 	// Overflow says what happens to a member that falls out of the window.
 	// Zero is Options.Overflow.
 	Overflow Overflow
+
+	// Presence has members told who is in the room, on all hubs, and who comes
+	// and goes: see [Message.Presence].
+	//
+	// Changes that come together are told together. A member gets a notice at
+	// once in a quiet room, and some 17 a second at most, however many hubs and
+	// people there are. A hub that was killed takes its members with it in one
+	// step, when the others know that it is gone: see [Hub.Hubs].
+	Presence bool
+
+	// Grace is how long a person counts as here after its last connection on a
+	// hub has ended, so that a page that is reloaded is no event. Members
+	// without a user, which nobody can recognise, go at once. Default 5 s; a
+	// negative Grace is none.
+	Grace time.Duration
+
+	// PresenceList is the most connections in the room, on all hubs, whose
+	// persons are listed: 1 to 16,384, default 1,000. In a larger room members
+	// are told the number of connections and a sample.
+	PresenceList int
 }
 
 // A Window bounds what a room keeps for members that lag, in each process. A
@@ -219,6 +240,9 @@ func checkWindow(w Window, v Overflow) error {
 	return nil
 }
 
+// maxPresenceList is the most that RoomOptions.PresenceList may be.
+const maxPresenceList = 16384
+
 // The most that a Retention may be.
 const (
 	maxRetained = 1_000_000
@@ -242,6 +266,11 @@ func (r RoomOptions) withDefaults(o *Options) (RoomOptions, error) {
 	orDefault(&r.Window.Messages, o.Window.Messages)
 	orDefault(&r.Window.Bytes, o.Window.Bytes)
 	orDefault(&r.Overflow, o.Overflow)
+	orDefault(&r.Grace, 5*time.Second)
+	orDefault(&r.PresenceList, 1000)
+	if r.PresenceList < 1 || r.PresenceList > maxPresenceList {
+		return r, fmt.Errorf("PresenceList is %d, it must be 1 to %d", r.PresenceList, maxPresenceList)
+	}
 	if err := checkWindow(r.Window, r.Overflow); err != nil {
 		return r, err
 	}
@@ -260,25 +289,28 @@ func orDefault[T comparable](v *T, d T) {
 }
 
 // roomOptions asks Options.Room about a room. It returns the limits of the
-// room's log, and the room's history if it is to have one.
-func (h *Hub) roomOptions(room, channel string) (*roomHistory, *limits, error) {
+// room's log, the room's history if it is to have one, and what few rooms have.
+func (h *Hub) roomOptions(room, channel string) (*roomHistory, *limits, *rare) {
 	if h.opts.Room == nil || room == "" { // that of a user has no name
 		return nil, h.limits.standard, nil
 	}
 	o, err := h.opts.Room(room).withDefaults(&h.opts)
 	keeps := o.Retain != (Retention{})
-	switch {
-	case err != nil:
-		return nil, h.limits.standard, fmt.Errorf("%w: Room(%q): %w", ErrInvalidOption, room, err)
-	case keeps && h.historian == nil:
-		return nil, h.limits.standard, fmt.Errorf("%w: Room(%q): Retain is set, but the adapter (%T) keeps no history",
-			ErrInvalidOption, room, h.adapter)
+	if err == nil && keeps && h.historian == nil {
+		err = fmt.Errorf("Retain is set, but the adapter (%T) keeps no history", h.adapter)
+	}
+	if err != nil {
+		return nil, h.limits.standard, &rare{invalid: fmt.Errorf("%w: Room(%q): %w", ErrInvalidOption, room, err)}
 	}
 	var kept *roomHistory
 	if keeps {
 		kept = &roomHistory{keep: o.Retain, mark: roomMark(channel)}
 	}
-	return kept, h.limits.of(o.Window, o.Overflow), nil
+	var special *rare
+	if o.Presence {
+		special = &rare{presence: &roomPresence{params: presence.Params{Grace: o.Grace, Limit: o.PresenceList}}}
+	}
+	return kept, h.limits.of(o.Window, o.Overflow), special
 }
 
 // limits are the window and the overflow policy of a room's log.

@@ -132,7 +132,7 @@ func (o *outbound) abandoned(f *frame) bool {
 
 // check says what keeps everything from being published.
 func (o *outbound) check(ctx context.Context) error {
-	if ctx.Err() == nil && (o.room == nil || o.room.invalid == nil) {
+	if ctx.Err() == nil && (o.room == nil || o.room.invalid() == nil) {
 		return nil
 	}
 	return o.refusal(ctx)
@@ -141,7 +141,7 @@ func (o *outbound) check(ctx context.Context) error {
 func (o *outbound) refusal(ctx context.Context) error {
 	err := context.Cause(ctx)
 	if err == nil {
-		err = o.room.invalid.error
+		err = o.room.invalid()
 	}
 	return o.wrap(adapter.Unsent(err))
 }

@@ -91,3 +91,60 @@ type readyCalls = callback.Calls[*Member]
 
 // callReady calls the OnReady of a member.
 func callReady(m *Member) { m.more.Load().onReady(m) }
+
+// enqueue notes that ms has something to read, and wakes the receiver.
+func (m *Member) enqueue(ms *membership) {
+	m.readyMu.Lock()
+	if ms.left.Load() {
+		m.readyMu.Unlock()
+		return
+	}
+	first := m.ready.push(ms)
+	if first {
+		m.others.Store(true)
+	}
+	wake := m.wake
+	m.readyMu.Unlock()
+	if first {
+		m.notify(wake)
+	}
+}
+
+// signal wakes the receiver of c, now or when it next waits. Nobody receives
+// from a nil channel.
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// dequeue takes the first membership that has something to read, nil if there
+// is none.
+func (m *Member) dequeue() *membership {
+	if !m.anyReady() {
+		return nil
+	}
+	m.readyMu.Lock()
+	defer m.readyMu.Unlock()
+	ms := m.ready.pop()
+	if m.ready.empty() {
+		m.others.Store(false)
+	}
+	return ms
+}
+
+// anyReady reports whether another room waits. It is asked for every few
+// messages, so it takes no lock: a room that is added now is seen the next
+// time.
+func (m *Member) anyReady() bool { return m.others.Load() }
+
+// rotate puts the current room to the back of the queue if others wait.
+func (m *Member) rotate() {
+	m.walk.AssertHeld()
+	if m.anyReady() {
+		ms := m.current
+		m.current = nil
+		m.enqueue(ms)
+	}
+}

@@ -146,8 +146,8 @@ func (m *Member) take(buf []Message) (n int, err error) {
 			m.current = nil
 			continue
 		}
-		if ms.place != nil && ms.place.replay != nil {
-			got, full, err := m.takeReplay(buf[n:], ms, n == 0)
+		if ms.place != nil && (ms.place.replay != nil || ms.place.lists && last == nil) {
+			got, full, err := m.takeBefore(buf[n:], ms, n == 0)
 			if n += got; err != nil || full {
 				return n, err
 			}
@@ -188,12 +188,15 @@ func (m *Member) take(buf []Message) (n int, err error) {
 	return n, nil
 }
 
-// takeReplay fills buf with what a member gets that comes from behind, or takes
-// it a step further. It is full if there is a gap, and buf is not to have one.
-func (m *Member) takeReplay(buf []Message, ms *membership, mayGap bool) (n int, full bool, err error) {
+// takeBefore fills buf with what a member gets before what is at its cursor: if
+// it comes from behind, or the list of who is here. Or it takes the member a
+// step further. It is full if there is a gap, and buf is not to have one.
+func (m *Member) takeBefore(buf []Message, ms *membership, mayGap bool) (n int, full bool, err error) {
 	m.walk.AssertHeld()
 	r := ms.place.replay
 	switch {
+	case r == nil:
+		n = m.takeList(buf, ms)
 	case !mayGap && !r.Gap().IsZero():
 		return 0, true, nil // the gap comes first the next time
 	case !r.Empty():
@@ -203,6 +206,7 @@ func (m *Member) takeReplay(buf []Message, ms *membership, mayGap bool) (n int, 
 		}
 	case r.Met():
 		ms.place.replay = nil
+		ms.listAgain()
 	case !ms.advance():
 		m.current = nil
 		m.hub.readers.Aside(func() { ms.room.bring(ms) }) // which puts it into the queue again
@@ -241,6 +245,7 @@ func (m *Member) takeGaps(ms *membership) (sum roomlog.Gap, slow bool) {
 		g := ms.cursor.TakeGap(ms.opened)
 		if fell && ms.place != nil {
 			ms.place.plain = false
+			ms.listAgain()
 		}
 		sum.Missed += min(g.Missed, math.MaxInt-sum.Missed)
 		sum.Unknown = sum.Unknown || g.Unknown
@@ -284,7 +289,7 @@ func (m *Member) copy(buf []Message, ms *membership, entries []item.Entry, fresh
 			return got, i
 		}
 		e := &entries[i]
-		if (e.Volatile && !fresh) || (e.Filter != nil && !m.admits(e.Filter)) {
+		if (e.Volatile && !fresh) || (e.Filter != nil && !m.admits(ms, e.Filter)) {
 			continue
 		}
 		var at Position
@@ -300,67 +305,13 @@ func (m *Member) copy(buf []Message, ms *membership, entries []item.Entry, fresh
 	return got, len(entries)
 }
 
-// enqueue notes that ms has something to read, and wakes the receiver.
-func (m *Member) enqueue(ms *membership) {
-	m.readyMu.Lock()
-	if ms.left.Load() {
-		m.readyMu.Unlock()
-		return
-	}
-	first := m.ready.push(ms)
-	if first {
-		m.others.Store(true)
-	}
-	wake := m.wake
-	m.readyMu.Unlock()
-	if first {
-		m.notify(wake)
-	}
-}
-
-// signal wakes the receiver of c, now or when it next waits. Nobody receives
-// from a nil channel.
-func signal(c chan struct{}) {
-	select {
-	case c <- struct{}{}:
-	default:
-	}
-}
-
-// dequeue takes the first membership that has something to read, nil if there
-// is none.
-func (m *Member) dequeue() *membership {
-	if !m.anyReady() {
-		return nil
-	}
-	m.readyMu.Lock()
-	defer m.readyMu.Unlock()
-	ms := m.ready.pop()
-	if m.ready.empty() {
-		m.others.Store(false)
-	}
-	return ms
-}
-
-// anyReady reports whether another room waits. It is asked for every few
-// messages, so it takes no lock: a room that is added now is seen the next
-// time.
-func (m *Member) anyReady() bool { return m.others.Load() }
-
-// rotate puts the current room to the back of the queue if others wait.
-func (m *Member) rotate() {
-	m.walk.AssertHeld()
-	if m.anyReady() {
-		ms := m.current
-		m.current = nil
-		m.enqueue(ms)
-	}
-}
-
 // admits reports whether the member gets a message that has a filter. It is
 // asked once, when the member reads the message.
-func (m *Member) admits(f *item.Filter) bool {
+func (m *Member) admits(ms *membership, f *item.Filter) bool {
 	m.walk.AssertHeld()
+	if number, is := f.Change(); is {
+		return number > ms.place.shown
+	}
 	if f.Excludes(m.num) {
 		return false
 	}

@@ -66,8 +66,8 @@ func (r *Room) Join(ctx context.Context, m *Member) error {
 // admit brings a member into the room, to its end or, with r, to a place in its
 // history.
 func (rs *roomState) admit(ctx context.Context, m *Member, r *memberReplay) (err error) {
-	if rs.invalid != nil {
-		return rs.invalid.error
+	if err := rs.invalid(); err != nil {
+		return err
 	}
 	ms, err := m.reserve(rs, r)
 	if err != nil {

@@ -26,10 +26,10 @@ import (
 // bytes.
 type roomState struct {
 	// What publishing needs.
-	hub     *Hub
-	kept    *roomHistory             // nil: the room keeps no history
-	invalid *badOptions              // Options.Room has given what no room can have
-	out     atomic.Pointer[outbound] // nil until something is published
+	hub  *Hub
+	kept *roomHistory             // nil: the room keeps no history
+	rare *rare                    // what few rooms have; nil: nothing of it
+	out  atomic.Pointer[outbound] // nil until something is published
 
 	mu          locks.Mutex[locks.Room] // guards all below, but for what has a word of its own
 	uses        int32                   // of Join and Publish; while positive the state stays
@@ -64,9 +64,6 @@ func timeOf(t int64) time.Time { return began.Add(time.Duration(t)) }
 
 var began = time.Now()
 
-// badOptions are why no use can be made of what Options.Room has returned.
-type badOptions struct{ error }
-
 // A subscription is the state of a room at the adapter. The first caller that
 // needs it and finds it off subscribes; the others wait for the outcome.
 type subscription uint8
@@ -78,8 +75,11 @@ const (
 	subEnding
 )
 
-func newRoomState(h *Hub, name, channel string, kept *roomHistory, limits *limits) *roomState {
-	rs := &roomState{hub: h, name: name, channel: channel, kept: kept}
+func newRoomState(h *Hub, name, channel string, kept *roomHistory, limits *limits, special *rare) *roomState {
+	rs := &roomState{hub: h, name: name, channel: channel, kept: kept, rare: special}
+	if p := rs.presence(); p != nil {
+		p.room = rs
+	}
 	rs.log.Init(limits)
 	if kept != nil {
 		kept.follower.Init(&rs.in)
@@ -116,15 +116,12 @@ func (h *Hub) acquire(name, channel string) *roomState {
 	if rs != nil {
 		return rs
 	}
-	kept, limits, err := h.roomOptions(name, channel) // calls the user, so no lock is held
+	kept, limits, special := h.roomOptions(name, channel) // calls the user, so no lock is held
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	rs = h.rooms[channel]
 	if rs == nil {
-		rs = newRoomState(h, name, channel, kept, limits)
-		if err != nil {
-			rs.invalid = &badOptions{err}
-		}
+		rs = newRoomState(h, name, channel, kept, limits, special)
 		h.rooms[channel] = rs
 	}
 	rs.mu.Lock()
@@ -171,8 +168,11 @@ func (rs *roomState) await(ctx context.Context, ms *membership, r *memberReplay)
 			continue
 		case rs.follows() && !ms.resumes():
 			rs.open(ms)
-			ms.cursor.Park() // it has read everything: the next append wakes the member
+			listed := rs.parkNew(ms)
 			rs.mu.Unlock()
+			if listed {
+				ms.member.enqueue(ms)
+			}
 			return nil
 		case rs.follows() && r != nil:
 			if done, err := rs.resume(ctx, ms, r); done || err != nil {
@@ -285,6 +285,9 @@ func (rs *roomState) subscribed(ms *membership, err error) {
 		if rs.kept != nil {
 			rs.readHistory(rs.kept.follower.Subscribed())
 		}
+		if p := rs.presence(); p != nil {
+			p.follow()
+		}
 	case rs.kept != nil:
 		rs.forgetHistory()
 	}
@@ -318,6 +321,7 @@ func (rs *roomState) open(ms *membership) {
 	if ms.place != nil {
 		ms.doneWaiting()
 	}
+	ms.list()
 	rs.hasJoined(ms)
 }
 
@@ -387,12 +391,4 @@ func (rs *roomState) slowMembers() (slow []*Member) {
 		}
 	}
 	return slow
-}
-
-// isWhole reports whether no message that was published earlier can still come
-// into the log.
-func (rs *roomState) isWhole() bool {
-	rs.mu.Lock()
-	defer rs.mu.Unlock()
-	return rs.kept == nil || rs.follows()
 }

@@ -156,6 +156,25 @@ func (l *lookout) do(a *watch.Actions) {
 		h.hellos.Gone(hub)
 		h.switchboard.hubGone(hub)
 	}
+	for _, hub := range a.Died {
+		h.announcer.each(func(p *roomPresence) { p.hubGone(hub, false) })
+	}
+	for _, hub := range a.Left {
+		h.announcer.each(func(p *roomPresence) { p.hubGone(hub, true) })
+	}
+	for _, hub := range a.Came {
+		h.announcer.each(func(p *roomPresence) { p.hubCame(hub) })
+	}
+	if a.Back {
+		h.announcer.each((*roomPresence).back)
+	}
+}
+
+// takesForGone reports whether a hub is known to have ended.
+func (l *lookout) takesForGone(hub uint64) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.watch.State(hub) == watch.Gone
 }
 
 // probe sends a probe. One to the hub itself takes the same way, by the

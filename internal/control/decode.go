@@ -14,6 +14,15 @@ var (
 	ErrMalformed = errors.New("control: malformed payload")
 )
 
+// KindOf returns the kind of a payload; 0 if it is of a version that this
+// package does not know.
+func KindOf(payload []byte) Kind {
+	if len(payload) < 2 || payload[0] != Version {
+		return 0
+	}
+	return Kind(payload[1])
+}
+
 // Decode reads a payload. The result shares its bytes.
 func Decode(payload []byte) (Payload, error) {
 	if len(payload) < 2 {
@@ -22,7 +31,7 @@ func Decode(payload []byte) (Payload, error) {
 	if payload[0] != Version {
 		return nil, fmt.Errorf("%w: version %d", ErrUnknown, payload[0])
 	}
-	kind := Kind(payload[1])
+	kind := KindOf(payload)
 	r := reader{rest: payload[2:]}
 	p := r.payload(kind)
 	switch {

@@ -13,6 +13,7 @@
 //	Copy                             the message went to several rooms: the
 //	                                 member gets the copy that it reads first,
 //	                                 see Copies
+//	Change                           it is no message, but a change of presence
 //
 // Members are known here by their numbers, rooms by a hash of their names, and
 // the time when a message arrived by its number among the arrivals that left
@@ -33,7 +34,9 @@ type Entry struct {
 // Counts and Size implement roomlog.Item.
 
 // Counts reports whether missing the message is a loss.
-func (e Entry) Counts() bool { return !e.Volatile }
+func (e Entry) Counts() bool {
+	return !e.Volatile && (e.Filter == nil || e.Filter.except != change)
+}
 
 // Place implements replay.Item: where the entry is in the backend's history.
 func (e Entry) Place() adapter.Position { return e.At }

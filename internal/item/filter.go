@@ -50,11 +50,22 @@ func (f *Filter) ExcludesRoom(room uint64) bool {
 
 // Copy returns the key of a message that went to several rooms. It is not ok if
 // this one did not.
-func (f *Filter) Copy() (key CopyKey, ok bool) { return f.copy, f.copy.ID != 0 }
+func (f *Filter) Copy() (key CopyKey, ok bool) { return f.copy, f.copy.ID != 0 && f.except != change }
+
+// change is what a filter of Numbered has instead of exceptions.
+var change = new(exceptions)
+
+// Numbered returns the filter of an entry that is no message: the change of
+// presence with a number. Members that have a later list do not get it.
+func Numbered(number uint64) *Filter { return &Filter{CopyKey{ID: number}, change} }
+
+// Change returns the number of a change of presence; it is not ok for a
+// message.
+func (f *Filter) Change() (number uint64, ok bool) { return f.copy.ID, f.except == change }
 
 // size is about the number of bytes that the filter keeps alive.
 func (f *Filter) size() int {
-	if f == nil || f.except == nil {
+	if f == nil || f.except == nil || f.except == change {
 		return 0
 	}
 	return int(unsafe.Sizeof(exceptions{})) + 8*(len(f.except.members)+len(f.except.rooms))

@@ -8,10 +8,12 @@ import (
 )
 
 const (
-	// maxPeers and maxMembers bound what is remembered, in case somebody makes
-	// hubs or members up.
+	// MaxMembers is the most members that a hub may list. It and maxPeers bound
+	// what is remembered, in case somebody makes hubs or members up. Members
+	// that are only counted take no memory, and maxCount bounds those of a hub.
+	MaxMembers = 65536
 	maxPeers   = 4096
-	maxMembers = 65536
+	maxCount   = 1 << 32
 	// maxWaiting is the number of announcements that wait for a snapshot.
 	maxWaiting = 64
 	// A hub that does not answer is asked again after firstAsk, then after
@@ -124,7 +126,7 @@ func (f *Follower) Number() uint64 { return f.number }
 func (f *Follower) Receive(hub uint64, a *control.Announcement, now time.Time) Step {
 	p := f.peers[hub]
 	switch {
-	case a.Count > maxMembers || p == nil && len(f.peers) >= maxPeers:
+	case tooMany(a.Count, a.Mode) || p == nil && len(f.peers) >= maxPeers:
 		return Step{}
 	case p == nil:
 		p = f.add(hub)
@@ -142,6 +144,11 @@ func (f *Follower) Receive(hub uint64, a *control.Announcement, now time.Time) S
 		p.wait(a)
 	}
 	return f.step()
+}
+
+// tooMany reports whether no hub announces so many members.
+func tooMany(count uint64, m control.Mode) bool {
+	return count > maxCount || m != control.ModeSummary && count > MaxMembers
 }
 
 func (f *Follower) add(hub uint64) *peer {
@@ -240,7 +247,7 @@ func (f *Follower) Doubts() uint64 { return f.doubts }
 func (f *Follower) Snapshot(hub uint64, a *control.Answer, doubts uint64, now time.Time) Step {
 	p := f.peers[hub]
 	switch {
-	case doubts != f.doubts || a.Count > maxMembers || p == nil && len(f.peers) >= maxPeers:
+	case doubts != f.doubts || tooMany(a.Count, a.Mode) || p == nil && len(f.peers) >= maxPeers:
 		return Step{}
 	case p == nil:
 		p = f.add(hub)

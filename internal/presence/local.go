@@ -25,6 +25,9 @@ const (
 	// then after twice that, up to maxAgain.
 	firstAgain = 100 * time.Millisecond
 	maxAgain   = 5 * time.Second
+	// Once nothing has changed for confirmAfter the last announcement is
+	// repeated once: a hub that missed it without being told notices then.
+	confirmAfter = 5 * time.Second
 
 	maxBytes  = 48 << 10 // of the entries of an announcement
 	maxLeft   = 2048     // members that leave in one
@@ -52,13 +55,16 @@ type Local struct {
 	more    bool // changes did not fit into the last announcement
 	again   time.Time
 	delay   time.Duration // until again, the next time
+	// confirmed is set when the last announcement has been repeated.
+	confirmed bool
 }
 
 // A member is one connection on this hub.
 type member struct {
 	control.Entry
 	fate      fate
-	changed   bool // it is among Local.changed
+	until     time.Time // held: until then
+	changed   bool      // it is among Local.changed
 	announced bool
 	shown     control.Entry // as it was announced
 	sum       uint64        // of shown, in the digest
@@ -91,10 +97,17 @@ func NewLocal(life uint64, p Params) *Local {
 	}
 }
 
-// Join takes a member into the room. Its bytes are kept. If its user is held
+// Join takes a member into the room. Its bytes are kept. A member that left may
+// join again, as the same user. If its user is held
 // the one that was held goes when the new one comes, which is no event.
 func (l *Local) Join(e control.Entry) {
-	m := &member{Entry: e}
+	m := l.members[e.Number]
+	if m != nil { // it is back before it was announced as left
+		m.Entry, m.fate = e, here
+		l.change(m)
+		return
+	}
+	m = &member{Entry: e}
 	l.members[e.Number] = m
 	l.change(m)
 	if len(e.Name) == 0 {
@@ -119,8 +132,8 @@ func (l *Local) Leave(number uint64, now time.Time) {
 		l.end(m)
 		return
 	}
-	m.fate = held
-	l.held = append(l.held, holding{number, now.Add(l.params.Grace)})
+	m.fate, m.until = held, now.Add(l.params.Grace)
+	l.held = append(l.held, holding{number, m.until})
 	if len(l.held) > max(l.params.Limit, 1) {
 		l.release()
 	}
@@ -135,7 +148,8 @@ func (l *Local) hasOther(m *member) bool {
 
 // release ends the member that has been held for longest.
 func (l *Local) release() {
-	if m := l.members[l.held[0].number]; m != nil && m.fate == held {
+	first := l.held[0]
+	if m := l.members[first.number]; m != nil && m.fate == held && m.until.Equal(first.until) {
 		l.end(m)
 	}
 	l.held = l.held[1:]
@@ -233,7 +247,7 @@ func (l *Local) Announce(now time.Time) *control.Announcement {
 	case due && (l.more || !now.Before(l.last.Add(l.window()))):
 		return l.announce(now)
 	case !l.again.IsZero() && !now.Before(l.again):
-		l.sending = true
+		l.sending, l.confirmed = true, true
 		a := l.header()
 		a.Again = true
 		return a
@@ -257,7 +271,7 @@ func (l *Local) announce(now time.Time) *control.Announcement {
 	for _, number := range l.changed {
 		m := l.members[number]
 		if m != nil && m.fate != ended {
-			if size += m.Size(); size > maxBytes && len(joined) > 0 {
+			if size += m.Size(); size > maxBytes && len(joined) > 0 || len(joined) == control.MaxEntries {
 				break
 			}
 		} else if len(left) == maxLeft {
@@ -283,7 +297,7 @@ func (l *Local) announce(now time.Time) *control.Announcement {
 		return nil
 	}
 	l.seq++
-	l.last, l.sending, l.turned, l.again = now, true, false, time.Time{}
+	l.last, l.sending, l.turned, l.again, l.confirmed = now, true, false, time.Time{}, false
 	a := l.header()
 	if l.mode == control.ModeSummary {
 		a.Joined = l.sample()
@@ -327,12 +341,24 @@ func (l *Local) sample() (some []control.Entry) {
 // not have it, it is repeated, without its changes: those that miss it ask.
 func (l *Local) Sent(ok bool, now time.Time) {
 	l.sending = false
-	if ok {
+	switch {
+	case ok && l.confirmed:
 		l.again, l.delay = time.Time{}, 0
-		return
+	case ok:
+		l.again, l.delay = now.Add(confirmAfter), 0
+	default:
+		l.confirmed = false
+		l.delay = min(max(2*l.delay, firstAgain), maxAgain)
+		l.again = now.Add(l.delay)
 	}
-	l.delay = min(max(2*l.delay, firstAgain), maxAgain)
-	l.again = now.Add(l.delay)
+}
+
+// Repeat has the last announcement repeated soon: others may have missed it, or
+// have taken this hub for gone.
+func (l *Local) Repeat(now time.Time) {
+	if l.seq > 0 {
+		l.again, l.confirmed = now.Add(firstAgain), false
+	}
 }
 
 // Idle reports whether the Local knows of no members and has nothing to

@@ -45,6 +45,9 @@ func TestLocal(t *testing.T) {
 		l.Leave(3, start)
 		require.Equal(t, []uint64{1, 3}, l.Announce(start.Add(time.Minute)).Left)
 		l.Sent(true, start)
+		require.False(t, l.Idle(), "that is to be repeated once")
+		require.True(t, l.Announce(l.Next()).Again)
+		l.Sent(true, start)
 		require.True(t, l.Idle())
 		require.Zero(t, l.digest)
 	})
@@ -91,6 +94,36 @@ func TestLocal(t *testing.T) {
 		}
 		require.Equal(t, []uint64{1, 2}, l.Announce(start.Add(time.Second)).Left)
 	})
+	t.Run("knows a member that joins again", func(t *testing.T) {
+		l := NewLocal(1, params)
+		f := NewFollower()
+		f.Settle()
+		announce := func(at time.Duration) (c *Change) {
+			if a := l.Announce(start.Add(at)); a != nil {
+				c = f.Receive(1, a, start).Change
+				l.Sent(true, start.Add(at))
+			}
+			require.Equal(t, 1, f.Total())
+			require.Equal(t, Following, f.State(1))
+			return c
+		}
+		l.Join(entry(1, "ann", ""))
+		require.NotNil(t, announce(0))
+		for i := range 3 { // held again each time
+			l.Leave(1, start.Add(time.Duration(i)*400*time.Millisecond))
+			l.Join(entry(1, "ann", ""))
+		}
+		require.Nil(t, announce(900*time.Millisecond))
+		l.Leave(1, start.Add(time.Second))
+		require.Nil(t, announce(1900*time.Millisecond), "the last hold counts")
+		l.Join(entry(1, "ann", "new"))
+		require.Len(t, announce(2900*time.Millisecond).Updated, 1)
+		l.Join(entry(2, "", ""))
+		l.Leave(2, start)
+		l.Join(entry(2, "", ""))
+		l.Leave(2, start)
+		require.Nil(t, announce(4*time.Second))
+	})
 	t.Run("repeats what it could not publish", func(t *testing.T) {
 		l := NewLocal(1, params)
 		l.Join(entry(1, "", ""))
@@ -106,12 +139,29 @@ func TestLocal(t *testing.T) {
 		l.Sent(true, start)
 		require.Zero(t, l.Next())
 	})
+	t.Run("repeats the last announcement once, and when it is asked to", func(t *testing.T) {
+		l := NewLocal(1, params)
+		l.Repeat(start)
+		require.Zero(t, l.Next(), "there is none")
+		l.Join(entry(1, "", ""))
+		l.Announce(start)
+		l.Sent(true, start)
+		for _, delay := range []time.Duration{confirmAfter, firstAgain} {
+			require.Equal(t, start.Add(delay), l.Next())
+			a := l.Announce(l.Next())
+			require.True(t, a.Again)
+			require.Equal(t, uint64(1), a.Count)
+			l.Sent(true, start)
+			require.Zero(t, l.Next())
+			l.Repeat(start)
+		}
+	})
 	t.Run("cuts what does not fit, and goes on at once", func(t *testing.T) {
 		l := NewLocal(1, Params{Limit: 100_000})
 		f := NewFollower()
 		f.Settle()
 		send := func(n int) (announcements int) {
-			for l.Next() != (time.Time{}) {
+			for !l.Next().IsZero() && !l.Next().After(start) {
 				a := l.Announce(start)
 				require.Less(t, len(a.Append(nil)), 64<<10)
 				f.Receive(1, a, start)
@@ -226,7 +276,8 @@ func TestArrivals(t *testing.T) {
 			w.now = w.now.Add(time.Second)
 			w.flush()
 		}
-		require.Equal(t, before, w.frames)
+		require.Equal(t, before+1, w.frames, "which is the last one again")
+		require.Equal(t, []int{1, 1, 1}, w.notices)
 		require.Zero(t, w.locals[1].Next())
 		require.Zero(t, w.followers[0].Next())
 	})
@@ -322,7 +373,7 @@ func TestFollower(t *testing.T) {
 	})
 	t.Run("bounds", func(t *testing.T) {
 		f := NewFollower()
-		require.Equal(t, Step{}, f.Receive(1, &control.Announcement{Count: maxMembers + 1}, start))
+		require.Equal(t, Step{}, f.Receive(1, &control.Announcement{Count: MaxMembers + 1}, start))
 		for hub := range uint64(maxPeers + 10) {
 			f.Receive(hub, &control.Announcement{Life: 1, Seq: 1, Mode: control.ModeList}, start)
 		}

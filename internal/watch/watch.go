@@ -102,6 +102,9 @@ type Actions struct {
 	Came []uint64 // hubs that are there now
 	Left []uint64 // hubs that have ended in order
 	Died []uint64 // hubs that have ended otherwise
+	// Back means that others have taken this hub for gone, and learn now that
+	// it is not.
+	Back bool
 }
 
 // A Message goes to the inbox of a hub.
@@ -248,7 +251,7 @@ func (w *Watch) Hello(from uint64, m *control.Hello, now time.Time) Actions {
 func (w *Watch) Verdict(m *control.Verdict, now time.Time) Actions {
 	switch {
 	case m.Hub == w.self.id:
-		w.refute(m.Incarnation)
+		w.refute(m.Incarnation, m.Gone)
 	case m.Gone:
 		w.end(m.Hub, m.Incarnation, now)
 	}
@@ -256,8 +259,9 @@ func (w *Watch) Verdict(m *control.Verdict, now time.Time) Actions {
 }
 
 // refute answers those who take this hub for gone, or suspect it.
-func (w *Watch) refute(incarnation uint64) {
+func (w *Watch) refute(incarnation uint64, gone bool) {
 	if incarnation >= w.self.incarnation {
+		w.out.Back = gone
 		w.digest ^= sum(&w.self)
 		w.self.incarnation = incarnation + 1
 		w.digest ^= sum(&w.self)
