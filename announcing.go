@@ -36,9 +36,10 @@ type roomPresence struct {
 	ctx      context.Context               // of its questions
 	cancel   context.CancelFunc            // ends it
 	asked    map[uint64]context.CancelFunc // ends the last question to each hub
-	settling bool                          // the first question to all hubs is under way
-	// owed are hubs that were taken for gone when an announcement of theirs
-	// came. They are asked when they are back.
+	settling bool                          // all hubs are being asked, so that asking one is of no use
+	asking   bool                          // settle is running
+	// owed are hubs that were taken for gone when an announcement or a list of
+	// theirs came. They are asked when they are back.
 	owed   map[uint64]bool
 	list   []byte // encoded
 	listed uint64 // the number of the last change in list
@@ -197,10 +198,21 @@ func (p *roomPresence) follow() {
 	p.follower = presence.NewFollower()
 	p.ctx, p.cancel = context.WithCancel(h.ctx)
 	p.asked, p.owed = make(map[uint64]context.CancelFunc), make(map[uint64]bool)
-	p.list, p.listed, p.settling = nil, 0, true
+	p.list, p.listed, p.asking = nil, 0, false
 	h.announcer.follow(p)
+	p.askEverybody()
+}
+
+// askEverybody asks all hubs who is there, until all have answered.
+func (p *roomPresence) askEverybody() {
+	p.room.mu.AssertHeld()
+	p.settling = true
+	if p.asking {
+		return // it notices
+	}
+	p.asking = true
 	ctx, f := p.ctx, p.follower
-	h.wg.Go(func() { p.settle(ctx, f) })
+	p.room.hub.wg.Go(func() { p.settle(ctx, f) })
 }
 
 // unfollow is called when the room is no longer subscribed.
@@ -223,6 +235,7 @@ func (p *roomPresence) restored() wakeups {
 	if p.follower == nil {
 		return wakeups{}
 	}
+	p.askEverybody() // some may have come meanwhile
 	return p.step(p.follower.Doubt(now))
 }
 
@@ -249,7 +262,7 @@ func (p *roomPresence) step(s presence.Step) wakeups {
 	switch {
 	case p.settling: // all are being asked
 	case len(s.Ask) > askOneByOne:
-		p.askAll()
+		p.askEverybody()
 	default:
 		for _, a := range s.Ask {
 			p.ask(a)

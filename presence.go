@@ -193,40 +193,46 @@ const (
 	askOneByOne = 4
 )
 
-// settle asks all hubs who is there, until all have answered.
+// settle asks all hubs who is there, until all have answered, after the last
+// interruption.
 func (p *roomPresence) settle(ctx context.Context, f *presence.Follower) {
-	rs := p.room
-	began := time.Now()
+	began, doubts := time.Now(), uint64(0)
 	for pause := (backoff.Backoff{}); ; {
-		rs.mu.Lock()
-		doubts := f.Doubts()
-		rs.mu.Unlock()
+		p.room.mu.Lock()
+		if doubts != f.Doubts() {
+			began, doubts = time.Now(), f.Doubts()
+		}
+		p.room.mu.Unlock()
 		asking, cancel := context.WithTimeout(ctx, settleTime)
 		err := p.question(asking, f, presence.Ask{Doubts: doubts})
 		cancel()
-		rs.mu.Lock()
-		var w wakeups
-		complete := err == nil && f.Doubts() == doubts
-		if p.follower == f && (complete || time.Since(began) >= settleTime) {
-			p.settling = false
-			w = p.step(f.Settle())
-		}
-		rs.mu.Unlock()
-		w.run(rs.hub)
-		if complete || !pause.Wait(ctx) {
+		if complete := p.settled(f, doubts, err == nil, time.Since(began) >= settleTime); complete || !pause.Wait(ctx) {
 			return
 		}
 	}
 }
 
-// askAll asks all hubs of the room, beside.
-func (p *roomPresence) askAll() {
-	p.room.mu.AssertHeld()
-	p.ask(presence.Ask{Doubts: p.follower.Doubts()})
+// settled notes that all hubs have been asked, and whether all have answered.
+// It reports false if they are to be asked again. If it is late, the first list
+// waits no longer.
+func (p *roomPresence) settled(f *presence.Follower, doubts uint64, answered, late bool) (complete bool) {
+	rs := p.room
+	rs.mu.Lock()
+	var w wakeups
+	complete = answered && f.Doubts() == doubts
+	if p.follower == f {
+		p.asking = !complete
+		if complete || late {
+			p.settling = false
+			w = p.step(f.Settle())
+		}
+	}
+	rs.mu.Unlock()
+	w.run(rs.hub)
+	return complete
 }
 
-// ask asks a hub for its list, or all (hub 0), beside. An earlier question to
-// it ends.
+// ask asks a hub for its list, beside. An earlier question to it ends.
 func (p *roomPresence) ask(a presence.Ask) {
 	p.room.mu.AssertHeld()
 	if cancel := p.asked[a.Hub]; cancel != nil {
@@ -252,7 +258,7 @@ func (p *roomPresence) question(ctx context.Context, f *presence.Follower, a pre
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
-	lists := make(map[uint64][]control.Entry)
+	lists, own := make(map[uint64][]control.Entry), false
 	q := &control.Question{Op: control.OpPresence, Names: []string{rs.name}, Life: a.Life, Seq: a.Seq, Digest: a.Digest}
 	err := h.ask(ctx, q, func(hub uint64, page *control.Answer) bool {
 		list := append(lists[hub], page.Entries...)
@@ -260,6 +266,7 @@ func (p *roomPresence) question(ctx context.Context, f *presence.Follower, a pre
 			return len(list) <= presence.MaxMembers
 		}
 		delete(lists, hub)
+		own = own || hub == h.num
 		snapshot := *page
 		snapshot.Entries = list
 		p.take(f, hub, &snapshot, a.Doubts)
@@ -272,18 +279,29 @@ func (p *roomPresence) question(ctx context.Context, f *presence.Follower, a pre
 		return []lane{{way: h.acquire(rs.name, rs.channel).way()}}
 	})
 	if partial := (*PartialError)(nil); errors.As(err, &partial) && partial.Err == nil {
-		return nil // all have answered
+		err = nil // all have answered
+	}
+	if err == nil && a.Hub == 0 && !own {
+		err = errQuestionLost
 	}
 	return err
 }
+
+// errQuestionLost means that a question in a room that the hub is subscribed to
+// has not reached even the hub itself.
+var errQuestionLost = errors.New("the question was lost")
 
 // take takes the list of a hub.
 func (p *roomPresence) take(f *presence.Follower, hub uint64, a *control.Answer, doubts uint64) {
 	rs := p.room
 	rs.mu.Lock()
 	var w wakeups
-	nobody := a.Seq == 0 && f.State(hub) == presence.Unknown
-	if p.follower == f && !nobody && !rs.hub.lookout.takesForGone(hub) {
+	switch {
+	case p.follower != f:
+	case a.Seq == 0 && f.State(hub) == presence.Unknown: // it has announced nobody
+	case rs.hub.lookout.takesForGone(hub):
+		p.owed[hub] = true
+	default:
 		w = p.step(f.Snapshot(hub, a, doubts, time.Now()))
 	}
 	rs.mu.Unlock()

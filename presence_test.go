@@ -12,7 +12,6 @@ import (
 
 	"github.com/fanoutgo/fanout"
 	"github.com/fanoutgo/fanout/adapter/memory"
-	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
 
@@ -210,5 +209,307 @@ func (f *fleet) frames() func() int {
 	}
 }
 
-var _ = assert.New
-var _ = fmt.Sprint
+// require checks that a watcher knows who is there, and that its changes fitted.
+func (w *watcher) require(t testing.TB, names ...string) {
+	t.Helper()
+	require.Equal(t, slices.Sorted(slices.Values(names)), w.names())
+	w.mu.Lock()
+	wrong := w.wrong
+	w.mu.Unlock()
+	require.Empty(t, wrong)
+}
+
+func TestPresenceGrace(t *testing.T) {
+	presenceBubble(t, fanout.RoomOptions{Grace: 3 * time.Second}, func(t *testing.T, f *fleet, room string) {
+		w := watchRoom(t, enter(t, f.hubs[0], room, "watcher", ""))
+		ann := enter(t, f.hubs[1], room, "ann", "")
+		time.Sleep(time.Second)
+		w.take()
+		for name, next := range map[string]*fanout.Hub{"the same hub": f.hubs[1], "another hub": f.hubs[2]} {
+			t.Log("a person that comes back to " + name + " within the grace period is no event")
+			for range 3 {
+				require.NoError(t, ann.Close())
+				time.Sleep(2 * time.Second)
+				ann = enter(t, next, room, "ann", "")
+				time.Sleep(10 * time.Second)
+				require.Empty(t, w.take())
+			}
+		}
+		t.Log("nor is a member that leaves and joins again")
+		m := enter(t, f.hubs[1], room, "bob", "")
+		time.Sleep(time.Second)
+		w.take()
+		for range 3 {
+			require.NoError(t, f.hubs[1].Room(room).Leave(within(t), m))
+			time.Sleep(2 * time.Second)
+			require.NoError(t, f.hubs[1].Room(room).Join(within(t), m))
+		}
+		time.Sleep(10 * time.Second)
+		require.Empty(t, w.take())
+		w.require(t, "ann", "bob", "watcher")
+	})
+	t.Run("negative", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			f := newFleet(t, 3, true, watched(fanout.RoomOptions{Grace: -1}))
+			w := watchRoom(t, enter(t, f.hubs[0], "x", "watcher", ""))
+			ann := enter(t, f.hubs[1], "x", "ann", "")
+			time.Sleep(time.Second)
+			w.take()
+			require.NoError(t, ann.Close())
+			synctest.Wait()
+			require.Equal(t, []string{" -ann"}, w.take())
+		})
+	})
+}
+
+func TestPresenceOfManyAtOnce(t *testing.T) {
+	presenceBubble(t, fanout.RoomOptions{}, func(t *testing.T, f *fleet, room string) {
+		w := watchRoom(t, enter(t, f.hubs[0], room, "watcher", ""))
+		time.Sleep(time.Second)
+		w.take()
+		want := []string{"watcher"}
+		var members []*fanout.Member
+		for i := range 300 {
+			name := fmt.Sprintf("user %03d", i)
+			want = append(want, name)
+			members = append(members, enter(t, f.hubs[i%3], room, name, ""))
+		}
+		last := watchRoom(t, members[299])
+		time.Sleep(time.Second)
+		w.require(t, want...)
+		last.require(t, want...)
+		require.LessOrEqual(t, len(w.take()), 6, "300 who come at once are a handful of notices")
+		for _, m := range members[:299] {
+			require.NoError(t, m.Close())
+		}
+		time.Sleep(6 * time.Second)
+		w.require(t, "watcher", "user 299")
+		require.LessOrEqual(t, len(w.take()), 6)
+	})
+}
+
+func TestPresenceOfHubsThatEnd(t *testing.T) {
+	crowd := func(t *testing.T, f *fleet, room string) (w *watcher) {
+		w = watchRoom(t, enter(t, f.hubs[0], room, "watcher", ""))
+		for i := range 100 {
+			enter(t, f.hubs[2], room, fmt.Sprint(i), "")
+		}
+		enter(t, f.hubs[1], room, "7", "") // one of them is on another hub as well
+		time.Sleep(10 * time.Second)
+		require.Len(t, w.names(), 101)
+		w.take()
+		return w
+	}
+	t.Run("killed", func(t *testing.T) {
+		presenceBubble(t, fanout.RoomOptions{}, func(t *testing.T, f *fleet, room string) {
+			w := crowd(t, f, room)
+			f.kill(2)
+			time.Sleep(4 * time.Second)
+			w.require(t, "7", "watcher")
+			require.Len(t, w.take(), 1, "all go in one step")
+			t.Log("it was only cut off")
+			time.Sleep(30 * time.Second)
+			f.nodes[2].Heal()
+			time.Sleep(10 * time.Second)
+			require.Len(t, w.names(), 101)
+			require.Len(t, w.take(), 1)
+			w.require(t, w.names()...)
+		})
+	})
+	t.Run("closed", func(t *testing.T) {
+		presenceBubble(t, fanout.RoomOptions{}, func(t *testing.T, f *fleet, room string) {
+			w := crowd(t, f, room)
+			require.NoError(t, f.hubs[2].Close(within(t)))
+			time.Sleep(4 * time.Second)
+			require.Empty(t, w.take(), "its people have the grace period to come back")
+			back := enter(t, f.hubs[1], room, "11", "")
+			time.Sleep(2 * time.Second)
+			w.require(t, "11", "7", "watcher")
+			require.Len(t, w.take(), 1)
+			_ = back
+		})
+	})
+	t.Run("drained", func(t *testing.T) {
+		presenceBubble(t, fanout.RoomOptions{}, func(t *testing.T, f *fleet, room string) {
+			w := crowd(t, f, room)
+			drain, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			require.ErrorIs(t, f.hubs[2].Drain(drain), context.DeadlineExceeded, "nobody receives")
+			require.NoError(t, f.hubs[2].Close(within(t)))
+			enter(t, f.hubs[1], room, "11", "")
+			time.Sleep(6 * time.Second)
+			w.require(t, "11", "7", "watcher")
+			require.Len(t, w.take(), 1)
+		})
+	})
+	t.Run("paused for a second", func(t *testing.T) {
+		presenceBubble(t, fanout.RoomOptions{}, func(t *testing.T, f *fleet, room string) {
+			w := crowd(t, f, room)
+			for range 20 {
+				f.pause.begin(f.nodes[2], f.hubs[2], time.Second)
+				time.Sleep(3 * time.Second)
+				require.Empty(t, w.take())
+			}
+			require.Len(t, w.names(), 101)
+		})
+	})
+}
+
+func TestPresenceAfterAGap(t *testing.T) {
+	presenceBubble(t, fanout.RoomOptions{Window: fanout.Window{Messages: 10}}, func(t *testing.T, f *fleet, room string) {
+		a := f.hubs[0]
+		slow := enter(t, a, room, "slow", "")
+		time.Sleep(time.Second)
+		receiveList := func(want ...string) {
+			t.Helper()
+			w := &watcher{}
+			for !w.begun {
+				msg, err := slow.Receive(within(t))
+				require.NoError(t, err)
+				c, ok := msg.Presence()
+				require.True(t, ok)
+				require.True(t, c.Reset)
+				require.True(t, msg.Position.IsZero())
+				require.Equal(t, room, msg.Room)
+				w.apply(&c)
+			}
+			w.require(t, want...)
+		}
+		receiveList("slow")
+		t.Log("who falls out of the window gets a list, and changes are not missed messages")
+		want := []string{"slow"}
+		for i := range 30 {
+			enter(t, f.hubs[i%3], room, fmt.Sprint(i), "")
+			want = append(want, fmt.Sprint(i))
+			time.Sleep(time.Second)
+		}
+		receiveList(want...)
+		buf := make([]fanout.Message, 10)
+		n, err := slow.TryReceiveBatch(buf)
+		require.NoError(t, err)
+		require.Zero(t, n, "changes that are in the list do not come")
+		publish(t, a.Room(room), 1, 30)
+		enter(t, f.hubs[1], room, "late", "")
+		time.Sleep(time.Second)
+		if room == "plain" {
+			_, err = slow.Receive(within(t))
+			var gap *fanout.GapError
+			require.ErrorAs(t, err, &gap)
+			require.Equal(t, 21, gap.Missed)
+			receiveList(append(want, "late")...)
+			require.Len(t, receive(t, slow, 9), 9)
+		} else {
+			require.Len(t, receive(t, slow, 30), 30)
+			receiveList(append(want, "late")...)
+		}
+		require.NoError(t, a.Room(room).Publish(within(t), []byte("end")))
+		require.Equal(t, []string{"end"}, receive(t, slow, 1))
+	})
+}
+
+func TestPresenceOfOneThatResumes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t, 3, true, watched(fanout.RoomOptions{}))
+		a := f.hubs[0]
+		enter(t, f.hubs[1], "kept", "bob", "")
+		publish(t, a.Room("kept"), 1, 3)
+		m, err := a.Connect(nil)
+		require.NoError(t, err)
+		require.NoError(t, a.Room("kept").Resume(within(t), m, fanout.Position{}))
+		require.Equal(t, []string{"1", "2", "3"}, receive(t, m, 3))
+		msg, err := m.Receive(within(t))
+		require.NoError(t, err)
+		c, ok := msg.Presence()
+		require.True(t, ok)
+		require.True(t, c.Reset)
+		require.True(t, slices.ContainsFunc(c.Joined, func(p fanout.Person) bool { return p.User == "bob" }))
+		past, err := a.Room("kept").History(within(t), fanout.Position{}, 0)
+		require.NoError(t, err)
+		require.Len(t, past, 3)
+	})
+}
+
+func TestPresenceOfLargeRooms(t *testing.T) {
+	presenceBubble(t, fanout.RoomOptions{PresenceList: 100, Grace: -1}, func(t *testing.T, f *fleet, room string) {
+		w := watchRoom(t, enter(t, f.hubs[0], room, "watcher", ""))
+		var members []*fanout.Member
+		for i := range 300 {
+			members = append(members, enter(t, f.hubs[i%3], room, fmt.Sprint(i), ""))
+		}
+		time.Sleep(5 * time.Second)
+		require.True(t, w.large)
+		require.Equal(t, 301, w.count)
+		require.LessOrEqual(t, len(w.names()), 16)
+		require.NotEmpty(t, w.names())
+		for _, m := range members[50:] {
+			require.NoError(t, m.Close())
+		}
+		time.Sleep(5 * time.Second)
+		require.False(t, w.large)
+		require.Equal(t, 51, w.count)
+		require.Len(t, w.names(), 51)
+	})
+}
+
+func TestPresenceOfARoomThatIsLeftAndJoinedAgain(t *testing.T) {
+	presenceBubble(t, fanout.RoomOptions{}, func(t *testing.T, f *fleet, room string) {
+		enter(t, f.hubs[0], room, "ann", "")
+		for range 3 {
+			m := enter(t, f.hubs[1], room, "bob", "")
+			w := watchRoom(t, m)
+			time.Sleep(time.Second)
+			w.require(t, "ann", "bob")
+			require.NoError(t, m.Close())
+			time.Sleep(time.Minute) // it is no longer subscribed, and forgotten
+		}
+	})
+}
+
+func TestPresenceOptions(t *testing.T) {
+	for _, o := range []fanout.RoomOptions{{PresenceList: -1}, {PresenceList: 16385}} {
+		h := newHub(t, nil, watched(o))
+		require.ErrorIs(t, h.Room("x").Join(within(t), connect(t, h)), fanout.ErrInvalidOption)
+	}
+	t.Run("a message of a user is no change", func(t *testing.T) {
+		h := newHub(t, nil, watched(fanout.RoomOptions{}))
+		m := connect(t, h, "x")
+		msg, err := m.Receive(within(t))
+		require.NoError(t, err)
+		c, ok := msg.Presence()
+		require.True(t, ok)
+		require.Equal(t, m.ID(), c.Joined[0].Member, "a hub alone has presence, too")
+		require.NoError(t, h.Room("x").Publish(within(t), msg.Data))
+		msg, err = m.Receive(within(t))
+		require.NoError(t, err)
+		_, ok = msg.Presence()
+		require.False(t, ok)
+	})
+}
+
+// A hub that misses an announcement, and is not told, notices by the next one,
+// or when the last one is repeated.
+func TestPresenceThatIsMissed(t *testing.T) {
+	presenceBubble(t, fanout.RoomOptions{}, func(t *testing.T, f *fleet, room string) {
+		w := watchRoom(t, enter(t, f.hubs[0], room, "watcher", ""))
+		enter(t, f.hubs[1], room, "ann", "")
+		time.Sleep(10 * time.Second)
+		for i, wait := range []time.Duration{6 * time.Second, time.Second} {
+			f.bus.Intercept(func(_ context.Context, frame memory.Frame) memory.Fate {
+				if frame.Channel == "fanout:r:{"+room+"}" {
+					return memory.Fate{Miss: f.nodes[:1]}
+				}
+				return memory.Fate{}
+			})
+			enter(t, f.hubs[1], room, fmt.Sprint("missed ", i), "")
+			time.Sleep(time.Millisecond)
+			require.NotContains(t, w.names(), fmt.Sprint("missed ", i))
+			f.bus.Intercept(nil)
+			if i == 1 {
+				enter(t, f.hubs[1], room, "next", "")
+			}
+			time.Sleep(wait)
+			require.Contains(t, w.names(), fmt.Sprint("missed ", i))
+		}
+		w.require(t, "ann", "missed 0", "missed 1", "next", "watcher")
+	})
+}

@@ -119,7 +119,7 @@ func (l *lookout) receive(from uint64, p control.Payload) {
 	case *control.Hello:
 		a = l.watch.Hello(from, p, now)
 	case *control.Verdict:
-		a = l.watch.Verdict(p, now)
+		a = l.watch.Verdict(from, p, now)
 	case *control.Probe:
 		a = l.watch.Receive(from, p, now)
 	case *control.Roster:

@@ -190,7 +190,7 @@ func (w *Watch) Roster(from uint64, m *control.Roster, now time.Time) Actions {
 		switch {
 		case k.Hub == w.self.id:
 			if k.Gone {
-				w.refute(k.Incarnation, true)
+				w.refute(from, k.Incarnation, true)
 			}
 		case k.Gone:
 			w.end(k.Hub, k.Incarnation, now)

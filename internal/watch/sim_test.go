@@ -142,7 +142,7 @@ func (n *node) receive(from uint64, raw []byte) {
 	case *control.Hello:
 		n.do(n.watch.Hello(from, p, w.now))
 	case *control.Verdict:
-		n.do(n.watch.Verdict(p, w.now))
+		n.do(n.watch.Verdict(from, p, w.now))
 		n.do(n.watch.Heard(from, w.now))
 	}
 }

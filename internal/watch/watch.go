@@ -248,25 +248,29 @@ func (w *Watch) Hello(from uint64, m *control.Hello, now time.Time) Actions {
 }
 
 // Verdict takes what a hub says of another one.
-func (w *Watch) Verdict(m *control.Verdict, now time.Time) Actions {
+func (w *Watch) Verdict(from uint64, m *control.Verdict, now time.Time) Actions {
 	switch {
 	case m.Hub == w.self.id:
-		w.refute(m.Incarnation, m.Gone)
+		w.refute(from, m.Incarnation, m.Gone)
 	case m.Gone:
 		w.end(m.Hub, m.Incarnation, now)
 	}
 	return w.take()
 }
 
-// refute answers those who take this hub for gone, or suspect it.
-func (w *Watch) refute(incarnation uint64, gone bool) {
-	if incarnation >= w.self.incarnation {
-		w.out.Back = gone
+// refute answers a hub that suspects this one, or takes it for gone: everyone,
+// or that hub alone if it has only missed an earlier answer.
+func (w *Watch) refute(from, incarnation uint64, gone bool) {
+	switch {
+	case incarnation >= w.self.incarnation:
 		w.digest ^= sum(&w.self)
 		w.self.incarnation = incarnation + 1
 		w.digest ^= sum(&w.self)
 		w.say(w.hello(false))
+	case gone:
+		w.tell(from, w.hello(false))
 	}
+	w.out.Back = w.out.Back || gone
 }
 
 // enter takes a hub into the list, and reports whether it was not there. One
