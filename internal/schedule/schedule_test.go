@@ -43,7 +43,8 @@ func TestSchedule(t *testing.T) {
 		require.Equal(t, []call{
 			{"at once", 0},
 			{"again", time.Second},
-			{"twice", 2 * time.Second}, {"again", 2 * time.Second},
+			{"twice", 2 * time.Second},
+			{"again", 2 * time.Second},
 			{"again", 3 * time.Second},
 		}, calls)
 		require.Len(t, s.due, 1)
