@@ -177,6 +177,26 @@
 // A member answers a question with [Member.Reply]. A task of the server that
 // other hubs are to ask is a member of a room, too.
 //
+// Hubs watch each other, so a question does not wait for a hub that is gone:
+// [Hub.Hubs] says how soon that is known.
+//
+// # Who comes and goes
+//
+// Members of a room that [Options.Room] gives Presence receive a list of who is
+// in it, on all hubs, and then what changes, among the room's messages:
+//
+//	msg, err := member.Receive(ctx)
+//	if change, ok := msg.Presence(); ok {
+//		if change.Reset { ... }                    // forget the list, Joined is a new one
+//		for _, p := range change.Joined { ... }    // also Updated and Left
+//	}
+//
+// All connections of a user are one person. A page that is reloaded is no event
+// ([RoomOptions.Grace]), many who come at once are a few notices, and a hub that
+// dies takes its people with it in one step. Nothing is stored, so nobody stays
+// behind. Hubs compare what they know by counts and digests, and ask again if
+// they have missed something.
+//
 // # Stopping a server
 //
 // Stop a server in this order, and no message is lost that was acknowledged

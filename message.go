@@ -25,7 +25,8 @@ type Message struct {
 	Data []byte
 
 	// Sender is the ID of the hub that published the message. It is empty if a
-	// program that is not a hub published it to the room's channel.
+	// program that is not a hub published it to the room's channel, and
+	// "presence" for a change of presence: see [Message.Presence].
 	Sender string
 
 	// Position is the place of the message in the room's history. [Room.Resume]

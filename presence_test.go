@@ -4,8 +4,11 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -135,11 +138,11 @@ func TestPresence(t *testing.T) {
 		t.Log("the first list has those who were there")
 		ann := watchRoom(t, enter(t, a, room, "ann", "1"))
 		synctest.Wait()
-		require.Equal(t, []string{"list +ann"}, ann.take())
+		require.Equal(t, "list +ann", strings.Join(ann.take(), ""), "with the member itself, or without it before that")
 		bob := watchRoom(t, enter(t, b, room, "bob", "2"))
 		synctest.Wait()
 		require.Equal(t, []string{" +bob"}, ann.take())
-		require.Equal(t, []string{"list +ann +bob"}, bob.take())
+		require.Equal(t, "list +ann +bob", strings.Join(bob.take(), ""))
 		t.Log("a member that comes later gets it, too, and the others hear of it")
 		dan := enter(t, b, room, "dan", "")
 		dans := watchRoom(t, dan)
@@ -179,7 +182,7 @@ func TestPresence(t *testing.T) {
 		time.Sleep(time.Second + time.Millisecond)
 		require.Equal(t, []string{" -bob"}, ann.take())
 		t.Log("nobody hears anything when nobody comes or goes")
-		frames := f.frames()
+		frames, _ := f.traffic()
 		time.Sleep(10 * time.Second)
 		settled := frames()
 		time.Sleep(time.Hour)
@@ -190,23 +193,17 @@ func TestPresence(t *testing.T) {
 	})
 }
 
-// frames has frames in rooms counted.
-func (f *fleet) frames() func() int {
-	var mu sync.Mutex
-	n := 0
+// traffic has frames in rooms counted, and their bytes.
+func (f *fleet) traffic() (frames, bytes func() int) {
+	var n, size atomic.Int64
 	f.bus.Intercept(func(_ context.Context, frame memory.Frame) memory.Fate {
-		mu.Lock()
-		defer mu.Unlock()
-		if frame.Channel[:len("fanout:r:")] == "fanout:r:" {
-			n++
+		if strings.HasPrefix(frame.Channel, "fanout:r:") {
+			n.Add(1)
+			size.Add(int64(len(frame.Data)))
 		}
 		return memory.Fate{}
 	})
-	return func() int {
-		mu.Lock()
-		defer mu.Unlock()
-		return n
-	}
+	return func() int { return int(n.Load()) }, func() int { return int(size.Load()) }
 }
 
 // require checks that a watcher knows who is there, and that its changes fitted.
@@ -512,4 +509,43 @@ func TestPresenceThatIsMissed(t *testing.T) {
 		}
 		w.require(t, "ann", "missed 0", "missed 1", "next", "watcher")
 	})
+}
+
+// The figures are in docs/scaling.md.
+func TestPresenceFrames(t *testing.T) {
+	for _, hubs := range []int{3, 10, 30} {
+		t.Run(fmt.Sprint(hubs, " hubs"), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := newFleet(t, hubs, true, watched(fanout.RoomOptions{Grace: -1}))
+				w := watchRoom(t, enter(t, f.hubs[0], "x", "watcher", ""))
+				members := make([]*fanout.Member, 300)
+				for i := range members {
+					members[i] = enter(t, f.hubs[i%hubs], "x", fmt.Sprint(i), "")
+				}
+				time.Sleep(20 * time.Second)
+				w.take()
+				frames, bytes := f.traffic()
+				const seconds, each = 5, 2000
+				for round := range seconds * 100 {
+					for k := range each / 200 { // a member leaves, and another one comes
+						i := rand.IntN(len(members))
+						require.NoError(t, members[i].Close())
+						members[i] = enter(t, f.hubs[i%hubs], "x", fmt.Sprint(round, " ", k), "")
+					}
+					time.Sleep(10 * time.Millisecond)
+				}
+				notices := len(w.take())
+				n, b := frames(), bytes()
+				t.Logf("%d hubs, %d changes a second: %.1f notices a second, %.1f frames a second from each hub, %.1f bytes a change",
+					hubs, each, float64(notices)/seconds, float64(n)/seconds/float64(hubs), float64(b)/seconds/each)
+				require.Less(t, notices, 20*seconds)
+				time.Sleep(10 * time.Second)
+				require.Len(t, w.names(), 301)
+				t.Log("a room costs nothing when nobody comes or goes")
+				n = frames()
+				time.Sleep(time.Minute)
+				require.Equal(t, n, frames())
+			})
+		})
+	}
 }

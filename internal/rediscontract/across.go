@@ -22,8 +22,11 @@ func RunAcross(t *testing.T, client func(testing.TB, ...func(*rueidis.ClientOpti
 		x.hubs[i], err = fanout.New(a, &fanout.Options{
 			Prefix: "across", PublishTimeout: 20 * time.Second,
 			Room: func(name string) (o fanout.RoomOptions) {
-				if name == "kept" {
+				if name == "kept" || name == "kept and watched" {
 					o.Retain = fanout.Retention{Messages: 100}
+				}
+				if name == "watched" || name == "kept and watched" {
+					o.Presence, o.Grace = true, 500*time.Millisecond
 				}
 				return o
 			},
@@ -41,6 +44,8 @@ func RunAcross(t *testing.T, client func(testing.TB, ...func(*rueidis.ClientOpti
 	t.Run("close", x.close)
 	t.Run("members that end", x.leaving)
 	t.Run("many members", x.many)
+	t.Run("presence and a history", func(t *testing.T) { x.presence(t, "kept and watched", false) })
+	t.Run("presence", func(t *testing.T) { x.presence(t, "watched", true) })
 }
 
 type across struct {
