@@ -296,11 +296,14 @@ func (h *Hub) roomOptions(room, channel string) (*roomHistory, *limits, *rare) {
 	}
 	o, err := h.opts.Room(room).withDefaults(&h.opts)
 	keeps := o.Retain != (Retention{})
-	if err == nil && keeps && h.historian == nil {
-		err = fmt.Errorf("Retain is set, but the adapter (%T) keeps no history", h.adapter)
+	switch {
+	case err != nil:
+		err = fmt.Errorf("%w: Room(%q): %w", ErrInvalidOption, room, err)
+	case keeps && h.historian == nil:
+		err = fmt.Errorf("%w: Room(%q): Retain is set, but the adapter (%T) keeps no history", ErrInvalidOption, room, h.adapter)
 	}
 	if err != nil {
-		return nil, h.limits.standard, &rare{invalid: fmt.Errorf("%w: Room(%q): %w", ErrInvalidOption, room, err)}
+		return nil, h.limits.standard, &rare{invalid: err}
 	}
 	var kept *roomHistory
 	if keeps {

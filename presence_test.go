@@ -15,6 +15,8 @@ import (
 
 	"github.com/fanoutgo/fanout"
 	"github.com/fanoutgo/fanout/adapter/memory"
+	"github.com/fanoutgo/fanout/internal/control"
+	"github.com/fanoutgo/fanout/internal/wire"
 	"github.com/stretchr/testify/require"
 )
 
@@ -549,3 +551,58 @@ func TestPresenceFrames(t *testing.T) {
 		})
 	}
 }
+
+// A hub of a release that knows nothing of presence answers that it does not
+// understand, and nobody waits for it.
+func TestPresenceBesideAnotherRelease(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t, 2, true, watched(fanout.RoomOptions{}))
+		old := newEarlierHub(t, f.bus, "fanout:r:{x}", "fanout:i:{000000000000beef}")
+		began := time.Now()
+		w := watchRoom(t, enter(t, f.hubs[0], "x", "ann", ""))
+		enter(t, f.hubs[1], "x", "bob", "")
+		synctest.Wait()
+		require.Zero(t, time.Since(began))
+		require.NotZero(t, old.asked.Load())
+		time.Sleep(time.Second)
+		w.require(t, "ann", "bob")
+	})
+}
+
+// An earlierHub answers questions about presence as a release does that does not
+// know them, and nothing else.
+type earlierHub struct {
+	node  *memory.Adapter
+	asked atomic.Int32
+}
+
+func newEarlierHub(t *testing.T, bus *memory.Bus, channels ...string) *earlierHub {
+	h := &earlierHub{node: bus.NewAdapter()}
+	require.NoError(t, h.node.Attach(h))
+	for _, c := range channels {
+		require.NoError(t, h.node.Subscribe(within(t), c))
+	}
+	t.Cleanup(func() { require.NoError(t, h.node.Close(context.Background())) })
+	return h
+}
+
+func (h *earlierHub) Receive(_ string, frame []byte) {
+	from, payload, err := wire.DecodeControl(frame)
+	if err != nil {
+		return
+	}
+	p, _ := control.Decode(payload)
+	q, ok := p.(*control.Question)
+	if !ok || q.Op != control.OpPresence {
+		return
+	}
+	h.asked.Add(1)
+	a := control.Answer{ID: q.ID, Attempt: q.Attempt, Status: control.StatusNotUnderstood, Covers: []uint64{q.Which}}
+	answer := wire.AppendControl(nil, 0xbeef, uint64(time.Now().UnixMilli()), a.Append(nil))
+	go func() {
+		_, _ = h.node.Publish(context.Background(), fmt.Sprintf("fanout:i:{%016x}", from), answer)
+	}()
+}
+
+func (h *earlierHub) Interrupted(string) {}
+func (h *earlierHub) Restored(string)    {}

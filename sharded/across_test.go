@@ -1,9 +1,88 @@
 package sharded_test
 
 import (
+	"fmt"
+	"sync"
 	"testing"
+	"time"
 
+	"github.com/fanoutgo/fanout"
 	"github.com/fanoutgo/fanout/internal/rediscontract"
+	"github.com/fanoutgo/fanout/internal/redistest"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 )
 
 func TestAcrossHubs(t *testing.T) { rediscontract.RunAcross(t, cluster(t).Client, newAdapter) }
+
+// Questions in a room whose slot is moving are answered: by the hubs that the
+// slot's server knows by then. Who is in the room does not change meanwhile.
+func TestQuestionsWhileASlotMoves(t *testing.T) {
+	c := cluster(t)
+	const room = "moving"
+	var hubs []*fanout.Hub
+	var left sync.Map // who was said to leave
+	for i := range 3 {
+		a, err := newAdapter(c.Client(t))
+		require.NoError(t, err)
+		h, err := fanout.New(a, &fanout.Options{
+			Prefix: "moving", Room: func(string) fanout.RoomOptions { return fanout.RoomOptions{Presence: true} },
+		})
+		require.NoError(t, err)
+		t.Cleanup(func() { require.NoError(t, h.Close(within(t))) })
+		m, err := h.Connect(&fanout.MemberOptions{User: fmt.Sprint("user ", i)})
+		require.NoError(t, err)
+		require.NoError(t, h.Room(room).Join(within(t), m))
+		go func() {
+			for msg, err := range m.Messages(t.Context()) {
+				if change, ok := msg.Presence(); ok && err == nil {
+					for _, p := range change.Left {
+						left.Store(p.User, true)
+					}
+				}
+			}
+		}()
+		hubs = append(hubs, h)
+	}
+	stop := make(chan struct{})
+	var asking sync.WaitGroup
+	asked := 0
+	asking.Go(func() {
+		for ; ; asked++ {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			began := time.Now()
+			n, err := hubs[0].In(room).Count(within(t))
+			if !assert.NoError(t, err) {
+				return
+			}
+			assert.LessOrEqual(t, n, 3)
+			assert.Less(t, time.Since(began), 10*time.Second)
+		}
+	})
+	slot := redistest.Slot("moving:r:{" + room + "}")
+	for range 4 {
+		from := c.Owner(slot)
+		for _, to := range c.Primaries() {
+			if to != from {
+				redistest.Must(t, c.MigrateSlot(within(t), from, to, slot))
+				break
+			}
+		}
+		time.Sleep(300 * time.Millisecond) // the next move finds hubs that ask
+	}
+	close(stop)
+	asking.Wait()
+	t.Logf("questions: %d", asked)
+	require.Eventually(t, func() bool {
+		n, err := hubs[0].In(room).Count(within(t))
+		return err == nil && n == 3
+	}, 20*time.Second, 10*time.Millisecond)
+	left.Range(func(user, _ any) bool {
+		t.Errorf("%v was said to have left", user)
+		return true
+	})
+}
