@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"os"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -20,7 +21,11 @@ import (
 // Whatever comes, goes, is cut and gets lost: at every quiet moment the list
 // and the changes that each member has received give what Members says.
 func TestPresenceSimulation(t *testing.T) {
-	for seed := range uint64(40) {
+	seeds := uint64(10)
+	if os.Getenv("FANOUT_TEST_ALL") == "1" {
+		seeds = 200
+	}
+	for seed := range seeds {
 		for _, counts := range []bool{true, false} {
 			t.Run(fmt.Sprintf("seed %d, counts=%v", seed, counts), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
