@@ -104,3 +104,52 @@ func ExampleSelection_Close() {
 	}
 	// Output: logged out elsewhere
 }
+
+// A member of a room with presence keeps a list of who is there.
+func ExampleMessage_Presence() {
+	ctx := context.Background()
+	hub, err := fanout.New(nil, &fanout.Options{
+		Room: func(string) fanout.RoomOptions { return fanout.RoomOptions{Presence: true} },
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer hub.Close(ctx)
+	enter := func(user string) *fanout.Member {
+		m, err := hub.Connect(&fanout.MemberOptions{User: user})
+		if err != nil {
+			log.Fatal(err)
+		}
+		if err := hub.Room("lobby").Join(ctx, m); err != nil {
+			log.Fatal(err)
+		}
+		return m
+	}
+	ann := enter("ann")
+	enter("bob")
+
+	here := make(map[string]bool)
+	for msg, err := range ann.Messages(ctx) {
+		if err != nil {
+			log.Fatal(err)
+		}
+		change, ok := msg.Presence()
+		if !ok {
+			continue // an ordinary message
+		}
+		if change.Reset { // Joined is the whole list
+			clear(here)
+		}
+		for _, p := range change.Joined {
+			here[p.User] = true
+		}
+		for _, p := range change.Left {
+			delete(here, p.User)
+		}
+		if here["ann"] && here["bob"] {
+			break
+		}
+	}
+	fmt.Println(len(here), "are here")
+	// Output: 2 are here
+}
