@@ -436,6 +436,7 @@ func TestPresenceOfLargeRooms(t *testing.T) {
 			members = append(members, enter(t, f.hubs[i%3], room, fmt.Sprint(i), ""))
 		}
 		time.Sleep(5 * time.Second)
+		synctest.Wait()
 		require.True(t, w.large)
 		require.Equal(t, 301, w.count)
 		require.LessOrEqual(t, len(w.names()), 16)
@@ -444,6 +445,7 @@ func TestPresenceOfLargeRooms(t *testing.T) {
 			require.NoError(t, m.Close())
 		}
 		time.Sleep(5 * time.Second)
+		synctest.Wait()
 		require.False(t, w.large)
 		require.Equal(t, 51, w.count)
 		require.Len(t, w.names(), 51)

@@ -40,6 +40,7 @@ func TestSchedule(t *testing.T) {
 		at("twice", 4*time.Second)
 		at("again", time.Second)
 		time.Sleep(10 * time.Second)
+		synctest.Wait()
 		require.Equal(t, []call{
 			{"at once", 0},
 			{"again", time.Second},
