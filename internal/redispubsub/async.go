@@ -47,7 +47,13 @@ func (e *Engine) PublishAsync(channel string, frame []byte, done adapter.Complet
 func (r *errand) finish(result rueidis.RedisResult) {
 	e := r.engine
 	n, err := result.AsInt64()
-	if err == nil && n > 0 {
+	switch {
+	case err != nil:
+	case e.uncounted(r.channel):
+		e.verifyHome(r.channel, r.at)
+		r.complete(-1, nil)
+		return
+	case n > 0:
 		r.complete(e.mode.receivers(int(n)), nil)
 		return
 	}

@@ -28,6 +28,10 @@ func (e *Engine) conclude(ctx context.Context, channel string, frame []byte, n i
 	if err != nil {
 		return 0, e.classify("publish", err)
 	}
+	if e.uncounted(channel) {
+		e.verifyHome(channel, at)
+		return -1, nil
+	}
 	if n == 0 {
 		if n, err = e.nobody(ctx, channel, at, frame); err != nil {
 			return 0, err

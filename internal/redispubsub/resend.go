@@ -39,6 +39,20 @@ func (e *Engine) nobody(ctx context.Context, channel, at string, frame []byte) (
 	return e.resubscribeAndResend(ctx, s, frame)
 }
 
+// verifyHome is called where subscribers are not counted, after a node has
+// accepted a frame. If that is not the owner of our own subscription, the
+// subscription is in the wrong place, or the node is.
+func (e *Engine) verifyHome(channel, at string) {
+	s := e.sub(channel)
+	if s == nil || e.reachesHome(s, at) {
+		return
+	}
+	if home, on, _ := s.state(); on && home != nil {
+		e.topology.refreshTable()
+		e.topology.verifyLater(home)
+	}
+}
+
 // reachesHome reports whether the reply to a frame that was sent to a node
 // counts the subscribers of the sub's home.
 func (e *Engine) reachesHome(s *sub, at string) bool {
@@ -46,7 +60,7 @@ func (e *Engine) reachesHome(s *sub, at string) bool {
 		return true
 	}
 	home, _, _ := s.state()
-	return home == nil || home.addr == at
+	return home == nil || home.owner() == at
 }
 
 // again removes ErrUnsent from the error of a repeated frame: a node has
@@ -141,7 +155,7 @@ func (e *Engine) resubscribe(s *sub, confirms uint32) {
 // it gets moveGrace for that.
 func (e *Engine) resubscribeSoon(s *sub) {
 	home, on, confirms := s.state()
-	if !on || home == nil || !e.mode.countsAll() || !s.resubscribing.CompareAndSwap(false, true) {
+	if !on || home == nil || !e.mode.countsAll() || e.uncounted(s.channel) || !s.resubscribing.CompareAndSwap(false, true) {
 		return
 	}
 	e.wg.Go(func() {
