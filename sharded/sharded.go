@@ -85,6 +85,7 @@
 //     at its replicas. Questions and commands to rooms (Selection.Count, Ask,
 //     Join and so on) are complete when all hubs that are there have said
 //     whether they listen, and not as soon as all that got them have answered.
+//     Hubs that have started within the last second may be left out.
 //   - A message that reached nobody is not noticed by its publisher. The hubs
 //     that read notice instead, as follows.
 //   - One connection more from each hub to each shard, and a message of a few

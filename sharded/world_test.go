@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/fanoutgo/fanout"
+	"github.com/fanoutgo/fanout/internal/rediscontract"
 	"github.com/fanoutgo/fanout/internal/redistest"
 	"github.com/redis/rueidis"
 	"github.com/stretchr/testify/require"
@@ -59,13 +60,19 @@ type servers interface {
 
 func newWorld(t *testing.T, c servers, hubs int, rooms []string) *world {
 	t.Helper()
+	return newWorldOf(t, c, hubs, rooms, newAdapter)
+}
+
+// newWorldOf is newWorld with another adapter.
+func newWorldOf(t *testing.T, c servers, hubs int, rooms []string, newAdapter rediscontract.NewAdapter) *world {
+	t.Helper()
 	w := &world{t: t, rooms: rooms, stop: make(chan struct{}), said: make(map[string]*tally)}
 	for _, room := range rooms {
 		w.said[room] = new(tally)
 	}
 	for i := range hubs + 1 {
 		w.nets = append(w.nets, new(redistest.Net))
-		h := newHub(t, c.Client(t, w.nets[i].Option()))
+		h := newHubOf(t, c.Client(t, w.nets[i].Option()), newAdapter)
 		t.Cleanup(w.nets[i].HealAll) // before the hub closes
 		w.hubs = append(w.hubs, h)
 		if i == hubs {
@@ -96,6 +103,12 @@ func newWorld(t *testing.T, c servers, hubs int, rooms []string) *world {
 }
 
 func newHub(t testing.TB, client rueidis.Client) *fanout.Hub {
+	t.Helper()
+	return newHubOf(t, client, newAdapter)
+}
+
+// newHubOf is newHub with another adapter.
+func newHubOf(t testing.TB, client rueidis.Client, newAdapter rediscontract.NewAdapter) *fanout.Hub {
 	t.Helper()
 	a, err := newAdapter(client)
 	require.NoError(t, err)

@@ -68,6 +68,7 @@ type Engine struct {
 	limits    limits
 	roles     roles
 	readers   readers
+	feds      atomic.Uint64 // sessions at replicas so far
 	inspector inspector
 	journal   *journal.Journal
 

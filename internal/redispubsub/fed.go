@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -22,8 +23,14 @@ import (
 //
 // Before anything is subscribed the session proves that the replica is fed, and
 // then checks that again with each subscription and each probe interval.
+//
+// A subscription counts as confirmed when a probe that was sent after the
+// server's confirmation has come. What came before that is dropped: it may have
+// been published before the subscription, and a link to another node of the
+// shard may have delivered it already.
 type fed struct {
 	ses     *session
+	number  uint64       // of the session, so that its probes are not taken for others
 	primary string       // the ID of the primary
 	rounds  atomic.Int32 // rounds that were asked for and are not over
 
@@ -32,6 +39,9 @@ type fed struct {
 	mu   sync.Mutex // guards all below
 	feed feed.Feed
 	news chan struct{} // capacity 1: a probe came
+	// waiting has the subs that the server has confirmed, by the number of the
+	// first probe that was sent after that; 0: it is yet to be sent.
+	waiting map[*sub]uint64
 }
 
 // probePause is the pause between two probes of a session that begins.
@@ -48,7 +58,24 @@ var (
 	errLinks = errors.New("reading from replicas needs CLUSTER LINKS and ROLE")
 )
 
-func newFed(ses *session) *fed { return &fed{ses: ses, news: make(chan struct{}, 1)} }
+func newFed(ses *session) *fed {
+	return &fed{ses: ses, number: ses.link.engine.feds.Add(1), news: make(chan struct{}, 1), waiting: make(map[*sub]uint64)}
+}
+
+// await has a sub that the server has confirmed wait for a probe. The link's
+// goroutine begins a round after each batch of confirmations.
+func (f *fed) await(s *sub) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.waiting[s] = 0
+}
+
+// dismiss ends the wait of a sub that has lost its subscription again.
+func (f *fed) dismiss(s *sub) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.waiting, s)
+}
 
 // prove proves that the replica is fed. It fails if it is not in a part of the
 // ProbeTimeout.
@@ -194,6 +221,11 @@ func (f *fed) probe(ctx context.Context) error {
 	}
 	f.mu.Lock()
 	n := f.feed.Probe(time.Now())
+	for s, after := range f.waiting {
+		if after == 0 {
+			f.waiting[s] = n
+		}
+	}
 	f.mu.Unlock()
 	payload := strconv.FormatUint(n, 10)
 	result := node.do(ctx, e.mode.publish(e.client.B(), channel, []byte(payload)))
@@ -222,7 +254,7 @@ func (f *fed) subscribe(ctx context.Context) (string, error) {
 	if host == "" {
 		return "", nil
 	}
-	channel := wire.SameSlot(host, ":probe:"+l.engine.id+":"+l.addr)
+	channel := wire.SameSlot(host, fmt.Sprintf(":probe:%s:%d", l.engine.id, f.number))
 	f.channel.Store(&channel) // first, since the confirmation is not waited for
 	result := conn.Do(ctx, l.engine.mode.subscribe(conn.B(), []string{channel}))
 	if err := result.NonRedisError(); err != nil {
@@ -261,17 +293,45 @@ func (f *fed) heard(m rueidis.PubSubMessage) bool {
 	if err != nil {
 		return true // somebody else's
 	}
-	f.mu.Lock()
-	why := f.feed.Heard(n)
-	f.mu.Unlock()
-	if why != nil {
-		f.ses.end(why)
+	through, err := f.arrived(n)
+	if err != nil {
+		f.ses.end(err)
+		return true
 	}
+	f.ses.link.confirm(f.ses, through)
 	select {
 	case f.news <- struct{}{}:
 	default:
 	}
 	return true
+}
+
+// arrived notes that a probe has come, and returns the subs that have waited for
+// it.
+func (f *fed) arrived(n uint64) (subs []*sub, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	known, err := f.feed.Heard(n)
+	if err != nil || !known {
+		return nil, err
+	}
+	for s, after := range f.waiting {
+		if after != 0 && after <= n {
+			subs = append(subs, s)
+			delete(f.waiting, s)
+		}
+	}
+	return subs, nil
+}
+
+// confirm confirms subs whose subscriptions still stand.
+func (l *link) confirm(ses *session, subs []*sub) {
+	l.mu.Lock()
+	subs = slices.DeleteFunc(subs, func(s *sub) bool { return l.live != ses || !l.seats.Stands(s, s.channel) })
+	l.mu.Unlock()
+	for _, s := range subs {
+		s.confirm(l)
+	}
 }
 
 // ended is called by the connection's reader when the server ends a

@@ -167,7 +167,11 @@ func (ses *session) confirmed(channel string) {
 		}
 	}
 	l.mu.Unlock()
-	if s != nil {
+	switch {
+	case s == nil:
+	case ses.fed != nil:
+		ses.fed.await(s)
+	default:
 		s.confirm(l)
 	}
 }
@@ -182,6 +186,9 @@ func (ses *session) unsubscribed(channel string) {
 	}
 	l.mu.Unlock()
 	if s != nil {
+		if ses.fed != nil {
+			ses.fed.dismiss(s)
+		}
 		// A replica may have heard that a slot has moved before the last messages
 		// that its primary accepted.
 		s.lost(l, l.primary == "")

@@ -103,9 +103,10 @@ func (f *Feed) Accepted(number uint64) {
 // no longer subscribed.
 func (f *Feed) Forget() { f.probes = nil }
 
-// Heard notes that the replica has sent a probe. The probes before it have
-// arrived too, or will not: they were sent one after the other.
-func (f *Feed) Heard(number uint64) error {
+// Heard notes that the replica has sent a probe, and reports whether it is one
+// that was sent and not given up. The probes before it have arrived too, or
+// will not: they were sent one after the other.
+func (f *Feed) Heard(number uint64) (known bool, err error) {
 	for i, p := range f.probes {
 		switch {
 		case p.number == number:
@@ -114,12 +115,12 @@ func (f *Feed) Heard(number uint64) error {
 			if f.state == Connected {
 				f.state = Answered
 			}
-			return nil
+			return true, nil
 		case p.number < number && p.accepted:
-			return fmt.Errorf("%w: probe %d", ErrLost, p.number)
+			return false, fmt.Errorf("%w: probe %d", ErrLost, p.number)
 		}
 	}
-	return nil // it was given up
+	return false, nil
 }
 
 // Check returns an error if the last probe that was heard, or the last view, is

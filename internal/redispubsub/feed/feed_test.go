@@ -22,10 +22,18 @@ func fed(t *testing.T) *Feed {
 	require.NoError(t, f.Viewed(view, at(0)))
 	n := f.Probe(at(10))
 	f.Accepted(n)
-	require.NoError(t, f.Heard(n))
+	hear(t, f, n)
 	require.NoError(t, f.Viewed(view, at(30)))
 	require.Equal(t, Fed, f.State())
 	return f
+}
+
+// hear has a feed hear a probe that it knows.
+func hear(t *testing.T, f *Feed, n uint64) {
+	t.Helper()
+	known, err := f.Heard(n)
+	require.NoError(t, err)
+	require.True(t, known)
 }
 
 func TestFeed(t *testing.T) {
@@ -36,7 +44,7 @@ func TestFeed(t *testing.T) {
 		require.Equal(t, Connected, f.State())
 		require.NoError(t, f.Viewed(view, at(1)))
 		require.Equal(t, Connected, f.State(), "no probe came")
-		require.NoError(t, f.Heard(f.Probe(at(2))))
+		hear(t, &f, f.Probe(at(2)))
 		require.Equal(t, Answered, f.State())
 		require.NoError(t, f.Viewed(view, at(3)))
 		require.Equal(t, Fed, f.State())
@@ -44,7 +52,7 @@ func TestFeed(t *testing.T) {
 	})
 	t.Run("is not proven by a probe before the first view", func(t *testing.T) {
 		var f Feed
-		require.NoError(t, f.Heard(f.Probe(at(0))))
+		hear(t, &f, f.Probe(at(0)))
 		require.NoError(t, f.Viewed(view, at(1)))
 		require.NoError(t, f.Viewed(view, at(2)))
 		require.Equal(t, Connected, f.State())
@@ -67,20 +75,24 @@ func TestFeed(t *testing.T) {
 		f := fed(t)
 		lost, next := f.Probe(at(40)), f.Probe(at(50))
 		f.Accepted(lost)
-		require.ErrorIs(t, f.Heard(next), ErrLost)
+		known, err := f.Heard(next)
+		require.ErrorIs(t, err, ErrLost)
+		require.False(t, known)
 	})
 	t.Run("goes on when a probe that was not accepted is left out", func(t *testing.T) {
 		f := fed(t)
 		f.Probe(at(40))
-		require.NoError(t, f.Heard(f.Probe(at(50))))
+		hear(t, f, f.Probe(at(50)))
 	})
 	t.Run("goes on when the channel of probes changes", func(t *testing.T) {
 		f := fed(t)
 		old := f.Probe(at(40))
 		f.Accepted(old)
 		f.Forget()
-		require.NoError(t, f.Heard(f.Probe(at(50))))
-		require.NoError(t, f.Heard(old), "a straggler")
+		hear(t, f, f.Probe(at(50)))
+		known, err := f.Heard(old)
+		require.NoError(t, err)
+		require.False(t, known, "a straggler")
 	})
 	t.Run("is late when the last probe that was heard is old", func(t *testing.T) {
 		f := fed(t)
@@ -92,13 +104,13 @@ func TestFeed(t *testing.T) {
 		f := fed(t)
 		n := f.Probe(at(40))
 		require.NoError(t, f.Viewed(view, at(200)))
-		require.NoError(t, f.Heard(n))
+		hear(t, f, n)
 		require.NoError(t, f.Check(at(140), 100*time.Millisecond))
 		require.ErrorIs(t, f.Check(at(141), 100*time.Millisecond), ErrLate)
 	})
 	t.Run("is late when the last view is old", func(t *testing.T) {
 		f := fed(t)
-		require.NoError(t, f.Heard(f.Probe(at(100))))
+		hear(t, f, f.Probe(at(100)))
 		require.ErrorIs(t, f.Check(at(131), 100*time.Millisecond), ErrLate)
 	})
 	t.Run("is not late before anything is known", func(t *testing.T) {
