@@ -102,6 +102,9 @@ func newWorldOf(t *testing.T, c servers, hubs int, rooms []string, newAdapter re
 	return w
 }
 
+// kept begins the names of rooms that have a history.
+const kept = "kept"
+
 func newHub(t testing.TB, client rueidis.Client) *fanout.Hub {
 	t.Helper()
 	return newHubOf(t, client, newAdapter)
@@ -112,7 +115,15 @@ func newHubOf(t testing.TB, client rueidis.Client, newAdapter rediscontract.NewA
 	t.Helper()
 	a, err := newAdapter(client)
 	require.NoError(t, err)
-	h, err := fanout.New(a, &fanout.Options{Window: fanout.Window{Messages: 1 << 20, Bytes: 1 << 30}, PublishTimeout: 20 * time.Second})
+	h, err := fanout.New(a, &fanout.Options{
+		Window: fanout.Window{Messages: 1 << 20, Bytes: 1 << 30}, PublishTimeout: 20 * time.Second,
+		Room: func(room string) (o fanout.RoomOptions) {
+			if strings.HasPrefix(room, kept) {
+				o.Retain = fanout.Retention{Messages: 100_000, Age: time.Hour}
+			}
+			return o
+		},
+	})
 	require.NoError(t, err)
 	t.Cleanup(func() {
 		if err := h.Close(within(t)); err != nil {
