@@ -43,7 +43,7 @@ type topology struct {
 	kick    chan struct{}
 	current atomic.Pointer[table]
 	latest  atomic.Pointer[table] // the latest answer of a node
-	known   chan struct{} // closed when there is a first table
+	known   chan struct{}         // closed when there is a first table
 	once    sync.Once
 	nodes   atomic.Pointer[map[string]*pipeline] // as the client knows them
 	failure atomic.Pointer[failure]              // why no node answered in the latest round; nil: one did
