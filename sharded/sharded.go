@@ -75,7 +75,8 @@
 // not. So with n nodes in a shard, a node sends to one n-th of the hubs. A hub
 // reads all rooms of a shard at one node, on one connection, which is chosen by
 // a hash of the hub and the node. Its own channels (direct messages, users,
-// everyone) stay at the primaries, and so do publishing and histories.
+// everyone) stay at the primaries, and so do publishing and histories. Replicas
+// get messages in the order of their primary, so there is one order.
 //
 // What it costs:
 //
@@ -102,8 +103,8 @@
 // with a history fill what is missing, others report a gap. That takes at most
 // two ProbeIntervals. Missing messages that are followed by others of the same
 // publisher are noticed at once, by their numbers. If nothing arrives for
-// ProbeTimeout, the hub moves its rooms to another replica, or to the primary
-// if there is none.
+// longer than ProbeTimeout, the hub moves its rooms to another replica, or to
+// the primary if there is none.
 //
 // When a replica becomes a primary, or gets another primary, the rooms move in
 // the same way. A replica that did not work is tried again after a second, and
@@ -128,7 +129,7 @@
 //
 //	always:   &fanout:* +ssubscribe +sunsubscribe +spublish +role +info +hello +ping
 //	cluster:  ~fanout:* +cluster|slots +cluster|shards +exists
-//	replicas: +cluster|links
+//	replicas: +role +cluster|links
 //	history:  ~fanout:* +fcall +function|load +info +time +cluster|myid
 //	history:  +hmget +hget +hset +hlen +hgetall +hdel +del +pexpire
 //	history:  +xadd +xrange +xrevrange +xtrim
