@@ -34,22 +34,27 @@ func reads(from sharded.ReadFrom) rediscontract.NewAdapter {
 	}
 }
 
-func TestContractOnReplicas(t *testing.T) {
+// All tests of replicas share the clusters, one after the other.
+func TestReplicas(t *testing.T) {
+	t.Parallel()
 	redistest.OnImages(t, func(t *testing.T, image string) {
-		cluster := func(t testing.TB) *redistest.Cluster { return clusters(t, image) }
-		rediscontract.RunCluster(t, cluster, reads(sharded.Replicas))
+		t.Run("contract", func(t *testing.T) {
+			cluster := func(t testing.TB) *redistest.Cluster { return wide(t, image) }
+			rediscontract.RunCluster(t, cluster, reads(sharded.Replicas))
+		})
+		t.Run("report the last message if it is lost", func(t *testing.T) { testLastMessage(t, wide(t, image)) })
 	})
+	t.Run("faults", func(t *testing.T) {
+		for _, f := range replicaFaults {
+			t.Run(f.name, func(t *testing.T) { testReplicaFault(t, f) })
+		}
+	})
+	t.Run("ReadFrom", testReadFrom)
 }
 
 // replicaFaults are what happens to the nodes of the shard of the first room,
 // whose rooms are read from its replicas.
-var replicaFaults = []struct {
-	name   string
-	happen func(t *testing.T, c *redistest.Cluster, w *world)
-	two    bool // see faults
-	loses  bool // a primary may lose what it has accepted, histories too
-	long   bool
-}{
+var replicaFaults = []replicaFault{
 	{name: "killing a replica", happen: killReplica},
 	{name: "pausing replicas for 1.5 s", happen: pauseReplicas(1500 * time.Millisecond)},
 	{name: "replicas hear nothing of their primary", happen: deafReplicas},
@@ -65,34 +70,36 @@ var replicaFaults = []struct {
 	{name: "a hub cut from all nodes", happen: cutAll, long: true},
 }
 
+type replicaFault struct {
+	name   string
+	happen func(t *testing.T, c *redistest.Cluster, w *world)
+	two    bool // see faults
+	loses  bool // a primary may lose what it has accepted, histories too
+	long   bool
+}
+
 // For every member and room, received and reported missed is what was
 // published, whatever happens to the replicas or their primary. In rooms with a
 // history nothing is missed, as long as the primary is not replaced.
-func TestFaultsOfReplicas(t *testing.T) {
-	redistest.OnImages(t, func(t *testing.T, image string) {
-		for _, f := range replicaFaults {
-			t.Run(f.name, func(t *testing.T) {
-				if f.long {
-					redistest.Long(t)
-				}
-				c := wide(t, image)
-				rooms := append(roomNames(9), kept+"1", kept+"2", kept+"3")
-				w := newWorldOf(t, c, 3, rooms, reads(sharded.Replicas))
-				w.two = f.two
-				readAtReplicas(t, c, w.rooms)
-				f.happen(t, c, w)
-				w.resumes()
-				w.verdict()
-				for hub, rooms := range w.heard {
-					for room, r := range rooms {
-						if strings.HasPrefix(room, kept) && !f.loses {
-							require.Zero(t, r.missed+r.unknown, "gaps of hub %d in room %s", hub, room)
-						}
-					}
-				}
-			})
+func testReplicaFault(t *testing.T, f replicaFault) {
+	if f.long {
+		redistest.Long(t)
+	}
+	c := wide(t, redistest.DefaultImage)
+	rooms := append(roomNames(9), kept+"1", kept+"2", kept+"3")
+	w := newWorldOf(t, c, 3, rooms, reads(sharded.Replicas))
+	w.two = f.two
+	readAtReplicas(t, c, w.rooms)
+	f.happen(t, c, w)
+	w.resumes()
+	w.verdict()
+	for hub, rooms := range w.heard {
+		for room, r := range rooms {
+			if strings.HasPrefix(room, kept) && !f.loses {
+				require.Zero(t, r.missed+r.unknown, "gaps of hub %d in room %s", hub, room)
+			}
 		}
-	})
+	}
 }
 
 // readers returns the replicas of a room's shard at which the room is
@@ -213,49 +220,46 @@ func replicaOffNetwork(t *testing.T, c *redistest.Cluster, w *world) {
 
 // A message that a replica did not get is reported though nothing is published
 // after it.
-func TestLastMessageLostBeforeAReplica(t *testing.T) {
-	redistest.OnImages(t, func(t *testing.T, image string) {
-		c := wide(t, image)
-		a, b := newHubOf(t, c.Client(t), reads(sharded.PrimariesUncounted)), newHubOf(t, c.Client(t), reads(sharded.Replicas))
-		m, err := b.Connect(nil)
-		require.NoError(t, err)
-		const room = "last"
-		require.NoError(t, b.Room(room).Join(within(t), m))
-		say := func(text string) { require.NoError(t, a.Room(room).Publish(within(t), []byte(text))) }
-		say("heard")
-		msg, err := m.Receive(within(t))
-		require.NoError(t, err)
-		require.Equal(t, "heard", string(msg.Data))
+func testLastMessage(t *testing.T, c *redistest.Cluster) {
+	a, b := newHubOf(t, c.Client(t), reads(sharded.PrimariesUncounted)), newHubOf(t, c.Client(t), reads(sharded.Replicas))
+	m, err := b.Connect(nil)
+	require.NoError(t, err)
+	const room = "last"
+	require.NoError(t, b.Room(room).Join(within(t), m))
+	say := func(text string) { require.NoError(t, a.Room(room).Publish(within(t), []byte(text))) }
+	say("heard")
+	msg, err := m.Receive(within(t))
+	require.NoError(t, err)
+	require.Equal(t, "heard", string(msg.Data))
 
-		replicas, primary := readers(t, c, room)
-		require.False(t, primary)
-		require.Len(t, replicas, 1)
-		deaf := func(packets string) {
-			require.NoError(t, replicas[0].Do(within(t), "DEBUG", "DROP-CLUSTER-PACKET-FILTER", packets).Error())
+	replicas, primary := readers(t, c, room)
+	require.False(t, primary)
+	require.Len(t, replicas, 1)
+	deaf := func(packets string) {
+		require.NoError(t, replicas[0].Do(within(t), "DEBUG", "DROP-CLUSTER-PACKET-FILTER", packets).Error())
+	}
+	deaf(publishShardPackets)
+	say("lost")
+	began := time.Now()
+	_, err = m.Receive(within(t))
+	gap := new(fanout.GapError)
+	require.ErrorAs(t, err, &gap)
+	require.True(t, gap.Unknown)
+	require.Less(t, time.Since(began), rediscontract.ProbeTimeout+10*rediscontract.ProbeInterval)
+	t.Logf("reported after %v", time.Since(began).Round(time.Millisecond))
+	deaf("-1")
+	say("heard again")
+	for {
+		msg, err = m.Receive(within(t))
+		if err == nil {
+			break
 		}
-		deaf(publishShardPackets)
-		say("lost")
-		began := time.Now()
-		_, err = m.Receive(within(t))
-		gap := new(fanout.GapError)
 		require.ErrorAs(t, err, &gap)
-		require.True(t, gap.Unknown)
-		require.Less(t, time.Since(began), rediscontract.ProbeTimeout+10*rediscontract.ProbeInterval)
-		t.Logf("reported after %v", time.Since(began).Round(time.Millisecond))
-		deaf("-1")
-		say("heard again")
-		for {
-			msg, err = m.Receive(within(t))
-			if err == nil {
-				break
-			}
-			require.ErrorAs(t, err, &gap)
-		}
-		require.Equal(t, "heard again", string(msg.Data))
-	})
+	}
+	require.Equal(t, "heard again", string(msg.Data))
 }
 
-func TestReadFrom(t *testing.T) {
+func testReadFrom(t *testing.T) {
 	t.Run("spreads hubs over nodes, and questions are complete", func(t *testing.T) {
 		c := wide(t, redistest.DefaultImage)
 		const hubs, room = 12, "spread"
