@@ -59,6 +59,7 @@ func TestCheckOfAClusterWithReplicas(t *testing.T) {
 		require.NoError(t, err)
 		require.Len(t, r.Nodes, 3)
 		require.Contains(t, r.String(), "sharded Pub/Sub, cluster\n")
+		require.Contains(t, r.String(), "works (reading from replicas): CLUSTER LINKS\n")
 		require.True(t, r.OK(), r)
 		for _, n := range r.Nodes {
 			require.Equal(t, 1, n.Counts)

@@ -60,6 +60,66 @@
 // message again. On an idle connection it sends a message to itself every
 // ProbeInterval, to find out whether messages still arrive.
 //
+// # Reading from replicas
+//
+// Each primary sends a message once to each hub that is subscribed to the room.
+// Where one room is so busy, on so many hubs, that this is more than one server
+// can send, Options.ReadFrom spreads the hubs over the replicas of each shard:
+//
+//	publishes ──► primary ──► some of the hubs (AllNodes), or none (Replicas)
+//	                 │
+//	                 └── cluster bus ──► replica 1 ──► some of the hubs
+//	                                 ──► replica 2 ──► some of the hubs
+//
+// The primary sends a message to each of its replicas anyway, subscribers or
+// not. So with n nodes in a shard, a node sends to one n-th of the hubs. A hub
+// reads all rooms of a shard at one node, on one connection, which is chosen by
+// a hash of the hub and the node. Its own channels (direct messages, users,
+// everyone) stay at the primaries, and so do publishing and histories. Replicas
+// get messages in the order of their primary, so there is one order.
+//
+// What it costs:
+//
+//   - A message takes one hop more, and a replica that has stopped delays its
+//     hubs until they leave it.
+//   - Receivers are no longer counted: a primary does not know of subscribers
+//     at its replicas. Questions and commands to rooms (Selection.Count, Ask,
+//     Join and so on) are complete when all hubs that are there have said
+//     whether they listen, and not as soon as all that got them have answered.
+//     Hubs that have started within the last second may be left out.
+//   - A message that reached nobody is not noticed by its publisher. The hubs
+//     that read notice instead, as follows.
+//   - One connection more from each hub to each shard, and a message of a few
+//     bytes each ProbeInterval.
+//
+// A message can be lost between a primary and its replica, when their
+// connection breaks, and nobody is told. So a hub makes sure that a replica is
+// fed before it confirms a subscription there, and then in each ProbeInterval
+// and with each subscription: the replica says who its primary is and since
+// when the primary's connection stands (ROLE, CLUSTER LINKS), and numbered
+// messages that the hub publishes at the primary have to arrive. If the
+// primary's connection is another one than before, or a number is missing,
+// messages may have been lost, and the hub interrupts its rooms there: rooms
+// with a history fill what is missing, others report a gap. That takes at most
+// two ProbeIntervals. Missing messages that are followed by others of the same
+// publisher are noticed at once, by their numbers. If nothing arrives for
+// longer than ProbeTimeout, the hub moves its rooms to another replica, or to
+// the primary if there is none.
+//
+// When a replica becomes a primary, or gets another primary, the rooms move in
+// the same way. A replica that did not work is tried again after a second, and
+// after at most a minute; every fifteenth ProbeInterval hubs ask which replicas
+// there are, and rooms return to those that have shown that they work. That
+// interrupts them once more.
+//
+// Hubs without the option must not take counts for complete: on a cluster that
+// is in use, first deploy all hubs with PrimariesUncounted, and then with
+// Replicas or AllNodes.
+//
+// Reading from replicas needs a cluster and RESP3, and the rights in the line
+// "replicas" below. Where a replica lacks something, rooms are read from the
+// primary, and the log says why, at most once a minute.
+//
 // # What it needs
 //
 // Redis 7.0 or later, or Valkey. If a server does not know a command that is
@@ -69,6 +129,7 @@
 //
 //	always:   &fanout:* +ssubscribe +sunsubscribe +spublish +role +info +hello +ping
 //	cluster:  ~fanout:* +cluster|slots +cluster|shards +exists
+//	replicas: +role +cluster|links
 //	history:  ~fanout:* +fcall +function|load +info +time +cluster|myid
 //	history:  +hmget +hget +hset +hlen +hgetall +hdel +del +pexpire
 //	history:  +xadd +xrange +xrevrange +xtrim
@@ -154,10 +215,36 @@ type Options struct {
 	// connection is given up. Default 5 s.
 	ProbeTimeout time.Duration
 
+	// ReadFrom says at which nodes of a cluster rooms are subscribed. The default
+	// is Primaries. See "Reading from replicas" in the package documentation.
+	ReadFrom ReadFrom
+
 	// Logger gets warnings about connections that break or cannot be made.
 	// Default slog.Default().
 	Logger *slog.Logger
 }
+
+// ReadFrom says at which nodes of a cluster rooms are subscribed. Without a
+// cluster it has no effect.
+type ReadFrom = redispubsub.ReadFrom
+
+const (
+	// Primaries subscribes rooms at the primary that owns their slot.
+	Primaries = redispubsub.ReadPrimaries
+
+	// PrimariesUncounted is Primaries for a hub on a cluster in which other hubs
+	// read from replicas, or are about to: it does not rely on counts of
+	// receivers, which lack the hubs at replicas.
+	PrimariesUncounted = redispubsub.ReadPrimariesUncounted
+
+	// Replicas subscribes rooms at replicas, and at the primary only if none of
+	// its replicas can be used. With one replica for each primary that relieves
+	// the primary, but a single node still sends everything.
+	Replicas = redispubsub.ReadReplicas
+
+	// AllNodes subscribes rooms at the primary and its replicas alike.
+	AllNodes = redispubsub.ReadAllNodes
+)
 
 // An Adapter is an [adapter.Adapter], and has the optional capabilities
 // [adapter.AsyncPublisher], [adapter.Historian] and [adapter.HealthChecker].
@@ -214,6 +301,7 @@ func (o *Options) config() redispubsub.Config {
 	return redispubsub.Config{
 		Name:          "sharded",
 		Sharded:       true,
+		ReadFrom:      o.ReadFrom,
 		ProbeInterval: o.ProbeInterval,
 		ProbeTimeout:  o.ProbeTimeout,
 		Logger:        o.Logger,
@@ -236,7 +324,8 @@ func Check(ctx context.Context, client rueidis.Client) (*Report, error) {
 }
 
 // Publish implements adapter.Adapter. It returns the number of hubs that are
-// subscribed to the channel.
+// subscribed to the channel, or -1 for a room if Options.ReadFrom is not
+// Primaries.
 func (a *Adapter) Publish(ctx context.Context, channel string, frame []byte) (receivers int, err error) {
 	return a.backend.Publish(ctx, channel, frame)
 }

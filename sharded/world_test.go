@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/fanoutgo/fanout"
+	"github.com/fanoutgo/fanout/internal/rediscontract"
 	"github.com/fanoutgo/fanout/internal/redistest"
 	"github.com/redis/rueidis"
 	"github.com/stretchr/testify/require"
@@ -59,13 +60,19 @@ type servers interface {
 
 func newWorld(t *testing.T, c servers, hubs int, rooms []string) *world {
 	t.Helper()
+	return newWorldOf(t, c, hubs, rooms, newAdapter)
+}
+
+// newWorldOf is newWorld with another adapter.
+func newWorldOf(t *testing.T, c servers, hubs int, rooms []string, newAdapter rediscontract.NewAdapter) *world {
+	t.Helper()
 	w := &world{t: t, rooms: rooms, stop: make(chan struct{}), said: make(map[string]*tally)}
 	for _, room := range rooms {
 		w.said[room] = new(tally)
 	}
 	for i := range hubs + 1 {
 		w.nets = append(w.nets, new(redistest.Net))
-		h := newHub(t, c.Client(t, w.nets[i].Option()))
+		h := newHubOf(t, c.Client(t, w.nets[i].Option()), newAdapter)
 		t.Cleanup(w.nets[i].HealAll) // before the hub closes
 		w.hubs = append(w.hubs, h)
 		if i == hubs {
@@ -95,11 +102,28 @@ func newWorld(t *testing.T, c servers, hubs int, rooms []string) *world {
 	return w
 }
 
+// kept begins the names of rooms that have a history.
+const kept = "kept"
+
 func newHub(t testing.TB, client rueidis.Client) *fanout.Hub {
+	t.Helper()
+	return newHubOf(t, client, newAdapter)
+}
+
+// newHubOf is newHub with another adapter.
+func newHubOf(t testing.TB, client rueidis.Client, newAdapter rediscontract.NewAdapter) *fanout.Hub {
 	t.Helper()
 	a, err := newAdapter(client)
 	require.NoError(t, err)
-	h, err := fanout.New(a, &fanout.Options{Window: fanout.Window{Messages: 1 << 20, Bytes: 1 << 30}, PublishTimeout: 20 * time.Second})
+	h, err := fanout.New(a, &fanout.Options{
+		Window: fanout.Window{Messages: 1 << 20, Bytes: 1 << 30}, PublishTimeout: 20 * time.Second,
+		Room: func(room string) (o fanout.RoomOptions) {
+			if strings.HasPrefix(room, kept) {
+				o.Retain = fanout.Retention{Messages: 100_000, Age: time.Hour}
+			}
+			return o
+		},
+	})
 	require.NoError(t, err)
 	t.Cleanup(func() {
 		if err := h.Close(within(t)); err != nil {

@@ -25,12 +25,7 @@ var right = regexp.MustCompile(`(?m)^//\t([a-z]+):\s+([&~+].*)$`)
 // other tests.
 func RunACL(t *testing.T, file string, newAdapter NewAdapter) {
 	t.Parallel()
-	source, err := os.ReadFile(file)
-	require.NoError(t, err)
-	rights := make(map[string][]string)
-	for _, m := range right.FindAllStringSubmatch(string(source), -1) {
-		rights[m[1]] = append(rights[m[1]], strings.Fields(m[2])...)
-	}
+	rights := Rights(t, file)
 	for _, what := range []string{"always", "cluster", "history", "scripts", "limits", "named"} {
 		require.NotEmpty(t, rights[what], what)
 	}
@@ -60,6 +55,18 @@ func RunACL(t *testing.T, file string, newAdapter NewAdapter) {
 			speak(t, as(t, s, "least"), 0, newAdapter)
 		})
 	})
+}
+
+// Rights returns the rights in a package's doc, by what they are for.
+func Rights(t testing.TB, file string) map[string][]string {
+	t.Helper()
+	source, err := os.ReadFile(file)
+	require.NoError(t, err)
+	rights := make(map[string][]string)
+	for _, m := range right.FindAllStringSubmatch(string(source), -1) {
+		rights[m[1]] = append(rights[m[1]], strings.Fields(m[2])...)
+	}
+	return rights
 }
 
 func as(t testing.TB, s servers, user string) rueidis.Client {

@@ -47,8 +47,8 @@ func (e *Engine) PublishAsync(channel string, frame []byte, done adapter.Complet
 func (r *errand) finish(result rueidis.RedisResult) {
 	e := r.engine
 	n, err := result.AsInt64()
-	if err == nil && n > 0 {
-		r.complete(e.mode.receivers(int(n)), nil)
+	if err == nil && e.certain(r.channel, r.at, int(n)) {
+		r.complete(e.receivers(r.channel, int(n)), nil)
 		return
 	}
 	e.wg.Go(func() { // Close waits for the errand, so it may begin a goroutine

@@ -186,6 +186,9 @@ func (m mode) trials() []trial {
 			trial{ForRooms, []string{"EXISTS", "KEY"}},
 			trial{ForSafety, []string{"CLUSTER", "MYID"}})
 	}
+	if m == shardedCluster {
+		list = append(list, trial{ForReplicas, []string{"CLUSTER", "LINKS"}})
+	}
 	for _, command := range []string{
 		"TIME", "HMGET KEY f", "HGET KEY f", "HLEN KEY", "HGETALL KEY", "HDEL KEY f", "DEL KEY", "PEXPIRE KEY 1",
 		"HSET KEY f v f", // the arguments are wrong, so nothing is written

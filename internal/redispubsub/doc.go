@@ -34,6 +34,21 @@
 // redirect, in a cluster with classic Pub/Sub, they are asked periodically: see
 // mode.
 //
+// # Reading from replicas
+//
+// With Config.ReadFrom the channels of rooms may have their home at a replica
+// of the owner of their slot. Such a link is one of its own, whatever else the
+// engine has at that node: its key is the replica with its primary. Publishing,
+// histories and all other channels stay at the owner.
+//
+// A replica gets what is published over the cluster bus, which loses messages
+// without a word when a connection breaks, and the reply to a publish does not
+// count its subscribers. So the session of such a link has a fed, which decides
+// with package feed whether anything may have been lost, and ends the session
+// if so: its subscriptions are interrupted then, and the link proves anew that
+// the replica is fed before they are confirmed. If it cannot, readers avoids
+// the replica for a while, and the subs move to another node of the shard.
+//
 // # Which server is at the other end
 //
 // Two connections to one address can end at two servers, one of which has
@@ -55,6 +70,10 @@
 //	seats/        what a link asks for, as a machine without I/O
 //	reconcile.go  sends what seats decides, and acts on the replies
 //	probe.go      whether messages still arrive on an idle link
+//
+//	readfrom.go   which node of a shard rooms are read from
+//	fed.go        whether a replica still gets everything
+//	feed/         decides that, as a machine without I/O
 //
 //	table.go      who owns the slots; poll.go makes one table of many
 //	topology.go   finds homes, when there is a reason to look for them
@@ -82,7 +101,7 @@
 //
 //	sub.placing       one place or drop of a sub at a time
 //	sub.mu            held while the receiver is called for its channel
-//	topology.mu, link.mu, roles.mu, pipeline.mu, inspector.mu
+//	topology.mu, link.mu, roles.mu, readers.mu, fed.mu, pipeline.mu, inspector.mu
 //
 //	Engine.mu, then link.mu
 //

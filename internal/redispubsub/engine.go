@@ -18,12 +18,14 @@ import (
 	"github.com/fanoutgo/fanout/internal/deadline"
 	"github.com/fanoutgo/fanout/internal/gate"
 	"github.com/fanoutgo/fanout/internal/journal"
+	"github.com/fanoutgo/fanout/internal/wire"
 )
 
 // A Config says which Pub/Sub an Engine uses, and how.
 type Config struct {
 	Name          string // of the adapter, in errors and logs
 	Sharded       bool
+	ReadFrom      ReadFrom      // where rooms are subscribed in a cluster
 	ProbeInterval time.Duration // 0: the default, 2 s; negative: no probes
 	ProbeTimeout  time.Duration // 0: the default, 5 s
 	Logger        *slog.Logger  // nil: slog.Default()
@@ -39,6 +41,9 @@ func (cfg Config) withDefaults() (Config, error) {
 	}
 	if cfg.ProbeTimeout < 0 {
 		return cfg, fmt.Errorf("%w: %s: ProbeTimeout is %v, it must be positive", adapter.ErrInvalidOption, cfg.Name, cfg.ProbeTimeout)
+	}
+	if err := cfg.ReadFrom.check(cfg); err != nil {
+		return cfg, err
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
@@ -62,6 +67,8 @@ type Engine struct {
 	refusals  refusals
 	limits    limits
 	roles     roles
+	readers   readers
+	feds      atomic.Uint64 // sessions at replicas so far
 	inspector inspector
 	journal   *journal.Journal
 
@@ -78,7 +85,7 @@ type Engine struct {
 
 	mu       sync.RWMutex // guards all below
 	subs     map[string]*sub
-	links    map[string]*link // by address
+	links    map[linkKey]*link
 	attached bool
 	closing  bool
 }
@@ -101,17 +108,21 @@ func New(client rueidis.Client, cfg Config) (*Engine, error) {
 		closed: make(chan struct{}),
 		ops:    gate.New(),
 		subs:   make(map[string]*sub),
-		links:  make(map[string]*link),
+		links:  make(map[linkKey]*link),
 	}
 	e.ctx, e.cancel = context.WithCancel(context.Background())
 	e.attempts = deadline.NewGroup(e.ctx, cfg.ProbeTimeout, fmt.Errorf("%w within %v", errSilent, cfg.ProbeTimeout))
 	e.topology.init(e)
 	e.roles.init(e)
+	e.readers.init(e)
 	e.limits.asking = make(chan struct{}, 1)
 	e.limits.nodes = make(map[string]int64)
 	e.inspector.init(e)
 	e.journal = journal.New(cfg.Logger, cfg.Name+": ", "log lines dropped, Options.Logger is too slow")
 	e.library.loading = make(chan struct{}, 1)
+	if cfg.ReadFrom >= ReadReplicas && !e.spreads() {
+		e.journal.Warn("rooms are read from the primary: only a cluster with sharded Pub/Sub has replicas that can be read from")
+	}
 	return e, nil
 }
 
@@ -152,7 +163,10 @@ func (e *Engine) Subscribe(ctx context.Context, channel string) error {
 	s := e.subs[channel]
 	isNew := s == nil
 	if isNew {
-		s = &sub{engine: e, channel: channel, slot: e.mode.slot(channel), wanted: true, since: clock.Now()}
+		s = &sub{
+			engine: e, channel: channel, slot: e.mode.slot(channel), wanted: true, since: clock.Now(),
+			spread: e.spreads() && wire.IsRoom(channel),
+		}
 		e.subs[channel] = s
 	}
 	e.mu.Unlock()
@@ -217,47 +231,57 @@ func (e *Engine) drop(s *sub) {
 	}
 }
 
-// place makes the link to an address the home of a sub. If the address is empty
-// the topology looks for a home. place waits for a running call of the receiver
-// for the sub's channel, so the caller must hold no lock.
-func (e *Engine) place(s *sub, addr string) {
+// place gives a sub a home: the link to the owner of its slot, or to a replica
+// of the owner if the sub is read there. If the owner is "" the topology looks
+// for a home. place waits for a running call of the receiver for the sub's
+// channel, so the caller must hold no lock.
+func (e *Engine) place(s *sub, owner string) {
+	if owner != "" && e.put(s, owner) {
+		e.topology.note(s.slot, owner)
+	}
+	if owner == "" && e.put(s, "") {
+		e.topology.ask()
+	}
+}
+
+// put is place without telling the topology. It reports whether the sub is
+// wanted.
+func (e *Engine) put(s *sub, owner string) bool {
 	s.placing.Lock()
 	defer s.placing.Unlock()
 	var l *link
-	if addr != "" {
-		if l = e.claim(addr); l == nil {
-			return // the engine is closed
+	if owner != "" {
+		if l = e.claim(e.readers.home(s, owner)); l == nil {
+			return false // the engine is closed
 		}
 		defer l.unclaim()
 	}
 	old, ok := s.move(l)
 	if !ok {
-		return // it is no longer wanted
+		return false
 	}
 	if l != nil {
-		e.topology.note(s.slot, addr)
 		l.seat(s)
-	} else {
-		e.topology.ask()
 	}
 	if old != nil && old != l {
 		old.release(s)
 	}
+	return true
 }
 
-// claim returns the link to an address, and makes it if there is none. The link
-// is not retired before the caller calls unclaim. The result is nil if the
-// engine is closed.
-func (e *Engine) claim(addr string) *link {
+// claim returns the link with a key, and makes it if there is none. The link is
+// not retired before the caller calls unclaim. The result is nil if the engine
+// is closed.
+func (e *Engine) claim(key linkKey) *link {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.closing {
 		return nil
 	}
-	l := e.links[addr]
+	l := e.links[key]
 	if l == nil {
-		l = newLink(e, addr)
-		e.links[addr] = l
+		l = newLink(e, key)
+		e.links[key] = l
 		e.wg.Go(l.run)
 	}
 	l.mu.Lock()
@@ -266,11 +290,11 @@ func (e *Engine) claim(addr string) *link {
 	return l
 }
 
-// link returns the link to an address; nil if there is none.
+// link returns the link to a primary; nil if there is none.
 func (e *Engine) link(addr string) *link {
 	e.mu.RLock()
 	defer e.mu.RUnlock()
-	return e.links[addr]
+	return e.links[linkKey{addr: addr}]
 }
 
 // all returns the current subs.

@@ -58,7 +58,7 @@ func (e *Engine) Append(ctx context.Context, channel string, r adapter.Record) (
 	if n == 0 {
 		e.resubscribeSoon(e.sub(channel))
 	}
-	return at, e.mode.receivers(n), nil
+	return at, e.receivers(channel, n), nil
 }
 
 // longFrame is the length above which a frame needs a checksum.
@@ -94,7 +94,7 @@ func (e *Engine) announce(ctx context.Context, channel string, at adapter.Positi
 	if heard == 0 {
 		e.resubscribeSoon(e.sub(channel))
 	}
-	return at, heard, nil
+	return at, e.receivers(channel, heard), nil
 }
 
 // everything is a retention that covers every history.

@@ -88,10 +88,17 @@ func (ses *session) introduce(ctx context.Context) error {
 	} else {
 		ses.id, err = ses.identifyRESP2(ctx)
 	}
-	if err == nil && ses.id.replica {
-		err = errReplica
+	switch {
+	case err != nil:
+		return err
+	case ses.fed == nil && ses.id.replica:
+		return errReplica
+	case ses.fed == nil:
+		return nil
+	case !ses.resp3:
+		return errRESP2
 	}
-	return err
+	return ses.fed.prove(ctx)
 }
 
 // identifyRESP2 is identify on the connection that the client keeps for

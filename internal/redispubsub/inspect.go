@@ -125,12 +125,15 @@ func (i *inspector) takeSuspects() (addrs []string) {
 	return addrs
 }
 
-// inUse returns the addresses that have links, or were published to recently.
+// inUse returns the addresses of primaries that have links, or were published
+// to recently.
 func (e *Engine) inUse() (addrs []string) {
 	in := make(map[string]struct{})
 	e.mu.RLock()
-	for addr := range e.links {
-		in[addr] = struct{}{}
+	for key := range e.links {
+		if key.primary == "" { // links to replicas have probes of their own; see fed
+			in[key.addr] = struct{}{}
+		}
 	}
 	e.mu.RUnlock()
 	if nodes := e.topology.nodes.Load(); nodes != nil {

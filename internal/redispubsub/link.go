@@ -9,16 +9,19 @@ import (
 	"time"
 
 	"github.com/fanoutgo/fanout/internal/backoff"
+	"github.com/fanoutgo/fanout/internal/redispubsub/feed"
 	"github.com/fanoutgo/fanout/internal/redispubsub/seats"
 	"github.com/fanoutgo/fanout/internal/wire"
 )
 
 // A link is the connection to one node for subscriptions. It is made again when
 // it breaks. The table of seats decides what the node is asked for; only the
-// link's goroutine, run, sends it. A link without seats is removed.
+// link's goroutine, run, sends it. A link without seats is removed. A link to a
+// replica that cannot be made, or turns out to be late, loses its seats; see
+// leave.
 type link struct {
+	linkKey
 	engine *Engine
-	addr   string
 	since  time.Time
 	kick   chan struct{} // capacity 1: the table has something to send
 	heard  atomic.Uint64 // number of messages and notices from the server
@@ -40,8 +43,8 @@ var (
 	errDialing = errors.New("connecting")
 )
 
-func newLink(e *Engine, addr string) *link {
-	return &link{engine: e, addr: addr, since: time.Now(), kick: make(chan struct{}, 1), seats: seats.New[*sub](), down: errDialing}
+func newLink(e *Engine, key linkKey) *link {
+	return &link{engine: e, linkKey: key, since: time.Now(), kick: make(chan struct{}, 1), seats: seats.New[*sub](), down: errDialing}
 }
 
 // unclaim ends a claim.
@@ -179,11 +182,13 @@ func (l *link) run() {
 		ses, err := l.connect()
 		if err != nil {
 			l.broke(err)
+			l.leave(err)
 		} else {
 			if connected {
 				e.journal.Info("link is back", "node", l.addr)
 			}
 			connected = true
+			e.readers.settle(l)
 			if l.use(ses) > backoff.Max { // a session that ends at once does not reset the pauses
 				atOnce = true
 				pause.Reset()
@@ -208,7 +213,11 @@ func (l *link) use(ses *session) time.Duration {
 	lasted := time.Since(began)
 	l.broke(err)
 	l.hangUp(ses)
-	if !errors.Is(err, errIdle) && e.ctx.Err() == nil {
+	switch {
+	case errors.Is(err, errIdle) || e.ctx.Err() != nil:
+	case errors.Is(err, feed.ErrLate) || errors.Is(err, feed.ErrLost):
+		l.leave(err)
+	default:
 		e.journal.Warn("link broke, connecting again", "node", l.addr, "error", explain(err))
 	}
 	return lasted
@@ -224,8 +233,8 @@ func (l *link) retire() bool {
 	if l.claims > 0 || !l.seats.Unused() {
 		return false
 	}
-	if e.links[l.addr] == l {
-		delete(e.links, l.addr)
+	if e.links[l.linkKey] == l {
+		delete(e.links, l.linkKey)
 	}
 	return true
 }

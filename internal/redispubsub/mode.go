@@ -82,7 +82,7 @@ func (m mode) onlyHomeHears() bool { return m.sharded() }
 
 // zeroNeedsPrimary reports whether a count of zero is reliable only from a
 // primary: a replica in a cluster accepts messages for the slots of its
-// primary, whose subscribers do not get them.
+// primary, and does not count the primary's subscribers.
 func (m mode) zeroNeedsPrimary() bool { return m == shardedCluster }
 
 // addressMatters reports whether a publish through one address may count other

@@ -42,6 +42,11 @@ func (p *poll) result(before *table, down, troubled func(addr string) bool) *tab
 				rank[addr] += worthVote * (len(p.answers) + 1)
 			}
 		}
+		for owner, replicas := range a.replicas {
+			for _, addr := range replicas {
+				tab.addReplica(owner, addr) // one that is none is found out when it is used
+			}
+		}
 	}
 	said := p.answers
 	if before != nil {

@@ -16,6 +16,7 @@ import (
 // session.serve uses it.
 type probe struct {
 	link  *link
+	fed   *fed // nil: the link is to a primary
 	timer *time.Timer
 	seen  uint64    // link.heard at the last tick
 	since time.Time // when the unanswered probe was sent; zero: there is none
@@ -27,12 +28,13 @@ type probe struct {
 // still owns the slots, where nodes do not say so themselves.
 const verifyTicks = 3
 
-func newProbe(l *link) *probe {
+func newProbe(ses *session) *probe {
+	l := ses.link
 	interval := l.engine.cfg.ProbeInterval
 	if interval < 0 {
 		interval = time.Hour // idle links are still removed
 	}
-	return &probe{link: l, timer: time.NewTimer(interval), seen: l.heard.Load()}
+	return &probe{link: l, fed: ses.fed, timer: time.NewTimer(interval), seen: l.heard.Load()}
 }
 
 func (p *probe) stop() { p.timer.Stop() }
@@ -54,6 +56,9 @@ func (p *probe) tick() error {
 	p.idle = 0
 	if cfg.ProbeInterval < 0 {
 		return nil
+	}
+	if p.fed != nil {
+		return p.fed.check()
 	}
 	if !p.link.engine.mode.redirects() {
 		if p.ticks++; p.ticks%verifyTicks == 0 {

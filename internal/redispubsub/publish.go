@@ -28,12 +28,12 @@ func (e *Engine) conclude(ctx context.Context, channel string, frame []byte, n i
 	if err != nil {
 		return 0, e.classify("publish", err)
 	}
-	if n == 0 {
+	if !e.certain(channel, at, n) {
 		if n, err = e.nobody(ctx, channel, at, frame); err != nil {
 			return 0, err
 		}
 	}
-	return e.mode.receivers(n), nil
+	return e.receivers(channel, n), nil
 }
 
 // enter begins an operation that Close waits for, until e.ops.Leave.

@@ -144,13 +144,21 @@ func (l *link) split() {
 
 // moved gives subs a place at the address that the node has named.
 func (l *link) moved(subs []*sub, addr string) error {
-	if addr == l.addr {
+	switch {
+	case addr == l.addr:
 		return errMovedHere
+	case addr == l.primary:
+		return errOtherPrimary
+	case l.primary != "": // a replica may have old news
+		l.engine.topology.refreshTable()
 	}
 	for _, s := range subs {
-		if s.movedLately() {
+		switch {
+		case s.movedLately():
 			l.postpone(s, retryPause)
-		} else {
+		case l.primary != "":
+			l.engine.put(s, addr)
+		default:
 			l.engine.place(s, addr)
 		}
 	}

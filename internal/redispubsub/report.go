@@ -58,6 +58,8 @@ const (
 	// Alternative is a command that another one can replace.
 	Alternative Use = "histories, or EVALSHA"
 	Optional    Use = "optional"
+	// ForReplicas is to read rooms from replicas; see ReadFrom.
+	ForReplicas Use = "reading from replicas"
 )
 
 // A CommandReport says whether a command works.
@@ -149,7 +151,7 @@ func (r *Report) String() string {
 
 func (n *NodeReport) write(b *strings.Builder) {
 	fmt.Fprintf(b, "\n%s: %s\n", n.Addr, orElse(n.Version, "version not told"))
-	for _, use := range []Use{ForRooms, ForLeaving, ForHistories, Alternative, ForSafety, Optional} {
+	for _, use := range []Use{ForRooms, ForLeaving, ForHistories, Alternative, ForSafety, ForReplicas, Optional} {
 		var works []string
 		for _, c := range n.Commands {
 			if c.Use == use && c.Err == nil {

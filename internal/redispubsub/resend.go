@@ -39,6 +39,26 @@ func (e *Engine) nobody(ctx context.Context, channel, at string, frame []byte) (
 	return e.resubscribeAndResend(ctx, s, frame)
 }
 
+// certain reports whether a frame that a node has accepted, with n subscribers,
+// need not be sent again. Where subscribers at replicas are not counted it
+// never is. But if our own subscription is not where the frame went, one of the
+// two is in the wrong place; and if it is at that primary, it is counted there.
+func (e *Engine) certain(channel, at string, n int) bool {
+	if !e.uncounted(channel) {
+		return n > 0
+	}
+	s := e.sub(channel)
+	switch home, on, _ := s.state(); {
+	case !on || home == nil:
+	case !e.reachesHome(s, at):
+		e.topology.refreshTable()
+		e.topology.verifyLater(home)
+	case n == 0 && home.primary == "":
+		e.resubscribeSoon(s)
+	}
+	return true
+}
+
 // reachesHome reports whether the reply to a frame that was sent to a node
 // counts the subscribers of the sub's home.
 func (e *Engine) reachesHome(s *sub, at string) bool {
@@ -46,7 +66,7 @@ func (e *Engine) reachesHome(s *sub, at string) bool {
 		return true
 	}
 	home, _, _ := s.state()
-	return home == nil || home.addr == at
+	return home == nil || home.owner() == at
 }
 
 // again removes ErrUnsent from the error of a repeated frame: a node has
@@ -136,12 +156,12 @@ func (e *Engine) resubscribe(s *sub, confirms uint32) {
 }
 
 // resubscribeSoon has our own subscription confirmed again after a frame that
-// is kept reached no subscriber. The receiver then reads that frame from the
-// history. Most likely the slot is moving, and the old home is about to say so:
+// is not sent again reached no subscriber. If the frame is kept the receiver
+// then reads it from the history. Most likely the slot is moving, and the old home is about to say so:
 // it gets moveGrace for that.
 func (e *Engine) resubscribeSoon(s *sub) {
 	home, on, confirms := s.state()
-	if !on || home == nil || !e.mode.countsAll() || !s.resubscribing.CompareAndSwap(false, true) {
+	if !on || home == nil || home.primary != "" || !e.mode.countsAll() || !s.resubscribing.CompareAndSwap(false, true) {
 		return
 	}
 	e.wg.Go(func() {

@@ -19,11 +19,12 @@ type session struct {
 	id    identity     // of the server, before anything was subscribed
 	resp3 bool         // commands reach the server on the connection that subscribes
 	asks  atomic.Int32 // unanswered questions whether the server is a primary
+	fed   *fed         // nil: the server is a primary
 }
 
-// connect makes a session with a primary. It waits as long as the client needs
-// to connect, or until the engine closes, and then for at most the
-// ProbeTimeout.
+// connect makes a session with the link's node. With a primary it waits as long
+// as the client needs to connect, or until the engine closes, and then for at
+// most the ProbeTimeout; with a replica for at most the ProbeTimeout in all.
 func (l *link) connect() (*session, error) {
 	node, ok := l.engine.client.Nodes()[l.addr]
 	if !ok {
@@ -31,8 +32,15 @@ func (l *link) connect() (*session, error) {
 		return nil, errNoNode
 	}
 	ses := &session{link: l, ended: make(chan error, 1)}
+	ctx, cancel := l.exchange()
+	defer cancel()
 	var err error
-	if ses.conn, err = l.dedicate(node); err != nil {
+	if l.primary != "" {
+		ses.fed = newFed(ses)
+		if ses.conn = l.engine.inspector.dedicate(ctx, l.addr, node); ses.conn == nil {
+			return nil, errSilent
+		}
+	} else if ses.conn, err = l.dedicate(node); err != nil {
 		return nil, err
 	}
 	ses.gone = ses.conn.SetPubSubHooks(rueidis.PubSubHooks{OnMessage: ses.onMessage, OnSubscription: ses.onSubscription})
@@ -43,8 +51,11 @@ func (l *link) connect() (*session, error) {
 	default:
 	}
 	l.engine.wg.Go(func() { l.engine.askLimitOf(l.addr, node) })
-	ctx, cancel := l.exchange()
-	defer cancel()
+	if l.primary == "" { // dedicate may have taken long
+		var again context.CancelFunc
+		ctx, again = l.exchange()
+		defer again()
+	}
 	if err := ses.introduce(ctx); err != nil {
 		l.hangUp(ses)
 		return nil, err
@@ -69,7 +80,7 @@ func (l *link) hangUp(ses *session) {
 // serve sends what the table of seats asks for until the connection ends.
 func (ses *session) serve() error {
 	l := ses.link
-	p := newProbe(l)
+	p := newProbe(ses)
 	defer p.stop()
 	for {
 		if err := ses.reconcile(); err != nil {
@@ -125,6 +136,8 @@ func (ses *session) onMessage(m rueidis.PubSubMessage) {
 	l.heard.Add(1)
 	if s != nil {
 		s.deliver(l, bytesOf(m.Message))
+	} else if ses.fed != nil {
+		ses.fed.heard(m)
 	}
 }
 
@@ -136,6 +149,9 @@ func (ses *session) onSubscription(ev rueidis.PubSubSubscription) {
 	case "subscribe", "ssubscribe":
 		ses.confirmed(ev.Channel)
 	case "unsubscribe", "sunsubscribe":
+		if ses.fed != nil && ses.fed.ended(ev.Channel) {
+			return
+		}
 		ses.unsubscribed(ev.Channel)
 	}
 }
@@ -151,7 +167,11 @@ func (ses *session) confirmed(channel string) {
 		}
 	}
 	l.mu.Unlock()
-	if s != nil {
+	switch {
+	case s == nil:
+	case ses.fed != nil:
+		ses.fed.await(s)
+	default:
 		s.confirm(l)
 	}
 }
@@ -166,7 +186,12 @@ func (ses *session) unsubscribed(channel string) {
 	}
 	l.mu.Unlock()
 	if s != nil {
-		s.lost(l, true)
+		if ses.fed != nil {
+			ses.fed.dismiss(s)
+		}
+		// A replica may have heard that a slot has moved before the last messages
+		// that its primary accepted.
+		s.lost(l, l.primary == "")
 		l.engine.topology.verifyLater(l)
 	}
 	if unsolicited {
@@ -178,6 +203,10 @@ func (ses *session) unsubscribed(channel string) {
 // subscriptions. A replica accepts subscriptions too, but may not get what
 // others publish, or in another order.
 func (ses *session) check() {
+	if ses.fed != nil {
+		ses.fed.round()
+		return
+	}
 	if ses.asks.Add(1) > 1 {
 		return // another question follows the one that is under way
 	}

@@ -30,6 +30,10 @@ func asReply(v any) any {
 		for i := range v {
 			v[i] = asReply(v[i])
 		}
+	case map[string]any:
+		for k := range v {
+			v[k] = asReply(v[k])
+		}
 	}
 	return v
 }

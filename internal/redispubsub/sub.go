@@ -20,6 +20,7 @@ type sub struct {
 	channel string
 	since   int64 // when it was asked for; see clock
 	slot    uint16
+	spread  bool // it may be read from replicas; see readers
 
 	resubscribing atomic.Bool // resubscribeSoon is under way
 

@@ -10,14 +10,18 @@ import (
 const slots = wire.Slots
 
 // A table says who owns the slots. Without a cluster it has one owner. Slots
-// may be given to other owners while it is in use; the list of addresses stays.
+// may be given to other owners while it is in use; the addresses stay.
 type table struct {
-	addrs []string // [0] is "": no owner
-	owner [slots]atomic.Uint32
+	addrs    []string // [0] is "": no owner
+	owner    [slots]atomic.Uint32
+	ids      map[string]string   // of owners, by address
+	replicas map[string][]string // of owners, by their addresses
 }
 
 // newTable returns a table in which no slot has an owner.
-func newTable() *table { return &table{addrs: []string{""}} }
+func newTable() *table {
+	return &table{addrs: []string{""}, ids: make(map[string]string), replicas: make(map[string][]string)}
+}
 
 // soleOwner returns a table in which one address owns all slots.
 func soleOwner(addr string) *table {
@@ -41,6 +45,18 @@ func (t *table) add(addr string) uint32 {
 func (t *table) give(first, last int, n uint32) {
 	for slot := first; slot <= last; slot++ {
 		t.owner[slot].Store(n)
+	}
+}
+
+// describe notes the ID of an owner. Only the goroutine that makes the table may
+// call it.
+func (t *table) describe(owner, id string) { t.ids[owner] = id }
+
+// addReplica notes a replica of an owner. Only the goroutine that makes the
+// table may call it.
+func (t *table) addReplica(owner, addr string) {
+	if addr != "" && addr != owner && !slices.Contains(t.replicas[owner], addr) {
+		t.replicas[owner] = append(t.replicas[owner], addr)
 	}
 }
 

@@ -42,7 +42,8 @@ type topology struct {
 	engine  *Engine
 	kick    chan struct{}
 	current atomic.Pointer[table]
-	known   chan struct{} // closed when there is a first table
+	latest  atomic.Pointer[table] // the latest answer of a node
+	known   chan struct{}         // closed when there is a first table
 	once    sync.Once
 	nodes   atomic.Pointer[map[string]*pipeline] // as the client knows them
 	failure atomic.Pointer[failure]              // why no node answered in the latest round; nil: one did
@@ -67,6 +68,17 @@ func (t *topology) owner(slot uint16) string {
 		return tab.at(slot)
 	}
 	return ""
+}
+
+// replicas returns the addresses of the replicas of a primary. Of one that has
+// just taken over, only the latest answer may know them.
+func (t *topology) replicas(primary string) []string {
+	for _, tab := range []*table{t.current.Load(), t.latest.Load()} {
+		if tab != nil && len(tab.replicas[primary]) > 0 {
+			return tab.replicas[primary]
+		}
+	}
+	return nil
 }
 
 // note notes that a slot has another owner. If that owner is unknown, note asks
@@ -144,8 +156,8 @@ func (t *topology) run() {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	var refresh <-chan time.Time
-	if !e.mode.redirects() { // nodes that redirect say when something changes
-		ticker := time.NewTicker(refreshEvery)
+	if every := t.refreshEvery(); every > 0 {
+		ticker := time.NewTicker(every)
 		defer ticker.Stop()
 		refresh = ticker.C
 	}
@@ -173,6 +185,18 @@ func (t *topology) run() {
 			return
 		}
 	}
+}
+
+// refreshEvery returns how often the nodes are asked without a reason; 0: never,
+// since nodes that redirect say when the owner of a slot changes.
+func (t *topology) refreshEvery() time.Duration {
+	switch e := t.engine; {
+	case !e.mode.redirects():
+		return refreshEvery
+	case e.spreads():
+		return refreshReplicas * e.cfg.ProbeInterval
+	}
+	return 0
 }
 
 // round asks once. It reports whether each sub has a home that answers, and
@@ -224,10 +248,11 @@ func (t *topology) survey(nodes map[string]rueidis.Client, homeless []*sub) {
 				return
 			}
 			heard.add(tab)
+			t.latest.Store(tab)
 			for _, s := range homeless {
 				home, _, _ := s.state()
-				if addr := tab.at(s.slot); addr != "" && (home == nil || home.addr != addr) {
-					t.engine.place(s, addr)
+				if owner := tab.at(s.slot); owner != "" && (home == nil || home.linkKey != t.engine.readers.home(s, owner)) {
+					t.engine.place(s, owner)
 				}
 			}
 			homeless = t.homeless()
@@ -262,11 +287,14 @@ func (t *topology) conclude(heard *poll) {
 	tab := heard.result(t.current.Load(), down, troubled)
 	t.current.Store(tab)
 	for _, s := range t.engine.all() {
-		if home, _, _ := s.state(); home != nil && home.health() == nil {
+		if home, _, _ := s.state(); home != nil && home.primary == "" && home.health() == nil {
 			tab.note(s.slot, home.addr)
 		}
 	}
 	t.once.Do(func() { close(t.known) })
+	if t.engine.spreads() {
+		t.engine.readers.rebalance(tab)
+	}
 }
 
 // homeless returns the subs that have no home, or one that is down.
@@ -305,7 +333,7 @@ func (t *topology) verifyLink(nodes map[string]rueidis.Client, l *link) (sure bo
 	}
 	waits := false
 	for _, s := range l.subs() {
-		if tab.at(s.slot) == l.addr {
+		if tab.at(s.slot) == l.owner() {
 			continue
 		}
 		home, on, _ := s.state()

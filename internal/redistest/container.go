@@ -1,6 +1,7 @@
 package redistest
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -24,6 +25,7 @@ const serverPort = "6379"
 // own.
 type containers struct {
 	image    string
+	files    map[string][]byte // in each container, by their paths
 	binary   string
 	cluster  bool
 	provider *testcontainers.DockerProvider
@@ -37,7 +39,7 @@ type containers struct {
 }
 
 func newContainers(ctx context.Context, o Options, cluster bool) (_ platform, err error) {
-	p := &containers{image: o.Image, binary: o.binary(), cluster: cluster}
+	p := &containers{image: o.Image, files: o.files, binary: o.binary(), cluster: cluster}
 	if p.provider, err = testcontainers.NewDockerProvider(); err != nil {
 		return nil, err
 	}
@@ -102,6 +104,7 @@ func (p *containers) run(ctx context.Context, i int, command []string) (machine,
 	c, err := testcontainers.Run(ctx, p.image,
 		testcontainers.WithCmd(command...),
 		testcontainers.WithLabels(labels()),
+		testcontainers.WithFiles(p.containerFiles()...),
 		testcontainers.WithExposedPorts(serverPort+"/tcp"),
 		testcontainers.WithEndpointSettingsModifier(func(s map[string]*network.EndpointSettings) {
 			s[p.network] = m.endpoint()
@@ -120,6 +123,14 @@ func (p *containers) run(ctx context.Context, i int, command []string) (machine,
 		return nil, fmt.Errorf("start a container of %s: %w", p.image, err)
 	}
 	return m, nil
+}
+
+// containerFiles returns the files that each container gets.
+func (p *containers) containerFiles() (list []testcontainers.ContainerFile) {
+	for path, content := range p.files {
+		list = append(list, testcontainers.ContainerFile{Reader: bytes.NewReader(content), ContainerFilePath: path, FileMode: 0o644})
+	}
+	return list
 }
 
 func (p *containers) close() error {

@@ -74,10 +74,10 @@ func (f *fleet) ClientOption() rueidis.ClientOption {
 }
 
 // dial connects to the node that announces addr.
-func (f *fleet) dial(ctx context.Context, addr string, d *net.Dialer, _ *tls.Config) (net.Conn, error) {
+func (f *fleet) dial(ctx context.Context, addr string, d *net.Dialer, c *tls.Config) (net.Conn, error) {
 	for _, n := range f.nodes {
 		if n.Addr() == addr {
-			return n.dial(ctx, d)
+			return n.dial(ctx, d, c)
 		}
 	}
 	return nil, fmt.Errorf("no node of these tests has the address %s", addr)

@@ -47,7 +47,7 @@ func (n *Names) Option(init ...string) func(*rueidis.ClientOption) {
 		dial := o.DialCtxFn
 		o.DialCtxFn = func(ctx context.Context, addr string, d *net.Dialer, t *tls.Config) (net.Conn, error) {
 			if node := n.node(addr); node != nil {
-				return node.dial(ctx, d)
+				return node.dial(ctx, d, nil)
 			}
 			return dial(ctx, addr, d, t)
 		}

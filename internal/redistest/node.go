@@ -75,10 +75,13 @@ func (n *Node) reachable() bool {
 	return !n.down && !n.paused && !n.cut
 }
 
-func (n *Node) dial(ctx context.Context, d *net.Dialer) (net.Conn, error) {
+func (n *Node) dial(ctx context.Context, d *net.Dialer, c *tls.Config) (net.Conn, error) {
 	addr, err := n.HostAddr(ctx)
 	if err != nil {
 		return nil, err
+	}
+	if c != nil {
+		return (&tls.Dialer{NetDialer: d, Config: c}).DialContext(ctx, "tcp", addr)
 	}
 	return d.DialContext(ctx, "tcp", addr)
 }
@@ -115,7 +118,7 @@ func (n *Node) conn() (rueidis.Client, error) {
 	c, err := rueidis.NewClient(rueidis.ClientOption{
 		InitAddress: []string{n.Addr()},
 		DialCtxFn: func(ctx context.Context, _ string, d *net.Dialer, _ *tls.Config) (net.Conn, error) {
-			return n.dial(ctx, d)
+			return n.dial(ctx, d, n.fleet.options.tls)
 		},
 		ForceSingleClient:   true,
 		DisableCache:        true,

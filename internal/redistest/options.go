@@ -1,6 +1,7 @@
 package redistest
 
 import (
+	"crypto/tls"
 	"strconv"
 	"strings"
 	"time"
@@ -24,6 +25,9 @@ type Options struct {
 	// Args are added to the server's command line, such as
 	// "--client-output-buffer-limit", "pubsub 1mb 0 0". They override ours.
 	Args []string
+
+	files map[string][]byte // in each container, by their paths
+	tls   *tls.Config       // with which nodes are reached; nil: without TLS
 }
 
 func (o Options) withDefaults() Options {

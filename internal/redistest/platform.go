@@ -60,6 +60,9 @@ func newPlatform(ctx context.Context, o Options, cluster bool) (platform, error)
 			return nil, fmt.Errorf("FANOUT_REQUIRE_DOCKER=1, but there is no Docker: %w", err)
 		}
 	}
+	if o.files != nil {
+		return nil, fmt.Errorf("servers with files need containers: %w", errors.ErrUnsupported)
+	}
 	path, err := findServer(ctx, o.binary())
 	if err != nil {
 		return nil, err

@@ -117,13 +117,24 @@ func ParsePosition(s string) (epoch, offset uint64, ok bool) {
 // with a brace and all others do not, so no two channels with a hash tag have
 // the same.
 func HistoryKeys(channel string) (stream, note string) {
-	prefix, room, ok := strings.Cut(channel, ":r:{")
-	if ok && !strings.ContainsAny(prefix, "{}") && strings.HasSuffix(room, "}") {
+	if prefix, room, ok := cutRoom(channel); ok {
 		stream = prefix + ":h:{" + room
 	} else {
 		stream = SameSlot(channel, ":h")
 	}
 	return stream, stream + ":at"
+}
+
+// IsRoom reports whether a channel is that of a room.
+func IsRoom(channel string) bool {
+	_, _, ok := cutRoom(channel)
+	return ok
+}
+
+// cutRoom cuts the channel of a room around its kind.
+func cutRoom(channel string) (prefix, room string, ok bool) {
+	prefix, room, ok = strings.Cut(channel, ":r:{")
+	return prefix, room, ok && !strings.ContainsAny(prefix, "{}") && strings.HasSuffix(room, "}")
 }
 
 // SameSlot returns a name that begins like channel, ends with suffix and has

@@ -226,6 +226,13 @@ func (t *Table[S]) Confirmed(channel string) (s S, asked bool) {
 	return st.sub, true
 }
 
+// Stands reports whether the server has confirmed the channel for s, and
+// nothing is known to contradict that.
+func (t *Table[S]) Stands(s S, channel string) bool {
+	st := t.seats[channel]
+	return st != nil && st.sub == s && st.state == On
+}
+
 // Ended notes that the server has said that a subscription has ended. It
 // reports whether the server has ended it by itself, and whose subscription it
 // was. In that case the channel is asked for again, which leads to a

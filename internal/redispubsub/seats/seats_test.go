@@ -191,6 +191,15 @@ func TestProbe(t *testing.T) {
 	})
 }
 
+func TestStands(t *testing.T) {
+	for _, state := range []State{None, Asked, On, Again, Leaving} {
+		tab, _ := in(t, state, true)
+		require.Equal(t, state == On, tab.Stands("alice", channel), state)
+		require.False(t, tab.Stands("bob", channel), state)
+		require.False(t, tab.Stands("alice", "another"), state)
+	}
+}
+
 func TestUnknownChannels(t *testing.T) {
 	tab := New[string]()
 	tab.Release("a", channel)
