@@ -1,0 +1,255 @@
+package partition
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/fanoutgo/fanout/adapter/partition/internal/rollout"
+	"github.com/fanoutgo/fanout/internal/backoff"
+)
+
+// A control talks to the other hubs' adapters about which partitions are
+// current. One goroutine, run, drives the machine; everything else gives it
+// events.
+type control struct {
+	owner    *Adapter
+	all, own string // the channels to all adapters, and to this one
+	machine  *rollout.Machine
+	change   change
+
+	mu     sync.Mutex // guards all below
+	events []func(now time.Time)
+	wake   chan struct{}
+	waits  string // what a change waits for
+}
+
+const (
+	// maxEvents bounds what waits for run. What is more is lost, and asked for
+	// again.
+	maxEvents = 8192
+	// startPatience is Options.Patience for an adapter that starts: the others
+	// do not answer later than that.
+	startPatience = 500 * time.Millisecond
+	// speechTimeout bounds how long a partition may take for one message.
+	speechTimeout = 2 * time.Second
+)
+
+// A message is what adapters tell each other.
+type message struct {
+	Kind  string        `json:"kind"`            // ask, answer or tell
+	Round uint64        `json:"round,omitempty"` // of the adapter that asked
+	State rollout.State `json:"state"`
+}
+
+// An utterance is a message on its way.
+type utterance struct {
+	channel string
+	message message
+}
+
+func (c *control) init(a *Adapter, names []string) {
+	id := fmt.Sprintf("%016x", a.id)
+	c.owner, c.wake = a, make(chan struct{}, 1)
+	c.all = a.opts.Prefix + ":p:{partitions}"
+	c.own = a.opts.Prefix + ":p:{" + id + "}"
+	c.machine = rollout.New(id, names, a.opts.Patience, min(startPatience, a.opts.Patience))
+	c.change.init(a, c)
+	c.waits = c.machine.Waiting()
+}
+
+func (c *control) is(channel string) bool { return channel == c.all || channel == c.own }
+
+// waiting says what the adapter waits for; "" if for nothing.
+func (c *control) waiting() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.waits
+}
+
+// add gives run an event. It reports false if there are too many.
+func (c *control) add(event func(now time.Time)) bool {
+	c.mu.Lock()
+	full := len(c.events) >= maxEvents
+	if !full {
+		c.events = append(c.events, event)
+	}
+	c.mu.Unlock()
+	select {
+	case c.wake <- struct{}{}:
+	default:
+	}
+	return !full
+}
+
+// kick has the others asked whether something has happened.
+func (c *control) kick() { c.add(func(time.Time) { c.machine.Check() }) }
+
+// join makes a partition one on which adapters talk.
+func (c *control) join(p *part) {
+	a := c.owner
+	a.goIfOpen(func() { c.listen(p) })
+	a.goIfOpen(func() { c.speak(p) })
+}
+
+// listen subscribes to the channels of adapters, however long it takes.
+func (c *control) listen(p *part) {
+	var wait backoff.Backoff
+	for _, channel := range []string{c.own, c.all} {
+		for p.adapter.Subscribe(p.ctx, channel) != nil {
+			if !wait.Wait(p.ctx) {
+				return
+			}
+		}
+	}
+	p.mu.Lock()
+	p.hears = true
+	p.mu.Unlock()
+	c.kick()
+}
+
+// speak publishes what is to be said on a partition.
+func (c *control) speak(p *part) {
+	for {
+		var u utterance
+		select {
+		case u = <-p.speech:
+		case <-p.ctx.Done():
+			return
+		}
+		data, err := json.Marshal(u.message)
+		receivers := 0
+		if err == nil {
+			ctx, cancel := context.WithTimeout(p.ctx, speechTimeout)
+			receivers, err = p.adapter.Publish(ctx, u.channel, data)
+			cancel()
+		}
+		if u.message.Kind != "ask" {
+			continue
+		}
+		c.add(func(now time.Time) {
+			if err != nil {
+				c.machine.AskFailed(u.message.Round, p.name, now)
+			} else {
+				c.machine.Asked(u.message.Round, p.name, receivers)
+			}
+		})
+	}
+}
+
+// say has a message published on a partition. It reports false if the partition
+// is not ready for it.
+func (p *part) say(channel string, m message) bool {
+	p.mu.Lock()
+	hears := p.hears
+	p.mu.Unlock()
+	if !hears || p.problem() != nil {
+		return false
+	}
+	select {
+	case p.speech <- utterance{channel, m}:
+		return true
+	default:
+		return false
+	}
+}
+
+// receive takes a message from a partition's reader.
+func (c *control) receive(p *part, data []byte) {
+	c.add(func(now time.Time) {
+		var m message
+		if json.Unmarshal(data, &m) != nil || m.State.Hub == "" {
+			return
+		}
+		self := c.machine.State()
+		switch {
+		case m.Kind == "ask" && m.State.Hub == self.Hub, m.Kind == "answer":
+			c.machine.Answer(m.Round, p.name, m.State, now)
+		case m.Kind == "ask":
+			c.machine.Hear(m.State, now)
+			to := c.owner.opts.Prefix + ":p:{" + m.State.Hub + "}"
+			p.say(to, message{Kind: "answer", Round: m.Round, State: self})
+		case m.Kind == "tell":
+			c.machine.Hear(m.State, now)
+		}
+	})
+}
+
+// run drives the machine until the adapter is closed.
+func (c *control) run() {
+	defer c.change.stop()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-c.wake:
+		case <-timer.C:
+		case <-c.owner.ctx.Done():
+			return
+		}
+		c.mu.Lock()
+		events := c.events
+		c.events = nil
+		c.mu.Unlock()
+		for _, event := range events {
+			event(time.Now())
+		}
+		for {
+			action := c.machine.Decide(time.Now())
+			if action == rollout.None {
+				break
+			}
+			c.change.apply(action)
+		}
+		due, wait := c.machine.Due(time.Now())
+		if due {
+			c.ask()
+			_, wait = c.machine.Due(time.Now())
+		}
+		if wait <= 0 {
+			wait = time.Hour
+		}
+		timer.Reset(wait)
+		c.mu.Lock()
+		c.waits = c.machine.Waiting()
+		c.mu.Unlock()
+	}
+}
+
+// ask asks all adapters on all partitions how far they are.
+func (c *control) ask() {
+	parts := c.parts()
+	names := make([]string, len(parts))
+	for i, p := range parts {
+		names[i] = p.name
+	}
+	now := time.Now()
+	id := c.machine.Begin(names, now)
+	for _, p := range parts {
+		if !p.say(c.all, message{Kind: "ask", Round: id, State: c.machine.State()}) {
+			c.machine.AskFailed(id, p.name, now)
+		}
+	}
+}
+
+// tell tells all adapters how far this one is.
+func (c *control) tell() {
+	for _, p := range c.parts() {
+		p.say(c.all, message{Kind: "tell", State: c.machine.State()})
+	}
+}
+
+// parts returns the partitions that take part in changes: those that are
+// current, are to be, or were.
+func (c *control) parts() []*part {
+	a, s := c.owner, c.machine.State()
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	return slices.DeleteFunc(a.sortedParts(), func(p *part) bool {
+		return !slices.Contains(s.Names, p.name) && !slices.Contains(s.Want, p.name) &&
+			!(s.Stage == rollout.Switched && slices.Contains(s.Old, p.name))
+	})
+}
