@@ -125,6 +125,10 @@ func (ch *change) want(names, listed []string) bool {
 	s := m.State()
 	if s.Stage == rollout.Steady && slices.Equal(s.Names, s.Want) {
 		ch.steady() // a change was given up, or partitions leave or come that are not in the set
+		return true
+	}
+	for _, r := range ch.owner.allRoutes() {
+		r.follow() // partitions may have come that were missing
 	}
 	return true
 }
@@ -236,13 +240,7 @@ func (a *Adapter) awaitSettled(ctx context.Context) {
 	tick := time.NewTicker(settle)
 	defer tick.Stop()
 	for {
-		a.mu.RLock()
-		routes := make([]*route, 0, len(a.routes))
-		for _, r := range a.routes {
-			routes = append(routes, r)
-		}
-		a.mu.RUnlock()
-		routes = slices.DeleteFunc(routes, (*route).settled)
+		routes := slices.DeleteFunc(a.allRoutes(), (*route).settled)
 		if len(routes) == 0 {
 			return
 		}

@@ -117,7 +117,7 @@ func (w *world) move(ctx context.Context, channel string) error {
 		set = append(set, name)
 	}
 	was := partition.Pick(set, key)
-	for i := range 100 {
+	for i := range 100_000 {
 		name := fmt.Sprint("new", len(w.buses), "-", i)
 		if partition.Pick(append(set, name), key) != was {
 			return w.change(ctx, append(set, name)...)

@@ -100,8 +100,10 @@ func (m *move) find(ctx context.Context, p *part) (lineage, error) {
 	switch {
 	case err != nil:
 		return lineage{}, err
-	case best.part != nil && here.head.Before(best.head):
+	case here.head.Before(best.head), here.partial && here.head == best.head:
 		return m.copy(ctx, &best, &here)
+	case here.partial: // the partition that it comes from is gone
+		return m.settle(ctx, &here, &adapter.Page{Head: here.head})
 	case must: // so that the old home need not be asked again
 		here.line.Set = m.view.epoch
 		return here.line, m.note(ctx, p, &here.line)

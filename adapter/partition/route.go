@@ -221,17 +221,26 @@ func (r *route) follow() {
 		return
 	}
 	left, begun := r.relegs()
-	tickets := make([]chan struct{}, len(begun))
-	for i, l := range begun {
-		tickets[i] = l.part.take(r.name)
-	}
+	// The turns are taken under mu, so that they are in the order of the views.
+	leaving, beginning := r.takeTurns(left), r.takeTurns(begun)
 	r.update()
 	r.signal()
 	r.mu.Unlock()
-	r.beginAll(begun, tickets)
-	for _, l := range left {
-		r.leave(r.owner.ctx, l)
+	r.beginAll(begun, beginning)
+	for i, l := range left {
+		r.leave(r.owner.ctx, l, leaving[i])
 	}
+}
+
+// takeTurns asks for the turns of some legs.
+func (r *route) takeTurns(legs []*leg) []chan struct{} {
+	tickets := make([]chan struct{}, len(legs))
+	for i, l := range legs {
+		if l.part != nil {
+			tickets[i] = l.part.take(r.name)
+		}
+	}
+	return tickets
 }
 
 // relegs makes the legs those of the view. The caller holds mu.
@@ -436,10 +445,11 @@ func (a *Adapter) end(ctx context.Context, name string, wait bool) error {
 	r.mu.Lock()
 	r.over = true
 	legs := r.legs
+	tickets := r.takeTurns(legs)
 	r.mu.Unlock()
 	var errs []error
-	for _, l := range legs {
-		done := r.leave(ctx, l)
+	for i, l := range legs {
+		done := r.leave(ctx, l, tickets[i])
 		if !wait || done == nil {
 			continue
 		}
@@ -453,14 +463,14 @@ func (a *Adapter) end(ctx context.Context, name string, wait bool) error {
 	return errors.Join(errs...)
 }
 
-// leave unsubscribes a leg in the background, and returns a channel that gets
-// the outcome; nil if there is nothing to wait for.
-func (r *route) leave(ctx context.Context, l *leg) <-chan error {
+// leave unsubscribes a leg in the background, when it is its turn, and returns a
+// channel that gets the outcome; nil if there is nothing to wait for.
+func (r *route) leave(ctx context.Context, l *leg, ticket chan struct{}) <-chan error {
 	l.cancel()
 	if l.part == nil {
 		return nil
 	}
-	done, ticket := make(chan error, 1), l.part.take(r.name)
+	done := make(chan error, 1)
 	if !r.owner.goIfOpen(func() {
 		<-ticket
 		defer l.part.give(r.name, ticket)

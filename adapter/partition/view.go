@@ -3,6 +3,7 @@ package partition
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 
@@ -115,27 +116,29 @@ func (a *Adapter) part(name string) (*part, error) {
 }
 
 // setView replaces the view, unless ctx has ended, and has all channels
-// subscribed where it says. It returns the one before.
-func (a *Adapter) setView(ctx context.Context, v *view) (was *view) {
+// subscribed where it says.
+func (a *Adapter) setView(ctx context.Context, v *view) {
 	v.changed = make(chan struct{})
 	a.mu.Lock()
 	if ctx.Err() != nil {
 		a.mu.Unlock()
-		return nil
+		return
 	}
-	was = a.view
+	was := a.view
 	a.view = v
 	a.past = append(a.past, was)
-	routes := make([]*route, 0, len(a.routes))
-	for _, r := range a.routes {
-		routes = append(routes, r)
-	}
 	a.mu.Unlock()
 	close(was.changed)
-	for _, r := range routes {
+	for _, r := range a.allRoutes() {
 		r.follow()
 	}
-	return was
+}
+
+// allRoutes returns the channels that are subscribed.
+func (a *Adapter) allRoutes() []*route {
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	return slices.Collect(maps.Values(a.routes))
 }
 
 // awaitPast waits for the publishes that began under the first n of the earlier

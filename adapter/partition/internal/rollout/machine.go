@@ -14,15 +14,17 @@ const (
 	// as far as needed.
 	again = 500 * time.Millisecond
 	pause = 200 * time.Millisecond
-	// soon is the pause after one of the others has said something new.
+	// soon is the pause after one of the others has said something new,
+	// or before it knows the others.
 	soon = 10 * time.Millisecond
 )
 
 // A Machine is one adapter's part in changes. See New.
 type Machine struct {
-	self  State
-	done  bool // the work of the stage is done
-	check bool // a round is due, since something may have been missed
+	self   State
+	done   bool // the work of the stage is done
+	check  bool // a round has to be completed, since something may have been missed
+	urgent bool // and it is to begin soon
 
 	// Patience is how long a round lasts where nobody can count, and how long a
 	// partition may fail before it is left out. Start is both for an adapter
@@ -105,7 +107,7 @@ func (m *Machine) Done(s Stage) {
 }
 
 // Check asks for a round: this adapter may have missed what others have said.
-func (m *Machine) Check() { m.check = true }
+func (m *Machine) Check() { m.check, m.urgent = true, true }
 
 func (m *Machine) enter(s Stage) {
 	m.self.Stage, m.done = s, false
@@ -129,14 +131,24 @@ func (m *Machine) Due(now time.Time) (due bool, wait time.Duration) {
 		return true, 0
 	}
 	after := again
-	if m.round.over {
+	switch {
+	case m.round.over && m.news, m.urgent, m.self.Stage == Learning && m.failed():
+		after = soon
+	case m.round.over, m.failed():
 		after = pause
-		if m.news {
-			after = soon
-		}
 	}
 	wait = m.round.began.Add(after).Sub(now)
 	return wait <= 0, max(0, wait)
+}
+
+// failed reports whether the question could not be put on a partition.
+func (m *Machine) failed() bool {
+	for _, a := range m.round.asks {
+		if a.failed {
+			return true
+		}
+	}
+	return false
 }
 
 // Begin begins a round on some partitions, and returns its number.
@@ -148,7 +160,7 @@ func (m *Machine) Begin(partitions []string, now time.Time) uint64 {
 	if m.since.IsZero() {
 		m.since = now
 	}
-	m.news = false
+	m.news, m.urgent = false, false
 	return m.round.id
 }
 
