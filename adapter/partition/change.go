@@ -3,6 +3,7 @@ package partition
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -71,29 +72,33 @@ func (a *Adapter) Change(ctx context.Context, partitions []Partition) error {
 
 // addParts adds the partitions that are new.
 func (a *Adapter) addParts(partitions []Partition) (names []string, err error) {
-	a.mu.Lock()
+	a.adding.Lock() // attaching waits for nothing
+	defer a.adding.Unlock()
+	a.mu.RLock()
 	names, err = a.check(partitions)
-	if a.closed {
+	closed := a.closed
+	known := maps.Clone(a.parts)
+	a.mu.RUnlock()
+	if closed {
 		err = adapter.ErrClosed
 	}
-	var added []*part
-	if err == nil {
-		for _, p := range partitions {
-			if a.parts[p.Name] == nil {
-				t := newPart(a, p)
-				a.parts[p.Name] = t
-				added = append(added, t)
-			}
-		}
+	if err != nil {
+		return nil, err
 	}
-	a.mu.Unlock()
-	for _, p := range added {
-		if err := p.attach(); err != nil {
-			return nil, fmt.Errorf("attach %q: %w", p.name, err)
+	for _, p := range partitions {
+		if known[p.Name] != nil {
+			continue
 		}
-		a.control.join(p)
+		t := newPart(a, p)
+		if err := t.adapter.Attach(t); err != nil {
+			return nil, fmt.Errorf("attach %q: %w", t.name, err)
+		}
+		a.mu.Lock()
+		a.parts[p.Name] = t
+		a.mu.Unlock()
+		a.control.join(t)
 	}
-	return names, err
+	return names, nil
 }
 
 // awaitSet waits until a set is current.
@@ -243,9 +248,6 @@ func (a *Adapter) awaitSettled(ctx context.Context) {
 		routes := slices.DeleteFunc(a.allRoutes(), (*route).settled)
 		if len(routes) == 0 {
 			return
-		}
-		for _, r := range routes {
-			r.retry()
 		}
 		select {
 		case <-tick.C:

@@ -20,11 +20,10 @@ type part struct {
 	ctx    context.Context // ends when the partition is closed
 	cancel context.CancelFunc
 
-	mu       sync.Mutex
-	turns    map[string]*turn // channels that are being subscribed or unsubscribed
-	copying  map[string]bool  // channels to which a copy is being published
-	attached bool
-	hears    bool // the channels by which adapters talk are subscribed
+	mu      sync.Mutex
+	turns   map[string]*turn // channels that are being subscribed or unsubscribed
+	copying map[string]bool  // channels to which a copy is being published
+	hears   bool             // the channels by which adapters talk are subscribed
 
 	speech chan utterance // what is to be said to other adapters
 }
@@ -41,18 +40,6 @@ func newPart(owner *Adapter, p Partition) *part {
 	t.async, _ = p.Adapter.(adapter.AsyncPublisher)
 	t.health, _ = p.Adapter.(adapter.HealthChecker)
 	return t
-}
-
-// attach attaches the adapter, once.
-func (p *part) attach() error {
-	p.mu.Lock()
-	was := p.attached
-	p.attached = true
-	p.mu.Unlock()
-	if was {
-		return nil
-	}
-	return p.adapter.Attach(p)
 }
 
 // problem is why the partition is not healthy.

@@ -92,6 +92,8 @@ type Adapter struct {
 	control control
 	rooms   lineages
 
+	adding sync.Mutex // held while Change adds partitions; before mu
+
 	// mu guards all below. Nothing is called or waited for under it.
 	mu       sync.RWMutex
 	receiver adapter.Receiver
@@ -184,7 +186,7 @@ func (a *Adapter) Attach(r adapter.Receiver) error {
 	parts := a.sortedParts()
 	a.mu.Unlock()
 	for _, p := range parts {
-		if err := p.attach(); err != nil {
+		if err := p.adapter.Attach(p); err != nil {
 			return fmt.Errorf("partition: attach %q: %w", p.name, err)
 		}
 		a.control.join(p)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/fanoutgo/fanout/adapter"
 	"github.com/fanoutgo/fanout/adapter/partition/internal/rollout"
+	"github.com/fanoutgo/fanout/internal/backoff"
 )
 
 var errUnattached = errors.New("the adapter has no receiver yet")
@@ -51,7 +52,6 @@ type leg struct {
 	prospective bool  // nothing is published there yet
 	optional    bool  // Subscribe does not wait for it
 	refused     error // by the backend
-	refusedAt   time.Time
 }
 
 // route returns the route of a channel; nil if it is not subscribed.
@@ -279,29 +279,30 @@ func (r *route) relegs() (left, begun []*leg) {
 	return left, begun
 }
 
-// begin subscribes a leg.
+// begin subscribes a leg, and tries again what the backend refuses until it is
+// left: Subscribe leaves it, but a change of partitions does not.
 func (r *route) begin(l *leg, ticket chan struct{}) {
 	<-ticket
 	defer l.part.give(r.name, ticket)
 	r.mu.Lock()
 	l.status = sound // what was said before was of an earlier subscription
 	r.mu.Unlock()
-	err := l.ctx.Err()
-	if err == nil {
-		err = l.part.adapter.Subscribe(l.ctx, r.name)
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if err != nil {
-		l.refused, l.refusedAt = err, time.Now()
-	} else {
-		l.confirmed = true
-		if r.first.IsZero() {
-			r.first = time.Now()
+	for l.ctx.Err() == nil {
+		err := l.part.adapter.Subscribe(l.ctx, r.name)
+		r.mu.Lock()
+		l.refused, l.confirmed = err, err == nil
+		if l.confirmed {
+			if r.first.IsZero() {
+				r.first = time.Now()
+			}
+			r.changedLeg(l)
 		}
-		r.changedLeg(l)
+		r.signal()
+		r.mu.Unlock()
+		if err == nil || !backoff.Sleep(l.ctx, refusedPause) {
+			return
+		}
 	}
-	r.signal()
 }
 
 // changedLeg tells the hub what follows from what has happened to a leg. The
@@ -390,23 +391,6 @@ func (r *route) settled() bool {
 	return r.over || !slices.ContainsFunc(r.legs, func(l *leg) bool {
 		return l.prospective && !l.confirmed && l.part != nil
 	})
-}
-
-// retry subscribes again where the backend has refused, and more than a while
-// ago.
-func (r *route) retry() {
-	var refused []*leg
-	var tickets []chan struct{}
-	r.mu.Lock()
-	for _, l := range r.legs {
-		if l.refused != nil && !r.over && time.Since(l.refusedAt) > refusedPause {
-			l.refused = nil
-			refused = append(refused, l)
-			tickets = append(tickets, l.part.take(r.name))
-		}
-	}
-	r.mu.Unlock()
-	r.beginAll(refused, tickets)
 }
 
 // refusedPause is how long a backend that has refused a subscription is left
