@@ -15,14 +15,13 @@ import (
 type change struct {
 	owner   *Adapter
 	control *control
-	listed  []string           // partitions that New or Change were given last
 	cancel  context.CancelFunc // ends the work that is under way; nil: there is none
 }
 
 func (ch *change) init(a *Adapter, c *control) {
 	ch.owner, ch.control = a, c
 	for name := range a.parts {
-		ch.listed = append(ch.listed, name)
+		a.listed = append(a.listed, name)
 	}
 }
 
@@ -95,6 +94,7 @@ func (a *Adapter) addParts(partitions []Partition) (names []string, err error) {
 		}
 		a.mu.Lock()
 		a.parts[p.Name] = t
+		a.listed = append(a.listed, p.Name) // so that it is not closed before the change begins
 		a.mu.Unlock()
 		a.control.join(t)
 	}
@@ -126,7 +126,9 @@ func (ch *change) want(names, listed []string) bool {
 	if !m.Want(names) {
 		return false
 	}
-	ch.listed = listed
+	ch.owner.mu.Lock()
+	ch.owner.listed = listed
+	ch.owner.mu.Unlock()
 	s := m.State()
 	if s.Stage == rollout.Steady && slices.Equal(s.Names, s.Want) {
 		ch.steady() // a change was given up, or partitions leave or come that are not in the set
@@ -202,7 +204,7 @@ func (ch *change) steady() {
 	var retired []*part
 	a.mu.Lock()
 	for name, p := range a.parts {
-		if !slices.Contains(ch.listed, name) && !slices.Contains(v.cur.names, name) {
+		if !slices.Contains(a.listed, name) && !slices.Contains(v.cur.names, name) {
 			delete(a.parts, name)
 			retired = append(retired, p)
 		}

@@ -99,6 +99,7 @@ type Adapter struct {
 	receiver adapter.Receiver
 	keeper   adapter.HistoryReceiver // the receiver, if it is one
 	parts    map[string]*part
+	listed   []string // partitions that New or Change were given last
 	routes   map[string]*route
 	view     *view
 	past     []*view // under which publishes may be under way
