@@ -160,25 +160,28 @@ func (ch *change) apply(action rollout.Action) {
 	case s.Stage == rollout.Steady:
 		ch.steady()
 	case s.Stage == rollout.Opening:
-		ch.work(s.Stage, func() { a.open(ctx, ch.view()) })
+		ch.work(ctx, s.Stage, func() { a.open(ctx, ch.view()) })
 	case s.Stage == rollout.Drained:
-		ch.work(s.Stage, func() { a.drain(ctx, ch.view()) })
+		ch.work(ctx, s.Stage, func() { a.drain(ctx, ch.view()) })
 	case s.Stage == rollout.Switched:
 		v := ch.view()
 		a.rooms.forget(v)
 		a.setView(ctx, v)
-		ch.work(s.Stage, func() { a.moveHistories(ctx, v) })
+		ch.work(ctx, s.Stage, func() { a.moveHistories(ctx, v) })
 	}
 	ch.control.tell()
 }
 
-// work does the work of a stage, and tells the machine when it is done.
-func (ch *change) work(s rollout.Stage, f func()) {
+// work does the work of a stage, which ctx ends, and tells the machine when it
+// is done.
+func (ch *change) work(ctx context.Context, s rollout.Stage, f func()) {
 	ch.owner.goIfOpen(func() {
 		f()
 		ch.control.add(func(time.Time) {
-			ch.control.machine.Done(s)
-			ch.control.tell()
+			if ctx.Err() == nil { // otherwise something else has been begun
+				ch.control.machine.Done(s)
+				ch.control.tell()
+			}
 		})
 	})
 }

@@ -99,10 +99,10 @@ func (m *Machine) Done(s Stage) {
 	if s != m.self.Stage {
 		return
 	}
-	m.done = true
+	m.self.Done = true
 	if s == Opening {
 		m.enter(Ready)
-		m.done = true
+		m.self.Done = true
 	}
 }
 
@@ -110,7 +110,7 @@ func (m *Machine) Done(s Stage) {
 func (m *Machine) Check() { m.check, m.urgent = true, true }
 
 func (m *Machine) enter(s Stage) {
-	m.self.Stage, m.done = s, false
+	m.self.Stage, m.self.Done = s, false
 	m.since, m.round.over, m.news = time.Time{}, true, true
 	if s <= Opening {
 		m.settled = false
@@ -119,7 +119,7 @@ func (m *Machine) enter(s Stage) {
 
 // asks reports whether the stage needs to hear from the others.
 func (m *Machine) asks() bool {
-	return m.check || m.self.Stage == Learning || m.self.Stage >= Ready && m.done
+	return m.check || m.self.Stage == Learning || m.self.Stage >= Ready && m.self.Done
 }
 
 // Due reports whether a round is due. If not, wait is when it may be; 0: never.
@@ -196,7 +196,7 @@ func (m *Machine) Hear(s State, now time.Time) {
 	if s.Hub == m.self.Hub {
 		return
 	}
-	if old, ok := m.peers[s.Hub]; !ok || old.Stage != s.Stage || old.Epoch != s.Epoch || !slices.Equal(old.Want, s.Want) {
+	if old, ok := m.peers[s.Hub]; !ok || old.Stage != s.Stage || old.Done != s.Done || old.Epoch != s.Epoch || !slices.Equal(old.Want, s.Want) {
 		m.news = true
 	}
 	m.peers[s.Hub] = peer{s, now}
@@ -280,13 +280,13 @@ func (m *Machine) Decide(now time.Time) Action {
 			return Enter
 		}
 	case Drained:
-		if m.done && (complete && m.all(from, want, Drained) || m.any(from, want)) {
+		if m.self.Done && (complete && m.all(from, want, Drained) || m.any(from, want)) {
 			m.self.Old, m.self.Names, m.self.Epoch = m.self.Names, want, from+1
 			m.enter(Switched)
 			return Enter
 		}
 	case Switched:
-		if complete && m.done && m.all(from-1, m.self.Names, Switched) {
+		if complete && m.self.Done && m.all(from-1, m.self.Names, Switched) {
 			m.enter(Steady)
 			return Enter
 		}
@@ -375,7 +375,7 @@ func (m *Machine) Waiting() string {
 	case Switched:
 		from--
 	}
-	if !m.done && m.self.Stage != Ready {
+	if !m.self.Done && m.self.Stage != Ready {
 		return fmt.Sprintf("a change of partitions is %v", m.self.Stage)
 	}
 	for _, p := range m.sorted() {

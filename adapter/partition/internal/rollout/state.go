@@ -40,6 +40,7 @@ type State struct {
 	Old   []string `json:"old,omitempty"`
 	Want  []string `json:"want"` // the set that is to be
 	Stage Stage    `json:"stage"`
+	Done  bool     `json:"done,omitempty"` // the work of the stage is done
 }
 
 // progress is how far a peer is on the way from an epoch to the set want: the
@@ -48,10 +49,13 @@ func (s *State) progress(from uint64, want []string) Stage {
 	switch {
 	case s.Epoch > from+1, s.Epoch == from+1 && slices.Equal(s.Names, want):
 		return Switched
-	case s.Epoch == from && slices.Equal(s.Want, want) && s.Stage >= Opening:
+	case s.Epoch != from || s.Stage < Opening || !slices.Equal(s.Want, want):
+		return 0
+	case s.Stage == Drained && !s.Done:
+		return Ready
+	default:
 		return s.Stage
 	}
-	return 0
 }
 
 // before reports whether the current set of s gives way to that of t: it is
