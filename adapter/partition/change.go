@@ -53,11 +53,7 @@ func (a *Adapter) Change(ctx context.Context, partitions []Partition) error {
 		listed = append(listed, p.Name)
 	}
 	accepted := make(chan bool, 1)
-	for !a.control.add(func(time.Time) { accepted <- a.control.change.want(names, listed) }) {
-		if ctx.Err() != nil {
-			return fmt.Errorf("partition: change: %w", ctx.Err())
-		}
-	}
+	a.control.add(func(time.Time) { accepted <- a.control.change.want(names, listed) })
 	select {
 	case ok := <-accepted:
 		if !ok {

@@ -22,6 +22,7 @@ type world struct {
 	buses    map[string]*memory.Bus
 	links    []map[string]*memory.Adapter // of each hub, by partition
 	adapters []*partition.Adapter
+	prepare  func(*memory.Bus) // is called for each new bus
 }
 
 func newWorld(names ...string) *world {
@@ -51,6 +52,9 @@ func (w *world) parts(hub int, names ...string) []partition.Partition {
 		if w.links[hub][name] == nil {
 			if w.buses[name] == nil {
 				w.buses[name] = memory.NewBus()
+				if w.prepare != nil {
+					w.prepare(w.buses[name])
+				}
 			}
 			w.links[hub][name] = w.buses[name].NewAdapter()
 			p.Adapter = w.links[hub][name]

@@ -28,8 +28,8 @@ type control struct {
 }
 
 const (
-	// maxEvents bounds what waits for run. What is more is lost, and asked for
-	// again.
+	// maxEvents is how many events may wait for run before messages of others
+	// are dropped, which are asked for again.
 	maxEvents = 8192
 	// startPatience is Options.Patience for an adapter that starts: the others
 	// do not answer later than that.
@@ -70,19 +70,22 @@ func (c *control) waiting() string {
 	return c.waits
 }
 
-// add gives run an event. It reports false if there are too many.
-func (c *control) add(event func(now time.Time)) bool {
+// add gives run an event.
+func (c *control) add(event func(now time.Time)) {
 	c.mu.Lock()
-	full := len(c.events) >= maxEvents
-	if !full {
-		c.events = append(c.events, event)
-	}
+	c.events = append(c.events, event)
 	c.mu.Unlock()
 	select {
 	case c.wake <- struct{}{}:
 	default:
 	}
-	return !full
+}
+
+// full reports whether messages are to be dropped.
+func (c *control) full() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.events) >= maxEvents
 }
 
 // kick has the others asked whether something has happened.
@@ -106,9 +109,54 @@ func (c *control) listen(p *part) {
 		}
 	}
 	p.mu.Lock()
-	p.hears = true
+	p.listens = true
 	p.mu.Unlock()
 	c.kick()
+}
+
+// notice takes what a partition says about the channels of adapters.
+func (c *control) notice(p *part, channel string, s status) {
+	if channel != c.all {
+		return
+	}
+	p.mu.Lock()
+	p.deaf = s != sound
+	p.mu.Unlock()
+	if s != sound {
+		c.owner.checkDeaf()
+		return
+	}
+	c.kick() // something may have been missed
+}
+
+// checkDeaf holds publishes if no other hub can reach this one: they may take
+// it for gone, and change partitions without it.
+func (a *Adapter) checkDeaf() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.deaf == nil && !a.hears() {
+		a.deaf = make(chan struct{})
+	}
+}
+
+// hears reports whether another hub can reach this one. The caller holds mu.
+func (a *Adapter) hears() bool {
+	for _, p := range a.parts {
+		if p.hears() {
+			return true
+		}
+	}
+	return false
+}
+
+// checked ends the time of being deaf, when the others have been asked.
+func (a *Adapter) checked() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.deaf != nil && a.hears() {
+		close(a.deaf)
+		a.deaf = nil
+	}
 }
 
 // speak publishes what is to be said on a partition.
@@ -143,10 +191,7 @@ func (c *control) speak(p *part) {
 // say has a message published on a partition. It reports false if the partition
 // is not ready for it.
 func (p *part) say(channel string, m message) bool {
-	p.mu.Lock()
-	hears := p.hears
-	p.mu.Unlock()
-	if !hears || p.problem() != nil {
+	if !p.hears() || p.problem() != nil {
 		return false
 	}
 	select {
@@ -159,6 +204,9 @@ func (p *part) say(channel string, m message) bool {
 
 // receive takes a message from a partition's reader.
 func (c *control) receive(p *part, data []byte) {
+	if c.full() {
+		return
+	}
 	c.add(func(now time.Time) {
 		var m message
 		if json.Unmarshal(data, &m) != nil || m.State.Hub == "" {
@@ -203,6 +251,9 @@ func (c *control) run() {
 				break
 			}
 			c.change.apply(action)
+		}
+		if !c.machine.Checking() {
+			c.owner.checked()
 		}
 		due, wait := c.machine.Due(time.Now())
 		if due {

@@ -74,6 +74,10 @@
 // use the old one until the last old process has gone or was told. For a
 // partition that is to go, give them [Partition.Leaving].
 //
+// A hub that no other can reach, because its subscriptions at all partitions are
+// interrupted, holds its publishes: the others may take it for gone. It asks
+// them as soon as it can.
+//
 // A hub that was cut off from all others, or that they took for gone, may find
 // that they have switched without it. It then follows, and reports its rooms
 // that have moved as interrupted and restored: their members get a gap. This is

@@ -23,7 +23,8 @@ type part struct {
 	mu      sync.Mutex
 	turns   map[string]*turn // channels that are being subscribed or unsubscribed
 	copying map[string]bool  // channels to which a copy is being published
-	hears   bool             // the channels by which adapters talk are subscribed
+	listens bool             // the channels by which adapters talk were subscribed
+	deaf    bool             // and are interrupted
 
 	speech chan utterance // what is to be said to other adapters
 }
@@ -40,6 +41,13 @@ func newPart(owner *Adapter, p Partition) *part {
 	t.async, _ = p.Adapter.(adapter.AsyncPublisher)
 	t.health, _ = p.Adapter.(adapter.HealthChecker)
 	return t
+}
+
+// hears reports whether other adapters can reach this one by the partition.
+func (p *part) hears() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.listens && !p.deaf
 }
 
 // problem is why the partition is not healthy.
@@ -114,9 +122,7 @@ func (p *part) Restored(channel string)    { p.notice(channel, sound) }
 func (p *part) notice(channel string, s status) {
 	a := p.owner
 	if a.control.is(channel) {
-		if s == sound {
-			a.control.kick() // something may have been missed
-		}
+		a.control.notice(p, channel, s)
 		return
 	}
 	if r := a.route(channel); r != nil {

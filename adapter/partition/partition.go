@@ -102,7 +102,8 @@ type Adapter struct {
 	listed   []string // partitions that New or Change were given last
 	routes   map[string]*route
 	view     *view
-	past     []*view // under which publishes may be under way
+	past     []*view       // under which publishes may be under way
+	deaf     chan struct{} // not nil: no other hub can reach this one; closed when one can
 	closed   bool
 }
 

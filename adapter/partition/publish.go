@@ -47,7 +47,7 @@ func (a *Adapter) PublishAsync(name string, frame []byte, done adapter.Completio
 	v := a.view
 	var p *part
 	var calls *sync.WaitGroup
-	if !a.closed && a.receiver != nil && !v.holds(c, a.opts.Copies) {
+	if !a.closed && a.receiver != nil && a.deaf == nil && !v.holds(c, a.opts.Copies) {
 		if p = a.parts[v.cur.pick(c.key)]; p != nil && p.async != nil {
 			calls = v.count(c, a.opts.Copies)
 		}

@@ -79,8 +79,8 @@ func (a *Adapter) missing(v *view) []string {
 func (a *Adapter) enter(ctx context.Context, c channel) (*view, *sync.WaitGroup, error) {
 	for {
 		a.mu.RLock()
-		v, closed, attached := a.view, a.closed, a.receiver != nil
-		if !closed && attached && ctx.Err() == nil && !v.holds(c, a.opts.Copies) {
+		v, deaf, closed, attached := a.view, a.deaf, a.closed, a.receiver != nil
+		if !closed && attached && deaf == nil && ctx.Err() == nil && !v.holds(c, a.opts.Copies) {
 			calls := v.count(c, a.opts.Copies)
 			a.mu.RUnlock()
 			return v, calls, nil
@@ -92,8 +92,12 @@ func (a *Adapter) enter(ctx context.Context, c channel) (*view, *sync.WaitGroup,
 		case !attached:
 			return nil, nil, errUnattached
 		}
+		held := v.changed
+		if deaf != nil {
+			held = deaf
+		}
 		select {
-		case <-v.changed:
+		case <-held:
 		case <-ctx.Done():
 			if waits := a.control.waiting(); waits != "" {
 				return nil, nil, fmt.Errorf("%w (the adapter: %s)", context.Cause(ctx), waits)

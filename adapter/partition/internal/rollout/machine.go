@@ -109,6 +109,9 @@ func (m *Machine) Done(s Stage) {
 // Check asks for a round: this adapter may have missed what others have said.
 func (m *Machine) Check() { m.check, m.urgent = true, true }
 
+// Checking reports whether a round that Check asked for is not complete yet.
+func (m *Machine) Checking() bool { return m.check }
+
 func (m *Machine) enter(s Stage) {
 	m.self.Stage, m.self.Done = s, false
 	m.since, m.round.over, m.news = time.Time{}, true, true
