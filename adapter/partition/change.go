@@ -163,10 +163,21 @@ func (ch *change) apply(action rollout.Action) {
 		v := ch.view()
 		a.rooms.forget(v)
 		a.setView(ctx, v)
-		ch.work(ctx, s.Stage, func() { a.moveHistories(ctx, v) })
+		ch.work(ctx, s.Stage, func() {
+			linger := time.After(a.opts.Patience / lingerPart)
+			a.moveHistories(ctx, v)
+			select {
+			case <-linger: // for frames that are late
+			case <-ctx.Done():
+			}
+		})
 	}
 	ch.control.tell()
 }
+
+// lingerPart is the part of Patience for which the old homes are listened to
+// when nothing is published there any more.
+const lingerPart = 10
 
 // work does the work of a stage, which ctx ends, and tells the machine when it
 // is done.

@@ -15,7 +15,7 @@ import (
 )
 
 // quiet are options for tests.
-var quiet = &partition.Options{Logger: slog.New(slog.DiscardHandler)}
+var quiet = &partition.Options{Patience: 2 * time.Second, Logger: slog.New(slog.DiscardHandler)}
 
 // A world is some buses, each a partition, and hubs' adapters on them.
 type world struct {

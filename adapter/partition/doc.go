@@ -51,11 +51,12 @@
 //	opening    subscribes the rooms that move at their new home as well
 //	ready      has them all. Publishes still go to the old home
 //	drained    holds publishes to rooms that move, and none is under way
+//	flushed    has received what the others published before they were drained
 //	switched   publishes to the new home, and still listens at the old one
 //	steady     has left the old home
 //
 // So whatever the order in which hubs learn of it, nothing is lost: until the
-// last one is ready nothing changes, and Change waits. Between drained and
+// last one is ready nothing changes, and Change waits. From drained to
 // switched publishes to the rooms that move are held, for a few round trips.
 // Rooms that stay are not touched. If Change ends with its context, the change
 // goes on when the missing hubs come; to give it up while no hub is drained,

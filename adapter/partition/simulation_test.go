@@ -16,13 +16,14 @@ import (
 	"github.com/fanoutgo/fanout"
 	"github.com/fanoutgo/fanout/adapter/memory"
 	"github.com/fanoutgo/fanout/adapter/partition"
+	"github.com/fanoutgo/fanout/internal/redistest"
 	"github.com/stretchr/testify/require"
 )
 
 // TestSimulation has hubs that talk while partitions come and go, in whatever
 // order the hubs learn of it, and accounts for each message.
 func TestSimulation(t *testing.T) {
-	for seed := range uint64(rounds(40)) {
+	for seed := range uint64(redistest.Rounds(30, 1000)) {
 		t.Run(fmt.Sprint("without faults, seed ", seed), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) { newSimulation(t, seed, false).run(false) })
 		})
@@ -196,6 +197,9 @@ func (s *simulation) fate(faults bool) memory.Interceptor {
 		if s.random.IntN(4) == 0 {
 			time.Sleep(time.Duration(s.random.IntN(50)) * time.Millisecond)
 		}
+		if s.random.IntN(10) == 0 {
+			f.Delay = time.Duration(s.random.IntN(30)) * time.Millisecond
+		}
 		if faults && s.random.IntN(10) == 0 {
 			f.Err = errors.New("lost on the way back")
 		}
@@ -314,5 +318,3 @@ func (s *simulation) histories() {
 		}
 	}
 }
-
-func rounds(n int) int { return n }

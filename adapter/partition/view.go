@@ -43,7 +43,7 @@ func (v *view) count(c channel, copies int) *sync.WaitGroup {
 
 // holds reports whether publishes to a channel wait.
 func (v *view) holds(c channel, copies int) bool {
-	return v.epoch == 0 || v.stage == rollout.Drained && v.moves(c, copies)
+	return v.epoch == 0 || (v.stage == rollout.Drained || v.stage == rollout.Flushed) && v.moves(c, copies)
 }
 
 // listens returns the partitions on which a channel is subscribed.

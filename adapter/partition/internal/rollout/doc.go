@@ -3,11 +3,11 @@
 // tell each other their [State], and none takes a step before all have taken
 // the one before:
 //
-//	          answered           Want            done             all Ready
-//	Learning ─────────▶ Steady ───────▶ Opening ──────▶ Ready ──────────▶ Drained
-//	                      ▲                                                  │
-//	                      │  all Switched, and done             all Drained  │
-//	                      └──────────────────────── Switched ◀───────────────┘
+//	         answered          Want           done           all Ready
+//	Learning ────────▶ Steady ──────▶ Opening ─────▶ Ready ──────────▶ Drained
+//	                     ▲                                               │
+//	  all Switched, done │       all Flushed             all Drained     │
+//	                  Switched ◀───────────── Flushed ◀──────────────────┘
 //
 // "All" is found out by rounds: an adapter asks on every partition, the backend
 // says how many have got the question, and the round is complete when as many

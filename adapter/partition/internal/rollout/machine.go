@@ -283,7 +283,14 @@ func (m *Machine) Decide(now time.Time) Action {
 			return Enter
 		}
 	case Drained:
-		if m.self.Done && (complete && m.all(from, want, Drained) || m.any(from, want)) {
+		if m.self.Done && complete && m.all(from, want, Drained) {
+			m.enter(Flushed)
+			m.self.Done = true
+			return Enter
+		}
+		fallthrough
+	case Flushed:
+		if m.self.Done && (m.self.Stage == Flushed && complete && m.all(from, want, Flushed) || m.any(from, want)) {
 			m.self.Old, m.self.Names, m.self.Epoch = m.self.Names, want, from+1
 			m.enter(Switched)
 			return Enter
@@ -306,7 +313,7 @@ func (m *Machine) endRound() {
 
 // others reports whether to go where others are.
 func (m *Machine) others() Action {
-	if m.self.Stage == Drained && m.any(m.self.Epoch, m.self.Want) {
+	if (m.self.Stage == Drained || m.self.Stage == Flushed) && m.any(m.self.Epoch, m.self.Want) {
 		return None // it goes there by itself
 	}
 	content := slices.Equal(m.self.Want, m.self.Names)
@@ -318,7 +325,7 @@ func (m *Machine) others() Action {
 		return Adopt
 	}
 	for _, p := range m.sorted() {
-		if m.self.Stage < Drained && p.Stage == Drained && p.Epoch == m.self.Epoch && !slices.Equal(p.Want, m.self.Want) {
+		if m.self.Stage < Drained && (p.Stage == Drained || p.Stage == Flushed) && p.Epoch == m.self.Epoch && !slices.Equal(p.Want, m.self.Want) {
 			m.self.Want = p.Want
 			m.enter(Steady)
 			return Follow

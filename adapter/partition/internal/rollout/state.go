@@ -18,12 +18,16 @@ const (
 	Ready
 	// Drained: publishes to what moves are held, and none is under way.
 	Drained
+	// Flushed: the same, and what all others had published to the old homes
+	// before they were drained has arrived here, as far as the backend keeps the
+	// order.
+	Flushed
 	// Switched: what has moved is published to the new home, and subscribed at
 	// both. The epoch and the names are those of the new set.
 	Switched
 )
 
-var stageNames = [...]string{"learning", "steady", "opening", "ready", "drained", "switched"}
+var stageNames = [...]string{"learning", "steady", "opening", "ready", "drained", "flushed", "switched"}
 
 func (s Stage) String() string {
 	if int(s) < len(stageNames) {
