@@ -22,8 +22,9 @@ import (
 //
 // Of names with the same score the one that sorts first wins. Some vectors:
 //
-//	score("a", "lobby") = 0x8dd8e1b9bf8a5bd5
-//	Pick({"a", "b", "c"}, "lobby") = "b"
+//	h("lobby") = 0x1ccae3b6ef72f533
+//	score("a", "lobby") = 0xa5611d70689d51cc
+//	score("b", "lobby") = 0x99653d4c8db607f5, so Pick({"a", "b"}, "lobby") = "a"
 //
 // The test of this package has more.
 func Pick(names []string, room string) string {
