@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/fanoutgo/fanout/adapter"
 	"github.com/fanoutgo/fanout/adapter/adaptertest"
 	"github.com/fanoutgo/fanout/adapter/memory"
 	"github.com/fanoutgo/fanout/adapter/partition"
@@ -23,6 +24,7 @@ type world struct {
 	links    []map[string]*memory.Adapter // of each hub, by partition
 	adapters []*partition.Adapter
 	prepare  func(*memory.Bus) // is called for each new bus
+	mute     bool              // the backend does not count receivers
 }
 
 func newWorld(names ...string) *world {
@@ -32,6 +34,16 @@ func newWorld(names ...string) *world {
 	}
 	return w
 }
+
+// uncounted is an adapter whose backend does not count receivers.
+type uncounted struct{ *memory.Adapter }
+
+func (u uncounted) Publish(ctx context.Context, channel string, frame []byte) (int, error) {
+	_, err := u.Adapter.Publish(ctx, channel, frame)
+	return -1, err
+}
+
+func (u uncounted) PublishAsync(string, []byte, adapter.Completion) bool { return false }
 
 // add makes an adapter on some of the buses.
 func (w *world) add(t testing.TB, o *partition.Options, names ...string) *partition.Adapter {
@@ -58,6 +70,9 @@ func (w *world) parts(hub int, names ...string) []partition.Partition {
 			}
 			w.links[hub][name] = w.buses[name].NewAdapter()
 			p.Adapter = w.links[hub][name]
+			if w.mute {
+				p.Adapter = uncounted{w.links[hub][name]}
+			}
 		}
 		parts = append(parts, p)
 	}

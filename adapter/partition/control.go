@@ -40,7 +40,7 @@ const (
 
 // A message is what adapters tell each other.
 type message struct {
-	Kind  string        `json:"kind"`            // ask, answer or tell
+	Kind  string        `json:"kind"`            // ask, answer, tell or bye
 	Round uint64        `json:"round,omitempty"` // of the adapter that asked
 	State rollout.State `json:"state"`
 }
@@ -161,6 +161,7 @@ func (a *Adapter) checked() {
 
 // speak publishes what is to be said on a partition.
 func (c *control) speak(p *part) {
+	defer close(p.silent)
 	for {
 		var u utterance
 		select {
@@ -222,6 +223,8 @@ func (c *control) receive(p *part, data []byte) {
 			p.say(to, message{Kind: "answer", Round: m.Round, State: self})
 		case m.Kind == "tell":
 			c.machine.Hear(m.State, now)
+		case m.Kind == "bye":
+			c.machine.Leave(m.State.Hub)
 		}
 	})
 }
@@ -292,6 +295,32 @@ func (c *control) tell() {
 		p.say(c.all, message{Kind: "tell", State: c.machine.State()})
 	}
 }
+
+// bye tells all adapters that this one is closed. It waits for no longer than
+// byeTimeout.
+func (c *control) bye(ctx context.Context, parts []*part) {
+	data, err := json.Marshal(message{Kind: "bye", State: rollout.State{Hub: fmt.Sprintf("%016x", c.owner.id)}})
+	if err != nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, byeTimeout)
+	defer cancel()
+	var all sync.WaitGroup
+	for _, p := range parts {
+		if p.hears() && p.problem() == nil {
+			all.Go(func() {
+				select {
+				case <-p.silent: // one publish at a time
+					_, _ = p.adapter.Publish(ctx, c.all, data)
+				case <-ctx.Done():
+				}
+			})
+		}
+	}
+	all.Wait()
+}
+
+const byeTimeout = 250 * time.Millisecond
 
 // parts returns the partitions that take part in changes: those that are
 // current, are to be, or were.

@@ -139,7 +139,7 @@ func TestCopiesAreDropped(t *testing.T) {
 		for text, n := range got {
 			require.Equal(t, 1, n, text)
 		}
-		require.Zero(t, h.Stats().Missed + h.Stats().Repeated)
+		require.Zero(t, h.Stats().Missed+h.Stats().Repeated)
 	})
 }
 

@@ -27,6 +27,7 @@ type part struct {
 	deaf    bool             // and are interrupted
 
 	speech chan utterance // what is to be said to other adapters
+	silent chan struct{}  // closed when nothing more is said
 }
 
 var _ adapter.HistoryReceiver = (*part)(nil)
@@ -35,6 +36,7 @@ func newPart(owner *Adapter, p Partition) *part {
 	t := &part{
 		owner: owner, name: p.Name, adapter: p.Adapter,
 		turns: make(map[string]*turn), copying: make(map[string]bool), speech: make(chan utterance, 64),
+		silent: make(chan struct{}),
 	}
 	t.ctx, t.cancel = context.WithCancel(owner.ctx)
 	t.history, _ = p.Adapter.(adapter.Historian)

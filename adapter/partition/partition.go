@@ -277,6 +277,7 @@ func (a *Adapter) Close(ctx context.Context) error {
 
 func (a *Adapter) shut(ctx context.Context, parts []*part) {
 	defer close(a.gone)
+	a.control.bye(ctx, parts)
 	errs := make([]error, len(parts))
 	var all sync.WaitGroup
 	for i, p := range parts {

@@ -76,6 +76,7 @@ func newSimulation(t *testing.T, seed uint64, faults bool) *simulation {
 		t: t, random: &dice{source: rand.New(rand.NewPCG(seed, 7))}, world: newWorld(),
 		set: []string{"p0", "p1"}, said: make(map[string][]string),
 	}
+	s.world.mute = seed%3 == 2
 	s.world.prepare = func(bus *memory.Bus) { bus.Intercept(s.fate(faults)) }
 	for i := range 6 {
 		s.rooms = append(s.rooms, fmt.Sprintf("live %d", i), fmt.Sprintf("kept %d", i))

@@ -205,10 +205,16 @@ func (m *Machine) Hear(s State, now time.Time) {
 	m.peers[s.Hub] = peer{s, now}
 }
 
+// Leave notes that an adapter has been closed.
+func (m *Machine) Leave(hub string) {
+	delete(m.peers, hub)
+	m.news = true
+}
+
 // complete reports whether all adapters have answered the round.
 func (m *Machine) complete(now time.Time) bool {
 	wait := m.patience
-	if m.self.Stage == Learning {
+	if m.self.Stage <= Steady {
 		wait = m.start
 	}
 	if m.round.asks == nil || m.round.over {
@@ -233,17 +239,38 @@ func (m *Machine) complete(now time.Time) bool {
 		}
 		reached = true
 	}
-	return reached
+	return reached && (m.self.Stage <= Steady || m.allSpoke(now))
+}
+
+// allSpoke reports whether each peer that is known has answered somewhere, or
+// not for long: one whose link is broken is not counted, and publishes that it
+// has begun may still arrive.
+func (m *Machine) allSpoke(now time.Time) bool {
+	for hub, p := range m.peers {
+		silent := now.Sub(m.since)
+		if p.at.After(m.since) {
+			silent = now.Sub(p.at)
+		}
+		if !m.answered(hub) && silent < m.patience {
+			return false
+		}
+	}
+	return true
+}
+
+func (m *Machine) answered(hub string) bool {
+	for _, a := range m.round.asks {
+		if a.heard[hub] {
+			return true
+		}
+	}
+	return false
 }
 
 // allAnswered reports whether each peer that is known has answered somewhere.
 func (m *Machine) allAnswered() bool {
 	for hub := range m.peers {
-		heard := false
-		for _, a := range m.round.asks {
-			heard = heard || a.heard[hub]
-		}
-		if !heard {
+		if !m.answered(hub) {
 			return false
 		}
 	}
@@ -308,6 +335,9 @@ func (m *Machine) Decide(now time.Time) Action {
 func (m *Machine) endRound() {
 	m.round.over, m.check = true, false
 	m.settled = m.self.Stage >= Ready
+	if m.self.Stage <= Steady {
+		m.since = time.Time{}
+	}
 	maps.DeleteFunc(m.peers, func(_ string, p peer) bool { return p.at.Before(m.round.began) })
 }
 
