@@ -21,19 +21,16 @@ func (a *Adapter) Publish(ctx context.Context, name string, frame []byte) (recei
 	}
 	defer calls.Done()
 	if c.wide {
-		receivers, err = a.publishCopies(ctx, v, name, c, frame)
-	} else {
-		var p *part
-		if p, err = a.part(v.cur.pick(c.key)); err != nil {
-			err = adapter.Unsent(err)
-		} else {
-			return p.adapter.Publish(ctx, name, frame) // its errors say what was done
+		if receivers, err = a.publishCopies(ctx, v, name, c, frame); err != nil {
+			return 0, fmt.Errorf("partition: publish to %q: %w", name, err)
 		}
+		return receivers, nil
 	}
+	p, err := a.part(v.cur.pick(c.key))
 	if err != nil {
-		return 0, fmt.Errorf("partition: publish to %q: %w", name, err)
+		return 0, fmt.Errorf("partition: publish to %q: %w", name, adapter.Unsent(err))
 	}
-	return receivers, nil
+	return p.adapter.Publish(ctx, name, frame) // its errors say what was done
 }
 
 // PublishAsync publishes on the room's partition, if its adapter can do so
