@@ -1,0 +1,69 @@
+package rollout
+
+import "time"
+
+// complete reports whether all adapters have answered the round.
+func (m *Machine) complete(now time.Time) bool {
+	wait := m.patience
+	if m.self.Stage <= Steady {
+		wait = m.start
+	}
+	if m.round.asks == nil || m.round.over {
+		return false
+	}
+	reached := false
+	for p, a := range m.round.asks {
+		switch {
+		case !a.counted:
+			return false
+		case a.failed:
+			if now.Sub(m.failing[p]) < wait {
+				return false
+			}
+			continue
+		case a.receivers < 0:
+			if now.Sub(m.since) < wait && !(m.settled && m.allAnswered()) {
+				return false
+			}
+		case len(a.heard) < a.receivers:
+			return false
+		}
+		reached = true
+	}
+	return reached && (m.self.Stage <= Steady || m.allSpoke(now))
+}
+
+// allSpoke reports whether each peer that is known has answered somewhere, or
+// not for long: one whose link is broken is not counted, and publishes that it
+// has begun may still arrive.
+func (m *Machine) allSpoke(now time.Time) bool {
+	for hub, p := range m.peers {
+		silent := now.Sub(m.since)
+		if p.at.After(m.since) {
+			silent = now.Sub(p.at)
+		}
+		if !m.answered(hub) && silent < m.patience {
+			return false
+		}
+	}
+	return true
+}
+
+func (m *Machine) answered(hub string) bool {
+	for _, a := range m.round.asks {
+		if a.heard[hub] {
+			return true
+		}
+	}
+	return false
+}
+
+// allAnswered reports whether each peer that is known has answered somewhere.
+func (m *Machine) allAnswered() bool {
+	for hub := range m.peers {
+		if !m.answered(hub) {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,201 @@
+package partition
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/fanoutgo/fanout/adapter"
+	"github.com/fanoutgo/fanout/internal/backoff"
+)
+
+// lineages is what is known of the histories that this hub has used.
+type lineages struct {
+	mu    sync.Mutex // guards all below
+	rooms map[string]*room
+}
+
+// A room is a room with a history.
+type room struct {
+	turn chan struct{} // has a value while somebody finds out where the history is
+
+	// Guarded by lineages.mu.
+	known    bool // home is where the history is
+	home     home
+	loaded   time.Time
+	keep     adapter.Retention
+	doubtful *adapter.Record // the last Append, if it may or may not be kept
+}
+
+// resolved is the last Append of this hub before a room moved, if its publisher
+// does not know that it was kept.
+type resolved struct {
+	publisher    string
+	stream, next uint64
+	at           adapter.Position
+}
+
+const (
+	// maxRooms bounds the rooms that are remembered. Others are looked up when
+	// they are used again.
+	maxRooms = 1 << 16
+	// reload is how often a record is read again, and renewed.
+	reload = 6 * time.Hour
+)
+
+// get returns what is known of a room.
+func (l *lineages) get(name string) *room {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	r := l.rooms[name]
+	if r == nil {
+		if l.rooms == nil {
+			l.rooms = make(map[string]*room)
+		}
+		for other, o := range l.rooms {
+			if len(l.rooms) < maxRooms {
+				break
+			}
+			if o.doubtful == nil && len(o.turn) == 0 {
+				delete(l.rooms, other)
+			}
+		}
+		r = &room{turn: make(chan struct{}, 1)}
+		l.rooms[name] = r
+	}
+	return r
+}
+
+// lookup returns the home of a room, if it is known to be the given partition.
+func (l *lineages) lookup(r *room, p *part, now time.Time) (home, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return r.home, r.known && r.home.part == p && now.Sub(r.loaded) < reload
+}
+
+// found notes the home of a room.
+func (l *lineages) found(r *room, p *part, line lineage, keep adapter.Retention) home {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	r.home.part, r.home.line = p, line
+	r.known, r.loaded, r.keep = true, time.Now(), keep
+	return r.home
+}
+
+// forget forgets the homes of rooms that have moved; of all without a view.
+func (l *lineages) forget(v *view) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for name, r := range l.rooms {
+		if v == nil || r.known && v.cur.pick(parse(name).key) != r.home.part.name {
+			r.known = false
+		}
+	}
+}
+
+// moved returns the rooms whose homes are not known any more.
+func (l *lineages) moved() map[string]adapter.Retention {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	moved := make(map[string]adapter.Retention)
+	for name, r := range l.rooms {
+		if !r.known && r.home.part != nil {
+			moved[name] = r.keep
+		}
+	}
+	return moved
+}
+
+// appended notes the outcome of an Append.
+func (l *lineages) appended(name string, r *adapter.Record, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	room := l.rooms[name]
+	switch {
+	case room == nil:
+	case err == nil || errors.Is(err, adapter.ErrUnsent):
+		room.doubtful = nil
+	default:
+		doubtful := *r
+		room.doubtful = &doubtful
+	}
+}
+
+// doubts returns the records that may or may not be kept, of rooms that move.
+func (l *lineages) doubts(v *view, copies int) map[string]adapter.Record {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	doubts := make(map[string]adapter.Record)
+	for name, r := range l.rooms {
+		if r.doubtful != nil && r.known && v.moves(parse(name), copies) {
+			doubts[name] = *r.doubtful
+		}
+	}
+	return doubts
+}
+
+// resolve finds out, before rooms move, which of the last Appends are kept: a
+// publisher that repeats one would not be recognised at the new home.
+func (a *Adapter) resolve(ctx context.Context, v *view) {
+	ctx, cancel := context.WithTimeout(ctx, a.opts.Patience)
+	defer cancel()
+	for name, record := range a.rooms.doubts(v, a.opts.Copies) {
+		r := a.rooms.get(name)
+		a.rooms.mu.Lock()
+		h := r.home
+		a.rooms.mu.Unlock()
+		var wait backoff.Backoff
+		for {
+			at, _, err := h.part.history.Append(ctx, name, record)
+			if err == nil {
+				a.rooms.mu.Lock()
+				r.doubtful = nil
+				r.home.resolved = resolved{record.Publisher, record.Stream, record.Seq + uint64(record.Messages), h.line.global(at)}
+				a.rooms.mu.Unlock()
+			}
+			if err == nil || errors.Is(err, adapter.ErrRefused) || errors.Is(err, adapter.ErrClosed) || !wait.Wait(ctx) {
+				break
+			}
+		}
+	}
+}
+
+// resolvedBefore reports whether a record was found to be kept before the room
+// moved.
+func (h *home) resolvedBefore(r *adapter.Record) (at adapter.Position, ok bool) {
+	d := &h.resolved
+	return d.at, d.publisher != "" && d.publisher == r.Publisher && d.stream == r.Stream && r.Seq < d.next
+}
+
+// moveHistories moves the histories that this hub has used.
+func (a *Adapter) moveHistories(ctx context.Context, v *view) {
+	ctx, cancel := context.WithTimeout(ctx, moveFactor*a.opts.Patience)
+	defer cancel()
+	var all sync.WaitGroup
+	places := make(chan struct{}, moveAtOnce)
+	for name, keep := range a.rooms.moved() {
+		places <- struct{}{}
+		all.Go(func() {
+			defer func() { <-places }()
+			var wait backoff.Backoff
+			for {
+				_, err := a.ensure(ctx, v, name, parse(name), keep)
+				if err == nil || errors.Is(err, adapter.ErrRefused) || !wait.Wait(ctx) {
+					break
+				}
+			}
+			if ctx.Err() != nil && a.ctx.Err() == nil {
+				a.opts.Logger.Warn("partition: the history of a room could not be moved in time; it is tried again when the room is used", "channel", name)
+			}
+		})
+	}
+	all.Wait()
+}
+
+const (
+	// moveAtOnce is how many histories are moved at a time, and moveFactor how
+	// many times Patience that may take for all.
+	moveAtOnce = 16
+	moveFactor = 3
+)

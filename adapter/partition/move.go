@@ -1,0 +1,316 @@
+package partition
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/fanoutgo/fanout/adapter"
+)
+
+const (
+	// moveTimeout bounds finding a room's history and copying it.
+	moveTimeout = 30 * time.Second
+	// askTimeout bounds reading at a partition that need not have it.
+	askTimeout = time.Second
+	// movePage and moveBytes bound a page that is copied.
+	movePage  = 512
+	moveBytes = 1 << 20
+	// maxFiller is how many messages one filler stands for, as no frame may
+	// have more.
+	maxFiller = 1_000_000
+	// maxPast is how many past epochs a record has.
+	maxPast = 64
+	// maxAge is the longest time that a backend keeps anything.
+	maxAge = 366 * 24 * time.Hour
+)
+
+// mover is the publisher of what is copied: so each frame is kept once, however
+// many hubs copy it.
+const mover = "fanout.move"
+
+// ensure returns the partition that has a room's history, and copies it there
+// if it is elsewhere.
+func (a *Adapter) ensure(ctx context.Context, v *view, name string, c channel, keep adapter.Retention) (home, error) {
+	p, err := a.part(v.cur.pick(c.key))
+	if err != nil {
+		return home{}, err
+	}
+	if p.history == nil {
+		return home{}, errNoHistory(p)
+	}
+	r := a.rooms.get(name)
+	if h, ok := a.rooms.lookup(r, p, time.Now()); ok {
+		return h, nil
+	}
+	select {
+	case r.turn <- struct{}{}:
+	case <-ctx.Done():
+		return home{}, context.Cause(ctx)
+	case <-a.ctx.Done():
+		return home{}, adapter.ErrClosed
+	}
+	defer func() { <-r.turn }()
+	if h, ok := a.rooms.lookup(r, p, time.Now()); ok {
+		return h, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, moveTimeout)
+	defer cancel()
+	m := &move{adapter: a, view: v, name: name, channel: c, keep: keep}
+	line, err := m.find(ctx, p)
+	if err != nil {
+		return home{}, err
+	}
+	return a.rooms.found(r, p, line, keep), nil
+}
+
+// A move finds a room's history, and moves it.
+type move struct {
+	adapter *Adapter
+	view    *view
+	name    string
+	channel channel
+	keep    adapter.Retention
+}
+
+// A site is a partition with what it has of the history.
+type site struct {
+	home
+	head    adapter.Position // as hubs know it; zero: there is no history
+	partial bool             // it is a copy that is not complete
+}
+
+// find returns the lineage of the history at its home.
+func (m *move) find(ctx context.Context, p *part) (lineage, error) {
+	here, age, err := m.site(ctx, p)
+	if err != nil {
+		return lineage{}, err
+	}
+	if here.line.Set >= m.view.epoch || m.view.epoch == 1 && !here.head.IsZero() && !here.partial {
+		if here.line.Set > 0 && age > reload {
+			return here.line, m.note(ctx, p, &here.line)
+		}
+		return here.line, nil
+	}
+	best, must, err := m.elsewhere(ctx, p)
+	switch {
+	case err != nil:
+		return lineage{}, err
+	case here.head.Before(best.head), here.partial && here.head == best.head:
+		return m.copy(ctx, &best, &here)
+	case here.partial: // the partition that it comes from is gone
+		return m.settle(ctx, &here, &adapter.Page{Head: here.head})
+	case must: // so that the old home need not be asked again
+		here.line.Set = m.view.epoch
+		return here.line, m.note(ctx, p, &here.line)
+	}
+	return here.line, nil
+}
+
+// elsewhere returns the other partition that has most of the history. Must says
+// that the room has moved from one in the last change, which was asked; the
+// others only may have some.
+func (m *move) elsewhere(ctx context.Context, p *part) (best site, must bool, err error) {
+	a, old := m.adapter, ""
+	if m.view.old != nil {
+		old = m.view.old.pick(m.channel.key)
+	}
+	a.mu.RLock()
+	parts := a.sortedParts()
+	a.mu.RUnlock()
+	for _, other := range parts {
+		if other == p || other.history == nil {
+			continue
+		}
+		needed := other.name == old
+		if !needed && other.problem() != nil {
+			continue
+		}
+		bound, cancel := ctx, context.CancelFunc(func() {})
+		if !needed {
+			bound, cancel = context.WithTimeout(ctx, askTimeout)
+		}
+		s, _, err := m.site(bound, other)
+		cancel()
+		switch {
+		case err != nil && needed:
+			return best, true, fmt.Errorf("the room has moved from partition %q, which cannot be read: %w", old, err)
+		case err != nil:
+			continue
+		}
+		must = must || needed
+		if !s.partial && best.head.Before(s.head) {
+			best = s
+		}
+	}
+	return best, must, nil
+}
+
+// site reads what a partition has of the history, and how old its record is.
+func (m *move) site(ctx context.Context, p *part) (s site, age time.Duration, err error) {
+	s.part = p
+	if s.line, age, err = m.record(ctx, p); err != nil {
+		return s, 0, err
+	}
+	q := adapter.Query{Keep: m.keep, Time: time.Now()}
+	top, err := p.history.History(ctx, m.name, q)
+	if err != nil || top.Head.IsZero() {
+		return s, age, err
+	}
+	s.head, _ = s.line.chain(&top)
+	if top.Head.Offset <= s.line.Base {
+		return s, age, nil
+	}
+	q.Since, q.Limit = adapter.Position{Epoch: top.Head.Epoch, Offset: top.Head.Offset - 1}, 1
+	last, err := p.history.History(ctx, m.name, q)
+	if err != nil || len(last.Frames) == 0 {
+		return s, age, err
+	}
+	f := last.Frames[len(last.Frames)-1]
+	if k, ok := openKept(f.Frame); ok && k.kind != shifted {
+		s.partial, s.head = true, adapter.Position{Epoch: k.epoch, Offset: f.At.Offset}
+	}
+	return s, age, nil
+}
+
+// recordChannel is the name under which a room's record is kept.
+func recordChannel(name string) string {
+	if at := strings.IndexByte(name, '{'); at >= 0 {
+		return name[:at] + "m:" + name[at:]
+	}
+	return name + ":m"
+}
+
+// recordKeep is how long the record of a room is kept.
+func recordKeep(keep adapter.Retention) adapter.Retention {
+	return adapter.Retention{Messages: 1, Age: min(2*keep.Age+4*24*time.Hour, maxAge)}
+}
+
+// record reads the lineage at a partition, and how old it is.
+func (m *move) record(ctx context.Context, p *part) (line lineage, age time.Duration, err error) {
+	q := adapter.Query{Limit: maxPast, Keep: recordKeep(m.keep), Time: time.Now()}
+	page, err := p.history.History(ctx, recordChannel(m.name), q)
+	if err != nil || len(page.Frames) == 0 {
+		return line, 0, err
+	}
+	f := page.Frames[len(page.Frames)-1]
+	k, ok := openKept(f.Frame)
+	if !ok || k.kind != record || json.Unmarshal(k.frame, &line) != nil {
+		return lineage{}, 0, fmt.Errorf("%w: %w: the record of how it moved cannot be read", adapter.ErrRefused, adapter.ErrBrokenHistory)
+	}
+	return line, f.Age, nil
+}
+
+// note writes the lineage at a partition.
+func (m *move) note(ctx context.Context, p *part, line *lineage) error {
+	data, err := json.Marshal(line)
+	if err != nil {
+		return err
+	}
+	k := kept{kind: record, frame: data}
+	_, _, err = p.history.Append(ctx, recordChannel(m.name), adapter.Record{
+		Frame: k.seal(), Messages: 1, Keep: recordKeep(m.keep), Time: time.Now(),
+	})
+	return err
+}
+
+// copy copies a history to its home, and returns its lineage there.
+func (m *move) copy(ctx context.Context, from, to *site) (lineage, error) {
+	top, err := to.part.history.History(ctx, m.name, adapter.Query{Keep: m.keep, Time: time.Now()})
+	if err != nil {
+		return lineage{}, err
+	}
+	at := top.Head.Offset // what the home has up to here are the same messages
+	q := adapter.Query{Limit: movePage, Bytes: moveBytes, Keep: m.keep, Time: time.Now()}
+	var page adapter.Page
+	for more := true; more; more = page.More {
+		if page, err = from.read(ctx, m.name, q); err != nil {
+			return lineage{}, err
+		}
+		if more = page.More && len(page.Frames) > 0; q.Since.IsZero() {
+			q.Since.Offset = page.First - 1
+		}
+		before := q.Since.Offset
+		for _, f := range page.Frames {
+			if f.At.Offset > at {
+				if err = m.fill(ctx, from, to, &at, before); err == nil {
+					err = m.append(ctx, from, to, &at, f)
+				}
+				if err != nil {
+					return lineage{}, err
+				}
+			}
+			before, q.Since = f.At.Offset, f.At
+		}
+		if !more {
+			break
+		}
+	}
+	if err := m.fill(ctx, from, to, &at, page.Head.Offset); err != nil {
+		return lineage{}, err
+	}
+	return m.settle(ctx, to, &page)
+}
+
+// fill appends fillers for messages up to an offset.
+func (m *move) fill(ctx context.Context, from, to *site, at *uint64, until uint64) error {
+	for *at < until {
+		k := kept{kind: filler}
+		n := min(until-*at, maxFiller)
+		if err := m.keepAt(ctx, from, to, *at, n, &k); err != nil {
+			return err
+		}
+		*at += n
+	}
+	return nil
+}
+
+// append copies a frame.
+func (m *move) append(ctx context.Context, from, to *site, at *uint64, f adapter.KeptFrame) error {
+	k := kept{kind: moved, epoch: f.At.Epoch, time: time.Now().Add(-f.Age).UnixMilli(), frame: f.Frame}
+	if err := m.keepAt(ctx, from, to, *at, f.At.Offset-*at, &k); err != nil {
+		return err
+	}
+	*at = f.At.Offset
+	return nil
+}
+
+// keepAt appends n messages after an offset, unless another hub has.
+func (m *move) keepAt(ctx context.Context, from, to *site, after, n uint64, k *kept) error {
+	_, _, err := to.part.history.Append(ctx, m.name, adapter.Record{
+		Frame: k.seal(), Messages: int(n), Keep: m.keep, Time: time.Now(),
+		Publisher: mover, Stream: from.head.Epoch, Seq: after + 1,
+	})
+	return err
+}
+
+// settle notes that a history has been copied, up to the head of a page.
+func (m *move) settle(ctx context.Context, to *site, page *adapter.Page) (lineage, error) {
+	// Another hub may have been faster, and published.
+	line, _, err := m.record(ctx, to.part)
+	if err != nil || line.Set >= m.view.epoch {
+		return line, err
+	}
+	top, err := to.part.history.History(ctx, m.name, adapter.Query{Keep: m.keep, Time: time.Now()})
+	if err != nil {
+		return lineage{}, err
+	}
+	if top.Head.Offset < page.Head.Offset {
+		return lineage{}, errors.New("the new home has lost a part of what was copied")
+	}
+	line = lineage{Set: m.view.epoch, Base: top.Head.Offset, Native: top.Head.Epoch}
+	line.Past = append(slices.Clone(page.Before), adapter.PastEpoch{
+		Epoch: page.Head.Epoch, Last: page.Head.Offset, Whole: top.Head.Offset == page.Head.Offset,
+	})
+	if len(line.Past) > maxPast {
+		line.Past = line.Past[len(line.Past)-maxPast:]
+	}
+	if page.Head.Epoch >= line.Native {
+		line.Shift = page.Head.Epoch + 1 - line.Native
+	}
+	return line, m.note(ctx, to.part, &line)
+}

@@ -1,0 +1,224 @@
+package partition
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/fanoutgo/fanout/adapter"
+)
+
+// Publish publishes on the room's partition. A channel that is on several
+// partitions gets a copy on each; Publish returns nil if one has taken it, and
+// waits for the others only briefly.
+func (a *Adapter) Publish(ctx context.Context, name string, frame []byte) (receivers int, err error) {
+	c := parse(name)
+	v, calls, err := a.enter(ctx, c)
+	if err != nil {
+		return 0, fmt.Errorf("partition: publish to %q: %w", name, adapter.Unsent(err))
+	}
+	defer calls.Done()
+	if c.wide {
+		if receivers, err = a.publishCopies(ctx, v, name, c, frame); err != nil {
+			return 0, fmt.Errorf("partition: publish to %q: %w", name, err)
+		}
+		return receivers, nil
+	}
+	p, err := a.part(v.cur.pick(c.key))
+	if err != nil {
+		return 0, fmt.Errorf("partition: publish to %q: %w", name, adapter.Unsent(err))
+	}
+	return p.adapter.Publish(ctx, name, frame) // its errors say what was done
+}
+
+// PublishAsync publishes on the room's partition, if its adapter can do so
+// without waiting.
+func (a *Adapter) PublishAsync(name string, frame []byte, done adapter.Completion) bool {
+	c := parse(name)
+	if c.wide {
+		return false
+	}
+	a.mu.RLock()
+	v := a.view
+	var p *part
+	var calls *sync.WaitGroup
+	if !a.closed && a.receiver != nil && a.deaf == nil && !v.holds(c, a.opts.Copies) {
+		if p = a.parts[v.cur.pick(c.key)]; p != nil && p.async != nil {
+			calls = v.count(c, a.opts.Copies)
+		}
+	}
+	a.mu.RUnlock()
+	if p == nil || p.async == nil {
+		return false
+	}
+	d := completions.Get().(*completion)
+	d.calls, d.done = calls, done
+	if !p.async.PublishAsync(name, frame, d) {
+		d.release()
+		return false
+	}
+	return true
+}
+
+// A completion is a PublishAsync under way.
+type completion struct {
+	calls *sync.WaitGroup
+	done  adapter.Completion
+}
+
+var completions = sync.Pool{New: func() any { return new(completion) }}
+
+func (d *completion) Complete(receivers int, err error) {
+	done := d.done
+	d.release()
+	done.Complete(receivers, err)
+}
+
+func (d *completion) release() {
+	d.calls.Done()
+	*d = completion{}
+	completions.Put(d)
+}
+
+const (
+	// copyGrace is how long Publish waits for further copies when a partition
+	// has taken one, and copyTimeout how long a copy may take.
+	copyGrace   = 100 * time.Millisecond
+	copyTimeout = 5 * time.Second
+)
+
+// errBusy is why a partition gets no copy while it has not taken the one
+// before.
+var errBusy = errors.New("the partition has not taken the frame before")
+
+// A copyResult is what a partition has said to a copy.
+type copyResult struct {
+	receivers int
+	err       error
+}
+
+// publishCopies publishes a frame on several partitions. Those that are not
+// healthy are left out if another one is.
+func (a *Adapter) publishCopies(ctx context.Context, v *view, name string, c channel, frame []byte) (int, error) {
+	var parts, healthy []*part
+	var errs []error
+	for _, home := range v.cur.homes(c, a.opts.Copies) {
+		p, err := a.part(home)
+		if err != nil {
+			errs = append(errs, adapter.Unsent(err))
+			continue
+		}
+		parts = append(parts, p)
+		if p.problem() == nil {
+			healthy = append(healthy, p)
+		}
+	}
+	whole := len(errs) == 0
+	if len(healthy) > 0 {
+		whole = whole && len(healthy) == len(parts)
+		parts = healthy
+	}
+	frame = sealCopy(a.id, a.number.Add(1), frame)
+	results := make(chan copyResult, len(parts))
+	for _, p := range parts {
+		a.sendCopy(p, name, frame, results)
+	}
+	return a.awaitCopies(ctx, results, len(parts), whole, errs)
+}
+
+// sendCopy publishes a copy in the background, for no longer than copyTimeout.
+func (a *Adapter) sendCopy(p *part, name string, frame []byte, results chan<- copyResult) {
+	p.mu.Lock()
+	busy := p.copying[name]
+	p.copying[name] = true
+	p.mu.Unlock()
+	if busy {
+		results <- copyResult{err: adapter.Unsent(errBusy)}
+		return
+	}
+	s := &copySent{part: p, name: name, results: results}
+	if p.async != nil && p.async.PublishAsync(name, frame, s) {
+		return
+	}
+	if !a.goIfOpen(func() {
+		ctx, cancel := context.WithTimeout(a.ctx, copyTimeout)
+		defer cancel()
+		s.Complete(p.adapter.Publish(ctx, name, frame))
+	}) {
+		s.Complete(0, adapter.Unsent(adapter.ErrClosed))
+	}
+}
+
+// A copySent is a copy under way.
+type copySent struct {
+	part    *part
+	name    string
+	results chan<- copyResult // has room for it
+}
+
+func (s *copySent) Complete(receivers int, err error) {
+	s.part.mu.Lock()
+	delete(s.part.copying, s.name)
+	s.part.mu.Unlock()
+	s.results <- copyResult{receivers, err}
+}
+
+// awaitCopies waits until all partitions have taken their copies; once one has,
+// only briefly.
+func (a *Adapter) awaitCopies(ctx context.Context, results <-chan copyResult, n int, whole bool, errs []error) (int, error) {
+	var grace <-chan time.Time
+	taken, receivers, counted := 0, 0, true
+	for range n {
+		select {
+		case r := <-results:
+			if r.err != nil {
+				errs, whole = append(errs, r.err), false
+				continue
+			}
+			taken++
+			counted = counted && r.receivers >= 0
+			receivers = max(receivers, r.receivers)
+			if grace == nil {
+				grace = time.After(copyGrace)
+			}
+			continue
+		case <-grace:
+			whole = false
+		case <-ctx.Done():
+			if taken == 0 {
+				return 0, context.Cause(ctx)
+			}
+			whole = false
+		}
+		break
+	}
+	switch {
+	case taken == 0:
+		return 0, joined(errs)
+	case receivers == 0 && !(whole && counted):
+		return -1, nil
+	}
+	return receivers, nil
+}
+
+// joined joins errors such that the result wraps ErrUnsent only if all do.
+func joined(errs []error) error {
+	unsent := true
+	for _, err := range errs {
+		unsent = unsent && errors.Is(err, adapter.ErrUnsent)
+	}
+	all := errors.Join(errs...)
+	if unsent {
+		return all
+	}
+	return maybeSent{all}
+}
+
+// A maybeSent is an error without ErrUnsent, though one of its causes has it.
+type maybeSent struct{ error }
+
+func (e maybeSent) Is(target error) bool {
+	return target != adapter.ErrUnsent && errors.Is(e.error, target)
+}
