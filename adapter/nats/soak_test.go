@@ -11,6 +11,7 @@ import (
 	"github.com/fanoutgo/fanout/adapter/nats"
 	"github.com/fanoutgo/fanout/internal/soak/check"
 	soak "github.com/fanoutgo/fanout/internal/soak/world"
+	"github.com/fanoutgo/fanout/internal/tcpproxy"
 	client "github.com/nats-io/nats.go"
 	"github.com/stretchr/testify/require"
 )
@@ -19,12 +20,12 @@ import (
 // through a proxy.
 type soaked struct {
 	*fleet
-	proxies []*proxy
+	proxies []*tcpproxy.Proxy
 }
 
 // Open implements soak.Servers.
 func (s *soaked) Open(hub int, log *slog.Logger) (fanout.Adapter, func(), error) {
-	a, err := nats.New("nats://"+s.proxies[hub].addr(), &nats.Options{
+	a, err := nats.New("nats://"+s.proxies[hub].Addr(), &nats.Options{
 		PingInterval: 500 * time.Millisecond, Logger: log,
 		Connect: []client.Option{client.IgnoreDiscoveredServers(), client.Timeout(time.Second)},
 	})
@@ -45,7 +46,7 @@ func (s *soaked) Roles() string { return "" }
 func (s *soaked) Heal() {
 	for i, p := range s.proxies {
 		s.cut(i, false)
-		p.hold(false)
+		p.Hold(false)
 	}
 }
 
@@ -74,10 +75,10 @@ func (s *soaked) faults() []soak.Fault {
 		}),
 		at("a server is paused", func(ctx context.Context, _ *soak.World, i int) error {
 			s.cut(i, true)
-			s.proxies[i].hold(true)
+			s.proxies[i].Hold(true)
 			last(ctx, 4*time.Second)
 			s.cut(i, false)
-			s.proxies[i].hold(false)
+			s.proxies[i].Hold(false)
 			return nil
 		}),
 		at("a server is cut off from the others", func(ctx context.Context, _ *soak.World, i int) error {
@@ -87,13 +88,13 @@ func (s *soaked) faults() []soak.Fault {
 			return nil
 		}),
 		at("a hub's connection is reset", func(_ context.Context, _ *soak.World, i int) error {
-			s.proxies[i].reset()
+			s.proxies[i].Reset()
 			return nil
 		}),
 		at("a hub is cut off", func(ctx context.Context, w *soak.World, i int) error {
 			before := w.Hubs[i].Stats().Interruptions
-			s.proxies[i].hold(true)
-			defer s.proxies[i].hold(false)
+			s.proxies[i].Hold(true)
+			defer s.proxies[i].Hold(false)
 			return w.Await(ctx, "the hub notices", func() string {
 				if w.Hubs[i].Stats().Interruptions > before {
 					return ""
