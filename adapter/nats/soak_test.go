@@ -108,7 +108,7 @@ func (s *soaked) faults() []soak.Fault {
 // TestSoak is the soak of package internal/soak on NATS: clients come and go,
 // resume and read histories while a server of a cluster of three is killed,
 // paused and cut off. With FANOUT_TEST_ALL=1 hubs have faults, too, and faults
-// go on at random for a minute.
+// go on at random for some time.
 func TestSoak(t *testing.T) {
 	s := &soaked{fleet: startFleet(t, 3, nil)}
 	for i := range soak.Hubs {
@@ -119,7 +119,7 @@ func TestSoak(t *testing.T) {
 		Log: new(soak.Journal), Faults: s.faults()[:3], Unordered: true,
 	}
 	if os.Getenv("FANOUT_TEST_ALL") == "1" {
-		cfg.Faults, cfg.Time = s.faults(), time.Minute
+		cfg.Faults, cfg.Time = s.faults(), 45*time.Second
 	}
 	report, err := soak.Run(t.Context(), cfg, s)
 	sum := check.Figures{Fault: "all"}

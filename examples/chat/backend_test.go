@@ -189,7 +189,7 @@ func TestBackendsThatRefuse(t *testing.T) {
 	}{
 		"wrong password":       {append(c.flags(), "-user", "ann", "-password", "guess-it"), "Authorization Violation"},
 		"system's authority":   {[]string{"-user", "ann", "-password", "guess-it"}, "unknown authority"},
-		"no certificate":       {[]string{"-tls", "-tls-ca", c.authority, "-user", "ann", "-password", "guess-it"}, "nats: tls error"},
+		"no certificate":       {[]string{"-tls", "-tls-ca", c.authority, "-user", "ann", "-password", "guess-it"}, "tls"},
 		"another authority":    {append(newCredentials(t).flags(), "-user", "ann", "-password", "guess-it"), "unknown authority"},
 		"histories not served": {append(c.flags(), "-user", "ann", "-password", "secret", "-history"), "-history needs JetStream of NATS at nats://" + addr},
 	} {

@@ -49,7 +49,7 @@ func (f *oneFarm) costs(w *way, nodes int) func(context.Context, *options) (figu
 			return nil, err
 		}
 		c = figures{
-			"published": wait.figures()["published"], "flooded": flood.figures()["received"],
+			"published": wait.figures()["published"], "flooded": flood.figures()["received"], "busy": flood.figures()["servers"],
 			"connections": with.minus(before).connections / 2,
 		}
 		for _, key := range []string{"servers", "commands", "bus", "in", "out"} {
