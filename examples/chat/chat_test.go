@@ -423,6 +423,7 @@ func TestPage(t *testing.T) {
 }
 
 func TestFlagsThatAreWrong(t *testing.T) {
+	t.Setenv(passwordVariable, "")
 	before := goleak.IgnoreCurrent()
 	defer func() {
 		// A Redis client that could not connect has a goroutine that sleeps for

@@ -10,7 +10,7 @@ replace (
 require (
 	github.com/coder/websocket v1.8.15
 	github.com/fanoutgo/fanout v0.0.0
-	github.com/fanoutgo/fanout/adapter/nats v0.0.0-00010101000000-000000000000
+	github.com/fanoutgo/fanout/adapter/nats v0.0.0
 	github.com/nats-io/nats-server/v2 v2.15.2
 	github.com/nats-io/nats.go v1.55.0
 	github.com/redis/rueidis v1.0.79

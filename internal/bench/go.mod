@@ -5,7 +5,7 @@ go 1.26.0
 require (
 	github.com/centrifugal/centrifuge v0.40.1
 	github.com/fanoutgo/fanout v0.0.0
-	github.com/fanoutgo/fanout/adapter/nats v0.0.0-00010101000000-000000000000
+	github.com/fanoutgo/fanout/adapter/nats v0.0.0
 	github.com/nats-io/nats-server/v2 v2.15.2
 	github.com/nats-io/nats.go v1.55.0
 	github.com/olahol/melody v1.1.4
