@@ -45,6 +45,9 @@ func (o *outcome) measured(s *suite) (list []metric) {
 func (o *outcome) markdown(w io.Writer, metrics []metric) {
 	name := o.name
 	for _, p := range o.contestants {
+		if len(o.all[p.name]) == 0 { // it was not chosen
+			continue
+		}
 		cells := []string{name, p.name}
 		for _, m := range metrics {
 			cell := ""
