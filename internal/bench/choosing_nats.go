@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -216,15 +217,19 @@ func (f *natsFarm) Close() error {
 	return os.RemoveAll(f.dir)
 }
 
-// freePorts returns ports of loopback that are free now.
-func freePorts(n int) (ports []int, err error) {
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+// freePorts draws ports below those that systems use for outgoing connections
+// and for proxies, so that nothing takes a server's port while it is down.
+func freePorts(n int) ([]int, error) {
+	var ports []int
+	for range 1000 {
+		l, err := net.Listen("tcp", fmt.Sprint("127.0.0.1:", 10_000+rand.IntN(22_000)))
 		if err != nil {
-			return nil, err
+			continue
 		}
-		defer l.Close() // all at the end, so that none is drawn twice
-		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
+		defer l.Close() // all at the end, so that no port is drawn twice
+		if ports = append(ports, l.Addr().(*net.TCPAddr).Port); len(ports) == n {
+			return ports, nil
+		}
 	}
-	return ports, nil
+	return nil, errors.New("no free ports found on loopback")
 }
