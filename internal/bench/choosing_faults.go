@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"time"
 
 	"github.com/fanoutgo/fanout"
@@ -100,6 +101,9 @@ func sufferFaults(ctx context.Context, o *options, w *way, nodes int) (map[strin
 	report, err := world.Run(ctx, cfg, d)
 	if err != nil {
 		return nil, fmt.Errorf("%w\n%v", err, report.Failures)
+	}
+	for _, failure := range report.Failures[:min(len(report.Failures), 20)] {
+		fmt.Fprintf(os.Stderr, "choosing: %s, %d nodes: %s\n", w.name, nodes, failure)
 	}
 	return d.figures(report), nil
 }
