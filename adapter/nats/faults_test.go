@@ -69,10 +69,10 @@ func killLeader(t *testing.T, f *fleet, w *world) {
 func pauseServer(t *testing.T, f *fleet, w *world) {
 	i := f.last()
 	f.cut(i, true)
-	w.proxies[i].hold(true)
+	w.proxies[i].Hold(true)
 	<-time.After(4 * time.Second)
 	f.cut(i, false)
-	w.proxies[i].hold(false)
+	w.proxies[i].Hold(false)
 }
 
 // partition cuts a server off from the others. Its clients don't notice.
@@ -85,7 +85,7 @@ func partition(t *testing.T, f *fleet, w *world) {
 func resetRoutes(t *testing.T, f *fleet, w *world) {
 	for range 2 {
 		for _, p := range f.routes {
-			p.reset()
+			p.Reset()
 		}
 		w.resumes()
 	}
@@ -93,15 +93,15 @@ func resetRoutes(t *testing.T, f *fleet, w *world) {
 
 func cutHub(t *testing.T, f *fleet, w *world) {
 	before := w.hubs[0].Stats().Interruptions
-	w.proxies[0].hold(true)
+	w.proxies[0].Hold(true)
 	w.until("the hub notices", func() bool { return w.hubs[0].Stats().Interruptions > before })
-	w.proxies[0].hold(false)
+	w.proxies[0].Hold(false)
 }
 
 func resetHub(t *testing.T, f *fleet, w *world) {
 	for range 2 {
 		before := w.hubs[0].Stats().Interruptions
-		w.proxies[0].reset()
+		w.proxies[0].Reset()
 		w.until("the hub notices", func() bool { return w.hubs[0].Stats().Interruptions > before })
 		w.resumes()
 	}
@@ -159,17 +159,17 @@ func TestLostTail(t *testing.T) {
 func TestDeadPublisher(t *testing.T) {
 	f := startFleet(t, 1, nil)
 	p := newProxy(t, f.addr(0))
-	from := newHub(t, newAdapter(t, p.addr(), nats.Options{}))
+	from := newHub(t, newAdapter(t, p.Addr(), nats.Options{}))
 	to := newHub(t, newAdapter(t, f.addr(0), nats.Options{}))
 	m, err := to.Connect(nil)
 	require.NoError(t, err)
 	require.NoError(t, to.Room("room").Join(within(t), m))
 	hears(t, from, m)
 
-	p.hold(true)
+	p.Hold(true)
 	before := to.Stats().Interruptions
 	require.Eventually(t, func() bool { return to.Stats().Interruptions > before }, 20*time.Second, 10*time.Millisecond)
-	p.hold(false)
+	p.Hold(false)
 }
 
 // However many rooms there are, the server has a subject for each partition.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/fanoutgo/fanout/adapter/adaptertest"
 	"github.com/fanoutgo/fanout/adapter/nats"
+	"github.com/fanoutgo/fanout/internal/tcpproxy"
 	client "github.com/nats-io/nats.go"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
@@ -30,16 +31,16 @@ func newAdapter(t testing.TB, addr string, o nats.Options) *nats.Adapter {
 // nodes returns adapters, each at one of the servers, and what can be done to
 // them.
 func nodes(t testing.TB, f *fleet, n int) (nodes adaptertest.Nodes) {
-	var proxies []*proxy
+	var proxies []*tcpproxy.Proxy
 	for i := range n {
 		p := newProxy(t, f.addr(i%len(f.options)))
 		proxies = append(proxies, p)
-		nodes.Adapters = append(nodes.Adapters, newAdapter(t, p.addr(), nats.Options{}))
+		nodes.Adapters = append(nodes.Adapters, newAdapter(t, p.Addr(), nats.Options{}))
 	}
 	nodes.Faults = adaptertest.Faults{
-		Break: func(_ context.Context, i int) error { proxies[i].reset(); return nil },
-		Cut:   func(_ context.Context, i int) error { proxies[i].hold(true); return nil },
-		Heal:  func(_ context.Context, i int) error { proxies[i].hold(false); return nil },
+		Break: func(_ context.Context, i int) error { proxies[i].Reset(); return nil },
+		Cut:   func(_ context.Context, i int) error { proxies[i].Hold(true); return nil },
+		Heal:  func(_ context.Context, i int) error { proxies[i].Hold(false); return nil },
 		Fail: func(_ context.Context, channel string) error {
 			i := 0
 			if len(f.options) > 1 {

@@ -4,13 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/url"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/fanoutgo/fanout/internal/tcpproxy"
 	"github.com/nats-io/nats-server/v2/server"
 	client "github.com/nats-io/nats.go"
 	"github.com/stretchr/testify/require"
@@ -22,7 +22,7 @@ type fleet struct {
 	options []*server.Options
 	mu      sync.Mutex
 	servers []*server.Server
-	routes  map[[2]int]*proxy // from one server to another
+	routes  map[[2]int]*tcpproxy.Proxy // from one server to another
 }
 
 const maxPayload = 8 << 20
@@ -46,7 +46,7 @@ func startFleet(t testing.TB, n int, edit func(*server.Options)) *fleet {
 }
 
 func newFleet(t testing.TB, n int, edit func(*server.Options)) *fleet {
-	f := &fleet{t: t, servers: make([]*server.Server, n), routes: make(map[[2]int]*proxy)}
+	f := &fleet{t: t, servers: make([]*server.Server, n), routes: make(map[[2]int]*tcpproxy.Proxy)}
 	ports := freePorts(t, 2*n)
 	for i := range n {
 		o := &server.Options{
@@ -65,7 +65,7 @@ func newFleet(t testing.TB, n int, edit func(*server.Options)) *fleet {
 				}
 				p := newProxy(t, fmt.Sprint("127.0.0.1:", ports[n+j]))
 				f.routes[[2]int{i, j}] = p
-				o.Routes = append(o.Routes, &url.URL{Scheme: "nats", Host: p.addr()})
+				o.Routes = append(o.Routes, &url.URL{Scheme: "nats", Host: p.Addr()})
 			}
 		}
 		if edit != nil {
@@ -213,139 +213,17 @@ func (f *fleet) stepDown(ctx context.Context, stream string) error {
 func (f *fleet) cut(i int, silent bool) {
 	for between, p := range f.routes {
 		if between[0] == i || between[1] == i {
-			p.hold(silent)
+			p.Hold(silent)
 		}
 	}
 }
 
-// A proxy passes on connections to a server, until it is told not to.
-type proxy struct {
-	listener net.Listener
-	tasks    sync.WaitGroup
-
-	mu     sync.Mutex
-	target string
-	held   bool
-	gate   chan struct{} // closed while it is not held
-	conns  map[net.Conn]bool
-	closed bool
-}
-
-func newProxy(t testing.TB, target string) *proxy {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+// newProxy returns a proxy that is closed when the test ends.
+func newProxy(t testing.TB, target string) *tcpproxy.Proxy {
+	p, err := tcpproxy.New(target)
 	require.NoError(t, err)
-	p := &proxy{listener: l, target: target, gate: make(chan struct{}), conns: make(map[net.Conn]bool)}
-	close(p.gate)
-	p.tasks.Go(p.accept)
-	t.Cleanup(func() {
-		p.mu.Lock()
-		p.closed = true
-		p.mu.Unlock()
-		l.Close()
-		p.hold(false)
-		p.reset()
-		p.tasks.Wait()
-	})
+	t.Cleanup(p.Close)
 	return p
-}
-
-func (p *proxy) addr() string { return p.listener.Addr().String() }
-
-// hold makes the proxy silent: bytes stay where they are, and new connections
-// get no answer.
-func (p *proxy) hold(held bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	switch {
-	case held && !p.held:
-		p.gate = make(chan struct{})
-	case !held && p.held:
-		close(p.gate)
-	}
-	p.held = held
-}
-
-func (p *proxy) pass() {
-	p.mu.Lock()
-	gate := p.gate
-	p.mu.Unlock()
-	<-gate
-}
-
-// reset closes all connections.
-func (p *proxy) reset() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for c := range p.conns {
-		c.Close()
-	}
-}
-
-func (p *proxy) track(c net.Conn, on bool) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if !on {
-		delete(p.conns, c)
-		return true
-	}
-	if p.closed {
-		return false
-	}
-	p.conns[c] = true
-	return true
-}
-
-func (p *proxy) accept() {
-	for {
-		c, err := p.listener.Accept()
-		if err != nil {
-			return
-		}
-		p.tasks.Go(func() { p.serve(c) })
-	}
-}
-
-func (p *proxy) serve(c net.Conn) {
-	defer c.Close()
-	if !p.track(c, true) {
-		return
-	}
-	defer p.track(c, false)
-	p.pass()
-	s, err := net.Dial("tcp", p.target)
-	if err != nil {
-		return
-	}
-	defer s.Close()
-	if !p.track(s, true) {
-		return
-	}
-	defer p.track(s, false)
-	var copies sync.WaitGroup
-	for _, pair := range [][2]net.Conn{{c, s}, {s, c}} {
-		copies.Go(func() {
-			p.copy(pair[0], pair[1])
-			c.Close()
-			s.Close()
-		})
-	}
-	copies.Wait()
-}
-
-func (p *proxy) copy(to io.Writer, from io.Reader) {
-	buffer := make([]byte, 64<<10)
-	for {
-		n, err := from.Read(buffer)
-		p.pass()
-		if n > 0 {
-			if _, err := to.Write(buffer[:n]); err != nil {
-				return
-			}
-		}
-		if err != nil {
-			return
-		}
-	}
 }
 
 // within is a context for a fault.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/fanoutgo/fanout"
 	"github.com/fanoutgo/fanout/adapter/nats"
+	"github.com/fanoutgo/fanout/internal/tcpproxy"
 	"github.com/stretchr/testify/require"
 )
 
@@ -22,7 +23,7 @@ import (
 type world struct {
 	t       *testing.T
 	hubs    []*fanout.Hub
-	proxies []*proxy
+	proxies []*tcpproxy.Proxy
 	rooms   []string
 
 	stop       chan struct{}
@@ -55,7 +56,7 @@ func newWorld(t *testing.T, f *fleet, hubs int, rooms []string) *world {
 	for i := range hubs {
 		p := newProxy(t, f.addr(i%len(f.options)))
 		w.proxies = append(w.proxies, p)
-		w.hubs = append(w.hubs, newHub(t, newAdapter(t, p.addr(), nats.Options{})))
+		w.hubs = append(w.hubs, newHub(t, newAdapter(t, p.Addr(), nats.Options{})))
 		w.heard = append(w.heard, make(map[string]*notes))
 		for _, room := range rooms {
 			w.heard[i][room] = &notes{ended: make(map[string]bool)}

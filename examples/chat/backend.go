@@ -2,104 +2,76 @@ package main
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"log/slog"
-	"strconv"
 	"strings"
-	"time"
-
-	"github.com/redis/rueidis"
 
 	"github.com/fanoutgo/fanout"
-	"github.com/fanoutgo/fanout/adapter/redis"
-	"github.com/fanoutgo/fanout/sharded"
 )
 
-// The values of -adapter.
-const (
-	memory   = "memory"
-	classic  = "redis"
-	sharding = "sharded"
-)
-
-// openBackend returns the adapter that the flags ask for, nil for memory, and a
-// function that closes the client that the adapter uses. The hub does not close
-// it, since it is ours.
-func openBackend(ctx context.Context, c config, log *slog.Logger) (a fanout.Adapter, disconnect func(), err error) {
-	if c.adapter == memory {
-		return nil, func() {}, nil
-	}
-	client, err := connect(ctx, c, log)
-	if err != nil {
-		return nil, nil, err
-	}
-	// An interface that holds a nil *Adapter would not be nil, hence the two
-	// steps.
-	switch c.adapter {
-	case classic:
-		var r *redis.Adapter
-		if r, err = redis.New(client, &redis.Options{Logger: log}); err == nil {
-			a = r
-		}
-	case sharding:
-		var s *sharded.Adapter
-		if s, err = sharded.New(client, &sharded.Options{Logger: log}); err == nil {
-			a = s
-		}
-	}
-	if err != nil {
-		client.Close()
-		return nil, nil, fmt.Errorf("adapter %s: %w", c.adapter, err)
-	}
-	return a, client.Close, nil
+// A backend is a value of -adapter.
+type backend struct {
+	name, about string
+	where       string // the flag with its addresses; "" if it has none
+	// open returns the adapter, nil for this process alone, and a function that
+	// ends what the adapter uses, after the hub has been closed. If the servers
+	// cannot be reached when the chat starts it returns an error: most likely
+	// the address is wrong. Later the chat waits for them to come back.
+	open func(context.Context, config, *slog.Logger) (fanout.Adapter, func(), error)
 }
 
-// connect connects to Redis. If it cannot reach Redis when the chat starts it
-// returns an error: most likely the address is wrong. Later the chat waits for
-// Redis to come back.
-func connect(ctx context.Context, c config, log *slog.Logger) (rueidis.Client, error) {
-	where := strings.Join(c.redis, ",")
-	client, err := rueidis.NewClient(rueidis.ClientOption{
-		InitAddress:  c.redis,
-		ClientName:   "fanout-chat",
-		DisableCache: true, // publishing and subscribing need no cache
-	})
-	if err != nil {
-		return nil, fmt.Errorf("no Redis at %s: %w", where, err)
-	}
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-	defer cancel()
-	info, err := client.Do(ctx, client.B().Info().Section("server").Build()).ToString()
-	if rerr := (*rueidis.RedisError)(nil); errors.As(err, &rerr) {
-		// An ACL may forbid INFO to a user that may publish and subscribe.
-		log.Warn("connected to Redis, which does not tell its version", "redis", where, "error", err)
-		return client, nil
-	}
-	if err != nil {
-		client.Close()
-		return nil, fmt.Errorf("no answer from Redis at %s: %w", where, err)
-	}
-	name, version := serverOf(info)
-	if major, err := strconv.Atoi(strings.Split(version, ".")[0]); err == nil && major < 7 && c.adapter == sharding {
-		client.Close()
-		return nil, fmt.Errorf("-adapter sharded needs Redis 7 or newer, but %s is %s %s: choose -adapter redis", where, name, version)
-	}
-	log.Info("connected", "server", name, "version", version, "mode", string(client.Mode()), "nodes", len(client.Nodes()), "redis", where)
-	return client, nil
+// memory is the -adapter that connects to nothing.
+const memory = "memory"
+
+var backends = []backend{
+	{memory, "this one alone", "", openMemory},
+	{"redis", "classic Pub/Sub", "redis", openClassic},
+	{"sharded", "sharded Pub/Sub, Redis 7 or newer", "redis", openSharded},
+	{"nats", "NATS", "nats", openNATS},
 }
 
-// serverOf finds the server's name and version in its INFO. For compatibility
-// Valkey calls itself redis 7.2, and has its own version in another field.
-func serverOf(info string) (name, version string) {
-	fields := make(map[string]string)
-	for line := range strings.Lines(info) {
-		if k, v, ok := strings.Cut(strings.TrimSpace(line), ":"); ok {
-			fields[k] = v
+func openMemory(context.Context, config, *slog.Logger) (fanout.Adapter, func(), error) {
+	return nil, func() {}, nil
+}
+
+// backendNamed returns a backend, nil if there is none of that name.
+func backendNamed(name string) *backend {
+	for i := range backends {
+		if backends[i].name == name {
+			return &backends[i]
 		}
 	}
-	if v := fields["valkey_version"]; v != "" {
-		return "valkey", v
+	return nil
+}
+
+// names has the names of all backends, for a sentence.
+func names() string { return enumerate(func(*backend) bool { return true }) }
+
+// namesAt has those whose addresses are in a flag.
+func namesAt(flag string) string { return enumerate(func(b *backend) bool { return b.where == flag }) }
+
+func enumerate(these func(*backend) bool) string {
+	var list []string
+	for i := range backends {
+		if these(&backends[i]) {
+			list = append(list, backends[i].name)
+		}
 	}
-	return "redis", fields["redis_version"]
+	return joined(list)
+}
+
+// described has all backends with what they are, for the usage.
+func described() string {
+	var list []string
+	for _, b := range backends {
+		list = append(list, b.name+" ("+b.about+")")
+	}
+	return joined(list)
+}
+
+func joined(list []string) string {
+	last := len(list) - 1
+	if last < 1 {
+		return strings.Join(list, "")
+	}
+	return strings.Join(list[:last], ", ") + " or " + list[last]
 }

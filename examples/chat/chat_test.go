@@ -423,6 +423,7 @@ func TestPage(t *testing.T) {
 }
 
 func TestFlagsThatAreWrong(t *testing.T) {
+	t.Setenv(passwordVariable, "")
 	before := goleak.IgnoreCurrent()
 	defer func() {
 		// A Redis client that could not connect has a goroutine that sleeps for
@@ -435,17 +436,27 @@ func TestFlagsThatAreWrong(t *testing.T) {
 		code     int
 		sentence string
 	}{
-		"-adapter carrier-pigeon":         {2, `-adapter "carrier-pigeon" is unknown: choose memory, redis or sharded`},
-		"-adapter sharded":                {2, "-adapter sharded needs -redis host:port"},
-		"-adapter redis -redis ,":         {2, "-adapter redis needs -redis host:port"},
-		"-redis 127.0.0.1:6379":           {2, "has no effect with -adapter memory"},
-		"-adapter redis -redis localhost": {2, `"localhost" is not host:port`},
-		"-gather -1s":                     {2, "-gather is -1s, it must not be negative"},
-		"-wrong":                          {2, "flag provided but not defined"},
-		"extra":                           {2, `unexpected argument "extra"`},
-		"-addr 127.0.0.1:99999":           {1, "listening on 127.0.0.1:99999"},
-		"-addr 127.0.0.1:0 -adapter sharded -redis 127.0.0.1:1":   {1, "no Redis at 127.0.0.1:1"},
-		"-addr 127.0.0.1:0 -adapter redis -redis no.invalid:6379": {1, "no Redis at no.invalid:6379"},
+		"-adapter carrier-pigeon":                                         {2, `-adapter "carrier-pigeon" is unknown: choose memory, redis, sharded or nats`},
+		"-adapter sharded":                                                {2, "-adapter sharded needs -redis host:port"},
+		"-adapter redis -redis ,":                                         {2, "-adapter redis needs -redis host:port"},
+		"-adapter nats":                                                   {2, "-adapter nats needs -nats host:port"},
+		"-redis 127.0.0.1:6379":                                           {2, "-redis has no effect with -adapter memory: choose redis or sharded"},
+		"-nats 127.0.0.1:4222":                                            {2, "-nats has no effect with -adapter memory: choose nats"},
+		"-adapter redis -redis localhost":                                 {2, `-redis: "localhost" is not host:port`},
+		"-user ann":                                                       {2, "no effect with -adapter memory"},
+		"-adapter redis -redis a:1 -user ann":                             {2, "-user needs a password: set CHAT_PASSWORD"},
+		"-adapter redis -redis a:1 -tls-ca x":                             {2, "-tls-ca, -tls-cert and -tls-key have no effect without -tls"},
+		"-adapter redis -redis a:1 -tls -tls-ca testdata/none":            {2, "-tls-ca: open testdata/none"},
+		"-adapter redis -redis a:1 -tls -tls-ca main.go":                  {2, "-tls-ca: main.go has no certificate in PEM"},
+		"-adapter redis -redis a:1 -tls -tls-cert main.go":                {2, "-tls-cert and -tls-key belong together"},
+		"-adapter nats -nats a:1 -tls -tls-cert main.go -tls-key main.go": {2, "-tls-cert main.go and -tls-key main.go: "},
+		"-gather -1s":                                                     {2, "-gather is -1s, it must not be negative"},
+		"-wrong":                                                          {2, "flag provided but not defined"},
+		"extra":                                                           {2, `unexpected argument "extra"`},
+		"-addr 127.0.0.1:99999":                                           {1, "listening on 127.0.0.1:99999"},
+		"-addr 127.0.0.1:0 -adapter sharded -redis 127.0.0.1:1":           {1, "no Redis at 127.0.0.1:1"},
+		"-addr 127.0.0.1:0 -adapter redis -redis no.invalid:6379":         {1, "no Redis at no.invalid:6379"},
+		"-addr 127.0.0.1:0 -adapter nats -nats 127.0.0.1:1":               {1, "no NATS at nats://127.0.0.1:1"},
 		"-help": {0, "usage: chat"},
 	} {
 		var stderr bytes.Buffer

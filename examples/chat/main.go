@@ -1,11 +1,12 @@
 // Chat is a chat in the browser on top of fanout: one room is one log, each
 // open page is one member. Start it and open http://localhost:8080:
 //
-//	go run ./examples/chat
+//	go run -C examples/chat .
 //
-// Any number of processes form one chat if they share a Redis:
+// Any number of processes form one chat if they share a Redis or a NATS:
 //
-//	go run ./examples/chat -addr :8081 -adapter sharded -redis 127.0.0.1:6379
+//	go run -C examples/chat . -addr :8081 -adapter sharded -redis 127.0.0.1:6379
+//	go run -C examples/chat . -addr :8081 -adapter nats -nats 127.0.0.1:4222
 //
 // With -history a page that joins, or comes back, gets the earlier messages.
 package main
@@ -21,7 +22,6 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -48,27 +48,6 @@ func main() {
 	os.Exit(code)
 }
 
-// config is what the flags say.
-type config struct {
-	addr    string
-	adapter string
-	redis   []string
-	history bool
-	gather  time.Duration
-	pages   int
-}
-
-// room returns the option for -history: the same for all rooms. Without
-// -history it is nil, which all backends support.
-func (c config) room() func(name string) fanout.RoomOptions {
-	if !c.history {
-		return nil
-	}
-	return func(string) fanout.RoomOptions {
-		return fanout.RoomOptions{Retain: fanout.Retention{Messages: 200, Age: 24 * time.Hour}}
-	}
-}
-
 // run is main without the process: it serves until ctx ends and returns the
 // exit code: 2 for wrong flags, 1 for another error.
 func run(ctx context.Context, args []string, stderr io.Writer) int {
@@ -88,71 +67,17 @@ func run(ctx context.Context, args []string, stderr io.Writer) int {
 	return 0
 }
 
-// parseFlags reads the command line. It does not print its error, so that the
-// caller can print one sentence instead of the whole usage.
-func parseFlags(args []string, stderr io.Writer) (config, error) {
-	var c config
-	fs := flag.NewFlagSet("chat", flag.ContinueOnError)
-	fs.SetOutput(io.Discard)
-	fs.StringVar(&c.addr, "addr", ":8080", "`address` to listen on")
-	fs.StringVar(&c.adapter, "adapter", memory, "what joins the processes: memory (this one alone), redis (classic Pub/Sub) or sharded (Redis 7 or newer)")
-	redis := fs.String("redis", "", "where Redis is, for redis and sharded: `host:port[,host:port…]`, some nodes of a cluster or one server")
-	fs.BoolVar(&c.history, "history", false, "keep the latest 200 messages of each room for 24 hours: in Redis, or with memory in this process")
-	fs.DurationVar(&c.gather, "gather", 0, "after a write to a page, wait so `long` and write at once what was said meanwhile; 50ms makes a busy room cheaper")
-	fs.IntVar(&c.pages, "pages", usual.pages, "how `many` pages may be open at a time")
-	err := fs.Parse(args)
-	if errors.Is(err, flag.ErrHelp) {
-		fmt.Fprintln(stderr, "usage: chat [flags]")
-		fs.SetOutput(stderr)
-		fs.PrintDefaults()
-	}
-	if err != nil {
-		return c, err
-	}
-	if fs.NArg() > 0 {
-		return c, fmt.Errorf("unexpected argument %q: only flags are allowed, see -help", fs.Arg(0))
-	}
-	if c.gather < 0 {
-		return c, fmt.Errorf("-gather is %v, it must not be negative", c.gather)
-	}
-	if c.pages < 1 {
-		return c, fmt.Errorf("-pages is %d, it must be at least 1", c.pages)
-	}
-	for addr := range strings.SplitSeq(*redis, ",") {
-		if addr = strings.TrimSpace(addr); addr == "" {
-			continue
-		}
-		if host, port, err := net.SplitHostPort(addr); err != nil || host == "" || port == "" {
-			return c, fmt.Errorf("-redis: %q is not host:port", addr)
-		}
-		c.redis = append(c.redis, addr)
-	}
-	switch c.adapter {
-	case memory:
-		if len(c.redis) > 0 {
-			return c, errors.New("-redis has no effect with -adapter memory: choose redis or sharded")
-		}
-	case classic, sharding:
-		if len(c.redis) == 0 {
-			return c, fmt.Errorf("-adapter %s needs -redis host:port", c.adapter)
-		}
-	default:
-		return c, fmt.Errorf("-adapter %q is unknown: choose memory, redis or sharded", c.adapter)
-	}
-	return c, nil
-}
-
 // serve runs the chat until ctx ends, and then shuts it down in an order in
 // which no message is lost: it accepts no new pages, drains the hub, so that
-// pages receive what was said and then leave, closes the hub, and then the
-// client of Redis.
+// pages receive what was said and then leave, closes the hub, and then its
+// connection to the backend.
 func serve(ctx context.Context, c config, log *slog.Logger) (err error) {
 	ln, err := net.Listen("tcp", c.addr)
 	if err != nil {
 		return fmt.Errorf("listening on %s: %w", c.addr, err)
 	}
 	defer ln.Close()
-	adapter, disconnect, err := openBackend(ctx, c, log)
+	adapter, disconnect, err := backendNamed(c.adapter).open(ctx, c, log)
 	if err != nil {
 		return err
 	}

@@ -91,11 +91,12 @@ func (c *oneCluster) turn(primaries int, open redisOpener) func(context.Context,
 			return nil, err
 		}
 		defer func() { err = errors.Join(err, p.close()) }()
-		fast, err := c.sample(ctx, t, crowdOf(16).publisher(ctx, p, clusterRooms, o.duration/2))
+		s := onRedis{c.Cluster}
+		fast, err := flawless(ctx, s, t, crowdOf(16).publisher(ctx, p, clusterRooms, o.duration/2))
 		if err != nil {
 			return nil, err
 		}
-		f, err = c.costs(ctx, t, o.duration/costSlices, crowdOf(1).publisher(ctx, p, clusterRooms, o.duration/costSlices))
+		f, err = costs(ctx, s, t, o.duration/costSlices, crowdOf(1).publisher(ctx, p, clusterRooms, o.duration/costSlices))
 		if err == nil {
 			f["published"] = fast.figures()["published"]
 		}
@@ -114,13 +115,13 @@ const costSlices = 5
 // Disturbances of the machine make a message more expensive too, and never
 // cheaper, the more so the more nodes have to be woken. So of some slices the
 // cheapest counts.
-func (c *oneCluster) costs(ctx context.Context, t *tally, slice time.Duration, publish func() (int64, error)) (best figures, err error) {
+func costs(ctx context.Context, s metered, t *tally, slice time.Duration, publish func() (int64, error)) (best figures, err error) {
 	for range costSlices {
-		idle, err := c.sample(ctx, t, func() (int64, error) { return 0, sleep(ctx, slice) })
+		idle, err := flawless(ctx, s, t, func() (int64, error) { return 0, sleep(ctx, slice) })
 		if err != nil {
 			return nil, err
 		}
-		busy, err := c.sample(ctx, t, publish)
+		busy, err := flawless(ctx, s, t, publish)
 		if err != nil {
 			return nil, err
 		}
@@ -131,9 +132,9 @@ func (c *oneCluster) costs(ctx context.Context, t *tally, slice time.Duration, p
 	return best, nil
 }
 
-// sample measures. A loss is an error.
-func (c *oneCluster) sample(ctx context.Context, t *tally, work func() (int64, error)) (sample, error) {
-	m, err := measure(ctx, c.Cluster, t, work)
+// flawless measures. A loss is an error.
+func flawless(ctx context.Context, s metered, t *tally, work func() (int64, error)) (sample, error) {
+	m, err := measure(ctx, s, t, work)
 	if err == nil && m.lost > 0 {
 		err = fmt.Errorf("%d of %d messages are lost", m.lost, m.messages)
 	}

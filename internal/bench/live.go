@@ -98,8 +98,8 @@ func liveContests(chat, peer *program) []*contest {
 // buildChat builds the chat example.
 func buildChat(ctx context.Context, dir, nodes string) (*program, error) {
 	path := filepath.Join(dir, "chat")
-	build := exec.CommandContext(ctx, "go", "build", "-o", path, "./examples/chat")
-	build.Dir = "../.." // of the folder of this module, in which it runs
+	build := exec.CommandContext(ctx, "go", "build", "-o", path, ".")
+	build.Dir = "../../examples/chat" // of the folder of this module, in which it runs
 	if out, err := build.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("building the chat: %w\n%s", err, out)
 	}

@@ -3,10 +3,12 @@ package main
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -41,7 +43,13 @@ var listening = regexp.MustCompile(`listening addr=(\S+)`)
 // start starts a process of the program and waits until it listens. The caller
 // stops it.
 func (p *program) start(ctx context.Context) (*process, error) {
+	return p.startWith(ctx, func(*exec.Cmd) {})
+}
+
+// startWith is start with a command that was prepared.
+func (p *program) startWith(ctx context.Context, prepare func(*exec.Cmd)) (*process, error) {
 	cmd := exec.CommandContext(ctx, p.command[0], p.command[1:]...)
+	prepare(cmd)
 	stderr, err := cmd.StderrPipe()
 	if err != nil {
 		return nil, err
@@ -77,6 +85,31 @@ func (p *process) stop() {
 	p.cmd.Process.Kill()
 	<-p.drained
 	p.cmd.Wait()
+}
+
+// preciseCPU returns the processor time that the threads of the process have
+// used that there are now.
+func (p *process) preciseCPU() (sum time.Duration, err error) {
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", p.cmd.Process.Pid))
+	if err != nil || len(threads) == 0 {
+		return p.cpu()
+	}
+	for _, thread := range threads {
+		text, err := os.ReadFile(thread)
+		if errors.Is(err, os.ErrNotExist) { // it has ended meanwhile
+			continue
+		}
+		if err != nil {
+			return 0, err
+		}
+		running, _, _ := strings.Cut(string(text), " ")
+		ns, err := strconv.ParseInt(running, 10, 64)
+		if err != nil {
+			return 0, err
+		}
+		sum += time.Duration(ns)
+	}
+	return sum, nil
 }
 
 // cpu returns the processor time that the process has used, to some hundredths

@@ -14,13 +14,26 @@ import (
 )
 
 // suites has all suites, in the order in which they run.
-var suites = []*suite{localSuite, redisSuite, clusterSuite, hubsSuite, roomsSuite, liveSuite}
+var suites = []*suite{localSuite, redisSuite, clusterSuite, hubsSuite, roomsSuite, liveSuite, choosingSuite}
 
 func main() {
+	beNATS()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	code := mainCode(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	stop()
 	os.Exit(code)
+}
+
+// beNATS does not return if this process is to be a NATS server.
+func beNATS() {
+	if len(os.Args) != 3 || os.Args[1] != natsCommand {
+		return
+	}
+	if err := serveNATS(os.Args[2]); err != nil {
+		fmt.Fprintf(os.Stderr, "bench: %v\n", err)
+		os.Exit(1)
+	}
+	os.Exit(0)
 }
 
 func mainCode(ctx context.Context, args []string, stdout, stderr io.Writer) int {
@@ -40,7 +53,11 @@ func mainCode(ctx context.Context, args []string, stdout, stderr io.Writer) int 
 	defer end()
 	for _, s := range chosen {
 		r, err := run(ctx, s, o, stderr)
-		show(stdout, r)
+		if o.markdown {
+			showMarkdown(stdout, r)
+		} else {
+			show(stdout, r)
+		}
 		if err == nil && o.pictures != "" {
 			err = draw(o.pictures, r)
 		}
@@ -62,6 +79,7 @@ func parse(args []string, stderr io.Writer) (*options, []*suite, error) {
 	fs.StringVar(&o.who, "who", "", "run only contestants of this `name`; several are separated by |")
 	fs.StringVar(&o.cpuProfile, "cpuprofile", "", "write a profile of this process to a `file`")
 	fs.StringVar(&o.pictures, "pictures", "", "write an SVG of each suite into this `folder`")
+	fs.BoolVar(&o.markdown, "markdown", false, "print tables in Markdown")
 	fs.BoolVar(&o.quick, "quick", false, "small sizes, to see that everything works; the figures mean nothing")
 	err := fs.Parse(args)
 	if errors.Is(err, flag.ErrHelp) {

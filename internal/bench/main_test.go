@@ -6,10 +6,16 @@ import (
 	"encoding/xml"
 	"errors"
 	"io"
+	"os"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 )
+
+func TestMain(m *testing.M) {
+	beNATS()
+	os.Exit(m.Run())
+}
 
 // outcomeOf has figures of two contestants in three rounds.
 func outcomeOf(ours, theirs []float64, t target) (*suite, *outcome) {

@@ -19,11 +19,11 @@ import (
 // report each loss, and passes messages from the connection's goroutine to the
 // member's.
 type hubPeer struct {
-	clients  []rueidis.Client
-	hubs     []*fanout.Hub
-	rooms    []*fanout.Room // of the hub that publishes
-	receiver sync.WaitGroup
-	failed   error // of the receiver, once it has ended
+	disconnects []func()
+	hubs        []*fanout.Hub
+	rooms       []*fanout.Room // of the hub that publishes
+	receiver    sync.WaitGroup
+	failed      error // of the receiver, once it has ended
 }
 
 type newAdapter func(rueidis.Client) (fanout.Adapter, error)
@@ -31,45 +31,59 @@ type newAdapter func(rueidis.Client) (fanout.Adapter, error)
 func shardedAdapter(c rueidis.Client) (fanout.Adapter, error) { return sharded.New(c, nil) }
 func classicAdapter(c rueidis.Client) (fanout.Adapter, error) { return redis.New(c, nil) }
 
-// openHubs opens a peer of two hubs.
+// openHubs opens a peer of two hubs on Redis.
 func openHubs(adapter newAdapter, opts ...func(*rueidis.ClientOption)) redisOpener {
-	return func(ctx context.Context, s servers, rooms int, t *tally) (_ redisPeer, err error) {
-		p := new(hubPeer)
-		defer func() {
+	return func(ctx context.Context, s servers, rooms int, t *tally) (redisPeer, error) {
+		return openHubPair(ctx, rooms, t, func(int) (fanout.Adapter, func(), error) {
+			client, err := dial(s, opts...)
 			if err != nil {
-				p.close()
+				return nil, nil, err
 			}
-		}()
-		publisher, err := p.hub(s, adapter, opts)
-		if err != nil {
-			return nil, err
-		}
-		receiver, err := p.hub(s, adapter, opts)
-		if err != nil {
-			return nil, err
-		}
-		for i := range rooms {
-			p.rooms = append(p.rooms, publisher.Room(roomName(i)))
-		}
-		member, err := receiver.Connect(nil)
-		if err != nil {
-			return nil, err
-		}
-		if err := joinAll(ctx, receiver, member, rooms); err != nil {
-			return nil, err
-		}
-		p.receiver.Go(func() { p.failed = p.receive(member, t) })
-		return p, nil
+			a, err := adapter(client)
+			return a, client.Close, err
+		})
 	}
 }
 
-func (p *hubPeer) hub(s servers, adapter newAdapter, opts []func(*rueidis.ClientOption)) (*fanout.Hub, error) {
-	client, err := dial(s, opts...)
+// A connector returns an adapter for a hub, 0 or 1, and a function that ends
+// what it uses.
+type connector func(hub int) (a fanout.Adapter, disconnect func(), err error)
+
+// openHubPair opens a peer of two hubs: hub 0 publishes and hub 1 receives.
+func openHubPair(ctx context.Context, rooms int, t *tally, connect connector) (_ redisPeer, err error) {
+	p := new(hubPeer)
+	defer func() {
+		if err != nil {
+			p.close()
+		}
+	}()
+	publisher, err := p.hub(connect, 0)
 	if err != nil {
 		return nil, err
 	}
-	p.clients = append(p.clients, client)
-	a, err := adapter(client)
+	receiver, err := p.hub(connect, 1)
+	if err != nil {
+		return nil, err
+	}
+	for i := range rooms {
+		p.rooms = append(p.rooms, publisher.Room(roomName(i)))
+	}
+	member, err := receiver.Connect(nil)
+	if err != nil {
+		return nil, err
+	}
+	if err := joinAll(ctx, receiver, member, rooms); err != nil {
+		return nil, err
+	}
+	p.receiver.Go(func() { p.failed = p.receive(member, t) })
+	return p, nil
+}
+
+func (p *hubPeer) hub(connect connector, i int) (*fanout.Hub, error) {
+	a, disconnect, err := connect(i)
+	if disconnect != nil {
+		p.disconnects = append(p.disconnects, disconnect)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -138,8 +152,8 @@ func (p *hubPeer) close() error {
 		errs = append(errs, hub.Close(ctx))
 	}
 	p.receiver.Wait()
-	for _, client := range p.clients {
-		client.Close()
+	for _, disconnect := range p.disconnects {
+		disconnect()
 	}
 	if p.failed != nil && !errors.Is(p.failed, fanout.ErrClosed) {
 		errs = append(errs, fmt.Errorf("receive: %w", p.failed))

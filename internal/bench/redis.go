@@ -155,10 +155,10 @@ func (w *redisWork) flow(e redisEntrant, c crowd) func(context.Context, *options
 	return func(ctx context.Context, o *options) (figures, error) {
 		t := new(tally)
 		m, err := w.turn(ctx, e, t, func(p redisPeer) (sample, error) {
-			if m, err := measure(ctx, w.servers, t, c.publisher(ctx, p, w.rooms, o.duration/10)); err != nil { // to warm up
+			if m, err := measure(ctx, onRedis{w.servers}, t, c.publisher(ctx, p, w.rooms, o.duration/10)); err != nil { // to warm up
 				return m, err
 			}
-			return measure(ctx, w.servers, t, c.publisher(ctx, p, w.rooms, o.duration))
+			return measure(ctx, onRedis{w.servers}, t, c.publisher(ctx, p, w.rooms, o.duration))
 		})
 		return m.figures(), err
 	}
@@ -179,11 +179,11 @@ func (w *redisWork) steady(e redisEntrant) func(context.Context, *options) (figu
 			publish := func(n int64) func() (int64, error) {
 				return func() (int64, error) { return n, publishAt(ctx, p, w.rooms, rate, n) }
 			}
-			if m, err := measure(ctx, w.servers, t, publish(warm)); err != nil { // to warm up
+			if m, err := measure(ctx, onRedis{w.servers}, t, publish(warm)); err != nil { // to warm up
 				return m, err
 			}
 			from = t.count.Load()
-			return measure(ctx, w.servers, t, publish(n))
+			return measure(ctx, onRedis{w.servers}, t, publish(n))
 		})
 		if err != nil {
 			return nil, err

@@ -129,8 +129,8 @@ type reading struct {
 	servers usage
 }
 
-func takeReading(ctx context.Context, s servers) (reading, error) {
-	u, err := usageOf(ctx, s)
+func takeReading(ctx context.Context, s metered) (reading, error) {
+	u, err := s.usage(ctx)
 	return reading{time.Now(), ownCPU(), u}, err
 }
 
@@ -144,7 +144,7 @@ type sample struct {
 
 // measure has messages published, waits until all have arrived, and returns the
 // cost. Messages that were published before must have arrived.
-func measure(ctx context.Context, s servers, t *tally, publish func() (int64, error)) (m sample, err error) {
+func measure(ctx context.Context, s metered, t *tally, publish func() (int64, error)) (m sample, err error) {
 	before := t.count.Load()
 	from, err := takeReading(ctx, s)
 	if err != nil {

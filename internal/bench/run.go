@@ -81,13 +81,17 @@ func runCases(ctx context.Context, r *report, cases []*contest, o *options, prog
 		}
 		out := &outcome{contest: c, all: make(map[string]map[string][]float64)}
 		r.cases = append(r.cases, out)
-		for round := range o.rounds {
+		rounds := o.rounds
+		if c.rounds > 0 {
+			rounds = min(rounds, c.rounds)
+		}
+		for round := range rounds {
 			for i := range c.contestants {
 				p := c.contestants[(i+round)%len(c.contestants)]
 				if !chosen(o.who, p.name, func(name, who string) bool { return name == who }) {
 					continue
 				}
-				fmt.Fprintf(progress, "%s: %s: round %d of %d: %s\n", r.suite.name, c.name, round+1, o.rounds, p.name)
+				fmt.Fprintf(progress, "%s: %s: round %d of %d: %s\n", r.suite.name, c.name, round+1, rounds, p.name)
 				debug.FreeOSMemory() // so that no contestant pays for memory that another has left
 				f, err := p.turn(ctx, o)
 				if err != nil {

@@ -66,17 +66,33 @@ type usage struct {
 	netIn    float64 // bytes received from clients
 	netOut   float64 // bytes sent to clients
 	bus      float64 // messages sent to other nodes for PUBLISH and SPUBLISH
+
+	connections float64 // of clients, now
 }
 
 func (u usage) minus(v usage) usage {
-	return usage{u.cpu - v.cpu, u.commands - v.commands, u.netIn - v.netIn, u.netOut - v.netOut, u.bus - v.bus}
+	return usage{u.cpu - v.cpu, u.commands - v.commands, u.netIn - v.netIn, u.netOut - v.netOut, u.bus - v.bus, u.connections - v.connections}
 }
+
+func (u usage) plus(v usage) usage {
+	return usage{u.cpu + v.cpu, u.commands + v.commands, u.netIn + v.netIn, u.netOut + v.netOut, u.bus + v.bus, u.connections + v.connections}
+}
+
+// A metered has servers that say what they have done.
+type metered interface {
+	usage(ctx context.Context) (usage, error)
+}
+
+// onRedis makes Redis servers metered.
+type onRedis struct{ servers }
+
+func (s onRedis) usage(ctx context.Context) (usage, error) { return usageOf(ctx, s.servers) }
 
 // usageOf returns the sum over all nodes.
 func usageOf(ctx context.Context, s servers) (sum usage, err error) {
 	for _, n := range nodesOf(s) {
 		cpu, err1 := n.CPU(ctx)
-		info, err2 := n.Do(ctx, "INFO", "stats").ToString()
+		info, err2 := n.Do(ctx, "INFO", "stats", "clients").ToString()
 		if err := errors.Join(err1, err2); err != nil {
 			return sum, err
 		}
@@ -84,6 +100,7 @@ func usageOf(ctx context.Context, s servers) (sum usage, err error) {
 		sum.commands += statistic(info, "total_commands_processed")
 		sum.netIn += statistic(info, "total_net_input_bytes")
 		sum.netOut += statistic(info, "total_net_output_bytes")
+		sum.connections += statistic(info, "connected_clients")
 	}
 	if c, ok := s.(*redistest.Cluster); ok {
 		sent, err := c.BusSent(ctx)

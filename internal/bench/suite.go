@@ -32,6 +32,7 @@ type contest struct {
 	// measure is the contestant to which ratios are: ours divided by its
 	// figure.
 	measure     string
+	rounds      int // at most; 0: as many as the flag says
 	contestants []contestant
 	targets     []target
 }
@@ -65,5 +66,6 @@ type options struct {
 	who        string        // contestants with this in their name
 	pictures   string        // folder
 	cpuProfile string        // file
+	markdown   bool          // tables in Markdown
 	quick      bool          // small sizes, to see that everything works
 }

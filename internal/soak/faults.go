@@ -8,16 +8,26 @@ import (
 	"time"
 
 	"github.com/fanoutgo/fanout/internal/redistest"
+	"github.com/fanoutgo/fanout/internal/soak/world"
 )
 
-// A fault is something that happens to the cluster or to a hub.
+// A fault is a world.Fault that happens to a cluster or to its clients.
 type fault struct {
 	name   string
-	happen func(context.Context, *world) error
+	happen func(context.Context, *trial) error
 
-	// What the fault may cause; see check.Fault.
-	lossy, doubtful, twoOrders, moves bool
-	takesOver                         bool // a replica becomes primary
+	lossy, doubtful, twoOrders, moves, takesOver bool // see world.Fault
+}
+
+// in returns the fault as one of a trial's world.
+func (f fault) in(t *trial) world.Fault {
+	return world.Fault{
+		Name: f.name, Lossy: f.lossy, Doubtful: f.doubtful, TwoOrders: f.twoOrders, Moves: f.moves, TakesOver: f.takesOver,
+		Happen: func(ctx context.Context, w *world.World) error {
+			t.World = w
+			return f.happen(ctx, t)
+		},
+	}
 }
 
 // allFaults returns the faults of the suite. A restart loses what servers have
@@ -55,9 +65,9 @@ func named(faults []fault, word string) (list []fault) {
 }
 
 // primary returns a random primary that has a replica.
-func (w *world) primary() (*redistest.Node, error) {
+func (w *trial) primary() (*redistest.Node, error) {
 	nodes := w.cluster.Primaries()
-	for _, i := range w.random.Perm(len(nodes)) {
+	for _, i := range w.Random.Perm(len(nodes)) {
 		if len(w.cluster.ReplicasOf(nodes[i])) > 0 {
 			return nodes[i], nil
 		}
@@ -66,22 +76,22 @@ func (w *world) primary() (*redistest.Node, error) {
 }
 
 // moveSlots moves slots, 1,000 by default, those of rooms first, and back.
-func moveSlots(ctx context.Context, w *world) error {
+func moveSlots(ctx context.Context, w *trial) error {
 	nodes := w.cluster.Primaries()
-	p := w.random.Perm(len(nodes))
+	p := w.Random.Perm(len(nodes))
 	from, to := nodes[p[0]], nodes[p[1]]
 	taken := make(map[int]bool)
 	var slots []int
 	take := func(slot int) {
-		if len(slots) < w.slots && !taken[slot] {
+		if len(slots) < w.config.slots && !taken[slot] {
 			taken[slot] = true
 			slots = append(slots, slot)
 		}
 	}
 	owned := w.cluster.SlotsOf(from)
-	for _, r := range w.rooms {
-		if w.cluster.Owner(r.slot()) == from {
-			take(r.slot())
+	for _, r := range w.Rooms {
+		if w.cluster.Owner(slotOf(r)) == from {
+			take(slotOf(r))
 		}
 	}
 	for _, s := range owned {
@@ -90,13 +100,13 @@ func moveSlots(ctx context.Context, w *world) error {
 	if err := w.cluster.MigrateSlots(ctx, from, to, slots); err != nil {
 		return err
 	}
-	if err := w.hearing(ctx); err != nil {
+	if err := w.Hearing(ctx); err != nil {
 		return err
 	}
 	return w.cluster.MigrateSlots(ctx, to, from, slots)
 }
 
-func killPrimary(ctx context.Context, w *world) error {
+func killPrimary(ctx context.Context, w *trial) error {
 	n, err := w.primary()
 	if err != nil {
 		return err
@@ -107,20 +117,20 @@ func killPrimary(ctx context.Context, w *world) error {
 	if err := w.cluster.WaitHealthy(ctx); err != nil {
 		return err
 	}
-	if err := w.hearing(ctx); err != nil {
+	if err := w.Hearing(ctx); err != nil {
 		return err
 	}
 	return n.Start(ctx)
 }
 
 // failover asks a replica to take over.
-func failover(ctx context.Context, w *world) error {
+func failover(ctx context.Context, w *trial) error {
 	n, err := w.rested(ctx)
 	if err != nil {
 		return err
 	}
 	replica := w.cluster.ReplicasOf(n)[0]
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, world.Patience)
 	defer cancel()
 	err = w.cluster.Failover(ctx, replica)
 	w.failedOver[n], w.failedOver[replica] = time.Now(), time.Now()
@@ -131,7 +141,7 @@ func failover(ctx context.Context, w *world) error {
 // the votes of the previous election if that was less than twice the node
 // timeout ago: then the replica believes that it is primary, with an epoch that
 // no other node accepts, and the primary refuses writes for 5 s.
-func (w *world) rested(ctx context.Context) (*redistest.Node, error) {
+func (w *trial) rested(ctx context.Context) (*redistest.Node, error) {
 	const rest = 6 * time.Second
 	for {
 		n, err := w.primary()
@@ -152,8 +162,8 @@ func (w *world) rested(ctx context.Context) (*redistest.Node, error) {
 	}
 }
 
-func pause(d time.Duration) func(context.Context, *world) error {
-	return func(ctx context.Context, w *world) error {
+func pause(d time.Duration) func(context.Context, *trial) error {
+	return func(ctx context.Context, w *trial) error {
 		n, err := w.primary()
 		if err != nil {
 			return err
@@ -172,7 +182,7 @@ func pause(d time.Duration) func(context.Context, *world) error {
 }
 
 // pauseLong pauses a primary until it has been replaced, and lets it continue.
-func pauseLong(ctx context.Context, w *world) error {
+func pauseLong(ctx context.Context, w *trial) error {
 	n, err := w.primary()
 	if err != nil {
 		return err
@@ -182,12 +192,12 @@ func pauseLong(ctx context.Context, w *world) error {
 	}
 	err = w.cluster.WaitHealthy(ctx) // those that are not paused
 	if err == nil {
-		err = w.hearing(ctx)
+		err = w.Hearing(ctx)
 	}
 	return errors.Join(err, n.Unpause(context.WithoutCancel(ctx)))
 }
 
-func offNetwork(ctx context.Context, w *world) error {
+func offNetwork(ctx context.Context, w *trial) error {
 	n, err := w.primary()
 	if err != nil {
 		return err
@@ -198,54 +208,54 @@ func offNetwork(ctx context.Context, w *world) error {
 	if err := w.cluster.WaitHealthy(ctx); err != nil {
 		return err
 	}
-	if err := w.hearing(ctx); err != nil {
+	if err := w.Hearing(ctx); err != nil {
 		return err
 	}
 	return n.Heal(ctx)
 }
 
-// anyHub returns a random hub.
-func (w *world) anyHub() (int, *hub) {
-	i := w.random.IntN(len(w.hubs))
-	return i, w.hubs[i]
+// anyHub returns a random hub, and what is between it and the servers.
+func (w *trial) anyHub() (int, *redistest.Net) {
+	i := w.Random.IntN(len(w.Hubs))
+	return i, w.nets[i]
 }
 
 // cutOne cuts a hub from a node until the hub notices.
-func cutOne(ctx context.Context, w *world) error {
+func cutOne(ctx context.Context, w *trial) error {
 	n, err := w.primary()
 	if err != nil {
 		return err
 	}
-	i, h := w.anyHub()
+	i, net := w.anyHub()
 	noticed := w.notices(ctx, i)
-	h.net.Cut(n.Addr())
-	defer h.net.Heal(n.Addr())
+	net.Cut(n.Addr())
+	defer net.Heal(n.Addr())
 	return noticed()
 }
 
-func cutAll(ctx context.Context, w *world) error {
-	i, h := w.anyHub()
+func cutAll(ctx context.Context, w *trial) error {
+	i, net := w.anyHub()
 	noticed := w.notices(ctx, i)
-	h.net.CutAll()
-	defer h.net.HealAll()
+	net.CutAll()
+	defer net.HealAll()
 	return noticed()
 }
 
-func resetAll(ctx context.Context, w *world) error {
-	i, h := w.anyHub()
+func resetAll(ctx context.Context, w *trial) error {
+	i, net := w.anyHub()
 	noticed := w.notices(ctx, i)
-	h.net.ResetAll()
-	defer h.net.HealAll()
+	net.ResetAll()
+	defer net.HealAll()
 	return noticed()
 }
 
 // notices returns a function that waits until a hub has noticed that a link is
 // down.
-func (w *world) notices(ctx context.Context, hub int) func() error {
-	before := w.hubs[hub].Stats().Interruptions
+func (w *trial) notices(ctx context.Context, hub int) func() error {
+	before := w.Hubs[hub].Stats().Interruptions
 	return func() error {
-		return w.await(ctx, "the hub notices", func() string {
-			if w.hubs[hub].Stats().Interruptions > before {
+		return w.Await(ctx, "the hub notices", func() string {
+			if w.Hubs[hub].Stats().Interruptions > before {
 				return ""
 			}
 			return fmt.Sprintf("hub %d has noticed nothing", hub)
@@ -255,14 +265,14 @@ func (w *world) notices(ctx context.Context, hub int) func() error {
 
 // killClients breaks the connections of all subscribers, some times, and once
 // all other connections.
-func killClients(ctx context.Context, w *world) error {
+func killClients(ctx context.Context, w *trial) error {
 	for _, typ := range []string{"pubsub", "pubsub", "normal", "pubsub"} {
-		err := inParallel(w.cluster.Nodes(), func(n *redistest.Node) error {
+		err := world.InParallel(w.cluster.Nodes(), func(n *redistest.Node) error {
 			_, err := n.KillClients(ctx, typ)
 			return err
 		})
 		if err == nil {
-			err = w.hearing(ctx)
+			err = w.Hearing(ctx)
 		}
 		if err != nil {
 			return err
@@ -272,7 +282,7 @@ func killClients(ctx context.Context, w *world) error {
 }
 
 // overflow makes servers close the connections of a hub that does not read.
-func overflow(ctx context.Context, w *world) error {
+func overflow(ctx context.Context, w *trial) error {
 	n, err := w.primary()
 	if err != nil {
 		return err
@@ -280,15 +290,15 @@ func overflow(ctx context.Context, w *world) error {
 	if err := limitBuffers(ctx, w, "256kb 0 0"); err != nil {
 		return err
 	}
-	i, h := w.anyHub()
+	i, net := w.anyHub()
 	before, err := subscribers(ctx, n)
 	if err != nil {
 		return err
 	}
-	h.net.CutAll()
-	defer h.net.HealAll()
+	net.CutAll()
+	defer net.HealAll()
 	for {
-		if err := w.shout(ctx, n, (i+1)%hubs); err != nil {
+		if err := w.shout(ctx, n, (i+1)%world.Hubs); err != nil {
 			return err
 		}
 		now, err := subscribers(ctx, n)
@@ -302,15 +312,15 @@ func overflow(ctx context.Context, w *world) error {
 			return fmt.Errorf("waited until node %s closes a subscriber's connection: %w", n, context.Cause(ctx))
 		}
 	}
-	h.net.HealAll()
-	if err := w.hearing(ctx); err != nil {
+	net.HealAll()
+	if err := w.Hearing(ctx); err != nil {
 		return err
 	}
 	return limitBuffers(ctx, w, "33554432 8388608 60") // the default
 }
 
-func limitBuffers(ctx context.Context, w *world, limit string) error {
-	return inParallel(w.cluster.Nodes(), func(n *redistest.Node) error {
+func limitBuffers(ctx context.Context, w *trial, limit string) error {
+	return world.InParallel(w.cluster.Nodes(), func(n *redistest.Node) error {
 		return n.Do(ctx, "CONFIG", "SET", "client-output-buffer-limit", "pubsub "+limit).Error()
 	})
 }
@@ -321,48 +331,48 @@ func subscribers(ctx context.Context, n *redistest.Node) (int, error) {
 }
 
 // shout publishes long messages in some rooms of a node, from a hub.
-func (w *world) shout(ctx context.Context, n *redistest.Node, from int) error {
+func (w *trial) shout(ctx context.Context, n *redistest.Node, from int) error {
 	padding := strings.Repeat("x", 64<<10)
-	var rooms []*room
-	for _, r := range w.rooms {
-		if len(rooms) < 8 && w.cluster.Owner(r.slot()) == n {
+	var rooms []*world.Room
+	for _, r := range w.Rooms {
+		if len(rooms) < 8 && w.cluster.Owner(slotOf(r)) == n {
 			rooms = append(rooms, r)
 		}
 	}
 	if len(rooms) == 0 {
 		return fmt.Errorf("no room is on node %s", n)
 	}
-	return inParallel(rooms, func(r *room) error {
-		r.publishers[hubs+from].say(ctx, padding) // its result is recorded
+	return world.InParallel(rooms, func(r *world.Room) error {
+		r.Say(ctx, from, padding) // its result is recorded
 		return nil
 	})
 }
 
 // restart ends all servers at once and starts them again.
-func restart(ctx context.Context, w *world) error {
+func restart(ctx context.Context, w *trial) error {
 	end := (*redistest.Node).Kill
-	if w.random.IntN(2) == 0 {
+	if w.Random.IntN(2) == 0 {
 		end = (*redistest.Node).Stop
 	}
-	if err := inParallel(w.cluster.Nodes(), func(n *redistest.Node) error { return end(n, ctx) }); err != nil {
+	if err := world.InParallel(w.cluster.Nodes(), func(n *redistest.Node) error { return end(n, ctx) }); err != nil {
 		return err
 	}
-	return inParallel(w.cluster.Nodes(), func(n *redistest.Node) error { return n.Start(ctx) })
+	return world.InParallel(w.cluster.Nodes(), func(n *redistest.Node) error { return n.Start(ctx) })
 }
 
 // flush deletes all scripts and functions of the servers, some times.
-func flush(ctx context.Context, w *world) error {
+func flush(ctx context.Context, w *trial) error {
 	for range 3 {
-		err := inParallel(w.cluster.Nodes(), func(n *redistest.Node) error {
+		err := world.InParallel(w.cluster.Nodes(), func(n *redistest.Node) error {
 			return n.Do(ctx, "SCRIPT", "FLUSH").Error()
 		})
 		if err == nil {
-			err = inParallel(w.cluster.Primaries(), func(n *redistest.Node) error {
+			err = world.InParallel(w.cluster.Primaries(), func(n *redistest.Node) error {
 				return n.Do(ctx, "FUNCTION", "FLUSH").Error()
 			})
 		}
 		if err == nil {
-			err = w.hearing(ctx)
+			err = w.Hearing(ctx)
 		}
 		if err != nil {
 			return err

@@ -1,6 +1,7 @@
 // Soak lets hubs, publishers and clients run on real clusters while these have
 // one fault after the other, and verifies from the records that package fanout
-// keeps its guarantees; see package check.
+// keeps its guarantees; see packages world and check. (The tests of adapter/nats
+// do the same with NATS.)
 //
 //	go run ./internal/soak -server redis8 -seed 7          # one run, 2 minutes
 //	go run ./internal/soak -seeds 10                       # ten on each server
@@ -27,6 +28,7 @@ import (
 
 	"github.com/fanoutgo/fanout/internal/redistest"
 	"github.com/fanoutgo/fanout/internal/soak/check"
+	"github.com/fanoutgo/fanout/internal/soak/world"
 )
 
 // servers are the servers that the project supports.
@@ -59,10 +61,10 @@ func soak(ctx context.Context, args []string, out, log io.Writer) int {
 		if ctx.Err() != nil {
 			break
 		}
-		fmt.Fprintf(log, "%s, seed %d\n", cfg.server, cfg.seed)
-		cfg.log = new(journal)
+		fmt.Fprintf(log, "%s, seed %d\n", cfg.server, cfg.Seed)
+		cfg.Log = new(world.Journal)
 		if verbose {
-			cfg.log.also = log
+			cfg.Log.Also = log
 		}
 		r := run(ctx, cfg)
 		if ctx.Err() != nil {
@@ -70,7 +72,7 @@ func soak(ctx context.Context, args []string, out, log io.Writer) int {
 		}
 		results = append(results, r)
 		if r.failed() && !verbose {
-			cfg.log.print(log)
+			cfg.Log.Print(log)
 		}
 		show(out, r)
 	}
@@ -98,14 +100,17 @@ func parseFlags(args []string, log io.Writer) (runs []config, limit time.Duratio
 	if err := f.Parse(args); err != nil {
 		return nil, 0, false, err
 	}
-	cfg := config{time: *length, rooms: *rooms, plain: *plain, movers: *movers, pace: *pace, slots: *slots, persist: *persist}
+	cfg := config{
+		Config: world.Config{Time: *length, Rooms: *rooms, Plain: *plain, Movers: *movers, Pace: *pace},
+		slots:  *slots, persist: *persist,
+	}
 	for part := range strings.SplitSeq(*only, ",") {
 		cfg.faults = append(cfg.faults, named(allFaults(*persist), part)...)
 	}
 	if len(cfg.faults) == 0 {
 		return nil, 0, false, fmt.Errorf("no fault has a name as in %q", *only)
 	}
-	for cfg.seed = *seed; cfg.seed < *seed+*seeds; cfg.seed++ {
+	for cfg.Seed = *seed; cfg.Seed < *seed+*seeds; cfg.Seed++ {
 		for _, s := range servers {
 			if *server == "all" || *server == s.name {
 				cfg.server, cfg.image = s.name, s.image
@@ -123,7 +128,7 @@ func parseFlags(args []string, log io.Writer) (runs []config, limit time.Duratio
 func show(out io.Writer, r *result) {
 	t := newTable(out)
 	for _, f := range summed(r.report.Figures) {
-		t.row(r.config.server, fmt.Sprint(r.config.seed), f)
+		t.row(r.config.server, fmt.Sprint(r.config.Seed), f)
 	}
 	t.flush()
 	const most = 20
@@ -138,7 +143,7 @@ func show(out io.Writer, r *result) {
 		fmt.Fprintln(out, r.err)
 	}
 	if r.failed() {
-		fmt.Fprintf(out, "FAILED: -server %s -seed %d\n", r.config.server, r.config.seed)
+		fmt.Fprintf(out, "FAILED: -server %s -seed %d\n", r.config.server, r.config.Seed)
 	}
 	fmt.Fprintln(out)
 }
@@ -166,7 +171,7 @@ func conclude(out io.Writer, results []*result) (code int) {
 	fmt.Fprint(out, legend)
 	for _, r := range results {
 		if r.failed() {
-			fmt.Fprintf(out, "FAILED: -server %s -seed %d\n", r.config.server, r.config.seed)
+			fmt.Fprintf(out, "FAILED: -server %s -seed %d\n", r.config.server, r.config.Seed)
 			code = 1
 		}
 	}

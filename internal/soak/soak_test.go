@@ -9,6 +9,7 @@ import (
 
 	"github.com/fanoutgo/fanout/internal/redistest"
 	"github.com/fanoutgo/fanout/internal/soak/check"
+	"github.com/fanoutgo/fanout/internal/soak/world"
 	"github.com/stretchr/testify/require"
 )
 
@@ -20,14 +21,16 @@ func TestGuaranteesHoldThroughFaults(t *testing.T) {
 		t.Run(s.name, func(t *testing.T) {
 			// Few slots: Valkey has its replicas confirm each of them.
 			cfg := config{
-				server: s.name, image: s.image, seed: uint64(time.Now().UnixNano()),
-				rooms: 16, movers: 6, pace: 40 * time.Millisecond, slots: 100, log: new(journal),
+				Config: world.Config{
+					Seed: uint64(time.Now().UnixNano()), Rooms: 16, Movers: 6, Pace: 40 * time.Millisecond, Log: new(world.Journal),
+				},
+				server: s.name, image: s.image, slots: 100,
 			}
 			cfg.faults = chosen(t, "slots move", "killed", "manual", "cut from all", "CLIENT KILL", "output buffer", "restarts", "FLUSH")
 			r := run(t.Context(), cfg)
 			redistest.Must(t, r.err)
 			if r.failed() {
-				cfg.log.print(os.Stderr)
+				cfg.Log.Print(os.Stderr)
 			}
 			var out bytes.Buffer
 			show(&out, r)
@@ -56,8 +59,11 @@ func chosen(t *testing.T, words ...string) []fault {
 func TestARunThatIsInterruptedEnds(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	cfg := config{server: servers[0].name, image: servers[0].image, rooms: 4, movers: 2, pace: 10 * time.Millisecond, slots: 10, log: new(journal)}
-	cfg.faults = []fault{{name: "interruption", happen: func(ctx context.Context, _ *world) error {
+	cfg := config{
+		Config: world.Config{Rooms: 4, Movers: 2, Pace: 10 * time.Millisecond, Log: new(world.Journal)},
+		server: servers[0].name, image: servers[0].image, slots: 10,
+	}
+	cfg.faults = []fault{{name: "interruption", happen: func(ctx context.Context, _ *trial) error {
 		cancel()
 		<-ctx.Done()
 		return context.Cause(ctx)
@@ -71,8 +77,8 @@ func TestARunThatIsInterruptedEnds(t *testing.T) {
 }
 
 func TestFailuresGiveAnExitCode(t *testing.T) {
-	good := &result{config: config{server: "redis8", seed: 7}}
-	bad := &result{config: config{server: "redis8", seed: 8}, report: check.Report{
+	good := &result{config: config{server: "redis8", Config: world.Config{Seed: 7}}}
+	bad := &result{config: config{server: "redis8", Config: world.Config{Seed: 8}}, report: check.Report{
 		Failures: []check.Failure{{Rule: check.Silence, Room: "x"}},
 		Figures:  []check.Figures{{Fault: "none", Silent: 1, Failures: 1}},
 	}}

@@ -2,7 +2,7 @@
 // a page of each gets all messages, in one order. With -history it also checks
 // that a page that joins later gets them:
 //
-//	go run ./examples/chat/smoke [-history] localhost:8080 localhost:8081
+//	go run -C examples/chat ./smoke [-history] localhost:8080 localhost:8081
 package main
 
 import (

@@ -20,6 +20,10 @@ type Run struct {
 	// Faults are in the order of time. Each lasts until the next one begins.
 	// The first one begins with the run and may be no fault at all.
 	Faults []Fault
+	// Unordered: the backend has no order among publishers, so rooms without
+	// history may see them in different order. Those of one publisher are in
+	// order all the same.
+	Unordered bool
 }
 
 // A Fault is what happened to the servers or the hubs, and what it may cause.

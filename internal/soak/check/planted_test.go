@@ -522,3 +522,27 @@ func TestPlantedFaultsAreFoundByTheRuleTheyBreak(t *testing.T) {
 		})
 	}
 }
+
+// Where a backend has no order among publishers, that of each still holds.
+func TestUnorderedRuns(t *testing.T) {
+	for name, test := range map[string]struct {
+		i, j int
+		fine bool
+	}{
+		"two publishers may change places": {10, 11, true},
+		"one publisher may not":            {10, 12, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			run := cleanRun()
+			run.Unordered = true
+			swap(run.Rooms[plain].Stays[stayA], test.i, test.j)
+			failures := check.Verify(run).Failures
+			if test.fine {
+				require.Empty(t, failures)
+				return
+			}
+			require.NotEmpty(t, failures)
+			require.Equal(t, check.Order, failures[0].Rule)
+		})
+	}
+}

@@ -1,4 +1,4 @@
-package main
+package world
 
 import (
 	"context"
@@ -10,17 +10,17 @@ import (
 	"time"
 
 	"github.com/fanoutgo/fanout"
-	"github.com/fanoutgo/fanout/internal/redistest"
 	"github.com/fanoutgo/fanout/internal/soak/check"
 )
 
-// A room has, on each hub, a publisher that publishes all the time, and one
+// A Room has, on each hub, a publisher that publishes all the time, and one
 // that publishes only when the suite wants a message.
-type room struct {
+type Room struct {
+	Name string
+
 	index      int
-	name       string
 	keeps      int
-	publishers []*publisher // hubs steady ones, then hubs others
+	publishers []*publisher // Hubs steady ones, then hubs others
 
 	mu    sync.Mutex // guards all below
 	reads []*check.Read
@@ -35,16 +35,16 @@ const (
 	allBefore = "kept"
 )
 
-func (w *world) newRoom(i int) *room {
-	r := &room{index: i, name: fmt.Sprint("plain", i)}
+func (w *World) newRoom(i int) *Room {
+	r := &Room{Name: fmt.Sprint("plain", i), index: i}
 	switch {
-	case w.plain:
+	case w.config.Plain:
 	case i%8 == 1:
-		r.name, r.keeps = fmt.Sprint(fewBefore, i), keepsFew
+		r.Name, r.keeps = fmt.Sprint(fewBefore, i), keepsFew
 	case i%2 == 1:
-		r.name, r.keeps = fmt.Sprint(allBefore, i), keepsAll
+		r.Name, r.keeps = fmt.Sprint(allBefore, i), keepsAll
 	}
-	for id := range 2 * hubs {
+	for id := range 2 * Hubs {
 		r.publishers = append(r.publishers, &publisher{world: w, room: r, id: id})
 	}
 	return r
@@ -61,11 +61,14 @@ func roomOptions(room string) fanout.RoomOptions {
 	return fanout.RoomOptions{}
 }
 
-// slot returns the slot of the room's channel and history.
-func (r *room) slot() int { return redistest.Slot("{" + r.name + "}") }
+// Say publishes one more message in the room, from a hub, besides those of its
+// steady publisher. Padding makes it longer. The result is recorded.
+func (r *Room) Say(ctx context.Context, hub int, padding string) error {
+	return r.publishers[Hubs+hub].say(ctx, padding)
+}
 
-func (r *room) record(clients []*client) *check.Room {
-	c := &check.Room{Name: r.name, Keeps: r.keeps, Reads: r.reads}
+func (r *Room) record(clients []*client) *check.Room {
+	c := &check.Room{Name: r.Name, Keeps: r.keeps, Reads: r.reads}
 	for _, p := range r.publishers {
 		c.Published = append(c.Published, p.published)
 	}
@@ -77,8 +80,8 @@ func (r *room) record(clients []*client) *check.Room {
 
 // A publisher publishes numbers in a room, one after the other.
 type publisher struct {
-	world *world
-	room  *room
+	world *World
+	room  *Room
 	id    int // in the room
 
 	next atomic.Uint32 // the number of the next message
@@ -89,7 +92,7 @@ type publisher struct {
 
 // run publishes until it is told to stop, and then once more, with success.
 func (p *publisher) run(ctx context.Context) {
-	tick := time.NewTicker(p.world.pace * hubs)
+	tick := time.NewTicker(p.world.config.Pace * Hubs)
 	defer tick.Stop()
 	for {
 		stopped := false
@@ -116,7 +119,7 @@ func (p *publisher) say(ctx context.Context, padding string) error {
 	text := fmt.Appendf(nil, "%d.%d %s", p.id, n, padding)
 	begin := p.world.now()
 	p.next.Store(n + 1)
-	err := publish(ctx, p.world.hubs[p.id%hubs].Room(p.room.name), text, n%2 == 1)
+	err := publish(ctx, p.world.Hubs[p.id%Hubs].Room(p.room.Name), text, n%2 == 1)
 	o := check.Unclear
 	switch {
 	case err == nil:
@@ -125,7 +128,7 @@ func (p *publisher) say(ctx context.Context, padding string) error {
 		o = check.Unsent
 	}
 	if err != nil && ctx.Err() == nil {
-		p.world.log.say("%v: publisher %d in room %s could not say %d: %v", begin, p.id, p.room.name, n, err)
+		p.world.config.Log.Say("%v: publisher %d in room %s could not say %d: %v", begin, p.id, p.room.Name, n, err)
 	}
 	p.published = append(p.published, check.Publication{Begin: begin, End: p.world.now(), Outcome: o})
 	return err

@@ -1,4 +1,4 @@
-package main
+package world
 
 import (
 	"context"
@@ -16,7 +16,7 @@ import (
 // One goroutine at a time makes it join, leave and close; another one, the
 // reader, receives all the time.
 type client struct {
-	world *world
+	world *World
 	name  string
 	ctx   context.Context // of the run
 
@@ -32,7 +32,7 @@ type client struct {
 
 // A presence is the record of a client in one room.
 type presence struct {
-	room  *room
+	room  *Room
 	stays []*check.Stay
 	in    *check.Stay // the current stay, if it is in the room
 	last  fanout.Position
@@ -52,19 +52,19 @@ func newTurn(ctx context.Context) turn {
 	return t
 }
 
-func (w *world) newClient(ctx context.Context, name string, hub int) (*client, error) {
+func (w *World) newClient(ctx context.Context, name string, hub int) (*client, error) {
 	c := &client{world: w, name: name, ctx: ctx, known: make(map[string]*presence)}
-	for _, r := range w.rooms {
+	for _, r := range w.Rooms {
 		p := &presence{room: r, heard: make([]uint32, len(r.publishers))}
 		c.rooms = append(c.rooms, p)
-		c.known[r.name] = p
+		c.known[r.Name] = p
 	}
 	return c, c.connect(hub)
 }
 
 // connect makes the client a member of a hub, without rooms.
 func (c *client) connect(hub int) error {
-	m, err := c.world.hubs[hub].Connect(nil)
+	m, err := c.world.Hubs[hub].Connect(nil)
 	if err != nil {
 		return fmt.Errorf("%s cannot connect: %w", c.name, err)
 	}
@@ -106,13 +106,13 @@ func (c *client) close() {
 
 // join makes the client join a room.
 func (c *client) join(ctx context.Context, room int) error {
-	r := c.world.hubs[c.hub].Room(c.world.rooms[room].name)
+	r := c.world.Hubs[c.hub].Room(c.world.Rooms[room].Name)
 	return c.enter(ctx, room, &check.Stay{}, func(ctx context.Context) error { return r.Join(ctx, c.member) })
 }
 
 // resume makes the client resume a room that it has been in.
 func (c *client) resume(ctx context.Context, room int, since fanout.Position) error {
-	r := c.world.hubs[c.hub].Room(c.world.rooms[room].name)
+	r := c.world.Hubs[c.hub].Room(c.world.Rooms[room].Name)
 	return c.enter(ctx, room, &check.Stay{Resumed: true, Since: since}, func(ctx context.Context) error { return r.Resume(ctx, c.member, since) })
 }
 
@@ -141,7 +141,7 @@ func (c *client) leave(ctx context.Context, room int) error {
 	c.mu.Lock()
 	p.in.Leaving = c.world.now()
 	c.mu.Unlock()
-	err := c.world.hubs[c.hub].Room(p.room.name).Leave(ctx, c.member)
+	err := c.world.Hubs[c.hub].Room(p.room.Name).Leave(ctx, c.member)
 	c.mu.Lock()
 	p.in.Left = c.world.now()
 	over := c.turn.over
@@ -240,10 +240,10 @@ func (c *client) lacks(upTo func(*publisher) uint32) string {
 		if p.in == nil {
 			continue
 		}
-		for i, pub := range p.room.publishers[:hubs] {
+		for i, pub := range p.room.publishers[:Hubs] {
 			if want := upTo(pub); p.heard[i] < want {
 				return fmt.Sprintf("%s on hub %d has received messages of publisher %d of room %s up to %d, and should up to %d",
-					c.name, c.hub, i, p.room.name, p.heard[i], want)
+					c.name, c.hub, i, p.room.Name, p.heard[i], want)
 			}
 		}
 	}

@@ -1,4 +1,4 @@
-package main
+package world
 
 import (
 	"context"
@@ -18,9 +18,9 @@ type mover struct {
 	random *rand.Rand
 }
 
-func (w *world) newMover(ctx context.Context, i int) (*mover, error) {
-	c, err := w.newClient(ctx, fmt.Sprint("mover", i), i%hubs)
-	return &mover{c, rand.New(rand.NewPCG(w.seed, uint64(i)+1))}, err
+func (w *World) newMover(ctx context.Context, i int) (*mover, error) {
+	c, err := w.newClient(ctx, fmt.Sprint("mover", i), i%Hubs)
+	return &mover{c, rand.New(rand.NewPCG(w.config.Seed, uint64(i)+1))}, err
 }
 
 // atOnce is the maximum number of rooms that a mover is in.
@@ -123,7 +123,7 @@ func (m *mover) reconnect(ctx context.Context) error {
 		}
 	}
 	m.close()
-	if err := m.connect((m.hub + 1 + m.random.IntN(hubs-1)) % hubs); err != nil {
+	if err := m.connect((m.hub + 1 + m.random.IntN(Hubs-1)) % Hubs); err != nil {
 		return err
 	}
 	for _, i := range were {
@@ -147,7 +147,7 @@ func (m *mover) history(ctx context.Context, p *presence) error {
 	ctx, cancel := within(ctx)
 	defer cancel()
 	r := &check.Read{Client: m.name, Since: m.somewhere(p), Begin: m.world.now()}
-	messages, err := m.world.hubs[m.hub].Room(p.room.name).History(ctx, r.Since, 0)
+	messages, err := m.world.Hubs[m.hub].Room(p.room.Name).History(ctx, r.Since, 0)
 	r.End = m.world.now()
 	gap := new(fanout.GapError)
 	switch {
@@ -159,7 +159,7 @@ func (m *mover) history(ctx context.Context, p *presence) error {
 	for _, msg := range messages {
 		id, ok := parse(msg.Data)
 		if !ok {
-			return fmt.Errorf("%s read %q in the history of room %q, which was never published", m.name, msg.Data[:min(len(msg.Data), 64)], p.room.name)
+			return fmt.Errorf("%s read %q in the history of room %q, which was never published", m.name, msg.Data[:min(len(msg.Data), 64)], p.room.Name)
 		}
 		r.Messages = append(r.Messages, check.Event{Message: id, Position: msg.Position})
 	}

@@ -1,4 +1,4 @@
-package main
+package world
 
 import (
 	"bytes"
@@ -7,11 +7,12 @@ import (
 	"sync"
 )
 
-// A journal keeps the end of what is written to it, for when a run fails, since
+// A Journal keeps the end of what is written to it, for when a run fails, since
 // few failures can be reproduced. It may also pass everything on at once.
-type journal struct {
+type Journal struct {
+	Also io.Writer // gets everything at once; or nil. Set before use
+
 	mu   sync.Mutex // guards all below
-	also io.Writer  // or nil
 	kept []byte
 	lost bool // the beginning was dropped
 }
@@ -19,11 +20,12 @@ type journal struct {
 // journalSize is how many bytes a journal keeps at least.
 const journalSize = 256 << 10
 
-func (j *journal) Write(p []byte) (int, error) {
+// Write implements io.Writer.
+func (j *Journal) Write(p []byte) (int, error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if j.also != nil {
-		j.also.Write(p) // errors are ignored
+	if j.Also != nil {
+		j.Also.Write(p) // errors are ignored
 	}
 	j.kept = append(j.kept, p...)
 	if len(j.kept) > 2*journalSize {
@@ -34,10 +36,11 @@ func (j *journal) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-func (j *journal) say(format string, args ...any) { fmt.Fprintf(j, format+"\n", args...) }
+// Say writes a line.
+func (j *Journal) Say(format string, args ...any) { fmt.Fprintf(j, format+"\n", args...) }
 
-// print writes what is kept.
-func (j *journal) print(out io.Writer) {
+// Print writes what is kept.
+func (j *Journal) Print(out io.Writer) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if j.lost {
