@@ -33,7 +33,7 @@ func TestTheContractIsALeaf(t *testing.T) {
 		return strings.Fields(string(out))
 	}
 	require.Equal(t, []string{"github.com/fanoutgo/fanout/adapter"}, imports("./adapter"))
-	for _, pkg := range []string{"./adapter/memory", "./adapter/redis", "./adapter/partition", "./adapter/adaptertest", "./sharded", "./internal/archive", "./internal/redispubsub"} {
+	for _, pkg := range []string{"./adapter/memory", "./adapter/redis", "./adapter/partition", "./adapter/adaptertest", "./sharded", "./internal/archive", "./internal/redispubsub", "./adapter/migrate"} {
 		require.NotContains(t, imports(pkg), "github.com/fanoutgo/fanout", pkg)
 	}
 }
@@ -43,7 +43,7 @@ var clocks = regexp.MustCompile(`\btime\.(Now|Since|Until|After|AfterFunc|NewTim
 
 // Machines have no lock, clock, context, goroutine or hub.
 func TestMachinesArePure(t *testing.T) {
-	for _, pkg := range []string{"sequence", "outbox", "item", "few", "batch", "history", "follow", "replay", "peers", "control", "ask", "watch", "presence", "once", "redispubsub/seats", "../adapter/partition/internal/rollout"} {
+	for _, pkg := range []string{"sequence", "outbox", "item", "few", "batch", "history", "follow", "replay", "peers", "control", "ask", "watch", "presence", "once", "redispubsub/seats", "../adapter/partition/internal/rollout", "../adapter/migrate/internal/flip", "../adapter/migrate/internal/lane"} {
 		out, err := exec.Command("go", "list", "-f", "{{join .Imports \"\\n\"}}", "./internal/"+pkg).Output()
 		require.NoError(t, err)
 		for _, imported := range strings.Fields(string(out)) {
@@ -65,7 +65,7 @@ func TestEveryMutexIsDocumented(t *testing.T) {
 	text, err := os.ReadFile("docs/ARCHITECTURE.md")
 	require.NoError(t, err)
 	elsewhere := []string{ // adapters and tools, with locks of their own
-		"bench", "locks", "redispubsub", "rediscontract", "redistest", "soak",
+		"bench", "deploytest", "locks", "redispubsub", "rediscontract", "redistest", "soak",
 	}
 	files, err := filepath.Glob("internal/*/*.go")
 	require.NoError(t, err)

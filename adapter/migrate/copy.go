@@ -1,0 +1,273 @@
+package migrate
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/fanoutgo/fanout/adapter"
+	"github.com/fanoutgo/fanout/internal/backoff"
+	"github.com/fanoutgo/fanout/internal/wire"
+)
+
+// copies are the histories that this hub has copied, or found copied.
+type copies struct {
+	mu    sync.Mutex
+	known map[string]*copying
+	clock uint64 // the new backend's clock is not before this, in ms since 1970
+}
+
+// A copying is a copy that is being made, or is complete.
+type copying struct {
+	done   chan struct{}
+	result historyCopy
+	err    error
+}
+
+const (
+	// maxCopies is how many copies are remembered. Of one that is forgotten the
+	// heads of both histories are read again.
+	maxCopies = 10_000
+
+	// copyPage and copyBytes bound a page that is copied.
+	copyPage  = 2048
+	copyBytes = 2 << 20
+)
+
+func (c *copies) forget(channel string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.known, channel)
+}
+
+// copyOf copies the history of a channel, unless that was done before. Hubs may
+// copy one at the same time.
+func (a *Adapter) copyOf(ctx context.Context, channel string, keep adapter.Retention) (*historyCopy, error) {
+	for {
+		a.copies.mu.Lock()
+		if a.copies.known == nil {
+			a.copies.known = make(map[string]*copying)
+		}
+		one := a.copies.known[channel]
+		mine := one == nil
+		if mine {
+			for name := range a.copies.known {
+				if len(a.copies.known) < maxCopies {
+					break
+				}
+				delete(a.copies.known, name)
+			}
+			one = &copying{done: make(chan struct{})}
+			a.copies.known[channel] = one
+		}
+		a.copies.mu.Unlock()
+		if mine {
+			one.result, one.err = a.copyHistory(ctx, channel, keep)
+			if one.err != nil {
+				a.copies.mu.Lock()
+				if a.copies.known[channel] == one {
+					delete(a.copies.known, channel)
+				}
+				a.copies.mu.Unlock()
+			}
+			close(one.done)
+		}
+		select {
+		case <-one.done:
+		case <-ctx.Done():
+			return nil, fmt.Errorf("its history is being copied: %w", context.Cause(ctx))
+		}
+		if one.err == nil {
+			return &one.result, nil
+		}
+		if mine || ctx.Err() != nil {
+			return nil, fmt.Errorf("copy its history: %w", one.err)
+		}
+	}
+}
+
+// copyHistory brings the history at the new backend to where that of the old one
+// ended. Of several hubs one does it: the one that has claimed the channel.
+func (a *Adapter) copyHistory(ctx context.Context, channel string, keep adapter.Retention) (historyCopy, error) {
+	head := adapter.Query{Keep: keep, Time: time.Now()}
+	old, err := a.from.historian.History(ctx, channel, head)
+	if err != nil || old.Head.IsZero() {
+		return historyCopy{}, err
+	}
+	c := historyCopy{head: old.Head, before: old.Before}
+	one := claim{adapter: a, channel: a.claimName(channel)}
+	for {
+		now, err := a.to.historian.History(ctx, channel, head)
+		if err != nil {
+			return c, err
+		}
+		if firstEpoch(&now) == firstEpoch(&old) {
+			return historyCopy{}, nil // it is the same history
+		}
+		if done, err := c.complete(&now); done || err != nil {
+			return c, err
+		}
+		mine, err := one.hold(ctx)
+		switch {
+		case err != nil:
+			return c, err
+		case !mine:
+			if !backoff.Sleep(ctx, claimPause) {
+				return c, context.Cause(ctx)
+			}
+			continue
+		case now.Head.IsZero():
+			if err := a.awaitClock(ctx, old.Head.Epoch); err != nil {
+				return c, err
+			}
+		}
+		if err := a.copyPage(ctx, channel, keep, &c, now.Head.Offset, &one); err != nil {
+			return c, err
+		}
+	}
+}
+
+// complete reports whether there is nothing to copy any more, given the head of
+// the new history. It notes how far the two agree.
+func (c *historyCopy) complete(now *adapter.Page) (bool, error) {
+	switch {
+	case now.Head.IsZero():
+		return false, nil
+	case firstEpoch(now) <= c.head.Epoch:
+		return false, fmt.Errorf("%w: %w: the new backend has a history that is older than the old one's: delete it there",
+			adapter.ErrRefused, adapter.ErrBrokenHistory)
+	case len(now.Before) > 0: // it has changed hands since, so what it lacks is lost
+		c.epoch, c.agreed = now.Before[0].Epoch, min(c.head.Offset, now.Before[0].Last)
+		return true, nil
+	case now.Head.Offset >= c.head.Offset:
+		c.epoch, c.agreed = now.Head.Epoch, c.head.Offset
+		return true, nil
+	}
+	return false, nil
+}
+
+// firstEpoch returns the epoch in which a history began.
+func firstEpoch(p *adapter.Page) uint64 {
+	if len(p.Before) > 0 {
+		return p.Before[0].Epoch
+	}
+	return p.Head.Epoch
+}
+
+// copyPage copies some frames of the old history, those that come after an
+// offset. What is no longer kept it replaces by fillers, so that all frames
+// have the same offset in both. It returns early if the claim is no longer held
+// for sure.
+func (a *Adapter) copyPage(ctx context.Context, channel string, keep adapter.Retention, c *historyCopy, at uint64, one *claim) error {
+	q := adapter.Query{Since: c.positionOf(at), Limit: copyPage, Bytes: copyBytes, Keep: keep, Time: time.Now()}
+	page, err := a.from.historian.History(ctx, channel, q)
+	if err != nil {
+		return err
+	}
+	w := copyWriter{a, channel, keep, at}
+	for _, f := range page.Frames {
+		first := w.at + 1
+		if page.First > first || f.At.Offset-w.at != messagesOf(f.Frame) {
+			first = max(first, f.At.Offset-min(f.At.Offset, messagesOf(f.Frame))+1)
+		}
+		if err := w.fill(ctx, first-1, one); err != nil || !one.held() {
+			return err
+		}
+		if err := w.append(ctx, f.Frame, f.At.Offset); err != nil {
+			return err
+		}
+	}
+	if page.More {
+		return nil
+	}
+	return w.fill(ctx, c.head.Offset, one)
+}
+
+// positionOf returns where an offset was at the old backend.
+func (c *historyCopy) positionOf(offset uint64) adapter.Position {
+	if offset == 0 {
+		return adapter.Position{}
+	}
+	for _, past := range c.before {
+		if offset <= past.Last {
+			return adapter.Position{Epoch: past.Epoch, Offset: offset}
+		}
+	}
+	return adapter.Position{Epoch: c.head.Epoch, Offset: offset}
+}
+
+// messagesOf returns how many messages a frame has.
+func messagesOf(frame []byte) uint64 {
+	head, _, err := wire.Decode(frame)
+	if err != nil || head.Count == 0 {
+		return 1
+	}
+	return uint64(head.Count)
+}
+
+// A copyWriter appends copies to the history of a channel at the new backend.
+type copyWriter struct {
+	*Adapter
+	channel string
+	keep    adapter.Retention
+	at      uint64 // the offset of what was appended last
+}
+
+// fill appends fillers up to an offset, as long as the claim is held.
+func (w *copyWriter) fill(ctx context.Context, upTo uint64, one *claim) error {
+	for w.at < upTo && one.held() {
+		n := min(upTo-w.at, fillerMost)
+		if err := w.append(ctx, filler(w.at+1, n), w.at+n); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// append appends a frame that has the offsets up to last.
+func (w *copyWriter) append(ctx context.Context, frame []byte, last uint64) error {
+	first := w.at + 1
+	at, _, err := w.to.historian.Append(ctx, w.channel, adapter.Record{
+		Frame: frame, Messages: int(last - w.at), Keep: w.keep, Time: time.Now(),
+		Publisher: logPublisher + ":" + w.name, Stream: 1, Seq: first,
+	})
+	if err == nil && at.Offset != last {
+		err = fmt.Errorf("%w: %w: offset %d of the old history came to be %d in the new one",
+			adapter.ErrRefused, adapter.ErrBrokenHistory, last, at.Offset)
+	}
+	w.at = last
+	return err
+}
+
+// awaitClock waits until the new backend's clock is beyond an epoch of the old
+// one, since epochs must grow. An append to a history of its own tells.
+func (a *Adapter) awaitClock(ctx context.Context, epoch uint64) error {
+	for {
+		a.copies.mu.Lock()
+		clock := a.copies.clock
+		a.copies.mu.Unlock()
+		if clock > epoch {
+			return nil
+		}
+		name := a.beside("clock:" + rand.Text())
+		at, _, err := a.to.historian.Append(ctx, name, adapter.Record{
+			Frame: []byte("migrate1 clock"), Messages: 1, Time: time.Now(),
+			Keep: adapter.Retention{Messages: 1, Age: time.Second},
+		})
+		if err != nil {
+			return err
+		}
+		a.copies.mu.Lock()
+		a.copies.clock = max(a.copies.clock, at.Epoch)
+		a.copies.mu.Unlock()
+		if at.Epoch > epoch {
+			return nil
+		}
+		wait := min(time.Duration(epoch-at.Epoch+1)*time.Millisecond, time.Second)
+		if !backoff.Sleep(ctx, wait) {
+			return fmt.Errorf("the new backend's clock is %d ms behind the old one's: %w", epoch-at.Epoch, context.Cause(ctx))
+		}
+	}
+}

@@ -1,0 +1,86 @@
+package migrate_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/fanoutgo/fanout/adapter"
+	"github.com/fanoutgo/fanout/adapter/memory"
+	"github.com/fanoutgo/fanout/adapter/migrate"
+	"github.com/fanoutgo/fanout/internal/deploytest"
+	"github.com/fanoutgo/fanout/internal/redistest"
+)
+
+// TestDeploy restarts hubs on adapter/memory, with many seeds, in no time.
+func TestDeploy(t *testing.T) {
+	for _, lossy := range []bool{false, true} {
+		name := "nothing is missing, comes twice, or in another order"
+		if lossy {
+			name = "links that break lose nothing of a room with a history"
+		}
+		t.Run(name, func(t *testing.T) {
+			for seed := range uint64(redistest.Rounds(20, 100)) {
+				t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
+					synctest.Test(t, func(t *testing.T) { deployInMemory(t, seed, lossy) })
+				})
+			}
+		})
+	}
+}
+
+func deployInMemory(t *testing.T, seed uint64, lossy bool) {
+	var mu sync.Mutex
+	random := rand.New(rand.NewPCG(seed, 1))
+	intN := func(n int) int { mu.Lock(); defer mu.Unlock(); return random.IntN(n) }
+	buses := []*memory.Bus{memory.NewBus(), memory.NewBus()}
+	var nodes []*memory.Adapter
+	for _, bus := range buses {
+		bus.Intercept(func(context.Context, memory.Frame) memory.Fate {
+			switch intN(8) {
+			case 0:
+				time.Sleep(time.Duration(intN(50)) * time.Millisecond) // on its way there
+			case 1, 2:
+				return memory.Fate{Delay: time.Duration(intN(20)) * time.Millisecond}
+			}
+			return memory.Fate{}
+		})
+	}
+	adapterOf := func(bus *memory.Bus) func() adapter.Adapter {
+		return func() adapter.Adapter {
+			a := bus.NewAdapter()
+			mu.Lock()
+			nodes = append(nodes, a)
+			mu.Unlock()
+			return a
+		}
+	}
+	d := &deploytest.Deploy{
+		T: t, From: adapterOf(buses[0]), To: adapterOf(buses[1]), Lossy: lossy,
+		Options: migrate.Options{Settle: time.Duration(3000+intN(3000)) * time.Millisecond, Logger: slog.New(slog.DiscardHandler)},
+		Pause:   func() time.Duration { return time.Duration(1+intN(40)) * time.Millisecond },
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var faults sync.WaitGroup
+	if lossy {
+		faults.Go(func() {
+			for ctx.Err() == nil {
+				time.Sleep(time.Duration(intN(6000)) * time.Millisecond)
+				mu.Lock()
+				a := nodes[random.IntN(len(nodes))]
+				mu.Unlock()
+				a.CutSubscriber()
+				time.Sleep(time.Duration(intN(100)) * time.Millisecond)
+				a.Heal()
+			}
+		})
+	}
+	d.Run()
+	cancel()
+	faults.Wait()
+}

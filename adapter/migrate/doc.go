@@ -1,0 +1,104 @@
+// Package migrate takes the hubs of an application from one backend to another
+// while people talk: from classic to sharded Pub/Sub, from one cluster to
+// another, from Redis to NATS.
+//
+//	from, err := redis.Open(old, nil)
+//	...
+//	to, err := sharded.Open(new, nil)
+//	...
+//	a, err := migrate.New("to-sharded", from, to, nil)
+//	...
+//	hub, err := fanout.New(a, nil)
+//
+// Nothing is lost, nothing comes twice, and each room keeps its one order, if
+// both backends keep that. docs/migrating.md has the steps of a deploy.
+//
+// # Two deploys
+//
+//	            hub 1    hub 2    hub 3
+//	            old      old      old       all publish to the old backend
+//	deploy 1    Both     old      old
+//	            Both     Both     old
+//	            Both     Both     Both      all publish to the old backend
+//	            ─────────── flip ─────────
+//	            Flipped  Flipped  Flipped   all publish to the new backend
+//	deploy 2    new      Flipped  Flipped
+//	            new      new      Flipped
+//	            new      new      new       all publish to the new backend
+//
+// Hubs with this package listen to both backends from their start. A hub
+// publishes to one backend at a time, and all hubs to the same one. So a hub of
+// the old release, which knows only the old backend, misses nothing before the
+// flip, and a hub that knows only the new one misses nothing after it.
+//
+// Publishing to both would cost both backends the whole traffic, and give each
+// room two orders, of which different hubs would deliver different ones: no
+// number in a frame tells which of two publishers came first.
+//
+// # The flip
+//
+// Hubs tell each other through a channel of their own, fanout:m:{name}, that
+// they listen to both. When all hubs have been doing so for [Options.Settle],
+// and no other hub was heard at the old backend, or counted by it, one of them
+// asks the others to stop publishing. When nothing is under way any more it
+// appends a commit to the history of that channel at the old backend, and all
+// go on at the new one. Publish waits meanwhile, for some round trips.
+//
+// If a hub does not answer, or starts just then, an entry of another kind comes
+// first, all go on at the old backend, and the hubs try again 10 s later.
+// [Adapter.Status] says what they wait for. [Options.Hold] keeps them from
+// flipping.
+//
+// What the new backend brings for a channel is held back until all has come
+// that the old one had: until a marker that a hub publishes there comes back, or
+// the link to it breaks. That takes a round trip, once for each channel; after 5
+// s, or with 4,096 frames or 4 MiB that wait, the hub goes on without it.
+//
+// Interruptions of the backend that does not count for a channel are none.
+// Receivers are counted by the backend that is published to.
+//
+// # Histories
+//
+// The first hub that publishes to a room with a history after the flip, or reads
+// it, copies the history. The copies have the offsets that they had. Frames that
+// the old backend no longer has are replaced by fillers, which are not shown.
+// So positions that clients have from the old backend are good at every hub
+// with this package: Resume has no gap. A hub that has only the new backend
+// knows nothing of the old epochs: a client that comes to it with a position
+// from before the flip gets all that is kept, and a gap of unknown size. Wait
+// with the second deploy for as long as clients stay away and are to come back
+// without a gap.
+//
+// Copies are as old as the flip: a message may stay for one Retention.Age
+// longer than it would have. A room that no hub has used between the flip and
+// the second deploy loses its history. Two backends of one Redis Cluster have
+// the same histories, and nothing is copied.
+//
+// The new backend must not have a history of the room from before. Where it has
+// one that is older than the old backend's, Publish and Resume return an error
+// that wraps [adapter.ErrBrokenHistory].
+//
+// # When one of the backends is down
+//
+//   - The new one, before the flip: nobody notices. The flip waits for it.
+//   - The old one, before the flip: as without this package. A hub that has not
+//     heard itself there for 6 s asks whether the others have flipped before it
+//     publishes again.
+//   - The old one, after the flip: rooms without a history do not notice. Rooms
+//     whose history has not been copied wait, as their errors say. A hub that
+//     starts learns from the new backend that the hubs have flipped.
+//   - The new one, after the flip: as without this package.
+//
+// # What it needs
+//
+// The old backend must keep histories, even if no room has one: the hubs agree
+// by one. Otherwise they stay in [Both]. The users of both backends need the
+// rights that the adapters need, since the channel has the prefix of the others.
+//
+// There is no way back but a migration of its own, with another name, to a
+// backend whose histories are empty.
+//
+// A hub of the old release that is cut off from the old backend for all of
+// Settle, and is back after the flip, is taken for gone. It hears nothing that
+// is published after the flip.
+package migrate

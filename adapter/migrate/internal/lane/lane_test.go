@@ -1,0 +1,130 @@
+package lane
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/fanoutgo/fanout/adapter"
+	"github.com/stretchr/testify/require"
+)
+
+// play calls the methods of a lane. Words of a line: o or n for the old or the
+// new backend, and f<text>, k<epoch>-<offset>, i, m, r for a frame, a kept frame
+// and the notices; flip, marked, drained, head=<epoch>-<offset>. The result is
+// what the receiver is called with, and "drain" where a marker is due.
+func play(t *testing.T, l *Lane, line string) string {
+	t.Helper()
+	var out []string
+	show := func(calls []Call) {
+		for _, c := range calls {
+			switch c.Kind {
+			case Receive:
+				out = append(out, string(c.Frame.Frame))
+			case ReceiveKept:
+				out = append(out, fmt.Sprint(c.Frame.At))
+			default:
+				out = append(out, map[Kind]string{Interrupted: "i", Moving: "m", Restored: "r"}[c.Kind])
+			}
+		}
+	}
+	for _, word := range strings.Fields(line) {
+		switch word {
+		case "flip":
+			calls, drain := l.Flip(nil)
+			if show(calls); drain {
+				out = append(out, "drain")
+			}
+			continue
+		case "marked":
+			show(l.Marked(nil))
+			continue
+		case "drained":
+			show(l.Drained(nil))
+			continue
+		}
+		if at, ok := strings.CutPrefix(word, "head="); ok {
+			show(l.Head(position(t, at), nil))
+			continue
+		}
+		c := Call{}
+		switch word[1] {
+		case 'f':
+			c.Frame.Frame = []byte(word[2:])
+		case 'k':
+			c.Kind, c.Frame.At = ReceiveKept, position(t, word[2:])
+		default:
+			c.Kind = map[byte]Kind{'i': Interrupted, 'm': Moving, 'r': Restored}[word[1]]
+		}
+		take := l.FromNew
+		if word[0] == 'o' {
+			take = l.FromOld
+		}
+		calls, drain := take(c, nil)
+		show(calls)
+		if drain {
+			out = append(out, "drain")
+		}
+	}
+	return strings.Join(out, " ")
+}
+
+func position(t *testing.T, s string) (p adapter.Position) {
+	t.Helper()
+	_, err := fmt.Sscanf(s, "%d-%d", &p.Epoch, &p.Offset)
+	require.NoError(t, err)
+	return p
+}
+
+func TestLane(t *testing.T) {
+	for _, c := range []struct{ name, script, want string }{
+		{"the old backend counts first", "ofa oi or ofb om or", "a i r b m r"},
+		{"a move that fails is an interruption", "om oi or", "m i r"},
+		{"the new one does not count before the flip", "ni nr ofa ni ofb", "a b"},
+		{"what the new one brings waits for the old one", "nfx ofa nfy head=0-0 ofb marked nfz", "drain a b x y z"},
+		{"the marker may come first", "nfx ofa marked head=0-0 nfz", "drain a x z"},
+		{"a marker without need is none", "marked nfx head=0-0 ofa marked", "drain a x"},
+		{"not for ever", "nfx ofa drained nfy", "drain a x y"},
+		{"an interruption of the old one is the end of it", "nfx ofa head=0-0 oi or nfy", "drain a i r x y"},
+		{"so is an orderly move", "nfx head=0-0 om or nfy", "drain m r x y"},
+		{"or one from before", "oi nfx head=0-0 or nfy", "i drain r x y"},
+		{"a flip while the old one is interrupted", "oi flip nfx head=0-0 or oi", "i drain r x"},
+		{"an interruption of the old one after the flip", "flip ofa oi or head=0-0 nfx oi or", "a i drain r x"},
+		{"the new one is interrupted at the end of the old one", "ni nfx ofa drained nr nfy", "drain a i x r y"},
+		{"both are", "ni oi nfx drained nr nfy", "i drain x r y"},
+		{"notices of the new one keep their place", "nfx ni nr nfy ofa drained", "drain a x i r y"},
+		{"after the flip the first notice waits as well", "flip ni ofa nr drained", "drain a i r"},
+		{"a late frame of the old one is delivered", "nfx drained ofa nfy", "drain x a y"},
+		{"copies are not delivered", "ok1-1 ok1-2 nk5-1 nk5-2 nk5-3 head=1-2 marked nk5-2 nk5-4", "1-1 1-2 drain 5-3 5-4"},
+		{"nor after an interruption", "ok1-1 ok1-2 oi nk5-1 nk5-3 head=1-2 nk5-2", "1-1 1-2 i drain r 5-3"},
+		{"one history at both has no copies", "ok1-1 nk1-2 head=1-2 marked nk1-3", "1-1 drain 1-2 1-3"},
+		{"drained twice is drained", "nfx drained drained nfy", "drain x y"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			require.Equal(t, c.want, play(t, new(Lane), c.script))
+		})
+	}
+	t.Run("one that begins after the flip has no old backend", func(t *testing.T) {
+		l := new(Lane)
+		l.Begin()
+		require.Equal(t, "x i r", play(t, l, "oi nfx ni nr or"))
+		require.Equal(t, New, l.State())
+	})
+	t.Run("it holds so many frames", func(t *testing.T) {
+		l := new(Lane)
+		for range maxHeld {
+			calls, _ := l.FromNew(Call{}, nil)
+			require.Empty(t, calls)
+		}
+		calls, _ := l.FromNew(Call{}, nil)
+		require.Len(t, calls, maxHeld+1)
+		require.False(t, l.NewDown())
+	})
+	t.Run("and so many bytes", func(t *testing.T) {
+		l := new(Lane)
+		calls, _ := l.FromNew(Call{Frame: adapter.KeptFrame{Frame: make([]byte, maxHeldBytes)}}, nil)
+		require.Empty(t, calls)
+		calls, _ = l.FromNew(Call{Frame: adapter.KeptFrame{Frame: []byte{1}}}, nil)
+		require.Len(t, calls, 2)
+	})
+}

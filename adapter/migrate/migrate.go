@@ -1,0 +1,286 @@
+package migrate
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/fanoutgo/fanout/adapter"
+	"github.com/fanoutgo/fanout/adapter/migrate/internal/flip"
+	"github.com/fanoutgo/fanout/internal/wire"
+)
+
+// A Phase is where a hub stands in a migration.
+type Phase uint8
+
+const (
+	// Asking: the hub has just started, or has lost the old backend for some
+	// seconds, and does not know whether the others have flipped. It publishes
+	// nothing, and Publish waits.
+	Asking = Phase(flip.Asking)
+	// Both: it publishes to the old backend, and listens to both.
+	Both = Phase(flip.Both)
+	// Pausing: all hubs are about to flip. It publishes nothing for some
+	// milliseconds, or for a few seconds if a hub does not answer.
+	Pausing = Phase(flip.Pausing)
+	// Flipped: it publishes to the new backend, and listens to both.
+	Flipped = Phase(flip.Flipped)
+)
+
+func (p Phase) String() string { return flip.Phase(p).String() }
+
+// Options configure an Adapter. Nil is the zero value, which has the defaults.
+// All hubs of a migration need the same Prefix and Settle.
+type Options struct {
+	// Prefix is that of the hubs (fanout.Options.Prefix). Default "fanout".
+	Prefix string
+
+	// Hold keeps all hubs from flipping, for as long as one with Hold is there.
+	Hold bool
+
+	// Settle is for how long all hubs must listen to both backends, and no other
+	// hub must have been heard at the old one, before they flip: such a hub
+	// would not hear what the others publish after that. Default 150 s, and 1.5
+	// s for each hub if that is more: hubs say hello every half minute, and less
+	// often where there are more than a hundred.
+	Settle time.Duration
+
+	// Logger gets a line for each new phase, and for what keeps the hub from
+	// being ready. Default slog.Default().
+	Logger *slog.Logger
+}
+
+// An Adapter carries the frames of one hub through two backends. It is an
+// [adapter.Adapter], and has the optional capabilities
+// [adapter.AsyncPublisher], [adapter.Historian] and [adapter.HealthChecker] as
+// far as both backends have them.
+type Adapter struct {
+	from, to side
+	name     string // of the migration
+	control  string // its channel, at both
+	everyone string // the channel of all hubs
+	id       uint64
+	prober   chan struct{} // full while something is published to everyone at from
+	log      *slog.Logger
+	life     context.Context // ends when Close begins
+	end      context.CancelFunc
+	gone     chan struct{} // closed when Close is complete
+	work     sync.WaitGroup
+	kick     chan struct{} // capacity 1: the node is to be asked
+	flipped  atomic.Bool   // the phase is Flipped
+	receiver adapter.Receiver
+	history  adapter.HistoryReceiver // the receiver, if it is one
+	copies   copies
+
+	// mu guards everything below. It is not held while a backend or the
+	// receiver is called.
+	mu       sync.RWMutex
+	node     *flip.Node
+	phase    flip.Phase
+	changed  chan struct{} // closed and replaced when the phase changes
+	inflight int           // calls that use from
+	channels map[string]*channel
+	pending  map[*channel]time.Time // not confirmed at to, and since when
+	newDown  int                    // channels that are interrupted at to
+	heardNew bool                   // the control channel is subscribed at to
+	deafNew  bool                   // and interrupted
+	hub      uint64                 // whose frames these are; 0: not known yet
+	attached bool
+	closed   bool
+}
+
+// A side is one of the backends, with its capabilities.
+type side struct {
+	adapter.Adapter
+	async     adapter.AsyncPublisher // nil: it has none
+	historian adapter.Historian
+	health    adapter.HealthChecker
+}
+
+func newSide(a adapter.Adapter) side {
+	s := side{Adapter: a}
+	s.async, _ = a.(adapter.AsyncPublisher)
+	s.historian, _ = a.(adapter.Historian)
+	s.health, _ = a.(adapter.HealthChecker)
+	return s
+}
+
+// Health returns nil for a backend that does not know.
+func (s *side) Health() error {
+	if s.health == nil {
+		return nil
+	}
+	return s.health.Health()
+}
+
+var (
+	_ adapter.Adapter        = (*Adapter)(nil)
+	_ adapter.AsyncPublisher = (*Adapter)(nil)
+	_ adapter.Historian      = (*Adapter)(nil)
+	_ adapter.HealthChecker  = (*Adapter)(nil)
+)
+
+// New returns an adapter that takes a hub from one backend to another. It owns
+// both, and closes them. The name is that of the migration: the same for all
+// hubs, and another one for each migration there ever is between backends of
+// the same hubs.
+//
+// New fails if an adapter is nil, if the name is empty, longer than 100 bytes or
+// has one of the characters %{}, or if an option is out of range
+// ([adapter.ErrInvalidOption]).
+func New(name string, from, to adapter.Adapter, o *Options) (*Adapter, error) {
+	if o == nil {
+		o = new(Options)
+	}
+	opts := *o
+	if opts.Prefix == "" {
+		opts.Prefix = "fanout"
+	}
+	if opts.Logger == nil {
+		opts.Logger = slog.Default()
+	}
+	switch {
+	case from == nil || to == nil || from == to:
+		return nil, fmt.Errorf("migrate: %w: two adapters are needed", adapter.ErrInvalidOption)
+	case name == "" || len(name) > 100 || strings.ContainsAny(name, "%{}"):
+		return nil, fmt.Errorf("migrate: %w: the name %q is empty, longer than 100 bytes, or has one of %%{}", adapter.ErrInvalidOption, name)
+	case opts.Settle < 0:
+		return nil, fmt.Errorf("migrate: %w: a negative time", adapter.ErrInvalidOption)
+	}
+	if err := wire.CheckPrefix(opts.Prefix); err != nil {
+		return nil, fmt.Errorf("migrate: %w: %w", adapter.ErrInvalidOption, err)
+	}
+	names := wire.Names{Prefix: opts.Prefix}
+	var id [8]byte
+	_, _ = rand.Read(id[:]) // it does not fail
+	a := &Adapter{
+		from: newSide(from), to: newSide(to), name: name, id: binary.BigEndian.Uint64(id[:]),
+		control: opts.Prefix + ":m:{" + name + "}", everyone: names.Everyone(), log: opts.Logger,
+		prober: make(chan struct{}, 1), gone: make(chan struct{}), kick: make(chan struct{}, 1),
+		changed: make(chan struct{}), channels: make(map[string]*channel), pending: make(map[*channel]time.Time),
+	}
+	a.node = flip.New(fmt.Sprintf("%016x", a.id), opts.Hold, flip.Times(opts.Settle), time.Now())
+	a.life, a.end = context.WithCancel(context.Background())
+	return a, nil
+}
+
+// A Status says where a hub stands, for people and for health pages.
+type Status struct {
+	Phase   Phase
+	Hubs    int    // that take part and are there, as far as this one knows
+	Waiting string // what has to happen before the hubs flip; empty after that
+}
+
+// Status returns where the hub stands. It waits for nothing.
+func (a *Adapter) Status() Status {
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	now := time.Now()
+	return Status{Phase: Phase(a.phase), Hubs: a.node.Peers(now) + 1, Waiting: a.node.Why(now)}
+}
+
+// Health returns the health of the backend that the hub publishes to. The other
+// one may be down.
+func (a *Adapter) Health() error {
+	a.mu.RLock()
+	phase, closed := a.phase, a.closed
+	a.mu.RUnlock()
+	switch {
+	case closed:
+		return fmt.Errorf("migrate: %w", adapter.ErrClosed)
+	case phase == flip.Flipped:
+		return a.to.Health()
+	}
+	if err := a.from.Health(); err != nil {
+		return err
+	}
+	if phase == flip.Asking {
+		return errors.New("migrate: it is not known yet whether the other hubs have flipped")
+	}
+	return nil
+}
+
+// Attach attaches both backends, and begins to talk to the other hubs.
+func (a *Adapter) Attach(r adapter.Receiver) error {
+	if r == nil {
+		return errors.New("migrate: attach: nil receiver")
+	}
+	a.mu.Lock()
+	switch {
+	case a.closed:
+		a.mu.Unlock()
+		return fmt.Errorf("migrate: attach: %w", adapter.ErrClosed)
+	case a.attached:
+		a.mu.Unlock()
+		return errors.New("migrate: attach: the adapter has a receiver already")
+	}
+	a.attached = true
+	a.receiver = r
+	a.history, _ = r.(adapter.HistoryReceiver)
+	a.mu.Unlock()
+	for _, s := range []struct {
+		side *side
+		old  bool
+	}{{&a.from, true}, {&a.to, false}} {
+		var receiver adapter.Receiver = plainReceiver{a, s.old}
+		if a.history != nil {
+			receiver = historyReceiver{plainReceiver{a, s.old}}
+		}
+		if err := s.side.Attach(receiver); err != nil {
+			return err
+		}
+	}
+	a.start(a.talk)
+	a.start(func() { a.listen(&a.from, a.listenOld) })
+	a.start(func() { a.listen(&a.to, a.listenNew) })
+	return nil
+}
+
+// start runs f on a goroutine that Close waits for, unless the adapter is
+// closed.
+func (a *Adapter) start(f func()) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if !a.closed {
+		a.work.Go(f)
+	}
+}
+
+// Close closes both backends.
+func (a *Adapter) Close(ctx context.Context) error {
+	a.mu.Lock()
+	if !a.closed {
+		a.closed = true
+		a.end()
+		go a.shut() // it ends when the backends are closed; gone says so
+	}
+	a.mu.Unlock()
+	select {
+	case <-a.gone:
+		return nil
+	default:
+	}
+	select {
+	case <-a.gone:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("migrate: close: %w", ctx.Err())
+	}
+}
+
+func (a *Adapter) shut() {
+	var both sync.WaitGroup
+	for _, s := range []*side{&a.from, &a.to} {
+		both.Go(func() { _ = s.Close(context.Background()) }) // without an end it returns nil
+	}
+	both.Wait()
+	a.work.Wait()
+	close(a.gone)
+}
