@@ -26,6 +26,7 @@ var backends = []backend{
 	{memory, "this one alone", "", openMemory},
 	{"redis", "classic Pub/Sub", "redis", openClassic},
 	{"sharded", "sharded Pub/Sub, Redis 7 or newer", "redis", openSharded},
+	{"partition", "several Redis 7 that don't know each other", "redis", openPartition},
 	{"nats", "NATS", "nats", openNATS},
 }
 

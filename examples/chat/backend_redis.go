@@ -12,6 +12,7 @@ import (
 	"github.com/redis/rueidis"
 
 	"github.com/fanoutgo/fanout"
+	"github.com/fanoutgo/fanout/adapter/partition"
 	"github.com/fanoutgo/fanout/adapter/redis"
 	"github.com/fanoutgo/fanout/sharded"
 )
@@ -26,6 +27,37 @@ func openSharded(ctx context.Context, c config, log *slog.Logger) (fanout.Adapte
 	return openRedis(ctx, c, log, func(client rueidis.Client) (fanout.Adapter, error) {
 		return sharded.New(client, &sharded.Options{Logger: log})
 	})
+}
+
+// openPartition takes each address for a Redis of its own, which has its share
+// of the rooms.
+func openPartition(ctx context.Context, c config, log *slog.Logger) (_ fanout.Adapter, disconnect func(), err error) {
+	var parts []partition.Partition
+	var ends []func()
+	disconnect = func() {
+		for _, end := range ends {
+			end()
+		}
+	}
+	defer func() {
+		if err != nil {
+			disconnect()
+		}
+	}()
+	for _, addr := range c.servers {
+		one := c
+		one.servers = []string{addr}
+		a, end, err := openSharded(ctx, one, log)
+		if err != nil {
+			return nil, nil, err
+		}
+		parts, ends = append(parts, partition.Partition{Name: addr, Adapter: a}), append(ends, end)
+	}
+	a, err := partition.New(parts, &partition.Options{Logger: log})
+	if err != nil {
+		return nil, nil, fmt.Errorf("adapter %s: %w", c.adapter, err)
+	}
+	return a, disconnect, nil
 }
 
 // openRedis connects to Redis and makes an adapter of the client, which the hub
@@ -70,9 +102,9 @@ func connect(ctx context.Context, c config, log *slog.Logger) (rueidis.Client, e
 		return nil, fmt.Errorf("no answer from Redis at %s: %w", where, err)
 	}
 	name, version := serverOf(info)
-	if major, err := strconv.Atoi(strings.Split(version, ".")[0]); err == nil && major < 7 && c.adapter == "sharded" {
+	if major, err := strconv.Atoi(strings.Split(version, ".")[0]); err == nil && major < 7 && c.adapter != "redis" {
 		client.Close()
-		return nil, fmt.Errorf("-adapter sharded needs Redis 7 or newer, but %s is %s %s: choose -adapter redis", where, name, version)
+		return nil, fmt.Errorf("-adapter %s needs Redis 7 or newer, but %s is %s %s: choose -adapter redis", c.adapter, where, name, version)
 	}
 	log.Info("connected", "server", name, "version", version, "mode", string(client.Mode()), "nodes", len(client.Nodes()), "redis", where)
 	return client, nil

@@ -162,6 +162,9 @@ func TestBackends(t *testing.T) {
 	}{
 		{"redis", "-redis", startRedis},
 		{"sharded", "-redis", startRedis},
+		{"partition", "-redis", func(t *testing.T, c credentials) string {
+			return startRedis(t, c) + "," + startRedis(t, c)
+		}},
 		{"nats", "-nats", func(t *testing.T, c credentials) string { return startNATS(t, c, true) }},
 	} {
 		t.Run(test.adapter, func(t *testing.T) {

@@ -436,11 +436,11 @@ func TestFlagsThatAreWrong(t *testing.T) {
 		code     int
 		sentence string
 	}{
-		"-adapter carrier-pigeon":                                         {2, `-adapter "carrier-pigeon" is unknown: choose memory, redis, sharded or nats`},
+		"-adapter carrier-pigeon":                                         {2, `-adapter "carrier-pigeon" is unknown: choose memory, redis, sharded, partition or nats`},
 		"-adapter sharded":                                                {2, "-adapter sharded needs -redis host:port"},
 		"-adapter redis -redis ,":                                         {2, "-adapter redis needs -redis host:port"},
 		"-adapter nats":                                                   {2, "-adapter nats needs -nats host:port"},
-		"-redis 127.0.0.1:6379":                                           {2, "-redis has no effect with -adapter memory: choose redis or sharded"},
+		"-redis 127.0.0.1:6379":                                           {2, "-redis has no effect with -adapter memory: choose redis, sharded or partition"},
 		"-nats 127.0.0.1:4222":                                            {2, "-nats has no effect with -adapter memory: choose nats"},
 		"-adapter redis -redis localhost":                                 {2, `-redis: "localhost" is not host:port`},
 		"-user ann":                                                       {2, "no effect with -adapter memory"},

@@ -58,7 +58,7 @@ func parseFlags(args []string, stderr io.Writer) (config, error) {
 	fs.SetOutput(io.Discard)
 	fs.StringVar(&c.addr, "addr", ":8080", "`address` to listen on")
 	fs.StringVar(&c.adapter, "adapter", memory, "what joins the processes: "+described())
-	t.servers["redis"] = fs.String("redis", "", "where Redis is, for redis and sharded: `host:port[,host:port…]`, some nodes of a cluster or one server")
+	t.servers["redis"] = fs.String("redis", "", "where Redis is, for redis, sharded and partition: `host:port[,host:port…]`, some nodes of a cluster or one server, or for partition all of them")
 	t.servers["nats"] = fs.String("nats", "", "where NATS is, for nats: `host:port[,host:port…]`, some servers of a cluster or one")
 	fs.StringVar(&c.user, "user", "", "`name` to log in to the backend with")
 	fs.StringVar(&c.secret, "password", "", "`password` to log in to the backend with; lists of processes show it, so better set "+passwordVariable)

@@ -13,7 +13,7 @@ var choosingSuite = &suite{
 		{key: "published", title: "messages/s, publishers wait", more: true},
 		{key: "flooded", title: "messages/s, they don't", more: true},
 		{key: "servers", title: "servers µs/msg", digits: 1},
-		{key: "busy", title: "the same, busy", digits: 1},
+		{key: "busy", title: "the same, busy", digits: 2},
 		{key: "commands", title: "commands/msg", digits: 2},
 		{key: "bus", title: "between servers/msg", digits: 2},
 		{key: "in", title: "in B/msg"},

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/fanoutgo/fanout"
+	"github.com/fanoutgo/fanout/adapter/partition"
 	"github.com/fanoutgo/fanout/adapter/redis"
 	"github.com/fanoutgo/fanout/internal/redistest"
 	"github.com/fanoutgo/fanout/sharded"
@@ -150,22 +151,27 @@ func startGroups(ctx context.Context, nodes int, faults bool) (farm, error) {
 }
 
 func (g groups) adapter(w *way, _ int, log *slog.Logger) (_ fanout.Adapter, disconnect func(), err error) {
-	var list []fanout.Adapter
+	var parts []partition.Partition
 	var ends []func()
 	disconnect = func() {
 		for _, end := range ends {
 			end()
 		}
 	}
-	for _, s := range g.servers {
+	for i, s := range g.servers {
 		a, end, err := redisAdapter(w, s, g.faults, log)
 		if err != nil {
 			disconnect()
 			return nil, nil, err
 		}
-		list, ends = append(list, a), append(ends, end)
+		parts, ends = append(parts, partition.Partition{Name: fmt.Sprint("group ", i), Adapter: a}), append(ends, end)
 	}
-	return newRouted(list), disconnect, nil
+	a, err := partition.New(parts, &partition.Options{Logger: log})
+	if err != nil {
+		disconnect()
+		return nil, nil, err
+	}
+	return a, disconnect, nil
 }
 
 func (g groups) usage(ctx context.Context) (sum usage, err error) {
