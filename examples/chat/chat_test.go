@@ -591,8 +591,18 @@ func (c *client) say(text string) {
 	assert.NoError(c.t, c.ws.Write(c.t.Context(), websocket.MessageText, []byte(text)))
 }
 
-// next returns the next frame.
+// next returns the next frame that is not about who is here.
 func (c *client) next() map[string]any {
+	c.t.Helper()
+	for {
+		if m := c.frame(); m["people"] == nil {
+			return m
+		}
+	}
+}
+
+// frame returns the next frame.
+func (c *client) frame() map[string]any {
 	c.t.Helper()
 	ctx, cancel := context.WithTimeout(c.t.Context(), patience)
 	defer cancel()

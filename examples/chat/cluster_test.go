@@ -78,6 +78,9 @@ func TestThreeHundredAtOnceOverACluster(t *testing.T) {
 					r.err = err
 					return
 				}
+				if strings.HasPrefix(string(frame), `{"people":`) {
+					continue
+				}
 				if !strings.Contains(string(frame), `"text":"`+text+`"`) {
 					r.err = fmt.Errorf("after %d messages: %s", r.frames, frame)
 					return

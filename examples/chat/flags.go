@@ -32,15 +32,15 @@ type config struct {
 	pages   int
 }
 
-// room returns the option for -history: the same for all rooms. Without
-// -history it is nil, which all backends support.
+// room returns the options of rooms, which are the same for all: pages are told
+// who is there, and with -history what was said before. Not all backends
+// support histories.
 func (c config) room() func(name string) fanout.RoomOptions {
-	if !c.history {
-		return nil
+	o := fanout.RoomOptions{Presence: true}
+	if c.history {
+		o.Retain = fanout.Retention{Messages: 200, Age: 24 * time.Hour}
 	}
-	return func(string) fanout.RoomOptions {
-		return fanout.RoomOptions{Retain: fanout.Retention{Messages: 200, Age: 24 * time.Hour}}
-	}
+	return func(string) fanout.RoomOptions { return o }
 }
 
 // texts are flags that are looked at together, when all are known.

@@ -22,10 +22,10 @@ func withHistory() *fanout.Options {
 }
 
 func TestHistoryIsAFlag(t *testing.T) {
-	assert.Nil(t, config{}.room())
+	assert.Equal(t, fanout.RoomOptions{Presence: true}, config{}.room()("room"))
 	c, err := parseFlags([]string{"-history"}, io.Discard)
 	require.NoError(t, err)
-	assert.Equal(t, fanout.RoomOptions{Retain: fanout.Retention{Messages: 200, Age: 24 * time.Hour}}, c.room()("room"))
+	assert.Equal(t, fanout.RoomOptions{Presence: true, Retain: fanout.Retention{Messages: 200, Age: 24 * time.Hour}}, c.room()("room"))
 }
 
 func TestPageThatComesBackGetsWhatWasSaidMeanwhile(t *testing.T) {

@@ -86,9 +86,13 @@ func encode(v any) []byte {
 	return bytes.TrimSuffix(b.Bytes(), []byte("\n"))
 }
 
-// documentOf examines a message, and returns it as pages get it: a message of
-// ours as it is, any other data as a stranger's text.
+// documentOf examines a message, and returns it as pages get it: a change of
+// who is here as people, a message of ours as it is, any other data as a
+// stranger's text.
 func documentOf(m *fanout.Message) []byte {
+	if c, ok := m.Presence(); ok {
+		return peopleOf(c)
+	}
 	if m.Sender != "" && isSaid(m.Data) {
 		return withPosition(m.Data, m.Position)
 	}

@@ -37,6 +37,7 @@ const (
 	statusInvalidData     = 1007
 	statusPolicy          = 1008
 	statusTooBig          = 1009
+	statusKicked          = 4001 // of this program; see serveKick
 )
 
 // maxFragments is the maximum number of frames of a message. A client that

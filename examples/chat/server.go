@@ -71,6 +71,7 @@ type server struct {
 	timing  timing
 	limits  limits
 	health  checkup
+	kicks   chan struct{} // holds a value for each kick that is under way
 
 	draining context.Context // ends with drain
 	stop     context.CancelFunc
@@ -83,7 +84,8 @@ type server struct {
 var shuttingDown = &refusal{http.StatusServiceUnavailable, "the server is shutting down"}
 
 func newServer(hub *fanout.Hub, log *slog.Logger) *server {
-	s := &server{hub: hub, log: log, frames: newFrames(), timing: patient, limits: usual, health: newCheckup()}
+	s := &server{hub: hub, log: log, frames: newFrames(), timing: patient, limits: usual, health: newCheckup(),
+		kicks: make(chan struct{}, maxKicks)}
 	s.draining, s.stop = context.WithCancel(context.Background())
 	return s
 }
@@ -92,6 +94,7 @@ func (s *server) routes() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", s.servePage)
 	mux.HandleFunc("GET /ws", s.serveSocket)
+	mux.HandleFunc("POST /kick", s.serveKick)
 	mux.HandleFunc("GET /healthz", s.serveHealth)
 	return withoutBody(mux)
 }
@@ -228,17 +231,11 @@ type visit struct {
 func visitOf(r *http.Request) (visit, error) {
 	q := r.URL.Query()
 	v := visit{room: q.Get("room"), name: q.Get("name")}
-	switch name := v.name; {
-	case v.room == "":
-		return v, errors.New("the room is missing: /ws?room=…&name=…")
-	case strings.TrimSpace(name) == "":
-		return v, errors.New("the name is missing: /ws?room=…&name=…")
-	case len(name) > maxName:
-		return v, fmt.Errorf("the name is %d bytes long, at most %d are allowed", len(name), maxName)
-	case !utf8.ValidString(name):
-		return v, errors.New("the name is not valid UTF-8")
-	case strings.ContainsFunc(name, unicode.IsControl):
-		return v, errors.New("the name contains a control character")
+	if v.room == "" {
+		return v, fmt.Errorf("the room is missing: %s?room=…&name=…", r.URL.Path)
+	}
+	if err := wrongName("name", v.name); err != nil {
+		return v, err
 	}
 	if q.Has("since") {
 		since, err := fanout.ParsePosition(q.Get("since"))
@@ -248,4 +245,19 @@ func visitOf(r *http.Request) (visit, error) {
 		v.since = &since
 	}
 	return v, nil
+}
+
+// wrongName returns what is wrong with the name in a parameter, or nil.
+func wrongName(parameter, name string) error {
+	switch {
+	case strings.TrimSpace(name) == "":
+		return fmt.Errorf("the name is missing: %s=…", parameter)
+	case len(name) > maxName:
+		return fmt.Errorf("the name is %d bytes long, at most %d are allowed", len(name), maxName)
+	case !utf8.ValidString(name):
+		return errors.New("the name is not valid UTF-8")
+	case strings.ContainsFunc(name, unicode.IsControl):
+		return errors.New("the name contains a control character")
+	}
+	return nil
 }

@@ -60,7 +60,7 @@ func (s *server) serveSocket(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer s.end()
-	member, err := s.hub.Connect(nil)
+	member, err := s.hub.Connect(&fanout.MemberOptions{User: v.name})
 	if err != nil {
 		shuttingDown.write(w)
 		return
@@ -229,11 +229,17 @@ func (c *socket) writePump(ctx context.Context, written chan<- struct{}) {
 	close(written)
 	switch {
 	case errors.Is(err, fanout.ErrClosed):
-		reason := "the server has ended the connection"
-		if bye := (*fanout.ClosedError)(nil); errors.As(err, &bye) && bye.Reason == "hub is closing" {
-			reason = "the server is shutting down"
+		status, reason := statusGoingAway, "the server has ended the connection"
+		if bye := (*fanout.ClosedError)(nil); errors.As(err, &bye) {
+			switch bye.Reason {
+			case "":
+			case "hub is closing":
+				reason = "the server is shutting down"
+			default: // serveKick, here or on another process
+				status, reason = statusKicked, bye.Reason
+			}
 		}
-		c.conn.leave(statusGoingAway, reason, c.server.timing.goodbye)
+		c.conn.leave(status, reason, c.server.timing.goodbye)
 	case ctx.Err() != nil, errors.Is(err, net.ErrClosed): // watch or readPump close
 	case errors.Is(err, fanout.ErrSlow):
 		c.conn.leave(statusPolicy, "the connection is too slow for the room", c.server.timing.goodbye)

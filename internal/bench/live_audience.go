@@ -42,7 +42,12 @@ var chatDialect = dialect{
 	path:    func(room, name string) string { return "/ws?" + query(room, name) },
 	say:     func(text string) string { return text },
 	message: []byte(`{"from":"`),
-	other:   func(_ *webSocket, frame []byte) error { return fmt.Errorf("instead of a message: %.200s", frame) },
+	other: func(_ *webSocket, frame []byte) error {
+		if bytes.HasPrefix(frame, []byte(`{"people":`)) {
+			return nil // who is here
+		}
+		return fmt.Errorf("instead of a message: %.200s", frame)
+	},
 }
 
 // An audience is people in a room, each with a WebSocket. It must be cheap,

@@ -117,7 +117,7 @@ type heard struct{ from, text, pos string }
 // listen returns the next n messages; a frame of another kind is an error.
 func listen(ctx context.Context, ws *websocket.Conn, n int) ([]heard, error) {
 	var all []heard
-	for range n {
+	for len(all) < n {
 		_, frame, err := ws.Read(ctx)
 		if err != nil {
 			return nil, fmt.Errorf("after %q: %w", all, err)
@@ -125,6 +125,10 @@ func listen(ctx context.Context, ws *websocket.Conn, n int) ([]heard, error) {
 		var m struct {
 			From, Text *string
 			Pos        string
+			People     any
+		}
+		if json.Unmarshal(frame, &m) == nil && m.People != nil {
+			continue // who is here
 		}
 		if err := json.Unmarshal(frame, &m); err != nil || m.From == nil || m.Text == nil {
 			return nil, fmt.Errorf("after %q: no message: %s", all, frame)
