@@ -45,6 +45,7 @@ type presenceSimulation struct {
 	counts   bool
 	options  *fanout.Options
 	faulty   atomic.Bool
+	misses   atomic.Pointer[memory.Adapter] // direct frames now and then
 	members  []*fanout.Member
 	homes    map[*fanout.Member]*fanout.Hub
 	watchers []*watcher
@@ -75,7 +76,7 @@ func (s *presenceSimulation) run(counts bool) {
 		case n == 0 && (counts || inbox):
 			return memory.Fate{Drop: true}
 		case n == 1 && inbox:
-			return memory.Fate{Miss: []*memory.Adapter{s.fleet.nodes[fate.IntN(len(s.fleet.nodes))]}}
+			return memory.Fate{Miss: []*memory.Adapter{s.misses.Load()}}
 		case n == 2:
 			return memory.Fate{Repeat: 1}
 		case n == 3:
@@ -102,6 +103,7 @@ func (s *presenceSimulation) say(format string, args ...any) {
 
 func (s *presenceSimulation) step() {
 	i := s.dice.IntN(len(s.fleet.hubs))
+	s.misses.Store(s.fleet.nodes[i])
 	switch n := s.dice.IntN(14); {
 	case n < 4:
 		user := []string{"", "ann", "bob", "cat", "dan"}[s.dice.IntN(5)]
