@@ -84,8 +84,10 @@ type server struct {
 var shuttingDown = &refusal{http.StatusServiceUnavailable, "the server is shutting down"}
 
 func newServer(hub *fanout.Hub, log *slog.Logger) *server {
-	s := &server{hub: hub, log: log, frames: newFrames(), timing: patient, limits: usual, health: newCheckup(),
-		kicks: make(chan struct{}, maxKicks)}
+	s := &server{
+		hub: hub, log: log, frames: newFrames(), timing: patient, limits: usual, health: newCheckup(),
+		kicks: make(chan struct{}, maxKicks),
+	}
 	s.draining, s.stop = context.WithCancel(context.Background())
 	return s
 }
