@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/fanoutgo/fanout/adapter"
+	"github.com/fanoutgo/fanout/internal/wire"
 )
 
 // An Adapter joins one hub to a [Bus]. It is an [adapter.Adapter], and has the
@@ -203,7 +204,7 @@ func (a *Adapter) send(ctx context.Context, channel string, frame []byte, fate F
 	case !fresh:
 		n = -1
 	case fate.Drop:
-	case b.drop > 0:
+	case b.drop > 0 && !wire.BetweenHubs(frame):
 		b.drop--
 	default:
 		n = b.handOutLocked(channel, frame, fate, at)

@@ -14,6 +14,7 @@ import (
 
 	"github.com/fanoutgo/fanout"
 	"github.com/fanoutgo/fanout/adapter/memory"
+	"github.com/fanoutgo/fanout/internal/wire"
 	"go.uber.org/goleak"
 )
 
@@ -455,4 +456,17 @@ func BenchmarkPublish(b *testing.B) {
 	if err := a.Close(context.Background()); err != nil {
 		b.Fatal(err)
 	}
+}
+
+// Hubs probe each other all the time, which is not what a test means to lose.
+func TestDropNextLeavesWhatHubsTellEachOther(t *testing.T) {
+	bubble(t, func(t *testing.T, bus *memory.Bus) {
+		a, heard := join(t, bus, "x")
+		probe := string(wire.AppendControl(nil, 1, 2, []byte("probe")))
+		bus.DropNext(1)
+		publish(t, a, "x", probe, 1)
+		publish(t, a, "x", "1", 0)
+		publish(t, a, "x", probe, 1)
+		heard.want(t, "x "+probe, "x "+probe)
+	})
 }

@@ -42,6 +42,12 @@ const MaxRelease = 64
 // ErrNotice means that a frame holds no messages: it is for the hub itself.
 var ErrNotice = errors.New("wire: a notice, not a frame of messages")
 
+// BetweenHubs reports whether a frame is a hello or a control notice, which no
+// member gets.
+func BetweenHubs(frame []byte) bool {
+	return len(frame) > 4 && [3]byte(frame) == magic && frame[3] == Version && (frame[4] == kindHello || frame[4] == kindControl)
+}
+
 // A Hello is what a hub tells the others of itself.
 type Hello struct {
 	Hub     uint64 // the hub that says it
