@@ -212,8 +212,9 @@
 //     of WebSockets, which Shutdown does not wait for.
 //  4. [Hub.Close], which also finishes publishes that are under way.
 //
-// Give the steps one deadline: each ends with its context. The examples
-// websocket and chat do this.
+// Each step ends with its context. A member that nobody reads for holds up Drain
+// until then, so give Drain a shorter deadline than the whole, and Close one of
+// its own. The examples websocket and chat do this.
 //
 // # Other languages
 //

@@ -300,7 +300,7 @@ type FailedHub struct {
 func (e *PartialError) Error() string {
 	var parts []string
 	for _, h := range e.Silent {
-		s := "hub " + h.ID + " has not answered"
+		s := "hub " + h.ID + " has not answered completely"
 		if !h.Since.IsZero() {
 			s += ", last heard " + h.Since.UTC().Format(time.RFC3339)
 		}

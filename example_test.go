@@ -349,11 +349,15 @@ func ExampleMember_TryReceiveBatch() {
 	buf := make([]fanout.Message, 64)
 	for {
 		n, err := m.TryReceiveBatch(buf)
-		if n == 0 && err == nil {
-			break // OnReady is called again when there is more
+		if gap := new(fanout.GapError); errors.As(err, &gap) {
+			fmt.Println(gap.Missed, "messages are missing here")
+			continue
 		}
-		if errors.Is(err, fanout.ErrClosed) {
+		if err != nil {
 			break // the member has ended
+		}
+		if n == 0 {
+			break // OnReady is called again when there is more
 		}
 		for _, msg := range buf[:n] {
 			fmt.Printf("%s\n", msg.Data)
@@ -374,8 +378,18 @@ func ExampleMember_Ready() {
 	buf := make([]fanout.Message, 64)
 	select {
 	case <-member.Ready():
-		for n, _ := member.TryReceiveBatch(buf); n > 0; n, _ = member.TryReceiveBatch(buf) {
-			fmt.Printf("%s\n", buf[0].Data)
+		for {
+			n, err := member.TryReceiveBatch(buf)
+			if gap := new(fanout.GapError); errors.As(err, &gap) {
+				fmt.Println(gap.Missed, "messages are missing here")
+				continue
+			}
+			if n == 0 || err != nil { // nothing more, or the member has ended
+				break
+			}
+			for _, msg := range buf[:n] {
+				fmt.Printf("%s\n", msg.Data)
+			}
 		}
 	case <-time.After(time.Minute):
 		fmt.Println("nothing was said")
@@ -417,7 +431,7 @@ func ExampleHub_Drain() {
 // A user who was banned cannot join, however fast it tries.
 func ExampleOptions_admit() {
 	ctx := context.Background()
-	var banned sync.Map
+	var banned sync.Map // several processes need a list that all of them read
 	hub, _ := fanout.New(nil, &fanout.Options{
 		Admit: func(_ context.Context, room string, m *fanout.Member) error {
 			if _, is := banned.Load(m.User()); is {
@@ -431,8 +445,8 @@ func ExampleOptions_admit() {
 	lobby := hub.Room("lobby")
 	fmt.Println(lobby.Join(ctx, member))
 
-	banned.Store("mallory", true) // first the ban, then Leave
-	lobby.Leave(ctx, member)
+	banned.Store("mallory", true)           // first the ban …
+	hub.User("mallory").Leave(ctx, "lobby") // … then Leave, on all hubs
 	fmt.Println(lobby.Join(ctx, member))
 	// Output:
 	// <nil>

@@ -106,7 +106,9 @@ func (m *Member) Rooms() []string {
 }
 
 // Done returns a channel that is closed when the member has ended: because of
-// Close, because its hub closed, or because it was too slow. A goroutine that
+// Close, because its hub closed, because it was too slow, or because of
+// [Selection.Close] or [Hub.Drain] when it has received what was left for it.
+// [Member.Err] says which. A goroutine that
 // may block while it writes to the member's connection should watch it.
 func (m *Member) Done() <-chan struct{} {
 	m.mu.Lock()

@@ -14,7 +14,8 @@ import (
 // A Message is what a member receives.
 type Message struct {
 	// Room is the room that the message was published to. It is empty for a
-	// direct message, for one to a user, and for one to everyone.
+	// direct message, for one to a user, for one to everyone, and for a
+	// question: see [Member.IsQuestion].
 	Room string
 
 	// Data is what was published. All members of the process share these bytes:

@@ -129,8 +129,9 @@ type RoomOptions struct {
 	// and goes: see [Message.Presence].
 	//
 	// Changes that come together are told together. A member gets a notice at
-	// once in a quiet room, and some 17 a second at most, however many hubs and
-	// people there are. A hub that was killed takes its members with it in one
+	// once in a quiet room, and some 17 a second at most, however many people
+	// there are; with more than 33 hubs in the room, half as many as there are
+	// hubs. A hub that was killed takes its members with it in one
 	// step, when the others know that it is gone: see [Hub.Hubs].
 	Presence bool
 

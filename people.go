@@ -41,7 +41,7 @@ type HubInfo struct {
 	Since   time.Time // it was made, by its clock
 	Release string    // of this module in its program
 	Members int
-	Rooms   int // that it knows, which may have no members
+	Rooms   int // that it knows: also some without members, and the channels of users
 }
 
 // Count returns the number of selected members on all hubs. Hubs count and do
@@ -182,6 +182,11 @@ func (h *Hub) Hubs(ctx context.Context) iter.Seq2[HubInfo, error] {
 // is no error. A hub runs the command once, even if it has to be sent several
 // times.
 //
+// A hub whose link to the backend is down does not get the command, and its
+// members stay as they are when it is back: see [Selection.Count]. What must
+// hold for them, too, such as a ban, belongs into [Options.Admit], and has to be
+// commanded again when [Hub.Hubs] shows the hub.
+//
 // If hubs have not answered in time, or have not been able to do it, the error
 // is a [*PartialError]; the command may still take effect there. Other errors
 // are those of [Selection.Count] and [ErrInvalidRoom].
@@ -190,8 +195,8 @@ func (s Selection) Join(ctx context.Context, rooms ...string) error {
 }
 
 // Leave takes the selected members out of rooms, on their hubs, as [Room.Leave]
-// does. Rooms that they are not in have no effect. Errors are those of
-// [Selection.Join].
+// does. Rooms that they are not in have no effect. Errors, and hubs that cannot
+// be reached, are as for [Selection.Join].
 func (s Selection) Leave(ctx context.Context, rooms ...string) error {
 	return s.command(ctx, "leave", control.OpLeave, rooms)
 }
@@ -199,9 +204,15 @@ func (s Selection) Leave(ctx context.Context, rooms ...string) error {
 // Close ends the selected members, on their hubs. What was published before to
 // the rooms of the selection, by this hub or by one whose Publish has returned,
 // reaches them first; then Receive returns a [*ClosedError] with the reason, of
-// up to 1,024 bytes. When Close returns nil they are in no room, and a Join of
-// theirs is refused. A member that does not read what is left for it ends after
-// 5 s. Errors are those of [Selection.Count], and [ErrTooLarge].
+// up to 1,024 bytes (a close frame of a WebSocket has room for 123). For
+// selections of users, members and everyone, what was published before to the
+// same selection reaches them first, and what has come to their hub by then in
+// any room.
+//
+// When Close returns nil they are in no room, and a Join of theirs is refused.
+// A member that does not read what is left for it ends after 5 s; until then
+// [Member.Done] is open. Errors are those of [Selection.Count], and
+// [ErrTooLarge]. For hubs that cannot be reached see [Selection.Join].
 func (s Selection) Close(ctx context.Context, reason string) error {
 	if len(reason) > control.MaxText {
 		return failed("close", fmt.Errorf("%w: a reason of %d bytes, at most %d are allowed", ErrTooLarge, len(reason), control.MaxText))

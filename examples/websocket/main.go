@@ -58,11 +58,13 @@ func serve(ctx context.Context, ln net.Listener) error {
 	case err = <-served: // the listener has failed
 	case <-ctx.Done():
 	}
-	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), 20*time.Second)
+	defer cancel()
+	draining, cancel := context.WithTimeout(closing, 10*time.Second) // or a client that reads nothing takes it all
 	defer cancel()
 	shut := make(chan error, 1)
 	go func() { shut <- web.Shutdown(closing) }() // no new clients from now on
-	drained := hub.Drain(closing)
+	drained := hub.Drain(draining)
 	return errors.Join(err, drained, <-shut, wait(closing, &clients), hub.Close(closing))
 }
 
@@ -118,6 +120,8 @@ func writeMessages(ctx context.Context, ws *websocket.Conn, member *fanout.Membe
 			msg.Data = []byte("[messages are missing here]") // gap says how many
 		} else if err != nil {
 			return
+		} else if msg.Room == "" {
+			continue // for the server's own code, such as a question
 		}
 		writing, cancel := context.WithTimeout(ctx, 10*time.Second)
 		err = ws.Write(writing, websocket.MessageText, msg.Data)
