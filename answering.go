@@ -23,6 +23,8 @@ type answering struct {
 	page control.Answer // being filled
 	size int            // of its entries
 
+	resting bool // it does not count as busy any more
+
 	mu      locks.Mutex[locks.Innermost] // guards all below
 	pages   *ask.Pages
 	again   [][]byte // pages to be sent again
@@ -80,7 +82,16 @@ func (a *answering) end() {
 	s.mu.Lock()
 	delete(s.answers, a.key)
 	s.mu.Unlock()
-	s.idle()
+	a.rest()
+}
+
+// rest makes the hub free for another question, while members that have got
+// this one think.
+func (a *answering) rest() {
+	if !a.resting {
+		a.resting = true
+		a.hub.switchboard.idle()
+	}
 }
 
 // delivered reports whether the asker has all pages.

@@ -35,6 +35,7 @@ type asking struct {
 	failed   []FailedHub
 	err      error // of a publish
 	stopped  bool  // the caller wants no more
+	blind    bool  // the backend does not count receivers
 
 	mu    locks.Mutex[locks.Innermost] // guards news and heard
 	news  []news
@@ -100,6 +101,9 @@ func (h *Hub) ask(ctx context.Context, q *control.Question, take func(hub uint64
 	there := h.known()
 	a.question.Credit = ask.CreditFor(len(there))
 	a.state = ask.New(len(a.lanes), a.question.Credit, there)
+	if a.question.Op.IsCommand() {
+		a.state.Thorough()
+	}
 	a.register()
 	defer a.forget()
 	return a.run()
@@ -238,6 +242,11 @@ func (a *asking) handle(n *news) {
 	case n.err != nil:
 		// A later attempt is only to find out more.
 	default:
+		if n.receivers < 0 && !a.blind {
+			if a.blind = true; a.question.Op.IsCommand() {
+				a.roll() // who is not known is waited for, too
+			}
+		}
 		a.do(a.state.Sent(n.lane, n.attempt-1, n.receivers))
 	}
 }
@@ -326,16 +335,20 @@ func (a *asking) missing(hub uint64, now time.Time) {
 }
 
 // roll asks which hubs listen to the channels of the selection. For inboxes it
-// is known.
+// is known: if the backend counts, a hub that is not there is not waited for.
 func (a *asking) roll() {
 	now := time.Now()
 	if a.lanes[0].way.to != "" {
+		there := make(map[uint64]bool)
 		for _, k := range a.hub.known() {
+			there[k.Hub] = true
 			a.state.Rolled(k.Hub, nil, now)
 		}
 		for i, l := range a.lanes {
 			hub, _ := strconv.ParseUint(l.way.to, 16, 64) // checked before
-			a.state.Rolled(hub, []uint64{uint64(i)}, now)
+			if there[hub] || a.blind || !a.question.Op.IsCommand() {
+				a.state.Rolled(hub, []uint64{uint64(i)}, now)
+			}
 		}
 		return
 	}

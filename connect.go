@@ -3,7 +3,9 @@ package fanout
 import (
 	"context"
 	"fmt"
+	"hash/maphash"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/fanoutgo/fanout/internal/callback"
@@ -177,7 +179,7 @@ func (m *Member) setInfo(info []byte) error {
 // An admission is the answer of Options.Admit to one Join.
 type admission struct {
 	asked    bool
-	expelled uint64 // Hub.expelled when it was asked
+	expelled uint64 // the room's count of Hub.expelled when it was asked
 }
 
 // stands reports whether the join is admitted, and no command has taken members
@@ -185,13 +187,16 @@ type admission struct {
 // that is released: a command counts itself before it looks for members.
 func (a *admission) stands(rs *roomState) bool {
 	rs.mu.AssertHeld()
-	return rs.hub.opts.Admit == nil || rs.name == "" || a.asked && a.expelled == rs.hub.expelled.Load()
+	return rs.hub.opts.Admit == nil || rs.name == "" || a.asked && a.expelled == rs.hub.expelled.of(rs.channel).Load()
 }
 
 // ask asks Options.Admit. No lock is held.
 func (a *admission) ask(ctx context.Context, ms *membership) error {
+	if ctx.Err() != nil { // it may have been asked before
+		return context.Cause(ctx)
+	}
 	h := ms.room.hub
-	a.asked, a.expelled = true, h.expelled.Load()
+	a.asked, a.expelled = true, h.expelled.of(ms.room.channel).Load()
 	if err := h.opts.Admit(ctx, ms.room.name, ms.member); err != nil {
 		return notAdmitted{err}
 	}
@@ -203,10 +208,26 @@ type notAdmitted struct{ error }
 
 func (e notAdmitted) Unwrap() error { return e.error }
 
+// Expulsions count the commands that took members of rooms out of rooms. Rooms
+// share the counts, since a Join that asks once more than it must does no harm.
+type expulsions struct {
+	seed   maphash.Seed
+	counts [64]atomic.Uint64
+}
+
+func (e *expulsions) of(channel string) *atomic.Uint64 {
+	return &e.counts[maphash.String(e.seed, channel)%uint64(len(e.counts))]
+}
+
 // expelling is called before a command looks for the members of rooms that it
 // takes out of rooms. It cannot find a member whose Join has been admitted and
-// is not in the room yet: that Join asks again.
-func (h *Hub) expelling() { h.expelled.Add(1) }
+// is not in the room yet: that Join asks again. Commands to members, users and
+// everyone find it, since it is a member of the hub.
+func (h *Hub) expelling(rooms []*roomState) {
+	for _, rs := range rooms {
+		h.expelled.of(rs.channel).Add(1)
+	}
+}
 
 // An event is a member that has joined or left a room.
 type event struct {

@@ -19,6 +19,8 @@ const (
 	// maxAnswering bounds the questions that are answered at a time. To others
 	// the answer is to ask again later.
 	maxAnswering = 256
+	// maxPolls bounds the questions that members of this hub have not answered.
+	maxPolls = 2048
 )
 
 // A switchboard is what a hub and the others ask and tell each other: it drives
@@ -163,7 +165,8 @@ func (s *switchboard) asked(n *note, q *control.Question) {
 	expected := h.listens(q)
 	s.mu.Lock()
 	verdict := ask.Busy
-	if s.busy < maxAnswering || s.commands.Copies(key) != nil {
+	free := s.busy < maxAnswering && (q.Op != control.OpAsk || len(s.polls) < maxPolls)
+	if free || s.commands.Copies(key) != nil {
 		verdict = s.commands.Arrive(key, q.Which, expected, wait, time.Now())
 	}
 	reply.Covers = s.commands.Copies(key)

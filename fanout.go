@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"reflect"
 	"runtime"
 	"sync"
@@ -89,7 +90,7 @@ type Hub struct {
 	lastMember atomic.Uint64
 	lastStream atomic.Uint64
 	lastCopyID atomic.Uint64
-	expelled   atomic.Uint64 // number of commands that took members out of rooms: see admission
+	expelled   expulsions    // commands that took members out of rooms: see admission
 	leftOut    atomic.Uint64 // number of arrivals that left out rooms: see exceptions
 
 	open      context.Context // ends when Close is called, with ErrClosed
@@ -171,19 +172,20 @@ func makeHub(opts Options) *Hub {
 	var random [8]byte
 	rand.Read(random[:]) // never fails
 	h := &Hub{
-		num:     binary.BigEndian.Uint64(random[:]),
-		opts:    opts,
-		names:   wire.Names{Prefix: opts.Prefix},
-		own:     trial.New(),
-		log:     journal.New(opts.Logger, "", "fanout: log lines dropped, Options.Logger is too slow"),
-		rooms:   make(map[string]*roomState),
-		members: make(map[uint64]*Member),
-		leaving: make(map[uint64]*Member),
-		users:   make(map[string]*Member),
-		outbox:  make(map[string]*outbound),
-		buffer:  budget.New(int64(opts.PublishBuffer)),
-		closed:  make(chan struct{}),
-		ops:     gate.New(),
+		num:      binary.BigEndian.Uint64(random[:]),
+		opts:     opts,
+		names:    wire.Names{Prefix: opts.Prefix},
+		own:      trial.New(),
+		expelled: expulsions{seed: maphash.MakeSeed()},
+		log:      journal.New(opts.Logger, "", "fanout: log lines dropped, Options.Logger is too slow"),
+		rooms:    make(map[string]*roomState),
+		members:  make(map[uint64]*Member),
+		leaving:  make(map[uint64]*Member),
+		users:    make(map[string]*Member),
+		outbox:   make(map[string]*outbound),
+		buffer:   budget.New(int64(opts.PublishBuffer)),
+		closed:   make(chan struct{}),
+		ops:      gate.New(),
 	}
 	h.id = fmt.Sprintf("%016x", h.num)
 	h.home = item.Home{ID: h.id, Arrival: func() uint64 { return h.leftOut.Add(1) }}

@@ -182,10 +182,11 @@ func (h *Hub) Hubs(ctx context.Context) iter.Seq2[HubInfo, error] {
 // is no error. A hub runs the command once, even if it has to be sent several
 // times.
 //
-// A hub whose link to the backend is down does not get the command, and its
-// members stay as they are when it is back: see [Selection.Count]. What must
-// hold for them, too, such as a ban, belongs into [Options.Admit], and has to be
-// commanded again when [Hub.Hubs] shows the hub.
+// A hub whose link to the backend is down gets the command when the link is
+// back, if that is before ctx ends and before the other hubs take it for gone:
+// see [Hub.Hubs]. After that it is not waited for, and its members stay as they
+// are. What must hold for them, too, such as a ban, belongs into
+// [Options.Admit], and has to be commanded again when Hubs shows the hub.
 //
 // If hubs have not answered in time, or have not been able to do it, the error
 // is a [*PartialError]; the command may still take effect there. Other errors

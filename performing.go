@@ -1,6 +1,7 @@
 package fanout
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -29,7 +30,7 @@ type taker interface {
 func (h *Hub) perform(ctx context.Context, from uint64, q *control.Question, places map[*roomState]uint64, t taker) (count uint64, err error) {
 	c := h.choose(q)
 	if q.Op == control.OpLeave || q.Op == control.OpClose {
-		h.expelling()
+		h.expelling(c.rooms)
 	}
 	switch q.Op {
 	case control.OpCount:
@@ -47,7 +48,14 @@ func (h *Hub) perform(ctx context.Context, from uint64, q *control.Question, pla
 			Since: uint64(h.switchboard.since.UnixMilli()),
 		})
 	case control.OpJoin:
-		return c.each(ctx, func(m *Member) error { return m.join(ctx, q.Rooms) })
+		var failed error // one member that cannot join does not keep others from it
+		count, err = c.each(ctx, func(m *Member) error {
+			if err := m.join(ctx, q.Rooms); failed == nil {
+				failed = err
+			}
+			return context.Cause(ctx)
+		})
+		return count, cmp.Or(err, failed)
 	case control.OpClose:
 		deadline := time.Now().Add(closeGrace)
 		return c.each(ctx, func(m *Member) error {

@@ -197,6 +197,9 @@ func (h *Hub) poll(ctx context.Context, sender string, q *control.Question, c *c
 	if err := t.flush(count); err != nil { // now its asker knows how many there are
 		return count, err
 	}
+	if a, ok := t.(*answering); ok {
+		a.rest()
+	}
 	return count, p.collect(ctx, count, t)
 }
 

@@ -9,7 +9,7 @@ import (
 	"github.com/fanoutgo/fanout"
 )
 
-// People is the frame for who is in the room, on all processes. It has no text,
+// A people is the frame for who is in the room, on all processes. It has no text,
 // so it cannot be mistaken for a message.
 type people struct {
 	People change `json:"people"`
@@ -93,20 +93,22 @@ func (s *server) serveKick(w http.ResponseWriter, r *http.Request) {
 
 // kick closes the pages that a name has open in a room, and returns how many
 // these were.
+//
+// If a process does not answer, the pages on the others are closed all the same,
+// and the error says which one it was.
 func (s *server) kick(ctx context.Context, room, name, reason string) (n int, err error) {
+	asking, cancel := context.WithTimeout(ctx, s.timing.join/2) // the rest is for closing
+	defer cancel()
 	var pages []string
-	for m, err := range s.hub.In(room).Members(ctx) {
-		if err != nil {
-			return 0, err
-		}
-		if m.User == name {
+	for m, failed := range s.hub.In(room).Members(asking) {
+		if failed != nil {
+			err = failed
+		} else if m.User == name {
 			pages = append(pages, m.ID)
 		}
 	}
 	for some := range slices.Chunk(pages, 100) {
-		if err := s.hub.To(some...).Close(ctx, reason); err != nil {
-			return 0, err
-		}
+		err = errors.Join(err, s.hub.To(some...).Close(ctx, reason))
 	}
-	return len(pages), nil
+	return len(pages), err
 }

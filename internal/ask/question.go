@@ -40,6 +40,7 @@ type Question struct {
 	channels []channel
 	hubs     map[uint64]*hub
 	rolling  bool // hubs were asked who listens
+	thorough bool // see Thorough
 	started  time.Time
 	resendAt time.Time
 	delay    time.Duration
@@ -110,8 +111,14 @@ func (q *Question) hub(id uint64) *hub {
 	return h
 }
 
+// Thorough makes the question complete only when every hub that is known to be
+// there has said whether it listens, also where the backend counts. A hub whose
+// subscription is down for a moment is not counted; it gets a later attempt.
+func (q *Question) Thorough() { q.thorough = true }
+
 // Start returns the first attempt.
 func (q *Question) Start(now time.Time) (a Actions) {
+	q.rolling, a.Roll = q.thorough, q.thorough
 	q.started, q.delay = now, firstResend
 	q.resendAt = now.Add(q.delay)
 	for c := range q.channels {
@@ -272,7 +279,7 @@ func (q *Question) complete(c int) bool {
 	case !ch.counted:
 		return q.allRolled(c)
 	case q.answers(c, ch.attempt) >= ch.receivers:
-		return true
+		return !q.thorough || q.allRolled(c)
 	}
 	// Answers to this attempt are lost, but all may have answered an earlier
 	// one.

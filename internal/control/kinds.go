@@ -69,6 +69,11 @@ const (
 	OpRoll
 )
 
+// IsCommand reports whether the question changes something. A command must not
+// be lost at a hub whose subscription is down for a moment, so its asker asks
+// all hubs that are known to be there whether they listen.
+func (o Op) IsCommand() bool { return o == OpJoin || o == OpLeave || o == OpClose }
+
 // A Scope is the kind of the names in a question.
 type Scope uint8
 

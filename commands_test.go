@@ -1,0 +1,149 @@
+package fanout_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/fanoutgo/fanout"
+	"github.com/fanoutgo/fanout/adapter/memory"
+	"github.com/stretchr/testify/require"
+)
+
+// A hub whose link is down for a moment is not counted, and gets the command
+// all the same.
+func TestCommandReachesAHubWhoseLinkBreaksForAMoment(t *testing.T) {
+	for name, command := range map[string]func(h *fanout.Hub, ctx context.Context, id string) error{
+		"close a room":   func(h *fanout.Hub, ctx context.Context, _ string) error { return h.In("x").Close(ctx, "banned") },
+		"close a member": func(h *fanout.Hub, ctx context.Context, id string) error { return h.To(id).Close(ctx, "banned") },
+		"close a user":   func(h *fanout.Hub, ctx context.Context, _ string) error { return h.User("bob").Close(ctx, "banned") },
+		"leave":          func(h *fanout.Hub, ctx context.Context, _ string) error { return h.In("x").Leave(ctx, "x") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				bus := memory.NewBus()
+				link := bus.NewAdapter()
+				a, b := newHub(t, bus, nil), newHubOn(t, link, nil)
+				bob, err := b.Connect(&fanout.MemberOptions{User: "bob"})
+				require.NoError(t, err)
+				require.NoError(t, b.Room("x").Join(within(t), bob))
+				time.Sleep(5 * time.Second)
+				link.Cut()
+				time.AfterFunc(300*time.Millisecond, link.Heal)
+				require.NoError(t, command(a, within(t), bob.ID()))
+				synctest.Wait()
+				require.Empty(t, bob.Rooms())
+			})
+		})
+	}
+}
+
+// A member of a hub that has been dead for long holds up nobody.
+func TestCommandToAMemberOfADeadHubReturnsAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bus := memory.NewBus()
+		link := bus.NewAdapter()
+		a, b := newHub(t, bus, nil), newHubOn(t, link, nil)
+		bob := connect(t, b, "x")
+		time.Sleep(5 * time.Second)
+		link.Cut()
+		time.Sleep(time.Minute)
+		began := time.Now()
+		require.NoError(t, a.To(bob.ID()).Close(within(t), "late"))
+		require.Zero(t, time.Since(began))
+		link.Heal()
+	})
+}
+
+// Members that do not answer questions leave a hub free for others.
+func TestQuestionsThatNobodyAnswersLeaveAHubFree(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b, _ := three(t, memory.NewBus())
+		connect(t, b, "mute")
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		const asks = 300
+		for range asks {
+			go func() {
+				for range a.In("mute").Ask(ctx, []byte("?")) {
+					continue
+				}
+				done <- struct{}{}
+			}()
+		}
+		synctest.Wait()
+		began := time.Now()
+		requireCount(t, 1, a.In("mute"))
+		require.Zero(t, time.Since(began))
+		cancel()
+		for range asks {
+			<-done
+		}
+	})
+}
+
+// Commands elsewhere do not make a Join ask Options.Admit again, and a Join ends
+// with its context.
+func TestJoinDespiteCommands(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		asked := 0
+		h, err := fanout.New(nil, &fanout.Options{Admit: func(_ context.Context, room string, _ *fanout.Member) error {
+			if room == "x" {
+				asked++
+				time.Sleep(50 * time.Millisecond)
+			}
+			return nil
+		}})
+		require.NoError(t, err)
+		defer h.Close(context.Background())
+		m, other := connect(t, h), connect(t, h, "elsewhere")
+		ctx, cancel := context.WithCancel(t.Context())
+		stopped := make(chan struct{})
+		commands := func(s fanout.Selection) {
+			for ctx.Err() == nil {
+				_ = s.Leave(ctx, "elsewhere")
+				time.Sleep(30 * time.Millisecond)
+			}
+			stopped <- struct{}{}
+		}
+		go commands(h.To(other.ID()))
+		require.NoError(t, h.Room("x").Join(within(t), m))
+		require.Equal(t, 1, asked)
+		require.NoError(t, h.Room("x").Leave(t.Context(), m))
+
+		go commands(h.In("x"))
+		short, end := context.WithTimeout(t.Context(), time.Second)
+		defer end()
+		require.ErrorIs(t, h.Room("x").Join(short, m), context.DeadlineExceeded)
+		require.Less(t, asked, 30)
+		cancel()
+		<-stopped
+		<-stopped
+	})
+}
+
+// One member that cannot join keeps no other from it.
+func TestJoinOfASelectionGoesOnAfterAMemberThatCannot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, err := fanout.New(nil, &fanout.Options{Admit: func(_ context.Context, room string, m *fanout.Member) error {
+			if room == "y" && strings.HasSuffix(m.ID(), "-3") {
+				panic("no")
+			}
+			return nil
+		}})
+		require.NoError(t, err)
+		defer h.Close(context.Background())
+		for range 5 {
+			connect(t, h, "x")
+		}
+		err = h.In("x").Join(within(t), "y")
+		var partial *fanout.PartialError
+		require.True(t, errors.As(err, &partial), fmt.Sprint(err))
+		require.Len(t, partial.Failed, 1)
+		requireCount(t, 4, h.In("y"))
+	})
+}
