@@ -23,7 +23,7 @@ import (
 func TestPresenceSimulation(t *testing.T) {
 	seeds := uint64(10)
 	if os.Getenv("FANOUT_TEST_ALL") == "1" {
-		seeds = 200
+		seeds = 50
 	}
 	for seed := range seeds {
 		for _, counts := range []bool{true, false} {

@@ -25,7 +25,7 @@ func TestDeploy(t *testing.T) {
 			name = "links that break lose nothing of a room with a history"
 		}
 		t.Run(name, func(t *testing.T) {
-			for seed := range uint64(redistest.Rounds(20, 100)) {
+			for seed := range uint64(redistest.Rounds(10, 40)) {
 				t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 					synctest.Test(t, func(t *testing.T) { deployInMemory(t, seed, lossy) })
 				})

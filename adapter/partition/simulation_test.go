@@ -23,7 +23,7 @@ import (
 // TestSimulation has hubs that talk while partitions come and go, in whatever
 // order the hubs learn of it, and accounts for each message.
 func TestSimulation(t *testing.T) {
-	for seed := range uint64(redistest.Rounds(8, 150)) {
+	for seed := range uint64(redistest.Rounds(8, 40)) {
 		t.Run(fmt.Sprint("without faults, seed ", seed), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) { newSimulation(t, seed, false).run(false) })
 		})
