@@ -110,7 +110,9 @@
 //
 // Each room that has moved has a small record at its new home, under a channel
 // name of its own (fanout:r:m:{room}), which lives at least twice as long as the
-// messages.
+// messages. One hub at a time copies a room. Which one it is stands under
+// fanout:r:c:{room} for an hour; a hub that does not finish is replaced after
+// ten seconds, and until then publishes to the room wait or fail.
 //
 // # Health
 //

@@ -1,0 +1,125 @@
+package partition_test
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/fanoutgo/fanout/adapter"
+	"github.com/fanoutgo/fanout/adapter/memory"
+	"github.com/fanoutgo/fanout/adapter/partition"
+	"github.com/stretchr/testify/require"
+)
+
+// A sink is a receiver that remembers the positions of kept frames.
+type sink struct {
+	mu  sync.Mutex // guards all below
+	got []adapter.Position
+}
+
+func (*sink) Receive(string, []byte) {}
+func (*sink) Moving(string)          {}
+func (*sink) Interrupted(string)     {}
+func (*sink) Restored(string)        {}
+
+func (s *sink) ReceiveKept(_ string, f adapter.KeptFrame) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.got = append(s.got, f.At)
+}
+
+// A slow adapter takes up to 4 ms for what concerns histories.
+type slow struct{ *memory.Adapter }
+
+func (s slow) Append(ctx context.Context, channel string, r adapter.Record) (adapter.Position, int, error) {
+	time.Sleep(rand.N(4 * time.Millisecond))
+	return s.Adapter.Append(ctx, channel, r)
+}
+
+func (s slow) History(ctx context.Context, channel string, q adapter.Query) (adapter.Page, error) {
+	time.Sleep(rand.N(4 * time.Millisecond))
+	return s.Adapter.History(ctx, channel, q)
+}
+
+// newcomer returns the name of a partition that takes over a room from another.
+func newcomer(old, room string) string {
+	for i := 0; ; i++ {
+		if name := fmt.Sprint("n", i); partition.Pick([]string{old, name}, room) == name {
+			return name
+		}
+	}
+}
+
+// attached returns an attached adapter, which the end of the test closes.
+func attached(t *testing.T, r adapter.Receiver, parts ...partition.Partition) *partition.Adapter {
+	t.Helper()
+	a, err := partition.New(parts, quiet)
+	require.NoError(t, err)
+	require.NoError(t, a.Attach(r))
+	t.Cleanup(func() { require.NoError(t, a.Close(context.Background())) })
+	return a
+}
+
+// Hubs that move one history at the same time, while its messages expire, keep
+// each message at its offset.
+func TestHubsThatCopyAtOnce(t *testing.T) {
+	const channel = "fanout:r:{room}"
+	keep := adapter.Retention{Messages: 10000, Age: 4 * time.Second}
+	for i := range 20 {
+		t.Run(fmt.Sprint(i), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				before, after := memory.NewBus(), memory.NewBus()
+				name := newcomer("p0", "room")
+				var hubs []*partition.Adapter
+				for range 3 {
+					a := attached(t, new(sink), partition.Partition{Name: "p0", Adapter: slow{before.NewAdapter()}})
+					require.NoError(t, a.Subscribe(t.Context(), channel))
+					hubs = append(hubs, a)
+				}
+				read := func(a *partition.Adapter) adapter.Page {
+					page, err := a.History(t.Context(), channel, adapter.Query{Limit: keep.Messages, Keep: keep, Time: time.Now()})
+					require.NoError(t, err)
+					return page
+				}
+				said := uint64(0)
+				say := func() {
+					said++
+					at, _, err := hubs[0].Append(t.Context(), channel, adapter.Record{
+						Frame: fmt.Append(nil, said), Messages: 1, Keep: keep, Time: time.Now(),
+					})
+					require.NoError(t, err)
+					require.Equal(t, said, at.Offset)
+				}
+				for range 1500 {
+					say()
+					time.Sleep(2 * time.Millisecond)
+				}
+				var changes sync.WaitGroup
+				for _, a := range hubs {
+					read(a)
+					changes.Go(func() {
+						ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+						defer cancel()
+						err := a.Change(ctx, []partition.Partition{{Name: "p0"}, {Name: name, Adapter: slow{after.NewAdapter()}}})
+						if err != nil {
+							t.Errorf("change: %v", err)
+						}
+					})
+				}
+				changes.Wait()
+				say()
+				for _, a := range hubs {
+					page := read(a)
+					require.Equal(t, said, page.Head.Offset)
+					for _, f := range page.Frames {
+						require.Equal(t, fmt.Sprint(f.At.Offset), string(f.Frame))
+					}
+				}
+			})
+		})
+	}
+}
