@@ -68,6 +68,12 @@
 // and a hub that does not answer for that long counts as gone. So does a
 // partition that cannot be reached for that long: a dead one can be removed.
 //
+// A backend counts a hub whose machine has died until it notices, which may take
+// minutes. A hub that starts waits once for [Options.Patience] for an answer
+// that is missing, and so does each change, if the hub was never heard. One that
+// was heard, and has not left, is waited for while the backend counts it: Change
+// takes until then, and Health says how many answers are missing.
+//
 // A hub that starts asks the others which partitions are current, and uses
 // those. If it was not given one of them, rooms there are refused with
 // [adapter.ErrUnsent] or wait, and Health names the partition, until Change
