@@ -123,3 +123,51 @@ func TestHubsThatCopyAtOnce(t *testing.T) {
 		})
 	}
 }
+
+// A room that has moved begins anew when its new home loses what it has, and
+// no position is used twice.
+func TestNewHomeThatLosesAHistory(t *testing.T) {
+	const channel = "fanout:r:{room}"
+	synctest.Test(t, func(t *testing.T) {
+		bus, got := memory.NewBus(), new(sink)
+		name := newcomer("p0", "room")
+		a := attached(t, got, partition.Partition{Name: "p0", Adapter: memory.NewBus().NewAdapter()})
+		require.NoError(t, a.Subscribe(t.Context(), channel))
+		keep := adapter.Retention{Messages: 100, Age: time.Hour}
+		used := make(map[adapter.Position]bool)
+		var last adapter.Position
+		say := func() {
+			at, _, err := a.Append(t.Context(), channel, adapter.Record{Frame: []byte("x"), Messages: 1, Keep: keep, Time: time.Now()})
+			require.NoError(t, err)
+			require.False(t, used[at], "%v is used twice", at)
+			require.True(t, last.Before(at), "%v comes after %v", at, last)
+			used[at], last = true, at
+		}
+		read := func(since adapter.Position) adapter.Page {
+			page, err := a.History(t.Context(), channel, adapter.Query{Since: since, Limit: 100, Keep: keep, Time: time.Now()})
+			require.NoError(t, err)
+			return page
+		}
+		for range 5 {
+			say()
+		}
+		require.NoError(t, a.Change(t.Context(), []partition.Partition{{Name: "p0"}, {Name: name, Adapter: bus.NewAdapter()}}))
+		say()
+		moved := last
+		bus.Flush()
+		require.Equal(t, adapter.Page{First: 1}, read(adapter.Position{}), "there is no history")
+		require.Equal(t, adapter.Page{First: 1}, read(moved))
+		for i := range 7 {
+			say()
+			page := read(moved)
+			require.Equal(t, last, page.Head)
+			require.Empty(t, page.Before)
+			require.Len(t, page.Frames, i+1)
+		}
+		synctest.Wait()
+		require.Len(t, got.got, len(used))
+		for _, at := range got.got {
+			require.True(t, used[at], "%v is received", at)
+		}
+	})
+}
