@@ -81,6 +81,7 @@ type move struct {
 // A site is a partition with what it has of the history.
 type site struct {
 	home
+	number  uint64           // of the entry that has the record
 	head    adapter.Position // as hubs know it; zero: there is no history
 	partial bool             // it is a copy that is not complete
 }
@@ -93,7 +94,7 @@ func (m *move) find(ctx context.Context, p *part) (lineage, error) {
 	}
 	if here.line.Set >= m.view.epoch || m.view.epoch == 1 && !here.head.IsZero() && !here.partial {
 		if here.line.Set > 0 && age > reload {
-			return here.line, m.note(ctx, p, &here.line)
+			return m.note(ctx, p, &here.line, here.number)
 		}
 		return here.line, nil
 	}
@@ -109,7 +110,7 @@ func (m *move) find(ctx context.Context, p *part) (lineage, error) {
 		})
 	case must: // so that the old home need not be asked again
 		here.line.Set = m.view.epoch
-		return here.line, m.note(ctx, p, &here.line)
+		return m.note(ctx, p, &here.line, here.number)
 	}
 	return here.line, nil
 }
@@ -156,7 +157,7 @@ func (m *move) elsewhere(ctx context.Context, p *part) (best site, must bool, er
 // site reads what a partition has of the history, and how old its record is.
 func (m *move) site(ctx context.Context, p *part) (s site, age time.Duration, err error) {
 	s.part = p
-	if s.line, age, _, err = m.record(ctx, p); err != nil {
+	if s.line, age, s.number, err = m.record(ctx, p); err != nil {
 		return s, 0, err
 	}
 	q := adapter.Query{Keep: m.keep, Time: time.Now()}
@@ -210,17 +211,26 @@ func (m *move) record(ctx context.Context, p *part) (line lineage, age time.Dura
 	return line, f.Age, page.Head.Offset, nil
 }
 
-// note writes the lineage at a partition.
-func (m *move) note(ctx context.Context, p *part, line *lineage) error {
+// note writes the lineage at a partition, after the entry of the last record.
+// If another hub has been faster, that one's is returned.
+func (m *move) note(ctx context.Context, p *part, line *lineage, last uint64) (lineage, error) {
 	data, err := json.Marshal(line)
 	if err != nil {
-		return err
+		return lineage{}, err
 	}
 	k := kept{kind: record, frame: data}
 	_, _, err = p.history.Append(ctx, besideChannel(m.name, "m"), adapter.Record{
 		Frame: k.seal(), Messages: 1, Keep: recordKeep(m.keep), Time: time.Now(),
+		Publisher: mover, Stream: 1, Seq: last + 1,
 	})
-	return err
+	if err != nil {
+		return lineage{}, err
+	}
+	noted, _, _, err := m.record(ctx, p)
+	if err == nil && noted.Set < line.Set {
+		err = errors.New("the record of how it moved was not kept")
+	}
+	return noted, err
 }
 
 // copy copies a history to its home, and returns its lineage there.
@@ -304,7 +314,7 @@ func (m *move) keepAt(ctx context.Context, c *claim, from *site, after, n uint64
 // settle notes that a history has been copied, up to the head of a page.
 func (m *move) settle(ctx context.Context, to *site, page *adapter.Page) (lineage, error) {
 	// Another hub may have been faster, and published.
-	line, _, _, err := m.record(ctx, to.part)
+	line, _, number, err := m.record(ctx, to.part)
 	if err != nil || line.Set >= m.view.epoch {
 		return line, err
 	}
@@ -315,7 +325,7 @@ func (m *move) settle(ctx context.Context, to *site, page *adapter.Page) (lineag
 	if top.Head.Offset < page.Head.Offset {
 		return lineage{}, errors.New("the new home has lost a part of what was copied")
 	}
-	line = lineage{Set: m.view.epoch, Base: top.Head.Offset, Native: top.Head.Epoch}
+	line = lineage{Set: m.view.epoch, Base: page.Head.Offset, Native: top.Head.Epoch}
 	line.Past = append(slices.Clone(page.Before), adapter.PastEpoch{
 		Epoch: page.Head.Epoch, Last: page.Head.Offset, Whole: top.Head.Offset == page.Head.Offset,
 	})
@@ -325,5 +335,5 @@ func (m *move) settle(ctx context.Context, to *site, page *adapter.Page) (lineag
 	if page.Head.Epoch >= line.Native {
 		line.Shift = page.Head.Epoch + 1 - line.Native
 	}
-	return line, m.note(ctx, to.part, &line)
+	return m.note(ctx, to.part, &line, number)
 }

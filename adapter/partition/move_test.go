@@ -171,3 +171,68 @@ func TestNewHomeThatLosesAHistory(t *testing.T) {
 		}
 	})
 }
+
+// A stalled adapter stops for a while before it reads the head of a room that
+// it has copied.
+type stalled struct {
+	*memory.Adapter
+	channel string
+	copied  bool
+}
+
+func (s *stalled) Append(ctx context.Context, channel string, r adapter.Record) (adapter.Position, int, error) {
+	s.copied = s.copied || channel == s.channel
+	return s.Adapter.Append(ctx, channel, r)
+}
+
+func (s *stalled) History(ctx context.Context, channel string, q adapter.Query) (adapter.Page, error) {
+	if s.copied && channel == s.channel {
+		s.copied = false
+		time.Sleep(15 * time.Second)
+	}
+	return s.Adapter.History(ctx, channel, q)
+}
+
+// A hub that stops while it moves a history, and goes on when another one has
+// finished that, does not hide what was published since.
+func TestHubThatStopsWhileItCopies(t *testing.T) {
+	const channel = "fanout:r:{room}"
+	synctest.Test(t, func(t *testing.T) {
+		before, after := memory.NewBus(), memory.NewBus()
+		name := newcomer("p0", "room")
+		hub := func(p adapter.Adapter) *partition.Adapter {
+			return attached(t, new(sink), partition.Partition{Name: "p0", Adapter: before.NewAdapter()}, partition.Partition{Name: name, Adapter: p})
+		}
+		message := func() adapter.Record {
+			return adapter.Record{
+				Frame: []byte("x"), Messages: 1, Keep: adapter.Retention{Messages: 100, Age: time.Hour}, Time: time.Now(),
+			}
+		}
+		old := before.NewAdapter()
+		require.NoError(t, old.Attach(new(sink)))
+		defer func() { require.NoError(t, old.Close(context.Background())) }()
+		for range 5 {
+			_, _, err := old.Append(t.Context(), channel, message())
+			require.NoError(t, err)
+		}
+		read := func(a *partition.Adapter) int {
+			page, err := a.History(t.Context(), channel, adapter.Query{Limit: 100, Keep: message().Keep, Time: time.Now()})
+			if err != nil {
+				t.Errorf("history: %v", err)
+			}
+			return len(page.Frames)
+		}
+		slow, quick := hub(&stalled{Adapter: after.NewAdapter(), channel: channel}), hub(after.NewAdapter())
+		var reading sync.WaitGroup
+		reading.Go(func() { read(slow) })
+		synctest.Wait()
+		began := time.Now()
+		_, _, err := quick.Append(t.Context(), channel, message())
+		require.NoError(t, err)
+		require.Less(t, time.Since(began), 12*time.Second, "it takes over")
+		reading.Wait()
+		require.Equal(t, 6, read(quick))
+		require.Equal(t, 6, read(slow))
+		require.Equal(t, 6, read(hub(after.NewAdapter())))
+	})
+}
