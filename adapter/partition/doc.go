@@ -120,6 +120,12 @@
 // fanout:r:c:{room} for an hour; a hub that does not finish is replaced after
 // ten seconds, and until then publishes to the room wait or fail.
 //
+// A server that loses what it has, as by FLUSHALL, loses the record as well. The
+// history begins anew there, with positions that come after all others. Limit:
+// a hub that finds out about the room only then looks for it at the old home
+// again. If that still has the room and its clock is ahead, the hubs disagree
+// about positions until they have looked the room up again, within six hours.
+//
 // # Health
 //
 // Health returns an error that names each partition that is not healthy, each
