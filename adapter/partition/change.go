@@ -89,9 +89,15 @@ func (a *Adapter) addParts(partitions []Partition) (names []string, err error) {
 			return nil, fmt.Errorf("attach %q: %w", t.name, err)
 		}
 		a.mu.Lock()
-		a.parts[p.Name] = t
-		a.listed = append(a.listed, p.Name) // so that it is not closed before the change begins
+		if closed = a.closed; !closed { // otherwise Close does not know of it
+			a.parts[p.Name] = t
+			a.listed = append(a.listed, p.Name) // so that it is not closed before the change begins
+		}
 		a.mu.Unlock()
+		if closed {
+			a.retire(t)
+			return nil, adapter.ErrClosed
+		}
 		a.control.join(t)
 	}
 	return names, nil
@@ -211,17 +217,16 @@ func (ch *change) view() *view {
 func (ch *change) steady() {
 	a, v := ch.owner, ch.view()
 	a.setView(a.ctx, v)
-	var retired []*part
 	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.closed {
+		return // Close closes all
+	}
 	for name, p := range a.parts {
 		if !slices.Contains(a.listed, name) && !slices.Contains(v.cur.names, name) {
 			delete(a.parts, name)
-			retired = append(retired, p)
+			a.tasks.Go(func() { a.retire(p) })
 		}
-	}
-	a.mu.Unlock()
-	for _, p := range retired {
-		a.goIfOpen(func() { a.retire(p) })
 	}
 }
 

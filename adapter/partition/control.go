@@ -192,7 +192,7 @@ func (c *control) speak(p *part) {
 // say has a message published on a partition. It reports false if the partition
 // is not ready for it.
 func (p *part) say(channel string, m message) bool {
-	if !p.hears() || p.problem() != nil {
+	if !p.hears() { // Health may be about something else
 		return false
 	}
 	select {
@@ -307,7 +307,7 @@ func (c *control) bye(ctx context.Context, parts []*part) {
 	defer cancel()
 	var all sync.WaitGroup
 	for _, p := range parts {
-		if p.hears() && p.problem() == nil {
+		if p.hears() {
 			all.Go(func() {
 				select {
 				case <-p.silent: // one publish at a time

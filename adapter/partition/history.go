@@ -68,7 +68,7 @@ type lineage struct {
 // global returns the position of a message of a hub that is at a position on
 // the partition.
 func (l *lineage) global(at adapter.Position) adapter.Position {
-	if at.Offset <= l.Base {
+	if at.Offset <= l.Base && at.Epoch <= l.Native {
 		for _, past := range l.Past {
 			if at.Offset <= past.Last {
 				return adapter.Position{Epoch: past.Epoch, Offset: at.Offset}
@@ -86,6 +86,9 @@ func (l *lineage) chain(p *adapter.Page) (head adapter.Position, before []adapte
 	if len(l.Past) == 0 {
 		return l.global(p.Head), p.Before
 	}
+	if p.Head.IsZero() {
+		return p.Head, nil // the partition has lost it
+	}
 	lowest := p.Head.Offset
 	var own []adapter.PastEpoch
 	for _, past := range p.Before {
@@ -95,6 +98,9 @@ func (l *lineage) chain(p *adapter.Page) (head adapter.Position, before []adapte
 		lowest = min(lowest, past.Last)
 		past.Epoch += l.Shift
 		own = append(own, past)
+	}
+	if !l.continues(p) {
+		return adapter.Position{Epoch: p.Head.Epoch + l.Shift, Offset: p.Head.Offset}, own
 	}
 	for _, past := range l.Past {
 		if past.Last > lowest { // the partition has lost what was copied
@@ -108,6 +114,14 @@ func (l *lineage) chain(p *adapter.Page) (head adapter.Position, before []adapte
 		return adapter.Position{Epoch: last.Epoch, Offset: last.Last}, before[:len(before)-1]
 	}
 	return adapter.Position{Epoch: p.Head.Epoch + l.Shift, Offset: p.Head.Offset}, append(before, own...)
+}
+
+// continues reports whether a page goes on from what was moved: the partition
+// has not lost that, and begun anew.
+func (l *lineage) continues(p *adapter.Page) bool {
+	return p.Head.Epoch <= l.Native || slices.ContainsFunc(p.Before, func(past adapter.PastEpoch) bool {
+		return past.Epoch <= l.Native
+	})
 }
 
 // A home is a partition that has a room's history.

@@ -1,6 +1,7 @@
 package partition
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -80,6 +81,7 @@ type move struct {
 // A site is a partition with what it has of the history.
 type site struct {
 	home
+	number  uint64           // of the entry that has the record
 	head    adapter.Position // as hubs know it; zero: there is no history
 	partial bool             // it is a copy that is not complete
 }
@@ -92,7 +94,7 @@ func (m *move) find(ctx context.Context, p *part) (lineage, error) {
 	}
 	if here.line.Set >= m.view.epoch || m.view.epoch == 1 && !here.head.IsZero() && !here.partial {
 		if here.line.Set > 0 && age > reload {
-			return here.line, m.note(ctx, p, &here.line)
+			return m.note(ctx, p, &here.line, here.number)
 		}
 		return here.line, nil
 	}
@@ -101,12 +103,14 @@ func (m *move) find(ctx context.Context, p *part) (lineage, error) {
 	case err != nil:
 		return lineage{}, err
 	case here.head.Before(best.head), here.partial && here.head == best.head:
-		return m.copy(ctx, &best, &here)
+		return m.alone(ctx, p, func(c *claim) (lineage, error) { return m.copy(ctx, c, &best, &here) })
 	case here.partial: // the partition that it comes from is gone
-		return m.settle(ctx, &here, &adapter.Page{Head: here.head})
+		return m.alone(ctx, p, func(*claim) (lineage, error) {
+			return m.settle(ctx, &here, &adapter.Page{Head: here.head})
+		})
 	case must: // so that the old home need not be asked again
 		here.line.Set = m.view.epoch
-		return here.line, m.note(ctx, p, &here.line)
+		return m.note(ctx, p, &here.line, here.number)
 	}
 	return here.line, nil
 }
@@ -153,7 +157,7 @@ func (m *move) elsewhere(ctx context.Context, p *part) (best site, must bool, er
 // site reads what a partition has of the history, and how old its record is.
 func (m *move) site(ctx context.Context, p *part) (s site, age time.Duration, err error) {
 	s.part = p
-	if s.line, age, err = m.record(ctx, p); err != nil {
+	if s.line, age, s.number, err = m.record(ctx, p); err != nil {
 		return s, 0, err
 	}
 	q := adapter.Query{Keep: m.keep, Time: time.Now()}
@@ -177,12 +181,13 @@ func (m *move) site(ctx context.Context, p *part) (s site, age time.Duration, er
 	return s, age, nil
 }
 
-// recordChannel is the name under which a room's record is kept.
-func recordChannel(name string) string {
+// besideChannel is a name under which more is kept of a room: its record (m),
+// and who copies it (c).
+func besideChannel(name, what string) string {
 	if at := strings.IndexByte(name, '{'); at >= 0 {
-		return name[:at] + "m:" + name[at:]
+		return name[:at] + what + ":" + name[at:]
 	}
-	return name + ":m"
+	return name + ":" + what
 }
 
 // recordKeep is how long the record of a room is kept.
@@ -190,36 +195,46 @@ func recordKeep(keep adapter.Retention) adapter.Retention {
 	return adapter.Retention{Messages: 1, Age: min(2*keep.Age+4*24*time.Hour, maxAge)}
 }
 
-// record reads the lineage at a partition, and how old it is.
-func (m *move) record(ctx context.Context, p *part) (line lineage, age time.Duration, err error) {
+// record reads the lineage at a partition, how old it is, and the number of the
+// entry that has it.
+func (m *move) record(ctx context.Context, p *part) (line lineage, age time.Duration, number uint64, err error) {
 	q := adapter.Query{Limit: maxPast, Keep: recordKeep(m.keep), Time: time.Now()}
-	page, err := p.history.History(ctx, recordChannel(m.name), q)
+	page, err := p.history.History(ctx, besideChannel(m.name, "m"), q)
 	if err != nil || len(page.Frames) == 0 {
-		return line, 0, err
+		return line, 0, page.Head.Offset, err
 	}
 	f := page.Frames[len(page.Frames)-1]
 	k, ok := openKept(f.Frame)
 	if !ok || k.kind != record || json.Unmarshal(k.frame, &line) != nil {
-		return lineage{}, 0, fmt.Errorf("%w: %w: the record of how it moved cannot be read", adapter.ErrRefused, adapter.ErrBrokenHistory)
+		return lineage{}, 0, 0, fmt.Errorf("%w: %w: the record of how it moved cannot be read", adapter.ErrRefused, adapter.ErrBrokenHistory)
 	}
-	return line, f.Age, nil
+	return line, f.Age, page.Head.Offset, nil
 }
 
-// note writes the lineage at a partition.
-func (m *move) note(ctx context.Context, p *part, line *lineage) error {
+// note writes the lineage at a partition, after the entry of the last record.
+// If another hub has been faster, that one's is returned.
+func (m *move) note(ctx context.Context, p *part, line *lineage, last uint64) (lineage, error) {
 	data, err := json.Marshal(line)
 	if err != nil {
-		return err
+		return lineage{}, err
 	}
 	k := kept{kind: record, frame: data}
-	_, _, err = p.history.Append(ctx, recordChannel(m.name), adapter.Record{
+	_, _, err = p.history.Append(ctx, besideChannel(m.name, "m"), adapter.Record{
 		Frame: k.seal(), Messages: 1, Keep: recordKeep(m.keep), Time: time.Now(),
+		Publisher: mover, Stream: 1, Seq: last + 1,
 	})
-	return err
+	if err != nil {
+		return lineage{}, err
+	}
+	noted, _, _, err := m.record(ctx, p)
+	if err == nil && noted.Set < line.Set {
+		err = errors.New("the record of how it moved was not kept")
+	}
+	return noted, err
 }
 
 // copy copies a history to its home, and returns its lineage there.
-func (m *move) copy(ctx context.Context, from, to *site) (lineage, error) {
+func (m *move) copy(ctx context.Context, c *claim, from, to *site) (lineage, error) {
 	top, err := to.part.history.History(ctx, m.name, adapter.Query{Keep: m.keep, Time: time.Now()})
 	if err != nil {
 		return lineage{}, err
@@ -237,8 +252,8 @@ func (m *move) copy(ctx context.Context, from, to *site) (lineage, error) {
 		before := q.Since.Offset
 		for _, f := range page.Frames {
 			if f.At.Offset > at {
-				if err = m.fill(ctx, from, to, &at, before); err == nil {
-					err = m.append(ctx, from, to, &at, f)
+				if err = m.fill(ctx, c, from, &at, before); err == nil {
+					err = m.append(ctx, c, from, &at, f)
 				}
 				if err != nil {
 					return lineage{}, err
@@ -250,18 +265,18 @@ func (m *move) copy(ctx context.Context, from, to *site) (lineage, error) {
 			break
 		}
 	}
-	if err := m.fill(ctx, from, to, &at, page.Head.Offset); err != nil {
+	if err := m.fill(ctx, c, from, &at, page.Head.Offset); err != nil {
 		return lineage{}, err
 	}
 	return m.settle(ctx, to, &page)
 }
 
 // fill appends fillers for messages up to an offset.
-func (m *move) fill(ctx context.Context, from, to *site, at *uint64, until uint64) error {
+func (m *move) fill(ctx context.Context, c *claim, from *site, at *uint64, until uint64) error {
 	for *at < until {
 		k := kept{kind: filler}
 		n := min(until-*at, maxFiller)
-		if err := m.keepAt(ctx, from, to, *at, n, &k); err != nil {
+		if err := m.keepAt(ctx, c, from, *at, n, &k); err != nil {
 			return err
 		}
 		*at += n
@@ -270,28 +285,36 @@ func (m *move) fill(ctx context.Context, from, to *site, at *uint64, until uint6
 }
 
 // append copies a frame.
-func (m *move) append(ctx context.Context, from, to *site, at *uint64, f adapter.KeptFrame) error {
+func (m *move) append(ctx context.Context, c *claim, from *site, at *uint64, f adapter.KeptFrame) error {
 	k := kept{kind: moved, epoch: f.At.Epoch, time: time.Now().Add(-f.Age).UnixMilli(), frame: f.Frame}
-	if err := m.keepAt(ctx, from, to, *at, f.At.Offset-*at, &k); err != nil {
+	if err := m.keepAt(ctx, c, from, *at, f.At.Offset-*at, &k); err != nil {
 		return err
 	}
 	*at = f.At.Offset
 	return nil
 }
 
-// keepAt appends n messages after an offset, unless another hub has.
-func (m *move) keepAt(ctx context.Context, from, to *site, after, n uint64, k *kept) error {
-	_, _, err := to.part.history.Append(ctx, m.name, adapter.Record{
+// keepAt appends n messages after an offset, if the claim still holds. An
+// error says that the history has not the end that was expected: the next try
+// begins with reading where it ends.
+func (m *move) keepAt(ctx context.Context, c *claim, from *site, after, n uint64, k *kept) error {
+	if mine, err := c.hold(ctx); err != nil || !mine {
+		return cmp.Or(err, errOvertaken)
+	}
+	at, _, err := c.part.history.Append(ctx, m.name, adapter.Record{
 		Frame: k.seal(), Messages: int(n), Keep: m.keep, Time: time.Now(),
 		Publisher: mover, Stream: from.head.Epoch, Seq: after + 1,
 	})
+	if err == nil && at.Offset != after+n {
+		err = errOvertaken
+	}
 	return err
 }
 
 // settle notes that a history has been copied, up to the head of a page.
 func (m *move) settle(ctx context.Context, to *site, page *adapter.Page) (lineage, error) {
 	// Another hub may have been faster, and published.
-	line, _, err := m.record(ctx, to.part)
+	line, _, number, err := m.record(ctx, to.part)
 	if err != nil || line.Set >= m.view.epoch {
 		return line, err
 	}
@@ -302,7 +325,7 @@ func (m *move) settle(ctx context.Context, to *site, page *adapter.Page) (lineag
 	if top.Head.Offset < page.Head.Offset {
 		return lineage{}, errors.New("the new home has lost a part of what was copied")
 	}
-	line = lineage{Set: m.view.epoch, Base: top.Head.Offset, Native: top.Head.Epoch}
+	line = lineage{Set: m.view.epoch, Base: page.Head.Offset, Native: top.Head.Epoch}
 	line.Past = append(slices.Clone(page.Before), adapter.PastEpoch{
 		Epoch: page.Head.Epoch, Last: page.Head.Offset, Whole: top.Head.Offset == page.Head.Offset,
 	})
@@ -312,5 +335,5 @@ func (m *move) settle(ctx context.Context, to *site, page *adapter.Page) (lineag
 	if page.Head.Epoch >= line.Native {
 		line.Shift = page.Head.Epoch + 1 - line.Native
 	}
-	return line, m.note(ctx, to.part, &line)
+	return m.note(ctx, to.part, &line, number)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -93,6 +94,9 @@ const (
 // before.
 var errBusy = errors.New("the partition has not taken the frame before")
 
+// errUnhealthy is why a partition gets no copy while others can take theirs.
+var errUnhealthy = errors.New("the partition is not healthy")
+
 // A copyResult is what a partition has said to a copy.
 type copyResult struct {
 	receivers int
@@ -117,7 +121,11 @@ func (a *Adapter) publishCopies(ctx context.Context, v *view, name string, c cha
 	}
 	whole := len(errs) == 0
 	if len(healthy) > 0 {
-		whole = whole && len(healthy) == len(parts)
+		for _, p := range parts {
+			if !slices.Contains(healthy, p) {
+				errs, whole = append(errs, adapter.Unsent(errUnhealthy)), false
+			}
+		}
 		parts = healthy
 	}
 	frame = sealCopy(a.id, a.number.Add(1), frame)
@@ -203,22 +211,27 @@ func (a *Adapter) awaitCopies(ctx context.Context, results <-chan copyResult, n 
 	return receivers, nil
 }
 
-// joined joins errors such that the result wraps ErrUnsent only if all do.
+// joined joins errors such that the result wraps ErrUnsent, and ErrRefused,
+// only if all do.
 func joined(errs []error) error {
-	unsent := true
-	for _, err := range errs {
-		unsent = unsent && errors.Is(err, adapter.ErrUnsent)
+	e := partial{error: errors.Join(errs...)}
+	for _, of := range []error{adapter.ErrUnsent, adapter.ErrRefused} {
+		if slices.ContainsFunc(errs, func(err error) bool { return !errors.Is(err, of) }) {
+			e.not = append(e.not, of)
+		}
 	}
-	all := errors.Join(errs...)
-	if unsent {
-		return all
+	if len(e.not) == 0 {
+		return e.error
 	}
-	return maybeSent{all}
+	return e
 }
 
-// A maybeSent is an error without ErrUnsent, though one of its causes has it.
-type maybeSent struct{ error }
+// A partial is an error without some of those that its causes have.
+type partial struct {
+	error
+	not []error
+}
 
-func (e maybeSent) Is(target error) bool {
-	return target != adapter.ErrUnsent && errors.Is(e.error, target)
+func (e partial) Is(target error) bool {
+	return !slices.Contains(e.not, target) && errors.Is(e.error, target)
 }

@@ -193,8 +193,9 @@ func (r *route) because(err error) error {
 // ready reports whether enough is subscribed. If not, it may be after a while.
 // The caller holds mu.
 func (r *route) ready(down []*part) (ready bool, again time.Duration, err error) {
-	confirmed, lacks := 0, false
+	confirmed, lacks, hope := 0, false, false
 	for _, l := range r.legs {
+		hope = hope || l.refused == nil && !l.prospective
 		switch {
 		case l.confirmed && !l.prospective:
 			confirmed++
@@ -208,6 +209,9 @@ func (r *route) ready(down []*part) (ready bool, again time.Duration, err error)
 	if r.wide && confirmed > 0 {
 		again = wideGrace - time.Since(r.first)
 		return !lacks || again <= 0, max(again, time.Millisecond), nil
+	}
+	if r.wide && hope {
+		err = nil // one is enough
 	}
 	return err == nil && confirmed > 0 && !lacks, 0, err
 }

@@ -2,8 +2,8 @@
 // so that a room is on one hub, or few, and costs the backend one subscription.
 // The room is in the address, as ?room=lobby:
 //
-//	go run ./examples/chat -addr localhost:8081 &
-//	go run ./examples/chat -addr localhost:8082 &
+//	go run -C examples/chat . -addr localhost:8081 -adapter sharded -redis localhost:6379 &
+//	go run -C examples/chat . -addr localhost:8082 -adapter sharded -redis localhost:6379 &
 //	go run ./examples/router -listen localhost:8080 http://localhost:8081 http://localhost:8082
 //
 // The servers still need an adapter: a server that is down, or that a request
@@ -15,6 +15,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"log"
 	"net"
 	"net/http"
@@ -65,6 +66,7 @@ func newRouter(servers []string) (http.Handler, error) {
 		Rewrite: func(r *httputil.ProxyRequest) {
 			target, _ := url.Parse(partition.Pick(servers, room(r.In))) // checked above
 			r.SetURL(target)
+			r.Out.Host = r.In.Host // a WebSocket's Origin is compared with it
 			r.SetXForwarded()
 		},
 		Transport: &nextServer{servers: servers},
@@ -87,6 +89,9 @@ func (t *nextServer) RoundTrip(r *http.Request) (*http.Response, error) {
 		}
 		try := r.Clone(r.Context())
 		try.URL.Scheme, try.URL.Host = target.Scheme, target.Host
+		if r.Body != nil {
+			try.Body = io.NopCloser(r.Body) // the next try may need it; the proxy closes it
+		}
 		response, err := http.DefaultTransport.RoundTrip(try)
 		var op *net.OpError
 		if err == nil || !errors.As(err, &op) || op.Op != "dial" {

@@ -6,8 +6,10 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"strings"
 	"testing"
 
+	"github.com/coder/websocket"
 	"github.com/fanoutgo/fanout/adapter/partition"
 	"github.com/stretchr/testify/require"
 )
@@ -17,7 +19,23 @@ func TestRouter(t *testing.T) {
 	var names []string
 	for range 3 {
 		s := httptest.NewServer(nil)
-		s.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, s.URL) })
+		s.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			switch {
+			case r.Header.Get("Upgrade") != "":
+				if ws, err := websocket.Accept(w, r, nil); err == nil {
+					_ = ws.CloseNow()
+				}
+			case r.Method == http.MethodPost:
+				body, err := io.ReadAll(r.Body)
+				if err != nil {
+					http.Error(w, err.Error(), http.StatusBadRequest)
+					return
+				}
+				fmt.Fprintf(w, "%s got %s", s.URL, body)
+			default:
+				fmt.Fprint(w, s.URL)
+			}
+		})
 		servers = append(servers, s)
 		names = append(names, s.URL)
 		t.Cleanup(s.Close)
@@ -48,6 +66,13 @@ func TestRouter(t *testing.T) {
 		}
 		require.Len(t, used, 3)
 	})
+	t.Run("passes WebSockets on that check where they come from", func(t *testing.T) {
+		ws, _, err := websocket.Dial(t.Context(), router.URL+"/ws?room=lobby", &websocket.DialOptions{
+			HTTPHeader: http.Header{"Origin": {router.URL}},
+		})
+		require.NoError(t, err)
+		require.NoError(t, ws.CloseNow())
+	})
 	t.Run("sends them to the next server when one is down", func(t *testing.T) {
 		servers[0].CloseClientConnections()
 		servers[0].Close()
@@ -58,6 +83,12 @@ func TestRouter(t *testing.T) {
 				want = partition.Pick(names[1:], room)
 			}
 			require.Equal(t, want, get(room))
+			response, err := client.Post(router.URL+"/?room="+url.QueryEscape(room), "", strings.NewReader("body of "+room))
+			require.NoError(t, err)
+			body, err := io.ReadAll(response.Body)
+			require.NoError(t, err)
+			require.NoError(t, response.Body.Close())
+			require.Equal(t, want+" got body of "+room, string(body))
 		}
 	})
 	t.Run("needs servers", func(t *testing.T) {

@@ -70,7 +70,9 @@ func TestNginx(t *testing.T) {
 	}, 10*time.Second, 10*time.Millisecond)
 
 	server := func(room string) string {
-		ws, _, err := websocket.Dial(ctx, "ws://"+address+"/ws?user=ann&room="+room, nil)
+		ws, _, err := websocket.Dial(ctx, "ws://"+address+"/ws?user=ann&room="+room, &websocket.DialOptions{
+			HTTPHeader: http.Header{"Origin": {"http://" + address}}, // the servers compare it with Host
+		})
 		require.NoError(t, err)
 		defer ws.CloseNow()
 		_, data, err := ws.Read(ctx)

@@ -25,13 +25,27 @@ func (m *Machine) complete(now time.Time) bool {
 			if now.Sub(m.since) < wait && !(m.settled && m.allAnswered()) {
 				return false
 			}
-		case len(a.heard) < a.receivers:
+		case len(a.heard) < a.receivers && !m.without(p, a, now):
 			return false
 		}
 		reached = true
 	}
 	return reached && (m.self.Stage <= Steady || m.allSpoke(now))
 }
+
+// without reports whether to go on though some that are counted have not
+// answered: none of them is known, and they were not waited for shortly. A
+// backend counts a dead hub until it notices.
+func (m *Machine) without(partition string, a *ask, now time.Time) bool {
+	known := m.allAnswered
+	if m.self.Stage <= Steady {
+		known = func() bool { return m.allSpoke(now) }
+	}
+	return known() && (a.missing() <= m.absent[partition] || now.Sub(m.began) >= m.patience)
+}
+
+// missing is how many that are counted have not answered.
+func (a *ask) missing() int { return max(0, a.receivers-len(a.heard)) }
 
 // allSpoke reports whether each peer that is known has answered somewhere, or
 // not for long: one whose link is broken is not counted, and publishes that it

@@ -33,6 +33,8 @@ type Machine struct {
 	peers   map[string]peer
 	round   round
 	since   time.Time            // when the first round of the stage began; zero: there was none
+	began   time.Time            // the same, of the rounds after the last complete one
+	absent  map[string]int       // those that are counted, and were waited for in vain, by partition
 	failing map[string]time.Time // partitions that could not be asked, since when
 	settled bool                 // the peers are known, though nobody counts
 	news    bool                 // a peer has said something new since the round began
@@ -74,6 +76,7 @@ func New(hub string, names []string, patience, start time.Duration) *Machine {
 		self:     State{Hub: hub, Names: names, Want: names, Stage: Learning},
 		patience: patience, start: start,
 		peers: make(map[string]peer), failing: make(map[string]time.Time),
+		absent: make(map[string]int),
 	}
 }
 
@@ -113,7 +116,7 @@ func (m *Machine) Checking() bool { return m.check }
 
 func (m *Machine) enter(s Stage) {
 	m.self.Stage, m.self.Done = s, false
-	m.since, m.round.over, m.news = time.Time{}, true, true
+	m.since, m.began, m.round.over, m.news = time.Time{}, time.Time{}, true, true
 	if s <= Opening {
 		m.settled = false
 	}
@@ -161,6 +164,9 @@ func (m *Machine) Begin(partitions []string, now time.Time) uint64 {
 	}
 	if m.since.IsZero() {
 		m.since = now
+	}
+	if m.began.IsZero() {
+		m.began = now
 	}
 	m.news, m.urgent = false, false
 	return m.round.id
@@ -264,10 +270,13 @@ func (m *Machine) Decide(now time.Time) Action {
 	return None
 }
 
-// endRound forgets the peers that have not spoken since the round began.
+// endRound notes who has not answered, and forgets the peers that have not spoken since the round began.
 func (m *Machine) endRound() {
 	m.round.over, m.check = true, false
-	m.settled = m.self.Stage >= Ready
+	m.settled, m.began = m.self.Stage >= Ready, time.Time{}
+	for p, a := range m.round.asks {
+		m.absent[p] = a.missing()
+	}
 	if m.self.Stage <= Steady {
 		m.since = time.Time{}
 	}
