@@ -128,7 +128,7 @@ func (l *Local) Leave(number uint64, now time.Time) {
 	if m == nil || m.fate != here {
 		return
 	}
-	if l.params.Grace <= 0 || len(m.Name) == 0 || !m.announced || l.hasOther(m) {
+	if l.params.Grace <= 0 || len(m.Name) == 0 || !l.known(m) || l.hasOther(m) {
 		l.end(m)
 		return
 	}
@@ -144,6 +144,11 @@ func (l *Local) hasOther(m *member) bool {
 	return slices.ContainsFunc(l.users[string(m.Name)], func(number uint64) bool {
 		return number != m.Number && l.members[number].fate == here
 	})
+}
+
+// known reports whether some connection of the user of m here is announced.
+func (l *Local) known(m *member) bool {
+	return slices.ContainsFunc(l.users[string(m.Name)], func(number uint64) bool { return l.members[number].announced })
 }
 
 // release ends the member that has been held for longest.

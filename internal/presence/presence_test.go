@@ -94,6 +94,59 @@ func TestLocal(t *testing.T) {
 		}
 		require.Equal(t, []uint64{1, 2}, l.Announce(start.Add(time.Second)).Left)
 	})
+	t.Run("holds a user whose next connections end before they are announced", func(t *testing.T) {
+		for name, first := range map[string]func(l *Local){
+			"one after the other": func(l *Local) {
+				l.Leave(1, start.Add(time.Second))
+				l.Join(entry(2, "ann", ""))
+			},
+			"the second overlaps the first": func(l *Local) {
+				l.Join(entry(2, "ann", ""))
+				l.Leave(1, start.Add(time.Second))
+			},
+		} {
+			t.Run(name, func(t *testing.T) {
+				w := newWire(1, Params{Grace: 5 * time.Second, Limit: 100})
+				l := w.locals[1]
+				at := func(d time.Duration) {
+					w.now = start.Add(d)
+					w.flush()
+				}
+				l.Join(entry(1, "ann", ""))
+				at(0)
+				l.Join(entry(9, "bob", ""))
+				at(time.Second - time.Millisecond) // it begins a window
+				first(l)
+				l.Leave(2, start.Add(time.Second+50*time.Millisecond))
+				at(2 * time.Second)
+				l.Join(entry(3, "ann", ""))
+				l.Leave(3, start.Add(2*time.Second))
+				at(3 * time.Second)
+				at(7*time.Second - time.Millisecond)
+				require.Equal(t, []int{2}, w.notices, "ann and bob came, and that is all")
+				require.Equal(t, 2, w.followers[0].Total())
+				at(7 * time.Second)
+				require.Equal(t, []int{3}, w.notices)
+				at(time.Minute)
+				l.Leave(9, start)
+				at(2 * time.Minute)
+				at(3 * time.Minute)
+				require.Zero(t, w.followers[0].Total())
+				require.True(t, l.Idle())
+				require.Empty(t, l.users)
+			})
+		}
+	})
+	t.Run("forgets a user that nobody has heard of", func(t *testing.T) {
+		l := NewLocal(1, params)
+		l.Join(entry(1, "ann", ""))
+		l.Join(entry(2, "ann", ""))
+		l.Leave(1, start)
+		l.Leave(2, start)
+		require.Nil(t, l.Announce(start))
+		require.True(t, l.Idle())
+		require.Empty(t, l.users)
+	})
 	t.Run("knows a member that joins again", func(t *testing.T) {
 		l := NewLocal(1, params)
 		f := NewFollower()
