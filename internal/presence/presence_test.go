@@ -147,6 +147,28 @@ func TestLocal(t *testing.T) {
 		require.True(t, l.Idle())
 		require.Empty(t, l.users)
 	})
+	t.Run("does not walk the connections of a user", func(t *testing.T) {
+		const connections = 100_000
+		l := NewLocal(1, Params{Grace: time.Second, Limit: 10})
+		began := time.Now()
+		each := func(do func(number uint64)) {
+			for n := range uint64(connections) {
+				do(n + 1)
+				require.True(t, n%1000 > 0 || time.Since(began) < 20*time.Second, "that would take a minute if it did")
+			}
+			for at := start; ; at = at.Add(time.Minute) {
+				if l.Announce(at) == nil && len(l.changed) == 0 {
+					break
+				}
+				l.Sent(true, at)
+			}
+		}
+		each(func(n uint64) { l.Join(entry(n, "guest", "")) })
+		require.Equal(t, connections, l.count)
+		each(func(n uint64) { l.Leave(n, start) })
+		require.Zero(t, l.count)
+		require.Empty(t, l.users)
+	})
 	t.Run("knows a member that joins again", func(t *testing.T) {
 		l := NewLocal(1, params)
 		f := NewFollower()
