@@ -312,6 +312,7 @@ func (p *roomPresence) take(f *presence.Follower, hub uint64, a *control.Answer,
 // into the answer.
 func (a *answering) answerPresence() (status control.Status, err error) {
 	h, q := a.hub, a.question
+	life := h.newStream() // members that join after the look get a larger one
 	snapshot := &control.Answer{Status: control.StatusLast, Mode: control.ModeList}
 	for _, room := range q.Names { // one
 		if rs := h.lookup(h.names.Room(room)); rs != nil && rs.presence() != nil {
@@ -319,7 +320,7 @@ func (a *answering) answerPresence() (status control.Status, err error) {
 		}
 	}
 	if snapshot.Life == 0 { // nobody is here, whatever was before
-		snapshot.Life = h.newStream()
+		snapshot.Life = life
 	}
 	page := &a.page
 	page.Life, page.Seq, page.Digest, page.Mode = snapshot.Life, snapshot.Seq, snapshot.Digest, snapshot.Mode
