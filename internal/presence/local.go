@@ -155,7 +155,7 @@ func (l *Local) See(hubs, total int) {
 	switch {
 	case total > l.params.Limit:
 		mode = control.ModeSummary
-	case total <= l.params.Limit/4*3:
+	case total <= max(l.params.Limit*3/4, 1):
 		mode = control.ModeList
 	}
 	if mode != l.mode {

@@ -58,6 +58,24 @@ func TestLocal(t *testing.T) {
 			require.Equal(t, want, l.window())
 		}
 	})
+	t.Run("lists nobody above the limit, until three quarters of it are left", func(t *testing.T) {
+		for limit, again := range map[int]int{1: 1, 2: 1, 3: 2, 4: 3, 5: 3, 7: 5, 30: 22, 1000: 750} {
+			l := NewLocal(1, Params{Limit: limit})
+			for _, step := range []struct {
+				total int
+				want  control.Mode
+			}{
+				{limit, control.ModeList},
+				{limit + 1, control.ModeSummary},
+				{again + 1, control.ModeSummary},
+				{again, control.ModeList},
+				{limit, control.ModeList},
+			} {
+				l.See(1, step.total)
+				require.Equal(t, step.want, l.mode, "%d connections, with a limit of %d", step.total, limit)
+			}
+		}
+	})
 	t.Run("holds a user whose connection has ended", func(t *testing.T) {
 		l := NewLocal(1, params)
 		l.Join(entry(1, "ann", ""))
