@@ -44,7 +44,13 @@ type Person struct {
 	User   string // MemberOptions.User
 	Member string // the member's ID, if it has no user
 	Info   []byte // of the connection that is there longest; do not modify it
-	Since  time.Time
+
+	// Since is when the connection that is there longest connected, by the
+	// clock of its hub. That another one takes its place, as after a reload
+	// within RoomOptions.Grace, is no change by itself. So members that were
+	// there before keep the earlier time, and members that join later get the
+	// new one in their list.
+	Since time.Time
 }
 
 // presenceSender is the sender of changes. Hubs' IDs are others, and those of

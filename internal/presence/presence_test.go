@@ -387,6 +387,9 @@ func TestArrivals(t *testing.T) {
 		}
 		require.Equal(t, []int{1, 1, 1}, w.notices)
 		require.Len(t, w.followers[2].List().Joined, 1)
+		for _, f := range w.followers {
+			require.Equal(t, uint64(2), f.List().Joined[0].Since, "a list has the connection that is there now")
+		}
 	})
 }
 
