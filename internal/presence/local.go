@@ -15,8 +15,10 @@ type Params struct {
 }
 
 const (
-	// perHub is the window for each hub in the room: together they announce no
-	// more than some 17 times a second, however many they are.
+	// perHub is the window for each hub in the room: together they announce
+	// some 17 times a second at most, and more often only if there are so many
+	// hubs that maxWindow is shorter than that, or if the changes of a window
+	// take more than maxBytes: the next announcement does not wait then.
 	perHub    = 60 * time.Millisecond
 	minWindow = 100 * time.Millisecond
 	maxWindow = 2 * time.Second

@@ -275,6 +275,19 @@ func TestLocal(t *testing.T) {
 		}
 		require.Equal(t, 3, send(0))
 	})
+	t.Run("announces 1,000 arrivals with 1 KB of info in some 20 announcements", func(t *testing.T) {
+		l := NewLocal(1, Params{Limit: 1000})
+		for n := range uint64(1000) {
+			l.Join(entry(n+1, fmt.Sprint("user ", n), string(make([]byte, 1<<10))))
+		}
+		announcements := 0
+		for l.count < 1000 {
+			require.NotNil(t, l.Announce(start))
+			l.Sent(true, start)
+			announcements++
+		}
+		require.InDelta(t, 20, announcements, 2)
+	})
 }
 
 // wire carries announcements of hubs to followers without loss.
