@@ -131,8 +131,11 @@ type RoomOptions struct {
 	// Changes that come together are told together. A member gets a notice at
 	// once in a quiet room, and some 17 a second at most, however many people
 	// there are; with more than 33 hubs in the room, half as many as there are
-	// hubs. A hub that was killed takes its members with it in one
-	// step, when the others know that it is gone: see [Hub.Hubs].
+	// hubs. That holds as long as the changes that a hub tells at a time fit
+	// into 48 KiB. More are told in several notices, one right after the other:
+	// some 20 if 1,000 people with 1 KB of Info each join one hub at once. A hub
+	// that was killed takes its members with it in one step, when the others
+	// know that it is gone: see [Hub.Hubs].
 	Presence bool
 
 	// Grace is how long a person counts as here after its last connection on a

@@ -28,8 +28,8 @@ type Reply struct {
 const (
 	// gatherTime is how long replies wait for others to travel with.
 	gatherTime = 5 * time.Millisecond
-	// maxReplies bounds the replies that wait to be sent, in bytes: who replies
-	// waits until there is room.
+	// maxReplies bounds the replies that wait to be sent, in bytes. A member
+	// whose reply does not fit waits until there is room.
 	maxReplies = 1 << 20
 )
 

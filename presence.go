@@ -44,7 +44,13 @@ type Person struct {
 	User   string // MemberOptions.User
 	Member string // the member's ID, if it has no user
 	Info   []byte // of the connection that is there longest; do not modify it
-	Since  time.Time
+
+	// Since is when the connection that is there longest connected, by the
+	// clock of its hub. That another one takes its place, as after a reload
+	// within RoomOptions.Grace, is no change by itself. So members that were
+	// there before keep the earlier time, and members that join later get the
+	// new one in their list.
+	Since time.Time
 }
 
 // presenceSender is the sender of changes. Hubs' IDs are others, and those of
@@ -312,6 +318,7 @@ func (p *roomPresence) take(f *presence.Follower, hub uint64, a *control.Answer,
 // into the answer.
 func (a *answering) answerPresence() (status control.Status, err error) {
 	h, q := a.hub, a.question
+	life := h.newStream() // members that join after the look get a larger one
 	snapshot := &control.Answer{Status: control.StatusLast, Mode: control.ModeList}
 	for _, room := range q.Names { // one
 		if rs := h.lookup(h.names.Room(room)); rs != nil && rs.presence() != nil {
@@ -319,7 +326,7 @@ func (a *answering) answerPresence() (status control.Status, err error) {
 		}
 	}
 	if snapshot.Life == 0 { // nobody is here, whatever was before
-		snapshot.Life = h.newStream()
+		snapshot.Life = life
 	}
 	page := &a.page
 	page.Life, page.Seq, page.Digest, page.Mode = snapshot.Life, snapshot.Seq, snapshot.Digest, snapshot.Mode

@@ -15,8 +15,10 @@ type Params struct {
 }
 
 const (
-	// perHub is the window for each hub in the room: together they announce no
-	// more than some 17 times a second, however many they are.
+	// perHub is the window for each hub in the room: together they announce
+	// some 17 times a second at most, and more often only if there are so many
+	// hubs that maxWindow is shorter than that, or if the changes of a window
+	// take more than maxBytes: the next announcement does not wait then.
 	perHub    = 60 * time.Millisecond
 	minWindow = 100 * time.Millisecond
 	maxWindow = 2 * time.Second
@@ -42,10 +44,10 @@ type Local struct {
 	mode   control.Mode
 	hubs   int // in the room
 
-	members map[uint64]*member  // by number: who is here, and who is held or not yet announced as left
-	users   map[string][]uint64 // numbers of the members of a user
-	changed []uint64            // numbers of members to be announced, in order
-	held    []holding           // in the order of their times
+	members map[uint64]*member // by number: who is here, and who is held or not yet announced as left
+	users   map[string]*user   // that have members
+	changed []uint64           // numbers of members to be announced, in order
+	held    []holding          // in the order of their times
 
 	count   int // of members that are announced
 	digest  uint64
@@ -59,29 +61,6 @@ type Local struct {
 	confirmed bool
 }
 
-// A member is one connection on this hub.
-type member struct {
-	control.Entry
-	fate      fate
-	until     time.Time // held: until then
-	changed   bool      // it is among Local.changed
-	announced bool
-	shown     control.Entry // as it was announced
-	sum       uint64        // of shown, in the digest
-}
-
-// A fate is what is to become of a member.
-type fate uint8
-
-const (
-	here fate = iota
-	// held means that the connection has ended, and that the user may come
-	// back.
-	held
-	// ended means that the member is to be announced as left.
-	ended
-)
-
 // A holding is a member that is held until a time.
 type holding struct {
 	number uint64
@@ -93,33 +72,29 @@ type holding struct {
 func NewLocal(life uint64, p Params) *Local {
 	return &Local{
 		params: p, life: life, mode: control.ModeList, hubs: 1,
-		members: make(map[uint64]*member), users: make(map[string][]uint64),
+		members: make(map[uint64]*member), users: make(map[string]*user),
 	}
 }
 
 // Join takes a member into the room. Its bytes are kept. A member that left may
-// join again, as the same user. If its user is held
-// the one that was held goes when the new one comes, which is no event.
+// join again, as the same user. If another connection of its user is held, that
+// one is announced as left together with the new one, which is no event.
 func (l *Local) Join(e control.Entry) {
 	m := l.members[e.Number]
-	if m != nil { // it is back before it was announced as left
-		m.Entry, m.fate = e, here
-		l.change(m)
-		return
+	if m == nil {
+		m = &member{fate: ended, user: l.userOf(e.Name)} // it becomes here below
+		l.members[e.Number] = m
 	}
-	m = &member{Entry: e}
-	l.members[e.Number] = m
-	l.change(m)
-	if len(e.Name) == 0 {
-		return
+	m.Entry = e
+	l.change(m) // before the one that was held
+	var old *member
+	if m.user != nil {
+		old = m.user.held
 	}
-	user := string(e.Name)
-	for _, number := range l.users[user] {
-		if old := l.members[number]; old.fate == held {
-			l.end(old)
-		}
+	m.become(here)
+	if old != nil && old != m {
+		l.end(old)
 	}
-	l.users[user] = append(l.users[user], e.Number)
 }
 
 // Leave takes a member out of the room.
@@ -128,22 +103,16 @@ func (l *Local) Leave(number uint64, now time.Time) {
 	if m == nil || m.fate != here {
 		return
 	}
-	if l.params.Grace <= 0 || len(m.Name) == 0 || !m.announced || l.hasOther(m) {
-		l.end(m)
+	if u := m.user; l.params.Grace <= 0 || u == nil || u.announced == 0 || u.here > 1 {
+		l.end(m) // there is no user, nobody knows of it, or it is still here
 		return
 	}
-	m.fate, m.until = held, now.Add(l.params.Grace)
+	m.become(held)
+	m.until = now.Add(l.params.Grace)
 	l.held = append(l.held, holding{number, m.until})
 	if len(l.held) > max(l.params.Limit, 1) {
 		l.release()
 	}
-}
-
-// hasOther reports whether the user of m has another connection here.
-func (l *Local) hasOther(m *member) bool {
-	return slices.ContainsFunc(l.users[string(m.Name)], func(number uint64) bool {
-		return number != m.Number && l.members[number].fate == here
-	})
 }
 
 // release ends the member that has been held for longest.
@@ -157,21 +126,11 @@ func (l *Local) release() {
 
 // end has a member announced as left.
 func (l *Local) end(m *member) {
-	m.fate = ended
+	m.become(ended)
 	if m.announced {
 		l.change(m)
 	} else {
 		l.forget(m) // nobody knows of it
-	}
-}
-
-func (l *Local) forget(m *member) {
-	delete(l.members, m.Number)
-	if user := string(m.Name); user != "" {
-		l.users[user] = slices.DeleteFunc(l.users[user], func(n uint64) bool { return n == m.Number })
-		if len(l.users[user]) == 0 {
-			delete(l.users, user)
-		}
 	}
 }
 
@@ -198,7 +157,7 @@ func (l *Local) See(hubs, total int) {
 	switch {
 	case total > l.params.Limit:
 		mode = control.ModeSummary
-	case total <= l.params.Limit/4*3:
+	case total <= max(l.params.Limit*3/4, 1):
 		mode = control.ModeList
 	}
 	if mode != l.mode {
@@ -313,10 +272,10 @@ func (l *Local) apply(m *member) bool {
 	if m.announced {
 		l.digest ^= m.sum
 	} else {
-		l.count++
+		l.announced(m, 1)
 	}
 	if m.fate == ended {
-		l.count--
+		l.announced(m, -1)
 		l.forget(m)
 		return false
 	}

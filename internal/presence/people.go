@@ -25,7 +25,7 @@ type Person struct {
 	User   string
 	Hub    uint64 // of a member that has no user
 	Member uint64 // likewise: its number
-	Since  uint64 // ms since 1970
+	Since  uint64 // of the connection that is there longest: ms since 1970
 	Info   []byte
 }
 

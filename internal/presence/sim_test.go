@@ -285,7 +285,7 @@ func (w *world) agree() {
 		h.watch()
 		require.Equal(w.t, count, h.follower.Total())
 		for _, m := range h.watchers {
-			if count > w.params.Limit || count <= w.params.Limit/4*3 {
+			if count > w.params.Limit || count <= max(w.params.Limit*3/4, 1) {
 				require.Equal(w.t, count > w.params.Limit, m.large)
 			}
 			if m.large {

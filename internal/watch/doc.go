@@ -28,10 +28,9 @@
 // deadlines by that time.
 //
 // With the default parameters a hub that was killed is gone on all others
-// within
-// 3.5 s plus the time that messages take, on a backend that counts, and within
-// 6.5 s on one that does not. A hub that stands still for a second is not even
-// suspected.
+// within 3.5 s plus the time that messages take, on a backend that counts, and
+// within 6.5 s on one that does not. A hub that stands still for a second is
+// not even suspected.
 //
 // Lists that differ, because a Hello or the word of an end was lost, are
 // noticed by a digest in probes and acks, and exchanged.

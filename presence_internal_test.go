@@ -1,0 +1,47 @@
+package fanout
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/fanoutgo/fanout/adapter/memory"
+	"github.com/fanoutgo/fanout/internal/ask"
+	"github.com/fanoutgo/fanout/internal/control"
+	"github.com/stretchr/testify/require"
+)
+
+// The answer that nobody is in a room has a life smaller than that of members
+// that join after the hub has looked: others ignore announcements of a smaller
+// life than the one they know.
+func TestEmptyPresenceAnswers(t *testing.T) {
+	h, err := New(memory.NewBus().NewAdapter(), &Options{Room: func(string) RoomOptions { return RoomOptions{Presence: true} }})
+	require.NoError(t, err)
+	defer h.Close(context.Background())
+	rs := h.acquire("room", h.names.Room("room"))
+	defer h.release(rs)
+	for name, lock := range map[string]interface {
+		Lock()
+		Unlock()
+	}{"room": &rs.mu, "no room": &h.mu} {
+		t.Run(name, func(t *testing.T) {
+			q := &control.Question{Op: control.OpPresence, Names: []string{name}}
+			a := newAnswering(h, ask.Key{}, q, nil, time.Minute)
+			defer a.cancel()
+			lock.Lock() // the hub cannot look yet
+			before := h.lastStream.Load()
+			done := make(chan error)
+			go func() {
+				_, err := a.answerPresence()
+				done <- err
+			}()
+			for end := time.Now().Add(5 * time.Second); h.lastStream.Load() == before && time.Now().Before(end); {
+				time.Sleep(time.Millisecond)
+			}
+			joined := h.newStream()
+			lock.Unlock()
+			require.NoError(t, <-done)
+			require.Less(t, a.page.Life, joined)
+		})
+	}
+}
