@@ -42,6 +42,18 @@ func (c *copies) forget(channel string) {
 	delete(c.known, channel)
 }
 
+// lose notes that the new backend has lost a copy. The history there has begun
+// anew, and what the old one has is not copied to its end.
+func (c *copies) lose(channel string, lost *historyCopy) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if one := c.known[channel]; one != nil && &one.result == lost {
+		none := &copying{done: make(chan struct{})}
+		close(none.done)
+		c.known[channel] = none
+	}
+}
+
 // copyOf copies the history of a channel, unless that was done before. Hubs may
 // copy one at the same time.
 func (a *Adapter) copyOf(ctx context.Context, channel string, keep adapter.Retention) (*historyCopy, error) {
@@ -71,6 +83,11 @@ func (a *Adapter) copyOf(ctx context.Context, channel string, keep adapter.Reten
 					delete(a.copies.known, channel)
 				}
 				a.copies.mu.Unlock()
+			}
+			if c := a.lookup(channel); c != nil && !one.result.head.IsZero() && one.err == nil {
+				c.mu.Lock()
+				c.lane.Copied(one.result.epoch)
+				c.mu.Unlock()
 			}
 			close(one.done)
 		}

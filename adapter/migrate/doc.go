@@ -74,6 +74,10 @@
 // the second deploy loses its history. Two backends of one Redis Cluster have
 // the same histories, and nothing is copied.
 //
+// If the new backend loses a copy, as a server does that restarts empty, the
+// history begins anew there: members get one gap and go on, and what the old
+// backend has is not copied again by the hubs that know the copy.
+//
 // The new backend must not have a history of the room from before. Where it has
 // one that is older than the old backend's, Publish and Resume return an error
 // that wraps [adapter.ErrBrokenHistory].
