@@ -28,7 +28,7 @@ type copying struct {
 
 const (
 	// maxCopies is how many copies are remembered. Of one that is forgotten the
-	// heads of both histories are read again.
+	// mark is read again, or the heads of both histories if there is none.
 	maxCopies = 10_000
 
 	// copyPage and copyBytes bound a page that is copied.
@@ -36,21 +36,33 @@ const (
 	copyBytes = 2 << 20
 )
 
-func (c *copies) forget(channel string) {
+// lose notes that the new backend has lost a copy, unless that was noted. The
+// history there has begun anew, and nothing is copied into it.
+func (c *copies) lose(channel string, lost *historyCopy) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	delete(c.known, channel)
+	one := c.known[channel]
+	if one == nil || &one.result != lost {
+		return false
+	}
+	none := &copying{done: make(chan struct{})}
+	close(none.done)
+	c.known[channel] = none
+	return true
 }
 
-// lose notes that the new backend has lost a copy. The history there has begun
-// anew, and what the old one has is not copied to its end.
-func (c *copies) lose(channel string, lost *historyCopy) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if one := c.known[channel]; one != nil && &one.result == lost {
-		none := &copying{done: make(chan struct{})}
-		close(none.done)
-		c.known[channel] = none
+// makeRoomLocked forgets copies that are complete until there is room for one.
+// One that is being made stays, so that a hub does not make it twice.
+func (c *copies) makeRoomLocked() {
+	for name, one := range c.known {
+		if len(c.known) < maxCopies {
+			return
+		}
+		select {
+		case <-one.done:
+			delete(c.known, name)
+		default:
+		}
 	}
 }
 
@@ -65,12 +77,7 @@ func (a *Adapter) copyOf(ctx context.Context, channel string, keep adapter.Reten
 		one := a.copies.known[channel]
 		mine := one == nil
 		if mine {
-			for name := range a.copies.known {
-				if len(a.copies.known) < maxCopies {
-					break
-				}
-				delete(a.copies.known, name)
-			}
+			a.copies.makeRoomLocked()
 			one = &copying{done: make(chan struct{})}
 			a.copies.known[channel] = one
 		}
@@ -105,43 +112,75 @@ func (a *Adapter) copyOf(ctx context.Context, channel string, keep adapter.Reten
 	}
 }
 
-// copyHistory brings the history at the new backend to where that of the old one
-// ended. Of several hubs one does it: the one that has claimed the channel.
+// headIn bounds the question for the head of the old history, so that an old
+// backend that is down does not stop rooms that do not need it.
+const headIn = 2 * time.Second
+
+// copyHistory returns the copy of a history, which it makes if need be.
 func (a *Adapter) copyHistory(ctx context.Context, channel string, keep adapter.Retention) (historyCopy, error) {
-	head := adapter.Query{Keep: keep, Time: time.Now()}
-	old, err := a.from.historian.History(ctx, channel, head)
-	if err != nil || old.Head.IsZero() {
+	if c, err := a.readMark(ctx, channel); err != nil {
+		return historyCopy{}, err
+	} else if c != nil {
+		return *c, nil
+	}
+	old, err := a.headOfOld(ctx, channel, keep)
+	switch {
+	case err != nil && a.beganAtNew(ctx, channel, keep):
+		return historyCopy{}, nil
+	case err != nil || old.Head.IsZero():
 		return historyCopy{}, err
 	}
 	c := historyCopy{head: old.Head, before: old.Before}
-	one := claim{adapter: a, channel: a.claimName(channel)}
+	if err := a.makeCopy(ctx, channel, keep, &c); err != nil {
+		return c, err
+	}
+	if !c.head.IsZero() {
+		a.writeMark(ctx, channel, &c, markComplete)
+	}
+	return c, nil
+}
+
+func (a *Adapter) headOfOld(ctx context.Context, channel string, keep adapter.Retention) (adapter.Page, error) {
+	ctx, cancel := context.WithTimeout(ctx, headIn)
+	defer cancel()
+	return a.from.historian.History(ctx, channel, adapter.Query{Keep: keep, Time: time.Now()})
+}
+
+// makeCopy brings the history at the new backend to where that of the old one
+// ended. Of several hubs one does it: the one that has claimed the channel. If
+// both are one history, the copy becomes zero.
+func (a *Adapter) makeCopy(ctx context.Context, channel string, keep adapter.Retention, c *historyCopy) error {
+	head := adapter.Query{Keep: keep, Time: time.Now()}
+	first := firstEpoch(&adapter.Page{Head: c.head, Before: c.before})
+	one := claim{adapter: a, channel: a.besideOf("copy", channel)}
 	for {
 		now, err := a.to.historian.History(ctx, channel, head)
 		if err != nil {
-			return c, err
+			return err
 		}
-		if firstEpoch(&now) == firstEpoch(&old) {
-			return historyCopy{}, nil // it is the same history
+		if firstEpoch(&now) == first {
+			*c = historyCopy{}
+			return nil
 		}
 		if done, err := c.complete(&now); done || err != nil {
-			return c, err
+			return err
 		}
 		mine, err := one.hold(ctx)
 		switch {
 		case err != nil:
-			return c, err
+			return err
 		case !mine:
 			if !backoff.Sleep(ctx, claimPause) {
-				return c, context.Cause(ctx)
+				return context.Cause(ctx)
 			}
 			continue
 		case now.Head.IsZero():
-			if err := a.awaitClock(ctx, old.Head.Epoch); err != nil {
-				return c, err
+			if err := a.awaitClock(ctx, c.head.Epoch); err != nil {
+				return err
 			}
 		}
-		if err := a.copyPage(ctx, channel, keep, &c, now.Head.Offset, &one); err != nil {
-			return c, err
+		if err := a.copyPage(ctx, channel, keep, c, now.Head.Offset, &one); err != nil {
+			return err
 		}
 	}
 }

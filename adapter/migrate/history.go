@@ -69,7 +69,9 @@ func (a *Adapter) read(ctx context.Context, channel string, q adapter.Query) (ad
 		case err != nil:
 			return page, err
 		case !c.in(&page):
-			a.copies.lose(channel, c)
+			if a.copies.lose(channel, c) {
+				a.writeMark(ctx, channel, &historyCopy{}, markLost)
+			}
 			continue // without the copy
 		case extends:
 			c.extend(&page)
