@@ -3,6 +3,7 @@ package migrate
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -179,7 +180,11 @@ func (a *Adapter) makeCopy(ctx context.Context, channel string, keep adapter.Ret
 				return err
 			}
 		}
-		if err := a.copyPage(ctx, channel, keep, c, now.Head.Offset, &one); err != nil {
+		err = a.copyPage(ctx, channel, keep, c, now.Head.Offset, &one)
+		switch {
+		case errors.Is(err, errOvertaken):
+			backoff.Sleep(ctx, claimPause) // the head tells how far the other one is
+		case err != nil:
 			return err
 		}
 	}
@@ -282,6 +287,9 @@ func (w *copyWriter) fill(ctx context.Context, upTo uint64, one *claim) error {
 	return nil
 }
 
+// errOvertaken says that another hub has copied a frame already.
+var errOvertaken = errors.New("another hub has copied that")
+
 // append appends a frame that has the offsets up to last.
 func (w *copyWriter) append(ctx context.Context, frame []byte, last uint64) error {
 	first := w.at + 1
@@ -289,7 +297,11 @@ func (w *copyWriter) append(ctx context.Context, frame []byte, last uint64) erro
 		Frame: frame, Messages: int(last - w.at), Keep: w.keep, Time: time.Now(),
 		Publisher: logPublisher + ":" + w.name, Stream: 1, Seq: first,
 	})
-	if err == nil && at.Offset != last {
+	switch {
+	case err != nil:
+	case at.Offset > last:
+		return errOvertaken
+	case at.Offset < last:
 		err = fmt.Errorf("%w: %w: offset %d of the old history came to be %d in the new one",
 			adapter.ErrRefused, adapter.ErrBrokenHistory, last, at.Offset)
 	}
