@@ -76,7 +76,8 @@
 //
 // If the new backend loses a copy, as a server does that restarts empty, the
 // history begins anew there: members get one gap and go on, and what the old
-// backend has is not copied again by the hubs that know the copy.
+// backend has is not copied again by the hubs that know the copy. A hub that
+// does not, and finds no mark there either, copies it again, behind what is new.
 //
 // The new backend must not have a history of the room from before. Where it has
 // one that is older than the old backend's, Publish and Resume return an error
