@@ -2,8 +2,6 @@ package migrate
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 	"time"
 
@@ -17,7 +15,8 @@ const (
 	claimPause = 30 * time.Millisecond
 )
 
-var claimKeep = adapter.Retention{Messages: 16, Age: time.Hour}
+// claimKeep is longer than claims last: a claim tells that a copy has begun.
+var claimKeep = adapter.Retention{Messages: 16, Age: markKeep.Age}
 
 // A claim keeps other hubs from copying the history of a channel. It is an entry
 // of a history of its own at the new backend.
@@ -31,11 +30,6 @@ type claim struct {
 // channel.
 func (a *Adapter) beside(what string) string {
 	return a.control[:len(a.control)-1] + ":" + what + "}"
-}
-
-func (a *Adapter) claimName(channel string) string {
-	sum := sha256.Sum256([]byte(channel))
-	return a.beside("copy:" + hex.EncodeToString(sum[:16]))
 }
 
 // held reports whether the claim is held for sure.

@@ -27,7 +27,7 @@ func TestContract(t *testing.T) {
 		"after the flip":                           {flipped: true},
 		"after the flip, the old backend is down": {
 			flipped: true, other: true,
-			waive: historyCases(), // nobody knows what there is to copy
+			waive: historyCases(), // nobody knows what there is to copy: see TestOldBackendDownAfterFlip
 		},
 		"during the flip": {
 			during: true,

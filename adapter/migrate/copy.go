@@ -3,6 +3,7 @@ package migrate
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -28,7 +29,7 @@ type copying struct {
 
 const (
 	// maxCopies is how many copies are remembered. Of one that is forgotten the
-	// heads of both histories are read again.
+	// mark is read again, or the heads of both histories if there is none.
 	maxCopies = 10_000
 
 	// copyPage and copyBytes bound a page that is copied.
@@ -36,10 +37,34 @@ const (
 	copyBytes = 2 << 20
 )
 
-func (c *copies) forget(channel string) {
+// lose notes that the new backend has lost a copy, unless that was noted. The
+// history there has begun anew, and nothing is copied into it.
+func (c *copies) lose(channel string, lost *historyCopy) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	delete(c.known, channel)
+	one := c.known[channel]
+	if one == nil || &one.result != lost {
+		return false
+	}
+	none := &copying{done: make(chan struct{})}
+	close(none.done)
+	c.known[channel] = none
+	return true
+}
+
+// makeRoomLocked forgets copies that are complete until there is room for one.
+// One that is being made stays, so that a hub does not make it twice.
+func (c *copies) makeRoomLocked() {
+	for name, one := range c.known {
+		if len(c.known) < maxCopies {
+			return
+		}
+		select {
+		case <-one.done:
+			delete(c.known, name)
+		default:
+		}
+	}
 }
 
 // copyOf copies the history of a channel, unless that was done before. Hubs may
@@ -53,12 +78,7 @@ func (a *Adapter) copyOf(ctx context.Context, channel string, keep adapter.Reten
 		one := a.copies.known[channel]
 		mine := one == nil
 		if mine {
-			for name := range a.copies.known {
-				if len(a.copies.known) < maxCopies {
-					break
-				}
-				delete(a.copies.known, name)
-			}
+			a.copies.makeRoomLocked()
 			one = &copying{done: make(chan struct{})}
 			a.copies.known[channel] = one
 		}
@@ -71,6 +91,11 @@ func (a *Adapter) copyOf(ctx context.Context, channel string, keep adapter.Reten
 					delete(a.copies.known, channel)
 				}
 				a.copies.mu.Unlock()
+			}
+			if c := a.lookup(channel); c != nil && !one.result.head.IsZero() && one.err == nil {
+				c.mu.Lock()
+				c.lane.Copied(one.result.epoch)
+				c.mu.Unlock()
 			}
 			close(one.done)
 		}
@@ -88,43 +113,79 @@ func (a *Adapter) copyOf(ctx context.Context, channel string, keep adapter.Reten
 	}
 }
 
-// copyHistory brings the history at the new backend to where that of the old one
-// ended. Of several hubs one does it: the one that has claimed the channel.
+// headIn bounds the question for the head of the old history, so that an old
+// backend that is down does not stop rooms that do not need it.
+const headIn = 2 * time.Second
+
+// copyHistory returns the copy of a history, which it makes if need be.
 func (a *Adapter) copyHistory(ctx context.Context, channel string, keep adapter.Retention) (historyCopy, error) {
-	head := adapter.Query{Keep: keep, Time: time.Now()}
-	old, err := a.from.historian.History(ctx, channel, head)
-	if err != nil || old.Head.IsZero() {
+	if c, err := a.readMark(ctx, channel); err != nil {
+		return historyCopy{}, err
+	} else if c != nil {
+		return *c, nil
+	}
+	old, err := a.headOfOld(ctx, channel, keep)
+	switch {
+	case err != nil && a.beganAtNew(ctx, channel, keep):
+		return historyCopy{}, nil
+	case err != nil || old.Head.IsZero():
 		return historyCopy{}, err
 	}
 	c := historyCopy{head: old.Head, before: old.Before}
-	one := claim{adapter: a, channel: a.claimName(channel)}
+	if err := a.makeCopy(ctx, channel, keep, &c); err != nil {
+		return c, err
+	}
+	if !c.head.IsZero() {
+		a.writeMark(ctx, channel, &c, markComplete)
+	}
+	return c, nil
+}
+
+func (a *Adapter) headOfOld(ctx context.Context, channel string, keep adapter.Retention) (adapter.Page, error) {
+	ctx, cancel := context.WithTimeout(ctx, headIn)
+	defer cancel()
+	return a.from.historian.History(ctx, channel, adapter.Query{Keep: keep, Time: time.Now()})
+}
+
+// makeCopy brings the history at the new backend to where that of the old one
+// ended. Of several hubs one does it: the one that has claimed the channel. If
+// both are one history, the copy becomes zero.
+func (a *Adapter) makeCopy(ctx context.Context, channel string, keep adapter.Retention, c *historyCopy) error {
+	head := adapter.Query{Keep: keep, Time: time.Now()}
+	first := firstEpoch(&adapter.Page{Head: c.head, Before: c.before})
+	one := claim{adapter: a, channel: a.besideOf("copy", channel)}
 	for {
 		now, err := a.to.historian.History(ctx, channel, head)
 		if err != nil {
-			return c, err
+			return err
 		}
-		if firstEpoch(&now) == firstEpoch(&old) {
-			return historyCopy{}, nil // it is the same history
+		if firstEpoch(&now) == first {
+			*c = historyCopy{}
+			return nil
 		}
 		if done, err := c.complete(&now); done || err != nil {
-			return c, err
+			return err
 		}
 		mine, err := one.hold(ctx)
 		switch {
 		case err != nil:
-			return c, err
+			return err
 		case !mine:
 			if !backoff.Sleep(ctx, claimPause) {
-				return c, context.Cause(ctx)
+				return context.Cause(ctx)
 			}
 			continue
 		case now.Head.IsZero():
-			if err := a.awaitClock(ctx, old.Head.Epoch); err != nil {
-				return c, err
+			if err := a.awaitClock(ctx, c.head.Epoch); err != nil {
+				return err
 			}
 		}
-		if err := a.copyPage(ctx, channel, keep, &c, now.Head.Offset, &one); err != nil {
-			return c, err
+		err = a.copyPage(ctx, channel, keep, c, now.Head.Offset, &one)
+		switch {
+		case errors.Is(err, errOvertaken):
+			backoff.Sleep(ctx, claimPause) // the head tells how far the other one is
+		case err != nil:
+			return err
 		}
 	}
 }
@@ -226,6 +287,9 @@ func (w *copyWriter) fill(ctx context.Context, upTo uint64, one *claim) error {
 	return nil
 }
 
+// errOvertaken says that another hub has copied a frame already.
+var errOvertaken = errors.New("another hub has copied that")
+
 // append appends a frame that has the offsets up to last.
 func (w *copyWriter) append(ctx context.Context, frame []byte, last uint64) error {
 	first := w.at + 1
@@ -233,7 +297,11 @@ func (w *copyWriter) append(ctx context.Context, frame []byte, last uint64) erro
 		Frame: frame, Messages: int(last - w.at), Keep: w.keep, Time: time.Now(),
 		Publisher: logPublisher + ":" + w.name, Stream: 1, Seq: first,
 	})
-	if err == nil && at.Offset != last {
+	switch {
+	case err != nil:
+	case at.Offset > last:
+		return errOvertaken
+	case at.Offset < last:
 		err = fmt.Errorf("%w: %w: offset %d of the old history came to be %d in the new one",
 			adapter.ErrRefused, adapter.ErrBrokenHistory, last, at.Offset)
 	}

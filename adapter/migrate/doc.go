@@ -74,6 +74,11 @@
 // the second deploy loses its history. Two backends of one Redis Cluster have
 // the same histories, and nothing is copied.
 //
+// If the new backend loses a copy, as a server does that restarts empty, the
+// history begins anew there: members get one gap and go on, and what the old
+// backend has is not copied again by the hubs that know the copy. A hub that
+// does not, and finds no mark there either, copies it again, behind what is new.
+//
 // The new backend must not have a history of the room from before. Where it has
 // one that is older than the old backend's, Publish and Resume return an error
 // that wraps [adapter.ErrBrokenHistory].
@@ -84,9 +89,15 @@
 //   - The old one, before the flip: as without this package. A hub that has not
 //     heard itself there for 6 s asks whether the others have flipped before it
 //     publishes again.
-//   - The old one, after the flip: rooms without a history do not notice. Rooms
-//     whose history has not been copied wait, as their errors say. A hub that
-//     starts learns from the new backend that the hubs have flipped.
+//   - The old one, after the flip: rooms without a history go on, and so do
+//     rooms whose history was copied, or began after the flip: the new backend
+//     remembers for 30 days what was copied. A room with a history that has no
+//     message at the new backend waits, as its errors say, also if it is new:
+//     nobody knows what there is to copy. A hub that starts learns from the new
+//     backend that the hubs have flipped.
+//   - In a room without a history that had no message since the flip, members
+//     are told that messages may be missing when the old backend breaks, and the
+//     next message may come up to 2.5 s late.
 //   - The new one, after the flip: as without this package.
 //
 // # What it needs

@@ -56,17 +56,28 @@ func (a *Adapter) read(ctx context.Context, channel string, q adapter.Query) (ad
 	if old {
 		return a.from.historian.History(ctx, channel, q)
 	}
-	c, err := a.copyOf(ctx, channel, q.Keep)
-	if err != nil {
-		return adapter.Page{}, err
+	for {
+		c, err := a.copyOf(ctx, channel, q.Keep)
+		if err != nil {
+			return adapter.Page{}, err
+		}
+		copied := q
+		since, extends := c.translate(q.Since)
+		copied.Since = since
+		page, err := readWithoutFillers(ctx, a.to.historian, channel, copied)
+		switch {
+		case err != nil:
+			return page, err
+		case !c.in(&page):
+			if a.copies.lose(channel, c) {
+				a.writeMark(ctx, channel, &historyCopy{}, markLost)
+			}
+			continue // without the copy
+		case extends:
+			c.extend(&page)
+		}
+		return page, nil
 	}
-	since, extends := c.translate(q.Since)
-	q.Since = since
-	page, err := readWithoutFillers(ctx, a.to.historian, channel, q)
-	if err == nil && extends {
-		c.extend(&page)
-	}
-	return page, err
 }
 
 // whichHistory waits until it is known which history counts. While the hubs
@@ -127,6 +138,13 @@ type historyCopy struct {
 	epoch  uint64 // of the copy at the new backend
 }
 
+// in reports whether a history at the new backend still has the copy, or
+// remembers its epoch.
+func (c *historyCopy) in(page *adapter.Page) bool {
+	return c.head.IsZero() || page.Head.Epoch == c.epoch ||
+		slices.ContainsFunc(page.Before, func(p adapter.PastEpoch) bool { return p.Epoch == c.epoch })
+}
+
 // translate makes a position of the old backend one of the new. Extends tells
 // whether what comes after it is to be shown with the old history's epochs: not
 // after a position in the copy that a hub with the new backend alone has given.
@@ -161,7 +179,7 @@ func (c *historyCopy) extend(page *adapter.Page) {
 		return
 	}
 	for i := range page.Frames {
-		if f := &page.Frames[i]; f.At.Offset <= c.agreed {
+		if f := &page.Frames[i]; f.At.Offset <= c.agreed && f.At.Epoch == c.epoch {
 			f.At = c.positionOf(f.At.Offset)
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -17,7 +18,7 @@ import (
 )
 
 func keeping(messages int) *fanout.Options {
-	return &fanout.Options{Room: func(string) fanout.RoomOptions {
+	return &fanout.Options{PublishTimeout: time.Minute, Room: func(string) fanout.RoomOptions {
 		return fanout.RoomOptions{Retain: fanout.Retention{Messages: messages, Age: time.Hour}}
 	}}
 }
@@ -142,6 +143,7 @@ func TestHistory(t *testing.T) {
 		require.Equal(t, numbers(11, 11), w.resume(h, w.at[10], 1))
 	})
 	inBubble(t, "hubs that copy at the same time copy once", copiesOnce)
+	inBubble(t, "a hub whose copy another one overtakes goes on", copyOvertaken)
 	inBubble(t, "a history that cannot be copied yet is not begun anew", func(t *testing.T) {
 		w := newWorld(t, 10, 20)
 		writeNote(t, w.to)
@@ -200,4 +202,32 @@ func copiesOnce(t *testing.T) {
 	for _, h := range hubs {
 		require.NoError(t, h.Close(t.Context()))
 	}
+}
+
+func copyOvertaken(t *testing.T) {
+	w := newWorld(t, 50, 100)
+	writeNote(t, w.to)
+	time.Sleep(time.Second)
+	var appended atomic.Int32
+	w.to.Intercept(func(_ context.Context, f memory.Frame) memory.Fate {
+		if f.Channel == "fanout:r:{room}" && appended.Add(1) == 10 {
+			time.Sleep(20 * time.Second) // the claim ends meanwhile
+		}
+		return memory.Fate{}
+	})
+	one, two := w.flipped(), w.flipped()
+	defer one.Close(context.Background())
+	defer two.Close(context.Background())
+	result := make(chan error, 1)
+	go func() {
+		_, err := one.Room("room").History(t.Context(), w.at[40], 100)
+		result <- err
+	}()
+	time.Sleep(time.Second)
+	got, err := two.Room("room").History(t.Context(), w.at[40], 100)
+	require.NoError(t, err)
+	require.Len(t, got, 10)
+	require.NoError(t, <-result)
+	require.NoError(t, one.Room("room").Publish(t.Context(), []byte("51")))
+	require.Equal(t, numbers(41, 51), w.resume(two, w.at[40], 11))
 }

@@ -140,7 +140,6 @@ func (a *Adapter) leaveChannel(ctx context.Context, name string) error {
 		delete(a.pending, c)
 	}
 	a.mu.Unlock()
-	a.copies.forget(name)
 	if c == nil {
 		return nil
 	}

@@ -98,9 +98,11 @@ type Lane struct {
 	ended   bool // nothing more comes by the old backend
 	headed  bool // copied is known
 	// copied is where the history at the old backend ended. Up to its offset
-	// the one at the new backend is a copy, in another epoch: those frames were
-	// received from the old one.
+	// the one at the new backend is a copy, in the epoch copy: those frames were
+	// received from the old one. A history in a later epoch is none: the new
+	// backend has lost the copy.
 	copied adapter.Position
+	copy   uint64 // 0: no frame has come by the new backend
 }
 
 // Begin puts a lane into its state if the hubs have flipped before it began.
@@ -172,6 +174,10 @@ func (l *Lane) Head(at adapter.Position, calls []Call) []Call {
 	return l.end(false, calls)
 }
 
+// Copied says in which epoch the copies are. Without it that is the epoch of the
+// first frame that the new backend brings.
+func (l *Lane) Copied(epoch uint64) { l.copy = epoch }
+
 // Marked says that a marker has come by the old backend.
 func (l *Lane) Marked(calls []Call) []Call { return l.end(true, calls) }
 
@@ -213,7 +219,11 @@ func (l *Lane) deliver(c Call, calls []Call) []Call {
 	case Receive:
 		return append(calls, c)
 	case ReceiveKept:
-		if at := c.Frame.At; at.Offset <= l.copied.Offset && at.Epoch != l.copied.Epoch {
+		at := c.Frame.At
+		if l.copy == 0 {
+			l.copy = at.Epoch
+		}
+		if at.Offset <= l.copied.Offset && at.Epoch == l.copy && at.Epoch != l.copied.Epoch {
 			return calls
 		}
 		return append(calls, c)

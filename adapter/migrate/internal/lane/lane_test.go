@@ -11,8 +11,9 @@ import (
 
 // play calls the methods of a lane. Words of a line: o or n for the old or the
 // new backend, and f<text>, k<epoch>-<offset>, i, m, r for a frame, a kept frame
-// and the notices; flip, marked, drained, head=<epoch>-<offset>. The result is
-// what the receiver is called with, and "drain" where a marker is due.
+// and the notices; flip, marked, drained, head=<epoch>-<offset>,
+// copied=<epoch>. The result is what the receiver is called with, and "drain"
+// where a marker is due.
 func play(t *testing.T, l *Lane, line string) string {
 	t.Helper()
 	var out []string
@@ -41,6 +42,10 @@ func play(t *testing.T, l *Lane, line string) string {
 			continue
 		case "drained":
 			show(l.Drained(nil))
+			continue
+		}
+		if epoch, ok := strings.CutPrefix(word, "copied="); ok {
+			l.Copied(position(t, epoch+"-0").Epoch)
 			continue
 		}
 		if at, ok := strings.CutPrefix(word, "head="); ok {
@@ -97,6 +102,8 @@ func TestLane(t *testing.T) {
 		{"a late frame of the old one is delivered", "nfx drained ofa nfy", "drain x a y"},
 		{"copies are not delivered", "ok1-1 ok1-2 nk5-1 nk5-2 nk5-3 head=1-2 marked nk5-2 nk5-4", "1-1 1-2 drain 5-3 5-4"},
 		{"nor after an interruption", "ok1-1 ok1-2 oi nk5-1 nk5-3 head=1-2 nk5-2", "1-1 1-2 i drain r 5-3"},
+		{"a history that begins anew has no copies", "ok1-1 ok1-2 nk5-1 nk5-2 head=1-2 marked nk5-3 nk7-1 nk7-2", "1-1 1-2 drain 5-3 7-1 7-2"},
+		{"nor if the copies were not seen", "ok1-1 ok1-2 flip copied=5 ni head=1-2 marked nr nk7-1", "1-1 1-2 drain i r 7-1"},
 		{"one history at both has no copies", "ok1-1 nk1-2 head=1-2 marked nk1-3", "1-1 drain 1-2 1-3"},
 		{"drained twice is drained", "nfx drained drained nfy", "drain x y"},
 	} {
