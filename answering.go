@@ -23,7 +23,7 @@ type answering struct {
 	page control.Answer // being filled
 	size int            // of its entries
 
-	resting bool // it does not count as busy any more
+	resting bool // it has given up its place among those that are busy
 
 	mu      locks.Mutex[locks.Innermost] // guards all below
 	pages   *ask.Pages

@@ -244,7 +244,7 @@ func (a *asking) handle(n *news) {
 	default:
 		if n.receivers < 0 && !a.blind {
 			if a.blind = true; a.question.Op.IsCommand() {
-				a.roll() // who is not known is waited for, too
+				a.roll() // wait for hubs that are not known, too
 			}
 		}
 		a.do(a.state.Sent(n.lane, n.attempt-1, n.receivers))

@@ -275,7 +275,7 @@ func TestCallerMayReuseItsBuffer(t *testing.T) {
 	require.NoError(t, h.Room("x").Publish(context.Background(), buf))
 	require.NoError(t, h.In("x").Local().Publish(context.Background(), buf))
 	require.NoError(t, h.To(m.ID()).Publish(context.Background(), buf))
-	copy(buf, "XXXXX")
+	copy(buf, "-----")
 	require.Equal(t, []string{"first", "first", "first"}, receive(t, m, 3))
 }
 

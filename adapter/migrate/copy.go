@@ -190,8 +190,8 @@ func (a *Adapter) makeCopy(ctx context.Context, channel string, keep adapter.Ret
 	}
 }
 
-// complete reports whether there is nothing to copy any more, given the head of
-// the new history. It notes how far the two agree.
+// complete reports whether everything has been copied, given the head of the new
+// history. It notes how far the two agree.
 func (c *historyCopy) complete(now *adapter.Page) (bool, error) {
 	switch {
 	case now.Head.IsZero():

@@ -40,7 +40,7 @@
 // Hubs tell each other through a channel of their own, fanout:m:{name}, that
 // they listen to both. When all hubs have been doing so for [Options.Settle],
 // and no other hub was heard at the old backend, or counted by it, one of them
-// asks the others to stop publishing. When nothing is under way any more it
+// asks the others to stop publishing. When no publish is under way, it
 // appends a commit to the history of that channel at the old backend, and all
 // go on at the new one. Publish waits meanwhile, for some round trips.
 //

@@ -57,7 +57,7 @@ func (a *Adapter) Change(ctx context.Context, partitions []Partition) error {
 	select {
 	case ok := <-accepted:
 		if !ok {
-			return fmt.Errorf("partition: change: %w: another change is under way, and cannot be replaced any more", adapter.ErrRefused)
+			return fmt.Errorf("partition: change: %w: another change is under way, and it is too late to replace it", adapter.ErrRefused)
 		}
 	case <-a.ctx.Done():
 		return fmt.Errorf("partition: change: %w", adapter.ErrClosed)
@@ -181,8 +181,8 @@ func (ch *change) apply(action rollout.Action) {
 	ch.control.tell()
 }
 
-// lingerPart is the part of Patience for which the old homes are listened to
-// when nothing is published there any more.
+// lingerPart is the part of Patience for which a hub listens to the old homes
+// after the last publish there.
 const lingerPart = 10
 
 // work does the work of a stage, which ctx ends, and tells the machine when it
@@ -212,8 +212,8 @@ func (ch *change) view() *view {
 	return v
 }
 
-// steady leaves the homes that are over, and closes partitions that are not
-// needed any more.
+// steady leaves the homes that are over, and closes partitions that are no
+// longer needed.
 func (ch *change) steady() {
 	a, v := ch.owner, ch.view()
 	a.setView(a.ctx, v)

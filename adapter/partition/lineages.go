@@ -94,7 +94,7 @@ func (l *lineages) forget(v *view) {
 	}
 }
 
-// moved returns the rooms whose homes are not known any more.
+// moved returns the rooms whose homes have to be found out again.
 func (l *lineages) moved() map[string]adapter.Retention {
 	l.mu.Lock()
 	defer l.mu.Unlock()

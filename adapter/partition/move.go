@@ -82,7 +82,7 @@ type move struct {
 type site struct {
 	home
 	number  uint64           // of the entry that has the record
-	head    adapter.Position // as hubs know it; zero: there is no history
+	head    adapter.Position // as hubs know it; zero if the history is empty
 	partial bool             // it is a copy that is not complete
 }
 

@@ -16,11 +16,11 @@ import (
 // tlsName is the name in the certificates of servers.
 const tlsName = "redistest"
 
-// where the files of TLS are in a container.
+// The files of TLS, in the root of a container, which is where its server runs.
 const (
-	tlsCA   = "/tmp/ca.crt"
-	tlsCert = "/tmp/server.crt"
-	tlsKey  = "/tmp/server.key"
+	tlsCA   = "/ca.crt"
+	tlsCert = "/server.crt"
+	tlsKey  = "/server.key"
 )
 
 // WithTLS returns options of servers that speak nothing but TLS and want

@@ -1,6 +1,6 @@
 // Package frozen is package wire as it was in the oldest release that is
 // supported, for tests in which hubs of two releases meet. It is not changed until
-// that release is not supported any more; then the next one takes its place.
+// support for that release ends; then the next one takes its place.
 //
 // Format level 1: frames of messages with fields, and hellos.
 package frozen

@@ -117,7 +117,7 @@ func TestLane(t *testing.T) {
 		require.Equal(t, "x i r", play(t, l, "oi nfx ni nr or"))
 		require.Equal(t, New, l.State())
 	})
-	t.Run("it holds so many frames", func(t *testing.T) {
+	t.Run("holds at most maxHeld frames", func(t *testing.T) {
 		l := new(Lane)
 		for range maxHeld {
 			calls, _ := l.FromNew(Call{}, nil)
@@ -127,7 +127,7 @@ func TestLane(t *testing.T) {
 		require.Len(t, calls, maxHeld+1)
 		require.False(t, l.NewDown())
 	})
-	t.Run("and so many bytes", func(t *testing.T) {
+	t.Run("holds at most maxHeldBytes bytes", func(t *testing.T) {
 		l := new(Lane)
 		calls, _ := l.FromNew(Call{Frame: adapter.KeptFrame{Frame: make([]byte, maxHeldBytes)}}, nil)
 		require.Empty(t, calls)

@@ -11,7 +11,7 @@
 //
 // "All" is found out by rounds: an adapter asks on every partition, the backend
 // says how many have got the question, and the round is complete when as many
-// have answered there. Who asks or says something meanwhile is heard, too. An
+// have answered there. Hubs that ask or say something meanwhile count, too. An
 // adapter that comes later asks before it does anything, and waits until all
 // have answered; so either it is in the round of everybody else, or it learns
 // of the step.

@@ -34,7 +34,7 @@ type Machine struct {
 	round   round
 	since   time.Time            // when the first round of the stage began; zero: there was none
 	began   time.Time            // the same, of the rounds after the last complete one
-	absent  map[string]int       // those that are counted, and were waited for in vain, by partition
+	absent  map[string]int       // hubs that are counted and have not answered in time, by partition
 	failing map[string]time.Time // partitions that could not be asked, since when
 	settled bool                 // the peers are known, though nobody counts
 	news    bool                 // a peer has said something new since the round began

@@ -165,7 +165,7 @@ func TestMachine(t *testing.T) {
 		b.Hear(other(0, two, two, Learning), b.now)
 		b.is(None, Ready)
 	})
-	t.Run("waits for one that is not counted any more, for a while", func(t *testing.T) {
+	t.Run("waits for a while for a hub that has stopped being counted", func(t *testing.T) {
 		b := newBench(t).steady()
 		b.Want(two)
 		b.is(Enter, Opening)
