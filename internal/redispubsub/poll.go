@@ -52,13 +52,17 @@ func (p *poll) result(before *table, down, troubled func(addr string) bool) *tab
 	if before != nil {
 		said = append(slices.Clone(said), before)
 	}
+	owners := make([]*[slots]uint32, len(said))
+	for i, a := range said {
+		owners[i] = a.owners()
+	}
 	last := make([]uint32, len(said)) // what was said of the previous slot
 	candidates := make([]string, len(said))
 	var owner uint32
-	for slot := range tab.owner {
+	for slot := range tab.made {
 		same := slot > 0
 		for i, a := range said {
-			n := a.owner[slot].Load()
+			n := owners[i][slot]
 			same = same && n == last[i]
 			last[i], candidates[i] = n, a.addrs[n]
 		}
@@ -69,7 +73,7 @@ func (p *poll) result(before *table, down, troubled func(addr string) bool) *tab
 			}
 			owner = index[elect(candidates[:len(p.answers)], rank, was)]
 		}
-		tab.owner[slot].Store(owner)
+		tab.made[slot] = owner
 	}
 	return tab
 }

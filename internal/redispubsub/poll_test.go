@@ -46,7 +46,7 @@ func TestPoll(t *testing.T) {
 		p.add(soleOwner("a"))
 		for range 2 {
 			nobody := soleOwner("b")
-			nobody.owner[7].Store(0)
+			nobody.made[7] = 0
 			p.add(nobody)
 		}
 		tab := p.result(nil, func(string) bool { return false }, func(string) bool { return false })

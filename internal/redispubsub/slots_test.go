@@ -111,8 +111,8 @@ func FuzzParseSlots(f *testing.F) {
 			return
 		}
 		require.Len(t, unique(tab.addrs), len(tab.addrs))
-		for slot := range tab.owner {
-			if n := int(tab.owner[slot].Load()); n >= len(tab.addrs) {
+		for slot := range tab.made {
+			if n := int(tab.made[slot]); n >= len(tab.addrs) {
 				t.Fatalf("slot %d belongs to address %d of %d", slot, n, len(tab.addrs))
 			}
 		}
