@@ -11,7 +11,7 @@ func TestContractOnACluster(t *testing.T) {
 	t.Parallel()
 	redistest.OnImages(t, func(t *testing.T, image string) {
 		cluster := func(t testing.TB) *redistest.Cluster { return contractClusters(t, image) }
-		rediscontract.RunCluster(t, cluster, newAdapter)
+		rediscontract.RunCluster(t, cluster, newAdapter, nil)
 	})
 }
 

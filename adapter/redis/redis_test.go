@@ -44,7 +44,7 @@ func TestContractOnOneServer(t *testing.T) {
 
 func TestContractOnACluster(t *testing.T) {
 	t.Parallel()
-	rediscontract.RunCluster(t, contractCluster, newAdapter)
+	rediscontract.RunCluster(t, contractCluster, newAdapter, nil)
 }
 
 func TestContractOpened(t *testing.T) {

@@ -54,15 +54,16 @@ func RunOpenedServer(t *testing.T, server func(testing.TB) *redistest.Server, op
 	}, &adaptertest.Options{Parallel: true})
 }
 
-// RunCluster runs the contract on a cluster with replicas.
-func RunCluster(t *testing.T, cluster func(testing.TB) *redistest.Cluster, newAdapter NewAdapter) {
+// RunCluster runs the contract on a cluster with replicas. If only is not nil it
+// chooses the cases.
+func RunCluster(t *testing.T, cluster func(testing.TB) *redistest.Cluster, newAdapter NewAdapter, only func(adaptertest.Case) bool) {
 	adaptertest.Run(t, func(t testing.TB, n int) adaptertest.Nodes {
 		c := cluster(t)
 		ns := nodes(t, c, n, newAdapter)
 		ns.Faults.Move = func(ctx context.Context, channel string) error { return move(ctx, c, channel) }
 		ns.Faults.Fail = func(ctx context.Context, channel string) error { return fail(ctx, c, channel) }
 		return ns
-	}, &adaptertest.Options{Timeout: 2 * time.Minute, Parallel: true})
+	}, &adaptertest.Options{Timeout: 2 * time.Minute, Parallel: true, Only: only})
 }
 
 // nodes makes adapters, each with a client and a network of its own.
