@@ -57,16 +57,12 @@ func Must(tb testing.TB, err error) {
 	}
 }
 
-// shared is what Main closes.
-var shared struct {
-	sync.Mutex
-	closers []func() error
-}
-
 // SharedCluster returns a function by which the tests of a package get the same
-// cluster. The first call starts it, Main closes it. After each test that
-// called it, faults of nodes are repaired and the cluster is healthy again; so
-// tests that cause faults must not run in parallel with others of that cluster.
+// cluster. The first call starts it. After each test that called it, faults of
+// nodes are repaired and the cluster is healthy again; so tests that cause
+// faults must not run in parallel with others of that cluster. When no test has
+// had it for a while it is closed, and the next call starts another one: idle
+// nodes of many clusters take processor time from tests. Main closes the rest.
 func SharedCluster(o Options) func(testing.TB) *Cluster {
 	return share(func(ctx context.Context) (*Cluster, error) { return StartCluster(ctx, o) })
 }
@@ -104,34 +100,6 @@ func perImage[T shareable](o Options, share func(Options) func(testing.TB) T) fu
 	}
 }
 
-type shareable interface {
-	Repair(context.Context) error
-	Close() error
-}
-
-func share[T shareable](start func(context.Context) (T, error)) func(testing.TB) T {
-	once := sync.OnceValues(func() (T, error) {
-		t, err := start(context.Background()) // it outlives the test
-		if err == nil {
-			shared.Lock()
-			defer shared.Unlock()
-			shared.closers = append(shared.closers, t.Close)
-		}
-		return t, err
-	})
-	return func(tb testing.TB) T {
-		tb.Helper()
-		t, err := once()
-		Must(tb, err)
-		tb.Cleanup(func() {
-			if err := t.Repair(context.Background()); err != nil {
-				tb.Errorf("repair the servers after the test: %v", err)
-			}
-		})
-		return t
-	}
-}
-
 // Main runs a package's tests, closes the servers that they shared, and fails
 // if goroutines are left. It exits; call it from TestMain. Tests that
 // call t.Parallel run [parallel] at a time for each processor.
@@ -142,14 +110,10 @@ func Main(m *testing.M, opts ...goleak.Option) {
 		os.Exit(2)
 	}
 	code := m.Run()
-	shared.Lock()
-	for _, c := range shared.closers {
-		if err := c(); err != nil {
-			fmt.Fprintf(os.Stderr, "close the servers that tests shared: %v\n", err)
-			code = 1
-		}
+	if err := closeShared(); err != nil {
+		fmt.Fprintf(os.Stderr, "close the servers that tests shared: %v\n", err)
+		code = 1
 	}
-	shared.Unlock()
 	if code == 0 {
 		if err := leaks(opts); err != nil {
 			fmt.Fprintf(os.Stderr, "goroutines are left after all tests: %v\n", err)
