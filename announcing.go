@@ -10,6 +10,7 @@ import (
 	"github.com/fanoutgo/fanout/internal/control"
 	"github.com/fanoutgo/fanout/internal/item"
 	"github.com/fanoutgo/fanout/internal/locks"
+	"github.com/fanoutgo/fanout/internal/notices"
 	"github.com/fanoutgo/fanout/internal/presence"
 	"github.com/fanoutgo/fanout/internal/roomlog"
 	"github.com/fanoutgo/fanout/internal/schedule"
@@ -165,9 +166,9 @@ func (p *roomPresence) see() {
 // again, and others ask for what they miss.
 func (p *roomPresence) send(a *control.Announcement) {
 	rs, h := p.room, p.room.hub
-	ctx, cancel := context.WithTimeout(h.ctx, noticeTimeout)
+	ctx, cancel := context.WithTimeout(h.ctx, notices.Timeout)
 	defer cancel()
-	receivers, err := rs.way().notify(ctx, h.controlFrame(a.Append(nil)))
+	receivers, err := rs.way().Notify(ctx, h.notices.Frame(a))
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
 	p.local.Sent(err == nil && receivers != 0, time.Now()) // it is there while one is under way

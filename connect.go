@@ -67,11 +67,11 @@ func (h *Hub) Connect(o *MemberOptions) (*Member, error) {
 const ageUnit = 100 * time.Millisecond
 
 // age returns for how long the hub has been there.
-func (h *Hub) age() uint32 { return uint32(time.Since(h.switchboard.since) / ageUnit) }
+func (h *Hub) age() uint32 { return uint32(time.Since(h.since) / ageUnit) }
 
 // since returns when the member connected, in ms since 1970.
 func (m *Member) since() uint64 {
-	return uint64(m.hub.switchboard.since.Add(time.Duration(m.connected) * ageUnit).UnixMilli())
+	return uint64(m.hub.since.Add(time.Duration(m.connected) * ageUnit).UnixMilli())
 }
 
 // add makes a new member one of the hub's.

@@ -3,58 +3,30 @@ package fanout
 import (
 	"context"
 	"errors"
-	"slices"
+	"strconv"
 	"time"
 
-	"github.com/fanoutgo/fanout/internal/ask"
 	"github.com/fanoutgo/fanout/internal/control"
-	"github.com/fanoutgo/fanout/internal/locks"
+	"github.com/fanoutgo/fanout/internal/notices"
+	"github.com/fanoutgo/fanout/internal/questions"
 	"github.com/fanoutgo/fanout/internal/wire"
 )
 
-const (
-	// maxNotes bounds the control notices that wait to be dealt with. More are
-	// dropped, and their senders ask again.
-	maxNotes = 4096
-	// maxAnswering bounds the questions that are answered at a time. To others
-	// the answer is to ask again later.
-	maxAnswering = 256
-	// maxPolls bounds the questions that members of this hub have not answered.
-	maxPolls = 2048
-)
-
-// A switchboard is what a hub and the others ask and tell each other: it drives
-// packages ask and control. The adapter's reader only puts notices into its
-// queue, but for announcements of presence, which have a place in the room's
-// log; one goroutine, which ends when the queue is empty, takes them out, in
-// order, and hands them to those who ask or answer.
-type switchboard struct {
-	hub   *Hub
-	since time.Time // the hub is there
-
-	mu        locks.Mutex[locks.Innermost] // guards all below
-	queue     []note
-	working   bool               // a goroutine takes notes out of the queue
-	questions map[uint64]*asking // of this hub, by ID
-	lastID    uint64             // of a question
-	commands  ask.Commands       // questions that this hub has got
-	answers   map[ask.Key]*answering
-	polls     map[*byte]*poll // questions to members, by their data
-	busy      int             // goroutines that answer
-}
-
-// A note is a control notice that has arrived.
-type note struct {
-	from    uint64 // the hub that sent it
-	payload []byte
-	room    *roomState // in whose channel it came; nil: in the inbox
-	place   uint64     // the end of the room's log by then
-}
-
-func (s *switchboard) init(h *Hub) {
-	s.hub, s.since = h, time.Now()
-	s.questions, s.answers = make(map[uint64]*asking), make(map[ask.Key]*answering)
-	s.polls = make(map[*byte]*poll)
+// initNotices makes what tells other hubs about this one, and asks them.
+func (h *Hub) initNotices() {
+	h.notices = notices.Sender{
+		Hub: h.num, Context: h.ctx, Go: h.wg.Go,
+		Everyone: func() notices.Outbox { return h.everyone.way() },
+		Inbox:    func(hub uint64) notices.Outbox { return h.wayTo(hubID(hub)) },
+	}
+	h.hellos.Init(&h.notices, h.num)
+	h.switchboard.Init(&questions.Env{
+		Notices: &h.notices, Ops: h.ops, Closing: h.closing,
+		Known: h.known, Listens: h.listens, Perform: h.perform, Presence: h.announced,
+		Received:   h.lookout.receive,
+		Malformed:  func(err error) { h.malformed(h.inbox.channel, err) },
+		SweepLater: h.janitor.wake,
+	})
 }
 
 // notice takes a notice from the adapter: a hello, a control notice, or one
@@ -71,160 +43,22 @@ func (h *Hub) notice(rs *roomState, channel string, frame []byte) {
 		return
 	}
 	h.hellos.Heard(from)
-	if control.KindOf(payload) == control.KindAnnouncement {
-		if rs != nil && rs.presence() != nil {
+	switch {
+	case control.KindOf(payload) == control.KindAnnouncement:
+		if rs != nil && rs.presence() != nil { // it has a place in the room's log
 			rs.presence().receive(from, payload)
 		}
-		return
-	}
-	n := note{from: from, payload: payload, room: rs}
-	if rs != nil {
-		n.place = rs.log.Mark()
-	}
-	h.switchboard.put(n)
-}
-
-// put puts a note into the queue.
-func (s *switchboard) put(n note) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if len(s.queue) >= maxNotes {
-		return
-	}
-	s.queue = append(s.queue, n)
-	if !s.working {
-		s.working = true
-		s.hub.wg.Go(s.work)
-	}
-}
-
-// work deals with what is in the queue.
-func (s *switchboard) work() {
-	for {
-		s.mu.Lock()
-		notes := s.queue
-		s.queue = nil
-		s.working = len(notes) > 0
-		s.mu.Unlock()
-		if len(notes) == 0 {
-			return
-		}
-		for i := range notes {
-			s.handle(&notes[i])
-		}
-	}
-}
-
-func (s *switchboard) handle(n *note) {
-	p, err := control.Decode(n.payload)
-	switch {
-	case errors.Is(err, control.ErrUnknown):
-		return // of a newer release
-	case err != nil:
-		s.hub.malformed(s.hub.inbox.channel, err)
-		return
-	}
-	s.hub.lookout.receive(n.from, p)
-	switch p := p.(type) {
-	case *control.Question:
-		s.asked(n, p)
-	case *control.Answer:
-		s.mu.Lock()
-		a := s.questions[p.ID&^1]
-		s.mu.Unlock()
-		switch {
-		case a != nil:
-			a.tell(news{from: n.from, answer: p, roll: p.ID&1 == 1})
-		case p.Status == control.StatusMore:
-			s.reply(n.from, &control.Cancel{ID: p.ID})
-		}
-	case *control.Credit:
-		s.credit(ask.Key{Hub: n.from, ID: p.ID}, p)
-	case *control.Cancel:
-		key := ask.Key{Hub: n.from, ID: p.ID}
-		s.mu.Lock()
-		if a := s.answers[key]; a != nil {
-			a.cancel()
-		}
-		s.commands.Cancel(key)
-		s.mu.Unlock()
-	}
-}
-
-// asked takes a copy of a question.
-func (s *switchboard) asked(n *note, q *control.Question) {
-	h := s.hub
-	key := ask.Key{Hub: n.from, ID: q.ID}
-	reply := &control.Answer{ID: q.ID, Attempt: q.Attempt}
-	if q.Op == control.OpRoll {
-		reply.Status, reply.Covers = control.StatusLast, h.listens(q)
-		s.reply(n.from, reply)
-		return
-	}
-	wait := time.Duration(min(q.Wait, maxWait)) * time.Millisecond
-	expected := h.listens(q)
-	s.mu.Lock()
-	verdict := ask.Busy
-	free := s.busy < maxAnswering && (q.Op != control.OpAsk || len(s.polls) < maxPolls)
-	if free || s.commands.Copies(key) != nil {
-		verdict = s.commands.Arrive(key, q.Which, expected, wait, time.Now())
-	}
-	reply.Covers = s.commands.Copies(key)
-	result := s.commands.Result(key)
-	running := s.answers[key]
-	first := s.commands.Len() == 1
-	if verdict == ask.Run {
-		s.busy++
-		running = newAnswering(h, key, q, reply.Covers, wait)
-		s.answers[key] = running
-		h.wg.Go(func() { running.run(n) })
-	}
-	s.mu.Unlock()
-	if first {
-		h.janitor.wake() // see sweep
-	}
-	switch verdict {
-	case ask.Working:
-		running.arrived(q.Attempt, reply.Covers)
-		reply.Status = control.StatusWorking
-	case ask.Again:
-		reply = again(result, reply)
-	case ask.Busy:
-		reply.Status = control.StatusBusy
+	case rs != nil:
+		h.switchboard.Put(from, payload, roomPlace{rs, rs.log.Mark()})
 	default:
-		return
+		h.switchboard.Put(from, payload, nil)
 	}
-	s.reply(n.from, reply)
 }
 
-// sweepPause is how often questions that were answered are looked at, to forget
-// them.
-const sweepPause = time.Minute
-
-// sweep forgets answers that nobody asks for, and says when to look again.
-func (s *switchboard) sweep(now time.Time) time.Time {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.commands.Tick(now); s.commands.Len() == 0 {
-		return time.Time{}
-	}
-	return now.Add(sweepPause)
-}
-
-// maxWait bounds how long a hub deals with a question, in ms.
-const maxWait = uint64(10 * time.Minute / time.Millisecond)
-
-// again returns an answer that was given before, or a sign of life, as the
-// answer to a later copy.
-func again(result []byte, to *control.Answer) *control.Answer {
-	p, _ := control.Decode(result)
-	old, ok := p.(*control.Answer)
-	if !ok {
-		to.Status = control.StatusWorking
-		return to
-	}
-	old.Attempt, old.Covers = to.Attempt, to.Covers
-	return old
+// A roomPlace is where a question has come: the end of a room's log by then.
+type roomPlace struct {
+	room *roomState
+	mark uint64
 }
 
 // listens returns the indexes of the names of a question whose channels the hub
@@ -258,61 +92,94 @@ func (h *Hub) channelOf(scope control.Scope, name string) string {
 	return h.names.Room(name)
 }
 
-// reply sends an answer of one page, or a cancel, unless too many are being
-// sent.
-func (s *switchboard) reply(to uint64, p control.Payload) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.busy >= 2*maxAnswering {
-		return // it asks again
+// ask puts a question to all hubs that have members of the selection, and calls
+// take for each page of their answers. It returns when all have answered, when
+// take returns false, or with an error.
+func (s Selection) ask(ctx context.Context, q *control.Question, take questions.Take) error {
+	q.Names, q.Except, q.ExceptRooms = s.names, s.except, s.exceptRooms
+	err := s.hub.ask(ctx, q, take, s.lanes)
+	incomplete, is := errors.AsType[*questions.Incomplete](err)
+	if !is {
+		return err
 	}
-	s.busy++
-	s.hub.wg.Go(func() {
-		defer s.idle()
-		ctx, cancel := context.WithTimeout(s.hub.ctx, noticeTimeout)
-		defer cancel()
-		_, _ = s.hub.tellHub(ctx, to, p) // it asks again
-	})
+	partial := &PartialError{Unknown: incomplete.Unknown, Err: incomplete.Err}
+	for _, k := range incomplete.Silent {
+		partial.Silent = append(partial.Silent, SilentHub{hubID(k.Hub), k.Heard})
+	}
+	for _, f := range incomplete.Failed {
+		partial.Failed = append(partial.Failed, FailedHub{hubID(f.Hub), f.Why})
+	}
+	return partial
 }
 
-// idle says that a goroutine that answers has ended.
-func (s *switchboard) idle() {
-	s.mu.Lock()
-	s.busy--
-	s.mu.Unlock()
-}
-
-// credit takes a credit for an answer. For one that was given in one page,
-// which its asker misses, the page is sent again.
-func (s *switchboard) credit(key ask.Key, c *control.Credit) {
-	s.mu.Lock()
-	a := s.answers[key]
-	result := slices.Clone(s.commands.Result(key))
-	s.mu.Unlock()
-	switch {
-	case a != nil:
-		a.credit(c)
-	case result != nil && c.From == 0:
-		if p, _ := control.Decode(result); p != nil {
-			s.reply(key.Hub, p.(*control.Answer))
+// ask puts a question to the hubs that listen to some channels; see
+// Switchboard.Ask. The function lanes returns the channels, and sets the scope.
+func (h *Hub) ask(ctx context.Context, q *control.Question, take questions.Take, lanes func(*control.Question) []questions.Lane) error {
+	op := h.ops.Begin()
+	if op == nil {
+		return ErrClosed
+	}
+	defer op.End()
+	ctx, release := h.bound(ctx)
+	defer release()
+	if err := h.awaitOwn(ctx, nil); err != nil {
+		return h.explain(ctx, err)
+	}
+	if deadline, ok := ctx.Deadline(); ok {
+		q.Wait = uint64(max(time.Until(deadline).Milliseconds(), 1))
+	} else {
+		q.Wait = uint64(h.opts.PublishTimeout.Milliseconds())
+	}
+	all := lanes(q)
+	defer func() {
+		for _, l := range all {
+			l.Out.Release()
 		}
+	}()
+	err := h.switchboard.Ask(ctx, op, q, all, take)
+	if incomplete, is := errors.AsType[*questions.Incomplete](err); is {
+		incomplete.Err = h.explain(ctx, incomplete.Err)
 	}
+	return err
 }
 
-// tellHub sends a payload to a hub's inbox. It returns how many hubs that
-// reached, as Adapter.Publish does.
-func (h *Hub) tellHub(ctx context.Context, hub uint64, p control.Payload) (receivers int, err error) {
-	payload := p.Append(nil)
-	if hub == h.num {
-		h.switchboard.put(note{from: hub, payload: payload})
-		return 1, nil
+// lanes returns the channels of a selection, and completes the question.
+func (s Selection) lanes(q *control.Question) (lanes []questions.Lane) {
+	h := s.hub
+	q.Scope = s.scope()
+	switch s.kind {
+	case toEveryone:
+		o := h.everyone.way()
+		o.Hold()
+		return []questions.Lane{{Out: o}}
+	case toMembers:
+		byHub := make(map[string]int)
+		for _, id := range s.names {
+			hub, _ := hubOf(id) // checked before
+			i, known := byHub[hub]
+			if !known {
+				i = len(lanes)
+				byHub[hub] = i
+				lanes = append(lanes, h.laneTo(hub))
+				lanes[i].Which = uint64(i)
+			}
+			lanes[i].Names = append(lanes[i].Names, id)
+		}
+		return lanes
 	}
-	o := h.wayTo(hubID(hub))
-	defer o.unhold(1)
-	return o.notify(ctx, h.controlFrame(payload))
+	for i, name := range s.names {
+		room := name
+		if s.kind == toUsers {
+			room = "" // a user's channel is a room without a name
+		}
+		o := h.acquire(room, h.channelOf(q.Scope, name)).way()
+		lanes = append(lanes, questions.Lane{Out: o, Names: s.names, Which: uint64(i)})
+	}
+	return lanes
 }
 
-// controlFrame returns the frame of a control notice.
-func (h *Hub) controlFrame(payload []byte) []byte {
-	return wire.AppendControl(nil, h.num, uint64(time.Now().UnixMilli()), payload)
+// laneTo returns the inbox of a hub as a channel for questions.
+func (h *Hub) laneTo(hub string) questions.Lane {
+	num, _ := strconv.ParseUint(hub, 16, 64) // checked before
+	return questions.Lane{Out: h.wayTo(hub), Inbox: true, Hub: num}
 }

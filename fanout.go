@@ -23,7 +23,9 @@ import (
 	"github.com/fanoutgo/fanout/internal/journal"
 	"github.com/fanoutgo/fanout/internal/locks"
 	"github.com/fanoutgo/fanout/internal/loopback"
+	"github.com/fanoutgo/fanout/internal/notices"
 	"github.com/fanoutgo/fanout/internal/outbox"
+	"github.com/fanoutgo/fanout/internal/questions"
 	"github.com/fanoutgo/fanout/internal/roomlog"
 	"github.com/fanoutgo/fanout/internal/trial"
 	"github.com/fanoutgo/fanout/internal/wire"
@@ -65,11 +67,12 @@ type Hub struct {
 	drained chan struct{}            // Drain was called; closed when no member is left
 
 	inbox       inbox
-	hellos      hellos.Hellos        // who the other hubs are
-	lookout     lookout              // which of them are there
-	switchboard switchboard          // what they ask each other
-	announcer   announcer            // who is in rooms with presence
-	outbox      map[string]*outbound // to other hubs' inboxes, by hub ID. Guarded by outMu
+	hellos      hellos.Hellos         // who the other hubs are
+	lookout     lookout               // which of them are there
+	notices     notices.Sender        // what it tells them
+	switchboard questions.Switchboard // what they ask each other
+	announcer   announcer             // who is in rooms with presence
+	outbox      map[string]*outbound  // to other hubs' inboxes, by hub ID. Guarded by outMu
 	outMu       locks.Mutex[locks.Outbox]
 
 	numbersMu locks.Mutex[locks.Innermost]
@@ -87,6 +90,7 @@ type Hub struct {
 	events       events                                  // Options.OnJoin and OnLeave
 	buffer       *budget.Budget                          // what they have under way
 
+	since      time.Time // it is there
 	lastMember atomic.Uint64
 	lastStream atomic.Uint64
 	lastCopyID atomic.Uint64
@@ -172,6 +176,7 @@ func makeHub(opts Options) *Hub {
 	var random [8]byte
 	rand.Read(random[:]) // never fails
 	h := &Hub{
+		since:    time.Now(),
 		num:      binary.BigEndian.Uint64(random[:]),
 		opts:     opts,
 		names:    wire.Names{Prefix: opts.Prefix},
@@ -197,9 +202,8 @@ func makeHub(opts Options) *Hub {
 	h.publishes = deadline.NewGroup(h.ctx, opts.PublishTimeout,
 		fmt.Errorf("Options.PublishTimeout (%v) is over: %w", opts.PublishTimeout, context.DeadlineExceeded))
 	h.inbox = inbox{hub: h, channel: h.names.Inbox(h.id)}
-	h.hellos.Init(notifier{h}, h.num)
 	h.lookout.init(h)
-	h.switchboard.init(h)
+	h.initNotices()
 	h.announcer.init()
 	h.readers.Init(h.ctx, h.wg.Go)
 	h.acks.Call, h.acks.Go = h.callBack, h.wg.Go // while operations are in flight the hub still waits for goroutines

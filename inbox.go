@@ -278,27 +278,6 @@ func (h *Hub) sayHello() {
 	}
 }
 
-// A notifier is the hub as its hellos see it.
-type notifier struct{ h *Hub }
-
-func (n notifier) NotifyEveryone(notice []byte) error { return n.notify(n.h.everyone.way(), notice) }
-
-func (n notifier) NotifyHub(hub uint64, notice []byte) error {
-	o := n.h.wayTo(hubID(hub))
-	defer o.unhold(1)
-	return n.notify(o, notice)
-}
-
-func (n notifier) notify(o *outbound, notice []byte) error {
-	ctx, cancel := context.WithTimeout(n.h.ctx, noticeTimeout)
-	defer cancel()
-	_, err := o.notify(ctx, notice)
-	return err
-}
-
-// noticeTimeout bounds how long the backend may take for one notice.
-const noticeTimeout = 5 * time.Second
-
 // canWrite reports whether all hubs that are there read a format level, so that
 // a field which came with it may be written. It is false for a level above the
 // first while the hub cannot know the others: in its first two seconds, and

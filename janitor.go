@@ -53,7 +53,7 @@ func (j *janitor) wake() { j.sweeper.Wake() }
 func (j *janitor) run() {
 	sweeps := []func(time.Time) time.Time{
 		j.endLingering, j.forgetPublishing, j.narrowWide, j.hub.sweepOutbox, j.hub.sweepNumbers, j.hub.endLate,
-		j.hub.switchboard.sweep, j.aging.sweep,
+		j.hub.switchboard.Sweep, j.aging.sweep,
 	}
 	if l, ok := j.hub.adapter.(*loopback.Adapter); ok {
 		sweeps = append(sweeps, l.Sweep)

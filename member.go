@@ -162,7 +162,7 @@ func (m *Member) end(err error) {
 	for _, ms := range all {
 		m.remove(ms)
 	}
-	h.switchboard.gone(m)
+	h.switchboard.MemberGone(m.num)
 }
 
 // fail sets the final error, unless there is one.

@@ -108,7 +108,7 @@ func (h *Hub) newStream() uint64 { return h.lastStream.Add(1) }
 // before it has arrived: the channel, with its numbers, stays until then. The
 // caller holds the turn and passes it on.
 func (o *outbound) start(f *frame) {
-	o.hold()
+	o.Hold()
 	o.number(f)
 	if (!o.keeps() || f.Notice()) && o.hub.async != nil && o.hand(f) {
 		return
@@ -297,8 +297,9 @@ func (o *outbound) appendTo(ctx context.Context, f *frame, bytes []byte) (receiv
 	return receivers, err
 }
 
-// hold keeps the channel from being forgotten until unhold.
-func (o *outbound) hold() {
+// Hold implements notices.Outbox: it keeps the channel from being forgotten
+// until unhold, or Release.
+func (o *outbound) Hold() {
 	if o.room != nil {
 		o.room.mu.Lock()
 		o.room.uses++
@@ -309,6 +310,9 @@ func (o *outbound) hold() {
 	o.uses++
 	o.hub.outMu.Unlock()
 }
+
+// Release implements notices.Outbox.
+func (o *outbound) Release() { o.unhold(1) }
 
 // unhold ends n holds.
 func (o *outbound) unhold(n int) {

@@ -9,7 +9,9 @@ import (
 	"time"
 
 	"github.com/fanoutgo/fanout/internal/control"
+	"github.com/fanoutgo/fanout/internal/gate"
 	"github.com/fanoutgo/fanout/internal/item"
+	"github.com/fanoutgo/fanout/internal/questions"
 	"github.com/fanoutgo/fanout/internal/wire"
 )
 
@@ -241,7 +243,7 @@ func (s Selection) command(ctx context.Context, op string, what control.Op, room
 
 // query puts a question to the hubs of the selection, or to this one alone if
 // it is Local, and calls take for each page of an answer.
-func (s Selection) query(ctx context.Context, op string, q *control.Question, take func(hub uint64, a *control.Answer) bool) error {
+func (s Selection) query(ctx context.Context, op string, q *control.Question, take questions.Take) error {
 	err := s.check(nil)
 	switch {
 	case err != nil:
@@ -259,17 +261,17 @@ func (s Selection) query(ctx context.Context, op string, q *control.Question, ta
 }
 
 // queryHere is query for a selection that is Local.
-func (s Selection) queryHere(ctx context.Context, q *control.Question, take func(hub uint64, a *control.Answer) bool) error {
+func (s Selection) queryHere(ctx context.Context, q *control.Question, take questions.Take) error {
 	h := s.hub
-	op := operation{hub: h}
-	if err := op.begin(); err != nil {
-		return err
+	op := h.ops.Begin()
+	if op == nil {
+		return ErrClosed
 	}
-	defer op.end()
+	defer op.End()
 	ctx, release := h.bound(ctx)
 	defer release()
 	q.Names, q.Except, q.ExceptRooms, q.Scope = s.names, s.except, s.exceptRooms, s.scope()
-	t := &localTaker{op: &op, take: take}
+	t := &localTaker{hub: h, op: op, take: take}
 	count, err := h.perform(ctx, h.num, q, nil, t)
 	if errors.Is(err, errStopped) {
 		return nil
@@ -288,15 +290,17 @@ func (s Selection) queryHere(ctx context.Context, q *control.Question, take func
 
 // A localTaker hands each entry on at once.
 type localTaker struct {
-	op   *operation
-	take func(hub uint64, a *control.Answer) bool
+	hub  *Hub
+	op   *gate.Operation
+	take questions.Take
 	page control.Answer
 }
 
 // errStopped means that the caller wants no more.
 var errStopped = errors.New("stopped")
 
-func (t *localTaker) put(e *control.Entry) error {
+// Put implements questions.Taker.
+func (t *localTaker) Put(e *control.Entry) error {
 	t.page.Status, t.page.Entries = control.StatusMore, append(t.page.Entries[:0], *e)
 	return t.give(&t.page)
 }
@@ -304,8 +308,8 @@ func (t *localTaker) put(e *control.Entry) error {
 // give has the caller take a page.
 func (t *localTaker) give(a *control.Answer) error {
 	more := false
-	if err := t.op.outside(func() { more = t.take(t.op.hub.num, a) }); err != nil {
-		return err
+	if !t.op.Outside(func() { more = t.take(t.hub.num, a) }) {
+		return ErrClosed
 	}
 	if !more {
 		return errStopped
@@ -313,36 +317,12 @@ func (t *localTaker) give(a *control.Answer) error {
 	return nil
 }
 
-func (t *localTaker) flush(count uint64) error {
+// Rest implements questions.Taker.
+func (*localTaker) Rest() {}
+
+// Flush implements questions.Taker.
+func (t *localTaker) Flush(count uint64) error {
 	return t.give(&control.Answer{Status: control.StatusMore, Count: count})
-}
-
-// An operation keeps the hub from being closed, but for the time in which the
-// caller's code runs: that may be long, or close the hub.
-type operation struct {
-	hub  *Hub
-	runs bool // it counts in Hub.ops
-}
-
-func (o *operation) begin() error {
-	err := o.hub.begin(1)
-	o.runs = err == nil
-	return err
-}
-
-func (o *operation) end() {
-	if o.runs {
-		o.runs = false
-		o.hub.ops.Leave(1)
-	}
-}
-
-// outside calls f, which is the caller's. If the hub has been closed meanwhile
-// the operation is over, and may only undo what it has done here.
-func (o *operation) outside(f func()) error {
-	o.end()
-	f()
-	return o.begin()
 }
 
 // scope returns what kind of names a selection has.

@@ -10,24 +10,14 @@ import (
 	"github.com/fanoutgo/fanout/internal/control"
 	"github.com/fanoutgo/fanout/internal/hellos"
 	"github.com/fanoutgo/fanout/internal/item"
+	"github.com/fanoutgo/fanout/internal/questions"
 	"github.com/fanoutgo/fanout/internal/wire"
 )
 
-// errNotUnderstood means a question of a newer release.
-var errNotUnderstood = errors.New("question not understood")
-
-// A taker takes the entries of an answer.
-type taker interface {
-	put(e *control.Entry) error
-	// flush hands on what has been put, and the number of members that were
-	// selected.
-	flush(count uint64) error
-}
-
 // perform does what a question of a hub asks for on this one. It returns the
 // number of members that were selected, and hands the entries of the answer to
-// t. Places are the ends of rooms when the question came.
-func (h *Hub) perform(ctx context.Context, from uint64, q *control.Question, places map[*roomState]uint64, t taker) (count uint64, err error) {
+// t. Place is the roomPlace where the question came, if it came in a room.
+func (h *Hub) perform(ctx context.Context, from uint64, q *control.Question, place any, t questions.Taker) (count uint64, err error) {
 	c := h.choose(q)
 	if q.Op == control.OpLeave || q.Op == control.OpClose {
 		h.expelling(c.rooms)
@@ -37,15 +27,16 @@ func (h *Hub) perform(ctx context.Context, from uint64, q *control.Question, pla
 		return c.count(ctx)
 	case control.OpMembers:
 		return c.each(ctx, func(m *Member) error {
-			return t.put(&control.Entry{Number: m.num, Since: m.since(), Count: 1, Name: []byte(m.User()), Data: m.Info()})
+			e := m.entry()
+			return t.Put(&e)
 		})
 	case control.OpHubs:
 		h.mu.RLock()
 		members, rooms := len(h.members), len(h.rooms)-1 // everyone's is no room
 		h.mu.RUnlock()
-		return 1, t.put(&control.Entry{
+		return 1, t.Put(&control.Entry{
 			Number: uint64(rooms), Count: uint64(members), Name: []byte(hellos.Release()),
-			Since: uint64(h.switchboard.since.UnixMilli()),
+			Since: uint64(h.since.UnixMilli()),
 		})
 	case control.OpJoin:
 		var failed error // one member that cannot join does not keep others from it
@@ -57,7 +48,10 @@ func (h *Hub) perform(ctx context.Context, from uint64, q *control.Question, pla
 		})
 		return count, cmp.Or(err, failed)
 	case control.OpClose:
-		deadline := time.Now().Add(closeGrace)
+		deadline, places := time.Now().Add(closeGrace), make(map[*roomState]uint64)
+		if p, ok := place.(roomPlace); ok {
+			places[p.room] = p.mark
+		}
 		return c.each(ctx, func(m *Member) error {
 			m.finish(string(q.Text), deadline, places)
 			return nil
@@ -72,7 +66,12 @@ func (h *Hub) perform(ctx context.Context, from uint64, q *control.Question, pla
 			return nil
 		})
 	}
-	return 0, errNotUnderstood
+	return 0, questions.ErrNotUnderstood
+}
+
+// entry describes a member.
+func (m *Member) entry() control.Entry {
+	return control.Entry{Number: m.num, Since: m.since(), Count: 1, Name: []byte(m.User()), Data: m.Info()}
 }
 
 // join brings a member into rooms for another hub. That it ends or leaves

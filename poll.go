@@ -4,13 +4,10 @@ import (
 	"context"
 	"errors"
 	"iter"
-	"slices"
-	"time"
-	"unsafe"
 
 	"github.com/fanoutgo/fanout/internal/control"
 	"github.com/fanoutgo/fanout/internal/item"
-	"github.com/fanoutgo/fanout/internal/locks"
+	"github.com/fanoutgo/fanout/internal/questions"
 	"github.com/fanoutgo/fanout/internal/roomlog"
 )
 
@@ -23,28 +20,6 @@ type Reply struct {
 	Member string // its ID
 	User   string // of MemberOptions
 	Data   []byte
-}
-
-const (
-	// gatherTime is how long replies wait for others to travel with.
-	gatherTime = 5 * time.Millisecond
-	// maxReplies bounds the replies that wait to be sent, in bytes. A member
-	// whose reply does not fit waits until there is room.
-	maxReplies = 1 << 20
-)
-
-// A poll is a question to members of this hub that some have not answered.
-type poll struct {
-	hub *Hub
-	key *byte
-
-	mu      locks.Mutex[locks.Innermost] // guards all below
-	waiting map[uint64]bool              // members that have not answered
-	replies []control.Entry
-	bytes   int
-	closed  bool          // nobody waits for answers
-	room    chan struct{} // closed when replies have been sent
-	kick    chan struct{} // capacity 1: a member has answered, or is gone
 }
 
 // Ask sends data to the selected members as a question, a direct message that
@@ -110,167 +85,32 @@ func (m *Member) Reply(ctx context.Context, to Message, data []byte) error {
 	if p == nil {
 		return failed("reply", ErrNoQuestion)
 	}
-	return failed("reply", p.reply(ctx, m, data))
+	open, err := p.Reply(ctx, control.Entry{Number: m.num, Name: []byte(m.User()), Data: data})
+	if !open {
+		err = ErrNoQuestion
+	}
+	return failed("reply", err)
 }
 
 // pollOf returns the question that a message is, nil if it is none. All members
 // share its data, which has an address of its own.
-func (h *Hub) pollOf(msg *Message) *poll {
-	s := &h.switchboard
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.polls[unsafe.SliceData(msg.Data)]
-}
-
-// reply takes the answer of a member.
-func (p *poll) reply(ctx context.Context, m *Member, data []byte) error {
-	for {
-		p.mu.Lock()
-		switch {
-		case p.closed || !p.waiting[m.num]:
-			p.mu.Unlock()
-			return ErrNoQuestion
-		case p.bytes == 0 || p.bytes+len(data) <= maxReplies:
-			delete(p.waiting, m.num)
-			p.replies = append(p.replies, control.Entry{Number: m.num, Name: []byte(m.User()), Data: slices.Clone(data)})
-			p.bytes += len(data)
-			p.mu.Unlock()
-			signal(p.kick)
-			return nil
-		}
-		room := p.room
-		p.mu.Unlock()
-		select {
-		case <-room:
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-	}
-}
-
-// gone says that a member has ended: nobody waits for its answers.
-func (s *switchboard) gone(m *Member) {
-	s.mu.Lock()
-	var polls []*poll
-	for _, p := range s.polls {
-		polls = append(polls, p)
-	}
-	s.mu.Unlock()
-	for _, p := range polls {
-		p.gone(m.num)
-	}
-}
-
-func (p *poll) gone(member uint64) {
-	p.mu.Lock()
-	delete(p.waiting, member)
-	p.mu.Unlock()
-	signal(p.kick)
-}
+func (h *Hub) pollOf(msg *Message) *questions.Poll { return h.switchboard.PollOf(msg.Data) }
 
 // poll puts a question to members, and hands on their answers until all have
 // answered or ended.
-func (h *Hub) poll(ctx context.Context, sender string, q *control.Question, c *chosen, t taker) (count uint64, err error) {
-	data := append(make([]byte, 0, len(q.Data)+1), q.Data...) // an address of its own, even if it is empty
-	p := &poll{
-		hub: h, key: unsafe.SliceData(data),
-		waiting: make(map[uint64]bool), room: make(chan struct{}), kick: make(chan struct{}, 1),
-	}
-	s := &h.switchboard
-	s.mu.Lock()
-	s.polls[p.key] = p
-	s.mu.Unlock()
-	defer p.close()
+func (h *Hub) poll(ctx context.Context, sender string, q *control.Question, c *chosen, t questions.Taker) (count uint64, err error) {
+	p := h.switchboard.Poll(q.Data)
+	defer p.Close()
 	count, err = c.each(ctx, func(m *Member) error {
-		p.mu.Lock()
-		p.waiting[m.num] = true
-		p.mu.Unlock()
-		m.send(roomlog.Gap{}, []item.Entry{{Data: data, Sender: sender}})
+		p.Add(m.num)
+		m.send(roomlog.Gap{}, []item.Entry{{Data: p.Data, Sender: sender}})
 		if m.refusal() != nil { // it may not have got it
-			p.gone(m.num)
+			p.Gone(m.num)
 		}
 		return nil
 	})
 	if err != nil || count == 0 {
 		return count, err
 	}
-	if err := t.flush(count); err != nil { // now its asker knows how many there are
-		return count, err
-	}
-	if a, ok := t.(*answering); ok {
-		a.rest()
-	}
-	return count, p.collect(ctx, count, t)
-}
-
-// close ends the poll.
-func (p *poll) close() {
-	s := &p.hub.switchboard
-	s.mu.Lock()
-	delete(s.polls, p.key)
-	s.mu.Unlock()
-	p.mu.Lock()
-	p.closed = true
-	close(p.room)
-	p.mu.Unlock()
-}
-
-// collect hands on the answers of members.
-func (p *poll) collect(ctx context.Context, count uint64, t taker) error {
-	for {
-		replies, all := p.takeReplies()
-		for i := range replies {
-			if err := t.put(&replies[i]); err != nil {
-				return err
-			}
-		}
-		switch {
-		case all:
-			return nil
-		case len(replies) > 0:
-			if err := t.flush(count); err != nil {
-				return err
-			}
-		}
-		select {
-		case <-p.kick:
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-p.hub.closing:
-			return ErrClosed
-		}
-		p.gather(ctx)
-	}
-}
-
-// gather waits for more answers, unless all are there.
-func (p *poll) gather(ctx context.Context) {
-	ends := time.NewTimer(gatherTime)
-	defer ends.Stop()
-	for {
-		p.mu.Lock()
-		all := len(p.waiting) == 0
-		p.mu.Unlock()
-		if all {
-			return
-		}
-		select {
-		case <-p.kick:
-		case <-ends.C:
-			return
-		case <-ctx.Done():
-			return
-		}
-	}
-}
-
-// takeReplies returns the answers that have come, and whether no more will.
-func (p *poll) takeReplies() (replies []control.Entry, all bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	replies = p.replies
-	p.replies, p.bytes = nil, 0
-	close(p.room)
-	p.room = make(chan struct{})
-	return replies, len(p.waiting) == 0
+	return count, p.Collect(ctx, count, t)
 }

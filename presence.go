@@ -9,6 +9,7 @@ import (
 	"github.com/fanoutgo/fanout/internal/control"
 	"github.com/fanoutgo/fanout/internal/item"
 	"github.com/fanoutgo/fanout/internal/presence"
+	"github.com/fanoutgo/fanout/internal/questions"
 )
 
 // A PresenceChange says who has come to a room and who has left it. Members of
@@ -277,14 +278,14 @@ func (p *roomPresence) question(ctx context.Context, f *presence.Follower, a pre
 		snapshot.Entries = list
 		p.take(f, hub, &snapshot, a.Doubts)
 		return true
-	}, func(q *control.Question) []lane {
+	}, func(q *control.Question) []questions.Lane {
 		q.Scope = control.ScopeRooms
 		if a.Hub != 0 {
-			return []lane{{way: h.wayTo(hubID(a.Hub))}}
+			return []questions.Lane{h.laneTo(hubID(a.Hub))}
 		}
-		return []lane{{way: h.acquire(rs.name, rs.channel).way()}}
+		return []questions.Lane{{Out: h.acquire(rs.name, rs.channel).way()}}
 	})
-	if partial := (*PartialError)(nil); errors.As(err, &partial) && partial.Err == nil {
+	if incomplete, is := errors.AsType[*questions.Incomplete](err); is && incomplete.Err == nil {
 		err = nil // all have answered
 	}
 	if err == nil && a.Hub == 0 && !own {
@@ -314,10 +315,8 @@ func (p *roomPresence) take(f *presence.Follower, hub uint64, a *control.Answer,
 	w.run(rs.hub)
 }
 
-// answerPresence puts what a hub that follows a room wants to know of this one
-// into the answer.
-func (a *answering) answerPresence() (status control.Status, err error) {
-	h, q := a.hub, a.question
+// announced returns what a hub that follows a room wants to know of this one.
+func (h *Hub) announced(q *control.Question) *control.Answer {
 	life := h.newStream() // members that join after the look get a larger one
 	snapshot := &control.Answer{Status: control.StatusLast, Mode: control.ModeList}
 	for _, room := range q.Names { // one
@@ -328,15 +327,7 @@ func (a *answering) answerPresence() (status control.Status, err error) {
 	if snapshot.Life == 0 { // nobody is here, whatever was before
 		snapshot.Life = life
 	}
-	page := &a.page
-	page.Life, page.Seq, page.Digest, page.Mode = snapshot.Life, snapshot.Seq, snapshot.Digest, snapshot.Mode
-	page.Count = snapshot.Count
-	for i := range snapshot.Entries {
-		if err := a.put(&snapshot.Entries[i]); err != nil {
-			return snapshot.Status, err
-		}
-	}
-	return snapshot.Status, nil
+	return snapshot
 }
 
 // snapshot returns who is announced on this hub.

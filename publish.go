@@ -239,10 +239,10 @@ func (o *outbound) withdraw(f *frame, at outbox.Span) (unsent bool) {
 	return false
 }
 
-// notify sends a notice, which has no number, in its turn, and waits until the
-// backend has taken it. It returns how many hubs that reached, -1 if the
+// Notify implements notices.Outbox: it sends a notice, which has no number, in
+// its turn, and waits until the backend has taken it. It returns how many hubs that reached, -1 if the
 // backend cannot tell. The notice goes into no history.
-func (o *outbound) notify(ctx context.Context, notice []byte) (receivers int, err error) {
+func (o *outbound) Notify(ctx context.Context, notice []byte) (receivers int, err error) {
 	f := outbox.NewNotice[waiters](notice)
 	w := &f.Waiters
 	if err := o.check(ctx); err != nil {

@@ -274,7 +274,7 @@ func (s Selection) legs(ctx context.Context, m *wire.Message) ([]leg, error) {
 			return nil, &PublishError{Err: mark(err, true)}
 		}
 		o := h.everyone.way()
-		o.hold()
+		o.Hold()
 		return []leg{{o, *m}}, nil
 	case toMembers:
 		return s.hubs(m), nil

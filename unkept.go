@@ -32,7 +32,7 @@ func (s Selection) passesBy(o *outbound) bool { return s.unkept && o.keeps() }
 func (o *outbound) publishUnkept(ctx context.Context, m *wire.Message) error {
 	ctx, release := o.hub.bound(ctx)
 	defer release()
-	_, err := o.notify(ctx, o.unkeptFrame(m))
+	_, err := o.Notify(ctx, o.unkeptFrame(m))
 	if err == nil {
 		o.hub.stats.published.Add(1)
 		o.hub.stats.frames.Add(1)

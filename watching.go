@@ -10,6 +10,7 @@ import (
 	"github.com/fanoutgo/fanout/internal/ask"
 	"github.com/fanoutgo/fanout/internal/control"
 	"github.com/fanoutgo/fanout/internal/locks"
+	"github.com/fanoutgo/fanout/internal/notices"
 	"github.com/fanoutgo/fanout/internal/watch"
 )
 
@@ -146,7 +147,7 @@ func (l *lookout) do(a *watch.Actions) {
 			h.wg.Go(func() { l.probe(m) })
 		}
 		for _, m := range a.Tell {
-			h.switchboard.reply(m.Hub, m.Payload)
+			h.switchboard.Reply(m.Hub, m.Payload)
 		}
 		if len(a.Say) > 0 {
 			h.wg.Go(func() { l.say(a.Say) })
@@ -154,7 +155,7 @@ func (l *lookout) do(a *watch.Actions) {
 	}
 	for _, hub := range slices.Concat(a.Died, a.Left) {
 		h.hellos.Gone(hub)
-		h.switchboard.hubGone(hub)
+		h.switchboard.HubGone(hub)
 	}
 	for _, hub := range a.Died {
 		h.announcer.each(func(p *roomPresence) { p.hubGone(hub, false) })
@@ -185,7 +186,7 @@ func (l *lookout) probe(m watch.Message) {
 	defer cancel()
 	o := h.wayTo(hubID(m.Hub))
 	defer o.unhold(1)
-	receivers, err := o.notify(ctx, h.controlFrame(m.Payload.Append(nil)))
+	receivers, err := o.Notify(ctx, h.notices.Frame(m.Payload))
 	outcome := watch.Somebody
 	switch {
 	case err != nil:
@@ -203,8 +204,8 @@ func (l *lookout) probe(m watch.Message) {
 func (l *lookout) say(all []control.Payload) {
 	h := l.hub
 	for _, p := range all {
-		ctx, cancel := context.WithTimeout(h.ctx, noticeTimeout)
-		_, err := h.everyone.way().notify(ctx, h.controlFrame(p.Append(nil)))
+		ctx, cancel := context.WithTimeout(h.ctx, notices.Timeout)
+		_, err := h.everyone.way().Notify(ctx, h.notices.Frame(p))
 		cancel()
 		if err != nil {
 			l.hello(helloPause)
@@ -231,7 +232,7 @@ func (l *lookout) leave(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, leaveTimeout)
 	defer cancel()
 	for _, p := range a.Say {
-		_, _ = h.everyone.way().notify(ctx, h.controlFrame(p.Append(nil)))
+		_, _ = h.everyone.way().Notify(ctx, h.notices.Frame(p))
 	}
 }
 
@@ -262,20 +263,4 @@ func (h *Hub) known() []ask.Known {
 		there = append(there, ask.Known{Hub: hub, Heard: heard})
 	}
 	return there
-}
-
-// hubGone tells those that ask that a hub is gone, and ends what is answered to
-// it.
-func (s *switchboard) hubGone(hub uint64) {
-	s.mu.Lock()
-	askings := slices.Collect(maps.Values(s.questions))
-	for key, a := range s.answers {
-		if key.Hub == hub {
-			a.cancel()
-		}
-	}
-	s.mu.Unlock()
-	for _, a := range askings {
-		a.tell(news{from: hub, gone: true})
-	}
 }

@@ -1,13 +1,15 @@
-package fanout
+package questions
 
 import (
 	"context"
-	"strconv"
 	"time"
 
+	"github.com/fanoutgo/fanout/adapter"
 	"github.com/fanoutgo/fanout/internal/ask"
 	"github.com/fanoutgo/fanout/internal/control"
+	"github.com/fanoutgo/fanout/internal/gate"
 	"github.com/fanoutgo/fanout/internal/locks"
+	"github.com/fanoutgo/fanout/internal/notices"
 )
 
 // absentTime is how long notices to a hub have to reach nobody until an asker
@@ -18,21 +20,56 @@ const absentTime = 2 * time.Second
 // than they have credit for, so only forged ones are dropped.
 const maxNews = 4096
 
+// A Lane is a channel that a question goes to.
+type Lane struct {
+	Out   notices.Outbox // held
+	Names []string       // of the question in this lane; nil: those of the question
+	Which uint64
+	// Inbox is set for the inbox of a hub, whose number is Hub.
+	Inbox bool
+	Hub   uint64
+}
+
+// A Take is called for each page of an answer, outside of the operation that
+// asks. It returns false if the caller wants no more.
+type Take func(hub uint64, a *control.Answer) bool
+
+// Incomplete is the error of a question that not all hubs have answered, or not
+// all as they should.
+type Incomplete struct {
+	Silent  []ask.Known // have not answered, or not completely
+	Unknown int         // hubs that have not answered, and are not known
+	Failed  []Failure
+	Err     error // why no more answers were awaited; nil: all have answered
+}
+
+// A Failure is a hub that could not do what it was asked.
+type Failure struct {
+	Hub uint64
+	Why string
+}
+
+// Error implements error.
+func (*Incomplete) Error() string { return "not all hubs have answered" }
+
+// Unwrap returns Err.
+func (e *Incomplete) Unwrap() error { return e.Err }
+
 // An asking is a question that this hub has asked. It drives an ask.Question,
 // on the goroutine of the caller.
 type asking struct {
-	hub      *Hub
-	op       operation
+	board    *Switchboard
+	op       *gate.Operation
 	ctx      context.Context
 	question control.Question
-	lanes    []lane
+	lanes    []Lane
 	state    *ask.Question
-	take     func(hub uint64, a *control.Answer) bool
+	take     Take
 
 	consumed map[uint64]uint64    // pages by hub
 	open     map[uint64]bool      // hubs that have begun to answer, and not finished
 	absent   map[uint64]time.Time // hubs that credits have not reached, and since when
-	failed   []FailedHub
+	failed   []Failure
 	err      error // of a publish
 	stopped  bool  // the caller wants no more
 	blind    bool  // the backend does not count receivers
@@ -41,13 +78,6 @@ type asking struct {
 	news  []news
 	heard map[uint64]bool // hubs that have answered
 	kick  chan struct{}   // capacity 1: there is news
-}
-
-// A lane is a channel that a question goes to.
-type lane struct {
-	way   *outbound // held
-	names []string
-	which uint64
 }
 
 // News is an answer, or what became of something that was sent.
@@ -64,41 +94,19 @@ type news struct {
 	err       error
 }
 
-// ask puts a question to all hubs that have members of the selection, and calls
-// take for each page of their answers. It returns when all have answered, when
-// take returns false, or with an error.
-func (s Selection) ask(ctx context.Context, q *control.Question, take func(hub uint64, a *control.Answer) bool) error {
-	q.Names, q.Except, q.ExceptRooms = s.names, s.except, s.exceptRooms
-	return s.hub.ask(ctx, q, take, s.lanes)
-}
-
-// ask puts a question to the hubs that listen to some channels; see
-// Selection.ask. The function lanes returns the channels, and sets the scope.
-func (h *Hub) ask(ctx context.Context, q *control.Question, take func(hub uint64, a *control.Answer) bool, lanes func(*control.Question) []lane) error {
+// Ask puts a question to the hubs that listen to some channels, and calls take
+// for each page of their answers. It returns when all have answered, when take
+// returns false, or with an error: one of a publish, ErrClosed, or an
+// *Incomplete.
+func (s *Switchboard) Ask(ctx context.Context, op *gate.Operation, q *control.Question, lanes []Lane, take Take) error {
 	a := &asking{
-		hub: h, op: operation{hub: h}, question: *q, take: take, kick: make(chan struct{}, 1), heard: make(map[uint64]bool),
+		board: s, op: op, question: *q, lanes: lanes, take: take, kick: make(chan struct{}, 1), heard: make(map[uint64]bool),
 		consumed: make(map[uint64]uint64), open: make(map[uint64]bool), absent: make(map[uint64]time.Time),
-	}
-	if err := a.op.begin(); err != nil {
-		return err
-	}
-	defer a.op.end()
-	ctx, release := h.bound(ctx)
-	defer release()
-	if err := h.awaitOwn(ctx, nil); err != nil {
-		return h.explain(ctx, err)
 	}
 	var cancel context.CancelFunc
 	a.ctx, cancel = context.WithCancel(ctx)
 	defer cancel() // ends what is being sent
-	if deadline, ok := ctx.Deadline(); ok {
-		a.question.Wait = uint64(max(time.Until(deadline).Milliseconds(), 1))
-	} else {
-		a.question.Wait = uint64(h.opts.PublishTimeout.Milliseconds())
-	}
-	a.lanes = lanes(&a.question)
-	defer a.unhold()
-	there := h.known()
+	there := s.env.Known()
 	a.question.Credit = ask.CreditFor(len(there))
 	a.state = ask.New(len(a.lanes), a.question.Credit, there)
 	if a.question.Op.IsCommand() {
@@ -109,46 +117,10 @@ func (h *Hub) ask(ctx context.Context, q *control.Question, take func(hub uint64
 	return a.run()
 }
 
-// lanes returns the channels of a selection, and completes the question.
-func (s Selection) lanes(q *control.Question) (lanes []lane) {
-	h := s.hub
-	switch s.kind {
-	case toEveryone:
-		q.Scope = control.ScopeEveryone
-		o := h.everyone.way()
-		o.hold()
-		return []lane{{way: o}}
-	case toMembers:
-		q.Scope = control.ScopeMembers
-		byHub := make(map[string]int)
-		for _, id := range s.names {
-			hub, _ := hubOf(id) // checked before
-			i, known := byHub[hub]
-			if !known {
-				i = len(lanes)
-				byHub[hub] = i
-				lanes = append(lanes, lane{way: h.wayTo(hub), which: uint64(i)})
-			}
-			lanes[i].names = append(lanes[i].names, id)
-		}
-		return lanes
-	}
-	q.Scope = s.scope()
-	for i, name := range s.names {
-		room := name
-		if s.kind == toUsers {
-			room = "" // a user's channel is a room without a name
-		}
-		way := h.acquire(room, h.channelOf(q.Scope, name)).way()
-		lanes = append(lanes, lane{way, s.names, uint64(i)})
-	}
-	return lanes
-}
-
 // register gives the question an ID, which is even: the one after it is that of
 // its roll call.
 func (a *asking) register() {
-	s := &a.hub.switchboard
+	s := a.board
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.lastID += 2
@@ -157,16 +129,10 @@ func (a *asking) register() {
 }
 
 func (a *asking) forget() {
-	s := &a.hub.switchboard
+	s := a.board
 	s.mu.Lock()
 	delete(s.questions, a.question.ID)
 	s.mu.Unlock()
-}
-
-func (a *asking) unhold() {
-	for _, l := range a.lanes {
-		l.way.unhold(1)
-	}
 }
 
 // tell hands news to the asker.
@@ -193,8 +159,8 @@ func (a *asking) run() error {
 		a.news = nil
 		a.mu.Unlock()
 		for i := range arrived {
-			if a.handle(&arrived[i]); !a.op.runs {
-				return ErrClosed
+			if a.handle(&arrived[i]); !a.op.Runs() {
+				return adapter.ErrClosed
 			}
 			if a.stopped || a.err != nil {
 				a.abandon()
@@ -203,7 +169,7 @@ func (a *asking) run() error {
 		}
 		if a.state.Done() {
 			if len(a.failed) > 0 {
-				return &PartialError{Failed: a.failed}
+				return &Incomplete{Failed: a.failed}
 			}
 			return nil
 		}
@@ -213,11 +179,11 @@ func (a *asking) run() error {
 		case <-timer.C:
 			a.do(a.state.Tick(time.Now()))
 		case <-a.ctx.Done():
-			err := a.partial(a.hub.explain(a.ctx, context.Cause(a.ctx)))
+			err := a.incomplete(context.Cause(a.ctx))
 			a.abandon()
 			return err
-		case <-a.hub.closing:
-			return ErrClosed
+		case <-a.board.env.Closing:
+			return adapter.ErrClosed
 		}
 	}
 }
@@ -264,15 +230,15 @@ func (a *asking) answer(n *news, now time.Time) {
 	}
 	switch p.Status {
 	case control.StatusNotUnderstood:
-		a.failed = append(a.failed, FailedHub{hubID(n.from), "its release does not know what it was asked"})
+		a.failed = append(a.failed, Failure{n.from, "its release does not know what it was asked"})
 	case control.StatusFailed:
 		why := "it does not say why"
 		if len(p.Entries) > 0 {
 			why = string(p.Entries[len(p.Entries)-1].Data)
 		}
-		a.failed = append(a.failed, FailedHub{hubID(n.from), why})
+		a.failed = append(a.failed, Failure{n.from, why})
 	default:
-		if a.op.outside(func() { a.stopped = !a.take(n.from, p) }) != nil {
+		if !a.op.Outside(func() { a.stopped = !a.take(n.from, p) }) {
 			return
 		}
 	}
@@ -283,43 +249,31 @@ func (a *asking) answer(n *news, now time.Time) {
 // do carries out what the question wants. Whatever is sent is sent beside, so
 // that answers are taken meanwhile.
 func (a *asking) do(act ask.Actions) {
+	send := a.board.env.Notices
 	for _, i := range act.Send {
 		l := &a.lanes[i]
 		q := a.question
-		q.Attempt, q.Which = act.Attempt, l.which
-		if l.names != nil {
-			q.Names = l.names
+		q.Attempt, q.Which = act.Attempt, l.Which
+		if l.Names != nil {
+			q.Names = l.Names
 		}
-		frame := a.hub.controlFrame(q.Append(nil))
-		a.beside(l.way, func() {
-			receivers, err := l.way.notify(a.ctx, frame)
+		frame := send.Frame(&q)
+		send.Beside(l.Out, func() {
+			receivers, err := l.Out.Notify(a.ctx, frame)
 			a.tell(news{lane: i, attempt: act.Attempt + 1, receivers: receivers, err: err})
 		})
 	}
 	for _, c := range act.Credit {
-		way := a.hub.wayTo(hubID(c.Hub))
-		a.beside(way, func() {
-			ctx, cancel := context.WithTimeout(a.hub.ctx, noticeTimeout) // the last one outlives the asker
-			defer cancel()
-			receivers, err := a.hub.tellHub(ctx, c.Hub, &control.Credit{ID: a.question.ID, From: c.From, Upto: c.Upto})
+		send.Go(func() { // the last one outlives the asker
+			receivers, err := a.board.send(c.Hub, &control.Credit{ID: a.question.ID, From: c.From, Upto: c.Upto})
 			if err == nil && receivers == 0 {
 				a.tell(news{from: c.Hub, absent: true})
 			}
 		})
-		way.unhold(1)
 	}
 	if act.Roll {
 		a.roll()
 	}
-}
-
-// beside calls f on a goroutine of its own, and keeps a channel until then.
-func (a *asking) beside(way *outbound, f func()) {
-	way.hold()
-	a.hub.wg.Go(func() {
-		defer way.unhold(1)
-		f()
-	})
 }
 
 // missing notes that a hub that is to answer is not there.
@@ -338,25 +292,24 @@ func (a *asking) missing(hub uint64, now time.Time) {
 // is known: if the backend counts, a hub that is not there is not waited for.
 func (a *asking) roll() {
 	now := time.Now()
-	if a.lanes[0].way.to != "" {
+	env := &a.board.env
+	if a.lanes[0].Inbox {
 		there := make(map[uint64]bool)
-		for _, k := range a.hub.known() {
+		for _, k := range env.Known() {
 			there[k.Hub] = true
 			a.state.Rolled(k.Hub, nil, now)
 		}
 		for i, l := range a.lanes {
-			hub, _ := strconv.ParseUint(l.way.to, 16, 64) // checked before
-			if there[hub] || a.blind || !a.question.Op.IsCommand() {
-				a.state.Rolled(hub, []uint64{uint64(i)}, now)
+			if there[l.Hub] || a.blind || !a.question.Op.IsCommand() {
+				a.state.Rolled(l.Hub, []uint64{uint64(i)}, now)
 			}
 		}
 		return
 	}
 	q := a.question
 	q.ID, q.Op, q.Data, q.Text, q.Rooms = q.ID|1, control.OpRoll, nil, nil, nil
-	frame := a.hub.controlFrame(q.Append(nil))
-	way := a.hub.everyone.way()
-	a.beside(way, func() { _, _ = way.notify(a.ctx, frame) }) // it is sent again
+	frame, everyone := env.Notices.Frame(&q), env.Notices.Everyone()
+	env.Notices.Beside(everyone, func() { _, _ = everyone.Notify(a.ctx, frame) }) // it is sent again
 }
 
 // abandon tells the hubs that have begun to answer, or keep pages, that nobody
@@ -368,28 +321,25 @@ func (a *asking) abandon() {
 	}
 	a.mu.Unlock()
 	for hub := range a.open {
-		a.hub.wg.Go(func() {
-			ctx, cancel := context.WithTimeout(a.hub.ctx, noticeTimeout)
-			defer cancel()
-			_, _ = a.hub.tellHub(ctx, hub, &control.Cancel{ID: a.question.ID}) // it notices the end of the time, too
+		a.board.env.Notices.Go(func() {
+			_, _ = a.board.send(hub, &control.Cancel{ID: a.question.ID}) // it notices the end of the time, too
 		})
 	}
 }
 
-// partial returns the error that says who has not answered.
-func (a *asking) partial(cause error) error {
+// incomplete returns the error that says which hubs have not answered.
+func (a *asking) incomplete(cause error) *Incomplete {
 	silent, unknown := a.state.Missing()
 	heard := make(map[uint64]time.Time)
-	for _, k := range a.hub.known() {
+	for _, k := range a.board.env.Known() {
 		heard[k.Hub] = k.Heard
 	}
-	e := &PartialError{Unknown: unknown, Failed: a.failed, Err: cause}
+	e := &Incomplete{Unknown: unknown, Failed: a.failed, Err: cause}
 	for _, k := range silent {
-		since := k.Heard
-		if at := heard[k.Hub]; at.After(since) {
-			since = at
+		if at := heard[k.Hub]; at.After(k.Heard) {
+			k.Heard = at
 		}
-		e.Silent = append(e.Silent, SilentHub{hubID(k.Hub), since})
+		e.Silent = append(e.Silent, k)
 	}
 	return e
 }
