@@ -292,7 +292,7 @@ func (p *roomPresence) receive(from uint64, payload []byte) {
 	var w wakeups
 	switch {
 	case p.follower == nil:
-	case rs.hub.lookout.takesForGone(from):
+	case rs.hub.lookout.IsGone(from):
 		p.owed[from] = true // it would bring its members back
 	default:
 		w = p.step(p.follower.Receive(from, a, time.Now()))

@@ -3,12 +3,16 @@ package fanout
 import (
 	"context"
 	"errors"
+	"slices"
 	"strconv"
 	"time"
 
+	"github.com/fanoutgo/fanout/internal/ask"
 	"github.com/fanoutgo/fanout/internal/control"
+	"github.com/fanoutgo/fanout/internal/lookout"
 	"github.com/fanoutgo/fanout/internal/notices"
 	"github.com/fanoutgo/fanout/internal/questions"
+	"github.com/fanoutgo/fanout/internal/watch"
 	"github.com/fanoutgo/fanout/internal/wire"
 )
 
@@ -20,13 +24,46 @@ func (h *Hub) initNotices() {
 		Inbox:    func(hub uint64) notices.Outbox { return h.wayTo(hubID(hub)) },
 	}
 	h.hellos.Init(&h.notices, h.num)
+	h.lookout.Init(&lookout.Env{Notices: &h.notices, Reply: h.switchboard.Reply, Changed: h.hubsChanged})
 	h.switchboard.Init(&questions.Env{
 		Notices: &h.notices, Ops: h.ops, Closing: h.closing,
 		Known: h.known, Listens: h.listens, Perform: h.perform, Presence: h.announced,
-		Received:   h.lookout.receive,
+		Received:   h.lookout.Receive,
 		Malformed:  func(err error) { h.malformed(h.inbox.channel, err) },
 		SweepLater: h.janitor.wake,
 	})
+}
+
+// hubsChanged takes note of the hubs that have come and gone.
+func (h *Hub) hubsChanged(a *watch.Actions) {
+	for _, hub := range slices.Concat(a.Died, a.Left) {
+		h.hellos.Gone(hub)
+		h.switchboard.HubGone(hub)
+	}
+	for _, hub := range a.Died {
+		h.announcer.each(func(p *roomPresence) { p.hubGone(hub, false) })
+	}
+	for _, hub := range a.Left {
+		h.announcer.each(func(p *roomPresence) { p.hubGone(hub, true) })
+	}
+	for _, hub := range a.Came {
+		h.announcer.each(func(p *roomPresence) { p.hubCame(hub) })
+	}
+	if a.Back {
+		h.announcer.each((*roomPresence).back)
+	}
+}
+
+// known returns the hubs that are there, with this one.
+func (h *Hub) known() []ask.Known {
+	there := []ask.Known{{Hub: h.num, Heard: time.Now()}}
+	if h.alone {
+		return there
+	}
+	for hub, heard := range h.lookout.Others(h.hellos.Others()) {
+		there = append(there, ask.Known{Hub: hub, Heard: heard})
+	}
+	return there
 }
 
 // notice takes a notice from the adapter: a hello, a control notice, or one

@@ -22,6 +22,7 @@ import (
 	"github.com/fanoutgo/fanout/internal/item"
 	"github.com/fanoutgo/fanout/internal/journal"
 	"github.com/fanoutgo/fanout/internal/locks"
+	"github.com/fanoutgo/fanout/internal/lookout"
 	"github.com/fanoutgo/fanout/internal/loopback"
 	"github.com/fanoutgo/fanout/internal/notices"
 	"github.com/fanoutgo/fanout/internal/outbox"
@@ -68,7 +69,7 @@ type Hub struct {
 
 	inbox       inbox
 	hellos      hellos.Hellos         // who the other hubs are
-	lookout     lookout               // which of them are there
+	lookout     lookout.Lookout       // which of them are there
 	notices     notices.Sender        // what it tells them
 	switchboard questions.Switchboard // what they ask each other
 	announcer   announcer             // who is in rooms with presence
@@ -165,7 +166,7 @@ func newHub(a Adapter, o *Options) (*Hub, error) {
 	h.wg.Go(func() { h.announcer.run(h.ctx) })
 	if !h.alone {
 		h.wg.Go(h.sayHello)
-		h.wg.Go(h.lookout.run)
+		h.wg.Go(func() { h.lookout.Run(h.own.Done()) })
 	}
 	h.wakers.Start(runtime.GOMAXPROCS(0), h.wg.Go)
 	return h, nil
@@ -202,7 +203,6 @@ func makeHub(opts Options) *Hub {
 	h.publishes = deadline.NewGroup(h.ctx, opts.PublishTimeout,
 		fmt.Errorf("Options.PublishTimeout (%v) is over: %w", opts.PublishTimeout, context.DeadlineExceeded))
 	h.inbox = inbox{hub: h, channel: h.names.Inbox(h.id)}
-	h.lookout.init(h)
 	h.initNotices()
 	h.announcer.init()
 	h.readers.Init(h.ctx, h.wg.Go)
@@ -284,7 +284,7 @@ func (h *Hub) shutDown(ctx context.Context) {
 	case <-h.ops.Empty():
 	case <-ctx.Done():
 	}
-	h.lookout.leave(ctx)
+	h.lookout.Leave(ctx, h.isDown)
 	h.cancel()
 	h.mu.Lock()
 	members := make([]*Member, 0, len(h.members))
@@ -314,6 +314,12 @@ func (h *Hub) shutDown(ctx context.Context) {
 	case <-time.After(loggerPatience):
 		h.closeErr = errLoggerStuck
 	}
+}
+
+// isDown reports whether the adapter knows that it cannot reach the backend.
+func (h *Hub) isDown() bool {
+	hc, ok := h.adapter.(adapter.HealthChecker)
+	return ok && hc.Health() != nil
 }
 
 // loggerPatience is how long Hub.Close waits for Options.Logger after

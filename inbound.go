@@ -92,7 +92,7 @@ func (rs *roomState) restore() {
 	}
 	rs.in.BeginRun(time.Now())
 	if rs == rs.hub.everyone {
-		rs.hub.lookout.hello(0) // hubs may have come, and others may take this one for gone
+		rs.hub.lookout.Restored()
 	}
 	if rs.name != "" || rs.in.Heard() { // as inbox.restore
 		w = rs.append(roomlog.Gap{Unknown: true}, nil)

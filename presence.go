@@ -306,7 +306,7 @@ func (p *roomPresence) take(f *presence.Follower, hub uint64, a *control.Answer,
 	switch {
 	case p.follower != f:
 	case a.Seq == 0 && f.State(hub) == presence.Unknown: // it has announced nobody
-	case rs.hub.lookout.takesForGone(hub):
+	case rs.hub.lookout.IsGone(hub):
 		p.owed[hub] = true
 	default:
 		w = p.step(f.Snapshot(hub, a, doubts, time.Now()))
