@@ -246,7 +246,7 @@ func (rs *roomState) hasJoined(ms *membership) {
 	rs.mu.AssertHeld()
 	rs.happened(rs.hub.opts.OnJoin, ms)
 	if p := rs.presence(); p != nil {
-		p.note(ms.member, memberCame)
+		p.Came((*present)(ms.member))
 	}
 }
 
@@ -255,7 +255,7 @@ func (rs *roomState) hasLeft(ms *membership) {
 	rs.mu.AssertHeld()
 	rs.happened(rs.hub.opts.OnLeave, ms)
 	if p := rs.presence(); p != nil {
-		p.note(ms.member, memberWent)
+		p.Went((*present)(ms.member))
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/fanoutgo/fanout/internal/announcer"
 	"github.com/fanoutgo/fanout/internal/ask"
 	"github.com/fanoutgo/fanout/internal/control"
 	"github.com/fanoutgo/fanout/internal/lookout"
@@ -32,6 +33,12 @@ func (h *Hub) initNotices() {
 		Malformed:  func(err error) { h.malformed(h.inbox.channel, err) },
 		SweepLater: h.janitor.wake,
 	})
+	h.announcer.Init(&announcer.Env{
+		Notices: &h.notices, Ask: h.ask, NewLife: h.newStream, IsGone: h.lookout.IsGone, Malformed: h.malformed,
+		Lane: func(room string) questions.Lane {
+			return questions.Lane{Out: h.acquire(room, h.names.Room(room)).way()}
+		},
+	})
 }
 
 // hubsChanged takes note of the hubs that have come and gone.
@@ -41,16 +48,16 @@ func (h *Hub) hubsChanged(a *watch.Actions) {
 		h.switchboard.HubGone(hub)
 	}
 	for _, hub := range a.Died {
-		h.announcer.each(func(p *roomPresence) { p.hubGone(hub, false) })
+		h.announcer.HubGone(hub, false)
 	}
 	for _, hub := range a.Left {
-		h.announcer.each(func(p *roomPresence) { p.hubGone(hub, true) })
+		h.announcer.HubGone(hub, true)
 	}
 	for _, hub := range a.Came {
-		h.announcer.each(func(p *roomPresence) { p.hubCame(hub) })
+		h.announcer.HubCame(hub)
 	}
 	if a.Back {
-		h.announcer.each((*roomPresence).back)
+		h.announcer.Back()
 	}
 }
 
@@ -83,7 +90,7 @@ func (h *Hub) notice(rs *roomState, channel string, frame []byte) {
 	switch {
 	case control.KindOf(payload) == control.KindAnnouncement:
 		if rs != nil && rs.presence() != nil { // it has a place in the room's log
-			rs.presence().receive(from, payload)
+			rs.presence().Receive(from, payload)
 		}
 	case rs != nil:
 		h.switchboard.Put(from, payload, roomPlace{rs, rs.log.Mark()})

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/fanoutgo/fanout/adapter"
+	"github.com/fanoutgo/fanout/internal/announcer"
 	"github.com/fanoutgo/fanout/internal/budget"
 	"github.com/fanoutgo/fanout/internal/deadline"
 	"github.com/fanoutgo/fanout/internal/gate"
@@ -72,7 +73,7 @@ type Hub struct {
 	lookout     lookout.Lookout       // which of them are there
 	notices     notices.Sender        // what it tells them
 	switchboard questions.Switchboard // what they ask each other
-	announcer   announcer             // who is in rooms with presence
+	announcer   announcer.Announcer   // who is in rooms with presence
 	outbox      map[string]*outbound  // to other hubs' inboxes, by hub ID. Guarded by outMu
 	outMu       locks.Mutex[locks.Outbox]
 
@@ -163,7 +164,7 @@ func newHub(a Adapter, o *Options) (*Hub, error) {
 		h.wg.Go(h.subscribeOwn)
 	}
 	h.wg.Go(h.janitor.run)
-	h.wg.Go(func() { h.announcer.run(h.ctx) })
+	h.wg.Go(h.announcer.Run)
 	if !h.alone {
 		h.wg.Go(h.sayHello)
 		h.wg.Go(func() { h.lookout.Run(h.own.Done()) })
@@ -204,7 +205,6 @@ func makeHub(opts Options) *Hub {
 		fmt.Errorf("Options.PublishTimeout (%v) is over: %w", opts.PublishTimeout, context.DeadlineExceeded))
 	h.inbox = inbox{hub: h, channel: h.names.Inbox(h.id)}
 	h.initNotices()
-	h.announcer.init()
 	h.readers.Init(h.ctx, h.wg.Go)
 	h.acks.Call, h.acks.Go = h.callBack, h.wg.Go // while operations are in flight the hub still waits for goroutines
 	h.readyCalls.Call, h.readyCalls.Go = callReady, h.readers.Aside

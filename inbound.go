@@ -79,15 +79,16 @@ func (h *Hub) lookup(channel string) *roomState {
 func (rs *roomState) restore() {
 	rs.mu.Lock()
 	rs.interrupted = false
-	var w, changes wakeups
+	var w wakeups
+	changes := func() {}
 	if p := rs.presence(); p != nil {
-		changes = p.restored()
+		changes = p.Restored()
 	}
 	if rs.kept != nil {
 		rs.readHistory(rs.kept.follower.Restored())
 		rs.tell()
 		rs.mu.Unlock()
-		changes.run(rs.hub)
+		changes()
 		return
 	}
 	rs.in.BeginRun(time.Now())
@@ -99,7 +100,7 @@ func (rs *roomState) restore() {
 	}
 	rs.tell()
 	rs.mu.Unlock()
-	changes.run(rs.hub)
+	changes()
 	w.run(rs.hub)
 }
 

@@ -255,7 +255,7 @@ func (rs *roomState) unsubscribe() {
 		rs.forgetHistory()
 	}
 	if p := rs.presence(); p != nil {
-		p.unfollow()
+		p.Unfollow()
 	}
 	rs.tell()
 	rs.mu.Unlock()

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/fanoutgo/fanout/internal/announcer"
 	"github.com/fanoutgo/fanout/internal/item"
 	"github.com/fanoutgo/fanout/internal/locks"
 	"github.com/fanoutgo/fanout/internal/presence"
@@ -315,7 +316,7 @@ func (h *Hub) roomOptions(room, channel string) (*roomHistory, *limits, *rare) {
 	}
 	var special *rare
 	if o.Presence {
-		special = &rare{presence: &roomPresence{params: presence.Params{Grace: o.Grace, Limit: o.PresenceList}}}
+		special = &rare{presence: &announcer.Room{Params: presence.Params{Grace: o.Grace, Limit: o.PresenceList}}}
 	}
 	return kept, h.limits.of(o.Window, o.Overflow), special
 }

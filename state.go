@@ -78,7 +78,7 @@ const (
 func newRoomState(h *Hub, name, channel string, kept *roomHistory, limits *limits, special *rare) *roomState {
 	rs := &roomState{hub: h, name: name, channel: channel, kept: kept, rare: special}
 	if p := rs.presence(); p != nil {
-		p.room = rs
+		p.Init(&h.announcer, host{rs})
 	}
 	rs.log.Init(limits)
 	if kept != nil {
@@ -286,7 +286,7 @@ func (rs *roomState) subscribed(ms *membership, err error) {
 			rs.readHistory(rs.kept.follower.Subscribed())
 		}
 		if p := rs.presence(); p != nil {
-			p.follow()
+			p.Follow()
 		}
 	case rs.kept != nil:
 		rs.forgetHistory()
