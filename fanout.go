@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"hash/maphash"
-	"reflect"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -15,7 +14,8 @@ import (
 
 	"github.com/fanoutgo/fanout/adapter"
 	"github.com/fanoutgo/fanout/internal/announcer"
-	"github.com/fanoutgo/fanout/internal/budget"
+	"github.com/fanoutgo/fanout/internal/async"
+	"github.com/fanoutgo/fanout/internal/attached"
 	"github.com/fanoutgo/fanout/internal/deadline"
 	"github.com/fanoutgo/fanout/internal/gate"
 	"github.com/fanoutgo/fanout/internal/hellos"
@@ -45,7 +45,8 @@ type Hub struct {
 	alone     bool                   // there is no backend: nothing ever waits
 	opts      Options
 	names     wire.Names
-	limits    roomLimits
+	limits    roomlog.SharedLimits[item.Entry]
+	standard  *limits // as Options say
 	stats     counters
 
 	// ctx ends when the hub has drained and closes.
@@ -87,10 +88,9 @@ type Hub struct {
 	refused      journal.OncePerMinute                   // complains of histories that cannot be read
 	unknownField journal.OncePerMinute                   // complains of messages that are not understood
 	wakers       roomlog.Wakers[item.Entry, *membership] // of crowds
-	acks         ackQueue                                // publishers that do not wait
+	publishers   async.Publishers                        // that do not wait
 	readyCalls   readyCalls                              // members' OnReady
 	events       events                                  // Options.OnJoin and OnLeave
-	buffer       *budget.Budget                          // what they have under way
 
 	since      time.Time // it is there
 	lastMember atomic.Uint64
@@ -123,11 +123,11 @@ type Hub struct {
 // adapters made by sharded.Open and redis.Open of this module connect when they
 // can, whereas rueidis.NewClient fails if it cannot connect.
 func New(a Adapter, o *Options) (*Hub, error) {
-	if isNil(a) {
+	if attached.IsNil(a) {
 		return nil, fmt.Errorf("fanout: new hub: %w: the adapter is a nil %T; for a hub without one give New nil itself", ErrInvalidOption, a)
 	}
 	h, err := newHub(a, o)
-	if err != nil && a != nil && !attached.has(a) {
+	if err != nil && a != nil && !adapters.Has(a) {
 		ctx, cancel := context.WithTimeout(context.Background(), failedCloseTimeout)
 		defer cancel()
 		if closeErr := a.Close(ctx); closeErr != nil {
@@ -157,7 +157,7 @@ func newHub(a Adapter, o *Options) (*Hub, error) {
 	if err := a.Attach(receiver{h}); err != nil {
 		return nil, fmt.Errorf("attaching the adapter: %w", err)
 	}
-	attached.add(a)
+	adapters.Add(a)
 	if h.alone {
 		h.subscribeOwn() // which does not wait
 	} else {
@@ -190,7 +190,6 @@ func makeHub(opts Options) *Hub {
 		leaving:  make(map[uint64]*Member),
 		users:    make(map[string]*Member),
 		outbox:   make(map[string]*outbound),
-		buffer:   budget.New(int64(opts.PublishBuffer)),
 		closed:   make(chan struct{}),
 		ops:      gate.New(),
 	}
@@ -206,11 +205,13 @@ func makeHub(opts Options) *Hub {
 	h.inbox = inbox{hub: h, channel: h.names.Inbox(h.id)}
 	h.initNotices()
 	h.readers.Init(h.ctx, h.wg.Go)
-	h.acks.Call, h.acks.Go = h.callBack, h.wg.Go // while operations are in flight the hub still waits for goroutines
+	h.publishers.Init(&async.Env{ // while operations are in flight the hub still waits for goroutines
+		Ops: h.ops, Open: h.open, Bounds: h.publishes, Go: h.wg.Go, Explain: h.explain,
+	}, opts.PublishBuffer)
 	h.readyCalls.Call, h.readyCalls.Go = callReady, h.readers.Aside
 	h.events.Call, h.events.Go = callEvent, h.readers.Aside
-	h.limits.init(&opts)
-	h.everyone = newRoomState(h, "", h.names.Everyone(), nil, h.limits.standard, nil)
+	h.standard = h.limitsOf(opts.Window, opts.Overflow)
+	h.everyone = newRoomState(h, "", h.names.Everyone(), nil, h.standard, nil)
 	h.rooms[h.everyone.channel] = h.everyone
 	h.janitor.hub, h.janitor.sweeper = h, idle.NewSweeper()
 	return h
@@ -302,7 +303,7 @@ func (h *Hub) shutDown(ctx context.Context) {
 	if err := h.adapter.Close(context.WithoutCancel(ctx)); err != nil {
 		h.log.Error("fanout: closing the adapter", "hub", h.id, "error", err)
 	}
-	attached.remove(h.adapter)
+	adapters.Remove(h.adapter)
 	h.await("publishes that were given up, and callbacks of PublishAsync")
 	<-h.ops.Empty()
 	h.readers.Stop()
@@ -346,41 +347,6 @@ func (h *Hub) begin(n int) error {
 	return nil
 }
 
-// attached are the adapters of this process's hubs. New closes an adapter when
+// adapters are those of this process's hubs. New closes an adapter when
 // it fails, but not one that was given to a second hub by mistake.
-var attached adapters
-
-type adapters struct{ all sync.Map }
-
-func (s *adapters) add(a Adapter) {
-	if isKey(a) {
-		s.all.Store(a, nil)
-	}
-}
-
-func (s *adapters) remove(a Adapter) {
-	if isKey(a) {
-		s.all.Delete(a)
-	}
-}
-
-func (s *adapters) has(a Adapter) bool {
-	if !isKey(a) {
-		return false
-	}
-	_, ok := s.all.Load(a)
-	return ok
-}
-
-// isKey reports whether an adapter can be a key of a map.
-func isKey(a Adapter) bool { return reflect.ValueOf(a).Comparable() }
-
-// isNil reports whether an adapter is a nil pointer, or the like, in a non-nil
-// interface.
-func isNil(a Adapter) bool {
-	switch v := reflect.ValueOf(a); v.Kind() {
-	case reflect.Pointer, reflect.Map, reflect.Slice, reflect.Func, reflect.Chan:
-		return v.IsNil()
-	}
-	return false
-}
+var adapters attached.Adapters

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"sync"
 	"time"
+	"unique"
 
 	"github.com/fanoutgo/fanout/adapter"
 	"github.com/fanoutgo/fanout/internal/batch"
@@ -143,6 +144,30 @@ func (rs *roomState) receive(frame []byte) {
 	}
 	rs.mu.Unlock()
 	w.run(h)
+}
+
+// receiveUnkept delivers a message that is in no history.
+func (rs *roomState) receiveUnkept(frame []byte) {
+	h := rs.hub
+	var b batch.Batch
+	err := b.Open(frame)
+	if err == nil && b.Foreign() {
+		err = wire.ErrForeign
+	}
+	if err != nil {
+		h.malformed(rs.channel, err)
+		return
+	}
+	h.hellos.Heard(b.Head.Hub)
+	h.stats.received.Add(uint64(b.Count()))
+	var u batch.Unpacker
+	b.Unpack(&u, &h.home, 0, unique.Make(hubID(b.Head.Hub)).Value())
+	for u.Read() {
+		if u.Understood() {
+			rs.deliver(u.Entry())
+		}
+	}
+	h.notUnderstood(rs.channel, u.TakeNotUnderstood())
 }
 
 // unreadable takes a frame that cannot be read: a gap of unknown size.
@@ -320,31 +345,6 @@ func (rs *roomState) gaps(v *sequence.Verdict) (earlier, gap roomlog.Gap) {
 		earlier = roomlog.Gap{Missed: v.Earlier, From: v.From, Until: rs.in.Run()}
 	}
 	return earlier, roomlog.Gap{Missed: v.Missed, Unknown: v.Unknown}
-}
-
-// deliverFrame gives the members of this hub a frame of its own that could not
-// be published. If it comes back after all it is known by its numbers.
-func (rs *roomState) deliverFrame(frame []byte) {
-	var b batch.Batch
-	if err := b.Open(frame); err != nil {
-		return // cannot be: the hub has just encoded it
-	}
-	rs.prepare()
-	rs.mu.Lock()
-	var w wakeups
-	if rs.kept != nil {
-		f := batch.WithoutPlace(&b, len(frame))
-		a := rs.kept.follower.Fallback(&f)
-		w = rs.put(&a, &f)
-	} else {
-		v := rs.in.Accept(&b.Head)
-		earlier, gap := rs.gaps(&v)
-		var u batch.Unpacker
-		b.Unpack(&u, &rs.hub.home, v.Skip, v.Sender)
-		w = rs.appendBatch(earlier, gap, &u, 0, 0)
-	}
-	rs.mu.Unlock()
-	w.run(rs.hub)
 }
 
 // deliver gives a message to the members of this hub. It has no number.

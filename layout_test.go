@@ -39,13 +39,13 @@ func TestSizes(t *testing.T) {
 }
 
 // The files and functions of this package stay small enough to be read in one
-// go. Twenty files deliver messages. Ten more have a subject each that came
+// go. Twenty files deliver messages. Nine more have a subject each that came
 // later: how members begin, whose they are, how they are told that they are
 // ready, and how they end; whom questions across hubs are about, asking and
-// performing them, and polls of members; who is in a
-// room; and messages that are not kept.
+// performing them, and polls of members; and who is in a
+// room.
 func TestLayout(t *testing.T) {
-	const maxFiles, maxLines, maxFunc = 30, 400, 60
+	const maxFiles, maxLines, maxFunc = 28, 400, 60
 	all, err := filepath.Glob("*.go")
 	require.NoError(t, err)
 	var files []string

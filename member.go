@@ -285,7 +285,7 @@ func (m *Member) send(gap roomlog.Gap, entries []item.Entry) {
 	d := x.direct
 	if d == nil {
 		d = new(direct)
-		d.log.Init(m.hub.limits.standard)
+		d.log.Init(m.hub.standard)
 		d.init(m, m.hub.everyone)
 		d.log.Open(&d.cursor, &d.membership)
 		d.cursor.Park()

@@ -8,9 +8,11 @@ import (
 
 	"github.com/fanoutgo/fanout/adapter"
 	"github.com/fanoutgo/fanout/internal/backoff"
+	"github.com/fanoutgo/fanout/internal/batch"
 	"github.com/fanoutgo/fanout/internal/deadline"
 	"github.com/fanoutgo/fanout/internal/locks"
 	"github.com/fanoutgo/fanout/internal/outbox"
+	"github.com/fanoutgo/fanout/internal/unsent"
 	"github.com/fanoutgo/fanout/internal/wire"
 )
 
@@ -84,7 +86,7 @@ func (o *outbound) next(theirs bool) {
 			if !theirs {
 				err = o.hub.withHealth(err)
 			}
-			o.tell(old, o.account(old, outcome{unsent: true, err: mark(err, true)}))
+			o.tell(old, o.account(old, outcome{unsent: true, err: unsent.Mark(err, true)}))
 			o.unhold(len(old.Waiters.acks))
 		}
 		if f != nil {
@@ -186,7 +188,7 @@ func (o *outbound) tell(f *frame, err error) {
 		close(w.done)
 	}
 	if len(w.acks) > 0 {
-		o.hub.tell(w.acks, o.wrap(err))
+		o.hub.publishers.Tell(w.acks, o.wrap(err))
 	}
 }
 
@@ -221,10 +223,35 @@ func (o *outbound) account(f *frame, end outcome) error {
 	if h.opts.LocalFallback && o.room != nil && h.ctx.Err() == nil {
 		o.room.deliverFrame(f.Bytes())
 		result = outbox.Uncertain // these numbers have been seen
-		end.err = fmt.Errorf("%w: %w", ErrLocalOnly, sent(end.err))
+		end.err = fmt.Errorf("%w: %w", ErrLocalOnly, unsent.Hide(end.err))
 	}
 	o.box.Done(f, result)
 	return end.err
+}
+
+// deliverFrame gives the members of this hub a frame of its own that could not
+// be published. If it comes back after all it is known by its numbers.
+func (rs *roomState) deliverFrame(frame []byte) {
+	var b batch.Batch
+	if err := b.Open(frame); err != nil {
+		return // cannot be: the hub has just encoded it
+	}
+	rs.prepare()
+	rs.mu.Lock()
+	var w wakeups
+	if rs.kept != nil {
+		f := batch.WithoutPlace(&b, len(frame))
+		a := rs.kept.follower.Fallback(&f)
+		w = rs.put(&a, &f)
+	} else {
+		v := rs.in.Accept(&b.Head)
+		earlier, gap := rs.gaps(&v)
+		var u batch.Unpacker
+		b.Unpack(&u, &rs.hub.home, v.Skip, v.Sender)
+		w = rs.appendBatch(earlier, gap, &u, 0, 0)
+	}
+	rs.mu.Unlock()
+	w.run(rs.hub)
 }
 
 // transmit publishes a frame until the backend takes it, ctx ends, or trying
@@ -238,7 +265,7 @@ func (o *outbound) transmit(ctx context.Context, f *frame, failed error) outcome
 	}
 	if failed == nil {
 		if h.ctx.Err() != nil {
-			return outcome{unsent: true, err: mark(ErrClosed, true)}
+			return outcome{unsent: true, err: unsent.Mark(ErrClosed, true)}
 		}
 		var receivers int
 		if receivers, failed = o.attempt(ctx, f, f.Bytes()); failed == nil {
@@ -251,26 +278,26 @@ func (o *outbound) transmit(ctx context.Context, f *frame, failed error) outcome
 // retry is transmit after an attempt that has failed.
 func (o *outbound) retry(ctx context.Context, f *frame, failed error) outcome {
 	h := o.hub
-	unsent := true
+	nothing := true    // was sent by any attempt
 	frame := f.Bytes() // f keeps the first: others know that by its form
 	var err error
 	for pause := (backoff.Backoff{}); ; {
-		unsent = unsent && errors.Is(failed, ErrUnsent)
+		nothing = nothing && errors.Is(failed, ErrUnsent)
 		// The error of ctx says less than the one before it, which it cut off.
 		if err == nil || ctx.Err() == nil {
 			err = failed
 		}
 		if errors.Is(failed, ErrClosed) || errors.Is(failed, ErrRefused) {
-			return outcome{unsent: unsent, err: mark(err, unsent)}
+			return outcome{unsent: nothing, err: unsent.Mark(err, nothing)}
 		}
 		if !pause.Wait(ctx) {
-			return outcome{unsent: unsent, err: h.gaveUp(ctx, unsent, err)}
+			return outcome{unsent: nothing, err: h.gaveUp(ctx, nothing, err)}
 		}
 		if h.ctx.Err() != nil {
-			return outcome{unsent: unsent, err: mark(fmt.Errorf("%w (last: %w)", ErrClosed, sent(err)), unsent)}
+			return outcome{unsent: nothing, err: unsent.Mark(fmt.Errorf("%w (last: %w)", ErrClosed, unsent.Hide(err)), nothing)}
 		}
 		if !f.Notice() {
-			frame = wire.Again(frame, !unsent, uint64(time.Now().UnixMilli()))
+			frame = wire.Again(frame, !nothing, uint64(time.Now().UnixMilli()))
 		}
 		var receivers int
 		if receivers, failed = o.attempt(ctx, f, frame); failed == nil {

@@ -254,7 +254,7 @@ func (r *Room) PublishAsync(ctx context.Context, data []byte, done func(error)) 
 		return r.publishError(ErrClosed)
 	}
 	rs := r.acquire() // before there is anything to undo: it may call the user, who may panic
-	a, err := h.beginOne(ctx, len(data), done)
+	a, err := h.publishers.Begin(ctx, len(data), done)
 	if err != nil {
 		h.release(rs)
 		return r.publishError(err)

@@ -9,6 +9,7 @@ import (
 	"github.com/fanoutgo/fanout/adapter"
 	"github.com/fanoutgo/fanout/internal/item"
 	"github.com/fanoutgo/fanout/internal/roomlog"
+	"github.com/fanoutgo/fanout/internal/unsent"
 	"github.com/fanoutgo/fanout/internal/wire"
 )
 
@@ -164,19 +165,19 @@ func (s Selection) PublishAsync(ctx context.Context, data []byte, done func(erro
 	}
 	defer h.ops.Leave(1)
 	if s.local {
-		acks, err := h.beginAsync(ctx, 1, len(data), done)
+		acks, err := h.publishers.BeginAll(ctx, 1, len(data), done)
 		if err != nil {
 			return failed("publish", err)
 		}
 		s.publishLocally(s.message(data))
-		h.tell(acks, nil)
+		h.publishers.Tell(acks, nil)
 		return nil
 	}
 	legs, err := s.legs(ctx, s.message(data))
 	if err != nil {
 		return err
 	}
-	acks, err := h.beginAsync(ctx, len(legs), len(data), done)
+	acks, err := h.publishers.BeginAll(ctx, len(legs), len(data), done)
 	for i, l := range legs {
 		switch {
 		case err != nil && l.way != nil:
@@ -184,7 +185,7 @@ func (s Selection) PublishAsync(ctx context.Context, data []byte, done func(erro
 		case err != nil:
 		case l.way == nil:
 			l.deliver(h)
-			h.tell(acks[i:i+1], nil)
+			h.publishers.Tell(acks[i:i+1], nil)
 		case s.passesBy(l.way):
 			l.way.publishUnkeptAsync(&l.message, acks[i])
 		default:
@@ -271,7 +272,7 @@ func (s Selection) legs(ctx context.Context, m *wire.Message) ([]leg, error) {
 	switch s.kind {
 	case toEveryone:
 		if err := s.awaitEveryone(ctx); err != nil {
-			return nil, &PublishError{Err: mark(err, true)}
+			return nil, &PublishError{Err: unsent.Mark(err, true)}
 		}
 		o := h.everyone.way()
 		o.Hold()
@@ -372,7 +373,7 @@ func forAll(legs []leg, f func(leg) error) error {
 	}
 	errs[0] = f(legs[0])
 	wg.Wait()
-	return joinErrors(errs)
+	return unsent.Join(errs)
 }
 
 // maxNames bounds each list of names in a selection, and with it what the hubs
