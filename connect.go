@@ -229,6 +229,90 @@ func (h *Hub) expelling(rooms []*roomState) {
 	}
 }
 
+// reserve returns the membership of a room for a Join that begins: the one that
+// is there, or a new one. A Resume (nil: it is none) needs a new one.
+//
+// It holds walk, so that a Leave of the membership before has taken that out of
+// the room: OnLeave is called before OnJoin.
+func (m *Member) reserve(rs *roomState, r *memberReplay) (*membership, error) {
+	m.walk.Lock()
+	defer m.walk.Unlock()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := m.refusal(); err != nil {
+		return nil, err
+	}
+	ms := m.rooms.Get(rs.channel)
+	if ms == nil {
+		ms = new(membership)
+		ms.init(m, rs)
+		if r != nil {
+			ms.place.replay = r
+		}
+		m.rooms.Put(ms)
+	} else if r != nil {
+		return nil, ErrJoined
+	}
+	ms.joiners++
+	return ms, nil
+}
+
+// endJoin ends a Join, or a Resume (r; nil: it was none). If it failed, and no
+// other one goes on for the same membership, and none succeeded before, then
+// there is no membership; nothing was received by it. A Join that goes on does
+// so without a Resume that failed.
+func (m *Member) endJoin(ms *membership, r *memberReplay, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	ms.joiners--
+	if err == nil {
+		return
+	}
+	rs := ms.room
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	switch {
+	case ms.joined:
+	case ms.joiners == 0 && m.rooms.Get(rs.channel) == ms:
+		m.rooms.Delete(rs.channel)
+		ms.left.end()
+	case r != nil && ms.place.replay == r:
+		ms.place.replay = nil
+		ms.tell()
+	}
+}
+
+// leave takes the member out of the room with a channel. It holds walk, so that
+// nothing of the room is received once the membership cannot be found.
+func (m *Member) leave(channel string) {
+	m.walk.Lock()
+	defer m.walk.Unlock()
+	m.mu.Lock()
+	ms := m.rooms.Get(channel)
+	if ms != nil {
+		m.rooms.Delete(channel)
+		m.depart(ms)
+		ms.left.end()
+	}
+	m.mu.Unlock()
+	if ms != nil {
+		m.remove(ms)
+	}
+}
+
+// remove ends a membership that has been taken out of the member's rooms. No
+// Receive is copying, and the next one sees that ms has left.
+func (m *Member) remove(ms *membership) {
+	m.walk.AssertHeld()
+	ms.left.end()
+	if m.current == ms {
+		m.current = nil
+	}
+	ms.room.remove(ms)
+	m.forgetDepartures()
+	m.passedOver(ms)
+}
+
 // An event is a member that has joined or left a room.
 type event struct {
 	call   func(room string, m *Member)

@@ -292,7 +292,7 @@ func (h *Hub) awaitArrivals(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, arrivalTime)
 	defer cancel()
-	_ = h.inbox.echo(ctx) // without a backend nothing is on its way
+	_ = h.echo(ctx) // without a backend nothing is on its way
 }
 
 // beginDrain refuses new members. It returns what is closed when none is left.

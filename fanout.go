@@ -20,6 +20,7 @@ import (
 	"github.com/fanoutgo/fanout/internal/gate"
 	"github.com/fanoutgo/fanout/internal/hellos"
 	"github.com/fanoutgo/fanout/internal/idle"
+	"github.com/fanoutgo/fanout/internal/inbox"
 	"github.com/fanoutgo/fanout/internal/item"
 	"github.com/fanoutgo/fanout/internal/journal"
 	"github.com/fanoutgo/fanout/internal/locks"
@@ -69,14 +70,15 @@ type Hub struct {
 	hearing bool                     // all members hear what is said to everyone
 	drained chan struct{}            // Drain was called; closed when no member is left
 
-	inbox       inbox
-	hellos      hellos.Hellos         // who the other hubs are
-	lookout     lookout.Lookout       // which of them are there
-	notices     notices.Sender        // what it tells them
-	switchboard questions.Switchboard // what they ask each other
-	announcer   announcer.Announcer   // who is in rooms with presence
-	outbox      map[string]*outbound  // to other hubs' inboxes, by hub ID. Guarded by outMu
-	outMu       locks.Mutex[locks.Outbox]
+	inbox        inbox.Inbox
+	inboxChannel string
+	hellos       hellos.Hellos         // who the other hubs are
+	lookout      lookout.Lookout       // which of them are there
+	notices      notices.Sender        // what it tells them
+	switchboard  questions.Switchboard // what they ask each other
+	announcer    announcer.Announcer   // who is in rooms with presence
+	outbox       map[string]*outbound  // to other hubs' inboxes, by hub ID. Guarded by outMu
+	outMu        locks.Mutex[locks.Outbox]
 
 	numbersMu locks.Mutex[locks.Innermost]
 	numbers   outbox.Remembered // of channels that are forgotten. Guarded by numbersMu
@@ -202,7 +204,7 @@ func makeHub(opts Options) *Hub {
 	h.shut, h.closing = func() { shut(ErrClosed) }, h.open.Done()
 	h.publishes = deadline.NewGroup(h.ctx, opts.PublishTimeout,
 		fmt.Errorf("Options.PublishTimeout (%v) is over: %w", opts.PublishTimeout, context.DeadlineExceeded))
-	h.inbox = inbox{hub: h, channel: h.names.Inbox(h.id)}
+	h.inboxChannel = h.names.Inbox(h.id)
 	h.initNotices()
 	h.readers.Init(h.ctx, h.wg.Go)
 	h.publishers.Init(&async.Env{ // while operations are in flight the hub still waits for goroutines

@@ -293,7 +293,7 @@ func (rs *roomState) ask(ctx context.Context, since adapter.Position, limit int)
 		if err == nil || errors.Is(err, ErrRefused) || errors.Is(err, ErrClosed) {
 			return page, err
 		}
-		sleep(ctx, delay)
+		backoff.Sleep(ctx, delay)
 		delay = min(2*delay, lastRetry)
 		if ctx.Err() != nil {
 			return page, rs.hub.withHealth(fmt.Errorf("%w (last: %w)", context.Cause(ctx), err))

@@ -22,8 +22,8 @@ func hubID(n uint64) string { return sequence.HubID(n) }
 type receiver struct{ h *Hub }
 
 func (r receiver) Receive(channel string, frame []byte) {
-	if channel == r.h.inbox.channel {
-		r.h.inbox.receive(frame)
+	if channel == r.h.inboxChannel {
+		r.h.receiveDirect(frame)
 		return
 	}
 	if rs := r.h.lookup(channel); rs != nil {
@@ -45,8 +45,8 @@ func (r receiver) Moving(channel string) { r.interrupted(channel, false) }
 // some may be missing from before.
 func (r receiver) interrupted(channel string, torn bool) {
 	r.h.stats.interruptions.Add(1)
-	if channel == r.h.inbox.channel {
-		r.h.inbox.interrupt()
+	if channel == r.h.inboxChannel {
+		r.h.inbox.Interrupted()
 		return
 	}
 	if rs := r.h.lookup(channel); rs != nil {
@@ -60,8 +60,10 @@ func (r receiver) interrupted(channel string, torn bool) {
 }
 
 func (r receiver) Restored(channel string) {
-	if channel == r.h.inbox.channel {
-		r.h.inbox.restore()
+	if channel == r.h.inboxChannel {
+		if r.h.inbox.Restored() {
+			r.h.tellAll()
+		}
 		return
 	}
 	if rs := r.h.lookup(channel); rs != nil {
@@ -96,7 +98,7 @@ func (rs *roomState) restore() {
 	if rs == rs.hub.everyone {
 		rs.hub.lookout.Restored()
 	}
-	if rs.name != "" || rs.in.Heard() { // as inbox.restore
+	if rs.name != "" || rs.in.Heard() { // as Inbox.Restored
 		w = rs.append(roomlog.Gap{Unknown: true}, nil)
 	}
 	rs.tell()
