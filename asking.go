@@ -167,7 +167,7 @@ func (s Selection) lanes(q *control.Question) (lanes []questions.Lane) {
 	q.Scope = s.scope()
 	switch s.kind {
 	case toEveryone:
-		o := h.everyone.way()
+		o := h.everyone.outbox()
 		o.Hold()
 		return []questions.Lane{{Out: o}}
 	case toMembers:
@@ -190,7 +190,7 @@ func (s Selection) lanes(q *control.Question) (lanes []questions.Lane) {
 		if s.kind == toUsers {
 			room = "" // a user's channel is a room without a name
 		}
-		o := h.acquire(room, h.channelOf(q.Scope, name)).way()
+		o := h.acquire(room, h.channelOf(q.Scope, name)).outbox()
 		lanes = append(lanes, questions.Lane{Out: o, Names: s.names, Which: uint64(i)})
 	}
 	return lanes
@@ -199,7 +199,7 @@ func (s Selection) lanes(q *control.Question) (lanes []questions.Lane) {
 // laneTo returns the inbox of a hub as a channel for questions.
 func (h *Hub) laneTo(hub string) questions.Lane {
 	num, _ := strconv.ParseUint(hub, 16, 64) // checked before
-	return questions.Lane{Out: h.wayTo(hub), Inbox: true, Hub: num}
+	return questions.Lane{Out: h.outboxTo(hub), Inbox: true, Hub: num}
 }
 
 // poll puts a question to members, and hands on their answers until all have

@@ -60,15 +60,15 @@ type Hub struct {
 	own *trial.Trial
 	log *journal.Journal
 
-	everyone *roomState // its log has what is said to everyone; all members are in it
+	everyone *room // its log has what is said to everyone; all members are in it
 
-	mu      locks.RWMutex[locks.Hub] // guards all below, up to drained
-	rooms   map[string]*roomState    // by channel
-	members map[uint64]*Member       // by number
-	leaving map[uint64]*Member       // that are finishing; they are not in members
-	users   map[string]*Member       // the first member of each user; see user.next
-	hearing bool                     // all members hear what is said to everyone
-	drained chan struct{}            // Drain was called; closed when no member is left
+	mu            locks.RWMutex[locks.Hub] // guards all below, up to drained
+	rooms         map[string]*room         // by channel
+	members       map[uint64]*Member       // by number
+	leaving       map[uint64]*Member       // that are finishing; they are not in members
+	users         map[string]*Member       // the first member of each user; see user.next
+	everyoneHears bool                     // all members hear what is said to everyone
+	drained       chan struct{}            // Drain was called; closed when no member is left
 
 	inbox        inbox.Inbox
 	inboxChannel string
@@ -77,7 +77,7 @@ type Hub struct {
 	notices      notices.Sender        // what it tells them
 	switchboard  questions.Switchboard // what they ask each other
 	announcer    announcer.Announcer   // who is in rooms with presence
-	outbox       map[string]*outbound  // to other hubs' inboxes, by hub ID. Guarded by outMu
+	outboxes     map[string]*outbound  // to other hubs' inboxes, by hub ID. Guarded by outMu
 	outMu        locks.Mutex[locks.Outbox]
 
 	numbersMu locks.Mutex[locks.Innermost]
@@ -85,7 +85,7 @@ type Hub struct {
 
 	home         item.Home                               // of its members, for filters
 	janitor      janitor                                 // what is idle
-	readers      work.Pool                               // of histories
+	pool         work.Pool                               // of histories
 	unheard      journal.OncePerMinute                   // complains of users' channels that cannot be subscribed
 	refused      journal.OncePerMinute                   // complains of histories that cannot be read
 	unknownField journal.OncePerMinute                   // complains of messages that are not understood
@@ -187,11 +187,11 @@ func makeHub(opts Options) *Hub {
 		own:      trial.New(),
 		expelled: expulsions{seed: maphash.MakeSeed()},
 		log:      journal.New(opts.Logger, "", "fanout: log lines dropped, Options.Logger is too slow"),
-		rooms:    make(map[string]*roomState),
+		rooms:    make(map[string]*room),
 		members:  make(map[uint64]*Member),
 		leaving:  make(map[uint64]*Member),
 		users:    make(map[string]*Member),
-		outbox:   make(map[string]*outbound),
+		outboxes: make(map[string]*outbound),
 		closed:   make(chan struct{}),
 		ops:      gate.New(),
 	}
@@ -206,14 +206,14 @@ func makeHub(opts Options) *Hub {
 		fmt.Errorf("Options.PublishTimeout (%v) is over: %w", opts.PublishTimeout, context.DeadlineExceeded))
 	h.inboxChannel = h.names.Inbox(h.id)
 	h.initNotices()
-	h.readers.Init(h.ctx, h.wg.Go)
+	h.pool.Init(h.ctx, h.wg.Go)
 	h.publishers.Init(&async.Env{ // while operations are in flight the hub still waits for goroutines
 		Ops: h.ops, Open: h.open, Bounds: h.publishes, Go: h.wg.Go, Explain: h.explain,
 	}, opts.PublishBuffer)
-	h.readyCalls.Call, h.readyCalls.Go = callReady, h.readers.Aside
-	h.events.Call, h.events.Go = callEvent, h.readers.Aside
+	h.readyCalls.Call, h.readyCalls.Go = callReady, h.pool.Aside
+	h.events.Call, h.events.Go = callEvent, h.pool.Aside
 	h.standard = h.limitsOf(opts.Window, opts.Overflow)
-	h.everyone = newRoomState(h, "", h.names.Everyone(), nil, h.standard, nil)
+	h.everyone = newRoom(h, "", h.names.Everyone(), nil, h.standard, nil)
 	h.rooms[h.everyone.channel] = h.everyone
 	h.janitor.hub, h.janitor.sweeper = h, idle.NewSweeper()
 	return h
@@ -308,7 +308,7 @@ func (h *Hub) shutDown(ctx context.Context) {
 	adapters.Remove(h.adapter)
 	h.await("publishes that were given up, and callbacks of PublishAsync")
 	<-h.ops.Empty()
-	h.readers.Stop()
+	h.pool.Stop()
 	h.wakers.Stop()
 	h.wg.Wait()
 	h.await("Options.Logger")

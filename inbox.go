@@ -26,8 +26,8 @@ import (
 func (h *Hub) initNotices() {
 	h.notices = notices.Sender{
 		Hub: h.num, Context: h.ctx, Go: h.wg.Go,
-		Everyone: func() notices.Outbox { return h.everyone.way() },
-		Inbox:    func(hub uint64) notices.Outbox { return h.wayTo(hubID(hub)) },
+		Everyone: func() notices.Outbox { return h.everyone.outbox() },
+		Inbox:    func(hub uint64) notices.Outbox { return h.outboxTo(hubID(hub)) },
 	}
 	h.hellos.Init(&h.notices, h.num)
 	h.lookout.Init(&lookout.Env{Notices: &h.notices, Reply: h.switchboard.Reply, Changed: h.hubsChanged})
@@ -41,7 +41,7 @@ func (h *Hub) initNotices() {
 	h.announcer.Init(&announcer.Env{
 		Notices: &h.notices, Ask: h.ask, NewLife: h.newStream, IsGone: h.lookout.IsGone, Malformed: h.malformed,
 		Lane: func(room string) questions.Lane {
-			return questions.Lane{Out: h.acquire(room, h.names.Room(room)).way()}
+			return questions.Lane{Out: h.acquire(room, h.names.Room(room)).outbox()}
 		},
 	})
 }
@@ -81,7 +81,7 @@ func (h *Hub) known() []ask.Known {
 // notice takes a notice from the adapter: a hello, a control notice, or one
 // that this release does not know, which is none of its business. A nil room is
 // the hub's inbox.
-func (h *Hub) notice(rs *roomState, channel string, frame []byte) {
+func (h *Hub) notice(r *room, channel string, frame []byte) {
 	from, payload, err := wire.DecodeControl(frame)
 	switch {
 	case errors.Is(err, wire.ErrNotice):
@@ -94,11 +94,11 @@ func (h *Hub) notice(rs *roomState, channel string, frame []byte) {
 	h.hellos.Heard(from)
 	switch {
 	case control.KindOf(payload) == control.KindAnnouncement:
-		if rs != nil && rs.presence() != nil { // it has a place in the room's log
-			rs.presence().Receive(from, payload)
+		if r != nil && r.presence() != nil { // it has a place in the room's log
+			r.presence().Receive(from, payload)
 		}
-	case rs != nil:
-		h.switchboard.Put(from, payload, roomPlace{rs, rs.log.Mark()})
+	case r != nil:
+		h.switchboard.Put(from, payload, roomPlace{r, r.log.Mark()})
 	default:
 		h.switchboard.Put(from, payload, nil)
 	}
@@ -106,7 +106,7 @@ func (h *Hub) notice(rs *roomState, channel string, frame []byte) {
 
 // A roomPlace is where a question has come: the end of a room's log by then.
 type roomPlace struct {
-	room *roomState
+	room *room
 	mark uint64
 }
 
@@ -120,15 +120,15 @@ func (h *Hub) listens(q *control.Question) (which []uint64) {
 		return []uint64{0}
 	}
 	for i, name := range q.Names {
-		rs := h.lookup(h.channelOf(q.Scope, name))
-		if rs == nil {
+		r := h.lookup(h.channelOf(q.Scope, name))
+		if r == nil {
 			continue
 		}
-		rs.mu.Lock()
-		if rs.sub == subOn {
+		r.mu.Lock()
+		if r.sub == subOn {
 			which = append(which, uint64(i))
 		}
-		rs.mu.Unlock()
+		r.mu.Unlock()
 	}
 	return which
 }
@@ -203,11 +203,11 @@ func (h *Hub) sendTo(to wire.List, gap roomlog.Gap, entries []item.Entry) {
 
 // tellAll tells every member that direct messages may be missing.
 func (h *Hub) tellAll() {
-	rs := h.everyone
-	h.hearEveryone()
-	rs.mu.Lock()
-	w := rs.append(roomlog.Gap{Unknown: true}, nil)
-	rs.mu.Unlock()
+	r := h.everyone
+	h.attachEveryone()
+	r.mu.Lock()
+	w := r.append(roomlog.Gap{Unknown: true}, nil)
+	r.mu.Unlock()
 	w.run(h)
 }
 
@@ -219,7 +219,7 @@ func (h *Hub) echo(ctx context.Context) error {
 	defer h.ops.Leave(1)
 	arrived := h.inbox.Echo()
 	defer h.inbox.Forget(arrived)
-	o := h.wayTo(h.id)
+	o := h.outboxTo(h.id)
 	defer o.unhold(1)
 	if err := o.publish(ctx, &wire.Message{Data: []byte{}}); err != nil {
 		return err
@@ -281,7 +281,7 @@ func (h *Hub) awaitTrial(ctx context.Context, t *trial.Trial, ms *membership) er
 		if ms != nil {
 			var over bool
 			if over, err = ms.awaitChange(ctx, changed); over {
-				return nil // see roomState.await
+				return nil // see room.await
 			}
 		} else {
 			select {

@@ -28,7 +28,7 @@ func TestSizes(t *testing.T) {
 	for name, test := range map[string]struct{ size, most uintptr }{
 		"membership": {unsafe.Sizeof(membership{}), 128},
 		"cursor":     {unsafe.Sizeof(roomlog.Cursor[item.Entry, *membership]{}), 64},
-		"room":       {unsafe.Sizeof(roomState{}), 248},
+		"room":       {unsafe.Sizeof(room{}), 248},
 		"history":    {unsafe.Sizeof(roomHistory{}), 352},
 		"log":        {unsafe.Sizeof(roomlog.Log[item.Entry, *membership]{}), 72},
 		"member":     {unsafe.Sizeof(Member{}), 112},

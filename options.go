@@ -345,14 +345,14 @@ func (h *Hub) limitsOf(w Window, v Overflow) *limits {
 var policies = [...]roomlog.Policy{Skip: roomlog.Oldest, Latest: roomlog.Newest, Disconnect: roomlog.Track}
 
 // window returns the window of the room.
-func (rs *roomState) window() Window {
-	messages, bytes := rs.log.Limits().Window()
+func (r *room) window() Window {
+	messages, bytes := r.log.Limits().Window()
 	return Window{Messages: messages, Bytes: bytes}
 }
 
 // overflow returns what happens to a member that falls out of the window.
-func (rs *roomState) overflow() Overflow {
-	switch rs.log.Limits().Policy() {
+func (r *room) overflow() Overflow {
+	switch r.log.Limits().Policy() {
 	case roomlog.Newest:
 		return Latest
 	case roomlog.Track:

@@ -21,9 +21,9 @@ import (
 // holds the turn (see package outbox).
 type outbound struct {
 	hub  *Hub
-	room *roomState // nil for an inbox
+	room *room // nil for an inbox
 
-	flight *frame // under way without a goroutine that waits. Of the turn holder
+	sending *frame // under way without a goroutine that waits. Of the turn holder
 
 	mu  locks.Mutex[locks.Innermost] // guards box, but for what is the turn holder's
 	box outbox.Outbox[waiters]
@@ -40,8 +40,8 @@ type outbound struct {
 // them.
 type frame = outbox.Frame[waiters]
 
-func (o *outbound) init(h *Hub, rs *roomState, channel string) {
-	o.hub, o.room, o.channel = h, rs, channel
+func (o *outbound) init(h *Hub, r *room, channel string) {
+	o.hub, o.room, o.channel = h, r, channel
 	o.box.Restore(h.takeNumbers(channel))
 }
 
@@ -124,13 +124,13 @@ func (o *outbound) hand(f *frame) (taken bool) {
 	panics := true
 	defer func() {
 		if panics {
-			o.flight = nil
+			o.sending = nil
 			o.finish(f, o.account(f, outcome{err: errPanic}), true)
 		} else if !taken {
-			o.flight = nil
+			o.sending = nil
 		}
 	}()
-	o.flight = f
+	o.sending = f
 	taken = o.hub.async.PublishAsync(o.channel, f.Bytes(), o)
 	panics = false
 	return taken
@@ -140,8 +140,8 @@ var errPanic = errors.New("the adapter panicked")
 
 // Complete implements Completion: the frame under way has arrived, or not.
 func (o *outbound) Complete(receivers int, err error) {
-	f := o.flight
-	o.flight = nil
+	f := o.sending
+	o.sending = nil
 	if err != nil {
 		// The adapter is not closed before this returns, and the hub waits
 		// after that.
@@ -231,27 +231,27 @@ func (o *outbound) account(f *frame, end outcome) error {
 
 // deliverFrame gives the members of this hub a frame of its own that could not
 // be published. If it comes back after all it is known by its numbers.
-func (rs *roomState) deliverFrame(frame []byte) {
+func (r *room) deliverFrame(frame []byte) {
 	var b batch.Batch
 	if err := b.Open(frame); err != nil {
 		return // cannot be: the hub has just encoded it
 	}
-	rs.prepare()
-	rs.mu.Lock()
+	r.prepare()
+	r.mu.Lock()
 	var w wakeups
-	if rs.kept != nil {
+	if r.kept != nil {
 		f := batch.WithoutPlace(&b, len(frame))
-		a := rs.kept.follower.Fallback(&f)
-		w = rs.put(&a, &f)
+		a := r.kept.follower.Fallback(&f)
+		w = r.put(&a, &f)
 	} else {
-		v := rs.in.Accept(&b.Head)
-		earlier, gap := rs.gaps(&v)
+		v := r.in.Accept(&b.Head)
+		earlier, gap := r.gaps(&v)
 		var u batch.Unpacker
-		b.Unpack(&u, &rs.hub.home, v.Skip, v.Sender)
-		w = rs.appendBatch(earlier, gap, &u, 0, 0)
+		b.Unpack(&u, &r.hub.home, v.Skip, v.Sender)
+		w = r.appendBatch(earlier, gap, &u, 0, 0)
 	}
-	rs.mu.Unlock()
-	w.run(rs.hub)
+	r.mu.Unlock()
+	w.run(r.hub)
 }
 
 // transmit publishes a frame until the backend takes it, ctx ends, or trying
@@ -353,17 +353,17 @@ func (o *outbound) unhold(n int) {
 	o.hub.outMu.Unlock()
 }
 
-// wayTo returns the way to the inbox of a hub, which stays until unhold.
-func (h *Hub) wayTo(hub string) *outbound {
+// outboxTo returns what is published to the inbox of a hub, which stays until unhold.
+func (h *Hub) outboxTo(hub string) *outbound {
 	h.outMu.Lock()
 	defer h.outMu.Unlock()
-	o := h.outbox[hub]
+	o := h.outboxes[hub]
 	if o == nil {
 		o = new(outbound)
 		o.init(h, nil, h.names.Inbox(hub))
 		o.to = hub
-		h.outbox[hub] = o
-		if len(h.outbox) == 1 {
+		h.outboxes[hub] = o
+		if len(h.outboxes) == 1 {
 			defer h.janitor.wake()
 		}
 	}

@@ -48,7 +48,7 @@ func (h *Hub) perform(ctx context.Context, from uint64, q *control.Question, pla
 		})
 		return count, cmp.Or(err, failed)
 	case control.OpClose:
-		deadline, places := time.Now().Add(closeGrace), make(map[*roomState]uint64)
+		deadline, places := time.Now().Add(closeGrace), make(map[*room]uint64)
 		if p, ok := place.(roomPlace); ok {
 			places[p.room] = p.mark
 		}
@@ -97,9 +97,9 @@ func (m *Member) joinRoom(ctx context.Context, room string) (err error) {
 			err = fmt.Errorf("Options.Room or Options.Admit panicked: %v", p)
 		}
 	}()
-	rs := m.hub.acquire(room, m.hub.names.Room(room))
-	defer m.hub.release(rs)
-	return rs.admit(ctx, m, nil)
+	r := m.hub.acquire(room, m.hub.names.Room(room))
+	defer m.hub.release(r)
+	return r.admit(ctx, m, nil)
 }
 
 // Chosen are the members of this hub that a question selects.
@@ -107,7 +107,7 @@ type chosen struct {
 	hub      *Hub
 	everyone bool
 	numbers  []uint64 // of members
-	rooms    []*roomState
+	rooms    []*room
 	except   map[uint64]bool
 	without  []string // channels of rooms whose members are left out
 }
@@ -136,8 +136,8 @@ func (h *Hub) choose(q *control.Question) *chosen {
 		}
 	default:
 		for _, name := range q.Names {
-			if rs := h.lookup(h.channelOf(q.Scope, name)); rs != nil {
-				c.rooms = append(c.rooms, rs)
+			if r := h.lookup(h.channelOf(q.Scope, name)); r != nil {
+				c.rooms = append(c.rooms, r)
 			}
 		}
 	}
@@ -155,7 +155,7 @@ func (h *Hub) numbersOf(ids []string) []uint64 {
 
 // leavesOut reports whether a member is excepted, or is in an earlier one of
 // the rooms.
-func (c *chosen) leavesOut(m *Member, earlier []*roomState) bool {
+func (c *chosen) leavesOut(m *Member, earlier []*room) bool {
 	if m.endError() != nil || c.except[m.num] {
 		return true
 	}
@@ -164,8 +164,8 @@ func (c *chosen) leavesOut(m *Member, earlier []*roomState) bool {
 			return true
 		}
 	}
-	for _, rs := range earlier {
-		if m.isIn(rs.channel) {
+	for _, r := range earlier {
+		if m.isIn(r.channel) {
 			return true
 		}
 	}
@@ -194,10 +194,10 @@ func (c *chosen) count(ctx context.Context) (uint64, error) {
 		defer c.hub.mu.RUnlock()
 		return uint64(len(c.hub.members)), nil
 	case plain && len(c.rooms) == 1:
-		rs := c.rooms[0]
-		rs.mu.Lock()
-		defer rs.mu.Unlock()
-		return uint64(rs.count), nil
+		r := c.rooms[0]
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		return uint64(r.count), nil
 	}
 	return c.each(ctx, func(*Member) error { return nil })
 }
@@ -205,15 +205,15 @@ func (c *chosen) count(ctx context.Context) (uint64, error) {
 // each calls f for each of the members, without locks, and returns their
 // number. Members that come or go meanwhile may or may not be among them.
 func (c *chosen) each(ctx context.Context, f func(*Member) error) (count uint64, err error) {
-	call := func(m *Member, earlier []*roomState) error {
+	call := func(m *Member, earlier []*room) error {
 		if c.leavesOut(m, earlier) {
 			return nil
 		}
 		count++
 		return f(m)
 	}
-	for i, rs := range c.rooms {
-		if err := rs.walk(ctx, func(m *Member) error { return call(m, c.rooms[:i]) }); err != nil {
+	for i, r := range c.rooms {
+		if err := r.walk(ctx, func(m *Member) error { return call(m, c.rooms[:i]) }); err != nil {
 			return count, err
 		}
 	}
@@ -251,12 +251,12 @@ const walkAtOnce = 256
 
 // walk calls f for the members of a room, without locks. Between two looks at
 // the list its place is kept by a membership without a member.
-func (rs *roomState) walk(ctx context.Context, f func(*Member) error) error {
+func (r *room) walk(ctx context.Context, f func(*Member) error) error {
 	mark := new(membership)
-	defer rs.unmark(mark)
+	defer r.unmark(mark)
 	buf := make([]*Member, 0, walkAtOnce)
 	for begun := false; ; begun = true {
-		buf = rs.look(mark, begun, buf[:0])
+		buf = r.look(mark, begun, buf[:0])
 		for _, m := range buf {
 			if err := f(m); err != nil {
 				return err
@@ -272,13 +272,13 @@ func (rs *roomState) walk(ctx context.Context, f func(*Member) error) error {
 }
 
 // look puts the next members of a walk into buf, and the mark behind them.
-func (rs *roomState) look(mark *membership, begun bool, buf []*Member) []*Member {
-	rs.mu.Lock()
-	defer rs.mu.Unlock()
-	at := rs.members
+func (r *room) look(mark *membership, begun bool, buf []*Member) []*Member {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	at := r.members
 	if begun {
 		at = mark.next
-		rs.unlink(mark)
+		r.unlink(mark)
 	}
 	var last *membership
 	for ; at != nil && len(buf) < cap(buf); at = at.next {
@@ -297,21 +297,21 @@ func (rs *roomState) look(mark *membership, begun bool, buf []*Member) []*Member
 }
 
 // unmark takes the mark of a walk out of the list.
-func (rs *roomState) unmark(mark *membership) {
-	rs.mu.Lock()
-	defer rs.mu.Unlock()
-	if mark.prev != nil || mark.next != nil || rs.members == mark {
-		rs.unlink(mark)
+func (r *room) unmark(mark *membership) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if mark.prev != nil || mark.next != nil || r.members == mark {
+		r.unlink(mark)
 	}
 }
 
 // unlink takes a membership, or the mark of a walk, out of the list.
-func (rs *roomState) unlink(ms *membership) {
-	rs.mu.AssertHeld()
+func (r *room) unlink(ms *membership) {
+	r.mu.AssertHeld()
 	if ms.prev != nil {
 		ms.prev.next = ms.next
-	} else if rs.members == ms {
-		rs.members = ms.next
+	} else if r.members == ms {
+		r.members = ms.next
 	}
 	if ms.next != nil {
 		ms.next.prev = ms.prev

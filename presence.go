@@ -96,19 +96,19 @@ type rare struct {
 }
 
 // invalid is why no use can be made of the room; nil: it can be used.
-func (rs *roomState) invalid() error {
-	if rs.rare == nil {
+func (r *room) invalid() error {
+	if r.rare == nil {
 		return nil
 	}
-	return rs.rare.invalid
+	return r.rare.invalid
 }
 
 // presence is who is in the room; nil: its members are not told.
-func (rs *roomState) presence() *announcer.Room {
-	if rs.rare == nil {
+func (r *room) presence() *announcer.Room {
+	if r.rare == nil {
 		return nil
 	}
-	return rs.rare.presence
+	return r.rare.presence
 }
 
 // list has the membership receive the list of who is there next, if there is
@@ -126,8 +126,8 @@ func (ms *membership) list() {
 // parkNew parks the cursor of a new member, which has read everything: the next
 // append wakes the member. It does not if there is a list of who is here, with
 // which the member begins.
-func (rs *roomState) parkNew(ms *membership) (listed bool) {
-	rs.mu.AssertHeld()
+func (r *room) parkNew(ms *membership) (listed bool) {
+	r.mu.AssertHeld()
 	if ms.place != nil && ms.place.lists {
 		return true
 	}
@@ -145,16 +145,16 @@ func (ms *membership) listAgain() {
 // does not get changes that are in it.
 func (m *Member) takeList(buf []Message, ms *membership) int {
 	m.walk.AssertHeld()
-	rs := ms.room
-	rs.mu.Lock()
-	list, number := rs.presence().List()
-	rs.mu.Unlock()
+	r := ms.room
+	r.mu.Lock()
+	list, number := r.presence().List()
+	r.mu.Unlock()
 	ms.place.lists = false
 	if number == 0 {
 		return 0
 	}
 	ms.place.shown = number
-	buf[0] = Message{Room: rs.name, Data: list, Sender: announcer.Sender}
+	buf[0] = Message{Room: r.name, Data: list, Sender: announcer.Sender}
 	return 1
 }
 
@@ -163,8 +163,8 @@ func (h *Hub) announced(q *control.Question) *control.Answer {
 	life := h.newStream() // members that join after the look get a larger one
 	snapshot := &control.Answer{Status: control.StatusLast, Mode: control.ModeList}
 	for _, room := range q.Names { // one
-		if rs := h.lookup(h.names.Room(room)); rs != nil && rs.presence() != nil {
-			snapshot = rs.presence().Snapshot(q)
+		if r := h.lookup(h.names.Room(room)); r != nil && r.presence() != nil {
+			snapshot = r.presence().Snapshot(q)
 		}
 	}
 	if snapshot.Life == 0 { // nobody is here, whatever was before
@@ -199,12 +199,12 @@ func (m *Member) infoChanged() {
 }
 
 // A host is a room as its announcer sees it: it implements announcer.Host.
-type host struct{ room *roomState }
+type host struct{ room *room }
 
 func (r host) Mutex() *locks.Mutex[locks.Room] { return &r.room.mu }
 func (r host) Name() string                    { return r.room.name }
 func (r host) Channel() string                 { return r.room.channel }
-func (r host) Outbox() notices.Outbox          { return r.room.way() }
+func (r host) Outbox() notices.Outbox          { return r.room.outbox() }
 func (r host) Use()                            { r.room.uses++ }
 func (r host) Release()                        { r.room.hub.release(r.room) }
 

@@ -17,12 +17,12 @@ func TestEmptyPresenceAnswers(t *testing.T) {
 	h, err := New(memory.NewBus().NewAdapter(), &Options{Room: func(string) RoomOptions { return RoomOptions{Presence: true} }})
 	require.NoError(t, err)
 	defer h.Close(context.Background())
-	rs := h.acquire("room", h.names.Room("room"))
-	defer h.release(rs)
+	r := h.acquire("room", h.names.Room("room"))
+	defer h.release(r)
 	for name, lock := range map[string]interface {
 		Lock()
 		Unlock()
-	}{"room": &rs.mu, "no room": &h.mu} {
+	}{"room": &r.mu, "no room": &h.mu} {
 		t.Run(name, func(t *testing.T) {
 			q := &control.Question{Op: control.OpPresence, Names: []string{name}}
 			lock.Lock() // the hub cannot look yet
