@@ -341,9 +341,9 @@ func (h *Hub) bound(ctx context.Context) (context.Context, func()) {
 	return bounded, hold.Release
 }
 
-// begin begins n operations that Close waits for; h.ops.Leave(n) ends them.
-func (h *Hub) begin(n int) error {
-	if !h.ops.Enter(n) {
+// begin begins an operation that Close waits for; h.ops.Leave(1) ends it.
+func (h *Hub) begin() error {
+	if !h.ops.Enter(1) {
 		return ErrClosed
 	}
 	return nil

@@ -213,7 +213,7 @@ func (h *Hub) tellAll() {
 
 // echo sends a message for nobody to the hub itself and waits until it is here.
 func (h *Hub) echo(ctx context.Context) error {
-	if err := h.begin(1); err != nil {
+	if err := h.begin(); err != nil {
 		return err
 	}
 	defer h.ops.Leave(1)

@@ -146,7 +146,7 @@ func (r *Room) History(ctx context.Context, since Position, limit int) ([]Messag
 	case limit < 0:
 		return nil, r.wrap("history of", fmt.Errorf("%w: the limit is %d, it must be positive, or 0 for none", ErrInvalidOption, limit))
 	}
-	if err := h.begin(1); err != nil {
+	if err := h.begin(); err != nil {
 		return nil, r.wrap("history of", err)
 	}
 	defer h.ops.Leave(1)
@@ -207,7 +207,7 @@ func (r *Room) beginPublish(data []byte) (to *room, err error) {
 	if err := r.checkPublish(data); err != nil {
 		return nil, err
 	}
-	if err := h.begin(1); err != nil {
+	if err := h.begin(); err != nil {
 		return nil, r.publishError(err)
 	}
 	defer func() {

@@ -120,7 +120,7 @@ func (s Selection) Publish(ctx context.Context, data []byte) error {
 		return failed("publish", adapter.Unsent(context.Cause(ctx)))
 	}
 	h := s.hub
-	if err := h.begin(1); err != nil {
+	if err := h.begin(); err != nil {
 		return failed("publish", adapter.Unsent(err))
 	}
 	defer h.ops.Leave(1)
@@ -160,7 +160,7 @@ func (s Selection) PublishAsync(ctx context.Context, data []byte, done func(erro
 		return failed("publish", adapter.Unsent(err))
 	}
 	h := s.hub
-	if err := h.begin(1); err != nil {
+	if err := h.begin(); err != nil {
 		return failed("publish", adapter.Unsent(err))
 	}
 	defer h.ops.Leave(1)
