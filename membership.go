@@ -69,9 +69,9 @@ const (
 // waits are the calls that wait on behalf of a membership. Guarded by
 // room.mu.
 type waits struct {
-	// giveUp ends a call of the adapter that a Join makes, or the reading of
+	// cancel ends a call of the adapter that a Join makes, or the reading of
 	// what a member missed that fell out of the window; nil if there is none.
-	giveUp context.CancelCauseFunc
+	cancel context.CancelCauseFunc
 	// moved is closed when the member has left or is in the room, and when its
 	// Resume has failed; nil: nobody waits for that.
 	moved chan struct{}

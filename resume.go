@@ -123,7 +123,7 @@ func (r *room) bring(ms *membership) {
 	ctx, cancel := context.WithCancelCause(r.hub.ctx)
 	defer cancel(nil)
 	r.mu.Lock()
-	ms.waiting().giveUp = cancel // when the member leaves
+	ms.waiting().cancel = cancel // when the member leaves
 	r.mu.Unlock()
 	err := r.awaitPart(ctx, ms)
 	if errors.Is(err, ErrClosed) {

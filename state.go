@@ -189,7 +189,7 @@ func (r *room) await(ctx context.Context, ms *membership, rp *memberReplay) erro
 		case r.sub == subOff:
 			r.sub, r.interrupted = subStarting, false
 			asking, cancel := context.WithCancelCause(ctx)
-			ms.waiting().giveUp = cancel
+			ms.waiting().cancel = cancel
 			r.mu.Unlock()
 			if err := r.subscribe(asking, ms, cancel); err != nil {
 				return err
@@ -276,7 +276,7 @@ func (r *room) subscribed(ms *membership, err error) {
 	defer r.mu.Unlock()
 	r.sub = subOff
 	if p := ms.place; p != nil && p.waits != nil {
-		p.waits.giveUp = nil
+		p.waits.cancel = nil
 	}
 	switch {
 	case err == nil:
@@ -342,8 +342,8 @@ func (r *room) remove(ms *membership) {
 		idle = r.markIdle()
 	}
 	ms.tell() // a Join that waits learns that it was overtaken
-	if p := ms.place; p != nil && p.waits != nil && p.waits.giveUp != nil {
-		p.waits.giveUp(ErrLeft)
+	if p := ms.place; p != nil && p.waits != nil && p.waits.cancel != nil {
+		p.waits.cancel(ErrLeft)
 	}
 	subscribed := r.sub != subOff
 	r.mu.Unlock()
