@@ -2,124 +2,175 @@ package fanout
 
 import (
 	"context"
+	"errors"
 	"strconv"
 	"time"
 
-	"github.com/fanoutgo/fanout/internal/ask"
 	"github.com/fanoutgo/fanout/internal/control"
-	"github.com/fanoutgo/fanout/internal/locks"
+	"github.com/fanoutgo/fanout/internal/gate"
+	"github.com/fanoutgo/fanout/internal/item"
+	"github.com/fanoutgo/fanout/internal/questions"
+	"github.com/fanoutgo/fanout/internal/roomlog"
 )
 
-// absentTime is how long notices to a hub have to reach nobody until an asker
-// takes the hub for gone.
-const absentTime = 2 * time.Second
-
-// maxNews bounds the answers that wait for their asker. Hubs send no more pages
-// than they have credit for, so only forged ones are dropped.
-const maxNews = 4096
-
-// An asking is a question that this hub has asked. It drives an ask.Question,
-// on the goroutine of the caller.
-type asking struct {
-	hub      *Hub
-	op       operation
-	ctx      context.Context
-	question control.Question
-	lanes    []lane
-	state    *ask.Question
-	take     func(hub uint64, a *control.Answer) bool
-
-	consumed map[uint64]uint64    // pages by hub
-	open     map[uint64]bool      // hubs that have begun to answer, and not finished
-	absent   map[uint64]time.Time // hubs that credits have not reached, and since when
-	failed   []FailedHub
-	err      error // of a publish
-	stopped  bool  // the caller wants no more
-	blind    bool  // the backend does not count receivers
-
-	mu    locks.Mutex[locks.Innermost] // guards news and heard
-	news  []news
-	heard map[uint64]bool // hubs that have answered
-	kick  chan struct{}   // capacity 1: there is news
+// query puts a question to the hubs of the selection, or to this one alone if
+// it is Local, and calls take for each page of an answer.
+func (s Selection) query(ctx context.Context, op string, q *control.Question, take questions.Take) error {
+	err := s.check(nil)
+	switch {
+	case err != nil:
+	case ctx.Err() != nil:
+		err = context.Cause(ctx)
+	case s.local:
+		err = s.queryHere(ctx, q, take)
+	default:
+		err = s.ask(ctx, q, take)
+	}
+	if _, partial := errors.AsType[*PartialError](err); partial {
+		return err // it says itself what it is about
+	}
+	return failed(op, err)
 }
 
-// A lane is a channel that a question goes to.
-type lane struct {
-	way   *outbound // held
-	names []string
-	which uint64
+// queryHere is query for a selection that is Local.
+func (s Selection) queryHere(ctx context.Context, q *control.Question, take questions.Take) error {
+	h := s.hub
+	op := h.ops.Begin()
+	if op == nil {
+		return ErrClosed
+	}
+	defer op.End()
+	ctx, release := h.bound(ctx)
+	defer release()
+	q.Names, q.Except, q.ExceptRooms, q.Scope = s.names, s.except, s.exceptRooms, s.scope()
+	t := &localTaker{hub: h, op: op, take: take}
+	count, err := h.perform(ctx, h.num, q, nil, t)
+	if errors.Is(err, errStopped) {
+		return nil
+	}
+	if q.Op == control.OpAsk && ctx.Err() != nil && err != nil {
+		return &PartialError{Err: h.explain(ctx, err)}
+	}
+	if err == nil {
+		err = t.give(&control.Answer{Status: control.StatusLast, Count: count})
+		if errors.Is(err, errStopped) {
+			return nil
+		}
+	}
+	return h.explain(ctx, err)
 }
 
-// News is an answer, or what became of something that was sent.
-type news struct {
-	from   uint64
-	answer *control.Answer
-	roll   bool // the answer is to a roll call
-	absent bool // what was sent to the hub has reached nobody
-	gone   bool // the hub has ended
+// A localTaker hands each entry on at once.
+type localTaker struct {
+	hub  *Hub
+	op   *gate.Operation
+	take questions.Take
+	page control.Answer
+}
 
-	lane      int // of the question that was sent, if attempt is not 0
-	attempt   uint64
-	receivers int
-	err       error
+// errStopped means that the caller wants no more.
+var errStopped = errors.New("stopped")
+
+// Put implements questions.Taker.
+func (t *localTaker) Put(e *control.Entry) error {
+	t.page.Status, t.page.Entries = control.StatusMore, append(t.page.Entries[:0], *e)
+	return t.give(&t.page)
+}
+
+// give has the caller take a page.
+func (t *localTaker) give(a *control.Answer) error {
+	more := false
+	if !t.op.Outside(func() { more = t.take(t.hub.num, a) }) {
+		return ErrClosed
+	}
+	if !more {
+		return errStopped
+	}
+	return nil
+}
+
+// Rest implements questions.Taker.
+func (*localTaker) Rest() {}
+
+// Flush implements questions.Taker.
+func (t *localTaker) Flush(count uint64) error {
+	return t.give(&control.Answer{Status: control.StatusMore, Count: count})
+}
+
+// scope returns what kind of names a selection has.
+func (s Selection) scope() control.Scope {
+	switch s.kind {
+	case toEveryone:
+		return control.ScopeEveryone
+	case toMembers:
+		return control.ScopeMembers
+	case toUsers:
+		return control.ScopeUsers
+	}
+	return control.ScopeRooms
 }
 
 // ask puts a question to all hubs that have members of the selection, and calls
 // take for each page of their answers. It returns when all have answered, when
 // take returns false, or with an error.
-func (s Selection) ask(ctx context.Context, q *control.Question, take func(hub uint64, a *control.Answer) bool) error {
+func (s Selection) ask(ctx context.Context, q *control.Question, take questions.Take) error {
 	q.Names, q.Except, q.ExceptRooms = s.names, s.except, s.exceptRooms
-	return s.hub.ask(ctx, q, take, s.lanes)
+	err := s.hub.ask(ctx, q, take, s.lanes)
+	incomplete, is := errors.AsType[*questions.Incomplete](err)
+	if !is {
+		return err
+	}
+	partial := &PartialError{Unknown: incomplete.Unknown, Err: incomplete.Err}
+	for _, k := range incomplete.Silent {
+		partial.Silent = append(partial.Silent, SilentHub{hubID(k.Hub), k.Heard})
+	}
+	for _, f := range incomplete.Failed {
+		partial.Failed = append(partial.Failed, FailedHub{hubID(f.Hub), f.Why})
+	}
+	return partial
 }
 
 // ask puts a question to the hubs that listen to some channels; see
-// Selection.ask. The function lanes returns the channels, and sets the scope.
-func (h *Hub) ask(ctx context.Context, q *control.Question, take func(hub uint64, a *control.Answer) bool, lanes func(*control.Question) []lane) error {
-	a := &asking{
-		hub: h, op: operation{hub: h}, question: *q, take: take, kick: make(chan struct{}, 1), heard: make(map[uint64]bool),
-		consumed: make(map[uint64]uint64), open: make(map[uint64]bool), absent: make(map[uint64]time.Time),
+// Switchboard.Ask. The function lanes returns the channels, and sets the scope.
+func (h *Hub) ask(ctx context.Context, q *control.Question, take questions.Take, lanes func(*control.Question) []questions.Lane) error {
+	op := h.ops.Begin()
+	if op == nil {
+		return ErrClosed
 	}
-	if err := a.op.begin(); err != nil {
-		return err
-	}
-	defer a.op.end()
+	defer op.End()
 	ctx, release := h.bound(ctx)
 	defer release()
 	if err := h.awaitOwn(ctx, nil); err != nil {
 		return h.explain(ctx, err)
 	}
-	var cancel context.CancelFunc
-	a.ctx, cancel = context.WithCancel(ctx)
-	defer cancel() // ends what is being sent
 	if deadline, ok := ctx.Deadline(); ok {
-		a.question.Wait = uint64(max(time.Until(deadline).Milliseconds(), 1))
+		q.Wait = uint64(max(time.Until(deadline).Milliseconds(), 1))
 	} else {
-		a.question.Wait = uint64(h.opts.PublishTimeout.Milliseconds())
+		q.Wait = uint64(h.opts.PublishTimeout.Milliseconds())
 	}
-	a.lanes = lanes(&a.question)
-	defer a.unhold()
-	there := h.known()
-	a.question.Credit = ask.CreditFor(len(there))
-	a.state = ask.New(len(a.lanes), a.question.Credit, there)
-	if a.question.Op.IsCommand() {
-		a.state.Thorough()
+	all := lanes(q)
+	defer func() {
+		for _, l := range all {
+			l.Out.Release()
+		}
+	}()
+	err := h.switchboard.Ask(ctx, op, q, all, take)
+	if incomplete, is := errors.AsType[*questions.Incomplete](err); is {
+		incomplete.Err = h.explain(ctx, incomplete.Err)
 	}
-	a.register()
-	defer a.forget()
-	return a.run()
+	return err
 }
 
 // lanes returns the channels of a selection, and completes the question.
-func (s Selection) lanes(q *control.Question) (lanes []lane) {
+func (s Selection) lanes(q *control.Question) (lanes []questions.Lane) {
 	h := s.hub
+	q.Scope = s.scope()
 	switch s.kind {
 	case toEveryone:
-		q.Scope = control.ScopeEveryone
-		o := h.everyone.way()
-		o.hold()
-		return []lane{{way: o}}
+		o := h.everyone.outbox()
+		o.Hold()
+		return []questions.Lane{{Out: o}}
 	case toMembers:
-		q.Scope = control.ScopeMembers
 		byHub := make(map[string]int)
 		for _, id := range s.names {
 			hub, _ := hubOf(id) // checked before
@@ -127,269 +178,45 @@ func (s Selection) lanes(q *control.Question) (lanes []lane) {
 			if !known {
 				i = len(lanes)
 				byHub[hub] = i
-				lanes = append(lanes, lane{way: h.wayTo(hub), which: uint64(i)})
+				lanes = append(lanes, h.laneTo(hub))
+				lanes[i].Which = uint64(i)
 			}
-			lanes[i].names = append(lanes[i].names, id)
+			lanes[i].Names = append(lanes[i].Names, id)
 		}
 		return lanes
 	}
-	q.Scope = s.scope()
 	for i, name := range s.names {
 		room := name
 		if s.kind == toUsers {
 			room = "" // a user's channel is a room without a name
 		}
-		way := h.acquire(room, h.channelOf(q.Scope, name)).way()
-		lanes = append(lanes, lane{way, s.names, uint64(i)})
+		o := h.acquire(room, h.channelOf(q.Scope, name)).outbox()
+		lanes = append(lanes, questions.Lane{Out: o, Names: s.names, Which: uint64(i)})
 	}
 	return lanes
 }
 
-// register gives the question an ID, which is even: the one after it is that of
-// its roll call.
-func (a *asking) register() {
-	s := &a.hub.switchboard
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.lastID += 2
-	a.question.ID = s.lastID
-	s.questions[s.lastID] = a
+// laneTo returns the inbox of a hub as a channel for questions.
+func (h *Hub) laneTo(hub string) questions.Lane {
+	num, _ := strconv.ParseUint(hub, 16, 64) // checked before
+	return questions.Lane{Out: h.outboxTo(hub), Inbox: true, Hub: num}
 }
 
-func (a *asking) forget() {
-	s := &a.hub.switchboard
-	s.mu.Lock()
-	delete(s.questions, a.question.ID)
-	s.mu.Unlock()
-}
-
-func (a *asking) unhold() {
-	for _, l := range a.lanes {
-		l.way.unhold(1)
-	}
-}
-
-// tell hands news to the asker.
-func (a *asking) tell(n news) {
-	a.mu.Lock()
-	if n.answer != nil && len(a.heard) < maxNews {
-		a.heard[n.from] = true
-	}
-	if len(a.news) < maxNews {
-		a.news = append(a.news, n)
-	}
-	a.mu.Unlock()
-	signal(a.kick)
-}
-
-// run asks and waits until everything is there.
-func (a *asking) run() error {
-	a.do(a.state.Start(time.Now()))
-	timer := time.NewTimer(time.Until(a.state.Next()))
-	defer timer.Stop()
-	for {
-		a.mu.Lock()
-		arrived := a.news
-		a.news = nil
-		a.mu.Unlock()
-		for i := range arrived {
-			if a.handle(&arrived[i]); !a.op.runs {
-				return ErrClosed
-			}
-			if a.stopped || a.err != nil {
-				a.abandon()
-				return a.err
-			}
+// poll puts a question to members, and hands on their answers until all have
+// answered or ended.
+func (h *Hub) poll(ctx context.Context, sender string, q *control.Question, c *chosen, t questions.Taker) (count uint64, err error) {
+	p := h.switchboard.Poll(q.Data)
+	defer p.Close()
+	count, err = c.each(ctx, func(m *Member) error {
+		p.Add(m.num)
+		m.send(roomlog.Gap{}, []item.Entry{{Data: p.Data, Sender: sender}})
+		if m.refusal() != nil { // it may not have got it
+			p.Gone(m.num)
 		}
-		if a.state.Done() {
-			if len(a.failed) > 0 {
-				return &PartialError{Failed: a.failed}
-			}
-			return nil
-		}
-		timer.Reset(time.Until(a.state.Next()))
-		select {
-		case <-a.kick:
-		case <-timer.C:
-			a.do(a.state.Tick(time.Now()))
-		case <-a.ctx.Done():
-			err := a.partial(a.hub.explain(a.ctx, context.Cause(a.ctx)))
-			a.abandon()
-			return err
-		case <-a.hub.closing:
-			return ErrClosed
-		}
-	}
-}
-
-// handle deals with news.
-func (a *asking) handle(n *news) {
-	now := time.Now()
-	switch {
-	case n.answer != nil && n.roll:
-		delete(a.absent, n.from)
-		a.state.Rolled(n.from, n.answer.Covers, now)
-	case n.answer != nil:
-		delete(a.absent, n.from)
-		a.answer(n, now)
-	case n.absent:
-		a.missing(n.from, now)
-	case n.gone:
-		delete(a.open, n.from)
-		a.do(a.state.Gone(n.from, now))
-	case n.err != nil && a.ctx.Err() == nil && n.attempt == 1:
-		a.err = n.err
-	case n.err != nil:
-		// A later attempt is only to find out more.
-	default:
-		if n.receivers < 0 && !a.blind {
-			if a.blind = true; a.question.Op.IsCommand() {
-				a.roll() // wait for hubs that are not known, too
-			}
-		}
-		a.do(a.state.Sent(n.lane, n.attempt-1, n.receivers))
-	}
-}
-
-// answer takes a page.
-func (a *asking) answer(n *news, now time.Time) {
-	p := n.answer
-	if p.Status.Final() {
-		delete(a.open, n.from)
-	} else if p.Status != control.StatusBusy {
-		a.open[n.from] = true
-	}
-	if !a.state.Answer(n.from, p, now) {
-		return
-	}
-	switch p.Status {
-	case control.StatusNotUnderstood:
-		a.failed = append(a.failed, FailedHub{hubID(n.from), "its release does not know what it was asked"})
-	case control.StatusFailed:
-		why := "it does not say why"
-		if len(p.Entries) > 0 {
-			why = string(p.Entries[len(p.Entries)-1].Data)
-		}
-		a.failed = append(a.failed, FailedHub{hubID(n.from), why})
-	default:
-		if a.op.outside(func() { a.stopped = !a.take(n.from, p) }) != nil {
-			return
-		}
-	}
-	a.consumed[n.from]++
-	a.do(a.state.Consumed(n.from, a.consumed[n.from]))
-}
-
-// do carries out what the question wants. Whatever is sent is sent beside, so
-// that answers are taken meanwhile.
-func (a *asking) do(act ask.Actions) {
-	for _, i := range act.Send {
-		l := &a.lanes[i]
-		q := a.question
-		q.Attempt, q.Which = act.Attempt, l.which
-		if l.names != nil {
-			q.Names = l.names
-		}
-		frame := a.hub.controlFrame(q.Append(nil))
-		a.beside(l.way, func() {
-			receivers, err := l.way.notify(a.ctx, frame)
-			a.tell(news{lane: i, attempt: act.Attempt + 1, receivers: receivers, err: err})
-		})
-	}
-	for _, c := range act.Credit {
-		way := a.hub.wayTo(hubID(c.Hub))
-		a.beside(way, func() {
-			ctx, cancel := context.WithTimeout(a.hub.ctx, noticeTimeout) // the last one outlives the asker
-			defer cancel()
-			receivers, err := a.hub.tellHub(ctx, c.Hub, &control.Credit{ID: a.question.ID, From: c.From, Upto: c.Upto})
-			if err == nil && receivers == 0 {
-				a.tell(news{from: c.Hub, absent: true})
-			}
-		})
-		way.unhold(1)
-	}
-	if act.Roll {
-		a.roll()
-	}
-}
-
-// beside calls f on a goroutine of its own, and keeps a channel until then.
-func (a *asking) beside(way *outbound, f func()) {
-	way.hold()
-	a.hub.wg.Go(func() {
-		defer way.unhold(1)
-		f()
+		return nil
 	})
-}
-
-// missing notes that a hub that is to answer is not there.
-func (a *asking) missing(hub uint64, now time.Time) {
-	since, before := a.absent[hub]
-	switch {
-	case !before:
-		a.absent[hub] = now
-	case now.Sub(since) >= absentTime:
-		delete(a.open, hub)
-		a.do(a.state.Gone(hub, now))
+	if err != nil || count == 0 {
+		return count, err
 	}
-}
-
-// roll asks which hubs listen to the channels of the selection. For inboxes it
-// is known: if the backend counts, a hub that is not there is not waited for.
-func (a *asking) roll() {
-	now := time.Now()
-	if a.lanes[0].way.to != "" {
-		there := make(map[uint64]bool)
-		for _, k := range a.hub.known() {
-			there[k.Hub] = true
-			a.state.Rolled(k.Hub, nil, now)
-		}
-		for i, l := range a.lanes {
-			hub, _ := strconv.ParseUint(l.way.to, 16, 64) // checked before
-			if there[hub] || a.blind || !a.question.Op.IsCommand() {
-				a.state.Rolled(hub, []uint64{uint64(i)}, now)
-			}
-		}
-		return
-	}
-	q := a.question
-	q.ID, q.Op, q.Data, q.Text, q.Rooms = q.ID|1, control.OpRoll, nil, nil, nil
-	frame := a.hub.controlFrame(q.Append(nil))
-	way := a.hub.everyone.way()
-	a.beside(way, func() { _, _ = way.notify(a.ctx, frame) }) // it is sent again
-}
-
-// abandon tells the hubs that have begun to answer, or keep pages, that nobody
-// waits.
-func (a *asking) abandon() {
-	a.mu.Lock()
-	for hub := range a.heard {
-		a.open[hub] = true
-	}
-	a.mu.Unlock()
-	for hub := range a.open {
-		a.hub.wg.Go(func() {
-			ctx, cancel := context.WithTimeout(a.hub.ctx, noticeTimeout)
-			defer cancel()
-			_, _ = a.hub.tellHub(ctx, hub, &control.Cancel{ID: a.question.ID}) // it notices the end of the time, too
-		})
-	}
-}
-
-// partial returns the error that says who has not answered.
-func (a *asking) partial(cause error) error {
-	silent, unknown := a.state.Missing()
-	heard := make(map[uint64]time.Time)
-	for _, k := range a.hub.known() {
-		heard[k.Hub] = k.Heard
-	}
-	e := &PartialError{Unknown: unknown, Failed: a.failed, Err: cause}
-	for _, k := range silent {
-		since := k.Heard
-		if at := heard[k.Hub]; at.After(since) {
-			since = at
-		}
-		e.Silent = append(e.Silent, SilentHub{hubID(k.Hub), since})
-	}
-	return e
+	return count, p.Collect(ctx, count, t)
 }

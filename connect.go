@@ -67,11 +67,11 @@ func (h *Hub) Connect(o *MemberOptions) (*Member, error) {
 const ageUnit = 100 * time.Millisecond
 
 // age returns for how long the hub has been there.
-func (h *Hub) age() uint32 { return uint32(time.Since(h.switchboard.since) / ageUnit) }
+func (h *Hub) age() uint32 { return uint32(time.Since(h.since) / ageUnit) }
 
 // since returns when the member connected, in ms since 1970.
 func (m *Member) since() uint64 {
-	return uint64(m.hub.switchboard.since.Add(time.Duration(m.connected) * ageUnit).UnixMilli())
+	return uint64(m.hub.since.Add(time.Duration(m.connected) * ageUnit).UnixMilli())
 }
 
 // add makes a new member one of the hub's.
@@ -82,9 +82,9 @@ func (h *Hub) add(m *Member) error {
 		return ErrClosed
 	}
 	h.register(m)
-	if h.hearing {
+	if h.everyoneHears {
 		h.everyone.mu.Lock()
-		m.hear()
+		m.attach()
 		h.everyone.mu.Unlock()
 	}
 	return nil
@@ -110,8 +110,8 @@ func (m *Member) configure(o *MemberOptions) error {
 	return nil
 }
 
-// hear makes a member hear what is said to everyone.
-func (m *Member) hear() {
+// attach makes a member hear what is said to everyone.
+func (m *Member) attach() {
 	m.hub.mu.AssertHeld()
 	m.hub.everyone.mu.AssertHeld()
 	ms := new(membership)
@@ -121,26 +121,26 @@ func (m *Member) hear() {
 	m.extras().everyone = ms
 }
 
-// hearEveryone makes all members hear what is said to everyone. It is called
+// attachEveryone makes all members hear what is said to everyone. It is called
 // before anything is: most hubs say nothing to everyone, and a cursor for each
 // member would be a third of what an idle one costs.
-func (h *Hub) hearEveryone() {
+func (h *Hub) attachEveryone() {
 	h.mu.RLock()
-	hearing := h.hearing
+	hears := h.everyoneHears
 	h.mu.RUnlock()
-	if hearing {
+	if hears {
 		return
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.hearing {
+	if h.everyoneHears {
 		return
 	}
-	h.hearing = true
+	h.everyoneHears = true
 	h.everyone.mu.Lock()
 	defer h.everyone.mu.Unlock()
 	for _, m := range h.members {
-		m.hear()
+		m.attach()
 	}
 }
 
@@ -185,9 +185,9 @@ type admission struct {
 // stands reports whether the join is admitted, and no command has taken members
 // out of rooms since that was asked. With the room's lock held it stands until
 // that is released: a command counts itself before it looks for members.
-func (a *admission) stands(rs *roomState) bool {
-	rs.mu.AssertHeld()
-	return rs.hub.opts.Admit == nil || rs.name == "" || a.asked && a.expelled == rs.hub.expelled.of(rs.channel).Load()
+func (a *admission) stands(r *room) bool {
+	r.mu.AssertHeld()
+	return r.hub.opts.Admit == nil || r.name == "" || a.asked && a.expelled == r.hub.expelled.of(r.channel).Load()
 }
 
 // ask asks Options.Admit. No lock is held.
@@ -223,10 +223,94 @@ func (e *expulsions) of(channel string) *atomic.Uint64 {
 // takes out of rooms. It cannot find a member whose Join has been admitted and
 // is not in the room yet: that Join asks again. Commands to members, users and
 // everyone find it, since it is a member of the hub.
-func (h *Hub) expelling(rooms []*roomState) {
-	for _, rs := range rooms {
-		h.expelled.of(rs.channel).Add(1)
+func (h *Hub) expelling(rooms []*room) {
+	for _, r := range rooms {
+		h.expelled.of(r.channel).Add(1)
 	}
+}
+
+// reserve returns the membership of a room for a Join that begins: the one that
+// is there, or a new one. A Resume (nil: it is none) needs a new one.
+//
+// It holds walk, so that a Leave of the membership before has taken that out of
+// the room: OnLeave is called before OnJoin.
+func (m *Member) reserve(r *room, rp *memberReplay) (*membership, error) {
+	m.walk.Lock()
+	defer m.walk.Unlock()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := m.refusal(); err != nil {
+		return nil, err
+	}
+	ms := m.rooms.Get(r.channel)
+	if ms == nil {
+		ms = new(membership)
+		ms.init(m, r)
+		if rp != nil {
+			ms.place.replay = rp
+		}
+		m.rooms.Put(ms)
+	} else if rp != nil {
+		return nil, ErrJoined
+	}
+	ms.joiners++
+	return ms, nil
+}
+
+// endJoin ends a Join, or a Resume (rp; nil: it was none). If it failed, and no
+// other one goes on for the same membership, and none succeeded before, then
+// there is no membership; nothing was received by it. A Join that goes on does
+// so without a Resume that failed.
+func (m *Member) endJoin(ms *membership, rp *memberReplay, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	ms.joiners--
+	if err == nil {
+		return
+	}
+	r := ms.room
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case ms.joined:
+	case ms.joiners == 0 && m.rooms.Get(r.channel) == ms:
+		m.rooms.Delete(r.channel)
+		ms.left.end()
+	case rp != nil && ms.place.replay == rp:
+		ms.place.replay = nil
+		ms.tell()
+	}
+}
+
+// leave takes the member out of the room with a channel. It holds walk, so that
+// nothing of the room is received once the membership cannot be found.
+func (m *Member) leave(channel string) {
+	m.walk.Lock()
+	defer m.walk.Unlock()
+	m.mu.Lock()
+	ms := m.rooms.Get(channel)
+	if ms != nil {
+		m.rooms.Delete(channel)
+		m.depart(ms)
+		ms.left.end()
+	}
+	m.mu.Unlock()
+	if ms != nil {
+		m.remove(ms)
+	}
+}
+
+// remove ends a membership that has been taken out of the member's rooms. No
+// Receive is copying, and the next one sees that ms has left.
+func (m *Member) remove(ms *membership) {
+	m.walk.AssertHeld()
+	ms.left.end()
+	if m.current == ms {
+		m.current = nil
+	}
+	ms.room.remove(ms)
+	m.forgetDepartures()
+	m.passedOver(ms)
 }
 
 // An event is a member that has joined or left a room.
@@ -242,25 +326,25 @@ type events = callback.Calls[event]
 func callEvent(e event) { e.call(e.room, e.member) }
 
 // hasJoined has OnJoin called, and the member announced.
-func (rs *roomState) hasJoined(ms *membership) {
-	rs.mu.AssertHeld()
-	rs.happened(rs.hub.opts.OnJoin, ms)
-	if p := rs.presence(); p != nil {
-		p.note(ms.member, memberCame)
+func (r *room) hasJoined(ms *membership) {
+	r.mu.AssertHeld()
+	r.happened(r.hub.opts.OnJoin, ms)
+	if p := r.presence(); p != nil {
+		p.Came((*present)(ms.member))
 	}
 }
 
 // hasLeft is hasJoined for a member that has left.
-func (rs *roomState) hasLeft(ms *membership) {
-	rs.mu.AssertHeld()
-	rs.happened(rs.hub.opts.OnLeave, ms)
-	if p := rs.presence(); p != nil {
-		p.note(ms.member, memberWent)
+func (r *room) hasLeft(ms *membership) {
+	r.mu.AssertHeld()
+	r.happened(r.hub.opts.OnLeave, ms)
+	if p := r.presence(); p != nil {
+		p.Went((*present)(ms.member))
 	}
 }
 
-func (rs *roomState) happened(call func(string, *Member), ms *membership) {
-	if call != nil && rs.name != "" { // the channels of users are no rooms
-		rs.hub.events.Add(event{call, rs.name, ms.member})
+func (r *room) happened(call func(string, *Member), ms *membership) {
+	if call != nil && r.name != "" { // the channels of users are no rooms
+		r.hub.events.Add(event{call, r.name, ms.member})
 	}
 }

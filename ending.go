@@ -125,7 +125,7 @@ const closeGrace = 5 * time.Second
 //
 // It has no effect on a member that is finishing or has ended. Locks of rooms
 // must not be held.
-func (m *Member) finish(reason string, deadline time.Time, places map[*roomState]uint64) {
+func (m *Member) finish(reason string, deadline time.Time, places map[*room]uint64) {
 	e := &ending{err: &ClosedError{Reason: reason}, deadline: deadline, marks: make(map[*membership]uint64)}
 	if left := m.retire(e, places); !left {
 		m.end(e.err)
@@ -137,7 +137,7 @@ func (m *Member) finish(reason string, deadline time.Time, places map[*roomState
 
 // retire takes a member out of the lists of its rooms. It reports whether the
 // member has yet to learn that it ends, and to read what is left.
-func (m *Member) retire(e *ending, places map[*roomState]uint64) (left bool) {
+func (m *Member) retire(e *ending, places map[*room]uint64) (left bool) {
 	m.walk.Lock()
 	defer m.walk.Unlock()
 	if !m.beginEnding(e) {
@@ -186,27 +186,27 @@ func (m *Member) beginEnding(e *ending) bool {
 // until the member has read up to a mark: the one that is given, or the end. It
 // reports whether the membership is joined.
 func (ms *membership) retire(mark *uint64, given bool) (joined bool) {
-	rs := ms.room
-	rs.mu.Lock()
-	defer rs.mu.Unlock()
+	r := ms.room
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	if !ms.joined {
 		return false
 	}
 	ms.retired = true
-	rs.uses++ // a history is still read for it
-	rs.unlist(ms)
+	r.uses++ // a history is still read for it
+	r.unlist(ms)
 	if !given {
-		*mark = rs.log.Mark()
+		*mark = r.log.Mark()
 	}
 	return true
 }
 
 // unlist takes a membership off the list of the room's members.
-func (rs *roomState) unlist(ms *membership) {
-	rs.mu.AssertHeld()
-	rs.unlink(ms)
-	rs.count--
-	rs.hasLeft(ms)
+func (r *room) unlist(ms *membership) {
+	r.mu.AssertHeld()
+	r.unlink(ms)
+	r.count--
+	r.hasLeft(ms)
 }
 
 // dismiss takes a member that is finishing out of a room of which it has got
@@ -292,7 +292,7 @@ func (h *Hub) awaitArrivals(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, arrivalTime)
 	defer cancel()
-	_ = h.inbox.echo(ctx) // without a backend nothing is on its way
+	_ = h.echo(ctx) // without a backend nothing is on its way
 }
 
 // beginDrain refuses new members. It returns what is closed when none is left.

@@ -11,17 +11,17 @@ import (
 func TestMemberFinish(t *testing.T) {
 	// begin returns a member of room x with messages 1 and 2, and the places
 	// after message 1.
-	begin := func(t *testing.T) (h *Hub, m *Member, places map[*roomState]uint64) {
+	begin := func(t *testing.T) (h *Hub, m *Member, places map[*room]uint64) {
 		h, err := New(nil, nil)
 		require.NoError(t, err)
 		m, err = h.Connect(nil)
 		require.NoError(t, err)
-		room := h.Room("x")
-		require.NoError(t, room.Join(t.Context(), m))
-		require.NoError(t, room.Publish(t.Context(), []byte("1")))
-		rs := h.lookup(room.channel)
-		places = map[*roomState]uint64{rs: rs.log.Mark()}
-		require.NoError(t, room.Publish(t.Context(), []byte("2")))
+		lobby := h.Room("x")
+		require.NoError(t, lobby.Join(t.Context(), m))
+		require.NoError(t, lobby.Publish(t.Context(), []byte("1")))
+		r := h.lookup(lobby.channel)
+		places = map[*room]uint64{r: r.log.Mark()}
+		require.NoError(t, lobby.Publish(t.Context(), []byte("2")))
 		return h, m, places
 	}
 	t.Run("ends at a place", func(t *testing.T) {
@@ -54,11 +54,11 @@ func TestMemberFinish(t *testing.T) {
 		h, m, places := begin(t)
 		defer h.Close(t.Context())
 		m.finish("kicked", time.Now().Add(closeGrace), nil)
-		for rs := range places {
-			require.Zero(t, rs.count)
-			require.Positive(t, rs.uses, "its history may have to be read")
+		for r := range places {
+			require.Zero(t, r.count)
+			require.Positive(t, r.uses, "its history may have to be read")
 			require.NoError(t, h.Room("x").Leave(t.Context(), m))
-			require.Zero(t, rs.uses)
+			require.Zero(t, r.uses)
 		}
 		_, err := m.Receive(t.Context())
 		require.ErrorIs(t, err, ErrClosed)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/fanoutgo/fanout/adapter"
+	"github.com/fanoutgo/fanout/internal/unsent"
 	"github.com/fanoutgo/fanout/internal/wire"
 )
 
@@ -242,27 +243,15 @@ func (h *Hub) withHealth(err error) error {
 }
 
 // gaveUp is the error of a publish whose context has ended, after an attempt
-// that failed with last.
-func (h *Hub) gaveUp(ctx context.Context, unsent bool, last error) error {
+// that failed with last. Nothing says that no attempt has sent anything.
+func (h *Hub) gaveUp(ctx context.Context, nothing bool, last error) error {
 	err := context.Cause(ctx)
 	if errors.Is(last, err) {
 		err = last // which says more
 	} else {
-		err = fmt.Errorf("%w (last: %w)", err, sent(last))
+		err = fmt.Errorf("%w (last: %w)", err, unsent.Hide(last))
 	}
-	return mark(h.withHealth(err), unsent)
-}
-
-// mark has an error say that nothing was sent, if that is so. If it is not, the
-// error of a later attempt must not say it either.
-func mark(err error, unsent bool) error {
-	switch says := errors.Is(err, ErrUnsent); {
-	case unsent && !says:
-		return adapter.Unsent(err)
-	case says && !unsent:
-		return fmt.Errorf("%w (an earlier attempt may have arrived)", sent(err))
-	}
-	return err
+	return unsent.Mark(h.withHealth(err), nothing)
 }
 
 // A PartialError means that some hubs have not answered, or could not do what

@@ -7,23 +7,28 @@ import (
 	"errors"
 	"fmt"
 	"hash/maphash"
-	"reflect"
 	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/fanoutgo/fanout/adapter"
-	"github.com/fanoutgo/fanout/internal/budget"
+	"github.com/fanoutgo/fanout/internal/announcer"
+	"github.com/fanoutgo/fanout/internal/async"
+	"github.com/fanoutgo/fanout/internal/attached"
 	"github.com/fanoutgo/fanout/internal/deadline"
 	"github.com/fanoutgo/fanout/internal/gate"
 	"github.com/fanoutgo/fanout/internal/hellos"
 	"github.com/fanoutgo/fanout/internal/idle"
+	"github.com/fanoutgo/fanout/internal/inbox"
 	"github.com/fanoutgo/fanout/internal/item"
 	"github.com/fanoutgo/fanout/internal/journal"
 	"github.com/fanoutgo/fanout/internal/locks"
+	"github.com/fanoutgo/fanout/internal/lookout"
 	"github.com/fanoutgo/fanout/internal/loopback"
+	"github.com/fanoutgo/fanout/internal/notices"
 	"github.com/fanoutgo/fanout/internal/outbox"
+	"github.com/fanoutgo/fanout/internal/questions"
 	"github.com/fanoutgo/fanout/internal/roomlog"
 	"github.com/fanoutgo/fanout/internal/trial"
 	"github.com/fanoutgo/fanout/internal/wire"
@@ -41,7 +46,8 @@ type Hub struct {
 	alone     bool                   // there is no backend: nothing ever waits
 	opts      Options
 	names     wire.Names
-	limits    roomLimits
+	limits    roomlog.SharedLimits[item.Entry]
+	standard  *limits // as Options say
 	stats     counters
 
 	// ctx ends when the hub has drained and closes.
@@ -54,39 +60,41 @@ type Hub struct {
 	own *trial.Trial
 	log *journal.Journal
 
-	everyone *roomState // its log has what is said to everyone; all members are in it
+	everyone *room // its log has what is said to everyone; all members are in it
 
-	mu      locks.RWMutex[locks.Hub] // guards all below, up to drained
-	rooms   map[string]*roomState    // by channel
-	members map[uint64]*Member       // by number
-	leaving map[uint64]*Member       // that are finishing; they are not in members
-	users   map[string]*Member       // the first member of each user; see user.next
-	hearing bool                     // all members hear what is said to everyone
-	drained chan struct{}            // Drain was called; closed when no member is left
+	mu            locks.RWMutex[locks.Hub] // guards all below, up to drained
+	rooms         map[string]*room         // by channel
+	members       map[uint64]*Member       // by number
+	leaving       map[uint64]*Member       // that are finishing; they are not in members
+	users         map[string]*Member       // the first member of each user; see user.next
+	everyoneHears bool                     // all members hear what is said to everyone
+	drained       chan struct{}            // Drain was called; closed when no member is left
 
-	inbox       inbox
-	hellos      hellos.Hellos        // who the other hubs are
-	lookout     lookout              // which of them are there
-	switchboard switchboard          // what they ask each other
-	announcer   announcer            // who is in rooms with presence
-	outbox      map[string]*outbound // to other hubs' inboxes, by hub ID. Guarded by outMu
-	outMu       locks.Mutex[locks.Outbox]
+	inbox        inbox.Inbox
+	inboxChannel string
+	hellos       hellos.Hellos         // who the other hubs are
+	lookout      lookout.Lookout       // which of them are there
+	notices      notices.Sender        // what it tells them
+	switchboard  questions.Switchboard // what they ask each other
+	announcer    announcer.Announcer   // who is in rooms with presence
+	outboxes     map[string]*outbound  // to other hubs' inboxes, by hub ID. Guarded by outMu
+	outMu        locks.Mutex[locks.Outbox]
 
 	numbersMu locks.Mutex[locks.Innermost]
 	numbers   outbox.Remembered // of channels that are forgotten. Guarded by numbersMu
 
 	home         item.Home                               // of its members, for filters
 	janitor      janitor                                 // what is idle
-	readers      work.Pool                               // of histories
+	pool         work.Pool                               // of histories
 	unheard      journal.OncePerMinute                   // complains of users' channels that cannot be subscribed
 	refused      journal.OncePerMinute                   // complains of histories that cannot be read
 	unknownField journal.OncePerMinute                   // complains of messages that are not understood
 	wakers       roomlog.Wakers[item.Entry, *membership] // of crowds
-	acks         ackQueue                                // publishers that do not wait
+	publishers   async.Publishers                        // that do not wait
 	readyCalls   readyCalls                              // members' OnReady
 	events       events                                  // Options.OnJoin and OnLeave
-	buffer       *budget.Budget                          // what they have under way
 
+	since      time.Time // it is there
 	lastMember atomic.Uint64
 	lastStream atomic.Uint64
 	lastCopyID atomic.Uint64
@@ -117,11 +125,11 @@ type Hub struct {
 // adapters made by sharded.Open and redis.Open of this module connect when they
 // can, whereas rueidis.NewClient fails if it cannot connect.
 func New(a Adapter, o *Options) (*Hub, error) {
-	if isNil(a) {
+	if attached.IsNil(a) {
 		return nil, fmt.Errorf("fanout: new hub: %w: the adapter is a nil %T; for a hub without one give New nil itself", ErrInvalidOption, a)
 	}
 	h, err := newHub(a, o)
-	if err != nil && a != nil && !attached.has(a) {
+	if err != nil && a != nil && !adapters.Has(a) {
 		ctx, cancel := context.WithTimeout(context.Background(), failedCloseTimeout)
 		defer cancel()
 		if closeErr := a.Close(ctx); closeErr != nil {
@@ -151,17 +159,17 @@ func newHub(a Adapter, o *Options) (*Hub, error) {
 	if err := a.Attach(receiver{h}); err != nil {
 		return nil, fmt.Errorf("attaching the adapter: %w", err)
 	}
-	attached.add(a)
+	adapters.Add(a)
 	if h.alone {
 		h.subscribeOwn() // which does not wait
 	} else {
 		h.wg.Go(h.subscribeOwn)
 	}
 	h.wg.Go(h.janitor.run)
-	h.wg.Go(func() { h.announcer.run(h.ctx) })
+	h.wg.Go(h.announcer.Run)
 	if !h.alone {
 		h.wg.Go(h.sayHello)
-		h.wg.Go(h.lookout.run)
+		h.wg.Go(func() { h.lookout.Run(h.own.Done()) })
 	}
 	h.wakers.Start(runtime.GOMAXPROCS(0), h.wg.Go)
 	return h, nil
@@ -172,18 +180,18 @@ func makeHub(opts Options) *Hub {
 	var random [8]byte
 	rand.Read(random[:]) // never fails
 	h := &Hub{
+		since:    time.Now(),
 		num:      binary.BigEndian.Uint64(random[:]),
 		opts:     opts,
 		names:    wire.Names{Prefix: opts.Prefix},
 		own:      trial.New(),
 		expelled: expulsions{seed: maphash.MakeSeed()},
 		log:      journal.New(opts.Logger, "", "fanout: log lines dropped, Options.Logger is too slow"),
-		rooms:    make(map[string]*roomState),
+		rooms:    make(map[string]*room),
 		members:  make(map[uint64]*Member),
 		leaving:  make(map[uint64]*Member),
 		users:    make(map[string]*Member),
-		outbox:   make(map[string]*outbound),
-		buffer:   budget.New(int64(opts.PublishBuffer)),
+		outboxes: make(map[string]*outbound),
 		closed:   make(chan struct{}),
 		ops:      gate.New(),
 	}
@@ -196,17 +204,16 @@ func makeHub(opts Options) *Hub {
 	h.shut, h.closing = func() { shut(ErrClosed) }, h.open.Done()
 	h.publishes = deadline.NewGroup(h.ctx, opts.PublishTimeout,
 		fmt.Errorf("Options.PublishTimeout (%v) is over: %w", opts.PublishTimeout, context.DeadlineExceeded))
-	h.inbox = inbox{hub: h, channel: h.names.Inbox(h.id)}
-	h.hellos.Init(notifier{h}, h.num)
-	h.lookout.init(h)
-	h.switchboard.init(h)
-	h.announcer.init()
-	h.readers.Init(h.ctx, h.wg.Go)
-	h.acks.Call, h.acks.Go = h.callBack, h.wg.Go // while operations are in flight the hub still waits for goroutines
-	h.readyCalls.Call, h.readyCalls.Go = callReady, h.readers.Aside
-	h.events.Call, h.events.Go = callEvent, h.readers.Aside
-	h.limits.init(&opts)
-	h.everyone = newRoomState(h, "", h.names.Everyone(), nil, h.limits.standard, nil)
+	h.inboxChannel = h.names.Inbox(h.id)
+	h.initNotices()
+	h.pool.Init(h.ctx, h.wg.Go)
+	h.publishers.Init(&async.Env{ // while operations are in flight the hub still waits for goroutines
+		Ops: h.ops, Open: h.open, Bounds: h.publishes, Go: h.wg.Go, Explain: h.explain,
+	}, opts.PublishBuffer)
+	h.readyCalls.Call, h.readyCalls.Go = callReady, h.pool.Aside
+	h.events.Call, h.events.Go = callEvent, h.pool.Aside
+	h.standard = h.limitsOf(opts.Window, opts.Overflow)
+	h.everyone = newRoom(h, "", h.names.Everyone(), nil, h.standard, nil)
 	h.rooms[h.everyone.channel] = h.everyone
 	h.janitor.hub, h.janitor.sweeper = h, idle.NewSweeper()
 	return h
@@ -280,7 +287,7 @@ func (h *Hub) shutDown(ctx context.Context) {
 	case <-h.ops.Empty():
 	case <-ctx.Done():
 	}
-	h.lookout.leave(ctx)
+	h.lookout.Leave(ctx, h.isDown)
 	h.cancel()
 	h.mu.Lock()
 	members := make([]*Member, 0, len(h.members))
@@ -298,10 +305,10 @@ func (h *Hub) shutDown(ctx context.Context) {
 	if err := h.adapter.Close(context.WithoutCancel(ctx)); err != nil {
 		h.log.Error("fanout: closing the adapter", "hub", h.id, "error", err)
 	}
-	attached.remove(h.adapter)
+	adapters.Remove(h.adapter)
 	h.await("publishes that were given up, and callbacks of PublishAsync")
 	<-h.ops.Empty()
-	h.readers.Stop()
+	h.pool.Stop()
 	h.wakers.Stop()
 	h.wg.Wait()
 	h.await("Options.Logger")
@@ -310,6 +317,12 @@ func (h *Hub) shutDown(ctx context.Context) {
 	case <-time.After(loggerPatience):
 		h.closeErr = errLoggerStuck
 	}
+}
+
+// isDown reports whether the adapter knows that it cannot reach the backend.
+func (h *Hub) isDown() bool {
+	hc, ok := h.adapter.(adapter.HealthChecker)
+	return ok && hc.Health() != nil
 }
 
 // loggerPatience is how long Hub.Close waits for Options.Logger after
@@ -328,49 +341,14 @@ func (h *Hub) bound(ctx context.Context) (context.Context, func()) {
 	return bounded, hold.Release
 }
 
-// begin begins n operations that Close waits for; h.ops.Leave(n) ends them.
-func (h *Hub) begin(n int) error {
-	if !h.ops.Enter(n) {
+// begin begins an operation that Close waits for; h.ops.Leave(1) ends it.
+func (h *Hub) begin() error {
+	if !h.ops.Enter(1) {
 		return ErrClosed
 	}
 	return nil
 }
 
-// attached are the adapters of this process's hubs. New closes an adapter when
+// adapters are those of this process's hubs. New closes an adapter when
 // it fails, but not one that was given to a second hub by mistake.
-var attached adapters
-
-type adapters struct{ all sync.Map }
-
-func (s *adapters) add(a Adapter) {
-	if isKey(a) {
-		s.all.Store(a, nil)
-	}
-}
-
-func (s *adapters) remove(a Adapter) {
-	if isKey(a) {
-		s.all.Delete(a)
-	}
-}
-
-func (s *adapters) has(a Adapter) bool {
-	if !isKey(a) {
-		return false
-	}
-	_, ok := s.all.Load(a)
-	return ok
-}
-
-// isKey reports whether an adapter can be a key of a map.
-func isKey(a Adapter) bool { return reflect.ValueOf(a).Comparable() }
-
-// isNil reports whether an adapter is a nil pointer, or the like, in a non-nil
-// interface.
-func isNil(a Adapter) bool {
-	switch v := reflect.ValueOf(a); v.Kind() {
-	case reflect.Pointer, reflect.Map, reflect.Slice, reflect.Func, reflect.Chan:
-		return v.IsNil()
-	}
-	return false
-}
+var adapters attached.Adapters

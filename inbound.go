@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"sync"
 	"time"
+	"unique"
 
 	"github.com/fanoutgo/fanout/adapter"
 	"github.com/fanoutgo/fanout/internal/batch"
@@ -21,18 +22,18 @@ func hubID(n uint64) string { return sequence.HubID(n) }
 type receiver struct{ h *Hub }
 
 func (r receiver) Receive(channel string, frame []byte) {
-	if channel == r.h.inbox.channel {
-		r.h.inbox.receive(frame)
+	if channel == r.h.inboxChannel {
+		r.h.receiveDirect(frame)
 		return
 	}
-	if rs := r.h.lookup(channel); rs != nil {
-		rs.receive(frame)
+	if room := r.h.lookup(channel); room != nil {
+		room.receive(frame)
 	}
 }
 
 func (r receiver) ReceiveKept(channel string, f adapter.KeptFrame) {
-	if rs := r.h.lookup(channel); rs != nil {
-		rs.receiveKept(f)
+	if room := r.h.lookup(channel); room != nil {
+		room.receiveKept(f)
 	}
 }
 
@@ -40,35 +41,37 @@ func (r receiver) Interrupted(channel string) { r.interrupted(channel, true) }
 
 func (r receiver) Moving(channel string) { r.interrupted(channel, false) }
 
-// interrupted notes that frames may be missing from here on. Torn means that
+// interrupted notes that frames may be missing from here on. Unclean means that
 // some may be missing from before.
-func (r receiver) interrupted(channel string, torn bool) {
+func (r receiver) interrupted(channel string, unclean bool) {
 	r.h.stats.interruptions.Add(1)
-	if channel == r.h.inbox.channel {
-		r.h.inbox.interrupt()
+	if channel == r.h.inboxChannel {
+		r.h.inbox.Interrupted()
 		return
 	}
-	if rs := r.h.lookup(channel); rs != nil {
-		rs.mu.Lock()
-		rs.interrupted = true
-		if rs.kept != nil {
-			rs.kept.follower.Interrupted(torn)
+	if room := r.h.lookup(channel); room != nil {
+		room.mu.Lock()
+		room.interrupted = true
+		if room.kept != nil {
+			room.kept.follower.Interrupted(unclean)
 		}
-		rs.mu.Unlock()
+		room.mu.Unlock()
 	}
 }
 
 func (r receiver) Restored(channel string) {
-	if channel == r.h.inbox.channel {
-		r.h.inbox.restore()
+	if channel == r.h.inboxChannel {
+		if r.h.inbox.Restored() {
+			r.h.tellAll()
+		}
 		return
 	}
-	if rs := r.h.lookup(channel); rs != nil {
-		rs.restore()
+	if room := r.h.lookup(channel); room != nil {
+		room.restore()
 	}
 }
 
-func (h *Hub) lookup(channel string) *roomState {
+func (h *Hub) lookup(channel string) *room {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
 	return h.rooms[channel]
@@ -76,115 +79,140 @@ func (h *Hub) lookup(channel string) *roomState {
 
 // restore tells the members that messages may be missing, now that the link is
 // back. How many it was their publishers' next messages show.
-func (rs *roomState) restore() {
-	rs.mu.Lock()
-	rs.interrupted = false
-	var w, changes wakeups
-	if p := rs.presence(); p != nil {
-		changes = p.restored()
+func (r *room) restore() {
+	r.mu.Lock()
+	r.interrupted = false
+	var w wakeups
+	changes := func() {}
+	if p := r.presence(); p != nil {
+		changes = p.Restored()
 	}
-	if rs.kept != nil {
-		rs.readHistory(rs.kept.follower.Restored())
-		rs.tell()
-		rs.mu.Unlock()
-		changes.run(rs.hub)
+	if r.kept != nil {
+		r.readHistory(r.kept.follower.Restored())
+		r.tell()
+		r.mu.Unlock()
+		changes()
 		return
 	}
-	rs.in.BeginRun(time.Now())
-	if rs == rs.hub.everyone {
-		rs.hub.lookout.hello(0) // hubs may have come, and others may take this one for gone
+	r.in.BeginRun(time.Now())
+	if r == r.hub.everyone {
+		r.hub.lookout.Restored()
 	}
-	if rs.name != "" || rs.in.Heard() { // as inbox.restore
-		w = rs.append(roomlog.Gap{Unknown: true}, nil)
+	if r.name != "" || r.in.Heard() { // as Inbox.Restored
+		w = r.append(roomlog.Gap{Unknown: true}, nil)
 	}
-	rs.tell()
-	rs.mu.Unlock()
-	changes.run(rs.hub)
-	w.run(rs.hub)
+	r.tell()
+	r.mu.Unlock()
+	changes()
+	w.run(r.hub)
 }
 
 // prepare is called before something is put into the log, without locks.
-func (rs *roomState) prepare() {
-	if rs == rs.hub.everyone {
-		rs.hub.hearEveryone()
+func (r *room) prepare() {
+	if r == r.hub.everyone {
+		r.hub.attachEveryone()
 	}
 }
 
 // receive delivers a frame to the room's members on this hub.
-func (rs *roomState) receive(frame []byte) {
-	h := rs.hub
+func (r *room) receive(frame []byte) {
+	h := r.hub
 	var b batch.Batch
 	err := b.Open(frame)
 	if errors.Is(err, wire.ErrNotice) {
 		if carried, ok := wire.DecodeUnkept(frame); ok {
-			rs.receiveUnkept(carried)
+			r.receiveUnkept(carried)
 			return
 		}
-		h.notice(rs, rs.channel, frame)
+		h.notice(r, r.channel, frame)
 		return
 	}
-	rs.prepare()
+	r.prepare()
 	h.stats.received.Add(uint64(b.Count()))
 	if err != nil {
-		rs.unreadable(err)
+		r.unreadable(err)
 		return
 	}
-	rs.mu.Lock()
+	r.mu.Lock()
 	var w wakeups
-	if rs.kept != nil {
+	if r.kept != nil {
 		if b.Head.Count > 0 {
 			h.hellos.Heard(b.Head.Hub)
 		}
 		f := batch.WithoutPlace(&b, len(frame))
-		w = rs.takeKept(&f, ticks())
+		w = r.takeKept(&f, ticks())
 	} else {
-		w = rs.take(&b)
+		w = r.take(&b)
 	}
-	rs.mu.Unlock()
+	r.mu.Unlock()
 	w.run(h)
 }
 
+// receiveUnkept delivers a message that is in no history.
+func (r *room) receiveUnkept(frame []byte) {
+	h := r.hub
+	var b batch.Batch
+	err := b.Open(frame)
+	if err == nil && b.Foreign() {
+		err = wire.ErrForeign
+	}
+	if err != nil {
+		h.malformed(r.channel, err)
+		return
+	}
+	h.hellos.Heard(b.Head.Hub)
+	h.stats.received.Add(uint64(b.Count()))
+	var u batch.Unpacker
+	b.Unpack(&u, &h.home, 0, unique.Make(hubID(b.Head.Hub)).Value())
+	for u.Read() {
+		if u.Understood() {
+			r.deliver(u.Entry())
+		}
+	}
+	h.notUnderstood(r.channel, u.TakeNotUnderstood())
+}
+
 // unreadable takes a frame that cannot be read: a gap of unknown size.
-func (rs *roomState) unreadable(err error) {
-	rs.hub.malformed(rs.channel, err)
-	rs.mu.Lock()
-	w := rs.append(roomlog.Gap{Unknown: true}, nil)
-	rs.mu.Unlock()
-	w.run(rs.hub)
+func (r *room) unreadable(err error) {
+	r.hub.malformed(r.channel, err)
+	r.mu.Lock()
+	w := r.append(roomlog.Gap{Unknown: true}, nil)
+	r.mu.Unlock()
+	w.run(r.hub)
 }
 
 // take puts what has no position into the log.
-func (rs *roomState) take(b *batch.Batch) wakeups {
-	rs.mu.AssertHeld()
-	h := rs.hub
+func (r *room) take(b *batch.Batch) wakeups {
+	r.mu.AssertHeld()
+	h := r.hub
 	var earlier, gap roomlog.Gap
 	var v sequence.Verdict
 	if b.Head.Count > 0 { // a frame of a hub
 		h.hellos.Heard(b.Head.Hub)
-		v = rs.in.Accept(&b.Head)
-		earlier, gap = rs.gaps(&v)
+		v = r.in.Accept(&b.Head)
+		earlier, gap = r.gaps(&v)
 		h.stats.repeated.Add(uint64(v.Repeated))
 	} else {
-		rs.in.AcceptStranger()
+		r.in.AcceptStranger()
 		h.stats.foreign.Add(1)
 	}
-	if rs.interrupted && b.Count() > v.Skip {
+	if r.interrupted && b.Count() > v.Skip {
 		gap.Unknown = true // the adapter may have lost some before these
 	}
 	var u batch.Unpacker
 	b.Unpack(&u, &h.home, v.Skip, v.Sender)
-	return rs.appendBatch(earlier, gap, &u, 0, 0)
+	return r.appendBatch(earlier, gap, &u, 0, 0)
 }
 
 // receiveKept takes a frame with its position from the adapter.
-func (rs *roomState) receiveKept(f adapter.KeptFrame) {
-	h := rs.hub
-	if rs.kept == nil { // other hubs keep a history here, and we do not
-		rs.receive(f.Frame)
+func (r *room) receiveKept(f adapter.KeptFrame) {
+	h := r.hub
+	if r.kept == nil { // other hubs keep a history here, and we do not
+		r.receive(f.Frame)
 		return
 	}
 	if !believed(f.At) {
-		rs.unreadable(fmt.Errorf("a frame with the position %v", f.At))
+		r.unreadable(fmt.Errorf("a frame with the position %v", f.At))
 		return
 	}
 	var b batch.KeptFrame
@@ -195,29 +223,29 @@ func (rs *roomState) receiveKept(f adapter.KeptFrame) {
 	}
 	h.stats.received.Add(uint64(b.Messages))
 	if err != nil {
-		h.malformed(rs.channel, err)
+		h.malformed(r.channel, err)
 	}
-	rs.mu.Lock()
-	w := rs.takeKept(&b, now)
-	rs.mu.Unlock()
+	r.mu.Lock()
+	w := r.takeKept(&b, now)
+	r.mu.Unlock()
 	w.run(h)
 }
 
 // takeKept takes a frame that has arrived.
-func (rs *roomState) takeKept(b *batch.KeptFrame, now int64) wakeups {
-	rs.mu.AssertHeld()
-	a, placed, read := rs.kept.follower.Receive(b, timeOf(now))
+func (r *room) takeKept(b *batch.KeptFrame, now int64) wakeups {
+	r.mu.AssertHeld()
+	a, placed, read := r.kept.follower.Receive(b, timeOf(now))
 	if !placed {
-		rs.readHistory(read)
+		r.readHistory(read)
 		return wakeups{}
 	}
-	return rs.put(&a, b)
+	return r.put(&a, b)
 }
 
 // put appends what the follower of the history has decided, with messages of b.
-func (rs *roomState) put(a *follow.Append, b *batch.KeptFrame) wakeups {
-	rs.mu.AssertHeld()
-	h, k := rs.hub, rs.kept
+func (r *room) put(a *follow.Append, b *batch.KeptFrame) wakeups {
+	r.mu.AssertHeld()
+	h, k := r.hub, r.kept
 	if missed := a.Missed(); missed > 0 {
 		h.stats.missed.Add(uint64(missed))
 	}
@@ -231,7 +259,7 @@ func (rs *roomState) put(a *follow.Append, b *batch.KeptFrame) wakeups {
 		k.store.Reset(a.From)
 	}
 	if !a.Messages {
-		return rs.appendAfter(a.Earlier, a.Gap, nil)
+		return r.appendAfter(a.Earlier, a.Gap, nil)
 	}
 	var u batch.Unpacker
 	if a.Positions {
@@ -242,7 +270,7 @@ func (rs *roomState) put(a *follow.Append, b *batch.KeptFrame) wakeups {
 			h.stats.foreign.Add(1)
 		}
 	}
-	return rs.appendBatch(a.Earlier, a.Gap, &u, a.Had, b.Body.Since)
+	return r.appendBatch(a.Earlier, a.Gap, &u, a.Had, b.Body.Since)
 }
 
 // unpackAtOnce is how many entries are made at a time.
@@ -258,20 +286,20 @@ var scratches = sync.Pool{New: func() any { return new([unpackAtOnce]item.Entry)
 //
 // Entries are made of no more messages than the window holds, unless the room
 // holds more for members that come from behind, and of a few at a time.
-func (rs *roomState) appendBatch(earlier, gap roomlog.Gap, u *batch.Unpacker, known int, kept int64) wakeups {
-	rs.mu.AssertHeld()
+func (r *room) appendBatch(earlier, gap roomlog.Gap, u *batch.Unpacker, known int, kept int64) wakeups {
+	r.mu.AssertHeld()
 	scratch := scratches.Get().(*[unpackAtOnce]item.Entry)
 	defer scratches.Put(scratch)
 	var log roomlog.Wakeups[item.Entry, *membership]
 	first := true
-	wide := rs.kept != nil && rs.kept.store.Wide()
-	if over := u.Left() - known - rs.window().Messages; over > 0 && !wide {
+	wide := r.kept != nil && r.kept.store.Wide()
+	if over := u.Left() - known - r.window().Messages; over > 0 && !wide {
 		u.PassOver(known)
 		u.TakeNotUnderstood()
-		log, known, first = rs.log.PassOver(earlier, gap, u.PassOver(over)), 0, false
-		rs.hub.notUnderstood(rs.channel, u.TakeNotUnderstood())
-		if rs.kept != nil && !u.At.IsZero() {
-			rs.kept.store.Reset(u.At)
+		log, known, first = r.log.PassOver(earlier, gap, u.PassOver(over)), 0, false
+		r.hub.notUnderstood(r.channel, u.TakeNotUnderstood())
+		if r.kept != nil && !u.At.IsZero() {
+			r.kept.store.Reset(u.At)
 		}
 	}
 	for u.More() {
@@ -280,79 +308,54 @@ func (rs *roomState) appendBatch(earlier, gap roomlog.Gap, u *batch.Unpacker, kn
 		known -= unknown.Count - missed
 		if missed > 0 {
 			unknown.Count = missed
-			rs.hub.notUnderstood(rs.channel, unknown)
+			r.hub.notUnderstood(r.channel, unknown)
 			if first {
 				gap.Missed += missed
 			}
 		}
-		if rs.kept != nil {
+		if r.kept != nil {
 			if unknown.Count > 0 && !unknown.At.IsZero() {
-				rs.kept.store.Reset(unknown.At)
+				r.kept.store.Reset(unknown.At)
 			}
-			rs.addRecent(entries, kept)
+			r.addRecent(entries, kept)
 		}
 		news := entries[min(known, len(entries)):]
 		known -= len(entries) - len(news)
 		switch {
 		case first && len(news)+missed > 0:
-			log = rs.log.AppendAfter(earlier, gap, news)
+			log = r.log.AppendAfter(earlier, gap, news)
 			first = false
 		case len(news)+missed > 0:
-			log = log.Join(rs.log.AppendMore(roomlog.Gap{Missed: missed}, news))
+			log = log.Join(r.log.AppendMore(roomlog.Gap{Missed: missed}, news))
 		}
 		clear(entries) // the log has copied them
 	}
 	if first {
-		log = rs.log.AppendAfter(earlier, gap, nil)
+		log = r.log.AppendAfter(earlier, gap, nil)
 	}
-	return rs.appended(log)
+	return r.appended(log)
 }
 
 // gaps returns what a frame's numbers say to be missing, counted: before this
 // run, and for everybody.
-func (rs *roomState) gaps(v *sequence.Verdict) (earlier, gap roomlog.Gap) {
-	rs.mu.AssertHeld()
+func (r *room) gaps(v *sequence.Verdict) (earlier, gap roomlog.Gap) {
+	r.mu.AssertHeld()
 	if v.Lost() > 0 {
-		rs.hub.stats.missed.Add(uint64(v.Lost()))
+		r.hub.stats.missed.Add(uint64(v.Lost()))
 	}
 	if v.Earlier > 0 {
-		earlier = roomlog.Gap{Missed: v.Earlier, From: v.From, Until: rs.in.Run()}
+		earlier = roomlog.Gap{Missed: v.Earlier, From: v.From, Until: r.in.Run()}
 	}
 	return earlier, roomlog.Gap{Missed: v.Missed, Unknown: v.Unknown}
 }
 
-// deliverFrame gives the members of this hub a frame of its own that could not
-// be published. If it comes back after all it is known by its numbers.
-func (rs *roomState) deliverFrame(frame []byte) {
-	var b batch.Batch
-	if err := b.Open(frame); err != nil {
-		return // cannot be: the hub has just encoded it
-	}
-	rs.prepare()
-	rs.mu.Lock()
-	var w wakeups
-	if rs.kept != nil {
-		f := batch.WithoutPlace(&b, len(frame))
-		a := rs.kept.follower.Fallback(&f)
-		w = rs.put(&a, &f)
-	} else {
-		v := rs.in.Accept(&b.Head)
-		earlier, gap := rs.gaps(&v)
-		var u batch.Unpacker
-		b.Unpack(&u, &rs.hub.home, v.Skip, v.Sender)
-		w = rs.appendBatch(earlier, gap, &u, 0, 0)
-	}
-	rs.mu.Unlock()
-	w.run(rs.hub)
-}
-
 // deliver gives a message to the members of this hub. It has no number.
-func (rs *roomState) deliver(e item.Entry) {
-	rs.prepare()
-	rs.mu.Lock()
-	w := rs.append(roomlog.Gap{}, []item.Entry{e})
-	rs.mu.Unlock()
-	w.run(rs.hub)
+func (r *room) deliver(e item.Entry) {
+	r.prepare()
+	r.mu.Lock()
+	w := r.append(roomlog.Gap{}, []item.Entry{e})
+	r.mu.Unlock()
+	w.run(r.hub)
 }
 
 // wakeSelf is the number of members that a goroutine that delivers a message
@@ -373,7 +376,7 @@ func (w wakeups) run(h *Hub) {
 		h.wakers.Add(rest)
 	}
 	if len(w.slow) > 0 {
-		h.readers.Aside(func() { // ending a member waits for its locks
+		h.pool.Aside(func() { // ending a member waits for its locks
 			for _, m := range w.slow {
 				m.end(ErrSlow)
 			}

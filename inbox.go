@@ -7,41 +7,151 @@ import (
 	"slices"
 	"time"
 
-	"github.com/fanoutgo/fanout/internal/backoff"
+	"github.com/fanoutgo/fanout/internal/announcer"
+	"github.com/fanoutgo/fanout/internal/ask"
 	"github.com/fanoutgo/fanout/internal/batch"
+	"github.com/fanoutgo/fanout/internal/control"
 	"github.com/fanoutgo/fanout/internal/item"
 	"github.com/fanoutgo/fanout/internal/journal"
-	"github.com/fanoutgo/fanout/internal/locks"
+	"github.com/fanoutgo/fanout/internal/lookout"
+	"github.com/fanoutgo/fanout/internal/notices"
+	"github.com/fanoutgo/fanout/internal/questions"
 	"github.com/fanoutgo/fanout/internal/roomlog"
-	"github.com/fanoutgo/fanout/internal/sequence"
 	"github.com/fanoutgo/fanout/internal/trial"
+	"github.com/fanoutgo/fanout/internal/watch"
 	"github.com/fanoutgo/fanout/internal/wire"
 )
 
-// An inbox is the channel on which other hubs reach the members of this one.
-type inbox struct {
-	hub     *Hub
-	channel string
-
-	mu          locks.Mutex[locks.Innermost] // guards all below
-	in          sequence.Tracker
-	interrupted bool
-	used        bool            // a direct message has come
-	echoes      []chan struct{} // closed when the next frame of our own arrives
+// initNotices makes what tells other hubs about this one, and asks them.
+func (h *Hub) initNotices() {
+	h.notices = notices.Sender{
+		Hub: h.num, Context: h.ctx, Go: h.wg.Go,
+		Everyone: func() notices.Outbox { return h.everyone.outbox() },
+		Inbox:    func(hub uint64) notices.Outbox { return h.outboxTo(hubID(hub)) },
+	}
+	h.hellos.Init(&h.notices, h.num)
+	h.lookout.Init(&lookout.Env{Notices: &h.notices, Reply: h.switchboard.Reply, Changed: h.hubsChanged})
+	h.switchboard.Init(&questions.Env{
+		Notices: &h.notices, Ops: h.ops, Closing: h.closing,
+		Known: h.known, Listens: h.listens, Perform: h.perform, Presence: h.announced,
+		Received:   h.lookout.Receive,
+		Malformed:  func(err error) { h.malformed(h.inboxChannel, err) },
+		SweepLater: h.janitor.wake,
+	})
+	h.announcer.Init(&announcer.Env{
+		Notices: &h.notices, Ask: h.ask, NewLife: h.newStream, IsGone: h.lookout.IsGone, Malformed: h.malformed,
+		Lane: func(room string) questions.Lane {
+			return questions.Lane{Out: h.acquire(room, h.names.Room(room)).outbox()}
+		},
+	})
 }
 
-// receive hands direct messages to their members. A missing message may have
+// hubsChanged takes note of the hubs that have come and gone.
+func (h *Hub) hubsChanged(a *watch.Actions) {
+	for _, hub := range slices.Concat(a.Died, a.Left) {
+		h.hellos.Gone(hub)
+		h.switchboard.HubGone(hub)
+	}
+	for _, hub := range a.Died {
+		h.announcer.HubGone(hub, false)
+	}
+	for _, hub := range a.Left {
+		h.announcer.HubGone(hub, true)
+	}
+	for _, hub := range a.Came {
+		h.announcer.HubCame(hub)
+	}
+	if a.Back {
+		h.announcer.Back()
+	}
+}
+
+// known returns the hubs that are there, with this one.
+func (h *Hub) known() []ask.Known {
+	there := []ask.Known{{Hub: h.num, Heard: time.Now()}}
+	if h.alone {
+		return there
+	}
+	for hub, heard := range h.lookout.Others(h.hellos.Others()) {
+		there = append(there, ask.Known{Hub: hub, Heard: heard})
+	}
+	return there
+}
+
+// notice takes a notice from the adapter: a hello, a control notice, or one
+// that this release does not know, which is none of its business. A nil room is
+// the hub's inbox.
+func (h *Hub) notice(r *room, channel string, frame []byte) {
+	from, payload, err := wire.DecodeControl(frame)
+	switch {
+	case errors.Is(err, wire.ErrNotice):
+		h.receiveNotice(channel, frame)
+		return
+	case err != nil:
+		h.malformed(channel, err)
+		return
+	}
+	h.hellos.Heard(from)
+	switch {
+	case control.KindOf(payload) == control.KindAnnouncement:
+		if r != nil && r.presence() != nil { // it has a place in the room's log
+			r.presence().Receive(from, payload)
+		}
+	case r != nil:
+		h.switchboard.Put(from, payload, roomPlace{r, r.log.Mark()})
+	default:
+		h.switchboard.Put(from, payload, nil)
+	}
+}
+
+// A roomPlace is where a question has come: the end of a room's log by then.
+type roomPlace struct {
+	room *room
+	mark uint64
+}
+
+// listens returns the indexes of the names of a question whose channels the hub
+// is subscribed to.
+func (h *Hub) listens(q *control.Question) (which []uint64) {
+	if q.Scope == control.ScopeMembers {
+		return []uint64{q.Which}
+	}
+	if q.Scope == control.ScopeEveryone {
+		return []uint64{0}
+	}
+	for i, name := range q.Names {
+		r := h.lookup(h.channelOf(q.Scope, name))
+		if r == nil {
+			continue
+		}
+		r.mu.Lock()
+		if r.sub == subOn {
+			which = append(which, uint64(i))
+		}
+		r.mu.Unlock()
+	}
+	return which
+}
+
+// channelOf returns the channel of a name in a question.
+func (h *Hub) channelOf(scope control.Scope, name string) string {
+	if scope == control.ScopeUsers {
+		return h.names.User(name)
+	}
+	return h.names.Room(name)
+}
+
+// receiveDirect hands direct messages to their members. A missing message may have
 // been for any of them, so all of them get a gap of unknown size.
-func (b *inbox) receive(frame []byte) {
-	h := b.hub
+func (h *Hub) receiveDirect(frame []byte) {
 	var f batch.Batch
 	switch err := f.Open(frame); {
 	case errors.Is(err, wire.ErrNotice):
-		h.notice(nil, b.channel, frame)
+		h.notice(nil, h.inboxChannel, frame)
 		return
 	case err != nil:
-		h.malformed(b.channel, err)
-		b.tellAll()
+		h.malformed(h.inboxChannel, err)
+		h.tellAll()
 		return
 	}
 	if f.Foreign() {
@@ -49,24 +159,12 @@ func (b *inbox) receive(frame []byte) {
 	}
 	head := f.Head
 	h.hellos.Heard(head.Hub)
-	b.mu.Lock()
-	// What was missed before this run was reported when the run began.
-	v := b.in.Accept(&head)
-	lost := v.Missed > 0 || v.Unknown || b.interrupted
-	if head.Hub == h.num {
-		for _, c := range b.echoes {
-			close(c)
-		}
-		b.echoes = nil
-	} else {
-		b.used = true
-	}
-	b.mu.Unlock()
+	v, lost := h.inbox.Accept(&head, head.Hub == h.num)
 	h.stats.received.Add(uint64(head.Count))
 	h.stats.missed.Add(uint64(v.Lost()))
 	h.stats.repeated.Add(uint64(v.Repeated))
 	if lost {
-		b.tellAll()
+		h.tellAll()
 	}
 	var u batch.Unpacker
 	f.Unpack(&u, &h.home, v.Skip, v.Sender)
@@ -81,9 +179,9 @@ func (b *inbox) receive(frame []byte) {
 	}
 	n := u.TakeNotUnderstood()
 	if n.Count > 0 && u.NoneUnderstood() { // nobody can tell whom they were for
-		b.tellAll()
+		h.tellAll()
 	}
-	h.notUnderstood(b.channel, n)
+	h.notUnderstood(h.inboxChannel, n)
 }
 
 // sendTo gives a direct message, or the news that one is missing, to those
@@ -103,47 +201,25 @@ func (h *Hub) sendTo(to wire.List, gap roomlog.Gap, entries []item.Entry) {
 	}
 }
 
-func (b *inbox) interrupt() {
-	b.mu.Lock()
-	b.interrupted = true
-	b.mu.Unlock()
-}
-
-// restore tells the members that direct messages may be missing, unless none
-// has ever come: programs that use none do not hear of links that broke.
-func (b *inbox) restore() {
-	b.mu.Lock()
-	b.interrupted = false
-	b.in.BeginRun(time.Now())
-	used := b.used
-	b.mu.Unlock()
-	if used {
-		b.tellAll()
-	}
-}
-
 // tellAll tells every member that direct messages may be missing.
-func (b *inbox) tellAll() {
-	rs := b.hub.everyone
-	b.hub.hearEveryone()
-	rs.mu.Lock()
-	w := rs.append(roomlog.Gap{Unknown: true}, nil)
-	rs.mu.Unlock()
-	w.run(b.hub)
+func (h *Hub) tellAll() {
+	r := h.everyone
+	h.attachEveryone()
+	r.mu.Lock()
+	w := r.append(roomlog.Gap{Unknown: true}, nil)
+	r.mu.Unlock()
+	w.run(h)
 }
 
 // echo sends a message for nobody to the hub itself and waits until it is here.
-func (b *inbox) echo(ctx context.Context) error {
-	if err := b.hub.begin(1); err != nil {
+func (h *Hub) echo(ctx context.Context) error {
+	if err := h.begin(); err != nil {
 		return err
 	}
-	defer b.hub.ops.Leave(1)
-	arrived := make(chan struct{})
-	b.mu.Lock()
-	b.echoes = append(b.echoes, arrived)
-	b.mu.Unlock()
-	defer b.forget(arrived)
-	o := b.hub.wayTo(b.hub.id)
+	defer h.ops.Leave(1)
+	arrived := h.inbox.Echo()
+	defer h.inbox.Forget(arrived)
+	o := h.outboxTo(h.id)
 	defer o.unhold(1)
 	if err := o.publish(ctx, &wire.Message{Data: []byte{}}); err != nil {
 		return err
@@ -153,25 +229,10 @@ func (b *inbox) echo(ctx context.Context) error {
 		return nil
 	case <-ctx.Done():
 		return context.Cause(ctx)
-	case <-b.hub.closing:
+	case <-h.closing:
 		return ErrClosed
 	}
 }
-
-func (b *inbox) forget(echo chan struct{}) {
-	b.mu.Lock()
-	b.echoes = slices.DeleteFunc(b.echoes, func(c chan struct{}) bool { return c == echo })
-	b.mu.Unlock()
-}
-
-const (
-	// ownRetry is the longest pause between attempts to subscribe to the hub's
-	// own channels after the backend has refused.
-	ownRetry = 500 * time.Millisecond
-	// refusalAge is how long a refusal is still reported while the next attempt
-	// waits for the backend.
-	refusalAge = time.Second
-)
 
 // subscribeOwn subscribes to the channels that every hub listens to. What the
 // backend refuses is tried again, as long as the hub lives: rights may be
@@ -179,36 +240,22 @@ const (
 func (h *Hub) subscribeOwn() {
 	var said journal.OncePerMinute
 	failed := false
-	for delay := backoff.First; ; delay = min(2*delay, ownRetry) {
-		err := h.trySubscribeOwn()
-		switch {
-		case h.ctx.Err() != nil:
-			return
-		case err == nil:
-			h.own.Succeed()
-			if failed {
-				h.log.Info("fanout: hub's own channels are subscribed now", "hub", h.id)
-			}
-			return
-		}
+	h.own.Keep(h.ctx, h.trySubscribeOwn, func(err error) bool {
 		failed = true
-		h.own.Fail(err)
 		if said.Due() {
 			h.log.Error("fanout: hub gets no direct messages and none to everyone, and nobody can join; it tries again (said once a minute)",
 				"hub", h.id, "error", err)
 		}
-		if errors.Is(err, ErrClosed) {
-			return // the adapter is closed
-		}
-		sleep(h.ctx, delay)
+		return !errors.Is(err, ErrClosed) // then the adapter is closed
+	})
+	if failed && h.own.Succeeded() {
+		h.log.Info("fanout: hub's own channels are subscribed now", "hub", h.id)
 	}
 }
 
 // trySubscribeOwn subscribes to both channels, or returns the first error.
 func (h *Hub) trySubscribeOwn() error {
-	outdated := time.AfterFunc(refusalAge, h.own.Retry)
-	defer outdated.Stop()
-	for _, channel := range []string{h.inbox.channel, h.everyone.channel} {
+	for _, channel := range []string{h.inboxChannel, h.everyone.channel} {
 		if err := h.adapter.Subscribe(h.ctx, channel); err != nil {
 			return fmt.Errorf("hub's own channel %s: %w", channel, err)
 		}
@@ -234,7 +281,7 @@ func (h *Hub) awaitTrial(ctx context.Context, t *trial.Trial, ms *membership) er
 		if ms != nil {
 			var over bool
 			if over, err = ms.awaitChange(ctx, changed); over {
-				return nil // see roomState.await
+				return nil // see room.await
 			}
 		} else {
 			select {
@@ -278,39 +325,8 @@ func (h *Hub) sayHello() {
 	}
 }
 
-// A notifier is the hub as its hellos see it.
-type notifier struct{ h *Hub }
-
-func (n notifier) NotifyEveryone(notice []byte) error { return n.notify(n.h.everyone.way(), notice) }
-
-func (n notifier) NotifyHub(hub uint64, notice []byte) error {
-	o := n.h.wayTo(hubID(hub))
-	defer o.unhold(1)
-	return n.notify(o, notice)
-}
-
-func (n notifier) notify(o *outbound, notice []byte) error {
-	ctx, cancel := context.WithTimeout(n.h.ctx, noticeTimeout)
-	defer cancel()
-	_, err := o.notify(ctx, notice)
-	return err
-}
-
-// noticeTimeout bounds how long the backend may take for one notice.
-const noticeTimeout = 5 * time.Second
-
 // canWrite reports whether all hubs that are there read a format level, so that
 // a field which came with it may be written. It is false for a level above the
 // first while the hub cannot know the others: in its first two seconds, and
 // before the backend can be reached.
 func (h *Hub) canWrite(level int) bool { return h.alone || h.hellos.Level() >= level }
-
-// sleep waits for d or until ctx ends.
-func sleep(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-ctx.Done():
-	}
-}

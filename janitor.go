@@ -28,22 +28,22 @@ type janitor struct {
 	hub     *Hub
 	sweeper *idle.Sweeper
 
-	lingering  idle.Queue[*roomState] // subscribed, for Options.Linger
-	publishing idle.Queue[*roomState] // not subscribed, for publisherIdle
+	lingering  idle.Queue[*room] // subscribed, for Options.Linger
+	publishing idle.Queue[*room] // not subscribed, for publisherIdle
 
 	wideMu locks.Mutex[locks.Innermost] // guards wide
-	wide   []*roomState                 // that hold more than their window, for replay.WideTime
+	wide   []*room                      // that hold more than their window, for replay.WideTime
 
 	aging agingRooms
 }
 
 // add gives the janitor a state that is marked idle and queued.
-func (j *janitor) add(rs *roomState, subscribed bool) {
+func (j *janitor) add(r *room, subscribed bool) {
 	q := &j.publishing
 	if subscribed {
 		q = &j.lingering
 	}
-	if q.Add(rs) {
+	if q.Add(r) {
 		j.wake()
 	}
 }
@@ -53,7 +53,7 @@ func (j *janitor) wake() { j.sweeper.Wake() }
 func (j *janitor) run() {
 	sweeps := []func(time.Time) time.Time{
 		j.endLingering, j.forgetPublishing, j.narrowWide, j.hub.sweepOutbox, j.hub.sweepNumbers, j.hub.endLate,
-		j.hub.switchboard.sweep, j.aging.sweep,
+		j.hub.switchboard.Sweep, j.aging.sweep,
 	}
 	if l, ok := j.hub.adapter.(*loopback.Adapter); ok {
 		sweeps = append(sweeps, l.Sweep)
@@ -61,18 +61,18 @@ func (j *janitor) run() {
 	j.sweeper.Run(j.hub.ctx, sweeps...)
 }
 
-// sweepOutbox forgets the ways to hubs that nothing was sent to for a while,
+// sweepOutbox forgets the outboxes of hubs that nothing was sent to for a while,
 // and says when to look again.
 func (h *Hub) sweepOutbox(now time.Time) (next time.Time) {
 	h.outMu.Lock()
 	defer h.outMu.Unlock()
-	for hub, o := range h.outbox {
+	for hub, o := range h.outboxes {
 		due := o.used.Add(publisherIdle)
 		switch {
 		case o.uses > 0:
 			due = now.Add(publisherIdle)
 		case !due.After(now):
-			delete(h.outbox, hub)
+			delete(h.outboxes, hub)
 			stream, next := o.box.Numbers()
 			h.keepNumbers(o.channel, stream, next)
 			continue
@@ -106,86 +106,86 @@ func (h *Hub) sweepNumbers(now time.Time) time.Time {
 	return h.numbers.Forget(now)
 }
 
-func (h *Hub) release(rs *roomState) { h.releaseAll(rs, 1) }
+func (h *Hub) release(r *room) { h.releaseAll(r, 1) }
 
 // releaseAll releases a state that has been acquired, or held, n times.
-func (h *Hub) releaseAll(rs *roomState, n int) {
-	rs.mu.Lock()
-	rs.uses -= int32(n)
-	idle := rs.markIdle()
-	subscribed := rs.sub != subOff
-	rs.mu.Unlock()
+func (h *Hub) releaseAll(r *room, n int) {
+	r.mu.Lock()
+	r.uses -= int32(n)
+	idle := r.markIdle()
+	subscribed := r.sub != subOff
+	r.mu.Unlock()
 	if idle {
-		h.janitor.add(rs, subscribed)
+		h.janitor.add(r, subscribed)
 	}
 }
 
 // markIdle notes that a state is no longer used, if that is so. It reports
 // whether the caller must add the state to the janitor's queue.
-func (rs *roomState) markIdle() bool {
-	rs.mu.AssertHeld()
-	if rs.uses > 0 || rs.count > 0 || rs == rs.hub.everyone {
+func (r *room) markIdle() bool {
+	r.mu.AssertHeld()
+	if r.uses > 0 || r.count > 0 || r == r.hub.everyone {
 		return false
 	}
-	rs.idleSince = ticks()
-	if rs.queued {
+	r.idleSince = ticks()
+	if r.queued {
 		return false
 	}
-	rs.queued = true
+	r.queued = true
 	return true
 }
 
 // endLingering ends the subscriptions that have lingered long enough, and says
 // when the next one will have (zero: there is none).
 func (j *janitor) endLingering(now time.Time) time.Time {
-	return j.lingering.Sweep(j.hub.opts.Linger, now, func(rs *roomState) {
-		rs.mu.Lock()
-		ending := rs.idle() && rs.sub == subOn
+	return j.lingering.Sweep(j.hub.opts.Linger, now, func(r *room) {
+		r.mu.Lock()
+		ending := r.idle() && r.sub == subOn
 		if ending {
-			rs.sub = subEnding
+			r.sub = subEnding
 		}
-		rs.mu.Unlock()
+		r.mu.Unlock()
 		if ending {
-			rs.unsubscribe()
+			r.unsubscribe()
 		}
-		rs.mu.Lock()
-		again := rs.idle()
-		rs.queued = again
-		rs.mu.Unlock()
+		r.mu.Lock()
+		again := r.idle()
+		r.queued = again
+		r.mu.Unlock()
 		if again {
-			j.add(rs, false)
+			j.add(r, false)
 		}
 	})
 }
 
 // forgetPublishing forgets the rooms that nobody has published to for a while.
 func (j *janitor) forgetPublishing(now time.Time) time.Time {
-	return j.publishing.Sweep(publisherIdle, now, func(rs *roomState) {
+	return j.publishing.Sweep(publisherIdle, now, func(r *room) {
 		j.hub.mu.Lock()
-		rs.mu.Lock()
-		rs.queued = rs.idle() && rs.sub != subOff
-		lingers := rs.queued
-		if rs.idle() && rs.sub == subOff {
-			rs.gone = true
-			delete(j.hub.rooms, rs.channel)
-			if o := rs.out.Load(); o != nil {
+		r.mu.Lock()
+		r.queued = r.idle() && r.sub != subOff
+		lingers := r.queued
+		if r.idle() && r.sub == subOff {
+			r.gone = true
+			delete(j.hub.rooms, r.channel)
+			if o := r.out.Load(); o != nil {
 				stream, next := o.box.Numbers()
-				j.hub.keepNumbers(rs.channel, stream, next)
+				j.hub.keepNumbers(r.channel, stream, next)
 			}
 		}
-		rs.mu.Unlock()
+		r.mu.Unlock()
 		j.hub.mu.Unlock()
 		if lingers { // it was joined and left since it came into this queue
-			j.add(rs, true)
+			j.add(r, true)
 		}
 	})
 }
 
 // narrowLater has a room narrowed when its history has not been read for a
 // while. The room's lock may be held.
-func (j *janitor) narrowLater(rs *roomState) {
+func (j *janitor) narrowLater(r *room) {
 	j.wideMu.Lock()
-	j.wide = append(j.wide, rs)
+	j.wide = append(j.wide, r)
 	first := len(j.wide) == 1
 	j.wideMu.Unlock()
 	if first {
@@ -201,9 +201,9 @@ func (j *janitor) narrowWide(now time.Time) time.Time {
 	j.wide = nil
 	j.wideMu.Unlock()
 	left := all[:0]
-	for _, rs := range all {
-		if !rs.narrow() {
-			left = append(left, rs)
+	for _, r := range all {
+		if !r.narrow() {
+			left = append(left, r)
 		}
 	}
 	clear(all[len(left):])
@@ -218,47 +218,47 @@ func (j *janitor) narrowWide(now time.Time) time.Time {
 }
 
 // idle reports whether nobody is in the room or works with it.
-func (rs *roomState) idle() bool {
-	rs.mu.AssertHeld()
-	return rs.uses == 0 && rs.count == 0
+func (r *room) idle() bool {
+	r.mu.AssertHeld()
+	return r.uses == 0 && r.count == 0
 }
 
 // IdleSince implements idle.Thing.
-func (rs *roomState) IdleSince() time.Time {
-	rs.mu.Lock()
-	defer rs.mu.Unlock()
-	return began.Add(time.Duration(rs.idleSince))
+func (r *room) IdleSince() time.Time {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return began.Add(time.Duration(r.idleSince))
 }
 
 // LeaveIfUsed implements idle.Thing.
-func (rs *roomState) LeaveIfUsed() bool {
-	rs.mu.Lock()
-	defer rs.mu.Unlock()
-	used := !rs.idle()
+func (r *room) LeaveIfUsed() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	used := !r.idle()
 	if used {
-		rs.queued = false
+		r.queued = false
 	}
 	return used
 }
 
-func (rs *roomState) unsubscribe() {
-	h := rs.hub
+func (r *room) unsubscribe() {
+	h := r.hub
 	ctx, cancel := context.WithTimeout(h.ctx, unsubscribeTimeout)
 	defer cancel()
-	if err := h.adapter.Unsubscribe(ctx, rs.channel); err != nil && h.ctx.Err() == nil {
-		h.log.Warn("fanout: unsubscribing", "room", rs.name, "error", err)
+	if err := h.adapter.Unsubscribe(ctx, r.channel); err != nil && h.ctx.Err() == nil {
+		h.log.Warn("fanout: unsubscribing", "room", r.name, "error", err)
 	}
-	rs.mu.Lock()
-	rs.sub, rs.interrupted = subOff, false
-	rs.in = sequence.Tracker{}
-	if rs.kept != nil {
-		rs.forgetHistory()
+	r.mu.Lock()
+	r.sub, r.interrupted = subOff, false
+	r.in = sequence.Tracker{}
+	if r.kept != nil {
+		r.forgetHistory()
 	}
-	if p := rs.presence(); p != nil {
-		p.unfollow()
+	if p := r.presence(); p != nil {
+		p.Unfollow()
 	}
-	rs.tell()
-	rs.mu.Unlock()
+	r.tell()
+	r.mu.Unlock()
 }
 
 // The latest messages of rooms are looked at when the first of them expires,
@@ -273,28 +273,28 @@ const (
 // their age is over even if nothing more is published there. The janitor calls
 // sweep.
 type agingRooms struct {
-	rooms []*roomState // sweep's own, like due
-	due   time.Time    // when to look at them; zero: there are none
+	rooms []*room   // sweep's own, like due
+	due   time.Time // when to look at them; zero: there are none
 
 	mu    locks.Mutex[locks.Innermost] // guards fresh
-	fresh []*roomState                 // that have some since sweep has looked
+	fresh []*room                      // that have some since sweep has looked
 }
 
 // expireLater tells the janitor of a room that has recent messages.
-func (rs *roomState) expireLater() {
-	rs.mu.AssertHeld()
-	k := rs.kept
+func (r *room) expireLater() {
+	r.mu.AssertHeld()
+	k := r.kept
 	if k.ages || k.store.Empty() {
 		return
 	}
 	k.ages = true
-	a := &rs.hub.janitor.aging
+	a := &r.hub.janitor.aging
 	a.mu.Lock()
-	a.fresh = append(a.fresh, rs)
+	a.fresh = append(a.fresh, r)
 	first := len(a.fresh) == 1
 	a.mu.Unlock()
 	if first {
-		rs.hub.janitor.wake()
+		r.hub.janitor.wake()
 	}
 }
 
@@ -305,9 +305,9 @@ func (a *agingRooms) sweep(now time.Time) time.Time {
 	fresh := a.fresh
 	a.fresh = nil
 	a.mu.Unlock()
-	for _, rs := range fresh {
-		a.rooms = append(a.rooms, rs)
-		if due := now.Add(min(rs.kept.keep.Age, expireRest)); a.due.IsZero() || due.Before(a.due) {
+	for _, r := range fresh {
+		a.rooms = append(a.rooms, r)
+		if due := now.Add(min(r.kept.keep.Age, expireRest)); a.due.IsZero() || due.Before(a.due) {
 			a.due = due
 		}
 	}
@@ -315,8 +315,8 @@ func (a *agingRooms) sweep(now time.Time) time.Time {
 		return a.due
 	}
 	next := now.Add(expireRest)
-	a.rooms = slices.DeleteFunc(a.rooms, func(rs *roomState) bool {
-		due, empty := rs.expireRecent(now)
+	a.rooms = slices.DeleteFunc(a.rooms, func(r *room) bool {
+		due, empty := r.expireRecent(now)
 		if !empty && due.Before(next) {
 			next = due
 		}
@@ -331,10 +331,10 @@ func (a *agingRooms) sweep(now time.Time) time.Time {
 
 // expireRecent drops what has expired of a room's recent messages, and says
 // when the next will have, or that nothing is left.
-func (rs *roomState) expireRecent(now time.Time) (due time.Time, empty bool) {
-	rs.mu.Lock()
-	defer rs.mu.Unlock()
-	k := rs.kept
+func (r *room) expireRecent(now time.Time) (due time.Time, empty bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	k := r.kept
 	first, empty := k.store.Expire(ticks() - k.keep.Age.Nanoseconds())
 	if k.ages = !empty; empty {
 		return due, true

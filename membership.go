@@ -14,20 +14,20 @@ import (
 type membership struct {
 	cursor roomlog.Cursor[item.Entry, *membership] // a cache line; what follows is another
 	member *Member                                 // nil: it keeps the place of a walk over the room
-	room   *roomState
+	room   *room
 	place  *place // nil in most rooms that have no history and no presence
 
 	// left is set when the member has left or closed: nothing more is read.
 	left      stay
-	joined    bool        // the cursor is open. Guarded by roomState.mu
-	retired   bool        // it is joined, and not counted in the room; see Member.finish. Guarded by roomState.mu
-	sinceHigh uint16      // see since; there is room for 47 bits. Guarded by roomState.mu
+	joined    bool        // the cursor is open. Guarded by room.mu
+	retired   bool        // it is joined, and not counted in the room; see Member.finish. Guarded by room.mu
+	sinceHigh uint16      // see since; there is room for 47 bits. Guarded by room.mu
 	nextReady *membership // in the member's ready queue; nil: it is not there. Guarded by Member.readyMu
 
-	next, prev *membership // in the room. Guarded by roomState.mu
+	next, prev *membership // in the room. Guarded by room.mu
 	joiners    int32       // Joins that wait on it. Guarded by Member.mu
 	// opened is the run of the room's numbers in which the cursor was opened.
-	// Written under roomState.mu, before anybody reads with the cursor.
+	// Written under room.mu, before anybody reads with the cursor.
 	opened uint32
 }
 
@@ -35,11 +35,11 @@ type membership struct {
 // done to get it there.
 type place struct {
 	// What is being waited for on behalf of the membership; nil: nothing.
-	// Guarded by roomState.mu.
+	// Guarded by room.mu.
 	waits *waits
 
 	// How the member comes to the log: it resumes, or it fell out of the
-	// window; nil when it is there. Guarded by roomState.mu until the
+	// window; nil when it is there. Guarded by room.mu until the
 	// membership is joined, then by Member.walk.
 	replay *memberReplay
 	// What is not after this position has been read elsewhere. Set before the
@@ -67,19 +67,19 @@ const (
 )
 
 // waits are the calls that wait on behalf of a membership. Guarded by
-// roomState.mu.
+// room.mu.
 type waits struct {
-	// giveUp ends a call of the adapter that a Join makes, or the reading of
+	// cancel ends a call of the adapter that a Join makes, or the reading of
 	// what a member missed that fell out of the window; nil if there is none.
-	giveUp context.CancelCauseFunc
+	cancel context.CancelCauseFunc
 	// moved is closed when the member has left or is in the room, and when its
 	// Resume has failed; nil: nobody waits for that.
 	moved chan struct{}
 }
 
-func (ms *membership) init(m *Member, rs *roomState) {
-	ms.member, ms.room = m, rs
-	if rs.kept != nil {
+func (ms *membership) init(m *Member, r *room) {
+	ms.member, ms.room = m, r
+	if r.kept != nil {
 		ms.place = new(place)
 	}
 }
@@ -184,14 +184,14 @@ func (ms *membership) wait(ctx context.Context, c, moved <-chan struct{}) error 
 // awaitChange waits for c on behalf of a Join, as wait does. It is over when
 // the member has left, or is in the room.
 func (ms *membership) awaitChange(ctx context.Context, c <-chan struct{}) (over bool, err error) {
-	rs := ms.room
-	rs.mu.Lock()
+	r := ms.room
+	r.mu.Lock()
 	if ms.left.Load() || ms.joined {
-		rs.mu.Unlock()
+		r.mu.Unlock()
 		return true, nil
 	}
 	moved := ms.whenMoved()
-	rs.mu.Unlock()
+	r.mu.Unlock()
 	return false, ms.wait(ctx, c, moved)
 }
 
@@ -326,13 +326,13 @@ func (m *Member) ends() []milestone {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for ms := range m.rooms.All {
-		rs := ms.room
+		r := ms.room
 		joined, behind := ms.standing()
-		if behind || joined && !rs.isWhole() {
+		if behind || joined && !r.isWhole() {
 			return nil
 		}
 		if joined {
-			marks = append(marks, milestone{ms, rs.log.Mark()})
+			marks = append(marks, milestone{ms, r.log.Mark()})
 		}
 	}
 	return marks

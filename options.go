@@ -6,8 +6,9 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/fanoutgo/fanout/adapter"
+	"github.com/fanoutgo/fanout/internal/announcer"
 	"github.com/fanoutgo/fanout/internal/item"
-	"github.com/fanoutgo/fanout/internal/locks"
 	"github.com/fanoutgo/fanout/internal/presence"
 	"github.com/fanoutgo/fanout/internal/roomlog"
 	"github.com/fanoutgo/fanout/internal/wire"
@@ -149,6 +150,18 @@ type RoomOptions struct {
 	// are told the number of connections and a sample.
 	PresenceList int
 }
+
+// An Adapter joins a hub with others: it carries their frames. Packages
+// sharded, adapter/redis and adapter/memory have adapters. Authors of backends
+// find the contract, with its optional capabilities, in package adapter.
+type Adapter = adapter.Adapter
+
+// A Receiver gets what an Adapter carries; a Hub has one.
+type Receiver = adapter.Receiver
+
+// Retention is how much history a room keeps: its latest messages, as long as
+// they are not too old.
+type Retention = adapter.Retention
 
 // A Window bounds what a room keeps for members that lag, in each process. A
 // member that falls further behind has missed what is no longer kept; see
@@ -296,7 +309,7 @@ func orDefault[T comparable](v *T, d T) {
 // room's log, the room's history if it is to have one, and what few rooms have.
 func (h *Hub) roomOptions(room, channel string) (*roomHistory, *limits, *rare) {
 	if h.opts.Room == nil || room == "" { // that of a user has no name
-		return nil, h.limits.standard, nil
+		return nil, h.standard, nil
 	}
 	o, err := h.opts.Room(room).withDefaults(&h.opts)
 	keeps := o.Retain != (Retention{})
@@ -307,7 +320,7 @@ func (h *Hub) roomOptions(room, channel string) (*roomHistory, *limits, *rare) {
 		err = fmt.Errorf("%w: Room(%q): Retain is set, but the adapter (%T) keeps no history", ErrInvalidOption, room, h.adapter)
 	}
 	if err != nil {
-		return nil, h.limits.standard, &rare{invalid: err}
+		return nil, h.standard, &rare{invalid: err}
 	}
 	var kept *roomHistory
 	if keeps {
@@ -315,65 +328,31 @@ func (h *Hub) roomOptions(room, channel string) (*roomHistory, *limits, *rare) {
 	}
 	var special *rare
 	if o.Presence {
-		special = &rare{presence: &roomPresence{params: presence.Params{Grace: o.Grace, Limit: o.PresenceList}}}
+		special = &rare{presence: &announcer.Room{Params: presence.Params{Grace: o.Grace, Limit: o.PresenceList}}}
 	}
-	return kept, h.limits.of(o.Window, o.Overflow), special
+	return kept, h.limitsOf(o.Window, o.Overflow), special
 }
 
 // limits are the window and the overflow policy of a room's log.
 type limits = roomlog.Limits[item.Entry]
 
-// maxSharedLimits is how many different limits a hub remembers for rooms to
-// share. Applications have a few kinds of rooms; a room beyond that has limits
-// of its own, which cost it some 150 bytes.
-const maxSharedLimits = 64
-
-// roomLimits are the limits of a hub's logs: rooms with equal limits share
-// them.
-type roomLimits struct {
-	standard *limits // as Options say
-
-	mu     locks.Mutex[locks.Innermost] // guards shared
-	shared map[limitsKey]*limits
-}
-
-type limitsKey struct {
-	window   Window
-	overflow Overflow
-}
-
-func (l *roomLimits) init(o *Options) {
-	l.shared = make(map[limitsKey]*limits)
-	l.standard = l.of(o.Window, o.Overflow)
-}
-
-// of returns the limits of a window and a policy, which are valid.
-func (l *roomLimits) of(w Window, v Overflow) *limits {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	key := limitsKey{w, v}
-	if shared := l.shared[key]; shared != nil {
-		return shared
-	}
-	made := roomlog.NewLimits[item.Entry](w.Messages, w.Bytes, policies[v])
-	if len(l.shared) < maxSharedLimits {
-		l.shared[key] = made
-	}
-	return made
+// limitsOf returns the limits of a window and a policy, which are valid.
+func (h *Hub) limitsOf(w Window, v Overflow) *limits {
+	return h.limits.Of(w.Messages, w.Bytes, policies[v])
 }
 
 // policies are what the overflow policies mean to a log.
 var policies = [...]roomlog.Policy{Skip: roomlog.Oldest, Latest: roomlog.Newest, Disconnect: roomlog.Track}
 
 // window returns the window of the room.
-func (rs *roomState) window() Window {
-	messages, bytes := rs.log.Limits().Window()
+func (r *room) window() Window {
+	messages, bytes := r.log.Limits().Window()
 	return Window{Messages: messages, Bytes: bytes}
 }
 
 // overflow returns what happens to a member that falls out of the window.
-func (rs *roomState) overflow() Overflow {
-	switch rs.log.Limits().Policy() {
+func (r *room) overflow() Overflow {
+	switch r.log.Limits().Policy() {
 	case roomlog.Newest:
 		return Latest
 	case roomlog.Track:

@@ -8,9 +8,11 @@ import (
 
 	"github.com/fanoutgo/fanout/adapter"
 	"github.com/fanoutgo/fanout/internal/backoff"
+	"github.com/fanoutgo/fanout/internal/batch"
 	"github.com/fanoutgo/fanout/internal/deadline"
 	"github.com/fanoutgo/fanout/internal/locks"
 	"github.com/fanoutgo/fanout/internal/outbox"
+	"github.com/fanoutgo/fanout/internal/unsent"
 	"github.com/fanoutgo/fanout/internal/wire"
 )
 
@@ -19,9 +21,9 @@ import (
 // holds the turn (see package outbox).
 type outbound struct {
 	hub  *Hub
-	room *roomState // nil for an inbox
+	room *room // nil for an inbox
 
-	flight *frame // under way without a goroutine that waits. Of the turn holder
+	sending *frame // under way without a goroutine that waits. Of the turn holder
 
 	mu  locks.Mutex[locks.Innermost] // guards box, but for what is the turn holder's
 	box outbox.Outbox[waiters]
@@ -38,8 +40,8 @@ type outbound struct {
 // them.
 type frame = outbox.Frame[waiters]
 
-func (o *outbound) init(h *Hub, rs *roomState, channel string) {
-	o.hub, o.room, o.channel = h, rs, channel
+func (o *outbound) init(h *Hub, r *room, channel string) {
+	o.hub, o.room, o.channel = h, r, channel
 	o.box.Restore(h.takeNumbers(channel))
 }
 
@@ -84,7 +86,7 @@ func (o *outbound) next(theirs bool) {
 			if !theirs {
 				err = o.hub.withHealth(err)
 			}
-			o.tell(old, o.account(old, outcome{unsent: true, err: mark(err, true)}))
+			o.tell(old, o.account(old, outcome{unsent: true, err: unsent.Mark(err, true)}))
 			o.unhold(len(old.Waiters.acks))
 		}
 		if f != nil {
@@ -108,7 +110,7 @@ func (h *Hub) newStream() uint64 { return h.lastStream.Add(1) }
 // before it has arrived: the channel, with its numbers, stays until then. The
 // caller holds the turn and passes it on.
 func (o *outbound) start(f *frame) {
-	o.hold()
+	o.Hold()
 	o.number(f)
 	if (!o.keeps() || f.Notice()) && o.hub.async != nil && o.hand(f) {
 		return
@@ -122,13 +124,13 @@ func (o *outbound) hand(f *frame) (taken bool) {
 	panics := true
 	defer func() {
 		if panics {
-			o.flight = nil
+			o.sending = nil
 			o.finish(f, o.account(f, outcome{err: errPanic}), true)
 		} else if !taken {
-			o.flight = nil
+			o.sending = nil
 		}
 	}()
-	o.flight = f
+	o.sending = f
 	taken = o.hub.async.PublishAsync(o.channel, f.Bytes(), o)
 	panics = false
 	return taken
@@ -138,8 +140,8 @@ var errPanic = errors.New("the adapter panicked")
 
 // Complete implements Completion: the frame under way has arrived, or not.
 func (o *outbound) Complete(receivers int, err error) {
-	f := o.flight
-	o.flight = nil
+	f := o.sending
+	o.sending = nil
 	if err != nil {
 		// The adapter is not closed before this returns, and the hub waits
 		// after that.
@@ -186,7 +188,7 @@ func (o *outbound) tell(f *frame, err error) {
 		close(w.done)
 	}
 	if len(w.acks) > 0 {
-		o.hub.tell(w.acks, o.wrap(err))
+		o.hub.publishers.Tell(w.acks, o.wrap(err))
 	}
 }
 
@@ -221,10 +223,35 @@ func (o *outbound) account(f *frame, end outcome) error {
 	if h.opts.LocalFallback && o.room != nil && h.ctx.Err() == nil {
 		o.room.deliverFrame(f.Bytes())
 		result = outbox.Uncertain // these numbers have been seen
-		end.err = fmt.Errorf("%w: %w", ErrLocalOnly, sent(end.err))
+		end.err = fmt.Errorf("%w: %w", ErrLocalOnly, unsent.Hide(end.err))
 	}
 	o.box.Done(f, result)
 	return end.err
+}
+
+// deliverFrame gives the members of this hub a frame of its own that could not
+// be published. If it comes back after all it is known by its numbers.
+func (r *room) deliverFrame(frame []byte) {
+	var b batch.Batch
+	if err := b.Open(frame); err != nil {
+		return // cannot be: the hub has just encoded it
+	}
+	r.prepare()
+	r.mu.Lock()
+	var w wakeups
+	if r.kept != nil {
+		f := batch.WithoutPlace(&b, len(frame))
+		a := r.kept.follower.Fallback(&f)
+		w = r.put(&a, &f)
+	} else {
+		v := r.in.Accept(&b.Head)
+		earlier, gap := r.gaps(&v)
+		var u batch.Unpacker
+		b.Unpack(&u, &r.hub.home, v.Skip, v.Sender)
+		w = r.appendBatch(earlier, gap, &u, 0, 0)
+	}
+	r.mu.Unlock()
+	w.run(r.hub)
 }
 
 // transmit publishes a frame until the backend takes it, ctx ends, or trying
@@ -238,7 +265,7 @@ func (o *outbound) transmit(ctx context.Context, f *frame, failed error) outcome
 	}
 	if failed == nil {
 		if h.ctx.Err() != nil {
-			return outcome{unsent: true, err: mark(ErrClosed, true)}
+			return outcome{unsent: true, err: unsent.Mark(ErrClosed, true)}
 		}
 		var receivers int
 		if receivers, failed = o.attempt(ctx, f, f.Bytes()); failed == nil {
@@ -251,26 +278,26 @@ func (o *outbound) transmit(ctx context.Context, f *frame, failed error) outcome
 // retry is transmit after an attempt that has failed.
 func (o *outbound) retry(ctx context.Context, f *frame, failed error) outcome {
 	h := o.hub
-	unsent := true
+	nothing := true    // was sent by any attempt
 	frame := f.Bytes() // f keeps the first: others know that by its form
 	var err error
 	for pause := (backoff.Backoff{}); ; {
-		unsent = unsent && errors.Is(failed, ErrUnsent)
+		nothing = nothing && errors.Is(failed, ErrUnsent)
 		// The error of ctx says less than the one before it, which it cut off.
 		if err == nil || ctx.Err() == nil {
 			err = failed
 		}
 		if errors.Is(failed, ErrClosed) || errors.Is(failed, ErrRefused) {
-			return outcome{unsent: unsent, err: mark(err, unsent)}
+			return outcome{unsent: nothing, err: unsent.Mark(err, nothing)}
 		}
 		if !pause.Wait(ctx) {
-			return outcome{unsent: unsent, err: h.gaveUp(ctx, unsent, err)}
+			return outcome{unsent: nothing, err: h.gaveUp(ctx, nothing, err)}
 		}
 		if h.ctx.Err() != nil {
-			return outcome{unsent: unsent, err: mark(fmt.Errorf("%w (last: %w)", ErrClosed, sent(err)), unsent)}
+			return outcome{unsent: nothing, err: unsent.Mark(fmt.Errorf("%w (last: %w)", ErrClosed, unsent.Hide(err)), nothing)}
 		}
 		if !f.Notice() {
-			frame = wire.Again(frame, !unsent, uint64(time.Now().UnixMilli()))
+			frame = wire.Again(frame, !nothing, uint64(time.Now().UnixMilli()))
 		}
 		var receivers int
 		if receivers, failed = o.attempt(ctx, f, frame); failed == nil {
@@ -297,8 +324,9 @@ func (o *outbound) appendTo(ctx context.Context, f *frame, bytes []byte) (receiv
 	return receivers, err
 }
 
-// hold keeps the channel from being forgotten until unhold.
-func (o *outbound) hold() {
+// Hold implements notices.Outbox: it keeps the channel from being forgotten
+// until unhold, or Release.
+func (o *outbound) Hold() {
 	if o.room != nil {
 		o.room.mu.Lock()
 		o.room.uses++
@@ -309,6 +337,9 @@ func (o *outbound) hold() {
 	o.uses++
 	o.hub.outMu.Unlock()
 }
+
+// Release implements notices.Outbox.
+func (o *outbound) Release() { o.unhold(1) }
 
 // unhold ends n holds.
 func (o *outbound) unhold(n int) {
@@ -322,17 +353,17 @@ func (o *outbound) unhold(n int) {
 	o.hub.outMu.Unlock()
 }
 
-// wayTo returns the way to the inbox of a hub, which stays until unhold.
-func (h *Hub) wayTo(hub string) *outbound {
+// outboxTo returns what is published to the inbox of a hub, which stays until unhold.
+func (h *Hub) outboxTo(hub string) *outbound {
 	h.outMu.Lock()
 	defer h.outMu.Unlock()
-	o := h.outbox[hub]
+	o := h.outboxes[hub]
 	if o == nil {
 		o = new(outbound)
 		o.init(h, nil, h.names.Inbox(hub))
 		o.to = hub
-		h.outbox[hub] = o
-		if len(h.outbox) == 1 {
+		h.outboxes[hub] = o
+		if len(h.outboxes) == 1 {
 			defer h.janitor.wake()
 		}
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/fanoutgo/fanout/internal/control"
 	"github.com/fanoutgo/fanout/internal/item"
+	"github.com/fanoutgo/fanout/internal/questions"
 	"github.com/fanoutgo/fanout/internal/wire"
 )
 
@@ -239,121 +240,87 @@ func (s Selection) command(ctx context.Context, op string, what control.Op, room
 	return s.query(ctx, op, q, func(uint64, *control.Answer) bool { return true })
 }
 
-// query puts a question to the hubs of the selection, or to this one alone if
-// it is Local, and calls take for each page of an answer.
-func (s Selection) query(ctx context.Context, op string, q *control.Question, take func(hub uint64, a *control.Answer) bool) error {
-	err := s.check(nil)
-	switch {
-	case err != nil:
-	case ctx.Err() != nil:
-		err = context.Cause(ctx)
-	case s.local:
-		err = s.queryHere(ctx, q, take)
-	default:
-		err = s.ask(ctx, q, take)
-	}
-	if _, partial := errors.AsType[*PartialError](err); partial {
-		return err // it says itself what it is about
-	}
-	return failed(op, err)
+// ErrNoQuestion means that a message cannot be answered: it is no question, the
+// member has answered it, or its asker no longer waits.
+var ErrNoQuestion = errors.New("not an open question")
+
+// A Reply is the answer of a member to Selection.Ask.
+type Reply struct {
+	Member string // its ID
+	User   string // of MemberOptions
+	Data   []byte
 }
 
-// queryHere is query for a selection that is Local.
-func (s Selection) queryHere(ctx context.Context, q *control.Question, take func(hub uint64, a *control.Answer) bool) error {
-	h := s.hub
-	op := operation{hub: h}
-	if err := op.begin(); err != nil {
-		return err
-	}
-	defer op.end()
-	ctx, release := h.bound(ctx)
-	defer release()
-	q.Names, q.Except, q.ExceptRooms, q.Scope = s.names, s.except, s.exceptRooms, s.scope()
-	t := &localTaker{op: &op, take: take}
-	count, err := h.perform(ctx, h.num, q, nil, t)
-	if errors.Is(err, errStopped) {
-		return nil
-	}
-	if q.Op == control.OpAsk && ctx.Err() != nil && err != nil {
-		return &PartialError{Err: h.explain(ctx, err)}
-	}
-	if err == nil {
-		err = t.give(&control.Answer{Status: control.StatusLast, Count: count})
-		if errors.Is(err, errStopped) {
-			return nil
+// Ask sends data to the selected members as a question, a direct message that
+// they answer with [Member.Reply], and yields the answers as they come. It ends
+// when all members that got the question have answered or ended. The way back
+// is between hubs only, so no client can answer for another.
+//
+// A question is in no history. Which errors there are, and how long Ask waits,
+// is as with [Selection.Count]; members that have not answered in time are
+// counted in PartialError.Unanswered. Data may be as long as a message. The
+// body of the loop may call the hub, as that of [Selection.Members] may.
+func (s Selection) Ask(ctx context.Context, data []byte) iter.Seq2[Reply, error] {
+	return func(yield func(Reply, error) bool) {
+		if s.hub != nil {
+			if err := s.hub.checkSize(data); err != nil {
+				yield(Reply{}, failed("ask", err))
+				return
+			}
+		}
+		stopped, answers := false, 0
+		asked := make(map[uint64]int) // members by hub
+		q := &control.Question{Op: control.OpAsk, Data: data}
+		err := s.query(ctx, "ask", q, func(hub uint64, a *control.Answer) bool {
+			asked[hub] = max(asked[hub], int(a.Count))
+			for i := range a.Entries {
+				e := &a.Entries[i]
+				answers++
+				r := Reply{Member: item.MemberID(hubID(hub), e.Number), User: string(e.Name), Data: clonePayload(e.Data)}
+				if stopped = !yield(r, nil); stopped {
+					return false
+				}
+			}
+			return true
+		})
+		if partial := (*PartialError)(nil); errors.As(err, &partial) {
+			for _, n := range asked {
+				partial.Unanswered += n
+			}
+			partial.Unanswered -= answers
+		}
+		if err != nil && !stopped {
+			yield(Reply{}, err)
 		}
 	}
-	return h.explain(ctx, err)
 }
 
-// A localTaker hands each entry on at once.
-type localTaker struct {
-	op   *operation
-	take func(hub uint64, a *control.Answer) bool
-	page control.Answer
-}
+// IsQuestion reports whether the message, which the member has received, is a
+// question that can be answered with Reply. A question can be answered while
+// its asker waits.
+func (m *Member) IsQuestion(msg Message) bool { return m.hub.pollOf(&msg) != nil }
 
-// errStopped means that the caller wants no more.
-var errStopped = errors.New("stopped")
-
-func (t *localTaker) put(e *control.Entry) error {
-	t.page.Status, t.page.Entries = control.StatusMore, append(t.page.Entries[:0], *e)
-	return t.give(&t.page)
-}
-
-// give has the caller take a page.
-func (t *localTaker) give(a *control.Answer) error {
-	more := false
-	if err := t.op.outside(func() { more = t.take(t.op.hub.num, a) }); err != nil {
-		return err
+// Reply answers a question: to is the message that the member has received,
+// with its Data as it was, not a copy. A member answers once; a second answer,
+// one to a message that is no question, and one after the asker has gone are
+// [ErrNoQuestion]. Reply copies data, and waits until the hub has taken it to
+// be sent, which may take until others have been sent. Other errors are
+// [ErrTooLarge] and that of ctx.
+func (m *Member) Reply(ctx context.Context, to Message, data []byte) error {
+	if err := m.hub.checkSize(data); err != nil {
+		return failed("reply", err)
 	}
-	if !more {
-		return errStopped
+	p := m.hub.pollOf(&to)
+	if p == nil {
+		return failed("reply", ErrNoQuestion)
 	}
-	return nil
-}
-
-func (t *localTaker) flush(count uint64) error {
-	return t.give(&control.Answer{Status: control.StatusMore, Count: count})
-}
-
-// An operation keeps the hub from being closed, but for the time in which the
-// caller's code runs: that may be long, or close the hub.
-type operation struct {
-	hub  *Hub
-	runs bool // it counts in Hub.ops
-}
-
-func (o *operation) begin() error {
-	err := o.hub.begin(1)
-	o.runs = err == nil
-	return err
-}
-
-func (o *operation) end() {
-	if o.runs {
-		o.runs = false
-		o.hub.ops.Leave(1)
+	open, err := p.Reply(ctx, control.Entry{Number: m.num, Name: []byte(m.User()), Data: data})
+	if !open {
+		err = ErrNoQuestion
 	}
+	return failed("reply", err)
 }
 
-// outside calls f, which is the caller's. If the hub has been closed meanwhile
-// the operation is over, and may only undo what it has done here.
-func (o *operation) outside(f func()) error {
-	o.end()
-	f()
-	return o.begin()
-}
-
-// scope returns what kind of names a selection has.
-func (s Selection) scope() control.Scope {
-	switch s.kind {
-	case toEveryone:
-		return control.ScopeEveryone
-	case toMembers:
-		return control.ScopeMembers
-	case toUsers:
-		return control.ScopeUsers
-	}
-	return control.ScopeRooms
-}
+// pollOf returns the question that a message is, nil if it is none. All members
+// share its data, which has an address of its own.
+func (h *Hub) pollOf(msg *Message) *questions.Poll { return h.switchboard.PollOf(msg.Data) }

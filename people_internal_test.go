@@ -47,11 +47,7 @@ func TestQuestionsLeaveNoPendingState(t *testing.T) {
 		}
 		time.Sleep(time.Second) // credits and cancels arrive
 		for _, h := range hubs {
-			b := &h.switchboard
-			b.mu.Lock()
-			left := []int{len(b.questions), len(b.answers), len(b.polls), b.busy}
-			b.mu.Unlock()
-			require.Equal(t, []int{0, 0, 0, 0}, left)
+			require.Zero(t, h.switchboard.Pending())
 		}
 	})
 }

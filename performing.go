@@ -10,24 +10,14 @@ import (
 	"github.com/fanoutgo/fanout/internal/control"
 	"github.com/fanoutgo/fanout/internal/hellos"
 	"github.com/fanoutgo/fanout/internal/item"
+	"github.com/fanoutgo/fanout/internal/questions"
 	"github.com/fanoutgo/fanout/internal/wire"
 )
 
-// errNotUnderstood means a question of a newer release.
-var errNotUnderstood = errors.New("question not understood")
-
-// A taker takes the entries of an answer.
-type taker interface {
-	put(e *control.Entry) error
-	// flush hands on what has been put, and the number of members that were
-	// selected.
-	flush(count uint64) error
-}
-
 // perform does what a question of a hub asks for on this one. It returns the
 // number of members that were selected, and hands the entries of the answer to
-// t. Places are the ends of rooms when the question came.
-func (h *Hub) perform(ctx context.Context, from uint64, q *control.Question, places map[*roomState]uint64, t taker) (count uint64, err error) {
+// t. Place is the roomPlace where the question came, if it came in a room.
+func (h *Hub) perform(ctx context.Context, from uint64, q *control.Question, place any, t questions.Taker) (count uint64, err error) {
 	c := h.choose(q)
 	if q.Op == control.OpLeave || q.Op == control.OpClose {
 		h.expelling(c.rooms)
@@ -37,15 +27,16 @@ func (h *Hub) perform(ctx context.Context, from uint64, q *control.Question, pla
 		return c.count(ctx)
 	case control.OpMembers:
 		return c.each(ctx, func(m *Member) error {
-			return t.put(&control.Entry{Number: m.num, Since: m.since(), Count: 1, Name: []byte(m.User()), Data: m.Info()})
+			e := m.entry()
+			return t.Put(&e)
 		})
 	case control.OpHubs:
 		h.mu.RLock()
 		members, rooms := len(h.members), len(h.rooms)-1 // everyone's is no room
 		h.mu.RUnlock()
-		return 1, t.put(&control.Entry{
+		return 1, t.Put(&control.Entry{
 			Number: uint64(rooms), Count: uint64(members), Name: []byte(hellos.Release()),
-			Since: uint64(h.switchboard.since.UnixMilli()),
+			Since: uint64(h.since.UnixMilli()),
 		})
 	case control.OpJoin:
 		var failed error // one member that cannot join does not keep others from it
@@ -57,7 +48,10 @@ func (h *Hub) perform(ctx context.Context, from uint64, q *control.Question, pla
 		})
 		return count, cmp.Or(err, failed)
 	case control.OpClose:
-		deadline := time.Now().Add(closeGrace)
+		deadline, places := time.Now().Add(closeGrace), make(map[*room]uint64)
+		if p, ok := place.(roomPlace); ok {
+			places[p.room] = p.mark
+		}
 		return c.each(ctx, func(m *Member) error {
 			m.finish(string(q.Text), deadline, places)
 			return nil
@@ -72,7 +66,12 @@ func (h *Hub) perform(ctx context.Context, from uint64, q *control.Question, pla
 			return nil
 		})
 	}
-	return 0, errNotUnderstood
+	return 0, questions.ErrNotUnderstood
+}
+
+// entry describes a member.
+func (m *Member) entry() control.Entry {
+	return control.Entry{Number: m.num, Since: m.since(), Count: 1, Name: []byte(m.User()), Data: m.Info()}
 }
 
 // join brings a member into rooms for another hub. That it ends or leaves
@@ -98,9 +97,9 @@ func (m *Member) joinRoom(ctx context.Context, room string) (err error) {
 			err = fmt.Errorf("Options.Room or Options.Admit panicked: %v", p)
 		}
 	}()
-	rs := m.hub.acquire(room, m.hub.names.Room(room))
-	defer m.hub.release(rs)
-	return rs.admit(ctx, m, nil)
+	r := m.hub.acquire(room, m.hub.names.Room(room))
+	defer m.hub.release(r)
+	return r.admit(ctx, m, nil)
 }
 
 // Chosen are the members of this hub that a question selects.
@@ -108,7 +107,7 @@ type chosen struct {
 	hub      *Hub
 	everyone bool
 	numbers  []uint64 // of members
-	rooms    []*roomState
+	rooms    []*room
 	except   map[uint64]bool
 	without  []string // channels of rooms whose members are left out
 }
@@ -137,8 +136,8 @@ func (h *Hub) choose(q *control.Question) *chosen {
 		}
 	default:
 		for _, name := range q.Names {
-			if rs := h.lookup(h.channelOf(q.Scope, name)); rs != nil {
-				c.rooms = append(c.rooms, rs)
+			if r := h.lookup(h.channelOf(q.Scope, name)); r != nil {
+				c.rooms = append(c.rooms, r)
 			}
 		}
 	}
@@ -156,7 +155,7 @@ func (h *Hub) numbersOf(ids []string) []uint64 {
 
 // leavesOut reports whether a member is excepted, or is in an earlier one of
 // the rooms.
-func (c *chosen) leavesOut(m *Member, earlier []*roomState) bool {
+func (c *chosen) leavesOut(m *Member, earlier []*room) bool {
 	if m.endError() != nil || c.except[m.num] {
 		return true
 	}
@@ -165,8 +164,8 @@ func (c *chosen) leavesOut(m *Member, earlier []*roomState) bool {
 			return true
 		}
 	}
-	for _, rs := range earlier {
-		if m.isIn(rs.channel) {
+	for _, r := range earlier {
+		if m.isIn(r.channel) {
 			return true
 		}
 	}
@@ -195,10 +194,10 @@ func (c *chosen) count(ctx context.Context) (uint64, error) {
 		defer c.hub.mu.RUnlock()
 		return uint64(len(c.hub.members)), nil
 	case plain && len(c.rooms) == 1:
-		rs := c.rooms[0]
-		rs.mu.Lock()
-		defer rs.mu.Unlock()
-		return uint64(rs.count), nil
+		r := c.rooms[0]
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		return uint64(r.count), nil
 	}
 	return c.each(ctx, func(*Member) error { return nil })
 }
@@ -206,15 +205,15 @@ func (c *chosen) count(ctx context.Context) (uint64, error) {
 // each calls f for each of the members, without locks, and returns their
 // number. Members that come or go meanwhile may or may not be among them.
 func (c *chosen) each(ctx context.Context, f func(*Member) error) (count uint64, err error) {
-	call := func(m *Member, earlier []*roomState) error {
+	call := func(m *Member, earlier []*room) error {
 		if c.leavesOut(m, earlier) {
 			return nil
 		}
 		count++
 		return f(m)
 	}
-	for i, rs := range c.rooms {
-		if err := rs.walk(ctx, func(m *Member) error { return call(m, c.rooms[:i]) }); err != nil {
+	for i, r := range c.rooms {
+		if err := r.walk(ctx, func(m *Member) error { return call(m, c.rooms[:i]) }); err != nil {
 			return count, err
 		}
 	}
@@ -252,12 +251,12 @@ const walkAtOnce = 256
 
 // walk calls f for the members of a room, without locks. Between two looks at
 // the list its place is kept by a membership without a member.
-func (rs *roomState) walk(ctx context.Context, f func(*Member) error) error {
+func (r *room) walk(ctx context.Context, f func(*Member) error) error {
 	mark := new(membership)
-	defer rs.unmark(mark)
+	defer r.unmark(mark)
 	buf := make([]*Member, 0, walkAtOnce)
 	for begun := false; ; begun = true {
-		buf = rs.look(mark, begun, buf[:0])
+		buf = r.look(mark, begun, buf[:0])
 		for _, m := range buf {
 			if err := f(m); err != nil {
 				return err
@@ -273,13 +272,13 @@ func (rs *roomState) walk(ctx context.Context, f func(*Member) error) error {
 }
 
 // look puts the next members of a walk into buf, and the mark behind them.
-func (rs *roomState) look(mark *membership, begun bool, buf []*Member) []*Member {
-	rs.mu.Lock()
-	defer rs.mu.Unlock()
-	at := rs.members
+func (r *room) look(mark *membership, begun bool, buf []*Member) []*Member {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	at := r.members
 	if begun {
 		at = mark.next
-		rs.unlink(mark)
+		r.unlink(mark)
 	}
 	var last *membership
 	for ; at != nil && len(buf) < cap(buf); at = at.next {
@@ -298,21 +297,21 @@ func (rs *roomState) look(mark *membership, begun bool, buf []*Member) []*Member
 }
 
 // unmark takes the mark of a walk out of the list.
-func (rs *roomState) unmark(mark *membership) {
-	rs.mu.Lock()
-	defer rs.mu.Unlock()
-	if mark.prev != nil || mark.next != nil || rs.members == mark {
-		rs.unlink(mark)
+func (r *room) unmark(mark *membership) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if mark.prev != nil || mark.next != nil || r.members == mark {
+		r.unlink(mark)
 	}
 }
 
 // unlink takes a membership, or the mark of a walk, out of the list.
-func (rs *roomState) unlink(ms *membership) {
-	rs.mu.AssertHeld()
+func (r *room) unlink(ms *membership) {
+	r.mu.AssertHeld()
 	if ms.prev != nil {
 		ms.prev.next = ms.next
-	} else if rs.members == ms {
-		rs.members = ms.next
+	} else if r.members == ms {
+		r.members = ms.next
 	}
 	if ms.next != nil {
 		ms.next.prev = ms.prev

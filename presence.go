@@ -1,14 +1,15 @@
 package fanout
 
 import (
-	"context"
-	"errors"
 	"time"
 
-	"github.com/fanoutgo/fanout/internal/backoff"
+	"github.com/fanoutgo/fanout/internal/announcer"
 	"github.com/fanoutgo/fanout/internal/control"
 	"github.com/fanoutgo/fanout/internal/item"
+	"github.com/fanoutgo/fanout/internal/locks"
+	"github.com/fanoutgo/fanout/internal/notices"
 	"github.com/fanoutgo/fanout/internal/presence"
+	"github.com/fanoutgo/fanout/internal/roomlog"
 )
 
 // A PresenceChange says who has come to a room and who has left it. Members of
@@ -53,10 +54,6 @@ type Person struct {
 	Since time.Time
 }
 
-// presenceSender is the sender of changes. Hubs' IDs are others, and those of
-// frames are made of numbers.
-const presenceSender = "presence"
-
 // Presence returns the change of presence that a message is. It is not ok if
 // the message is an ordinary one. A change has no Position, is in no history,
 // and does not count as missed.
@@ -65,7 +62,7 @@ const presenceSender = "presence"
 // 0.2 ms with 600 persons, so a server that forwards changes to many clients
 // may do it once: &Data[0] is the same for all of them.
 func (m Message) Presence() (c PresenceChange, ok bool) {
-	if m.Sender != presenceSender {
+	if m.Sender != announcer.Sender {
 		return c, false
 	}
 	d, err := presence.Decode(m.Data)
@@ -94,24 +91,24 @@ func persons(list []presence.Person) []Person {
 
 // There are many rooms: what few of them have is apart. It does not change.
 type rare struct {
-	invalid  error         // why no use can be made of what Options.Room has returned
-	presence *roomPresence // nil: the room has none
+	invalid  error           // why no use can be made of what Options.Room has returned
+	presence *announcer.Room // nil: the room has none
 }
 
 // invalid is why no use can be made of the room; nil: it can be used.
-func (rs *roomState) invalid() error {
-	if rs.rare == nil {
+func (r *room) invalid() error {
+	if r.rare == nil {
 		return nil
 	}
-	return rs.rare.invalid
+	return r.rare.invalid
 }
 
 // presence is who is in the room; nil: its members are not told.
-func (rs *roomState) presence() *roomPresence {
-	if rs.rare == nil {
+func (r *room) presence() *announcer.Room {
+	if r.rare == nil {
 		return nil
 	}
-	return rs.rare.presence
+	return r.rare.presence
 }
 
 // list has the membership receive the list of who is there next, if there is
@@ -122,15 +119,15 @@ func (ms *membership) list() {
 		if ms.place == nil {
 			ms.place = new(place)
 		}
-		ms.place.lists = p.number() > 0
+		ms.place.lists = p.Number() > 0
 	}
 }
 
 // parkNew parks the cursor of a new member, which has read everything: the next
 // append wakes the member. It does not if there is a list of who is here, with
 // which the member begins.
-func (rs *roomState) parkNew(ms *membership) (listed bool) {
-	rs.mu.AssertHeld()
+func (r *room) parkNew(ms *membership) (listed bool) {
+	r.mu.AssertHeld()
 	if ms.place != nil && ms.place.lists {
 		return true
 	}
@@ -148,203 +145,70 @@ func (ms *membership) listAgain() {
 // does not get changes that are in it.
 func (m *Member) takeList(buf []Message, ms *membership) int {
 	m.walk.AssertHeld()
-	rs := ms.room
-	rs.mu.Lock()
-	list, number := rs.presence().encoded()
-	rs.mu.Unlock()
+	r := ms.room
+	r.mu.Lock()
+	list, number := r.presence().List()
+	r.mu.Unlock()
 	ms.place.lists = false
 	if number == 0 {
 		return 0
 	}
 	ms.place.shown = number
-	buf[0] = Message{Room: rs.name, Data: list, Sender: presenceSender}
+	buf[0] = Message{Room: r.name, Data: list, Sender: announcer.Sender}
 	return 1
 }
 
-// number returns the number of the last change; 0 before the first list.
-func (p *roomPresence) number() uint64 {
-	p.room.mu.AssertHeld()
-	if p.follower == nil {
-		return 0
-	}
-	return p.follower.Number()
-}
-
-// encoded returns the list of who is there, and the number of the last change
-// in it. It is made once for all members that need it.
-func (p *roomPresence) encoded() (list []byte, number uint64) {
-	number = p.number()
-	if number > 0 && p.listed != number {
-		p.list, p.listed = p.follower.List().Append(nil), number
-	}
-	return p.list, number
-}
-
-// entryOfChange returns a change as an entry of the room's log.
-func entryOfChange(c *presence.Change) item.Entry {
-	return item.Entry{Data: c.Append(nil), Sender: presenceSender, Filter: item.Numbered(c.Number)}
-}
-
-const (
-	// settleTime is how long the first list of a room waits for hubs that do
-	// not answer.
-	settleTime = 5 * time.Second
-	// snapshotTimeout bounds how long one hub is asked for its list. It is asked
-	// again after that.
-	snapshotTimeout = 10 * time.Second
-	// maxSnapshots bounds the questions for lists that are under way at a time.
-	maxSnapshots = 64
-	// askOneByOne is up to how many hubs of a room are asked by themselves.
-	// More are asked by one question in the room's channel.
-	askOneByOne = 4
-)
-
-// settle asks all hubs who is there, until all have answered, after the last
-// interruption.
-func (p *roomPresence) settle(ctx context.Context, f *presence.Follower) {
-	began, doubts := time.Now(), uint64(0)
-	for pause := (backoff.Backoff{}); ; {
-		p.room.mu.Lock()
-		if doubts != f.Doubts() {
-			began, doubts = time.Now(), f.Doubts()
-		}
-		p.room.mu.Unlock()
-		asking, cancel := context.WithTimeout(ctx, settleTime)
-		err := p.question(asking, f, presence.Ask{Doubts: doubts})
-		cancel()
-		if complete := p.settled(f, doubts, err == nil, time.Since(began) >= settleTime); complete || !pause.Wait(ctx) {
-			return
-		}
-	}
-}
-
-// settled notes that all hubs have been asked, and whether all have answered.
-// It reports false if they are to be asked again. If it is late, the first list
-// waits no longer.
-func (p *roomPresence) settled(f *presence.Follower, doubts uint64, answered, late bool) (complete bool) {
-	rs := p.room
-	rs.mu.Lock()
-	var w wakeups
-	complete = answered && f.Doubts() == doubts
-	if p.follower == f {
-		p.asking = !complete
-		if complete || late {
-			p.settling = false
-			w = p.step(f.Settle())
-		}
-	}
-	rs.mu.Unlock()
-	w.run(rs.hub)
-	return complete
-}
-
-// ask asks a hub for its list, beside. An earlier question to it ends.
-func (p *roomPresence) ask(a presence.Ask) {
-	p.room.mu.AssertHeld()
-	if cancel := p.asked[a.Hub]; cancel != nil {
-		cancel()
-	}
-	ctx, cancel := context.WithTimeout(p.ctx, snapshotTimeout)
-	p.asked[a.Hub] = cancel
-	f := p.follower
-	p.room.hub.wg.Go(func() {
-		defer cancel()
-		_ = p.question(ctx, f, a) // the follower asks again
-	})
-}
-
-// question asks a hub for its list, or all hubs by the room's channel (hub 0),
-// and gives the lists to the Follower. Hubs that know nothing of presence have
-// no members in the room that anybody could see.
-func (p *roomPresence) question(ctx context.Context, f *presence.Follower, a presence.Ask) error {
-	rs, h := p.room, p.room.hub
-	select {
-	case h.announcer.slots <- struct{}{}:
-		defer func() { <-h.announcer.slots }()
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-	lists, own := make(map[uint64][]control.Entry), false
-	q := &control.Question{Op: control.OpPresence, Names: []string{rs.name}, Life: a.Life, Seq: a.Seq, Digest: a.Digest}
-	err := h.ask(ctx, q, func(hub uint64, page *control.Answer) bool {
-		list := append(lists[hub], page.Entries...)
-		if lists[hub] = list; !page.Status.Final() {
-			return len(list) <= presence.MaxMembers
-		}
-		delete(lists, hub)
-		own = own || hub == h.num
-		snapshot := *page
-		snapshot.Entries = list
-		p.take(f, hub, &snapshot, a.Doubts)
-		return true
-	}, func(q *control.Question) []lane {
-		q.Scope = control.ScopeRooms
-		if a.Hub != 0 {
-			return []lane{{way: h.wayTo(hubID(a.Hub))}}
-		}
-		return []lane{{way: h.acquire(rs.name, rs.channel).way()}}
-	})
-	if partial := (*PartialError)(nil); errors.As(err, &partial) && partial.Err == nil {
-		err = nil // all have answered
-	}
-	if err == nil && a.Hub == 0 && !own {
-		err = errQuestionLost
-	}
-	return err
-}
-
-// errQuestionLost means that a question in a room that the hub is subscribed to
-// has not reached even the hub itself.
-var errQuestionLost = errors.New("the question was lost")
-
-// take takes the list of a hub.
-func (p *roomPresence) take(f *presence.Follower, hub uint64, a *control.Answer, doubts uint64) {
-	rs := p.room
-	rs.mu.Lock()
-	var w wakeups
-	switch {
-	case p.follower != f:
-	case a.Seq == 0 && f.State(hub) == presence.Unknown: // it has announced nobody
-	case rs.hub.lookout.takesForGone(hub):
-		p.owed[hub] = true
-	default:
-		w = p.step(f.Snapshot(hub, a, doubts, time.Now()))
-	}
-	rs.mu.Unlock()
-	w.run(rs.hub)
-}
-
-// answerPresence puts what a hub that follows a room wants to know of this one
-// into the answer.
-func (a *answering) answerPresence() (status control.Status, err error) {
-	h, q := a.hub, a.question
+// announced returns what a hub that follows a room wants to know of this one.
+func (h *Hub) announced(q *control.Question) *control.Answer {
 	life := h.newStream() // members that join after the look get a larger one
 	snapshot := &control.Answer{Status: control.StatusLast, Mode: control.ModeList}
 	for _, room := range q.Names { // one
-		if rs := h.lookup(h.names.Room(room)); rs != nil && rs.presence() != nil {
-			snapshot = rs.presence().snapshot(q)
+		if r := h.lookup(h.names.Room(room)); r != nil && r.presence() != nil {
+			snapshot = r.presence().Snapshot(q)
 		}
 	}
 	if snapshot.Life == 0 { // nobody is here, whatever was before
 		snapshot.Life = life
 	}
-	page := &a.page
-	page.Life, page.Seq, page.Digest, page.Mode = snapshot.Life, snapshot.Seq, snapshot.Digest, snapshot.Mode
-	page.Count = snapshot.Count
-	for i := range snapshot.Entries {
-		if err := a.put(&snapshot.Entries[i]); err != nil {
-			return snapshot.Status, err
-		}
-	}
-	return snapshot.Status, nil
+	return snapshot
 }
 
-// snapshot returns who is announced on this hub.
-func (p *roomPresence) snapshot(q *control.Question) *control.Answer {
-	p.room.mu.Lock()
-	defer p.room.mu.Unlock()
-	if p.local == nil {
-		return &control.Answer{Status: control.StatusLast, Mode: control.ModeList}
+// A present is a member as its rooms' announcers see it.
+type present Member
+
+// Number implements announcer.Member.
+func (m *present) Number() uint64 { return m.num }
+
+// Entry implements announcer.Member.
+func (m *present) Entry() control.Entry { return (*Member)(m).entry() }
+
+// infoChanged tells the rooms of a member that have presence.
+func (m *Member) infoChanged() {
+	m.mu.AssertHeld()
+	for ms := range m.rooms.All {
+		p := ms.room.presence()
+		if p == nil {
+			continue
+		}
+		ms.room.mu.Lock()
+		if ms.joined && !ms.retired {
+			p.Changed((*present)(m))
+		}
+		ms.room.mu.Unlock()
 	}
-	return p.local.Snapshot(q)
+}
+
+// A host is a room as its announcer sees it: it implements announcer.Host.
+type host struct{ room *room }
+
+func (r host) Mutex() *locks.Mutex[locks.Room] { return &r.room.mu }
+func (r host) Name() string                    { return r.room.name }
+func (r host) Channel() string                 { return r.room.channel }
+func (r host) Outbox() notices.Outbox          { return r.room.outbox() }
+func (r host) Use()                            { r.room.uses++ }
+func (r host) Release()                        { r.room.hub.release(r.room) }
+
+func (r host) Append(e item.Entry) (wake func()) {
+	w := r.room.append(roomlog.Gap{}, []item.Entry{e})
+	return func() { w.run(r.room.hub) }
 }

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/fanoutgo/fanout/adapter/memory"
-	"github.com/fanoutgo/fanout/internal/ask"
 	"github.com/fanoutgo/fanout/internal/control"
 	"github.com/stretchr/testify/require"
 )
@@ -18,30 +17,24 @@ func TestEmptyPresenceAnswers(t *testing.T) {
 	h, err := New(memory.NewBus().NewAdapter(), &Options{Room: func(string) RoomOptions { return RoomOptions{Presence: true} }})
 	require.NoError(t, err)
 	defer h.Close(context.Background())
-	rs := h.acquire("room", h.names.Room("room"))
-	defer h.release(rs)
+	r := h.acquire("room", h.names.Room("room"))
+	defer h.release(r)
 	for name, lock := range map[string]interface {
 		Lock()
 		Unlock()
-	}{"room": &rs.mu, "no room": &h.mu} {
+	}{"room": &r.mu, "no room": &h.mu} {
 		t.Run(name, func(t *testing.T) {
 			q := &control.Question{Op: control.OpPresence, Names: []string{name}}
-			a := newAnswering(h, ask.Key{}, q, nil, time.Minute)
-			defer a.cancel()
 			lock.Lock() // the hub cannot look yet
 			before := h.lastStream.Load()
-			done := make(chan error)
-			go func() {
-				_, err := a.answerPresence()
-				done <- err
-			}()
+			done := make(chan *control.Answer)
+			go func() { done <- h.announced(q) }()
 			for end := time.Now().Add(5 * time.Second); h.lastStream.Load() == before && time.Now().Before(end); {
 				time.Sleep(time.Millisecond)
 			}
 			joined := h.newStream()
 			lock.Unlock()
-			require.NoError(t, <-done)
-			require.Less(t, a.page.Life, joined)
+			require.Less(t, (<-done).Life, joined)
 		})
 	}
 }

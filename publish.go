@@ -2,113 +2,16 @@ package fanout
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/fanoutgo/fanout/adapter"
-	"github.com/fanoutgo/fanout/internal/callback"
-	"github.com/fanoutgo/fanout/internal/deadline"
+	"github.com/fanoutgo/fanout/internal/async"
 	"github.com/fanoutgo/fanout/internal/item"
 	"github.com/fanoutgo/fanout/internal/outbox"
+	"github.com/fanoutgo/fanout/internal/unsent"
 	"github.com/fanoutgo/fanout/internal/wire"
 )
-
-// An ack is a publisher that does not wait.
-type ack struct {
-	done  func(error) // nil: it does not want to know
-	bytes int64       // that it has of the buffer
-}
-
-// messageCost is what a message that nobody waits for takes of the buffer,
-// beside its data.
-const messageCost = 256
-
-// beginOne begins to publish a message of size bytes that nobody waits for. The
-// operation that it begins is over when the ack is told.
-func (h *Hub) beginOne(ctx context.Context, size int, done func(error)) (ack, error) {
-	a := ack{done, int64(size + messageCost)}
-	return a, h.reserve(ctx, 1, a.bytes)
-}
-
-// beginAsync is beginOne for n messages: done is called when all acks have been
-// told.
-func (h *Hub) beginAsync(ctx context.Context, n, size int, done func(error)) ([]ack, error) {
-	if n > 1 && done != nil {
-		done = jointly(n, done)
-	}
-	acks := slices.Repeat([]ack{{done, int64(size + messageCost)}}, n)
-	if err := h.reserve(ctx, n, int64(n)*acks[0].bytes); err != nil {
-		return nil, err
-	}
-	return acks, nil
-}
-
-// reserve takes room in the buffer and begins n operations.
-func (h *Hub) reserve(ctx context.Context, n int, bytes int64) error {
-	err := context.Cause(ctx)
-	if err == nil && !h.buffer.TryTake(bytes) {
-		err = h.awaitBuffer(ctx, bytes)
-	}
-	if err == nil {
-		if err = h.begin(n); err != nil {
-			h.buffer.Give(bytes)
-		}
-	}
-	if err != nil {
-		return adapter.Unsent(err)
-	}
-	return nil
-}
-
-// awaitBuffer waits for room in the buffer, as long as a publish may take.
-func (h *Hub) awaitBuffer(ctx context.Context, bytes int64) error {
-	if _, ok := ctx.Deadline(); !ok {
-		var hold deadline.Hold
-		ctx, hold = h.publishes.Bound(ctx)
-		defer hold.Release()
-	}
-	err := h.buffer.Take(ctx, h.open, bytes)
-	if err == nil {
-		return nil
-	}
-	return h.explain(ctx, fmt.Errorf("waiting for space in Options.PublishBuffer: %w", err))
-}
-
-// jointly returns what is to be called n times, and calls done the last time.
-// All are called by the hub's one goroutine for that.
-func jointly(n int, done func(error)) func(error) {
-	errs := make([]error, 0, n)
-	return func(err error) {
-		if errs = append(errs, err); len(errs) == n {
-			done(joinErrors(errs))
-		}
-	}
-}
-
-// An ackQueue tells publishers that do not wait what became of their messages.
-type ackQueue = callback.Queue[ack, error]
-
-// tell has publishers told. For each an operation is in flight, which is over
-// when it has been told.
-func (h *Hub) tell(to []ack, err error) {
-	var bytes int64
-	for i := range to {
-		bytes += to[i].bytes
-	}
-	h.buffer.Give(bytes) // now: a callback may publish
-	h.acks.Add(to, err)
-}
-
-// callBack tells one publisher.
-func (h *Hub) callBack(to ack, err error) {
-	defer h.ops.Leave(1)
-	if to.done != nil {
-		to.done(err)
-	}
-}
 
 // waiters are the publishers of a frame. outbound.mu guards count and cancel,
 // and all of it until the frame has begun; the rest is the turn holder's then.
@@ -116,8 +19,8 @@ type waiters struct {
 	count int           // of publishers that wait for done
 	done  chan struct{} // closed when err is set; nil: nobody waits
 	err   error
-	acks  []ack  // publishers that do not wait
-	one   [1]ack // room for the first of them
+	acks  []async.Ack  // publishers that do not wait
+	one   [1]async.Ack // room for the first of them
 
 	receivers int // of a notice; see Adapter.Publish
 
@@ -216,7 +119,7 @@ func (o *outbound) quit(err error, m *wire.Message, f *frame, at outbox.Span) er
 		err = adapter.Unsent(err)
 		if o.hub.opts.LocalFallback && o.room != nil && o.hub.ctx.Err() == nil {
 			o.room.deliver(o.hub.entryOf(m))
-			err = fmt.Errorf("%w: %w", ErrLocalOnly, sent(err))
+			err = fmt.Errorf("%w: %w", ErrLocalOnly, unsent.Hide(err))
 		}
 	}
 	return o.wrap(err)
@@ -239,10 +142,10 @@ func (o *outbound) withdraw(f *frame, at outbox.Span) (unsent bool) {
 	return false
 }
 
-// notify sends a notice, which has no number, in its turn, and waits until the
-// backend has taken it. It returns how many hubs that reached, -1 if the
+// Notify implements notices.Outbox: it sends a notice, which has no number, in
+// its turn, and waits until the backend has taken it. It returns how many hubs that reached, -1 if the
 // backend cannot tell. The notice goes into no history.
-func (o *outbound) notify(ctx context.Context, notice []byte) (receivers int, err error) {
+func (o *outbound) Notify(ctx context.Context, notice []byte) (receivers int, err error) {
 	f := outbox.NewNotice[waiters](notice)
 	w := &f.Waiters
 	if err := o.check(ctx); err != nil {
@@ -270,12 +173,12 @@ func (o *outbound) notify(ctx context.Context, notice []byte) (receivers int, er
 
 // publishAsync sends a message, and has a told when the backend has taken it.
 // The caller holds the channel; that is released then.
-func (o *outbound) publishAsync(m *wire.Message, a ack) {
+func (o *outbound) publishAsync(m *wire.Message, a async.Ack) {
 	if err := o.check(context.Background()); err != nil || o.loops() {
 		if err == nil {
 			o.deliver(m)
 		}
-		o.hub.tell([]ack{a}, err)
+		o.hub.publishers.Tell([]async.Ack{a}, err)
 		o.unhold(1)
 		return
 	}
@@ -294,7 +197,7 @@ func (o *outbound) publishAsync(m *wire.Message, a ack) {
 
 // addAsync adds the message of a publisher that does not wait. The frame's time
 // runs from the first of those.
-func (o *outbound) addAsync(f *frame, m *wire.Message, a ack) {
+func (o *outbound) addAsync(f *frame, m *wire.Message, a async.Ack) {
 	f.Add(m)
 	w := &f.Waiters
 	if w.acks == nil {
@@ -302,6 +205,73 @@ func (o *outbound) addAsync(f *frame, m *wire.Message, a ack) {
 		f.Expire(time.Now().Add(o.hub.opts.PublishTimeout))
 	}
 	w.acks = append(w.acks, a)
+}
+
+// Unkept has messages pass the history of a room by: members that are in the
+// room get them, those that resume do not. It suits hints, such as that
+// somebody is typing. In a room without a history it has no effect.
+//
+// Such a message has no place in the history and no number. So a member that
+// misses one is not told, hubs that catch up with the history may deliver it
+// before messages that were published earlier, and hubs of a release that does
+// not know these messages ignore it. Options.LocalFallback does not deliver it.
+func (s Selection) Unkept() Selection {
+	s.unkept = true
+	return s
+}
+
+// passesBy reports whether the messages of a selection are not to go into the
+// history that a channel keeps.
+func (s Selection) passesBy(o *outbound) bool { return s.unkept && o.keeps() }
+
+// publishUnkept sends a message that goes into no history, and waits until the
+// backend has taken it.
+func (o *outbound) publishUnkept(ctx context.Context, m *wire.Message) error {
+	ctx, release := o.hub.bound(ctx)
+	defer release()
+	_, err := o.Notify(ctx, o.unkeptFrame(m))
+	if err == nil {
+		o.hub.stats.published.Add(1)
+		o.hub.stats.frames.Add(1)
+	}
+	return err
+}
+
+// publishUnkeptAsync is publishUnkept without waiting. The caller holds the
+// channel; that is released when a is told.
+func (o *outbound) publishUnkeptAsync(m *wire.Message, a async.Ack) {
+	if err := o.check(context.Background()); err != nil {
+		o.hub.publishers.Tell([]async.Ack{a}, err)
+		o.unhold(1)
+		return
+	}
+	f := outbox.NewNotice[waiters](o.unkeptFrame(m))
+	f.Waiters.acks = append(f.Waiters.one[:0], a)
+	f.Expire(time.Now().Add(o.hub.opts.PublishTimeout))
+	o.mu.Lock()
+	turn := o.box.Begin()
+	if !turn {
+		o.box.Queue(f)
+	}
+	o.mu.Unlock()
+	if turn {
+		o.start(f)
+	}
+}
+
+// unkeptFrame returns the notice that carries a message. The message has an ID,
+// by which members recognise it if it is sent again.
+func (o *outbound) unkeptFrame(m *wire.Message) []byte {
+	h := o.hub
+	if m.ID == 0 {
+		m.ID = h.lastCopyID.Add(1)
+	}
+	var box outbox.Outbox[struct{}]
+	f := outbox.NewFrame[struct{}](m.Size())
+	f.Add(m)
+	now := time.Now()
+	box.Number(f, h.num, h.newStream, now)
+	return wire.AppendUnkept(nil, h.num, uint64(now.UnixMilli()), f.Bytes())
 }
 
 // deliver is publish for a hub that is alone.
@@ -323,51 +293,6 @@ func (h *Hub) entryOf(m *wire.Message) item.Entry {
 // clonePayload returns a copy of data as members get it: never nil, so that an
 // empty message looks the same whichever way it came.
 func clonePayload(data []byte) []byte { return append([]byte{}, data...) }
-
-// joinErrors returns the errors of the parts of a message to several rooms or
-// members. Only if no part was sent does it wrap ErrUnsent.
-func joinErrors(errs []error) error {
-	for _, err := range errs {
-		if !errors.Is(err, ErrUnsent) {
-			return errors.Join(withoutUnsent(errs)...)
-		}
-	}
-	return errors.Join(errs...)
-}
-
-// withoutUnsent returns the errors such that none wraps ErrUnsent.
-func withoutUnsent(errs []error) []error {
-	masked := make([]error, len(errs))
-	for i, err := range errs {
-		masked[i] = sent(err)
-	}
-	return masked
-}
-
-// sent returns an error that does not wrap ErrUnsent, though err may: what err
-// is about was not sent, but a part of the message, or a copy, was.
-func sent(err error) error {
-	if errors.Is(err, ErrUnsent) {
-		return sentError{err}
-	}
-	return err
-}
-
-// A sentError is an error without ErrUnsent.
-type sentError struct{ err error }
-
-// Error leaves out the text of ErrUnsent, which would say the opposite.
-func (e sentError) Error() string {
-	text := e.err.Error()
-	for _, unsent := range [...]string{" (%s)", "%s: ", ": %s"} { // the last two: of adapters that wrap it themselves
-		text = strings.ReplaceAll(text, fmt.Sprintf(unsent, ErrUnsent), "")
-	}
-	return text
-}
-
-func (e sentError) Is(target error) bool { return target != ErrUnsent && errors.Is(e.err, target) }
-
-func (e sentError) As(target any) bool { return errors.As(e.err, target) }
 
 // checkSize refuses data that is too long for a message.
 func (h *Hub) checkSize(data []byte) error {

@@ -209,7 +209,7 @@ func (m *Member) takeBefore(buf []Message, ms *membership, mayGap bool) (n int, 
 		ms.listAgain()
 	case !ms.advance():
 		m.current = nil
-		m.hub.readers.Aside(func() { ms.room.bring(ms) }) // which puts it into the queue again
+		m.hub.pool.Aside(func() { ms.room.bring(ms) }) // which puts it into the queue again
 	}
 	return n, false, err
 }

@@ -19,19 +19,19 @@ import (
 // member that waits for a part waits alone. It has met the log when a part ends
 // where the log stands: its cursor is put there in the same step.
 //
-// Until the membership is joined roomState.mu guards it, then Member.walk.
+// Until the membership is joined room.mu guards it, then Member.walk.
 type memberReplay = replay.Replay[item.Entry]
 
 // assemble gives a replay its next part, or says what is needed for it, or that
 // it cannot go on.
-func (rs *roomState) assemble(r *memberReplay) (replay.Verdict, error) {
-	rs.mu.AssertHeld()
-	k, f := rs.kept, &rs.kept.follower
+func (r *room) assemble(rp *memberReplay) (replay.Verdict, error) {
+	r.mu.AssertHeld()
+	k, f := r.kept, &r.kept.follower
 	log := replay.Log{At: f.Position(), Known: f.Known(), Blind: f.Unreadable(), Refused: f.Err() != nil}
-	v := k.store.Assemble(r, log, k.keep, ticks())
+	v := k.store.Assemble(rp, log, k.keep, ticks())
 	switch v {
 	case replay.AheadOfHistory:
-		return v, rs.ahead(r.At(), r.Head())
+		return v, r.ahead(rp.At(), rp.Head())
 	case replay.Unreadable:
 		return v, f.Err()
 	}
@@ -39,17 +39,17 @@ func (rs *roomState) assemble(r *memberReplay) (replay.Verdict, error) {
 }
 
 // start puts a member that resumes into the room, when it has its first part.
-func (rs *roomState) start(ms *membership, r *memberReplay, since adapter.Position) {
-	rs.mu.AssertHeld()
-	rs.open(ms)
-	p, k := ms.place, rs.kept
+func (r *room) start(ms *membership, rp *memberReplay, since adapter.Position) {
+	r.mu.AssertHeld()
+	r.open(ms)
+	p, k := ms.place, r.kept
 	pos := k.follower.Position()
-	r.Begin(pos)
+	rp.Begin(pos)
 	if !pos.Before(since) {
 		p.after = public(since, k.mark)
 		p.last = p.after
 	} // else the history has gone back behind it, and what comes is new
-	if r.Met() && r.Empty() {
+	if rp.Met() && rp.Empty() {
 		p.replay = nil
 		return
 	}
@@ -78,18 +78,18 @@ func (m *Member) mayRefill(ms *membership) bool {
 // member has come there, so that the history is not asked again for what the
 // member was told to have missed. Nothing is appended meanwhile.
 func (m *Member) takeGapsInOrder(ms *membership) (sum roomlog.Gap, slow bool) {
-	rs := ms.room
-	rs.mu.Lock()
-	defer rs.mu.Unlock()
+	r := ms.room
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	if m.mayRefill(ms) && ms.cursor.FallBack() {
 		return sum, false
 	}
 	sum, slow = m.takeGaps(ms)
-	last := rs.kept.follower.Position()
+	last := r.kept.follower.Position()
 	if next, ok := ms.cursor.Find(func(e *item.Entry) bool { return !e.At.IsZero() }); ok {
 		last = adapter.Position{Epoch: next.At.Epoch, Offset: next.At.Offset - 1}
 	}
-	ms.place.last = public(last, rs.kept.mark)
+	ms.place.last = public(last, r.kept.mark)
 	return sum, slow
 }
 
@@ -97,72 +97,72 @@ func (m *Member) takeGapsInOrder(ms *membership) (sum roomlog.Gap, slow bool) {
 // has to be waited for: see bring.
 func (ms *membership) advance() (ok bool) {
 	ms.member.walk.AssertHeld()
-	rs := ms.room
-	rs.mu.Lock()
-	defer rs.mu.Unlock()
-	v, _ := rs.tryAdvance(ms)
+	r := ms.room
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	v, _ := r.tryAdvance(ms)
 	return v == replay.Complete
 }
 
 // tryAdvance gives the member its next part, and puts its cursor where the part
 // meets the log.
-func (rs *roomState) tryAdvance(ms *membership) (replay.Verdict, error) {
+func (r *room) tryAdvance(ms *membership) (replay.Verdict, error) {
 	ms.member.walk.AssertHeld()
-	rs.mu.AssertHeld()
-	r := ms.place.replay
-	v, err := rs.assemble(r)
-	if v == replay.Complete && r.Met() {
-		r.Meet(ms.cursor.ToEnd(ms.opened))
+	r.mu.AssertHeld()
+	rp := ms.place.replay
+	v, err := r.assemble(rp)
+	if v == replay.Complete && rp.Met() {
+		rp.Meet(ms.cursor.ToEnd(ms.opened))
 	}
 	return v, err
 }
 
 // bring waits until the member has its next part, while it receives from its
 // other rooms.
-func (rs *roomState) bring(ms *membership) {
-	ctx, cancel := context.WithCancelCause(rs.hub.ctx)
+func (r *room) bring(ms *membership) {
+	ctx, cancel := context.WithCancelCause(r.hub.ctx)
 	defer cancel(nil)
-	rs.mu.Lock()
-	ms.waiting().giveUp = cancel // when the member leaves
-	rs.mu.Unlock()
-	err := rs.awaitPart(ctx, ms)
+	r.mu.Lock()
+	ms.waiting().cancel = cancel // when the member leaves
+	r.mu.Unlock()
+	err := r.awaitPart(ctx, ms)
 	if errors.Is(err, ErrClosed) {
 		<-ctx.Done() // the hub is about to end the member
 	}
 	if err != nil && ctx.Err() == nil && !ms.left.Load() && ms.member.endError() == nil {
-		rs.abandon(ms)
-		rs.hub.historyUnreadable(rs.name, err)
+		r.abandon(ms)
+		r.hub.historyUnreadable(r.name, err)
 	}
-	rs.mu.Lock()
+	r.mu.Lock()
 	ms.place.waits = nil
-	rs.mu.Unlock()
+	r.mu.Unlock()
 	ms.member.enqueue(ms) // from here on it may wait for another part
 }
 
 // awaitPart returns when the member has its next part or has left, or with an
 // error if the history cannot be read.
-func (rs *roomState) awaitPart(ctx context.Context, ms *membership) error {
+func (r *room) awaitPart(ctx context.Context, ms *membership) error {
 	for {
 		ms.member.walk.Lock()
-		rs.mu.Lock()
-		r := ms.place.replay
-		if ms.left.Load() || r == nil {
-			rs.mu.Unlock()
+		r.mu.Lock()
+		rp := ms.place.replay
+		if ms.left.Load() || rp == nil {
+			r.mu.Unlock()
 			ms.member.walk.Unlock()
 			return nil
 		}
-		v, err := rs.tryAdvance(ms)
+		v, err := r.tryAdvance(ms)
 		var changed <-chan struct{}
 		if v == replay.LogBehind {
-			changed = rs.awaitLog()
+			changed = r.awaitLog()
 		}
-		rs.mu.Unlock()
+		r.mu.Unlock()
 		ms.member.walk.Unlock()
 		switch {
 		case err != nil || v == replay.Complete:
 			return err
 		case v == replay.NeedsReading:
-			err = rs.fetch(ctx, ms, r)
+			err = r.fetch(ctx, ms, rp)
 		default:
 			select {
 			case <-changed:
@@ -178,52 +178,52 @@ func (rs *roomState) awaitPart(ctx context.Context, ms *membership) error {
 
 // awaitLog has the log catch up, and returns a channel that is closed when that
 // has changed.
-func (rs *roomState) awaitLog() <-chan struct{} {
-	rs.mu.AssertHeld()
-	if rs.follows() {
-		rs.read()
+func (r *room) awaitLog() <-chan struct{} {
+	r.mu.AssertHeld()
+	if r.follows() {
+		r.read()
 	}
-	return rs.whenChanged()
+	return r.whenChanged()
 }
 
 // abandon ends a replay whose history cannot be read: the member goes on with
 // the log, and the rest is a gap.
-func (rs *roomState) abandon(ms *membership) {
+func (r *room) abandon(ms *membership) {
 	ms.member.walk.Lock()
 	defer ms.member.walk.Unlock()
-	rs.mu.Lock()
-	defer rs.mu.Unlock()
-	r := ms.place.replay
-	if r == nil || ms.left.Load() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	rp := ms.place.replay
+	if rp == nil || ms.left.Load() {
 		return
 	}
-	if inWindow := r.Abandon(rs.kept.follower.Position()); inWindow {
+	if inWindow := rp.Abandon(r.kept.follower.Position()); inWindow {
 		ms.place.replay, ms.place.plain = nil, true
 		return
 	}
-	r.Meet(ms.cursor.ToEnd(ms.opened))
+	rp.Meet(ms.cursor.ToEnd(ms.opened))
 }
 
 // fetch waits until the room's history has been read for a replay, by whomever.
-func (rs *roomState) fetch(ctx context.Context, ms *membership, r *memberReplay) error {
-	rs.mu.Lock()
-	k := rs.kept
-	if k.store.Has(r.At(), k.follower.Position(), k.keep, ticks()) { // it has come meanwhile
-		rs.mu.Unlock()
+func (r *room) fetch(ctx context.Context, ms *membership, rp *memberReplay) error {
+	r.mu.Lock()
+	k := r.kept
+	if k.store.Has(rp.At(), k.follower.Position(), k.keep, ticks()) { // it has come meanwhile
+		r.mu.Unlock()
 		return nil
 	}
-	q := k.store.Join(r.At())
+	q := k.store.Join(rp.At())
 	q.Done = make(chan struct{})
-	rs.widen()
-	rs.serve(firstRetry)
+	r.widen()
+	r.serve(firstRetry)
 	moved := ms.whenMoved()
-	rs.mu.Unlock()
+	r.mu.Unlock()
 	err := ms.wait(ctx, q.Done, moved)
-	rs.mu.Lock()
-	defer rs.mu.Unlock()
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	select {
 	case <-q.Done:
-		r.Deliver(q.Page)
+		rp.Deliver(q.Page)
 		return q.Err
 	default:
 		k.store.Leave(q)
@@ -233,70 +233,70 @@ func (rs *roomState) fetch(ctx context.Context, ms *membership, r *memberReplay)
 
 // serve has the room's history read for the members that wait for it, unless it
 // is being read.
-func (rs *roomState) serve(delay time.Duration) {
-	rs.mu.AssertHeld()
-	if rs.kept.store.Start() {
-		rs.hub.readers.Add(func(one *work.Task) { rs.readForMembers(one, delay) })
+func (r *room) serve(delay time.Duration) {
+	r.mu.AssertHeld()
+	if r.kept.store.Start() {
+		r.hub.pool.Add(func(one *work.Task) { r.readForMembers(one, delay) })
 	}
 }
 
 // readForMembers reads one page for those that wait, and has the next one read
 // when it is the room's turn again. When the backend does not answer it is
 // asked again, after the delay.
-func (rs *roomState) readForMembers(one *work.Task, delay time.Duration) {
-	h, k := rs.hub, rs.kept
-	rs.mu.Lock()
-	since, ok := k.store.Begin(k.keep.Messages <= rs.window().Messages)
+func (r *room) readForMembers(one *work.Task, delay time.Duration) {
+	h, k := r.hub, r.kept
+	r.mu.Lock()
+	since, ok := k.store.Begin(k.keep.Messages <= r.window().Messages)
 	generation := k.follower.Generation()
-	rs.mu.Unlock()
+	r.mu.Unlock()
 	if !ok {
 		return
 	}
 	q := adapter.Query{Since: since, Limit: replay.PageMessages, Bytes: replay.PageBytes, Keep: k.keep, Time: time.Now()}
-	read, err := h.readPage(one.Context(), rs.channel, q)
+	read, err := h.readPage(one.Context(), r.channel, q)
 	if err == nil && !history.Progresses(&read, since) {
 		err, delay = errNoProgress, max(delay, noProgressWait)
 	}
 	var p *replay.Page[item.Entry]
 	if err == nil {
-		p = rs.newPage(since, &read)
+		p = r.newPage(since, &read)
 	}
-	rs.mu.Lock()
-	defer rs.mu.Unlock()
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	var served []*replay.Request[item.Entry]
 	switch {
 	case h.ctx.Err() != nil:
 		served = k.store.Fail(ErrClosed)
 	case err == nil:
 		if k.follower.Current(generation) && k.follower.Known() {
-			k.store.Remember(p, k.follower.Position(), replay.Window(rs.window()))
-			rs.expireLater()
+			k.store.Remember(p, k.follower.Position(), replay.Window(r.window()))
+			r.expireLater()
 		}
 		served = k.store.Deliver(p)
 		delay = firstRetry
 	case errors.Is(err, ErrRefused), errors.Is(err, ErrClosed), errors.Is(err, errNoProgress) && delay >= lastRetry:
 		served = k.store.Fail(err)
 	default: // the next attempt ends if nobody waits by then
-		h.readers.Again(one, delay, func(one *work.Task) { rs.readForMembers(one, min(2*delay, lastRetry)) })
+		h.pool.Again(one, delay, func(one *work.Task) { r.readForMembers(one, min(2*delay, lastRetry)) })
 		return
 	}
 	for _, q := range served {
 		close(q.Done)
 	}
-	rs.serve(delay)
+	r.serve(delay)
 }
 
 // errNoProgress means that a history announces more and gives nothing new.
 var errNoProgress = errors.New("the history announces more, but gives nothing new")
 
 // newPage decodes what the backend has returned for since.
-func (rs *roomState) newPage(since adapter.Position, read *adapter.Page) *replay.Page[item.Entry] {
+func (r *room) newPage(since adapter.Position, read *adapter.Page) *replay.Page[item.Entry] {
 	p, now := replay.NewPage[item.Entry](since, read), ticks()
 	for _, f := range read.Frames {
 		var b batch.KeptFrame
 		err := batch.OpenKept(&b, f, now)
 		if err != nil {
-			rs.hub.malformed(rs.channel, err)
+			r.hub.malformed(r.channel, err)
 		}
 		p.Frame(b.First, f.At, err != nil)
 		sender := ""
@@ -304,11 +304,11 @@ func (rs *roomState) newPage(since adapter.Position, read *adapter.Page) *replay
 			sender = unique.Make(hubID(b.Header.Hub)).Value()
 		}
 		var u batch.Unpacker
-		batch.UnpackKept(&u, &b, &rs.hub.home, 0, sender)
+		batch.UnpackKept(&u, &b, &r.hub.home, 0, sender)
 		for u.Read() {
 			if !u.Understood() {
 				n := u.TakeNotUnderstood()
-				rs.hub.notUnderstood(rs.channel, n)
+				r.hub.notUnderstood(r.channel, n)
 				p.Miss(n.At)
 				continue
 			}
@@ -320,22 +320,22 @@ func (rs *roomState) newPage(since adapter.Position, read *adapter.Page) *replay
 }
 
 // addRecent keeps messages that go into the log for members that come later.
-func (rs *roomState) addRecent(entries []item.Entry, kept int64) {
-	rs.mu.AssertHeld()
-	rs.kept.store.Add(entries, kept, replay.Window(rs.window()))
-	rs.expireLater()
+func (r *room) addRecent(entries []item.Entry, kept int64) {
+	r.mu.AssertHeld()
+	r.kept.store.Add(entries, kept, replay.Window(r.window()))
+	r.expireLater()
 }
 
 // excuse notes which members fell out of the window because the hub has caught
 // up. Whatever the room's Overflow is, they get the rest from the history if
 // they read on before long.
-func (rs *roomState) excuse() {
-	rs.mu.AssertHeld()
-	if rs.overflow() == Skip { // that is what it says
+func (r *room) excuse() {
+	r.mu.AssertHeld()
+	if r.overflow() == Skip { // that is what it says
 		return
 	}
-	k, oldest := rs.kept, rs.log.OldestKept()
-	for ms := rs.members; ms != nil; ms = ms.next {
+	k, oldest := r.kept, r.log.OldestKept()
+	for ms := r.members; ms != nil; ms = ms.next {
 		if ms.member != nil && ms.cursor.Overrun(oldest) {
 			ms.place.behind.CompareAndSwap(within, pushed)
 			k.pushedAt = ticks()
@@ -344,31 +344,31 @@ func (rs *roomState) excuse() {
 }
 
 // widen lets the room hold more than its window for a while.
-func (rs *roomState) widen() {
-	rs.mu.AssertHeld()
-	if rs.kept.store.Widen(ticks()) {
-		rs.hub.janitor.narrowLater(rs)
+func (r *room) widen() {
+	r.mu.AssertHeld()
+	if r.kept.store.Widen(ticks()) {
+		r.hub.janitor.narrowLater(r)
 	}
 }
 
 // narrow ends what widen began, if it has not been needed for long enough, and
 // reports whether it did.
-func (rs *roomState) narrow() bool {
-	rs.mu.Lock()
-	defer rs.mu.Unlock()
-	k, now := rs.kept, ticks()
+func (r *room) narrow() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	k, now := r.kept, ticks()
 	if k.pushedAt != 0 && time.Duration(now-k.pushedAt) >= replay.WideTime {
 		k.pushedAt = 0
-		for ms := rs.members; ms != nil; ms = ms.next {
+		for ms := r.members; ms != nil; ms = ms.next {
 			if ms.member != nil {
 				ms.place.behind.CompareAndSwap(pushed, within) // it has had the time to come back
 			}
 		}
 	}
-	if !k.store.Narrow(now, k.follower.CatchesUp(), replay.Window(rs.window())) {
+	if !k.store.Narrow(now, k.follower.CatchesUp(), replay.Window(r.window())) {
 		return false
 	}
-	rs.log.Widen(false)
+	r.log.Widen(false)
 	return true
 }
 

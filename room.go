@@ -20,17 +20,17 @@ type Room struct {
 	channel string
 	err     error // the name is invalid
 
-	state atomic.Pointer[roomState] // the latest that was acquired
+	state atomic.Pointer[room] // the latest that was acquired
 }
 
 // acquire returns the room's state, which stays until it is released.
-func (r *Room) acquire() *roomState {
-	if rs := r.state.Load(); rs != nil && rs.hold() {
-		return rs
+func (r *Room) acquire() *room {
+	if room := r.state.Load(); room != nil && room.hold() {
+		return room
 	}
-	rs := r.hub.acquire(r.name, r.channel)
-	r.state.Store(rs)
-	return rs
+	room := r.hub.acquire(r.name, r.channel)
+	r.state.Store(room)
+	return room
 }
 
 // Name returns the room's name.
@@ -58,24 +58,24 @@ func (r *Room) Join(ctx context.Context, m *Member) error {
 	if err := r.check(ctx, m); err != nil {
 		return r.wrap("join", err)
 	}
-	rs := r.acquire()
-	defer r.hub.release(rs)
-	return r.wrap("join", rs.admit(ctx, m, nil))
+	room := r.acquire()
+	defer r.hub.release(room)
+	return r.wrap("join", room.admit(ctx, m, nil))
 }
 
-// admit brings a member into the room, to its end or, with r, to a place in its
+// admit brings a member into the room, to its end or, with rp, to a place in its
 // history.
-func (rs *roomState) admit(ctx context.Context, m *Member, r *memberReplay) (err error) {
-	if err := rs.invalid(); err != nil {
+func (r *room) admit(ctx context.Context, m *Member, rp *memberReplay) (err error) {
+	if err := r.invalid(); err != nil {
 		return err
 	}
-	ms, err := m.reserve(rs, r)
+	ms, err := m.reserve(r, rp)
 	if err != nil {
 		return err
 	}
 	err = errPanic
-	defer func() { m.endJoin(ms, r, err) }()
-	err = rs.hub.explain(ctx, rs.await(ctx, ms, r))
+	defer func() { m.endJoin(ms, rp, err) }()
+	err = r.hub.explain(ctx, r.await(ctx, ms, rp))
 	return err
 }
 
@@ -114,11 +114,11 @@ func (r *Room) Resume(ctx context.Context, m *Member, since Position) error {
 	if err := r.check(ctx, m); err != nil {
 		return r.wrap("resume", err)
 	}
-	rs := r.acquire()
-	defer r.hub.release(rs)
-	from, err := rs.history(since)
+	room := r.acquire()
+	defer r.hub.release(room)
+	from, err := room.history(since)
 	if err == nil {
-		err = rs.admit(ctx, m, replay.Resume[item.Entry](from))
+		err = room.admit(ctx, m, replay.Resume[item.Entry](from))
 	}
 	return r.wrap("resume", err)
 }
@@ -146,17 +146,17 @@ func (r *Room) History(ctx context.Context, since Position, limit int) ([]Messag
 	case limit < 0:
 		return nil, r.wrap("history of", fmt.Errorf("%w: the limit is %d, it must be positive, or 0 for none", ErrInvalidOption, limit))
 	}
-	if err := h.begin(1); err != nil {
+	if err := h.begin(); err != nil {
 		return nil, r.wrap("history of", err)
 	}
 	defer h.ops.Leave(1)
-	rs := r.acquire()
-	defer h.release(rs)
-	from, err := rs.history(since)
+	room := r.acquire()
+	defer h.release(room)
+	from, err := room.history(since)
 	if err != nil {
 		return nil, r.wrap("history of", err)
 	}
-	messages, err := rs.past(ctx, from, limit)
+	messages, err := room.past(ctx, from, limit)
 	if gap := (*GapError)(nil); errors.As(err, &gap) {
 		return messages, err
 	}
@@ -193,33 +193,33 @@ func (r *Room) Leave(ctx context.Context, m *Member) error {
 // [Options.PublishTimeout], counted from when it is sent, or from its first
 // message of PublishAsync. After that Publish fails even if ctx has more time.
 func (r *Room) Publish(ctx context.Context, data []byte) error {
-	rs, err := r.beginPublish(data)
+	room, err := r.beginPublish(data)
 	if err != nil {
 		return err
 	}
-	defer r.hub.endPublish(rs)
-	return rs.way().publish(ctx, &wire.Message{Data: data})
+	defer r.hub.endPublish(room)
+	return room.outbox().publish(ctx, &wire.Message{Data: data})
 }
 
 // beginPublish begins an operation, until endPublish.
-func (r *Room) beginPublish(data []byte) (rs *roomState, err error) {
+func (r *Room) beginPublish(data []byte) (to *room, err error) {
 	h := r.hub
 	if err := r.checkPublish(data); err != nil {
 		return nil, err
 	}
-	if err := h.begin(1); err != nil {
+	if err := h.begin(); err != nil {
 		return nil, r.publishError(err)
 	}
 	defer func() {
-		if rs == nil { // acquire may call the user, who may panic
+		if to == nil { // acquire may call the user, who may panic
 			h.ops.Leave(1)
 		}
 	}()
 	return r.acquire(), nil
 }
 
-func (h *Hub) endPublish(rs *roomState) {
-	h.release(rs)
+func (h *Hub) endPublish(r *room) {
+	h.release(r)
 	h.ops.Leave(1)
 }
 
@@ -253,13 +253,13 @@ func (r *Room) PublishAsync(ctx context.Context, data []byte, done func(error)) 
 	if h.isClosing() { // a closed hub creates no rooms
 		return r.publishError(ErrClosed)
 	}
-	rs := r.acquire() // before there is anything to undo: it may call the user, who may panic
-	a, err := h.beginOne(ctx, len(data), done)
+	room := r.acquire() // before there is anything to undo: it may call the user, who may panic
+	a, err := h.publishers.Begin(ctx, len(data), done)
 	if err != nil {
-		h.release(rs)
+		h.release(room)
 		return r.publishError(err)
 	}
-	rs.way().publishAsync(&wire.Message{Data: data}, a)
+	room.outbox().publishAsync(&wire.Message{Data: data}, a)
 	return nil
 }
 
@@ -305,14 +305,14 @@ func (r *Room) wrap(op string, err error) error {
 // Members returns the members of the room on this hub, in no order, without
 // asking other hubs. It returns nothing for a room that cannot exist.
 func (r *Room) Members() []*Member {
-	rs := r.hub.lookup(r.channel)
-	if r.err != nil || rs == nil {
+	room := r.hub.lookup(r.channel)
+	if r.err != nil || room == nil {
 		return nil
 	}
-	rs.mu.Lock()
-	defer rs.mu.Unlock()
-	all := make([]*Member, 0, rs.count)
-	for ms := rs.members; ms != nil; ms = ms.next {
+	room.mu.Lock()
+	defer room.mu.Unlock()
+	all := make([]*Member, 0, room.count)
+	for ms := room.members; ms != nil; ms = ms.next {
 		if ms.member != nil { // not the mark of a walk
 			all = append(all, ms.member)
 		}

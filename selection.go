@@ -9,6 +9,7 @@ import (
 	"github.com/fanoutgo/fanout/adapter"
 	"github.com/fanoutgo/fanout/internal/item"
 	"github.com/fanoutgo/fanout/internal/roomlog"
+	"github.com/fanoutgo/fanout/internal/unsent"
 	"github.com/fanoutgo/fanout/internal/wire"
 )
 
@@ -119,7 +120,7 @@ func (s Selection) Publish(ctx context.Context, data []byte) error {
 		return failed("publish", adapter.Unsent(context.Cause(ctx)))
 	}
 	h := s.hub
-	if err := h.begin(1); err != nil {
+	if err := h.begin(); err != nil {
 		return failed("publish", adapter.Unsent(err))
 	}
 	defer h.ops.Leave(1)
@@ -132,20 +133,20 @@ func (s Selection) Publish(ctx context.Context, data []byte) error {
 		ctx, release = h.bound(ctx)
 		defer release()
 	}
-	legs, err := s.legs(ctx, s.message(data))
+	targets, err := s.targets(ctx, s.message(data))
 	if err != nil {
 		return err
 	}
-	return forAll(legs, func(l leg) error {
-		if l.way == nil {
-			l.deliver(h)
+	return forAll(targets, func(t target) error {
+		if t.out == nil {
+			t.deliver(h)
 			return nil
 		}
-		defer l.way.unhold(1)
-		if s.passesBy(l.way) {
-			return l.way.publishUnkept(ctx, &l.message)
+		defer t.out.unhold(1)
+		if s.passesBy(t.out) {
+			return t.out.publishUnkept(ctx, &t.message)
 		}
-		return l.way.publish(ctx, &l.message)
+		return t.out.publish(ctx, &t.message)
 	})
 }
 
@@ -159,36 +160,36 @@ func (s Selection) PublishAsync(ctx context.Context, data []byte, done func(erro
 		return failed("publish", adapter.Unsent(err))
 	}
 	h := s.hub
-	if err := h.begin(1); err != nil {
+	if err := h.begin(); err != nil {
 		return failed("publish", adapter.Unsent(err))
 	}
 	defer h.ops.Leave(1)
 	if s.local {
-		acks, err := h.beginAsync(ctx, 1, len(data), done)
+		acks, err := h.publishers.BeginAll(ctx, 1, len(data), done)
 		if err != nil {
 			return failed("publish", err)
 		}
 		s.publishLocally(s.message(data))
-		h.tell(acks, nil)
+		h.publishers.Tell(acks, nil)
 		return nil
 	}
-	legs, err := s.legs(ctx, s.message(data))
+	targets, err := s.targets(ctx, s.message(data))
 	if err != nil {
 		return err
 	}
-	acks, err := h.beginAsync(ctx, len(legs), len(data), done)
-	for i, l := range legs {
+	acks, err := h.publishers.BeginAll(ctx, len(targets), len(data), done)
+	for i, t := range targets {
 		switch {
-		case err != nil && l.way != nil:
-			l.way.unhold(1)
+		case err != nil && t.out != nil:
+			t.out.unhold(1)
 		case err != nil:
-		case l.way == nil:
-			l.deliver(h)
-			h.tell(acks[i:i+1], nil)
-		case s.passesBy(l.way):
-			l.way.publishUnkeptAsync(&l.message, acks[i])
+		case t.out == nil:
+			t.deliver(h)
+			h.publishers.Tell(acks[i:i+1], nil)
+		case s.passesBy(t.out):
+			t.out.publishUnkeptAsync(&t.message, acks[i])
 		default:
-			l.way.publishAsync(&l.message, acks[i])
+			t.out.publishAsync(&t.message, acks[i])
 		}
 	}
 	return failed("publish", err)
@@ -253,29 +254,29 @@ func (s Selection) checkLengths() error {
 	return nil
 }
 
-// A leg is a part of a selection, and what to send there.
-type leg struct {
-	way     *outbound // held; nil: the message is to members of this hub
+// A target is a part of a selection, and what to send there.
+type target struct {
+	out     *outbound // held; nil: the message is to members of this hub
 	message wire.Message
 }
 
 // deliver gives a message to members of this hub.
-func (l *leg) deliver(h *Hub) {
-	v := l.message.View()
-	h.sendTo(v.To, roomlog.Gap{}, []item.Entry{h.entryOf(&l.message)})
+func (t *target) deliver(h *Hub) {
+	v := t.message.View()
+	h.sendTo(v.To, roomlog.Gap{}, []item.Entry{h.entryOf(&t.message)})
 }
 
-// legs returns the parts of a selection that is not local.
-func (s Selection) legs(ctx context.Context, m *wire.Message) ([]leg, error) {
+// targets returns the parts of a selection that is not local.
+func (s Selection) targets(ctx context.Context, m *wire.Message) ([]target, error) {
 	h := s.hub
 	switch s.kind {
 	case toEveryone:
 		if err := s.awaitEveryone(ctx); err != nil {
-			return nil, &PublishError{Err: mark(err, true)}
+			return nil, &PublishError{Err: unsent.Mark(err, true)}
 		}
-		o := h.everyone.way()
-		o.hold()
-		return []leg{{o, *m}}, nil
+		o := h.everyone.outbox()
+		o.Hold()
+		return []target{{o, *m}}, nil
 	case toMembers:
 		return s.hubs(m), nil
 	case toUsers:
@@ -300,40 +301,40 @@ func (s Selection) awaitEveryone(ctx context.Context) error {
 
 // acquireAll returns a part for each of some rooms. If the user's Options.Room
 // panics for one of them, none is in use.
-func (s Selection) acquireAll(rooms []string, m *wire.Message) []leg {
+func (s Selection) acquireAll(rooms []string, m *wire.Message) []target {
 	h := s.hub
-	legs := make([]leg, 0, len(rooms))
+	targets := make([]target, 0, len(rooms))
 	defer func() {
-		if len(legs) < len(rooms) {
-			for _, l := range legs {
-				l.way.unhold(1)
+		if len(targets) < len(rooms) {
+			for _, t := range targets {
+				t.out.unhold(1)
 			}
 		}
 	}()
 	for _, room := range rooms {
-		legs = append(legs, leg{h.acquire(room, h.names.Room(room)).way(), *m})
+		targets = append(targets, target{h.acquire(room, h.names.Room(room)).outbox(), *m})
 	}
-	return legs
+	return targets
 }
 
 // hubs returns a part for each hub that has one of the members.
-func (s Selection) hubs(m *wire.Message) (legs []leg) {
+func (s Selection) hubs(m *wire.Message) (targets []target) {
 	byHub := make(map[string]int)
 	for _, id := range s.names {
 		hub, _ := hubOf(id) // checked before
 		i, known := byHub[hub]
 		if !known {
-			i = len(legs)
+			i = len(targets)
 			byHub[hub] = i
-			l := leg{message: *m}
+			t := target{message: *m}
 			if hub != s.hub.id {
-				l.way = s.hub.wayTo(hub)
+				t.out = s.hub.outboxTo(hub)
 			}
-			legs = append(legs, l)
+			targets = append(targets, t)
 		}
-		legs[i].message.To = append(legs[i].message.To, id)
+		targets[i].message.To = append(targets[i].message.To, id)
 	}
-	return legs
+	return targets
 }
 
 // publishLocally gives a message to the members of this hub.
@@ -353,26 +354,26 @@ func (s Selection) publishLocally(m *wire.Message) {
 		}
 		e := h.entryOf(m)
 		for _, room := range s.names {
-			if rs := h.lookup(h.names.Room(room)); rs != nil {
-				rs.deliver(e)
+			if r := h.lookup(h.names.Room(room)); r != nil {
+				r.deliver(e)
 			}
 		}
 	}
 }
 
-// forAll calls f for each leg, at the same time, and returns all errors.
-func forAll(legs []leg, f func(leg) error) error {
-	if len(legs) == 1 {
-		return f(legs[0])
+// forAll calls f for each target, at the same time, and returns all errors.
+func forAll(targets []target, f func(target) error) error {
+	if len(targets) == 1 {
+		return f(targets[0])
 	}
-	errs := make([]error, len(legs))
+	errs := make([]error, len(targets))
 	var wg sync.WaitGroup
-	for i, l := range legs[1:] {
-		wg.Go(func() { errs[i+1] = f(l) })
+	for i, t := range targets[1:] {
+		wg.Go(func() { errs[i+1] = f(t) })
 	}
-	errs[0] = f(legs[0])
+	errs[0] = f(targets[0])
 	wg.Wait()
-	return joinErrors(errs)
+	return unsent.Join(errs)
 }
 
 // maxNames bounds each list of names in a selection, and with it what the hubs

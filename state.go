@@ -12,7 +12,7 @@ import (
 	"github.com/fanoutgo/fanout/internal/sequence"
 )
 
-// A roomState is a room as one hub has it: its log, its members on this hub,
+// A room is what one hub has of a room: its log, its members on this hub,
 // its subscription, and the numbers of what comes in and goes out. It exists
 // while it has members, is being joined or published to, and for a while after
 // that.
@@ -24,7 +24,7 @@ import (
 // Most rooms have not been heard of for a while, and what takes longest is to
 // fetch them from memory: what is needed together lies together, in lines of 64
 // bytes.
-type roomState struct {
+type room struct {
 	// What publishing needs.
 	hub  *Hub
 	kept *roomHistory             // nil: the room keeps no history
@@ -75,130 +75,130 @@ const (
 	subEnding
 )
 
-func newRoomState(h *Hub, name, channel string, kept *roomHistory, limits *limits, special *rare) *roomState {
-	rs := &roomState{hub: h, name: name, channel: channel, kept: kept, rare: special}
-	if p := rs.presence(); p != nil {
-		p.room = rs
+func newRoom(h *Hub, name, channel string, kept *roomHistory, limits *limits, special *rare) *room {
+	r := &room{hub: h, name: name, channel: channel, kept: kept, rare: special}
+	if p := r.presence(); p != nil {
+		p.Init(&h.announcer, host{r})
 	}
-	rs.log.Init(limits)
+	r.log.Init(limits)
 	if kept != nil {
-		kept.follower.Init(&rs.in)
+		kept.follower.Init(&r.in)
 	}
-	return rs
+	return r
 }
 
-// way returns the way out to the room's channel. The room is in use.
-func (rs *roomState) way() *outbound {
-	if o := rs.out.Load(); o != nil {
+// outbox returns what is published to the room's channel. The room is in use.
+func (r *room) outbox() *outbound {
+	if o := r.out.Load(); o != nil {
 		return o
 	}
-	rs.mu.Lock()
-	defer rs.mu.Unlock()
-	if o := rs.out.Load(); o != nil {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if o := r.out.Load(); o != nil {
 		return o // somebody was faster
 	}
 	o := new(outbound)
-	o.init(rs.hub, rs, rs.channel)
-	rs.out.Store(o)
+	o.init(r.hub, r, r.channel)
+	r.out.Store(o)
 	return o
 }
 
 // acquire returns the state of a room, which stays until it is released.
-func (h *Hub) acquire(name, channel string) *roomState {
+func (h *Hub) acquire(name, channel string) *room {
 	h.mu.RLock()
-	rs := h.rooms[channel]
-	if rs != nil {
-		rs.mu.Lock() // under h.mu: the janitor removes under both
-		rs.uses++
-		rs.mu.Unlock()
+	r := h.rooms[channel]
+	if r != nil {
+		r.mu.Lock() // under h.mu: the janitor removes under both
+		r.uses++
+		r.mu.Unlock()
 	}
 	h.mu.RUnlock()
-	if rs != nil {
-		return rs
+	if r != nil {
+		return r
 	}
 	kept, limits, special := h.roomOptions(name, channel) // calls the user, so no lock is held
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	rs = h.rooms[channel]
-	if rs == nil {
-		rs = newRoomState(h, name, channel, kept, limits, special)
-		h.rooms[channel] = rs
+	r = h.rooms[channel]
+	if r == nil {
+		r = newRoom(h, name, channel, kept, limits, special)
+		h.rooms[channel] = r
 	}
-	rs.mu.Lock()
-	rs.uses++
-	rs.mu.Unlock()
-	return rs
+	r.mu.Lock()
+	r.uses++
+	r.mu.Unlock()
+	return r
 }
 
 // hold is acquire for callers that have the state already. It is false if the
 // hub has forgotten the state.
-func (rs *roomState) hold() bool {
-	rs.mu.Lock()
-	defer rs.mu.Unlock()
-	if rs.gone {
+func (r *room) hold() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.gone {
 		return false
 	}
-	rs.uses++
+	r.uses++
 	return true
 }
 
 // await makes ms a member of the room, once the hub's own channels and the
 // room's stand and, where there is a history, its place in that is known. A
-// Resume (r) puts itself there; a Join beside it waits for how that ends.
-func (rs *roomState) await(ctx context.Context, ms *membership, r *memberReplay) error {
-	if err := rs.awaitOthers(ctx, ms); err != nil {
+// Resume (rp) puts itself there; a Join beside it waits for how that ends.
+func (r *room) await(ctx context.Context, ms *membership, rp *memberReplay) error {
+	if err := r.awaitOthers(ctx, ms); err != nil {
 		return err
 	}
 	var admitted admission
 	asked := false // for the place in the history
 	for {
-		rs.mu.Lock()
+		r.mu.Lock()
 		switch {
 		case ms.left.Load():
-			rs.mu.Unlock()
+			r.mu.Unlock()
 			return ms.endError()
 		case ms.joined:
-			rs.mu.Unlock()
+			r.mu.Unlock()
 			return nil
-		case rs.follows() && !admitted.stands(rs):
-			rs.mu.Unlock()
+		case r.follows() && !admitted.stands(r):
+			r.mu.Unlock()
 			if err := admitted.ask(ctx, ms); err != nil {
 				return err
 			}
 			continue
-		case rs.follows() && !ms.resumes():
-			rs.open(ms)
-			listed := rs.parkNew(ms)
-			rs.mu.Unlock()
+		case r.follows() && !ms.resumes():
+			r.open(ms)
+			listed := r.parkNew(ms)
+			r.mu.Unlock()
 			if listed {
 				ms.member.enqueue(ms)
 			}
 			return nil
-		case rs.follows() && r != nil:
-			if done, err := rs.resume(ctx, ms, r); done || err != nil {
+		case r.follows() && rp != nil:
+			if done, err := r.resume(ctx, ms, rp); done || err != nil {
 				return err
 			}
 			continue
-		case rs.follows():
-		case rs.sub == subOn && !rs.interrupted && !rs.kept.follower.Reading():
-			if err := rs.kept.follower.Err(); asked && err != nil {
-				rs.mu.Unlock()
+		case r.follows():
+		case r.sub == subOn && !r.interrupted && !r.kept.follower.Reading():
+			if err := r.kept.follower.Err(); asked && err != nil {
+				r.mu.Unlock()
 				return err
 			}
-			rs.read()
-		case rs.sub == subOff:
-			rs.sub, rs.interrupted = subStarting, false
+			r.read()
+		case r.sub == subOff:
+			r.sub, r.interrupted = subStarting, false
 			asking, cancel := context.WithCancelCause(ctx)
-			ms.waiting().giveUp = cancel
-			rs.mu.Unlock()
-			if err := rs.subscribe(asking, ms, cancel); err != nil {
+			ms.waiting().cancel = cancel
+			r.mu.Unlock()
+			if err := r.subscribe(asking, ms, cancel); err != nil {
 				return err
 			}
 			continue
 		}
-		changed, moved := rs.whenChanged(), ms.whenMoved()
-		asked = asked || rs.sub == subOn && rs.kept != nil && rs.kept.follower.Reading()
-		rs.mu.Unlock()
+		changed, moved := r.whenChanged(), ms.whenMoved()
+		asked = asked || r.sub == subOn && r.kept != nil && r.kept.follower.Reading()
+		r.mu.Unlock()
 		if err := ms.wait(ctx, changed, moved); err != nil {
 			return err
 		}
@@ -206,18 +206,18 @@ func (rs *roomState) await(ctx context.Context, ms *membership, r *memberReplay)
 }
 
 // resume takes a Resume a step further, and reports whether the member is in
-// the room now. It releases rs.mu.
-func (rs *roomState) resume(ctx context.Context, ms *membership, r *memberReplay) (done bool, err error) {
-	rs.mu.AssertHeld()
-	since := r.At()
-	v, err := rs.assemble(r)
+// the room now. It releases r.mu.
+func (r *room) resume(ctx context.Context, ms *membership, rp *memberReplay) (done bool, err error) {
+	r.mu.AssertHeld()
+	since := rp.At()
+	v, err := r.assemble(rp)
 	switch v {
 	case replay.Complete:
-		rs.start(ms, r, since)
+		r.start(ms, rp, since)
 	case replay.LogBehind:
-		rs.read()
+		r.read()
 	}
-	rs.mu.Unlock()
+	r.mu.Unlock()
 	switch {
 	case err != nil:
 		return false, err
@@ -225,43 +225,43 @@ func (rs *roomState) resume(ctx context.Context, ms *membership, r *memberReplay
 		ms.member.enqueue(ms)
 		return true, nil
 	case v == replay.NeedsReading:
-		return false, rs.fetch(ctx, ms, r)
+		return false, r.fetch(ctx, ms, rp)
 	}
 	return false, nil
 }
 
 // whenChanged returns a channel that is closed when the subscription, or what
 // is known of the history, changes.
-func (rs *roomState) whenChanged() <-chan struct{} {
-	rs.mu.AssertHeld()
-	if rs.changed == nil {
-		rs.changed = make(chan struct{})
+func (r *room) whenChanged() <-chan struct{} {
+	r.mu.AssertHeld()
+	if r.changed == nil {
+		r.changed = make(chan struct{})
 	}
-	return rs.changed
+	return r.changed
 }
 
 // follows reports whether whatever is published from now on goes into the log
 // or is reported missing there.
-func (rs *roomState) follows() bool {
-	rs.mu.AssertHeld()
-	return rs.sub == subOn && !rs.interrupted && (rs.kept == nil || rs.kept.follower.Follows())
+func (r *room) follows() bool {
+	r.mu.AssertHeld()
+	return r.sub == subOn && !r.interrupted && (r.kept == nil || r.kept.follower.Follows())
 }
 
 // subscribe makes the adapter's call on behalf of all that wait. ctx is that of
 // the first of them. If the call ends early, because ctx ends or because the
 // member leaves, which calls cancel, the next one that waits tries again.
-func (rs *roomState) subscribe(ctx context.Context, ms *membership, cancel context.CancelCauseFunc) (err error) {
-	stop := context.AfterFunc(rs.hub.open, func() { cancel(ErrClosed) })
+func (r *room) subscribe(ctx context.Context, ms *membership, cancel context.CancelCauseFunc) (err error) {
+	stop := context.AfterFunc(r.hub.open, func() { cancel(ErrClosed) })
 	err = errPanic // others must not wait for ever, whatever the adapter does
 	defer func() {
 		stop()
 		cancel(nil)
-		rs.subscribed(ms, err)
+		r.subscribed(ms, err)
 	}()
-	err = rs.hub.adapter.Subscribe(ctx, rs.channel)
+	err = r.hub.adapter.Subscribe(ctx, r.channel)
 	switch {
 	case err == nil:
-	case rs.hub.isClosing():
+	case r.hub.isClosing():
 		err = ErrClosed
 	case ms.left.Load():
 		err = ms.endError()
@@ -271,121 +271,121 @@ func (rs *roomState) subscribe(ctx context.Context, ms *membership, cancel conte
 
 // subscribed notes how a call of the adapter has ended that was made on behalf
 // of a membership. Nothing of that call's context is kept.
-func (rs *roomState) subscribed(ms *membership, err error) {
-	rs.mu.Lock()
-	defer rs.mu.Unlock()
-	rs.sub = subOff
+func (r *room) subscribed(ms *membership, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.sub = subOff
 	if p := ms.place; p != nil && p.waits != nil {
-		p.waits.giveUp = nil
+		p.waits.cancel = nil
 	}
 	switch {
 	case err == nil:
-		rs.sub = subOn
-		rs.in.BeginRun(time.Now())
-		if rs.kept != nil {
-			rs.readHistory(rs.kept.follower.Subscribed())
+		r.sub = subOn
+		r.in.BeginRun(time.Now())
+		if r.kept != nil {
+			r.readHistory(r.kept.follower.Subscribed())
 		}
-		if p := rs.presence(); p != nil {
-			p.follow()
+		if p := r.presence(); p != nil {
+			p.Follow()
 		}
-	case rs.kept != nil:
-		rs.forgetHistory()
+	case r.kept != nil:
+		r.forgetHistory()
 	}
-	rs.tell()
+	r.tell()
 }
 
 // tell wakes those that wait for a change.
-func (rs *roomState) tell() {
-	rs.mu.AssertHeld()
-	if rs.changed != nil {
-		close(rs.changed)
-		rs.changed = nil
+func (r *room) tell() {
+	r.mu.AssertHeld()
+	if r.changed != nil {
+		close(r.changed)
+		r.changed = nil
 	}
 }
 
 // open puts a membership into the room, at the end of its log.
-func (rs *roomState) open(ms *membership) {
-	rs.mu.AssertHeld()
-	ms.joined, ms.opened = true, rs.in.Run()
-	ms.setSince(rs.hub.leftOut.Load())
-	ms.next = rs.members
+func (r *room) open(ms *membership) {
+	r.mu.AssertHeld()
+	ms.joined, ms.opened = true, r.in.Run()
+	ms.setSince(r.hub.leftOut.Load())
+	ms.next = r.members
 	if ms.next != nil {
 		ms.next.prev = ms
 	}
-	rs.members = ms
-	rs.count++
-	rs.log.Open(&ms.cursor, ms)
-	if rs.kept != nil {
-		ms.place.last = public(rs.kept.follower.Position(), rs.kept.mark)
+	r.members = ms
+	r.count++
+	r.log.Open(&ms.cursor, ms)
+	if r.kept != nil {
+		ms.place.last = public(r.kept.follower.Position(), r.kept.mark)
 	}
 	if ms.place != nil {
 		ms.doneWaiting()
 	}
 	ms.list()
-	rs.hasJoined(ms)
+	r.hasJoined(ms)
 }
 
 // remove takes a membership out. The member's walk is locked, and ms.left set.
-func (rs *roomState) remove(ms *membership) {
+func (r *room) remove(ms *membership) {
 	ms.member.walk.AssertHeld()
-	rs.mu.Lock()
+	r.mu.Lock()
 	idle := false
 	if ms.joined {
 		ms.joined = false
 		if ms.retired {
 			ms.retired = false
-			rs.uses--
+			r.uses--
 		} else {
-			rs.unlist(ms)
+			r.unlist(ms)
 		}
 		ms.cursor.Close()
-		idle = rs.markIdle()
+		idle = r.markIdle()
 	}
 	ms.tell() // a Join that waits learns that it was overtaken
-	if p := ms.place; p != nil && p.waits != nil && p.waits.giveUp != nil {
-		p.waits.giveUp(ErrLeft)
+	if p := ms.place; p != nil && p.waits != nil && p.waits.cancel != nil {
+		p.waits.cancel(ErrLeft)
 	}
-	subscribed := rs.sub != subOff
-	rs.mu.Unlock()
+	subscribed := r.sub != subOff
+	r.mu.Unlock()
 	if idle {
-		rs.hub.janitor.add(rs, subscribed)
+		r.hub.janitor.add(r, subscribed)
 	}
 }
 
 // append adds a gap and entries to the log. The caller runs the wakeups after
 // releasing the lock.
-func (rs *roomState) append(gap roomlog.Gap, entries []item.Entry) wakeups {
-	rs.mu.AssertHeld()
-	return rs.appendAfter(roomlog.Gap{}, gap, entries)
+func (r *room) append(gap roomlog.Gap, entries []item.Entry) wakeups {
+	r.mu.AssertHeld()
+	return r.appendAfter(roomlog.Gap{}, gap, entries)
 }
 
 // appendAfter is append with a gap before all that lies before the run.
-func (rs *roomState) appendAfter(earlier, gap roomlog.Gap, entries []item.Entry) wakeups {
-	rs.mu.AssertHeld()
-	return rs.appended(rs.log.AppendAfter(earlier, gap, entries))
+func (r *room) appendAfter(earlier, gap roomlog.Gap, entries []item.Entry) wakeups {
+	r.mu.AssertHeld()
+	return r.appended(r.log.AppendAfter(earlier, gap, entries))
 }
 
 // appended returns what follows an append to the log.
-func (rs *roomState) appended(log roomlog.Wakeups[item.Entry, *membership]) wakeups {
-	rs.mu.AssertHeld()
+func (r *room) appended(log roomlog.Wakeups[item.Entry, *membership]) wakeups {
+	r.mu.AssertHeld()
 	w := wakeups{log: log}
-	if rs.overflow() == Disconnect && !rs.catchesUp() {
-		w.slow = rs.slowMembers()
+	if r.overflow() == Disconnect && !r.catchesUp() {
+		w.slow = r.slowMembers()
 	}
 	return w
 }
 
 // slowMembers finds members that fell out of the window. It looks at all of
 // them, so it waits until the window has moved by a quarter.
-func (rs *roomState) slowMembers() (slow []*Member) {
-	rs.mu.AssertHeld()
-	oldest := rs.log.OldestKept()
-	kept, _ := rs.log.Kept()
-	if oldest-rs.sweptAt < uint64(max(1, kept/4)) {
+func (r *room) slowMembers() (slow []*Member) {
+	r.mu.AssertHeld()
+	oldest := r.log.OldestKept()
+	kept, _ := r.log.Kept()
+	if oldest-r.sweptAt < uint64(max(1, kept/4)) {
 		return nil
 	}
-	rs.sweptAt = oldest
-	for ms := rs.members; ms != nil; ms = ms.next {
+	r.sweptAt = oldest
+	for ms := r.members; ms != nil; ms = ms.next {
 		if ms.member != nil && ms.cursor.Overrun(oldest) && (ms.place == nil || ms.place.behind.Load() == within) {
 			slow = append(slow, ms.member)
 		}

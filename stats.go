@@ -109,7 +109,7 @@ func (h *Hub) Health(ctx context.Context) error {
 	if err := h.awaitOwn(ctx, nil); err != nil {
 		return fmt.Errorf("fanout: health: the hub's own channels are not subscribed: %w", err)
 	}
-	if err := h.inbox.echo(ctx); err != nil {
+	if err := h.echo(ctx); err != nil {
 		return fmt.Errorf("fanout: health: message through the backend to the hub itself: %w", err)
 	}
 	return nil

@@ -51,12 +51,12 @@ func checkUsers(names []string) error {
 }
 
 // acquireUsers returns a part for each of the users.
-func (s Selection) acquireUsers(m *wire.Message) (legs []leg) {
+func (s Selection) acquireUsers(m *wire.Message) (targets []target) {
 	h := s.hub
 	for _, user := range s.names {
-		legs = append(legs, leg{h.acquire("", h.names.User(user)).way(), *m})
+		targets = append(targets, target{h.acquire("", h.names.User(user)).outbox(), *m})
 	}
-	return legs
+	return targets
 }
 
 // publishToUsersHere gives a message to the users' members on this hub.
@@ -64,8 +64,8 @@ func (s Selection) publishToUsersHere(m *wire.Message) {
 	h := s.hub
 	e := h.entryOf(m)
 	for _, user := range s.names {
-		if rs := h.lookup(h.names.User(user)); rs != nil {
-			rs.deliver(e)
+		if r := h.lookup(h.names.User(user)); r != nil {
+			r.deliver(e)
 		}
 	}
 }
@@ -138,38 +138,38 @@ func (h *Hub) membersOf(user string) (all []*Member) {
 // waiting, and otherwise in the background.
 func (h *Hub) joinUser(m *Member) {
 	u := m.user()
-	rs := h.acquire("", h.names.User(u.name))
-	if h.own.Succeeded() && rs.joinNow(m) {
-		h.release(rs)
+	r := h.acquire("", h.names.User(u.name))
+	if h.own.Succeeded() && r.joinNow(m) {
+		h.release(r)
 		u.joined.Succeed()
 		return
 	}
 	join := func() {
 		defer u.joined.Succeed()
-		defer h.release(rs)
-		h.keepJoining(rs, m)
+		defer h.release(r)
+		h.keepJoining(r, m)
 	}
 	if h.alone { // the adapter does not wait
 		join()
 		return
 	}
-	h.readers.Aside(join)
+	h.pool.Aside(join)
 }
 
 // joinNow brings a member into the room if it stands. It reports whether
 // nothing is left to do.
-func (rs *roomState) joinNow(m *Member) (done bool) {
-	ms, err := m.reserve(rs, nil)
+func (r *room) joinNow(m *Member) (done bool) {
+	ms, err := m.reserve(r, nil)
 	if err != nil {
 		return true // it has ended
 	}
-	rs.mu.Lock()
-	if err = errNotNow; rs.follows() && !ms.left.Load() && !ms.joined {
-		rs.open(ms)
+	r.mu.Lock()
+	if err = errNotNow; r.follows() && !ms.left.Load() && !ms.joined {
+		r.open(ms)
 		ms.cursor.Park()
 		err = nil
 	}
-	rs.mu.Unlock()
+	r.mu.Unlock()
 	m.endJoin(ms, nil, err)
 	return err == nil
 }
@@ -178,16 +178,16 @@ var errNotNow = errors.New("the channel is not subscribed")
 
 // keepJoining brings a member into the channel of its user, however long that
 // takes. It returns earlier when the member or the hub ends.
-func (h *Hub) keepJoining(rs *roomState, m *Member) {
+func (h *Hub) keepJoining(r *room, m *Member) {
 	for pause := (backoff.Backoff{}); ; {
-		err := rs.admit(h.open, m, nil)
+		err := r.admit(h.open, m, nil)
 		if err == nil || m.refusal() != nil || h.isClosing() {
 			return
 		}
 		m.user().joined.Fail(err)
 		if h.unheard.Due() {
 			h.log.Error("fanout: a member gets no messages to its user, the hub tries again (said once a minute)",
-				"channel", rs.channel, "error", err)
+				"channel", r.channel, "error", err)
 		}
 		wait := time.NewTimer(pause.Next())
 		select {
@@ -201,12 +201,12 @@ func (h *Hub) keepJoining(rs *roomState, m *Member) {
 
 // awaitOthers waits for the channels that bring a member messages without a
 // room, which a Join promises as well.
-func (rs *roomState) awaitOthers(ctx context.Context, ms *membership) error {
-	if err := rs.hub.awaitOwn(ctx, ms); err != nil {
+func (r *room) awaitOthers(ctx context.Context, ms *membership) error {
+	if err := r.hub.awaitOwn(ctx, ms); err != nil {
 		return err
 	}
-	if u := ms.member.user(); u != nil && rs.name != "" {
-		return rs.hub.awaitTrial(ctx, u.joined, ms)
+	if u := ms.member.user(); u != nil && r.name != "" {
+		return r.hub.awaitTrial(ctx, u.joined, ms)
 	}
 	return nil
 }

@@ -220,7 +220,7 @@ func (k *keeper) found(s *keeping) *keeping {
 	switch {
 	case s.way == byUnknown && !first:
 		err := fmt.Errorf("%s: a new connection to %s, which does not say which server it is: histories there may have lost messages", e.cfg.Name, k.node.addr)
-		e.refusals.doubt(err)
+		e.refusals.noteLoss(err)
 		e.journal.Warn("a new connection to a server that does not say which one it is: its histories may have lost messages, and begin a new epoch",
 			"node", k.node.addr)
 	case s.way == byUnknown:

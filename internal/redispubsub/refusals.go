@@ -39,8 +39,8 @@ func (r *refusals) clear() {
 	}
 }
 
-// doubt remembers that histories may have lost something.
-func (r *refusals) doubt(err error) { r.lost.Store(&refusal{err, time.Now()}) }
+// noteLoss remembers that histories may have lost something.
+func (r *refusals) noteLoss(err error) { r.lost.Store(&refusal{err, time.Now()}) }
 
 // health returns an error if histories are refused, or may have lost something
 // a moment ago.

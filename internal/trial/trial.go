@@ -7,7 +7,13 @@
 //	    └──────── Retry ──────┘
 package trial
 
-import "github.com/fanoutgo/fanout/internal/locks"
+import (
+	"context"
+	"time"
+
+	"github.com/fanoutgo/fanout/internal/backoff"
+	"github.com/fanoutgo/fanout/internal/locks"
+)
 
 // A Trial is made by New. Its methods may be called concurrently.
 type Trial struct {
@@ -65,4 +71,34 @@ func (t *Trial) set(err error, succeeded bool) {
 		return
 	}
 	t.changed = make(chan struct{})
+}
+
+const (
+	// lastPause is the longest pause between the attempts of Keep.
+	lastPause = 500 * time.Millisecond
+	// failureAge is how long Last still returns the error of an attempt of Keep
+	// while the next attempt waits.
+	failureAge = time.Second
+)
+
+// Keep makes attempts until one succeeds or ctx ends. After one that has failed
+// it calls failed, which reports whether to go on.
+func (t *Trial) Keep(ctx context.Context, attempt func() error, failed func(error) (goOn bool)) {
+	for pause := backoff.First; ; pause = min(2*pause, lastPause) {
+		outdated := time.AfterFunc(failureAge, t.Retry)
+		err := attempt()
+		outdated.Stop()
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err == nil:
+			t.Succeed()
+			return
+		}
+		t.Fail(err)
+		if !failed(err) {
+			return
+		}
+		backoff.Sleep(ctx, pause)
+	}
 }

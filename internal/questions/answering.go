@@ -1,4 +1,4 @@
-package fanout
+package questions
 
 import (
 	"context"
@@ -13,7 +13,7 @@ import (
 // An answering is a question of another hub, or of this one, that is being
 // answered. It has a goroutine, on which run is called.
 type answering struct {
-	hub      *Hub
+	board    *Switchboard
 	key      ask.Key
 	question *control.Question
 	ctx      context.Context
@@ -34,12 +34,12 @@ type answering struct {
 
 // newAnswering returns the answering of a question that its asker waits for as
 // long as wait.
-func newAnswering(h *Hub, key ask.Key, q *control.Question, copies []uint64, wait time.Duration) *answering {
+func (s *Switchboard) newAnswering(key ask.Key, q *control.Question, copies []uint64, wait time.Duration) *answering {
 	a := &answering{
-		hub: h, key: key, question: q, kick: make(chan struct{}, 1),
+		board: s, key: key, question: q, kick: make(chan struct{}, 1),
 		pages: ask.NewPages(max(q.Credit, 1)), attempt: q.Attempt, copies: copies,
 	}
-	a.ctx, a.cancel = context.WithTimeout(h.ctx, wait)
+	a.ctx, a.cancel = context.WithTimeout(s.env.Notices.Context, wait)
 	return a
 }
 
@@ -64,7 +64,7 @@ func (a *answering) credit(c *control.Credit) {
 func (a *answering) run(n *note) {
 	defer a.end()
 	result, answered := a.answer(n)
-	s := &a.hub.switchboard
+	s := a.board
 	s.mu.Lock()
 	s.commands.Finished(a.key, result)
 	s.mu.Unlock()
@@ -78,19 +78,18 @@ func (a *answering) run(n *note) {
 // end forgets the answering.
 func (a *answering) end() {
 	a.cancel()
-	s := &a.hub.switchboard
+	s := a.board
 	s.mu.Lock()
 	delete(s.answers, a.key)
 	s.mu.Unlock()
-	a.rest()
+	a.Rest()
 }
 
-// rest makes the hub free for another question, while members that have got
-// this one think.
-func (a *answering) rest() {
+// Rest implements Taker.
+func (a *answering) Rest() {
 	if !a.resting {
 		a.resting = true
-		a.hub.switchboard.idle()
+		a.board.idle()
 	}
 }
 
@@ -104,25 +103,22 @@ func (a *answering) delivered() bool {
 // answer deals with the question and sends the answer. The hub is not closed
 // meanwhile. If the answer is one page it is the result.
 func (a *answering) answer(n *note) (result []byte, answered bool) {
-	if a.hub.begin(1) != nil {
+	env := &a.board.env
+	if !env.Ops.Enter(1) {
 		return nil, false
 	}
-	defer a.hub.ops.Leave(1)
-	places := make(map[*roomState]uint64)
-	if n.room != nil {
-		places[n.room] = n.place
-	}
+	defer env.Ops.Leave(1)
 	var err error
 	status := control.StatusLast
 	if a.question.Op == control.OpPresence {
 		status, err = a.answerPresence()
 	} else {
-		a.page.Count, err = a.hub.perform(a.ctx, a.key.Hub, a.question, places, a)
+		a.page.Count, err = env.Perform(a.ctx, a.key.Hub, a.question, n.place, a)
 	}
 	switch {
-	case errors.Is(err, errNotUnderstood):
+	case errors.Is(err, ErrNotUnderstood):
 		status = control.StatusNotUnderstood
-	case err != nil && a.hub.isClosing(): // its members end
+	case err != nil && a.closing(): // its members end
 	case err != nil && a.ctx.Err() != nil:
 		return nil, false
 	case err != nil:
@@ -139,15 +135,40 @@ func (a *answering) answer(n *note) (result []byte, answered bool) {
 	return nil, true
 }
 
+// closing reports whether the hub has begun to close.
+func (a *answering) closing() bool {
+	select {
+	case <-a.board.env.Closing:
+		return true
+	default:
+		return false
+	}
+}
+
+// answerPresence puts what a hub that follows a room wants to know of this one
+// into the answer.
+func (a *answering) answerPresence() (status control.Status, err error) {
+	snapshot := a.board.env.Presence(a.question)
+	page := &a.page
+	page.Life, page.Seq, page.Digest, page.Mode = snapshot.Life, snapshot.Seq, snapshot.Digest, snapshot.Mode
+	page.Count = snapshot.Count
+	for i := range snapshot.Entries {
+		if err := a.Put(&snapshot.Entries[i]); err != nil {
+			return snapshot.Status, err
+		}
+	}
+	return snapshot.Status, nil
+}
+
 // maxEntryOverhead is more than the fields of a page take beside its entries,
 // but for the list of copies.
 const maxEntryOverhead = 64
 
-// put adds an entry to the answer.
-func (a *answering) put(e *control.Entry) error {
+// Put implements Taker: it adds an entry to the answer.
+func (a *answering) Put(e *control.Entry) error {
 	size := e.Size()
 	if len(a.page.Entries) > 0 && (a.size+size > ask.MaxPage || len(a.page.Entries) == control.MaxEntries) {
-		if err := a.flush(a.page.Count); err != nil {
+		if err := a.Flush(a.page.Count); err != nil {
 			return err
 		}
 	}
@@ -156,8 +177,8 @@ func (a *answering) put(e *control.Entry) error {
 	return nil
 }
 
-// flush sends the page, which is not the last.
-func (a *answering) flush(count uint64) error {
+// Flush implements Taker: it sends the page, which is not the last.
+func (a *answering) Flush(count uint64) error {
 	a.page.Count = count
 	_, err := a.send(control.StatusMore)
 	a.page.Page++
@@ -186,25 +207,12 @@ func (a *answering) send(status control.Status) (page []byte, err error) {
 }
 
 // transmit sends a page. If that fails the asker asks for it again.
-func (a *answering) transmit(page []byte) {
-	h := a.hub
-	if a.key.Hub == h.num {
-		h.switchboard.put(note{from: h.num, payload: page})
-		return
-	}
-	o := h.wayTo(hubID(a.key.Hub))
-	defer o.unhold(1)
-	_, _ = o.notify(a.ctx, h.controlFrame(page))
-}
+func (a *answering) transmit(page []byte) { _, _ = a.board.transmit(a.ctx, a.key.Hub, page) }
 
 // await waits for news of the asker, and sends again what it has not got.
 func (a *answering) await() error {
-	select {
-	case <-a.kick:
-	case <-a.ctx.Done():
-		return context.Cause(a.ctx)
-	case <-a.hub.closing:
-		return ErrClosed
+	if err := a.board.await(a.ctx, a.kick); err != nil {
+		return err
 	}
 	a.mu.Lock()
 	again := a.again

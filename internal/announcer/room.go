@@ -1,0 +1,314 @@
+package announcer
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/fanoutgo/fanout/internal/control"
+	"github.com/fanoutgo/fanout/internal/item"
+	"github.com/fanoutgo/fanout/internal/locks"
+	"github.com/fanoutgo/fanout/internal/notices"
+	"github.com/fanoutgo/fanout/internal/presence"
+)
+
+// A Room is who is in a room with presence. Those of its methods that say so
+// are called with the lock of the room held, the others without.
+type Room struct {
+	// Params are those of the room. They do not change.
+	Params presence.Params
+
+	host      Host // never changed, like mu and announcer
+	mu        *locks.Mutex[locks.Room]
+	announcer *Announcer
+
+	local  *presence.Local // nil: nobody has been here for a while
+	events []event         // that the Local has not been told of
+	held   bool            // the room is in use, since there is something to announce
+
+	follower *presence.Follower            // nil: the room is not subscribed
+	ctx      context.Context               // of its questions
+	cancel   context.CancelFunc            // ends it
+	asked    map[uint64]context.CancelFunc // ends the last question to each hub
+	settling bool                          // all hubs are being asked, so that asking one is of no use
+	asking   bool                          // settle is running
+	// owed are hubs that were taken for gone when an announcement or a list of
+	// theirs came. They are asked when they are back.
+	owed   map[uint64]bool
+	list   []byte // encoded
+	listed uint64 // the number of the last change in list
+}
+
+// Init makes r, of which only Params are set, who is in a room.
+func (r *Room) Init(a *Announcer, host Host) { r.announcer, r.host, r.mu = a, host, host.Mutex() }
+
+// An event is something that has happened to a member of this hub.
+type event struct {
+	member Member
+	what   change
+	entry  control.Entry // of a member that has not gone
+}
+
+type change uint8
+
+const (
+	came change = iota
+	went
+	changed
+)
+
+// Came notes that a member has joined the room. The lock is held, as for Went
+// and Changed. The Local is told by the announcer: a member's info has a lock
+// that comes before that of the room.
+func (r *Room) Came(m Member) { r.note(m, came) }
+
+// Went notes that a member has left the room.
+func (r *Room) Went(m Member) { r.note(m, went) }
+
+// Changed notes that a member has another info.
+func (r *Room) Changed(m Member) { r.note(m, changed) }
+
+func (r *Room) note(m Member, what change) {
+	r.mu.AssertHeld()
+	r.events = append(r.events, event{member: m, what: what})
+	if !r.held {
+		r.held = true
+		r.host.Use() // until everything is announced
+	}
+	r.announcer.due.At(r, time.Now())
+}
+
+// run does what is due: it is called by the announcer only.
+func (r *Room) run(now time.Time) {
+	r.mu.Lock()
+	events := r.events
+	r.events = nil
+	r.mu.Unlock()
+	for i := range events {
+		if e := &events[i]; e.what != went {
+			e.entry = e.member.Entry()
+		}
+	}
+	r.mu.Lock()
+	for i := range events {
+		r.tell(&events[i], now)
+	}
+	wake := nothing
+	if f := r.follower; f != nil && due(f.Next(), now) {
+		wake = r.step(f.Tick(now))
+	}
+	var a *control.Announcement
+	if r.local != nil {
+		a = r.local.Announce(now)
+		if r.local.Idle() {
+			r.local = nil
+		}
+	}
+	release := r.held && r.local == nil && len(r.events) == 0
+	if release {
+		r.held = false
+	}
+	r.schedule()
+	r.mu.Unlock()
+	wake()
+	if a != nil {
+		r.announcer.env.Notices.Go(func() { r.send(a) })
+	}
+	if release {
+		r.host.Release()
+	}
+}
+
+// nothing is what there is to do after an event that nobody is told of.
+func nothing() {}
+
+// due reports whether a time has come; zero never does.
+func due(at, now time.Time) bool { return !at.IsZero() && !now.Before(at) }
+
+// tell tells the Local of an event.
+func (r *Room) tell(e *event, now time.Time) {
+	r.mu.AssertHeld()
+	if r.local == nil {
+		if e.what != came {
+			return
+		}
+		r.local = presence.NewLocal(r.announcer.env.NewLife(), r.Params)
+		r.see()
+	}
+	switch e.what {
+	case came:
+		r.local.Join(e.entry)
+	case went:
+		r.local.Leave(e.member.Number(), now)
+	case changed:
+		r.local.SetInfo(e.member.Number(), e.entry.Data)
+	}
+}
+
+// see tells the Local what the Follower knows.
+func (r *Room) see() {
+	if r.local != nil && r.follower != nil {
+		r.local.See(r.follower.Hubs(), r.follower.Total())
+	}
+}
+
+// send publishes an announcement. If that fails the numbers are announced
+// again, and others ask for what they miss.
+func (r *Room) send(a *control.Announcement) {
+	send := r.announcer.env.Notices
+	ctx, cancel := context.WithTimeout(send.Context, notices.Timeout)
+	defer cancel()
+	receivers, err := r.host.Outbox().Notify(ctx, send.Frame(a))
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.local.Sent(err == nil && receivers != 0, time.Now()) // it is there while one is under way
+	r.schedule()
+}
+
+// schedule has the announcer look at the room when something is due.
+func (r *Room) schedule() {
+	r.mu.AssertHeld()
+	var at time.Time
+	if r.local != nil {
+		at = r.local.Next()
+	}
+	if r.follower != nil {
+		if next := r.follower.Next(); at.IsZero() || !next.IsZero() && next.Before(at) {
+			at = next
+		}
+	}
+	if !at.IsZero() {
+		r.announcer.due.At(r, at)
+	}
+}
+
+// Snapshot returns who is announced on this hub, as the answer to a question of
+// a hub that follows the room. Its Life is zero if nobody is here.
+func (r *Room) Snapshot(q *control.Question) *control.Answer {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.local == nil {
+		return &control.Answer{Status: control.StatusLast, Mode: control.ModeList}
+	}
+	return r.local.Snapshot(q)
+}
+
+// Restored is called, with the lock held, after an interruption of the room's
+// subscription: announcements of others may be missing, and those of this hub
+// at others. What it returns is called after the lock has been released.
+func (r *Room) Restored() (wake func()) {
+	r.mu.AssertHeld()
+	now := time.Now()
+	r.repeat(now)
+	if r.follower == nil {
+		return nothing
+	}
+	r.askEverybody() // some may have come meanwhile
+	return r.step(r.follower.Doubt(now))
+}
+
+// back is called when others have taken this hub for gone.
+func (r *Room) back() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.repeat(time.Now())
+}
+
+// repeat has the hub announce again what it announced last.
+func (r *Room) repeat(now time.Time) {
+	r.mu.AssertHeld()
+	if r.local != nil {
+		r.local.Repeat(now)
+		r.schedule()
+	}
+}
+
+// step does what follows from an event of the Follower. What it returns is
+// called after the lock has been released.
+func (r *Room) step(s presence.Step) (wake func()) {
+	r.mu.AssertHeld()
+	r.see()
+	switch {
+	case r.settling: // all are being asked
+	case len(s.Ask) > askOneByOne:
+		r.askEverybody()
+	default:
+		for _, a := range s.Ask {
+			r.ask(a)
+		}
+	}
+	r.schedule()
+	if s.Change == nil {
+		return nothing
+	}
+	return r.host.Append(item.Entry{Data: s.Change.Append(nil), Sender: Sender, Filter: item.Numbered(s.Change.Number)})
+}
+
+// Receive takes an announcement of a hub, at its place in the room's channel.
+func (r *Room) Receive(from uint64, payload []byte) {
+	c, err := control.Decode(payload)
+	a, ok := c.(*control.Announcement)
+	switch {
+	case errors.Is(err, control.ErrUnknown): // of a newer release
+		return
+	case err != nil || !ok:
+		r.announcer.env.Malformed(r.host.Channel(), err)
+		return
+	}
+	r.mu.Lock()
+	wake := nothing
+	switch {
+	case r.follower == nil:
+	case r.announcer.env.IsGone(from):
+		r.owed[from] = true // it would bring its members back
+	default:
+		wake = r.step(r.follower.Receive(from, a, time.Now()))
+	}
+	r.mu.Unlock()
+	wake()
+}
+
+// hubGone takes the members of a hub that has ended off the list.
+func (r *Room) hubGone(hub uint64, inOrder bool, now time.Time) {
+	r.mu.Lock()
+	wake := nothing
+	switch f := r.follower; {
+	case f == nil:
+	case inOrder:
+		wake = r.step(f.Left(hub, now, r.Params.Grace))
+	default:
+		wake = r.step(f.Gone(hub))
+	}
+	r.mu.Unlock()
+	wake()
+}
+
+// hubCame asks a hub that is back for what it has announced meanwhile.
+func (r *Room) hubCame(hub uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.follower != nil && r.owed[hub] {
+		delete(r.owed, hub)
+		r.ask(presence.Ask{Hub: hub, Doubts: r.follower.Doubts()})
+	}
+}
+
+// Number returns the number of the last change; 0 before the first list. The
+// lock is held.
+func (r *Room) Number() uint64 {
+	r.mu.AssertHeld()
+	if r.follower == nil {
+		return 0
+	}
+	return r.follower.Number()
+}
+
+// List returns the list of who is there, encoded, and the number of the last
+// change in it. It is made once for all members that need it. The lock is held.
+func (r *Room) List() (list []byte, number uint64) {
+	number = r.Number()
+	if number > 0 && r.listed != number {
+		r.list, r.listed = r.follower.List().Append(nil), number
+	}
+	return r.list, number
+}

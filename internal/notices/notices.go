@@ -1,0 +1,83 @@
+// Package notices sends notices: frames without messages, in which hubs tell
+// each other what is not for members.
+package notices
+
+import (
+	"context"
+	"time"
+
+	"github.com/fanoutgo/fanout/internal/control"
+	"github.com/fanoutgo/fanout/internal/wire"
+)
+
+// Timeout bounds how long the backend may take for one notice that nobody waits
+// for.
+const Timeout = 5 * time.Second
+
+// An Outbox is what a hub publishes to one channel. Its methods may be called
+// concurrently, without locks.
+type Outbox interface {
+	// Notify sends a notice in its turn, and waits until the backend has taken
+	// it. It returns how many hubs that reached, -1 if the backend cannot tell.
+	Notify(ctx context.Context, notice []byte) (receivers int, err error)
+	// Hold keeps the outbox from being forgotten until Release.
+	Hold()
+	// Release ends a Hold.
+	Release()
+}
+
+// A Sender sends a hub's notices. Its fields do not change once it is in use.
+type Sender struct {
+	Hub     uint64          // its number
+	Context context.Context // ends with the hub, with ErrClosed
+
+	// Go calls a function on a goroutine that the hub waits for when it closes.
+	Go func(func())
+	// Everyone returns the outbox of the channel that all hubs listen to. It is
+	// always there.
+	Everyone func() Outbox
+	// Inbox returns the outbox of the inbox of a hub. It is held.
+	Inbox func(hub uint64) Outbox
+}
+
+// Frame returns the notice that carries a payload.
+func (s *Sender) Frame(p control.Payload) []byte { return s.FrameOf(p.Append(nil)) }
+
+// FrameOf is Frame for a payload that is encoded.
+func (s *Sender) FrameOf(payload []byte) []byte {
+	return wire.AppendControl(nil, s.Hub, uint64(time.Now().UnixMilli()), payload)
+}
+
+// Tell sends an encoded payload to the inbox of a hub. It returns how many hubs
+// that reached, as Notify does.
+func (s *Sender) Tell(ctx context.Context, hub uint64, payload []byte) (receivers int, err error) {
+	o := s.Inbox(hub)
+	defer o.Release()
+	return o.Notify(ctx, s.FrameOf(payload))
+}
+
+// NotifyEveryone sends a notice to all hubs.
+func (s *Sender) NotifyEveryone(notice []byte) error { return s.notify(s.Everyone(), notice) }
+
+// NotifyHub sends a notice to the inbox of one hub.
+func (s *Sender) NotifyHub(hub uint64, notice []byte) error {
+	o := s.Inbox(hub)
+	defer o.Release()
+	return s.notify(o, notice)
+}
+
+func (s *Sender) notify(o Outbox, notice []byte) error {
+	ctx, cancel := context.WithTimeout(s.Context, Timeout)
+	defer cancel()
+	_, err := o.Notify(ctx, notice)
+	return err
+}
+
+// Beside calls f on a goroutine of its own, and holds an outbox until then.
+func (s *Sender) Beside(o Outbox, f func()) {
+	o.Hold()
+	s.Go(func() {
+		defer o.Release()
+		f()
+	})
+}
