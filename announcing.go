@@ -319,12 +319,15 @@ func (p *roomPresence) hubGone(hub uint64, inOrder bool) {
 
 // hubCame asks a hub that is back for what it has announced meanwhile.
 func (p *roomPresence) hubCame(hub uint64) {
-	p.room.mu.Lock()
-	defer p.room.mu.Unlock()
+	rs := p.room
+	rs.mu.Lock()
+	var w wakeups
 	if p.follower != nil && p.owed[hub] {
 		delete(p.owed, hub)
-		p.ask(presence.Ask{Hub: hub, Doubts: p.follower.Doubts()})
+		w = p.step(p.follower.Came(hub, time.Now()))
 	}
+	rs.mu.Unlock()
+	w.run(rs.hub)
 }
 
 // An announcer has rooms with presence do what is due.

@@ -286,6 +286,20 @@ func (f *Follower) Snapshot(hub uint64, a *control.Answer, doubts uint64, now ti
 	return f.step()
 }
 
+// Came says that a hub is there again whose announcements were not believed
+// meanwhile. It is asked until it answers.
+func (f *Follower) Came(hub uint64, now time.Time) Step {
+	p := f.peers[hub]
+	switch {
+	case p == nil && len(f.peers) >= maxPeers:
+		return Step{}
+	case p == nil:
+		p = f.add(hub)
+	}
+	f.doubt(hub, p, now)
+	return f.step()
+}
+
 // Gone says that a hub has died: its members go in one step.
 func (f *Follower) Gone(hub uint64) Step {
 	f.remove(hub)
