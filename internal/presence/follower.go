@@ -157,10 +157,11 @@ func (f *Follower) add(hub uint64) *peer {
 	return p
 }
 
-// wait keeps an announcement until there is a snapshot. The oldest go first:
-// what they say is in the snapshot of somebody who asks later.
+// wait keeps an announcement until there is a snapshot. One that repeats the
+// numbers shows whether the snapshot is older than that, so it waits, too. The
+// oldest go first: what they say is in the snapshot of somebody who asks later.
 func (p *peer) wait(a *control.Announcement) {
-	if a.Again {
+	if n := len(p.waiting); a.Again && n > 0 && p.waiting[n-1].Life == a.Life && p.waiting[n-1].Seq >= a.Seq {
 		return
 	}
 	if len(p.waiting) == maxWaiting {
