@@ -346,7 +346,8 @@ func (a *asking) roll() {
 		}
 		for i, l := range a.lanes {
 			hub, _ := strconv.ParseUint(l.way.to, 16, 64) // checked before
-			if there[hub] || a.blind || !a.question.Op.IsCommand() {
+			unknown := a.blind || !a.question.Op.IsCommand() // is waited for, too
+			if there[hub] || unknown && !a.hub.lookout.takesForGone(hub) {
 				a.state.Rolled(hub, []uint64{uint64(i)}, now)
 			}
 		}
