@@ -38,6 +38,7 @@ type roomPresence struct {
 	asked    map[uint64]context.CancelFunc // ends the last question to each hub
 	settling bool                          // all hubs are being asked, so that asking one is of no use
 	asking   bool                          // settle is running
+	asks     int                           // how often askEverybody was called
 	// owed are hubs that were taken for gone when an announcement or a list of
 	// theirs came. They are asked when they are back.
 	owed   map[uint64]bool
@@ -207,6 +208,7 @@ func (p *roomPresence) follow() {
 func (p *roomPresence) askEverybody() {
 	p.room.mu.AssertHeld()
 	p.settling = true
+	p.asks++
 	if p.asking {
 		return // it notices
 	}
@@ -317,14 +319,19 @@ func (p *roomPresence) hubGone(hub uint64, inOrder bool) {
 	w.run(rs.hub)
 }
 
-// hubCame asks a hub that is back for what it has announced meanwhile.
+// hubCame asks a hub that is back for what it has announced meanwhile. While this
+// hub is new it may have asked everybody before it knew of that one.
 func (p *roomPresence) hubCame(hub uint64) {
 	rs := p.room
 	rs.mu.Lock()
 	var w wakeups
-	if p.follower != nil && p.owed[hub] {
+	switch l := &rs.hub.lookout; {
+	case p.follower == nil:
+	case p.owed[hub]:
 		delete(p.owed, hub)
 		w = p.step(p.follower.Came(hub, time.Now()))
+	case p.follower.State(hub) == presence.Unknown && l.isNew() && (p.asking || l.blind.Load()):
+		p.askEverybody()
 	}
 	rs.mu.Unlock()
 	w.run(rs.hub)

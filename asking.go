@@ -243,6 +243,7 @@ func (a *asking) handle(n *news) {
 		// A later attempt is only to find out more.
 	default:
 		if n.receivers < 0 && !a.blind {
+			a.hub.lookout.blind.Store(true)
 			if a.blind = true; a.question.Op.IsCommand() {
 				a.roll() // wait for hubs that are not known, too
 			}
@@ -345,7 +346,7 @@ func (a *asking) roll() {
 			a.state.Rolled(k.Hub, nil, now)
 		}
 		for i, l := range a.lanes {
-			hub, _ := strconv.ParseUint(l.way.to, 16, 64) // checked before
+			hub, _ := strconv.ParseUint(l.way.to, 16, 64)    // checked before
 			unknown := a.blind || !a.question.Op.IsCommand() // is waited for, too
 			if there[hub] || unknown && !a.hub.lookout.takesForGone(hub) {
 				a.state.Rolled(hub, []uint64{uint64(i)}, now)

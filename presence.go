@@ -205,6 +205,7 @@ func (p *roomPresence) settle(ctx context.Context, f *presence.Follower) {
 	began, doubts := time.Now(), uint64(0)
 	for pause := (backoff.Backoff{}); ; {
 		p.room.mu.Lock()
+		asks := p.asks
 		if doubts != f.Doubts() {
 			began, doubts = time.Now(), f.Doubts()
 		}
@@ -212,7 +213,7 @@ func (p *roomPresence) settle(ctx context.Context, f *presence.Follower) {
 		asking, cancel := context.WithTimeout(ctx, settleTime)
 		err := p.question(asking, f, presence.Ask{Doubts: doubts})
 		cancel()
-		if complete := p.settled(f, doubts, err == nil, time.Since(began) >= settleTime); complete || !pause.Wait(ctx) {
+		if complete := p.settled(f, doubts, asks, err == nil, time.Since(began) >= settleTime); complete || !pause.Wait(ctx) {
 			return
 		}
 	}
@@ -221,11 +222,11 @@ func (p *roomPresence) settle(ctx context.Context, f *presence.Follower) {
 // settled notes that all hubs have been asked, and whether all have answered.
 // It reports false if they are to be asked again. If it is late, the first list
 // waits no longer.
-func (p *roomPresence) settled(f *presence.Follower, doubts uint64, answered, late bool) (complete bool) {
+func (p *roomPresence) settled(f *presence.Follower, doubts uint64, asks int, answered, late bool) (complete bool) {
 	rs := p.room
 	rs.mu.Lock()
 	var w wakeups
-	complete = answered && f.Doubts() == doubts
+	complete = answered && f.Doubts() == doubts && p.asks == asks
 	if p.follower == f {
 		p.asking = !complete
 		if complete || late {

@@ -52,3 +52,40 @@ func TestPresenceOfAHubThatIsBack(t *testing.T) {
 		w.require(t, "ann", "watcher")
 	})
 }
+
+// A hub that has just started asks hubs that it does not know yet, where the
+// backend does not count. If the answer of one is lost it is asked again when
+// it is known.
+func TestPresenceOfAHubThatHasJustStarted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := watched(fanout.RoomOptions{})
+		f := newFleet(t, 2, false, o)
+		enter(t, f.hubs[0], "x", "ann", "")
+		enter(t, f.hubs[1], "x", "bob", "")
+		time.Sleep(10 * time.Second)
+		began := time.Now()
+		var lost atomic.Int32
+		f.bus.Intercept(func(_ context.Context, frame memory.Frame) memory.Fate {
+			_, payload, err := wire.DecodeControl(frame.Data)
+			if err != nil || time.Since(began) > 500*time.Millisecond {
+				return memory.Fate{}
+			}
+			switch decoded(payload).(type) {
+			case *control.Answer:
+				if frame.From != f.nodes[1] {
+					return memory.Fate{}
+				}
+				lost.Add(1)
+			case *control.Roster:
+			default:
+				return memory.Fate{}
+			}
+			return memory.Fate{Drop: true}
+		})
+		started := f.start(t, false, o)
+		w := watchRoom(t, enter(t, started, "x", "cat", ""))
+		time.Sleep(10 * time.Second)
+		require.NotZero(t, lost.Load())
+		w.require(t, "ann", "bob", "cat")
+	})
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/fanoutgo/fanout/adapter"
@@ -34,10 +35,13 @@ type lookout struct {
 	hub  *Hub
 	kick chan struct{} // capacity 1: something is due earlier
 
+	blind atomic.Bool // the backend does not count receivers
+
 	mu      locks.Mutex[locks.Innermost] // guards all below
 	watch   *watch.Watch
 	helloAt time.Time // when to say hello; zero: it has been said
 	silent  bool      // nothing is said: not yet, or not any more
+	spoke   time.Time // when hello was said for the first time
 }
 
 func (l *lookout) init(h *Hub) {
@@ -55,7 +59,7 @@ func (l *lookout) run() {
 		return
 	}
 	l.mu.Lock()
-	l.silent = false
+	l.silent, l.spoke = false, time.Now()
 	l.mu.Unlock()
 	l.hello(0)
 	timer := time.NewTimer(0)
@@ -168,6 +172,16 @@ func (l *lookout) do(a *watch.Actions) {
 	if a.Back {
 		h.announcer.each((*roomPresence).back)
 	}
+}
+
+// newTime is how long after its first hello a hub may not know all others.
+const newTime = 5 * time.Second
+
+// isNew reports whether the hub may not know all others.
+func (l *lookout) isNew() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return time.Since(l.spoke) < newTime
 }
 
 // takesForGone reports whether a hub is known to have ended.
