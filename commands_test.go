@@ -59,6 +59,26 @@ func TestCommandToAMemberOfADeadHubReturnsAtOnce(t *testing.T) {
 	})
 }
 
+// Nor does one of a hub that is known to be gone, where the backend does not say
+// that the hub does not listen.
+func TestQuestionsToMembersOfAHubThatIsGone(t *testing.T) {
+	for _, counts := range []bool{true, false} {
+		t.Run(fmt.Sprintf("counts=%v", counts), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := newFleet(t, 3, counts, nil)
+				bob := connect(t, f.hubs[2], "x")
+				f.kill(2)
+				time.Sleep(10 * time.Second)
+				began := time.Now()
+				s := f.hubs[0].To(bob.ID())
+				requireCount(t, 0, s)
+				require.NoError(t, s.Close(within(t), "late"))
+				require.Zero(t, time.Since(began))
+			})
+		})
+	}
+}
+
 // Members that do not answer questions leave a hub free for others.
 func TestQuestionsThatNobodyAnswersLeaveAHubFree(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -34,12 +34,13 @@ func (h *Hub) initNotices() {
 	h.switchboard.Init(&questions.Env{
 		Notices: &h.notices, Ops: h.ops, Closing: h.closing,
 		Known: h.known, Listens: h.listens, Perform: h.perform, Presence: h.announced,
-		Received:   h.lookout.Receive,
+		Received: h.lookout.Receive, IsGone: h.lookout.IsGone, Uncounted: h.lookout.SetUncounted,
 		Malformed:  func(err error) { h.malformed(h.inboxChannel, err) },
 		SweepLater: h.janitor.wake,
 	})
 	h.announcer.Init(&announcer.Env{
-		Notices: &h.notices, Ask: h.ask, NewLife: h.newStream, IsGone: h.lookout.IsGone, Malformed: h.malformed,
+		Notices: &h.notices, Ask: h.ask, NewLife: h.newStream, Malformed: h.malformed,
+		IsGone: h.lookout.IsGone, IsNew: h.lookout.IsNew, Uncounted: h.lookout.Uncounted,
 		Lane: func(room string) questions.Lane {
 			return questions.Lane{Out: h.acquire(room, h.names.Room(room)).outbox()}
 		},

@@ -38,7 +38,10 @@ func onServers(t *testing.T, args []string, f func(t *testing.T, s *redistest.Se
 	})
 }
 
-func TestMain(m *testing.M) { redistest.Main(m) }
+func TestMain(m *testing.M) {
+	rediscontract.HubProcess(newAdapter)
+	redistest.Main(m)
+}
 
 func newAdapter(client rueidis.Client) (fanout.Adapter, error) {
 	return sharded.New(client, &sharded.Options{

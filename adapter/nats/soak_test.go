@@ -135,6 +135,7 @@ func TestSoak(t *testing.T) {
 	require.Empty(t, report.Failures)
 	require.Zero(t, sum.Silent)
 	require.Positive(t, sum.Received)
+	require.Positive(t, sum.Lists)
 }
 
 var _ soak.Servers = (*soaked)(nil)

@@ -18,3 +18,8 @@ func TestAcrossHubs(t *testing.T) {
 		rediscontract.RunAcross(t, cluster(t).Client, newAdapter)
 	})
 }
+
+// It runs alone: what is timed is a few processes on a machine that is free.
+func TestHubsOfProcesses(t *testing.T) {
+	rediscontract.RunProcesses(t, redistest.Rounds(3, 20), server(t), newAdapter)
+}

@@ -24,7 +24,10 @@ var (
 // server returns the server of tests that run on a single one.
 func server(t testing.TB) *redistest.Server { return servers(t, redistest.DefaultImage) }
 
-func TestMain(m *testing.M) { redistest.Main(m) }
+func TestMain(m *testing.M) {
+	rediscontract.HubProcess(newAdapter)
+	redistest.Main(m)
+}
 
 func newAdapter(client rueidis.Client) (fanout.Adapter, error) {
 	return redis.New(client, &redis.Options{

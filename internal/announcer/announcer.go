@@ -46,6 +46,11 @@ type Env struct {
 	NewLife func() uint64
 	// IsGone reports whether a hub is known to have ended. Locks may be held.
 	IsGone func(hub uint64) bool
+	// IsNew reports whether the hub may not know all others. Locks may be held.
+	IsNew func() bool
+	// Uncounted reports whether the backend is known not to count receivers.
+	// Locks may be held.
+	Uncounted func() bool
 	// Malformed is told of an announcement that cannot be read.
 	Malformed func(channel string, err error)
 }

@@ -52,6 +52,7 @@ func (r *Room) Unfollow() {
 func (r *Room) askEverybody() {
 	r.mu.AssertHeld()
 	r.settling = true
+	r.asks++
 	if r.asking {
 		return // it notices
 	}
@@ -66,6 +67,7 @@ func (r *Room) settle(ctx context.Context, f *presence.Follower) {
 	began, doubts := time.Now(), uint64(0)
 	for pause := (backoff.Backoff{}); ; {
 		r.mu.Lock()
+		asks := r.asks
 		if doubts != f.Doubts() {
 			began, doubts = time.Now(), f.Doubts()
 		}
@@ -73,7 +75,7 @@ func (r *Room) settle(ctx context.Context, f *presence.Follower) {
 		asking, cancel := context.WithTimeout(ctx, settleTime)
 		err := r.question(asking, f, presence.Ask{Doubts: doubts})
 		cancel()
-		if complete := r.settled(f, doubts, err == nil, time.Since(began) >= settleTime); complete || !pause.Wait(ctx) {
+		if complete := r.settled(f, doubts, asks, err == nil, time.Since(began) >= settleTime); complete || !pause.Wait(ctx) {
 			return
 		}
 	}
@@ -82,10 +84,10 @@ func (r *Room) settle(ctx context.Context, f *presence.Follower) {
 // settled notes that all hubs have been asked, and whether all have answered.
 // It reports false if they are to be asked again. If it is late, the first list
 // waits no longer.
-func (r *Room) settled(f *presence.Follower, doubts uint64, answered, late bool) (complete bool) {
+func (r *Room) settled(f *presence.Follower, doubts uint64, asks int, answered, late bool) (complete bool) {
 	r.mu.Lock()
 	wake := nothing
-	complete = answered && f.Doubts() == doubts
+	complete = answered && f.Doubts() == doubts && r.asks == asks
 	if r.follower == f {
 		r.asking = !complete
 		if complete || late {

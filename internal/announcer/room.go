@@ -32,6 +32,7 @@ type Room struct {
 	asked    map[uint64]context.CancelFunc // ends the last question to each hub
 	settling bool                          // all hubs are being asked, so that asking one is of no use
 	asking   bool                          // settle is running
+	asks     int                           // how often askEverybody was called
 	// owed are hubs that were taken for gone when an announcement or a list of
 	// theirs came. They are asked when they are back.
 	owed   map[uint64]bool
@@ -283,14 +284,21 @@ func (r *Room) hubGone(hub uint64, inOrder bool, now time.Time) {
 	wake()
 }
 
-// hubCame asks a hub that is back for what it has announced meanwhile.
+// hubCame asks a hub that is back for what it has announced meanwhile. While
+// this hub is new it may have asked everybody before it knew of that one.
 func (r *Room) hubCame(hub uint64) {
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.follower != nil && r.owed[hub] {
+	wake := nothing
+	switch env := &r.announcer.env; {
+	case r.follower == nil:
+	case r.owed[hub]:
 		delete(r.owed, hub)
-		r.ask(presence.Ask{Hub: hub, Doubts: r.follower.Doubts()})
+		wake = r.step(r.follower.Came(hub, time.Now()))
+	case r.follower.State(hub) == presence.Unknown && env.IsNew() && (r.asking || env.Uncounted()):
+		r.askEverybody()
 	}
+	r.mu.Unlock()
+	wake()
 }
 
 // Number returns the number of the last change; 0 before the first list. The

@@ -10,6 +10,7 @@ package lookout
 import (
 	"context"
 	"maps"
+	"sync/atomic"
 	"time"
 
 	"github.com/fanoutgo/fanout/internal/control"
@@ -48,10 +49,13 @@ type Lookout struct {
 	env  Env
 	kick chan struct{} // capacity 1: something is due earlier
 
+	uncounted atomic.Bool // the backend does not count receivers
+
 	mu      locks.Mutex[locks.Innermost] // guards all below
 	watch   *watch.Watch
 	helloAt time.Time // when to say hello; zero: it has been said
 	silent  bool      // nothing is said: not yet, or not any more
+	spoke   time.Time // when hello was said for the first time
 }
 
 // Init makes l, which is zero, the lookout of a hub.
@@ -70,7 +74,7 @@ func (l *Lookout) Run(own <-chan struct{}) {
 		return
 	}
 	l.mu.Lock()
-	l.silent = false
+	l.silent, l.spoke = false, time.Now()
 	l.mu.Unlock()
 	l.hello(0)
 	timer := time.NewTimer(0)
@@ -190,6 +194,23 @@ func (l *Lookout) IsGone(hub uint64) bool {
 	defer l.mu.Unlock()
 	return l.watch.State(hub) == watch.Gone
 }
+
+// newTime is how long after its first hello a hub may not know all others.
+const newTime = 5 * time.Second
+
+// IsNew reports whether the hub may not know all others. The lock of a room may
+// be held.
+func (l *Lookout) IsNew() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return time.Since(l.spoke) < newTime
+}
+
+// SetUncounted notes that the backend does not count receivers.
+func (l *Lookout) SetUncounted() { l.uncounted.Store(true) }
+
+// Uncounted reports whether the backend is known not to count receivers.
+func (l *Lookout) Uncounted() bool { return l.uncounted.Load() }
 
 // probe sends a probe. One to the hub itself takes the same way, by the
 // backend.

@@ -157,10 +157,11 @@ func (f *Follower) add(hub uint64) *peer {
 	return p
 }
 
-// wait keeps an announcement until there is a snapshot. The oldest go first:
-// what they say is in the snapshot of somebody who asks later.
+// wait keeps an announcement until there is a snapshot. One that repeats the
+// numbers shows whether the snapshot is older than that, so it waits, too. The
+// oldest go first: what they say is in the snapshot of somebody who asks later.
 func (p *peer) wait(a *control.Announcement) {
-	if a.Again {
+	if n := len(p.waiting); a.Again && n > 0 && p.waiting[n-1].Life == a.Life && p.waiting[n-1].Seq >= a.Seq {
 		return
 	}
 	if len(p.waiting) == maxWaiting {
@@ -283,6 +284,20 @@ func (f *Follower) Snapshot(hub uint64, a *control.Answer, doubts uint64, now ti
 			break
 		}
 	}
+	return f.step()
+}
+
+// Came says that a hub is there again whose announcements were not believed
+// meanwhile. It is asked until it answers.
+func (f *Follower) Came(hub uint64, now time.Time) Step {
+	p := f.peers[hub]
+	switch {
+	case p == nil && len(f.peers) >= maxPeers:
+		return Step{}
+	case p == nil:
+		p = f.add(hub)
+	}
+	f.doubt(hub, p, now)
 	return f.step()
 }
 

@@ -183,6 +183,39 @@ func TestFollower(t *testing.T) {
 		require.Equal(t, 3, f.Total())
 		require.Equal(t, Step{}, f.Snapshot(1, a, 0, start), "nobody asked")
 	})
+	t.Run("is not content with a list that is older than what was announced", func(t *testing.T) {
+		for _, known := range []bool{true, false} {
+			l, f := follower()
+			if !known {
+				f.Gone(1)
+			}
+			old := l.Snapshot(&control.Question{})
+			l.Join(entry(3, "", ""))
+			l.Announce(start.Add(time.Second)) // is lost
+			l.Sent(false, start.Add(time.Second))
+			for range 3 { // is told the numbers
+				again := l.Announce(l.Next())
+				require.True(t, again.Again)
+				require.Nil(t, f.Receive(1, again, start).Change)
+				l.Sent(false, l.Next())
+			}
+			require.Len(t, f.peers[1].waiting, 1)
+			require.Equal(t, Stale, state(f, f.Snapshot(1, old, 0, start)))
+			require.Len(t, f.Tick(f.Next()).Ask, 1)
+			require.Equal(t, Following, state(f, f.Snapshot(1, l.Snapshot(&control.Question{}), 0, start)))
+			require.Equal(t, 3, f.Total())
+		}
+	})
+	t.Run("asks a hub that is back until it is answered", func(t *testing.T) {
+		l, f := follower()
+		f.Gone(1)
+		require.Equal(t, []Ask{{Hub: 1}}, f.Came(1, start).Ask)
+		require.Equal(t, start.Add(time.Second), f.Next())
+		require.Len(t, f.Tick(f.Next()).Ask, 1)
+		require.Equal(t, Following, state(f, f.Snapshot(1, l.Snapshot(&control.Question{}), 0, start)))
+		require.Equal(t, 2, f.Total())
+		require.Zero(t, f.Next())
+	})
 	t.Run("a hub that begins anew", func(t *testing.T) {
 		_, f := follower()
 		again := NewLocal(2, Params{})
@@ -211,6 +244,7 @@ func TestFollower(t *testing.T) {
 		for hub := range uint64(maxPeers + 10) {
 			f.Receive(hub, &control.Announcement{Life: 1, Seq: 1, Mode: control.ModeList}, start)
 		}
+		require.Equal(t, Step{}, f.Came(maxPeers+1, start))
 		require.Len(t, f.peers, maxPeers)
 		for seq := range uint64(100) {
 			f.Receive(1, &control.Announcement{Life: 1, Seq: seq + 10, Mode: control.ModeList}, start)

@@ -209,6 +209,7 @@ func (a *asking) handle(n *news) {
 		// A later attempt is only to find out more.
 	default:
 		if n.receivers < 0 && !a.blind {
+			a.board.env.Uncounted()
 			if a.blind = true; a.question.Op.IsCommand() {
 				a.roll() // wait for hubs that are not known, too
 			}
@@ -300,7 +301,8 @@ func (a *asking) roll() {
 			a.state.Rolled(k.Hub, nil, now)
 		}
 		for i, l := range a.lanes {
-			if there[l.Hub] || a.blind || !a.question.Op.IsCommand() {
+			unknown := a.blind || !a.question.Op.IsCommand() // is waited for, too
+			if there[l.Hub] || unknown && !env.IsGone(l.Hub) {
 				a.state.Rolled(l.Hub, []uint64{uint64(i)}, now)
 			}
 		}

@@ -47,6 +47,10 @@ type Env struct {
 	Presence func(q *control.Question) *control.Answer
 	// Received is told of what any hub has sent, before it is dealt with.
 	Received func(from uint64, p control.Payload)
+	// IsGone reports whether a hub is known to have ended.
+	IsGone func(hub uint64) bool
+	// Uncounted is told that the backend does not count receivers.
+	Uncounted func()
 	// Malformed is told of what cannot be decoded.
 	Malformed func(err error)
 	// SweepLater has [Switchboard.Sweep] called before long.

@@ -4,10 +4,12 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/fanoutgo/fanout"
+	"github.com/fanoutgo/fanout/internal/redistest"
 	"github.com/redis/rueidis"
 	"github.com/stretchr/testify/require"
 )
@@ -15,24 +17,9 @@ import (
 // RunAcross tests what three hubs ask and command each other, on servers that a
 // client leads to. It logs how long questions take.
 func RunAcross(t *testing.T, client func(testing.TB, ...func(*rueidis.ClientOption)) rueidis.Client, newAdapter NewAdapter) {
-	x := &across{T: t}
+	x := &across{T: t, client: client, newAdapter: newAdapter}
 	for i := range x.hubs {
-		a, err := newAdapter(client(t))
-		require.NoError(t, err)
-		x.hubs[i], err = fanout.New(a, &fanout.Options{
-			Prefix: "across", PublishTimeout: 20 * time.Second,
-			Room: func(name string) (o fanout.RoomOptions) {
-				if name == "kept" || name == "kept and watched" {
-					o.Retain = fanout.Retention{Messages: 100}
-				}
-				if name == "watched" || name == "kept and watched" {
-					o.Presence, o.Grace = true, 500*time.Millisecond
-				}
-				return o
-			},
-		})
-		require.NoError(t, err)
-		t.Cleanup(func() { require.NoError(t, x.hubs[i].Close(context.Background())) })
+		x.hubs[i] = x.newHub(t, i)
 	}
 	// A backend that does not count asks the hubs that it knows of.
 	require.Eventually(t, func() bool {
@@ -43,14 +30,54 @@ func RunAcross(t *testing.T, client func(testing.TB, ...func(*rueidis.ClientOpti
 	t.Run("ask", x.ask)
 	t.Run("close", x.close)
 	t.Run("members that end", x.leaving)
+	t.Run("a hub that is silent is named, with since when, and the answers of others come", x.silent)
+	t.Run("members that have not answered in time are counted, and the answers of others come", x.unanswered)
+	t.Run("a hub that leaves during a question does not fail the rest", x.hubLeaves)
+	t.Run("a local question needs nobody else", x.local)
+	t.Run("a user's connections join, leave and are closed, on all hubs", x.userCommands)
+	t.Run("300 who arrive at once are a handful of notices", x.arrivals)
 	t.Run("many members", x.many)
 	t.Run("presence and a history", func(t *testing.T) { x.presence(t, "kept and watched", false) })
+	t.Run("hubs with another prefix see nothing, and are not seen", x.otherPrefix)
+	t.Run("a hub that is closed leaves no subscription", x.subscriptions)
 	t.Run("presence", func(t *testing.T) { x.presence(t, "watched", true) })
 }
 
 type across struct {
 	*testing.T
-	hubs [3]*fanout.Hub
+	client     func(testing.TB, ...func(*rueidis.ClientOption)) rueidis.Client
+	newAdapter NewAdapter
+	hubs       [3]*fanout.Hub
+	nets       []*redistest.Net // of the hubs
+}
+
+// newHub returns the i-th hub, whose network is x.nets[i].
+func (x *across) newHub(t testing.TB, i int) *fanout.Hub {
+	x.nets = append(x.nets[:i], new(redistest.Net))
+	return x.newHubOf(t, "across", x.nets[i])
+}
+
+func (x *across) newHubOf(t testing.TB, prefix string, net *redistest.Net) *fanout.Hub {
+	a, err := x.newAdapter(x.client(t, net.Option()))
+	require.NoError(t, err)
+	h, err := fanout.New(a, &fanout.Options{
+		Prefix: prefix, PublishTimeout: 20 * time.Second,
+		Room: func(name string) (o fanout.RoomOptions) {
+			if strings.HasPrefix(name, "kept") {
+				o.Retain = fanout.Retention{Messages: 100}
+			}
+			if strings.HasSuffix(name, "watched") {
+				o.Presence, o.Grace = true, 500*time.Millisecond
+			}
+			return o
+		},
+	})
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		net.HealAll()
+		require.NoError(t, h.Close(context.Background()))
+	})
+	return h
 }
 
 func (x *across) context(t testing.TB) context.Context {
@@ -122,24 +149,10 @@ func (x *across) kept(t *testing.T) {
 }
 
 func (x *across) ask(t *testing.T) {
-	for _, m := range x.everywhere(t, "asked") {
-		go func() {
-			for msg, err := range m.Messages(context.Background()) {
-				if err != nil {
-					return
-				}
-				_ = m.Reply(context.Background(), msg, []byte(m.ID())) // the asker checks it
-			}
-		}()
-	}
-	answers := 0
-	for r, err := range x.hubs[0].In("asked").Ask(x.context(t), []byte("well?")) {
-		require.NoError(t, err)
-		require.Equal(t, r.Member, string(r.Data))
-		answers++
-	}
-	require.Equal(t, 3, answers)
-	require.NoError(t, x.hubs[0].In("asked").Close(x.context(t), "end"))
+	answer(t, x.everywhere(t, "asked")...)
+	n, err := replies(x.context(t), t, x.hubs[0].In("asked"))
+	require.NoError(t, err)
+	require.Equal(t, 3, n)
 }
 
 func (x *across) close(t *testing.T) {

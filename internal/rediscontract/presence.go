@@ -40,6 +40,12 @@ func (l *list) get() (names []string, notices int) {
 	return slices.Sorted(maps.Keys(l.people)), l.notices
 }
 
+func (l *list) length() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.people)
+}
+
 // watch returns the list of a member, which receives until it ends.
 func watch(t *testing.T, m *fanout.Member) *list {
 	l := new(list)

@@ -73,6 +73,20 @@ func (f *fleet) ClientOption() rueidis.ClientOption {
 	}
 }
 
+// HostAddrs returns where each node can be dialed from here, by the address that
+// it announces. It is for clients in other processes of this machine.
+func (f *fleet) HostAddrs(ctx context.Context) (map[string]string, error) {
+	addrs := make(map[string]string)
+	for _, n := range f.nodes {
+		addr, err := n.HostAddr(ctx)
+		if err != nil {
+			return nil, err
+		}
+		addrs[n.Addr()] = addr
+	}
+	return addrs, nil
+}
+
 // dial connects to the node that announces addr.
 func (f *fleet) dial(ctx context.Context, addr string, d *net.Dialer, c *tls.Config) (net.Conn, error) {
 	for _, n := range f.nodes {

@@ -130,4 +130,5 @@ func TestGuaranteesHoldOnPartitions(t *testing.T) {
 	require.Empty(t, report.Failures)
 	require.Zero(t, sum.Silent)
 	require.Positive(t, sum.Received)
+	require.Positive(t, sum.Lists)
 }

@@ -39,6 +39,7 @@ func TestGuaranteesHoldThroughFaults(t *testing.T) {
 			sum := summed(r.report.Figures)
 			require.Zero(t, sum[len(sum)-1].Silent)
 			require.Positive(t, sum[len(sum)-1].Received)
+			require.Positive(t, sum[len(sum)-1].Lists)
 		})
 	}
 }

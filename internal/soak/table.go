@@ -22,6 +22,7 @@ lost, trimmed         in rooms with history: reported missing because servers lo
                       the history keeps no more
 alarms                there: gaps of unknown size with nothing missing (replicas took over, servers restarted)
 silent                missing without a word: must be 0
+lists                 of people in rooms with presence, as clients were told, compared with Members
 order                 messages in another order for some, where that is documented
 outage                the longest that a client heard nothing in a room
 service               from the beginning of the fault until everybody heard everybody
@@ -29,13 +30,13 @@ service               from the beginning of the fault until everybody heard ever
 
 func newTable(out io.Writer) *table {
 	t := &table{tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)}
-	fmt.Fprintln(t.w, "server\tseed\tfault\tpublished\terrors\treceived\tmissed\tunknown\tlost\ttrimmed\talarms\tsilent\torder\toutage\tservice\tfailures")
+	fmt.Fprintln(t.w, "server\tseed\tfault\tpublished\terrors\treceived\tmissed\tunknown\tlost\ttrimmed\talarms\tsilent\tlists\torder\toutage\tservice\tfailures")
 	return t
 }
 
 func (t *table) row(server, seed string, f check.Figures) {
-	fmt.Fprintf(t.w, "%s\t%s\t%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%v\t%v\t%d\n", server, seed, f.Fault,
-		f.Published, f.Refused, f.Received, f.Missed, f.Unknown, f.Lost-f.Trimmed, f.Trimmed, f.Alarms, f.Silent, f.Order,
+	fmt.Fprintf(t.w, "%s\t%s\t%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%v\t%v\t%d\n", server, seed, f.Fault,
+		f.Published, f.Refused, f.Received, f.Missed, f.Unknown, f.Lost-f.Trimmed, f.Trimmed, f.Alarms, f.Silent, f.Lists, f.Order,
 		round(f.Outage), round(f.Service), f.Failures)
 }
 

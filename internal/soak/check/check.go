@@ -18,6 +18,7 @@ const (
 	Left      Rule = "7 nothing after leave"
 	Outcomes  Rule = "8 errors are returned"
 	Positions Rule = "positions"
+	Presence  Rule = "presence"
 )
 
 // A Failure is a rule that was broken.
@@ -81,6 +82,7 @@ func (v *verifier) room(r *Room) {
 	for _, read := range r.Reads {
 		c.read(read)
 	}
+	c.presence()
 }
 
 // A roomCheck is the state of checking one room.

@@ -16,6 +16,7 @@ type Figures struct {
 	Alarms  int // gaps of unknown size in rooms with history, with nothing missing
 	Order   int // messages that arrived in different orders, where that is documented
 	Silent  int // missing without a gap
+	Lists   int // of people, that were compared
 
 	Outage   time.Duration // the longest time that a client received nothing in a room
 	Service  time.Duration // until all clients received from all publishers again
@@ -34,6 +35,7 @@ func (f *Figures) Add(g Figures) {
 	f.Alarms += g.Alarms
 	f.Order += g.Order
 	f.Silent += g.Silent
+	f.Lists += g.Lists
 	f.Outage = max(f.Outage, g.Outage)
 	f.Service = max(f.Service, g.Service)
 	f.Failures += g.Failures

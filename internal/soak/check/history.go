@@ -52,6 +52,7 @@ type Room struct {
 	Published [][]Publication // by publisher, then by number
 	Stays     []*Stay         // of each client in the order of time
 	Reads     []*Read
+	Lists     []*List // if it has presence
 }
 
 // A Publication is one call of Publish. A publisher's next one begins after it.

@@ -29,6 +29,10 @@ const (
 	trims = 2
 )
 
+func list(client string, i int) *check.List {
+	return &check.List{Client: client, At: published(i), People: []string{"a", "b"}, Members: []string{"a", "b"}}
+}
+
 func published(i int) check.Time { return time.Duration(100*i + 100) }
 
 func message(i int) check.ID {
@@ -79,6 +83,7 @@ func cleanRoom(keep int) *check.Room {
 		}
 		s.Events = append(list, s.Events...)
 	}
+	r.Lists = []*check.List{list("a", 50), list("b", 50)}
 	stay("a", 0, size)
 	stay("b", 0, size)
 	stay("c", 10, 20)
@@ -187,6 +192,15 @@ var planted = []struct {
 	plant func(r *check.Room)
 	rule  check.Rule
 }{
+	{"somebody is not in a list of people", plain, func(r *check.Room) {
+		r.Lists[1].People = []string{"a"}
+	}, check.Presence},
+	{"a list of people has somebody who has gone", keeps, func(r *check.Room) {
+		r.Lists[0].Members = []string{"a"}
+	}, check.Presence},
+	{"somebody comes who is here", plain, func(r *check.Room) {
+		r.Lists = append(r.Lists, &check.List{Client: "a", At: published(70), Wrong: []string{"was told that b came, who was here"}})
+	}, check.Presence},
 	{"trimmed, and perhaps more, where servers cannot know", trims, func(r *check.Room) {
 		s := &check.Stay{Client: "c", Resumed: true, Since: at(59), Joining: published(85) - 45, Joined: published(85) - 40}
 		s.Events = []check.Event{{At: s.Joined + 1, Gap: true, Missed: 20, Unknown: true}}
@@ -501,6 +515,7 @@ func TestACleanRunPasses(t *testing.T) {
 	}
 	require.Equal(t, 3*size, sum.Published)
 	require.Equal(t, 2, sum.Trimmed)
+	require.Equal(t, 3*2, sum.Lists)
 	require.Zero(t, sum.Silent+sum.Alarms+sum.Order)
 }
 

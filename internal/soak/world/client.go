@@ -18,6 +18,7 @@ import (
 type client struct {
 	world *World
 	name  string
+	user  string          // its name, if it moves: others have no user
 	ctx   context.Context // of the run
 
 	hub    int
@@ -36,7 +37,9 @@ type presence struct {
 	stays []*check.Stay
 	in    *check.Stay // the current stay, if it is in the room
 	last  fanout.Position
-	heard []uint32 // by publisher: the number after the latest received one
+	heard []uint32      // by publisher: the number after the latest received one
+	here  people        // of a room with presence
+	wrong []*check.List // changes that did not fit
 }
 
 // A turn is the time from the end of one Receive to the next one.
@@ -52,8 +55,8 @@ func newTurn(ctx context.Context) turn {
 	return t
 }
 
-func (w *World) newClient(ctx context.Context, name string, hub int) (*client, error) {
-	c := &client{world: w, name: name, ctx: ctx, known: make(map[string]*presence)}
+func (w *World) newClient(ctx context.Context, name, user string, hub int) (*client, error) {
+	c := &client{world: w, name: name, user: user, ctx: ctx, known: make(map[string]*presence)}
 	for _, r := range w.Rooms {
 		p := &presence{room: r, heard: make([]uint32, len(r.publishers))}
 		c.rooms = append(c.rooms, p)
@@ -64,7 +67,7 @@ func (w *World) newClient(ctx context.Context, name string, hub int) (*client, e
 
 // connect makes the client a member of a hub, without rooms.
 func (c *client) connect(hub int) error {
-	m, err := c.world.Hubs[hub].Connect(nil)
+	m, err := c.world.Hubs[hub].Connect(&fanout.MemberOptions{User: c.user})
 	if err != nil {
 		return fmt.Errorf("%s cannot connect: %w", c.name, err)
 	}
@@ -122,7 +125,7 @@ func (c *client) enter(ctx context.Context, room int, s *check.Stay, enter func(
 	p := c.rooms[room]
 	s.Client, s.Joining = c.name, c.world.now()
 	c.mu.Lock()
-	p.in, p.stays = s, append(p.stays, s)
+	p.in, p.stays, p.here = s, append(p.stays, s), nil
 	c.mu.Unlock()
 	err := enter(ctx)
 	c.mu.Lock()
@@ -200,6 +203,12 @@ func (c *client) write(asked check.Time, messages []fanout.Message, gap *fanout.
 	for i := range messages {
 		m := &messages[i]
 		p := c.known[m.Room]
+		if change, ok := m.Presence(); ok && p != nil {
+			if wrong := p.here.apply(&change); wrong != nil {
+				p.wrong = append(p.wrong, &check.List{Client: c.name, At: now, Wrong: wrong})
+			}
+			continue
+		}
 		id, ok := parse(m.Data)
 		if p == nil || !ok || int(id.Publisher) >= len(p.heard) {
 			c.world.fail(fmt.Errorf("%s received %q of room %q, which was never published", c.name, m.Data[:min(len(m.Data), 64)], m.Room))

@@ -93,6 +93,7 @@ func (w *World) endure(ctx context.Context, f Fault) error {
 		note.Name += ", and a takeover"
 		note.Lossy, note.TwoOrders = true, true
 	}
+	w.compare(ctx)
 	return nil
 }
 

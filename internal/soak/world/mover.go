@@ -19,7 +19,8 @@ type mover struct {
 }
 
 func (w *World) newMover(ctx context.Context, i int) (*mover, error) {
-	c, err := w.newClient(ctx, fmt.Sprint("mover", i), i%Hubs)
+	name := fmt.Sprint("mover", i)
+	c, err := w.newClient(ctx, name, name, i%Hubs)
 	return &mover{c, rand.New(rand.NewPCG(w.config.Seed, uint64(i)+1))}, err
 }
 
@@ -30,7 +31,10 @@ const atOnce = 8
 // that it has been in, so that all messages can be accounted for.
 func (m *mover) run(ctx context.Context) {
 	for m.pause(ctx, 20*time.Millisecond, 300*time.Millisecond) {
-		if err := m.move(ctx); err != nil {
+		m.world.still.RLock()
+		err := m.move(ctx)
+		m.world.still.RUnlock()
+		if err != nil {
 			m.world.fail(err)
 			return
 		}

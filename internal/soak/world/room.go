@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -20,19 +21,22 @@ type Room struct {
 
 	index      int
 	keeps      int
+	watched    bool         // it has presence
 	publishers []*publisher // Hubs steady ones, then hubs others
 
 	mu    sync.Mutex // guards all below
 	reads []*check.Read
+	lists [][]*check.List // by moment
 }
 
-// Every other room has a history. Most keep more than is published in a run.
+// Every other room has a history, and a quarter of the rooms presence. Most keep more than is published in a run.
 // Some keep so little that a client that is away for a while loses messages.
 const (
 	keepsAll  = 100_000
 	keepsFew  = 50
 	fewBefore = "few"
 	allBefore = "kept"
+	watched   = " watched"
 )
 
 func (w *World) newRoom(i int) *Room {
@@ -44,6 +48,9 @@ func (w *World) newRoom(i int) *Room {
 	case i%2 == 1:
 		r.Name, r.keeps = fmt.Sprint(allBefore, i), keepsAll
 	}
+	if r.watched = i%4 == 2 || i%8 == 3; r.watched {
+		r.Name += watched
+	}
 	for id := range 2 * Hubs {
 		r.publishers = append(r.publishers, &publisher{world: w, room: r, id: id})
 	}
@@ -51,14 +58,17 @@ func (w *World) newRoom(i int) *Room {
 }
 
 // roomOptions is Options.Room.
-func roomOptions(room string) fanout.RoomOptions {
+func roomOptions(room string) (o fanout.RoomOptions) {
 	switch {
 	case strings.HasPrefix(room, fewBefore):
-		return fanout.RoomOptions{Retain: fanout.Retention{Messages: keepsFew, Age: time.Hour}}
+		o.Retain = fanout.Retention{Messages: keepsFew, Age: time.Hour}
 	case strings.HasPrefix(room, allBefore):
-		return fanout.RoomOptions{Retain: fanout.Retention{Messages: keepsAll, Age: time.Hour}}
+		o.Retain = fanout.Retention{Messages: keepsAll, Age: time.Hour}
 	}
-	return fanout.RoomOptions{}
+	if strings.HasSuffix(room, watched) {
+		o.Presence, o.Grace = true, 100*time.Millisecond
+	}
+	return o
 }
 
 // Say publishes one more message in the room, from a hub, besides those of its
@@ -68,12 +78,13 @@ func (r *Room) Say(ctx context.Context, hub int, padding string) error {
 }
 
 func (r *Room) record(clients []*client) *check.Room {
-	c := &check.Room{Name: r.Name, Keeps: r.keeps, Reads: r.reads}
+	c := &check.Room{Name: r.Name, Keeps: r.keeps, Reads: r.reads, Lists: slices.Concat(r.lists...)}
 	for _, p := range r.publishers {
 		c.Published = append(c.Published, p.published)
 	}
 	for _, cl := range clients {
-		c.Stays = append(c.Stays, cl.rooms[r.index].stays...)
+		p := cl.rooms[r.index]
+		c.Stays, c.Lists = append(c.Stays, p.stays...), append(c.Lists, p.wrong...)
 	}
 	return c
 }

@@ -78,6 +78,7 @@ type World struct {
 	stop       chan struct{} // closed when publishers have to publish their last message
 	moving     sync.WaitGroup
 	settle     chan struct{} // closed when movers have to stop
+	still      sync.RWMutex  // held for reading while a client moves
 
 	fail   context.CancelCauseFunc // ends the run
 	faults []check.Fault           // used only by the goroutine of live
@@ -143,7 +144,7 @@ func (w *World) close() error {
 func (w *World) start(ctx context.Context) error {
 	w.began = time.Now()
 	for i := range Hubs {
-		c, err := w.newClient(ctx, fmt.Sprint("resident", i), i)
+		c, err := w.newClient(ctx, fmt.Sprint("resident", i), "", i)
 		if err != nil {
 			return err
 		}
@@ -181,7 +182,7 @@ func (w *World) finish(ctx context.Context) error {
 	if err := w.waitFor(ctx, "publishers say their last", &w.publishers); err != nil {
 		return err
 	}
-	return w.Await(ctx, "everybody hears the last of everybody", func() string {
+	err := w.Await(ctx, "everybody hears the last of everybody", func() string {
 		for _, c := range w.clients() {
 			if lacks := c.lacks((*publisher).count); lacks != "" {
 				return lacks
@@ -189,6 +190,10 @@ func (w *World) finish(ctx context.Context) error {
 		}
 		return ""
 	})
+	if err == nil {
+		w.compare(ctx)
+	}
+	return err
 }
 
 // leave waits for all goroutines of the world, which have ended or do so

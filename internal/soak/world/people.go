@@ -1,0 +1,114 @@
+package world
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/fanoutgo/fanout"
+	"github.com/fanoutgo/fanout/internal/soak/check"
+)
+
+// People are those in a room with presence, as a client is told.
+type people map[string]bool // nil: the list has not come
+
+// apply applies what the client has received. It returns what does not fit what
+// was before.
+func (p *people) apply(c *fanout.PresenceChange) (wrong []string) {
+	switch {
+	case c.Reset:
+		*p = make(people)
+	case *p == nil:
+		return []string{"got a change before the list"}
+	}
+	for _, person := range c.Joined {
+		name := person.User + person.Member
+		if (*p)[name] {
+			wrong = append(wrong, fmt.Sprintf("was told that %s came, who was here", name))
+		}
+		(*p)[name] = true
+	}
+	for _, person := range c.Left {
+		name := person.User + person.Member
+		if !(*p)[name] {
+			wrong = append(wrong, fmt.Sprintf("was told that %s left, who was not here", name))
+		}
+		delete(*p, name)
+	}
+	return wrong
+}
+
+// compareTime is how long it may take, once everything works and nobody moves,
+// until all clients know who is there.
+const compareTime = 15 * time.Second
+
+// compare has the movers stand still until all clients know who is in the rooms
+// with presence, or have had the time to. What they know then is recorded.
+func (w *World) compare(ctx context.Context) {
+	began := w.now()
+	w.still.Lock()
+	defer w.still.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, compareTime)
+	defer cancel()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	var watched []*Room
+	for _, r := range w.Rooms {
+		if r.watched {
+			watched = append(watched, r)
+			r.lists = append(r.lists, nil)
+		}
+	}
+	for len(watched) > 0 && ctx.Err() == nil {
+		watched = slices.DeleteFunc(watched, func(r *Room) bool {
+			lists, right := w.listsOf(ctx, r)
+			if ctx.Err() == nil { // otherwise those of before are the last
+				r.lists[len(r.lists)-1] = lists
+			}
+			return right
+		})
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+		}
+	}
+	w.config.Log.Say("%v: the lists of people were compared, which took %v", w.now(), w.now()-began)
+}
+
+// listsOf returns what the clients in a room know of who is there, and whether
+// all of them are right.
+func (w *World) listsOf(ctx context.Context, r *Room) (lists []*check.List, right bool) {
+	var members [Hubs][]string
+	for i, h := range w.Hubs {
+		members[i] = here(ctx, h, r.Name)
+	}
+	right = true
+	for _, c := range w.clients() {
+		c.mu.Lock()
+		if p := c.rooms[r.index]; p.in != nil {
+			l := &check.List{Client: c.name, At: w.now(), Members: members[c.hub], People: slices.Sorted(maps.Keys(p.here))}
+			lists = append(lists, l)
+			right = right && slices.Equal(l.People, l.Members)
+		}
+		c.mu.Unlock()
+	}
+	return lists, right
+}
+
+// here returns who is in a room, as Members says, each person once.
+func here(ctx context.Context, h *fanout.Hub, room string) []string {
+	names := make(map[string]bool)
+	for m, err := range h.In(room).Members(ctx) {
+		switch {
+		case err != nil:
+			names[err.Error()] = true
+		case m.User != "":
+			names[m.User] = true
+		default:
+			names[m.ID] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(names))
+}
