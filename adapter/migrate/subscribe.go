@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/fanoutgo/fanout/adapter"
@@ -15,7 +16,8 @@ import (
 // A channel is a subscription of the hub's.
 type channel struct {
 	name  string
-	onOld bool // it was subscribed at the old backend
+	onOld bool                              // it was subscribed at the old backend
+	keep  atomic.Pointer[adapter.Retention] // of its history; nil: not known, or there is none
 
 	// The subscription at the new backend while the hubs have not flipped:
 	// cancel ends it, and quit is closed when it has ended.
