@@ -91,7 +91,7 @@ func (a *Adapter) follow(c *channel) {
 	}
 	ctx, cancel := context.WithCancel(a.life)
 	c.cancel, c.quit = cancel, make(chan struct{})
-	a.work.Go(func() {
+	a.start(func() {
 		defer close(c.quit)
 		defer cancel()
 		if a.subscribeNew(ctx, c.name) {
