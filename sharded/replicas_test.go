@@ -291,29 +291,7 @@ func testReadFrom(t *testing.T) {
 		}
 	})
 	t.Run("needs the documented rights", func(t *testing.T) {
-		c := wide(t, redistest.DefaultImage)
-		rights := rediscontract.Rights(t, "sharded.go")
-		require.NotEmpty(t, rights["replicas"])
-		for _, n := range c.Nodes() {
-			set := []string{"ACL", "SETUSER", "reader", "on", ">secret", "resetchannels", "-@all"}
-			set = slices.Concat(set, rights["always"], rights["cluster"], rights["replicas"], rights["limits"])
-			require.NoError(t, n.Do(t.Context(), set...).Error())
-			require.NoError(t, n.Do(t.Context(), "ACL", "LOG", "RESET").Error())
-		}
-		as := func(o *rueidis.ClientOption) { o.Username, o.Password = "reader", "secret" }
-		h := newHubOf(t, c.Client(t, as), reads(sharded.Replicas))
-		m, err := h.Connect(nil)
-		require.NoError(t, err)
-		require.NoError(t, h.Room("rights").Join(within(t), m))
-		require.NoError(t, h.Room("rights").Publish(within(t), []byte("hello")))
-		_, err = m.Receive(within(t))
-		require.NoError(t, err)
-		readAtReplicas(t, c, []string{"rights"})
-		for _, n := range c.Nodes() {
-			denied, err := n.Do(t.Context(), "ACL", "LOG").ToArray()
-			require.NoError(t, err)
-			require.Empty(t, denied)
-		}
+		replicaRights(t, wide(t, redistest.DefaultImage))
 	})
 	t.Run("falls back to primaries, and says why", func(t *testing.T) {
 		for _, test := range []struct {

@@ -50,6 +50,7 @@ func TestTLS(t *testing.T) {
 		})
 		t.Run("a cluster", func(t *testing.T) {
 			t.Parallel()
+			o := o // the other test reads it
 			o.Replicas = 1
 			c := redistest.NewCluster(t, o)
 			w := newWorld(t, secured{c, client}, 2, roomNames(6))

@@ -4,10 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"time"
 
 	"github.com/fanoutgo/fanout/adapter"
+	"github.com/fanoutgo/fanout/internal/closing"
 	"github.com/fanoutgo/fanout/internal/wire"
 )
 
@@ -23,8 +23,7 @@ type Adapter struct {
 	inbox *inbox
 	life  context.Context // ends when Close begins
 	end   context.CancelFunc
-	gone  chan struct{}  // closed when Close is complete
-	calls sync.WaitGroup // calls that wait; added to under bus.mu while not closed
+	close *closing.Closing // entered under bus.mu while not closed, by calls that wait
 
 	// Guarded by bus.mu.
 	receiver      adapter.Receiver
@@ -57,7 +56,7 @@ func (a *Adapter) Attach(r adapter.Receiver) error {
 	}
 	a.receiver = r
 	a.history, _ = r.(adapter.HistoryReceiver)
-	a.calls.Go(func() { a.inbox.deliver(r) })
+	a.close.Go(func() { a.inbox.deliver(r) })
 	return nil
 }
 
@@ -76,7 +75,7 @@ func (a *Adapter) Subscribe(ctx context.Context, channel string) error {
 		case <-ctx.Done():
 		case <-a.life.Done():
 		}
-		a.calls.Done()
+		a.close.Leave()
 	}
 }
 
@@ -100,7 +99,7 @@ func (a *Adapter) trySubscribe(ctx context.Context, channel string) (healed <-ch
 		}
 		return nil, ctx.Err()
 	case a.link != up:
-		a.calls.Add(1)
+		a.close.Enter()
 		return a.healed, nil
 	case s == nil:
 		b.addLocked(&subscription{adapter: a, channel: channel})
@@ -153,14 +152,11 @@ func (a *Adapter) PublishAsync(channel string, frame []byte, done adapter.Comple
 	if a.closed {
 		return false
 	}
-	a.calls.Add(1)
-	go func() { // Close waits for calls
-		defer a.calls.Done()
+	return a.close.Go(func() {
 		ctx, cancel := context.WithTimeout(a.life, asyncTime)
 		defer cancel()
 		done.Complete(a.Publish(ctx, channel, frame))
-	}()
-	return true
+	})
 }
 
 // publish is Publish, and Append if there is a record.
@@ -235,20 +231,10 @@ func (a *Adapter) Close(ctx context.Context) error {
 	a.bus.mu.Lock()
 	a.shutLocked()
 	a.bus.mu.Unlock()
-	select {
-	case <-a.gone:
-		return nil
-	default:
-	}
-	select {
-	case <-a.gone:
-		return nil
-	case <-ctx.Done():
-		return fmt.Errorf("memory: close: %w", ctx.Err())
-	}
+	return a.close.Wait(ctx)
 }
 
-// shutLocked begins to close. a.gone is closed when that is complete.
+// shutLocked begins to close.
 func (a *Adapter) shutLocked() {
 	if a.closed {
 		return
@@ -263,9 +249,5 @@ func (a *Adapter) shutLocked() {
 	}
 	a.inbox.close()
 	a.end()
-	// This goroutine ends when the reader and all calls have returned.
-	go func() {
-		a.calls.Wait()
-		close(a.gone)
-	}()
+	a.close.Begin(nil)
 }

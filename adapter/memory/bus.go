@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/fanoutgo/fanout/internal/archive"
+	"github.com/fanoutgo/fanout/internal/closing"
 )
 
 // A Bus is a backend in memory. Adapters of one bus get each other's frames;
@@ -63,7 +64,7 @@ func (b *Bus) NewAdapter() *Adapter {
 		inbox:         newInbox(),
 		subscriptions: make(map[string]*subscription),
 		healed:        make(chan struct{}),
-		gone:          make(chan struct{}),
+		close:         closing.New("memory"),
 	}
 	a.life, a.end = context.WithCancel(context.Background())
 
@@ -73,7 +74,7 @@ func (b *Bus) NewAdapter() *Adapter {
 	if b.closed {
 		a.closed = true
 		a.end()
-		close(a.gone)
+		a.close.Begin(nil)
 		return a
 	}
 	b.adapters[a] = struct{}{}

@@ -202,9 +202,9 @@ func (a *Adapter) call(ctx context.Context, f func(context.Context)) error {
 		a.bus.mu.Unlock()
 		return adapter.Unsent(adapter.ErrClosed)
 	}
-	a.calls.Add(1)
+	a.close.Enter()
 	a.bus.mu.Unlock()
-	defer a.calls.Done()
+	defer a.close.Leave()
 
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()

@@ -69,14 +69,23 @@ func historyCases() (names []string) {
 }
 
 // writeNote has the adapters that are made after it begin flipped.
-func writeNote(t testing.TB, to *memory.Bus) {
-	a := to.NewAdapter()
+func writeNote(t testing.TB, to *memory.Bus) { noteFlip(t, to.NewAdapter(), "test") }
+
+// noteFlip does so for a migration of any name. It closes the adapter, which is
+// one of the new backend.
+func noteFlip(t testing.TB, a historian, name string) {
 	defer a.Close(context.Background())
-	_, _, err := a.Append(t.Context(), "fanout:m:{test}", adapter.Record{
+	require.NoError(t, a.Attach(nobody{}))
+	_, _, err := a.Append(t.Context(), "fanout:m:{"+name+"}", adapter.Record{
 		Frame: []byte("migrate1 flipped"), Messages: 1, Time: time.Now(), Publisher: "migrate", Stream: 1, Seq: 1,
 		Keep: adapter.Retention{Messages: 10, Age: time.Hour},
 	})
 	require.NoError(t, err)
+}
+
+type historian interface {
+	adapter.Adapter
+	adapter.Historian
 }
 
 // everyone has n hubs that are subscribed to the channel of everyone.

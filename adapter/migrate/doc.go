@@ -52,7 +52,9 @@
 // What the new backend brings for a channel is held back until all has come
 // that the old one had: until a marker that a hub publishes there comes back, or
 // the link to it breaks. That takes a round trip, once for each channel; after 5
-// s, or with 4,096 frames or 4 MiB that wait, the hub goes on without it.
+// s, or with 4,096 frames or 4 MiB that wait, the hub goes on without it. Ten
+// seconds after the flip each hub does the same for its channels that were quiet
+// until then, 16 at a time.
 //
 // Interruptions of the backend that does not count for a channel are none.
 // Receivers are counted by the backend that is published to.
@@ -60,8 +62,10 @@
 // # Histories
 //
 // The first hub that publishes to a room with a history after the flip, or reads
-// it, copies the history. The copies have the offsets that they had. Frames that
-// the old backend no longer has are replaced by fillers, which are not shown.
+// it, copies the history. Rooms that have members at the flip and are quiet are
+// copied ten seconds after it. The copies have the offsets that they had. Frames
+// that the old backend no longer has are replaced by fillers, which are not
+// shown.
 // So positions that clients have from the old backend are good at every hub
 // with this package: Resume has no gap. A hub that has only the new backend
 // knows nothing of the old epochs: a client that comes to it with a position
@@ -71,8 +75,8 @@
 //
 // Copies are as old as the flip: a message may stay for one Retention.Age
 // longer than it would have. A room that no hub has used between the flip and
-// the second deploy loses its history. Two backends of one Redis Cluster have
-// the same histories, and nothing is copied.
+// the second deploy, and that had no members at the flip, loses its history. Two
+// backends of one Redis Cluster have the same histories, and nothing is copied.
 //
 // If the new backend loses a copy, as a server does that restarts empty, the
 // history begins anew there: members get one gap and go on, and what the old
@@ -90,14 +94,14 @@
 //     heard itself there for 6 s asks whether the others have flipped before it
 //     publishes again.
 //   - The old one, after the flip: rooms without a history go on, and so do
-//     rooms whose history was copied, or began after the flip: the new backend
-//     remembers for 30 days what was copied. A room with a history that has no
-//     message at the new backend waits, as its errors say, also if it is new:
-//     nobody knows what there is to copy. A hub that starts learns from the new
-//     backend that the hubs have flipped.
-//   - In a room without a history that had no message since the flip, members
-//     are told that messages may be missing when the old backend breaks, and the
-//     next message may come up to 2.5 s late.
+//     rooms that had members at the flip, ten seconds after it, and rooms whose
+//     history was copied, or began after the flip: the new backend remembers for
+//     30 days what was copied. Any other room with a history waits, as its
+//     errors say, also if it is new: nobody knows what there is to copy. A hub
+//     that starts learns from the new backend that the hubs have flipped.
+//   - The old one, within those ten seconds: in a room without a history that
+//     had no message since the flip, members are told that messages may be
+//     missing, and the next message may come up to 2.5 s late.
 //   - The new one, after the flip: as without this package.
 //
 // # What it needs

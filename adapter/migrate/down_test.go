@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/fanoutgo/fanout"
+	"github.com/fanoutgo/fanout/adapter/memory"
+	"github.com/fanoutgo/fanout/adapter/migrate"
 	"github.com/stretchr/testify/require"
 )
 
@@ -37,6 +39,52 @@ func TestOldBackendDownAfterFlip(t *testing.T) {
 		got, err := again.Room("new").History(within(t), fanout.Position{}, 10)
 		require.NoError(t, err)
 		require.Len(t, got, 2)
+	})
+	inBubble(t, "a quiet room that has members goes on, and loses nothing", func(t *testing.T) {
+		w := newWorld(t, 5, 20)
+		h := w.migrating()
+		defer h.Close(context.Background())
+		l := w.join(h)
+		empty, err := h.Connect(nil)
+		require.NoError(t, err)
+		require.NoError(t, h.Room("empty").Join(t.Context(), empty))
+		time.Sleep(time.Minute)
+		w.from.Cut()
+		time.Sleep(time.Minute)
+		require.NoError(t, h.Room("room").Publish(within(t), []byte("6")))
+		text, gap := l.next()
+		require.Equal(t, "6", text)
+		require.False(t, gap)
+
+		again := w.migrating() // which has to learn it from the new backend
+		defer again.Close(context.Background())
+		require.NoError(t, again.Room("empty").Publish(within(t), []byte("1")))
+		require.Equal(t, numbers(3, 6), w.resume(again, w.at[2], 4), "positions of the old backend are good")
+	})
+	inBubble(t, "a quiet room without a history goes on at once, and tells of no gap", func(t *testing.T) {
+		from, to := memory.NewBus(), memory.NewBus()
+		var hubs []*fanout.Hub
+		for range 2 {
+			a, err := migrate.New("test", from.NewAdapter(), to.NewAdapter(), &migrate.Options{Settle: time.Second})
+			require.NoError(t, err)
+			h, err := fanout.New(a, nil)
+			require.NoError(t, err)
+			defer h.Close(context.Background())
+			hubs = append(hubs, h)
+		}
+		l := (&world{t: t}).join(hubs[0])
+		require.NoError(t, hubs[1].Room("room").Publish(t.Context(), []byte("1")))
+		text, _ := l.next()
+		require.Equal(t, "1", text)
+		time.Sleep(time.Minute)
+		from.Cut()
+		time.Sleep(time.Minute)
+		began := time.Now()
+		require.NoError(t, hubs[1].Room("room").Publish(t.Context(), []byte("2")))
+		text, gap := l.next()
+		require.Equal(t, "2", text)
+		require.False(t, gap)
+		require.Less(t, time.Since(began), 100*time.Millisecond)
 	})
 	inBubble(t, "a room that was not copied waits, and is not begun anew", func(t *testing.T) {
 		w := newWorld(t, 5, 20)

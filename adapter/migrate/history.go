@@ -32,6 +32,9 @@ func (a *Adapter) Append(ctx context.Context, channel string, r adapter.Record) 
 	if err != nil {
 		return adapter.Position{}, 0, fmt.Errorf("migrate: append to %q: %w", channel, err)
 	}
+	if old {
+		a.noteKeep(channel, r.Keep)
+	}
 	return a.side(old).historian.Append(ctx, channel, r)
 }
 
@@ -54,6 +57,7 @@ func (a *Adapter) read(ctx context.Context, channel string, q adapter.Query) (ad
 		return adapter.Page{}, err
 	}
 	if old {
+		a.noteKeep(channel, q.Keep)
 		return a.from.historian.History(ctx, channel, q)
 	}
 	for {
@@ -193,10 +197,10 @@ func (c *historyCopy) extend(page *adapter.Page) {
 }
 
 // oldHead returns where the history of a channel ended at the old backend; zero
-// if there is none or that cannot be found out.
-func (a *Adapter) oldHead(ctx context.Context, channel string) adapter.Position {
+// if there is none. It reports false if that cannot be found out.
+func (a *Adapter) oldHead(ctx context.Context, channel string) (adapter.Position, bool) {
 	if a.from.historian == nil || a.to.historian == nil {
-		return adapter.Position{}
+		return adapter.Position{}, true
 	}
 	ctx, cancel := context.WithTimeout(ctx, drainIn/2)
 	defer cancel()
@@ -204,8 +208,9 @@ func (a *Adapter) oldHead(ctx context.Context, channel string) adapter.Position 
 		page, err := a.from.historian.History(ctx, channel, adapter.Query{
 			Keep: adapter.Retention{Messages: 1, Age: time.Hour}, Time: time.Now(),
 		})
-		if err == nil || errors.Is(err, adapter.ErrRefused) || !pause.Wait(ctx) {
-			return page.Head
+		known := err == nil || errors.Is(err, adapter.ErrRefused)
+		if known || !pause.Wait(ctx) {
+			return page.Head, known
 		}
 	}
 }

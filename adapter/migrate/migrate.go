@@ -14,6 +14,7 @@ import (
 
 	"github.com/fanoutgo/fanout/adapter"
 	"github.com/fanoutgo/fanout/adapter/migrate/internal/flip"
+	"github.com/fanoutgo/fanout/internal/closing"
 	"github.com/fanoutgo/fanout/internal/wire"
 )
 
@@ -71,8 +72,7 @@ type Adapter struct {
 	log      *slog.Logger
 	life     context.Context // ends when Close begins
 	end      context.CancelFunc
-	gone     chan struct{} // closed when Close is complete
-	work     sync.WaitGroup
+	close    *closing.Closing
 	kick     chan struct{} // capacity 1: the node is to be asked
 	flipped  atomic.Bool   // the phase is Flipped
 	receiver adapter.Receiver
@@ -163,7 +163,7 @@ func New(name string, from, to adapter.Adapter, o *Options) (*Adapter, error) {
 	a := &Adapter{
 		from: newSide(from), to: newSide(to), name: name, id: binary.BigEndian.Uint64(id[:]),
 		control: opts.Prefix + ":m:{" + name + "}", everyone: names.Everyone(), log: opts.Logger,
-		prober: make(chan struct{}, 1), gone: make(chan struct{}), kick: make(chan struct{}, 1),
+		prober: make(chan struct{}, 1), close: closing.New("migrate"), kick: make(chan struct{}, 1),
 		changed: make(chan struct{}), channels: make(map[string]*channel), pending: make(map[*channel]time.Time),
 	}
 	a.node = flip.New(fmt.Sprintf("%016x", a.id), opts.Hold, flip.Times(opts.Settle), time.Now())
@@ -245,42 +245,23 @@ func (a *Adapter) Attach(r adapter.Receiver) error {
 
 // start runs f on a goroutine that Close waits for, unless the adapter is
 // closed.
-func (a *Adapter) start(f func()) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if !a.closed {
-		a.work.Go(f)
-	}
-}
+func (a *Adapter) start(f func()) { a.close.Go(f) }
 
 // Close closes both backends.
 func (a *Adapter) Close(ctx context.Context) error {
 	a.mu.Lock()
-	if !a.closed {
-		a.closed = true
-		a.end()
-		go a.shut() // it ends when the backends are closed; gone says so
-	}
+	a.closed = true
 	a.mu.Unlock()
-	select {
-	case <-a.gone:
-		return nil
-	default:
-	}
-	select {
-	case <-a.gone:
-		return nil
-	case <-ctx.Done():
-		return fmt.Errorf("migrate: close: %w", ctx.Err())
-	}
+	a.end()
+	a.close.Begin(a.shut)
+	return a.close.Wait(ctx)
 }
 
-func (a *Adapter) shut() {
+func (a *Adapter) shut() error {
 	var both sync.WaitGroup
 	for _, s := range []*side{&a.from, &a.to} {
 		both.Go(func() { _ = s.Close(context.Background()) }) // without an end it returns nil
 	}
 	both.Wait()
-	a.work.Wait()
-	close(a.gone)
+	return nil
 }

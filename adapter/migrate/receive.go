@@ -157,13 +157,10 @@ const drainIn = 5 * time.Second
 func (a *Adapter) drain(c *channel) {
 	ctx, cancel := context.WithTimeout(a.life, drainIn)
 	defer cancel()
-	head := a.oldHead(ctx, c.name)
+	head, _ := a.oldHead(ctx, c.name)
 	a.tellLane(c, func(l *lane.Lane, calls []lane.Call) []lane.Call { return l.Head(head, calls) })
 	for pause := (backoff.Backoff{}); ; {
-		c.mu.Lock()
-		over := c.gone || c.lane.State() == lane.New
-		c.mu.Unlock()
-		if over || ctx.Err() != nil {
+		if c.over() || ctx.Err() != nil {
 			break
 		}
 		_, err := a.from.Publish(ctx, c.name, a.marker())
@@ -185,10 +182,7 @@ func (a *Adapter) drained(ctx context.Context, c *channel) bool {
 	ctx, cancel := context.WithTimeout(ctx, markerIn)
 	defer cancel()
 	for wait := time.Millisecond; ctx.Err() == nil; wait = min(2*wait, 50*time.Millisecond) {
-		c.mu.Lock()
-		over := c.gone || c.lane.State() == lane.New
-		c.mu.Unlock()
-		if over {
+		if c.over() {
 			return true
 		}
 		backoff.Sleep(ctx, wait)

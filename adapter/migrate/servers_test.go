@@ -18,7 +18,7 @@ import (
 func TestMain(m *testing.M) { redistest.Main(m) }
 
 var (
-	cluster = redistest.SharedCluster(redistest.Options{Primaries: 3})
+	cluster = redistest.SharedCluster(redistest.Options{Primaries: 3, Replicas: 1})
 	servers = redistest.SharedServers(redistest.Options{})
 )
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/fanoutgo/fanout/adapter"
@@ -15,7 +16,8 @@ import (
 // A channel is a subscription of the hub's.
 type channel struct {
 	name  string
-	onOld bool // it was subscribed at the old backend
+	onOld bool                              // it was subscribed at the old backend
+	keep  atomic.Pointer[adapter.Retention] // of its history; nil: not known, or there is none
 
 	// The subscription at the new backend while the hubs have not flipped:
 	// cancel ends it, and quit is closed when it has ended.
@@ -89,7 +91,7 @@ func (a *Adapter) follow(c *channel) {
 	}
 	ctx, cancel := context.WithCancel(a.life)
 	c.cancel, c.quit = cancel, make(chan struct{})
-	a.work.Go(func() {
+	a.start(func() {
 		defer close(c.quit)
 		defer cancel()
 		if a.subscribeNew(ctx, c.name) {

@@ -46,6 +46,7 @@ func (a *Adapter) talk() {
 			a.log.Info("migrate: the hub is in another phase", "migration", a.name, "phase", now.String())
 			if now == flip.Flipped {
 				a.flipChannels()
+				a.start(a.settleAll)
 			}
 			phase = now
 		}

@@ -225,7 +225,7 @@ func (ch *change) steady() {
 	for name, p := range a.parts {
 		if !slices.Contains(a.listed, name) && !slices.Contains(v.cur.names, name) {
 			delete(a.parts, name)
-			a.tasks.Go(func() { a.retire(p) })
+			a.goIfOpen(func() { a.retire(p) })
 		}
 	}
 }

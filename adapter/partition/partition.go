@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/fanoutgo/fanout/adapter"
+	"github.com/fanoutgo/fanout/internal/closing"
 )
 
 // A Partition is one of the backends.
@@ -84,10 +85,7 @@ type Adapter struct {
 	number atomic.Uint64 // of copies
 	ctx    context.Context
 	cancel context.CancelFunc
-	tasks  sync.WaitGroup // added to under mu while not closed
-	gone   chan struct{}  // closed when Close is complete
-	once   sync.Once
-	failed error // of Close; set before gone
+	close  *closing.Closing
 
 	control control
 	rooms   lineages
@@ -123,7 +121,7 @@ func New(partitions []Partition, o *Options) (*Adapter, error) {
 		return nil, err
 	}
 	a := &Adapter{
-		opts: opts, gone: make(chan struct{}),
+		opts: opts, close: closing.New("partition"),
 		parts: make(map[string]*part), routes: make(map[string]*route),
 	}
 	var id [8]byte
@@ -214,15 +212,7 @@ func (a *Adapter) sortedParts() []*part {
 
 // goIfOpen runs f on a goroutine that Close waits for. It reports false if the
 // adapter is closed.
-func (a *Adapter) goIfOpen(f func()) bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.closed {
-		return false
-	}
-	a.tasks.Go(f)
-	return true
-}
+func (a *Adapter) goIfOpen(f func()) bool { return a.close.Go(f) }
 
 // Health says which partitions are not healthy, which ones are missing, and
 // what a change of partitions waits for.
@@ -254,29 +244,16 @@ var errMissing = errors.New("it is current, but this hub was not given its adapt
 
 // Close closes the adapters of all partitions.
 func (a *Adapter) Close(ctx context.Context) error {
-	a.once.Do(func() {
-		a.mu.Lock()
-		a.closed = true
-		parts := a.sortedParts()
-		a.mu.Unlock()
-		a.cancel()
-		go a.shut(context.WithoutCancel(ctx), parts) // ends with the tasks, and closes gone
-	})
-	select {
-	case <-a.gone:
-		return a.failed
-	default:
-	}
-	select {
-	case <-a.gone:
-		return a.failed
-	case <-ctx.Done():
-		return fmt.Errorf("partition: close: %w", context.Cause(ctx))
-	}
+	a.mu.Lock()
+	a.closed = true
+	parts := a.sortedParts()
+	a.mu.Unlock()
+	a.cancel()
+	a.close.Begin(func() error { return a.shut(context.WithoutCancel(ctx), parts) })
+	return a.close.Wait(ctx)
 }
 
-func (a *Adapter) shut(ctx context.Context, parts []*part) {
-	defer close(a.gone)
+func (a *Adapter) shut(ctx context.Context, parts []*part) error {
 	a.control.bye(ctx, parts)
 	errs := make([]error, len(parts))
 	var all sync.WaitGroup
@@ -288,6 +265,5 @@ func (a *Adapter) shut(ctx context.Context, parts []*part) {
 		})
 	}
 	all.Wait()
-	a.tasks.Wait()
-	a.failed = errors.Join(errs...)
+	return errors.Join(errs...)
 }

@@ -25,7 +25,7 @@ func openClassic(ctx context.Context, c config, log *slog.Logger) (fanout.Adapte
 
 func openSharded(ctx context.Context, c config, log *slog.Logger) (fanout.Adapter, func(), error) {
 	return openRedis(ctx, c, log, func(client rueidis.Client) (fanout.Adapter, error) {
-		return sharded.New(client, &sharded.Options{Logger: log})
+		return sharded.New(client, &sharded.Options{ReadFrom: c.read, Logger: log})
 	})
 }
 

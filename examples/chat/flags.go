@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/fanoutgo/fanout"
+	"github.com/fanoutgo/fanout/sharded"
 )
 
 // passwordVariable is where the password may be, so that no list of processes
@@ -24,9 +25,11 @@ type config struct {
 	addr    string
 	adapter string
 	servers []string // of the adapter
+	read    sharded.ReadFrom
 	user    string
 	secret  string      // the password
 	tls     *tls.Config // nil: without TLS
+	target  *target     // nil: the chat stays where it is
 	history bool
 	gather  time.Duration
 	pages   int
@@ -46,6 +49,9 @@ func (c config) room() func(name string) fanout.RoomOptions {
 // texts are flags that are looked at together, when all are known.
 type texts struct {
 	servers              map[string]*string // by the flag's name
+	read                 string
+	to, toServers        string // of a migration
+	migration            string
 	tls                  bool
 	authority, cert, key string // files
 }
@@ -60,6 +66,8 @@ func parseFlags(args []string, stderr io.Writer) (config, error) {
 	fs.StringVar(&c.adapter, "adapter", memory, "what joins the processes: "+described())
 	t.servers["redis"] = fs.String("redis", "", "where Redis is, for redis, sharded and partition: `host:port[,host:port…]`, some nodes of a cluster or one server, or for partition all of them")
 	t.servers["nats"] = fs.String("nats", "", "where NATS is, for nats: `host:port[,host:port…]`, some servers of a cluster or one")
+	fs.StringVar(&t.read, "read-from", "", "for sharded, at which `nodes` of a cluster rooms are read: primaries, primaries-uncounted, replicas or all")
+	t.addMigration(fs)
 	fs.StringVar(&c.user, "user", "", "`name` to log in to the backend with")
 	fs.StringVar(&c.secret, "password", "", "`password` to log in to the backend with; lists of processes show it, so better set "+passwordVariable)
 	fs.BoolVar(&t.tls, "tls", false, "connect to the backend by TLS")
@@ -85,10 +93,12 @@ func parseFlags(args []string, stderr io.Writer) (config, error) {
 	case c.pages < 1:
 		return c, fmt.Errorf("-pages is %d, it must be at least 1", c.pages)
 	}
-	if err := c.setServers(t); err != nil {
-		return c, err
+	for _, set := range []func(texts) error{c.setServers, c.setRead, c.setTarget, c.setAccess} {
+		if err := set(t); err != nil {
+			return c, err
+		}
 	}
-	return c, c.setAccess(t)
+	return c, nil
 }
 
 // setServers finds out where the servers of the adapter are.
@@ -109,6 +119,25 @@ func (c *config) setServers(t texts) error {
 		case len(servers) > 0:
 			return fmt.Errorf("-%s has no effect with -adapter %s: choose %s", name, c.adapter, namesAt(name))
 		}
+	}
+	return nil
+}
+
+// setRead finds out at which nodes rooms are read.
+func (c *config) setRead(t texts) error {
+	if t.read == "" {
+		return nil
+	}
+	if c.adapter != "sharded" && t.to != "sharded" {
+		return fmt.Errorf("-read-from has no effect with -adapter %s: choose sharded", c.adapter)
+	}
+	var ok bool
+	c.read, ok = map[string]sharded.ReadFrom{
+		"primaries": sharded.Primaries, "primaries-uncounted": sharded.PrimariesUncounted,
+		"replicas": sharded.Replicas, "all": sharded.AllNodes,
+	}[t.read]
+	if !ok {
+		return fmt.Errorf("-read-from %q is unknown: choose primaries, primaries-uncounted, replicas or all", t.read)
 	}
 	return nil
 }

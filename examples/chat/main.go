@@ -77,7 +77,7 @@ func serve(ctx context.Context, c config, log *slog.Logger) (err error) {
 		return fmt.Errorf("listening on %s: %w", c.addr, err)
 	}
 	defer ln.Close()
-	adapter, disconnect, err := backendNamed(c.adapter).open(ctx, c, log)
+	adapter, disconnect, err := openBackend(ctx, c, log)
 	if err != nil {
 		return err
 	}

@@ -38,7 +38,7 @@ type servers interface {
 // RunServer runs the contract on a single server.
 func RunServer(t *testing.T, server func(testing.TB) *redistest.Server, newAdapter NewAdapter) {
 	adaptertest.Run(t, func(t testing.TB, n int) adaptertest.Nodes {
-		return nodes(t, server(t), n, newAdapter)
+		return ServerNodes(t, server(t), n, newAdapter)
 	}, &adaptertest.Options{Parallel: true})
 }
 
@@ -58,12 +58,22 @@ func RunOpenedServer(t *testing.T, server func(testing.TB) *redistest.Server, op
 // chooses the cases.
 func RunCluster(t *testing.T, cluster func(testing.TB) *redistest.Cluster, newAdapter NewAdapter, only func(adaptertest.Case) bool) {
 	adaptertest.Run(t, func(t testing.TB, n int) adaptertest.Nodes {
-		c := cluster(t)
-		ns := nodes(t, c, n, newAdapter)
-		ns.Faults.Move = func(ctx context.Context, channel string) error { return move(ctx, c, channel) }
-		ns.Faults.Fail = func(ctx context.Context, channel string) error { return fail(ctx, c, channel) }
-		return ns
+		return ClusterNodes(t, cluster(t), n, newAdapter)
 	}, &adaptertest.Options{Timeout: 2 * time.Minute, Parallel: true, Only: only})
+}
+
+// ServerNodes returns adapters of a single server, which the contract may cut
+// off.
+func ServerNodes(t testing.TB, s *redistest.Server, n int, newAdapter NewAdapter) adaptertest.Nodes {
+	return nodes(t, s, n, newAdapter)
+}
+
+// ClusterNodes returns adapters of a cluster with replicas, with all faults.
+func ClusterNodes(t testing.TB, c *redistest.Cluster, n int, newAdapter NewAdapter) adaptertest.Nodes {
+	ns := nodes(t, c, n, newAdapter)
+	ns.Faults.Move = func(ctx context.Context, channel string) error { return move(ctx, c, channel) }
+	ns.Faults.Fail = func(ctx context.Context, channel string) error { return fail(ctx, c, channel) }
+	return ns
 }
 
 // nodes makes adapters, each with a client and a network of its own.

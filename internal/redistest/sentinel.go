@@ -112,3 +112,28 @@ func (s *Sentinel) Primary(ctx context.Context) (*Node, error) {
 	}
 	return nil, fmt.Errorf("the sentinel names %v", addr)
 }
+
+// Fail kills the primary, and waits until the replica has taken over.
+func (s *Sentinel) Fail(ctx context.Context) error {
+	old, err := s.Primary(ctx)
+	if err != nil {
+		return err
+	}
+	if err := old.Kill(ctx); err != nil {
+		return err
+	}
+	return poll(ctx, "wait until the replica has taken over", func(ctx context.Context) error {
+		now, err := s.Primary(ctx)
+		switch {
+		case err != nil:
+			return err
+		case now == old:
+			return fmt.Errorf("the sentinel still names %s", old.Addr())
+		}
+		role, err := now.Do(ctx, "ROLE").ToArray()
+		if err == nil && (len(role) == 0 || text(role[0]) != "master") {
+			err = fmt.Errorf("%s is no primary yet", now.Addr())
+		}
+		return err
+	})
+}

@@ -239,6 +239,16 @@ func TestWaiting(t *testing.T) {
 		c.nodes[0].Known(7)
 		c.until(Flipped, 10*time.Second)
 	})
+	t.Run("for Settle after one was heard, and no longer", func(t *testing.T) {
+		c := newCluster(t, 2)
+		c.counts = false
+		c.pass(10 * time.Second / 4)
+		c.nodes[0].Hello(7, c.now)
+		c.nodes[1].Hello(7, c.now)
+		c.pass(times.Settle - time.Second/2)
+		require.Equal(t, Both, c.nodes[0].Phase())
+		c.until(Flipped, 2*time.Second)
+	})
 	t.Run("longer by default, and with many hubs", func(t *testing.T) {
 		n := New("a", false, Times(0), time.Time{})
 		require.Equal(t, 150*time.Second, n.settle(3))

@@ -57,7 +57,7 @@ func (n *Node) nextBoth(do *Do, now time.Time) {
 		n.agreed, n.wanted = time.Time{}, false
 	case n.agreed.IsZero():
 		n.agreed = now
-	case now.Sub(n.agreed) >= n.settle(len(n.live(now))) && !now.Before(n.readAt):
+	case now.Sub(n.agreed) >= n.settle(len(n.live(now))) && n.stranger(now) == "" && !now.Before(n.readAt):
 		n.wanted, do.Read = true, true
 		n.readAt = now.Add(n.time.Beat)
 	}

@@ -1,6 +1,7 @@
 package flip
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -199,7 +200,7 @@ func (n *Node) Log(entries []Entry, now time.Time) {
 		n.enter(Both, now)
 		n.notBefore = now.Add(n.time.Retry)
 	case n.phase == Both && n.wanted:
-		if n.wanted = false; n.disagree(now) == "" {
+		if n.wanted = false; n.disagree(now) == "" && n.stranger(now) == "" {
 			n.lead(now)
 		}
 	}
@@ -238,8 +239,8 @@ func (n *Node) live(now time.Time) map[string]*peer {
 	return there
 }
 
-// disagree says why the hub does not begin an attempt; empty: nothing is in the
-// way.
+// disagree says what has to change before the hubs can be said to agree; empty:
+// they do.
 func (n *Node) disagree(now time.Time) string {
 	switch {
 	case n.hold:
@@ -275,8 +276,15 @@ func (n *Node) disagree(now time.Time) string {
 	case n.count >= 0 && n.count != len(live):
 		return fmt.Sprintf("the old backend has %d hubs, and %d of them take part", n.count, len(live))
 	}
+	return ""
+}
+
+// stranger says which hub was heard a short while ago and does not take part;
+// empty: none.
+func (n *Node) stranger(now time.Time) string {
+	settle := n.settle(len(n.live(now)))
 	for hub, at := range n.strangers {
-		if now.Sub(at) < n.settle(len(live)) {
+		if now.Sub(at) < settle {
 			return fmt.Sprintf("hub %016x does not take part, and was heard %v ago", hub, now.Sub(at).Round(time.Second))
 		}
 	}
@@ -299,7 +307,7 @@ func (n *Node) Why(now time.Time) string {
 	case Asking:
 		return "this hub does not know whether the others have flipped"
 	case Both:
-		if why := n.disagree(now); why != "" {
+		if why := cmp.Or(n.disagree(now), n.stranger(now)); why != "" {
 			return why
 		}
 		return fmt.Sprintf("all hubs listen to both, and flip if that is so for %v", n.settle(len(n.live(now))))

@@ -5,14 +5,18 @@
 //	        the hubs have flipped and the old one breaks    by the old one
 //	Old ─────────────────────────────────────────▶ Draining ──────▶ New
 //	 the old one counts                             what the new     the new one
-//	                                                one brings is    counts
-//	                                                held
+//	 │                                              one brings is    counts
+//	 │                                              held             ▲
+//	 └───────────────────────────────────────────────────────────────┘
+//	        the hubs have flipped, and nothing more comes by the old one
 //
 // All hubs have stopped publishing to the old backend before the first publishes
 // to the new one. So what the old one brings comes first. All of it has come
 // when a marker has come, a frame that this hub, or another one, has published
 // to the old backend after that; or when the old one reports an interruption.
-// The owner finds out meanwhile where the history ended at the old one.
+// The owner finds out meanwhile where the history ended at the old one. It does
+// both for a channel that is quiet, too, when the hubs have flipped: from then on
+// the old backend may break without consequences.
 //
 // A frame of the old backend that comes after that is from a hub that knows
 // nothing of the flip, or that had published it and did not know. It is
@@ -122,12 +126,13 @@ func (l *Lane) FromOld(c Call, calls []Call) (_ []Call, drain bool) {
 	case Receive, ReceiveKept:
 		return append(calls, c), false
 	}
-	if l.state == New {
+	if l.state == New || l.ended && c.Kind != Restored {
 		return calls, false
 	}
 	calls = l.tell(c.Kind, calls)
 	drain = l.begin(l.flipped && l.old != up)
-	return l.end(l.old != up, calls), drain
+	calls = l.end(l.old != up, calls)
+	return calls, drain && l.state == Draining
 }
 
 // FromNew takes what the new backend has called. Drain reports that the owner
@@ -147,16 +152,19 @@ func (l *Lane) FromNew(c Call, calls []Call) (_ []Call, drain bool) {
 	l.held = append(l.held, c)
 	l.bytes += c.size()
 	if len(l.held) > maxHeld || l.bytes > maxHeldBytes {
-		return l.Drained(calls), drain
+		calls = l.Drained(calls)
+	} else {
+		calls = l.end(l.old != up, calls)
 	}
-	return l.end(l.old != up, calls), drain
+	return calls, drain && l.state == Draining
 }
 
 // Flip says that the hubs have flipped. For drain see FromNew.
 func (l *Lane) Flip(calls []Call) (_ []Call, drain bool) {
 	l.flipped = true
 	drain = l.begin(l.old != up)
-	return l.end(l.old != up, calls), drain
+	calls = l.end(l.old != up, calls)
+	return calls, drain && l.state == Draining
 }
 
 // begin begins to hold what the new backend brings, if that is due.
@@ -168,9 +176,11 @@ func (l *Lane) begin(due bool) bool {
 	return true
 }
 
-// Head says where the history ended at the old backend.
+// Head says where the history ended at the old backend. The first one counts.
 func (l *Lane) Head(at adapter.Position, calls []Call) []Call {
-	l.copied, l.headed = at, true
+	if !l.headed {
+		l.copied, l.headed = at, true
+	}
 	return l.end(false, calls)
 }
 
@@ -178,12 +188,13 @@ func (l *Lane) Head(at adapter.Position, calls []Call) []Call {
 // first frame that the new backend brings.
 func (l *Lane) Copied(epoch uint64) { l.copy = epoch }
 
-// Marked says that a marker has come by the old backend.
+// Marked says that a marker has come by the old backend. It has no meaning before
+// the hubs have flipped.
 func (l *Lane) Marked(calls []Call) []Call { return l.end(true, calls) }
 
 // end goes on with the new backend when nothing more comes by the old one.
 func (l *Lane) end(ended bool, calls []Call) []Call {
-	if l.state != Draining {
+	if l.state == New || l.state == Old && !l.flipped {
 		return calls
 	}
 	l.ended = l.ended || ended

@@ -105,6 +105,14 @@ func TestLane(t *testing.T) {
 		{"a history that begins anew has no copies", "ok1-1 ok1-2 nk5-1 nk5-2 head=1-2 marked nk5-3 nk7-1 nk7-2", "1-1 1-2 drain 5-3 7-1 7-2"},
 		{"nor if the copies were not seen", "ok1-1 ok1-2 flip copied=5 ni head=1-2 marked nr nk7-1", "1-1 1-2 drain i r 7-1"},
 		{"one history at both has no copies", "ok1-1 nk1-2 head=1-2 marked nk1-3", "1-1 drain 1-2 1-3"},
+		{"a quiet channel goes on with the new one after the flip", "ofa flip head=0-0 marked oi nfx or ni", "a x i"},
+		{"the marker of a quiet channel may come first", "ofa flip marked head=0-0 oi nfx", "a x"},
+		{"what breaks after the marker is not missed", "ofa flip marked oi or nfx head=0-0", "a drain x"},
+		{"what breaks before it may be", "ofa flip head=0-0 oi or marked nfx", "a i r x"},
+		{"a quiet channel is interrupted at the new one", "ni flip head=0-0 marked nr", "i r"},
+		{"copies to a quiet channel are not delivered", "ok1-1 ok1-2 flip head=1-2 marked nk5-1 nk5-2 nk5-3", "1-1 1-2 5-3"},
+		{"a marker before the flip is none", "ofa marked flip head=0-0 oi", "a i r"},
+		{"the first head counts", "ok1-1 flip head=1-1 nk5-1 head=0-0 marked", "1-1 drain"},
 		{"drained twice is drained", "nfx drained drained nfy", "drain x y"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

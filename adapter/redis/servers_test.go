@@ -1,0 +1,71 @@
+package redis_test
+
+import (
+	"context"
+	"crypto/tls"
+	"testing"
+	"time"
+
+	"github.com/fanoutgo/fanout"
+	"github.com/fanoutgo/fanout/internal/rediscontract"
+	"github.com/fanoutgo/fanout/internal/redistest"
+	"github.com/stretchr/testify/require"
+)
+
+func TestContractBehindSentinel(t *testing.T) {
+	t.Parallel()
+	rediscontract.RunSentinel(t, newAdapter)
+}
+
+// Classic Pub/Sub has no slots, so only histories need all of them.
+func TestClusterDown(t *testing.T) { rediscontract.RunClusterDown(t, false, newAdapter) }
+
+// A server that wants certificates of its clients.
+func TestTLS(t *testing.T) {
+	t.Parallel()
+	o, client := redistest.WithTLS(t, redistest.Options{})
+	s := redistest.NewServer(t, o)
+	for name, c := range map[string]struct {
+		config *tls.Config
+		says   string // "": it works
+	}{
+		"with a certificate":        {client, ""},
+		"without a certificate":     {&tls.Config{RootCAs: client.RootCAs, ServerName: client.ServerName}, "certificate required"},
+		"with an unknown authority": {&tls.Config{ServerName: client.ServerName, Certificates: client.Certificates}, "certificate signed by unknown authority"},
+		"without TLS":               {nil, "expect TLS"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			option := s.ClientOption()
+			option.TLSConfig = c.config
+			a, err := openAdapter(option)
+			require.NoError(t, err)
+			h, err := fanout.New(a, &fanout.Options{Room: func(string) fanout.RoomOptions {
+				return fanout.RoomOptions{Retain: fanout.Retention{Messages: 10}}
+			}})
+			require.NoError(t, err)
+			t.Cleanup(func() { require.NoError(t, h.Close(soon(t, time.Minute))) })
+			m, err := h.Connect(nil)
+			require.NoError(t, err)
+			if c.says == "" {
+				require.NoError(t, h.Room("x").Join(soon(t, time.Minute), m))
+				require.NoError(t, h.Room("x").Publish(soon(t, time.Minute), []byte("hello")))
+				msg, err := m.Receive(soon(t, time.Minute))
+				require.NoError(t, err)
+				require.Equal(t, "hello", string(msg.Data))
+				require.NoError(t, h.Health(soon(t, time.Minute)))
+				return
+			}
+			err = h.Room("x").Publish(soon(t, 2*time.Second), []byte("lost"))
+			require.ErrorIs(t, err, fanout.ErrUnsent)
+			require.ErrorContains(t, err, c.says)
+			require.ErrorContains(t, h.Health(soon(t, time.Second)), c.says)
+		})
+	}
+}
+
+func soon(t testing.TB, d time.Duration) context.Context {
+	ctx, cancel := context.WithTimeout(context.Background(), d)
+	t.Cleanup(cancel)
+	return ctx
+}
