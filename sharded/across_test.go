@@ -16,7 +16,9 @@ import (
 
 func TestAcrossHubs(t *testing.T) { rediscontract.RunAcross(t, cluster(t).Client, newAdapter) }
 
-func TestHubsOfProcesses(t *testing.T) { rediscontract.RunProcesses(t, redistest.Rounds(2, 5), cluster(t), newAdapter) }
+func TestHubsOfProcesses(t *testing.T) {
+	rediscontract.RunProcesses(t, redistest.Rounds(2, 5), cluster(t), newAdapter)
+}
 
 // Questions in a room whose slot is moving are answered: by the hubs that the
 // slot's server knows by then. Commands reach all hubs. Who is in the room does
