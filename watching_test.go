@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strconv"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -12,6 +13,8 @@ import (
 	"github.com/fanoutgo/fanout"
 	"github.com/fanoutgo/fanout/adapter"
 	"github.com/fanoutgo/fanout/adapter/memory"
+	"github.com/fanoutgo/fanout/internal/control"
+	"github.com/fanoutgo/fanout/internal/wire"
 	"github.com/stretchr/testify/require"
 )
 
@@ -189,6 +192,22 @@ func testWatchedHubs(t *testing.T, counts bool, within time.Duration) {
 		f.requireHubsOf(t, 2, 0, 1)
 		time.Sleep(5 * time.Minute)
 		f.requireHubsOf(t, 2, 0, 1)
+	})
+	bubble("a hub that took all others for gone watches them when they are back", func(t *testing.T) {
+		f := newFleet(t, 2, counts, nil)
+		number, err := strconv.ParseUint(f.hubs[1].ID(), 16, 64)
+		require.NoError(t, err)
+		time.Sleep(100 * time.Millisecond) // hubs probe each other at quarters of a second
+		verdict := (&control.Verdict{Gone: true, Hub: number}).Append(nil)
+		_, err = f.nodes[1].Publish(t.Context(), "fanout:i:{"+f.hubs[0].ID()+"}", wire.AppendControl(nil, number, 0, verdict))
+		require.NoError(t, err)
+		synctest.Wait()
+		f.requireHubsOf(t, 1, 0)
+		time.Sleep(3 * time.Second)
+		f.requireHubs(t, 2)
+		f.kill(1)
+		time.Sleep(within)
+		f.requireHubsOf(t, 1, 0)
 	})
 	bubble("a question does not wait for a hub that is gone", func(t *testing.T) {
 		f := newFleet(t, 3, counts, nil)

@@ -159,7 +159,8 @@ func (l *Lookout) Receive(from uint64, p control.Payload) {
 	default:
 		a = l.watch.Heard(from, now)
 	}
-	sooner := was.IsZero() && !l.watch.Next().IsZero()
+	next := l.watch.Next()
+	sooner := !next.IsZero() && (was.IsZero() || next.Before(was))
 	l.mu.Unlock()
 	if sooner {
 		l.wake()
