@@ -253,6 +253,7 @@ func (c *control) run() {
 			if action == rollout.None {
 				break
 			}
+			c.noteWaiting() // first: when Change returns, Health knows it
 			c.change.apply(action)
 		}
 		if !c.machine.Checking() {
@@ -267,10 +268,15 @@ func (c *control) run() {
 			wait = time.Hour
 		}
 		timer.Reset(wait)
-		c.mu.Lock()
-		c.waits = c.machine.Waiting()
-		c.mu.Unlock()
+		c.noteWaiting()
 	}
+}
+
+// noteWaiting notes what the adapter waits for.
+func (c *control) noteWaiting() {
+	c.mu.Lock()
+	c.waits = c.machine.Waiting()
+	c.mu.Unlock()
 }
 
 // ask asks all adapters on all partitions how far they are.
