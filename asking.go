@@ -149,11 +149,7 @@ func (h *Hub) ask(ctx context.Context, q *control.Question, take questions.Take,
 		q.Wait = uint64(h.opts.PublishTimeout.Milliseconds())
 	}
 	all := lanes(q)
-	defer func() {
-		for _, l := range all {
-			l.Out.Release()
-		}
-	}()
+	defer releaseLanes(all)
 	err := h.switchboard.Ask(ctx, op, q, all, take)
 	if incomplete, is := errors.AsType[*questions.Incomplete](err); is {
 		incomplete.Err = h.explain(ctx, incomplete.Err)
@@ -161,7 +157,13 @@ func (h *Hub) ask(ctx context.Context, q *control.Question, take questions.Take,
 	return err
 }
 
-// lanes returns the channels of a selection, and completes the question.
+func releaseLanes(lanes []questions.Lane) {
+	for _, l := range lanes {
+		l.Out.Release()
+	}
+}
+
+// lanes returns the channels of a selection, held, and completes the question.
 func (s Selection) lanes(q *control.Question) (lanes []questions.Lane) {
 	h := s.hub
 	q.Scope = s.scope()
@@ -185,6 +187,12 @@ func (s Selection) lanes(q *control.Question) (lanes []questions.Lane) {
 		}
 		return lanes
 	}
+	complete := false
+	defer func() {
+		if !complete { // Options.Room has panicked
+			releaseLanes(lanes)
+		}
+	}()
 	for i, name := range s.names {
 		room := name
 		if s.kind == toUsers {
@@ -193,6 +201,7 @@ func (s Selection) lanes(q *control.Question) (lanes []questions.Lane) {
 		o := h.acquire(room, h.channelOf(q.Scope, name)).outbox()
 		lanes = append(lanes, questions.Lane{Out: o, Names: s.names, Which: uint64(i)})
 	}
+	complete = true
 	return lanes
 }
 

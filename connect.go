@@ -110,7 +110,7 @@ func (m *Member) configure(o *MemberOptions) error {
 	return nil
 }
 
-// attach makes a member hear what is said to everyone.
+// attach subscribes a member to what is said to everyone.
 func (m *Member) attach() {
 	m.hub.mu.AssertHeld()
 	m.hub.everyone.mu.AssertHeld()

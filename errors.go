@@ -243,15 +243,16 @@ func (h *Hub) withHealth(err error) error {
 }
 
 // gaveUp is the error of a publish whose context has ended, after an attempt
-// that failed with last. Nothing says that no attempt has sent anything.
-func (h *Hub) gaveUp(ctx context.Context, nothing bool, last error) error {
+// that failed with last. The noneSent parameter reports that no attempt has sent
+// anything.
+func (h *Hub) gaveUp(ctx context.Context, noneSent bool, last error) error {
 	err := context.Cause(ctx)
 	if errors.Is(last, err) {
 		err = last // which says more
 	} else {
 		err = fmt.Errorf("%w (last: %w)", err, unsent.Hide(last))
 	}
-	return unsent.Mark(h.withHealth(err), nothing)
+	return unsent.Mark(h.withHealth(err), noneSent)
 }
 
 // A PartialError means that some hubs have not answered, or could not do what

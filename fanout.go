@@ -74,7 +74,7 @@ type Hub struct {
 	inboxChannel string
 	hellos       hellos.Hellos         // who the other hubs are
 	lookout      lookout.Lookout       // which of them are there
-	notices      notices.Sender        // what it tells them
+	notices      notices.Sender        // sends what it tells them
 	switchboard  questions.Switchboard // what they ask each other
 	announcer    announcer.Announcer   // who is in rooms with presence
 	outboxes     map[string]*outbound  // to other hubs' inboxes, by hub ID. Guarded by outMu
@@ -94,7 +94,7 @@ type Hub struct {
 	readyCalls   readyCalls                              // members' OnReady
 	events       events                                  // Options.OnJoin and OnLeave
 
-	since      time.Time // it is there
+	since      time.Time // the hub exists
 	lastMember atomic.Uint64
 	lastStream atomic.Uint64
 	lastCopyID atomic.Uint64

@@ -41,8 +41,8 @@ func (r receiver) Interrupted(channel string) { r.interrupted(channel, true) }
 
 func (r receiver) Moving(channel string) { r.interrupted(channel, false) }
 
-// interrupted notes that frames may be missing from here on. Unclean means that
-// some may be missing from before.
+// interrupted notes that frames may be missing from here on, and, if
+// it was unclean, from before.
 func (r receiver) interrupted(channel string, unclean bool) {
 	r.h.stats.interruptions.Add(1)
 	if channel == r.h.inboxChannel {

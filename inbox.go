@@ -22,7 +22,7 @@ import (
 	"github.com/fanoutgo/fanout/internal/wire"
 )
 
-// initNotices makes what tells other hubs about this one, and asks them.
+// initNotices prepares what this hub and the others tell and ask each other.
 func (h *Hub) initNotices() {
 	h.notices = notices.Sender{
 		Hub: h.num, Context: h.ctx, Go: h.wg.Go,
@@ -39,7 +39,7 @@ func (h *Hub) initNotices() {
 		SweepLater: h.janitor.wake,
 	})
 	h.announcer.Init(&announcer.Env{
-		Notices: &h.notices, Ask: h.ask, NewLife: h.newStream, Malformed: h.malformed,
+		Notices: &h.notices, Go: h.pool.Aside, Ask: h.ask, NewLife: h.newStream, Malformed: h.malformed,
 		IsGone: h.lookout.IsGone, IsNew: h.lookout.IsNew, Uncounted: h.lookout.Uncounted,
 		Lane: func(room string) questions.Lane {
 			return questions.Lane{Out: h.acquire(room, h.names.Room(room)).outbox()}
@@ -142,8 +142,8 @@ func (h *Hub) channelOf(scope control.Scope, name string) string {
 	return h.names.Room(name)
 }
 
-// receiveDirect hands direct messages to their members. A missing message may have
-// been for any of them, so all of them get a gap of unknown size.
+// receiveDirect hands direct messages to their members. A missing message may
+// have been for any of them, so all of them get a gap of unknown size.
 func (h *Hub) receiveDirect(frame []byte) {
 	var f batch.Batch
 	switch err := f.Open(frame); {

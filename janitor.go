@@ -37,7 +37,7 @@ type janitor struct {
 	aging agingRooms
 }
 
-// add gives the janitor a state that is marked idle and queued.
+// add gives the janitor a room that is marked idle and queued.
 func (j *janitor) add(r *room, subscribed bool) {
 	q := &j.publishing
 	if subscribed {
@@ -61,8 +61,8 @@ func (j *janitor) run() {
 	j.sweeper.Run(j.hub.ctx, sweeps...)
 }
 
-// sweepOutbox forgets the outboxes of hubs that nothing was sent to for a while,
-// and says when to look again.
+// sweepOutbox forgets the outboxes of hubs that nothing was sent to for a
+// while, and says when to look again.
 func (h *Hub) sweepOutbox(now time.Time) (next time.Time) {
 	h.outMu.Lock()
 	defer h.outMu.Unlock()
@@ -108,7 +108,7 @@ func (h *Hub) sweepNumbers(now time.Time) time.Time {
 
 func (h *Hub) release(r *room) { h.releaseAll(r, 1) }
 
-// releaseAll releases a state that has been acquired, or held, n times.
+// releaseAll releases a room that has been acquired, or held, n times.
 func (h *Hub) releaseAll(r *room, n int) {
 	r.mu.Lock()
 	r.uses -= int32(n)
@@ -120,8 +120,8 @@ func (h *Hub) releaseAll(r *room, n int) {
 	}
 }
 
-// markIdle notes that a state is no longer used, if that is so. It reports
-// whether the caller must add the state to the janitor's queue.
+// markIdle notes that a room is no longer used, if that is so. It reports whether
+// the caller must add it to the janitor's queue.
 func (r *room) markIdle() bool {
 	r.mu.AssertHeld()
 	if r.uses > 0 || r.count > 0 || r == r.hub.everyone {

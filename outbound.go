@@ -278,26 +278,26 @@ func (o *outbound) transmit(ctx context.Context, f *frame, failed error) outcome
 // retry is transmit after an attempt that has failed.
 func (o *outbound) retry(ctx context.Context, f *frame, failed error) outcome {
 	h := o.hub
-	nothing := true    // was sent by any attempt
+	noneSent := true   // by any attempt
 	frame := f.Bytes() // f keeps the first: others know that by its form
 	var err error
 	for pause := (backoff.Backoff{}); ; {
-		nothing = nothing && errors.Is(failed, ErrUnsent)
+		noneSent = noneSent && errors.Is(failed, ErrUnsent)
 		// The error of ctx says less than the one before it, which it cut off.
 		if err == nil || ctx.Err() == nil {
 			err = failed
 		}
 		if errors.Is(failed, ErrClosed) || errors.Is(failed, ErrRefused) {
-			return outcome{unsent: nothing, err: unsent.Mark(err, nothing)}
+			return outcome{unsent: noneSent, err: unsent.Mark(err, noneSent)}
 		}
 		if !pause.Wait(ctx) {
-			return outcome{unsent: nothing, err: h.gaveUp(ctx, nothing, err)}
+			return outcome{unsent: noneSent, err: h.gaveUp(ctx, noneSent, err)}
 		}
 		if h.ctx.Err() != nil {
-			return outcome{unsent: nothing, err: unsent.Mark(fmt.Errorf("%w (last: %w)", ErrClosed, unsent.Hide(err)), nothing)}
+			return outcome{unsent: noneSent, err: unsent.Mark(fmt.Errorf("%w (last: %w)", ErrClosed, unsent.Hide(err)), noneSent)}
 		}
 		if !f.Notice() {
-			frame = wire.Again(frame, !nothing, uint64(time.Now().UnixMilli()))
+			frame = wire.Again(frame, !noneSent, uint64(time.Now().UnixMilli()))
 		}
 		var receivers int
 		if receivers, failed = o.attempt(ctx, f, frame); failed == nil {
@@ -353,7 +353,7 @@ func (o *outbound) unhold(n int) {
 	o.hub.outMu.Unlock()
 }
 
-// outboxTo returns what is published to the inbox of a hub, which stays until unhold.
+// outboxTo returns the outbox of the inbox of a hub, which stays until unhold.
 func (h *Hub) outboxTo(hub string) *outbound {
 	h.outMu.Lock()
 	defer h.outMu.Unlock()

@@ -16,7 +16,7 @@ import (
 
 // perform does what a question of a hub asks for on this one. It returns the
 // number of members that were selected, and hands the entries of the answer to
-// t. Place is the roomPlace where the question came, if it came in a room.
+// t. The place parameter is the roomPlace where the question came, if it came in a room.
 func (h *Hub) perform(ctx context.Context, from uint64, q *control.Question, place any, t questions.Taker) (count uint64, err error) {
 	c := h.choose(q)
 	if q.Op == control.OpLeave || q.Op == control.OpClose {

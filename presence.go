@@ -173,7 +173,8 @@ func (h *Hub) announced(q *control.Question) *control.Answer {
 	return snapshot
 }
 
-// A present is a member as its rooms' announcers see it.
+// A present is a member as the announcer sees it: it implements
+// announcer.Member.
 type present Member
 
 // Number implements announcer.Member.
@@ -198,15 +199,19 @@ func (m *Member) infoChanged() {
 	}
 }
 
-// A host is a room as its announcer sees it: it implements announcer.Host.
+// A host is a room as the announcer sees it: it implements announcer.Host.
 type host struct{ room *room }
 
 func (r host) Mutex() *locks.Mutex[locks.Room] { return &r.room.mu }
 func (r host) Name() string                    { return r.room.name }
 func (r host) Channel() string                 { return r.room.channel }
 func (r host) Outbox() notices.Outbox          { return r.room.outbox() }
-func (r host) Use()                            { r.room.uses++ }
 func (r host) Release()                        { r.room.hub.release(r.room) }
+
+func (r host) Use() {
+	r.room.mu.AssertHeld()
+	r.room.uses++
+}
 
 func (r host) Append(e item.Entry) (wake func()) {
 	w := r.room.append(roomlog.Gap{}, []item.Entry{e})

@@ -20,16 +20,16 @@ type Room struct {
 	channel string
 	err     error // the name is invalid
 
-	state atomic.Pointer[room] // the latest that was acquired
+	latest atomic.Pointer[room] // that was acquired
 }
 
-// acquire returns the room's state, which stays until it is released.
+// acquire returns the hub's room, which stays until it is released.
 func (r *Room) acquire() *room {
-	if room := r.state.Load(); room != nil && room.hold() {
+	if room := r.latest.Load(); room != nil && room.hold() {
 		return room
 	}
 	room := r.hub.acquire(r.name, r.channel)
-	r.state.Store(room)
+	r.latest.Store(room)
 	return room
 }
 

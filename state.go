@@ -12,10 +12,9 @@ import (
 	"github.com/fanoutgo/fanout/internal/sequence"
 )
 
-// A room is what one hub has of a room: its log, its members on this hub,
-// its subscription, and the numbers of what comes in and goes out. It exists
-// while it has members, is being joined or published to, and for a while after
-// that.
+// A room is one hub's part of a room: the log, the members on this hub, the
+// subscription, and the numbers of what comes in and goes out. It exists while
+// it has members, is being joined or published to, and for a while after that.
 //
 // The log's order is made under mu: Receive, and Publish of Local selections,
 // append under it. Wake-ups and calls of the adapter happen after it is
@@ -32,7 +31,7 @@ type room struct {
 	out  atomic.Pointer[outbound] // nil until something is published
 
 	mu          locks.Mutex[locks.Room] // guards all below, but for what has a word of its own
-	uses        int32                   // of Join and Publish; while positive the state stays
+	uses        int32                   // of Join and Publish; while positive the room stays
 	count       int32                   // of members
 	idleSince   int64                   // when uses and members became 0; see ticks
 	sub         subscription
@@ -87,7 +86,7 @@ func newRoom(h *Hub, name, channel string, kept *roomHistory, limits *limits, sp
 	return r
 }
 
-// outbox returns what is published to the room's channel. The room is in use.
+// outbox returns the outbox of the room's channel. The room is in use.
 func (r *room) outbox() *outbound {
 	if o := r.out.Load(); o != nil {
 		return o
@@ -103,7 +102,7 @@ func (r *room) outbox() *outbound {
 	return o
 }
 
-// acquire returns the state of a room, which stays until it is released.
+// acquire returns a room, which stays until it is released.
 func (h *Hub) acquire(name, channel string) *room {
 	h.mu.RLock()
 	r := h.rooms[channel]
@@ -130,8 +129,8 @@ func (h *Hub) acquire(name, channel string) *room {
 	return r
 }
 
-// hold is acquire for callers that have the state already. It is false if the
-// hub has forgotten the state.
+// hold is acquire for callers that have the room already. It is false if the hub
+// has forgotten it.
 func (r *room) hold() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -35,11 +35,15 @@ const Sender = "presence"
 // Env is the hub.
 type Env struct {
 	Notices *notices.Sender
+	// Go calls a function on a goroutine that the hub waits for when it closes;
+	// a hub that has closed does not call it. Locks may be held.
+	Go func(func())
 	// Ask puts a question to the hubs that listen to some channels. It waits,
 	// and is called without locks. Its error is an *questions.Incomplete if not
 	// all have answered.
 	Ask func(ctx context.Context, q *control.Question, take questions.Take, lanes func(*control.Question) []questions.Lane) error
-	// Lane returns the channel of a room, held, for a question.
+	// Lane returns the channel of a room, held, for a question. It is called
+	// without locks, and may call Options.Room.
 	Lane func(room string) questions.Lane
 	// NewLife returns a number that is greater than those before. Locks may be
 	// held.
@@ -63,7 +67,7 @@ type Host interface {
 	// Name and Channel return the name of the room and that of its channel.
 	Name() string
 	Channel() string
-	// Outbox returns what is published to the room's channel.
+	// Outbox returns the outbox of the room's channel.
 	Outbox() notices.Outbox
 	// Use keeps the room, and keeps it subscribed, until Release.
 	Use()

@@ -58,7 +58,7 @@ func (r *Room) askEverybody() {
 	}
 	r.asking = true
 	ctx, f := r.ctx, r.follower
-	r.announcer.env.Notices.Go(func() { r.settle(ctx, f) })
+	r.announcer.env.Go(func() { r.settle(ctx, f) })
 }
 
 // settle asks all hubs who is there, until all have answered, after the last
@@ -109,7 +109,7 @@ func (r *Room) ask(a presence.Ask) {
 	ctx, cancel := context.WithTimeout(r.ctx, snapshotTimeout)
 	r.asked[a.Hub] = cancel
 	f := r.follower
-	r.announcer.env.Notices.Go(func() {
+	r.announcer.env.Go(func() {
 		defer cancel()
 		_ = r.question(ctx, f, a) // the follower asks again
 	})

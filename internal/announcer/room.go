@@ -12,7 +12,7 @@ import (
 	"github.com/fanoutgo/fanout/internal/presence"
 )
 
-// A Room is who is in a room with presence. Those of its methods that say so
+// A Room tracks who is in a room with presence. Those of its methods that say so
 // are called with the lock of the room held, the others without.
 type Room struct {
 	// Params are those of the room. They do not change.
@@ -40,7 +40,7 @@ type Room struct {
 	listed uint64 // the number of the last change in list
 }
 
-// Init makes r, of which only Params are set, who is in a room.
+// Init prepares r. The caller has set Params.
 func (r *Room) Init(a *Announcer, host Host) { r.announcer, r.host, r.mu = a, host, host.Mutex() }
 
 // An event is something that has happened to a member of this hub.
@@ -113,14 +113,14 @@ func (r *Room) run(now time.Time) {
 	r.mu.Unlock()
 	wake()
 	if a != nil {
-		r.announcer.env.Notices.Go(func() { r.send(a) })
+		r.announcer.env.Go(func() { r.send(a) })
 	}
 	if release {
 		r.host.Release()
 	}
 }
 
-// nothing is what there is to do after an event that nobody is told of.
+// nothing is a wake function that does nothing.
 func nothing() {}
 
 // due reports whether a time has come; zero never does.
@@ -148,6 +148,7 @@ func (r *Room) tell(e *event, now time.Time) {
 
 // see tells the Local what the Follower knows.
 func (r *Room) see() {
+	r.mu.AssertHeld()
 	if r.local != nil && r.follower != nil {
 		r.local.See(r.follower.Hubs(), r.follower.Total())
 	}
@@ -269,7 +270,8 @@ func (r *Room) Receive(from uint64, payload []byte) {
 	wake()
 }
 
-// hubGone takes the members of a hub that has ended off the list.
+// hubGone takes the members of a hub that has ended off the list. A hub that was
+// taken for dead may be back by now: it has announced its members again, or will.
 func (r *Room) hubGone(hub uint64, inOrder bool, now time.Time) {
 	r.mu.Lock()
 	wake := nothing
@@ -277,7 +279,7 @@ func (r *Room) hubGone(hub uint64, inOrder bool, now time.Time) {
 	case f == nil:
 	case inOrder:
 		wake = r.step(f.Left(hub, now, r.Params.Grace))
-	default:
+	case r.announcer.env.IsGone(hub):
 		wake = r.step(f.Gone(hub))
 	}
 	r.mu.Unlock()

@@ -1,7 +1,8 @@
 package gate
 
-// An Operation is one that calls code of others in between. It does not count
-// while that code runs, which may take long, or close the gate.
+// An Operation passes a gate and may call a user's code meanwhile. It does not
+// count while that code runs, which may take long, or close the gate. Only one
+// goroutine may use it.
 type Operation struct {
 	gate *Gate
 	runs bool // it counts

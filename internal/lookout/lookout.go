@@ -1,7 +1,9 @@
 // Package lookout drives package watch: it knows which hubs are there.
 //
 // What others say comes in order, by way of Receive; one goroutine, Run, is
-// there for what is due; what is sent is sent by goroutines of its own.
+// there for what is due; what is sent is sent by goroutines of its own. Run and
+// Receive may report changes at the same time: a hub may be back before all have
+// been told that it was gone, so they ask IsGone.
 //
 //	Receive ─▶ Watch ─▶ Actions ─┬─▶ probes, answers, words to everyone
 //	Run ─▶ Tick ──▲              └─▶ Env.Changed: who has come, gone, died
@@ -36,7 +38,8 @@ type Env struct {
 	Notices *notices.Sender
 	// Reply sends something to the inbox of a hub.
 	Reply func(to uint64, p control.Payload)
-	// Changed is told which hubs have come and gone.
+	// Changed is told which hubs have come and gone. It may be called by two
+	// goroutines at a time.
 	Changed func(*watch.Actions)
 }
 
@@ -117,8 +120,8 @@ func (l *Lookout) step(now time.Time) (next time.Time) {
 }
 
 // Restored says that the channel that all hubs listen to was interrupted: hubs
-// may have come, and others may take this one for gone. The lock of that room
-// may be held.
+// may have come, and others may take this one for gone. The lock of a room may
+// be held.
 func (l *Lookout) Restored() { l.hello(0) }
 
 // hello has the hub say hello after a while: it may not have been heard, or may
@@ -232,8 +235,8 @@ func (l *Lookout) probe(m watch.Message) {
 	l.watch.Probed(m.Hub, outcome, time.Now())
 }
 
-// say tells everyone. If that fails, what it was is found out in another way,
-// but for the hub's own hello.
+// say tells everyone. If that fails it has the hub say hello again; the rest
+// others find out by probes.
 func (l *Lookout) say(all []control.Payload) {
 	for _, p := range all {
 		if err := l.env.Notices.NotifyEveryone(l.env.Notices.Frame(p)); err != nil {
@@ -244,7 +247,7 @@ func (l *Lookout) say(all []control.Payload) {
 
 // Leave is called when the hub closes. It tells the others, unless it is known
 // that they cannot be reached (down): if they are not told they notice that the
-// hub is gone. It waits no longer than ctx and a second.
+// hub is gone. It returns when ctx ends, and after a second at the latest.
 func (l *Lookout) Leave(ctx context.Context, down func() bool) {
 	l.mu.Lock()
 	if l.silent {
@@ -266,9 +269,9 @@ func (l *Lookout) Leave(ctx context.Context, down func() bool) {
 }
 
 // Others returns the other hubs that are there, with the time at which each was
-// noted for the last time. Heard are those of which anything has been heard for
-// some minutes, and is changed: hubs of an earlier release are not watched, and
-// are there until they are not among these.
+// heard for the last time. The heard map has the hubs that were heard in the
+// last minutes; Others changes it. Hubs of an earlier release are not watched:
+// they are there for as long as heard has them.
 func (l *Lookout) Others(heard map[uint64]time.Time) map[uint64]time.Time {
 	l.mu.Lock()
 	defer l.mu.Unlock()

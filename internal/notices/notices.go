@@ -73,7 +73,8 @@ func (s *Sender) notify(o Outbox, notice []byte) error {
 	return err
 }
 
-// Beside calls f on a goroutine of its own, and holds an outbox until then.
+// Beside calls f on a goroutine of its own, and holds an outbox until f has
+// returned.
 func (s *Sender) Beside(o Outbox, f func()) {
 	o.Hold()
 	s.Go(func() {

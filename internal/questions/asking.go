@@ -66,13 +66,13 @@ type asking struct {
 	state    *ask.Question
 	take     Take
 
-	consumed map[uint64]uint64    // pages by hub
-	open     map[uint64]bool      // hubs that have begun to answer, and not finished
-	absent   map[uint64]time.Time // hubs that credits have not reached, and since when
-	failed   []Failure
-	err      error // of a publish
-	stopped  bool  // the caller wants no more
-	blind    bool  // the backend does not count receivers
+	consumed  map[uint64]uint64    // pages by hub
+	open      map[uint64]bool      // hubs that have begun to answer, and not finished
+	absent    map[uint64]time.Time // hubs that credits have not reached, and since when
+	failed    []Failure
+	err       error // of a publish
+	stopped   bool  // the caller wants no more
+	uncounted bool  // the backend does not count receivers
 
 	mu    locks.Mutex[locks.Innermost] // guards news and heard
 	news  []news
@@ -208,9 +208,9 @@ func (a *asking) handle(n *news) {
 	case n.err != nil:
 		// A later attempt is only to find out more.
 	default:
-		if n.receivers < 0 && !a.blind {
+		if n.receivers < 0 && !a.uncounted {
 			a.board.env.Uncounted()
-			if a.blind = true; a.question.Op.IsCommand() {
+			if a.uncounted = true; a.question.Op.IsCommand() {
 				a.roll() // wait for hubs that are not known, too
 			}
 		}
@@ -301,7 +301,7 @@ func (a *asking) roll() {
 			a.state.Rolled(k.Hub, nil, now)
 		}
 		for i, l := range a.lanes {
-			unknown := a.blind || !a.question.Op.IsCommand() // is waited for, too
+			unknown := a.uncounted || !a.question.Op.IsCommand() // is waited for, too
 			if there[l.Hub] || unknown && !env.IsGone(l.Hub) {
 				a.state.Rolled(l.Hub, []uint64{uint64(i)}, now)
 			}

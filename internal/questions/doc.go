@@ -5,7 +5,9 @@
 //	          ▲                                            │
 //	          └─ queue ◀─ Put ◀─────── pages of answers ───┘
 //
-// The adapter's reader only puts notices into the queue of a [Switchboard]. One
+// The adapter's reader only puts questions, answers and what belongs to them into
+// the queue of a [Switchboard]: hellos, and announcements of presence, are dealt
+// with where they come. One
 // goroutine, which ends when the queue is empty, takes them out, in order, and
 // hands them to those that ask or answer. Ask runs on the goroutine of its
 // caller; each question that is answered has a goroutine. What is sent is sent

@@ -40,10 +40,10 @@ type Env struct {
 	Listens func(q *control.Question) []uint64
 	// Perform does on this hub what a question asks for. It returns the number
 	// of members that were selected, and hands the entries of the answer to t.
-	// From is the hub that asks, and place is that of [Switchboard.Put].
+	// The from hub asks, and place is that of [Switchboard.Put].
 	Perform func(ctx context.Context, from uint64, q *control.Question, place any, t Taker) (count uint64, err error)
-	// Presence returns who is announced on this hub in the room of a question,
-	// without an ID.
+	// Presence returns who is announced on this hub in the room of a question.
+	// The answer has no ID yet.
 	Presence func(q *control.Question) *control.Answer
 	// Received is told of what any hub has sent, before it is dealt with.
 	Received func(from uint64, p control.Payload)

@@ -1,5 +1,5 @@
-// Package unsent keeps errors honest about adapter.ErrUnsent: an error wraps
-// that only if no part of a message has reached anybody, or ever will.
+// Package unsent decides which errors wrap adapter.ErrUnsent: those of messages
+// of which no part has reached anybody, or ever will.
 package unsent
 
 import (
@@ -22,8 +22,8 @@ func Mark(err error, unsent bool) error {
 	return err
 }
 
-// Hide returns an error that does not wrap ErrUnsent, though err may: what err
-// is about was not sent, but a part of the message, or a copy, was.
+// Hide returns err without ErrUnsent, for a message of which another part, or a
+// copy, was sent.
 func Hide(err error) error {
 	if errors.Is(err, adapter.ErrUnsent) {
 		return hidden{err}

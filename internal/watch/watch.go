@@ -322,8 +322,8 @@ func (w *Watch) end(id, incarnation uint64, now time.Time) {
 	}
 }
 
-// wake sees to it that Tick is called soon. Where nobody was watched it may have
-// been due only when a hub that is gone is forgotten.
+// wake sees to it that Tick is called soon. Where nobody was watched it may
+// have been due only when a hub that is gone is forgotten.
 func (w *Watch) wake(now time.Time) {
 	if next := now.Add(w.params.Tick); w.next.IsZero() || next.Before(w.next) {
 		w.next, w.last = next, now
