@@ -306,6 +306,14 @@ func (c *socket) write(messages []fanout.Message) error {
 	return c.conn.send(b.frames)
 }
 
+// leaveIfDraining says goodbye if the server drains. A page gets one goodbye,
+// the first.
+func (c *socket) leaveIfDraining() {
+	if c.server.draining.Err() != nil {
+		c.conn.leave(statusGoingAway, "the server is shutting down", c.server.timing.goodbye)
+	}
+}
+
 // watch ends a socket whose server drains, or whose member has ended while a
 // write to it is stuck. It also pings the page, and readPump ends the socket of
 // a page that does not answer. (Nothing else shows that the other end has
@@ -316,13 +324,12 @@ func (c *socket) watch(ctx context.Context, wg *sync.WaitGroup, written <-chan s
 	for {
 		select {
 		case <-ctx.Done():
-			if c.server.draining.Err() != nil {
-				c.conn.leave(statusGoingAway, "the server is shutting down", c.server.timing.goodbye)
-			}
+			c.leaveIfDraining()
 			return
 		case <-c.member.Done():
 			select {
-			case <-written: // writePump says goodbye
+			case <-written: // writePump says goodbye, unless it has ended with ctx
+				c.leaveIfDraining()
 			case <-time.After(c.server.timing.grace):
 				c.conn.Close()
 			}

@@ -54,11 +54,26 @@ func (p *Pair) Replicate(ctx context.Context, replica, primary *Node) error {
 	if err := replica.Do(ctx, "REPLICAOF", host, port).Error(); err != nil {
 		return err
 	}
-	return poll(ctx, "wait until the replica is in step", func(ctx context.Context) error {
-		info, err := replica.Do(ctx, "INFO", "replication").ToString()
-		if err == nil && field(info, "master_link_status") != "up" {
-			err = errors.New("it is not linked to its primary")
+	return waitInStep(ctx, primary, replica)
+}
+
+// waitInStep waits until a replica gets what is written at its primary. That it
+// is linked, and online at the primary, says no more than that it has a copy of
+// what was there before.
+func waitInStep(ctx context.Context, primary, replica *Node) error {
+	const key = "fanout-test:in-step"
+	err := poll(ctx, "wait until the replica is in step", func(ctx context.Context) error {
+		if err := primary.Do(ctx, "SET", key, "1").Error(); err != nil {
+			return err
+		}
+		n, err := replica.Do(ctx, "EXISTS", key).ToInt64()
+		if err == nil && n == 0 {
+			err = errors.New("it does not get what is written")
 		}
 		return err
 	})
+	if err != nil {
+		return err
+	}
+	return primary.Do(ctx, "DEL", key).Error()
 }

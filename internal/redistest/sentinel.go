@@ -66,6 +66,9 @@ func (s *Sentinel) form(ctx context.Context) error {
 	if err := s.watch.waitAnswering(ctx); err != nil {
 		return err
 	}
+	if err := waitInStep(ctx, s.nodes[0], replica); err != nil {
+		return err // it would begin empty if the primary dies
+	}
 	return poll(ctx, "wait until the sentinel knows the replica", func(ctx context.Context) error {
 		replicas, err := s.watch.Do(ctx, "SENTINEL", "REPLICAS", sentinelSet).ToArray()
 		if err == nil && len(replicas) != 1 {
