@@ -73,6 +73,11 @@
 // with the second deploy for as long as clients stay away and are to come back
 // without a gap.
 //
+// The second deploy must not begin before the copies are made. A hub that has
+// only the new backend begins a history anew in a room whose history was not
+// copied. If a hub with this package uses that room afterwards, it takes the new
+// messages for the beginning of a copy.
+//
 // Copies are as old as the flip: a message may stay for one Retention.Age
 // longer than it would have. A room that no hub has used between the flip and
 // the second deploy, and that had no members at the flip, loses its history. Two

@@ -119,18 +119,11 @@ func RunProcesses(t *testing.T, n int, s processServers, newAdapter NewAdapter) 
 	for i := range tries {
 		tries[i] = &try{prefix: fmt.Sprint("try", i)}
 	}
-	batches := slices.Collect(slices.Chunk(tries, 5))
-	start := func(i int) {
-		if i < len(batches) {
-			for _, y := range batches[i] {
-				y.start(t, s, newAdapter)
-			}
+	for batch := range slices.Chunk(tries, 5) {
+		for _, y := range batch {
+			y.start(t, s, newAdapter)
 		}
-	}
-	start(0)
-	for i, batch := range batches {
 		var running sync.WaitGroup
-		defer running.Wait() // if start fails
 		for _, y := range batch {
 			running.Go(func() {
 				if err := y.run(); err != nil {
@@ -138,7 +131,6 @@ func RunProcesses(t *testing.T, n int, s processServers, newAdapter NewAdapter) 
 				}
 			})
 		}
-		start(i + 1) // meanwhile
 		running.Wait()
 		for _, y := range batch {
 			for _, h := range y.hubs {

@@ -15,19 +15,18 @@ import (
 // loses what it takes meanwhile, so it is none that the contract means by a
 // move.
 func RunSentinel(t *testing.T, newAdapter NewAdapter) {
-	var last *redistest.Sentinel
 	fails := func(c adaptertest.Case) bool {
 		return c.Name == "failed-home-hides-no-loss" || c.Name == "history-epochs-tell-a-loss"
 	}
 	adaptertest.Run(t, func(tb testing.TB, n int) adaptertest.Nodes {
-		s := redistest.NewSentinel(t, redistest.Options{})
-		last = s
+		s := redistest.NewSentinel(tb, redistest.Options{})
 		ns := nodes(tb, s, n, newAdapter)
 		ns.Faults.Fail = func(ctx context.Context, _ string) error { return s.Fail(ctx) }
 		return ns
 	}, &adaptertest.Options{Timeout: 2 * time.Minute, Only: fails})
+	s := redistest.NewSentinel(t, redistest.Options{})
 	adaptertest.Run(t, func(tb testing.TB, n int) adaptertest.Nodes {
-		return nodes(tb, last, n, newAdapter)
+		return nodes(tb, s, n, newAdapter)
 	}, &adaptertest.Options{
 		Timeout: 2 * time.Minute, Parallel: true,
 		Only: func(c adaptertest.Case) bool { return Concerned(c) && !c.MovesHome() },
