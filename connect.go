@@ -257,10 +257,9 @@ func (m *Member) reserve(r *room, rp *memberReplay) (*membership, error) {
 	return ms, nil
 }
 
-// endJoin ends a Join, or a Resume (rp; nil: it was none). If it failed, and no
-// other one goes on for the same membership, and none succeeded before, then
-// there is no membership; nothing was received by it. A Join that goes on does
-// so without a Resume that failed.
+// endJoin ends a Join, or a Resume, whose rp is not nil. A membership ends with
+// the last Join of it if none has succeeded; it has received nothing. A Join
+// that is still under way goes on without a Resume that has failed.
 func (m *Member) endJoin(ms *membership, rp *memberReplay, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

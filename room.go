@@ -211,7 +211,7 @@ func (r *Room) beginPublish(data []byte) (to *room, err error) {
 		return nil, r.publishError(err)
 	}
 	defer func() {
-		if to == nil { // acquire may call the user, who may panic
+		if to == nil { // acquire may call Options.Room, which may panic
 			h.ops.Leave(1)
 		}
 	}()
@@ -253,7 +253,7 @@ func (r *Room) PublishAsync(ctx context.Context, data []byte, done func(error)) 
 	if h.isClosing() { // a closed hub creates no rooms
 		return r.publishError(ErrClosed)
 	}
-	room := r.acquire() // before there is anything to undo: it may call the user, who may panic
+	room := r.acquire() // before there is anything to undo: Options.Room may panic
 	a, err := h.publishers.Begin(ctx, len(data), done)
 	if err != nil {
 		h.release(room)

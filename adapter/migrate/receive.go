@@ -157,8 +157,13 @@ const drainIn = 5 * time.Second
 func (a *Adapter) drain(c *channel) {
 	ctx, cancel := context.WithTimeout(a.life, drainIn)
 	defer cancel()
-	head, _ := a.oldHead(ctx, c.name)
-	a.tellLane(c, func(l *lane.Lane, calls []lane.Call) []lane.Call { return l.Head(head, calls) })
+	head, known := a.oldHead(ctx, c.name)
+	a.tellLane(c, func(l *lane.Lane, calls []lane.Call) []lane.Call {
+		if !known {
+			return l.NoHead(calls)
+		}
+		return l.Head(head, calls)
+	})
 	for pause := (backoff.Backoff{}); ; {
 		if c.over() || ctx.Err() != nil {
 			break

@@ -57,7 +57,7 @@ type Lookout struct {
 	mu      locks.Mutex[locks.Innermost] // guards all below
 	watch   *watch.Watch
 	helloAt time.Time // when to say hello; zero: it has been said
-	silent  bool      // nothing is said: not yet, or not any more
+	silent  bool      // nothing is said: before hello, and after Leave
 	spoke   time.Time // when hello was said for the first time
 }
 

@@ -24,7 +24,7 @@ type sharing[T shareable] struct {
 	mu      sync.Mutex // guards all below, and is held while servers start and close
 	servers T
 	running bool
-	failed  error // of the first start; there is no second one
+	failed  error // of a start; nothing is started after it
 	users   int
 	idle    *time.Timer // nil, or it closes the servers
 	closing error       // what closing them has failed with

@@ -50,6 +50,7 @@ func (w *World) compare(ctx context.Context) {
 	began := w.now()
 	w.still.Lock()
 	defer w.still.Unlock()
+	run := ctx
 	ctx, cancel := context.WithTimeout(ctx, compareTime)
 	defer cancel()
 	tick := time.NewTicker(20 * time.Millisecond)
@@ -72,6 +73,11 @@ func (w *World) compare(ctx context.Context) {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
+		}
+	}
+	for _, r := range watched {
+		if last := len(r.lists) - 1; r.lists[last] == nil && run.Err() == nil {
+			r.lists[last] = []*check.List{{Client: "Members", At: w.now(), Wrong: []string{fmt.Sprintf("did not answer within %v", compareTime)}}}
 		}
 	}
 	w.config.Log.Say("%v: the lists of people were compared, which took %v", w.now(), w.now()-began)

@@ -106,7 +106,8 @@ type Lane struct {
 	// received from the old one. A history in a later epoch is none: the new
 	// backend has lost the copy.
 	copied adapter.Position
-	copy   uint64 // 0: no frame has come by the new backend
+	copy   uint64           // 0: no frame has come by the new backend
+	last   adapter.Position // of the frames that the old backend has brought
 }
 
 // Begin puts a lane into its state if the hubs have flipped before it began.
@@ -123,7 +124,10 @@ func (l *Lane) NewDown() bool { return l.new != up }
 func (l *Lane) FromOld(c Call, calls []Call) (_ []Call, drain bool) {
 	l.old = l.old.after(c.Kind)
 	switch c.Kind {
-	case Receive, ReceiveKept:
+	case ReceiveKept:
+		l.last = c.Frame.At
+		return append(calls, c), false
+	case Receive:
 		return append(calls, c), false
 	}
 	if l.state == New || l.ended && c.Kind != Restored {
@@ -184,6 +188,10 @@ func (l *Lane) Head(at adapter.Position, calls []Call) []Call {
 	return l.end(false, calls)
 }
 
+// NoHead says that nobody can tell where the history ended at the old backend.
+// Then it ended, as far as this channel goes, with the last frame that came.
+func (l *Lane) NoHead(calls []Call) []Call { return l.Head(l.last, calls) }
+
 // Copied says in which epoch the copies are. Without it that is the epoch of the
 // first frame that the new backend brings.
 func (l *Lane) Copied(epoch uint64) { l.copy = epoch }
@@ -210,6 +218,9 @@ func (l *Lane) Drained(calls []Call) []Call {
 		return calls
 	}
 	l.state = New
+	if !l.headed {
+		l.copied, l.headed = l.last, true
+	}
 	switch {
 	case l.new == up && l.told != up:
 		calls = l.tell(Restored, calls)

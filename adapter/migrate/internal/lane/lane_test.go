@@ -40,6 +40,9 @@ func play(t *testing.T, l *Lane, line string) string {
 		case "marked":
 			show(l.Marked(nil))
 			continue
+		case "nohead":
+			show(l.NoHead(nil))
+			continue
 		case "drained":
 			show(l.Drained(nil))
 			continue
@@ -113,6 +116,9 @@ func TestLane(t *testing.T) {
 		{"copies to a quiet channel are not delivered", "ok1-1 ok1-2 flip head=1-2 marked nk5-1 nk5-2 nk5-3", "1-1 1-2 5-3"},
 		{"a marker before the flip is none", "ofa marked flip head=0-0 oi", "a i r"},
 		{"the first head counts", "ok1-1 flip head=1-1 nk5-1 head=0-0 marked", "1-1 drain"},
+		{"copies of what has come are known without a head", "ok1-1 ok1-2 flip oi nohead nr nk5-1 nk5-2 nk5-3", "1-1 1-2 i drain r 5-3"},
+		{"and those of what has not come are delivered", "ok1-1 flip oi nohead nr nk5-1 nk5-2 nk5-3", "1-1 i drain r 5-2 5-3"},
+		{"the same when it takes too long", "ok1-1 ok1-2 nk5-1 nk5-2 drained nk5-3", "1-1 1-2 drain 5-3"},
 		{"drained twice is drained", "nfx drained drained nfy", "drain x y"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
