@@ -159,7 +159,11 @@ func (a *Adapter) makeCopy(ctx context.Context, channel string, keep adapter.Ret
 		if err != nil {
 			return err
 		}
-		if firstEpoch(&now) == first {
+		begun, err := a.isOther(ctx, &now, c, &one)
+		switch {
+		case err != nil:
+			return err
+		case begun, firstEpoch(&now) == first:
 			*c = historyCopy{}
 			return nil
 		}
@@ -188,6 +192,17 @@ func (a *Adapter) makeCopy(ctx context.Context, channel string, keep adapter.Ret
 			return err
 		}
 	}
+}
+
+// isOther reports whether a history at the new backend is no copy, nor the
+// beginning of one: it has messages, and no hub has claimed to copy it. A hub
+// that has only the new backend has begun it.
+func (a *Adapter) isOther(ctx context.Context, now *adapter.Page, c *historyCopy, one *claim) (bool, error) {
+	if now.Head.IsZero() || firstEpoch(now) <= c.head.Epoch || !one.since.IsZero() {
+		return false, nil
+	}
+	claims, _, err := one.read(ctx)
+	return err == nil && claims == 0, err
 }
 
 // complete reports whether everything has been copied, given the head of the new

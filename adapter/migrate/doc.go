@@ -75,8 +75,9 @@
 //
 // The second deploy must not begin before the copies are made. A hub that has
 // only the new backend begins a history anew in a room whose history was not
-// copied. If a hub with this package uses that room afterwards, it takes the new
-// messages for the beginning of a copy.
+// copied. The old one is not copied after that, and members that have been in
+// the room since before the flip, at a hub with this package, may miss the first
+// messages of the new one.
 //
 // Copies are as old as the flip: a message may stay for one Retention.Age
 // longer than it would have. A room that no hub has used between the flip and

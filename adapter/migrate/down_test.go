@@ -86,6 +86,28 @@ func TestOldBackendDownAfterFlip(t *testing.T) {
 		require.False(t, gap)
 		require.Less(t, time.Since(began), 100*time.Millisecond)
 	})
+	inBubble(t, "a room that was begun at the new backend alone is not copied into", func(t *testing.T) {
+		w := newWorld(t, 20, 40)
+		h := w.migrating()
+		defer h.Close(context.Background())
+		time.Sleep(time.Minute)
+		only := w.hub(w.to.NewAdapter()) // of the second deploy
+		defer only.Close(context.Background())
+		theirs := w.join(only)
+		require.NoError(t, only.Room("room").Publish(t.Context(), []byte("21")))
+		ours := w.join(h)
+		require.NoError(t, h.Room("room").Publish(t.Context(), []byte("22")))
+		for _, want := range []string{"21", "22"} {
+			text, gap := theirs.next()
+			require.Equal(t, want, text)
+			require.False(t, gap)
+		}
+		text, _ := ours.next()
+		require.Equal(t, "22", text)
+		got, err := h.Room("room").History(within(t), fanout.Position{}, 40)
+		require.NoError(t, err)
+		require.Len(t, got, 2)
+	})
 	inBubble(t, "a room that was not copied waits, and is not begun anew", func(t *testing.T) {
 		w := newWorld(t, 5, 20)
 		h := w.migrating()
