@@ -28,6 +28,14 @@ func TestKillPromotesTheReplica(t *testing.T) {
 	require.NoError(t, old.Start(t.Context()))
 	require.NoError(t, c.WaitHealthy(t.Context()))
 	require.Equal(t, []*Node{old}, c.ReplicasOf(replica), "it comes back under its name and address")
+
+	require.NoError(t, replica.Do(t.Context(), "SET", keyIn(0), "w").Error())
+	require.NoError(t, replica.Kill(t.Context()))
+	require.NoError(t, c.WaitHealthy(t.Context()))
+	require.Equal(t, old, c.Owner(0))
+	got, err := get(t.Context(), c.Client(t), keyIn(0))
+	require.NoError(t, err)
+	require.Equal(t, "w", got, "replicas of a healthy cluster get what is written")
 }
 
 func TestStopAndStart(t *testing.T) {

@@ -54,26 +54,12 @@ func (p *Pair) Replicate(ctx context.Context, replica, primary *Node) error {
 	if err := replica.Do(ctx, "REPLICAOF", host, port).Error(); err != nil {
 		return err
 	}
-	return waitInStep(ctx, primary, replica)
+	return waitInStep(ctx, primary)
 }
 
-// waitInStep waits until a replica gets what is written at its primary. That it
-// is linked, and online at the primary, says no more than that it has a copy of
-// what was there before.
-func waitInStep(ctx context.Context, primary, replica *Node) error {
-	const key = "fanout-test:in-step"
-	err := poll(ctx, "wait until the replica is in step", func(ctx context.Context) error {
-		if err := primary.Do(ctx, "SET", key, "1").Error(); err != nil {
-			return err
-		}
-		n, err := replica.Do(ctx, "EXISTS", key).ToInt64()
-		if err == nil && n == 0 {
-			err = errors.New("it does not get what is written")
-		}
-		return err
+// waitInStep waits until a replica gets what is written at its primary.
+func waitInStep(ctx context.Context, primary *Node) error {
+	return poll(ctx, "wait until the replica is in step", func(ctx context.Context) error {
+		return primary.inStep(ctx, 1, "fanout-test:in-step")
 	})
-	if err != nil {
-		return err
-	}
-	return primary.Do(ctx, "DEL", key).Error()
 }

@@ -66,7 +66,7 @@ func (s *Sentinel) form(ctx context.Context) error {
 	if err := s.watch.waitAnswering(ctx); err != nil {
 		return err
 	}
-	if err := waitInStep(ctx, s.nodes[0], replica); err != nil {
+	if err := waitInStep(ctx, s.nodes[0]); err != nil {
 		return err // it would begin empty if the primary dies
 	}
 	return poll(ctx, "wait until the sentinel knows the replica", func(ctx context.Context) error {

@@ -37,6 +37,15 @@ func (e entry) owns(slot int) bool {
 	return slices.ContainsFunc(e.slots, func(r slotRange) bool { return r.first <= slot && slot <= r.last })
 }
 
+// anyKey returns a key whose slot the node owns.
+func (e entry) anyKey() string {
+	for i := 0; ; i++ {
+		if key := fmt.Sprint("fanout-test:in-step:", i); e.owns(Slot(key)) {
+			return key
+		}
+	}
+}
+
 // healthy reports whether the node that wrote the line is connected to the node
 // that the line is about.
 func (e entry) healthy() bool {
@@ -86,6 +95,12 @@ func (v view) entry(id string) (entry, bool) {
 		return entry{}, false
 	}
 	return v[i], true
+}
+
+// replicates reports whether a node is a replica of another.
+func (v view) replicates(replica, primary *Node) bool {
+	e, ok := v.entry(replica.id)
+	return ok && e.is("slave") && e.primary == primary.id
 }
 
 // freshness returns the latest change of slots that the view contains.
