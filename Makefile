@@ -37,13 +37,15 @@ help: ## what there is to make
 .PHONY: test
 test: ## set up what tests need, and run them, on one server version
 	@. .ci/setup
-	for m in $(MODULES); do
-	  (cd "$$m" && go test -p $(P) -timeout $(TIMEOUT) $(TESTFLAGS) ./...)
+	status=0
+	for m in $(MODULES); do # all of them, also after one has failed
+	  (cd "$$m" && go test -p $(P) -timeout $(TIMEOUT) $(TESTFLAGS) ./...) || status=1
 	done
 	if [ "$${FANOUT_TEST_ALL:-}" = 1 ]; then # and the order of locks is kept, which -race has no part in
 	  flags=$${GOFLAGS:-}
-	  FANOUT_TEST_ALL= GOFLAGS=$${flags//-race/} go test -tags lockcheck -timeout $(TIMEOUT) . ./internal/locks ./internal/roomlog ./internal/work ./internal/questions ./internal/lookout ./internal/announcer
+	  FANOUT_TEST_ALL= GOFLAGS=$${flags//-race/} go test -tags lockcheck -timeout $(TIMEOUT) . ./internal/locks ./internal/roomlog ./internal/work ./internal/questions ./internal/lookout ./internal/announcer || status=1
 	fi
+	exit $$status
 
 .PHONY: test-all
 test-all: ## make test, and other server versions, long fault suites and soak
