@@ -340,6 +340,29 @@ func TestHealthStaysWellUnderJoins(t *testing.T) {
 	}
 }
 
+func TestHealthStaysWellUnderUnsubscribing(t *testing.T) {
+	a, err := sharded.New(server(t).Client(t), nil)
+	require.NoError(t, err)
+	defer a.Close(within(t))
+	require.NoError(t, a.Attach(heedless{}))
+	for range 20 {
+		inParallel(200, func(i int) { assert.NoError(t, a.Subscribe(within(t), fmt.Sprint("room", i))) })
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			inParallel(200, func(i int) { assert.NoError(t, a.Unsubscribe(within(t), fmt.Sprint("room", i))) })
+		}()
+		for busy := true; busy; {
+			select {
+			case <-done:
+				busy = false
+			default:
+				require.NoError(t, a.Health())
+			}
+		}
+	}
+}
+
 func TestBadOptionsAreRefused(t *testing.T) {
 	_, err := sharded.New(nil, nil)
 	require.ErrorContains(t, err, "the client is nil")

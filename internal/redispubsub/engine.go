@@ -340,7 +340,7 @@ func (e *Engine) unconfirmed() error {
 	waiting := 0
 	var why error
 	for _, s := range e.all() {
-		if s.overdue(e.cfg.ProbeTimeout) {
+		if s.overdue(e.cfg.ProbeTimeout) && e.has(s) {
 			waiting++
 			if why == nil {
 				why = e.trouble(s)
@@ -354,6 +354,14 @@ func (e *Engine) unconfirmed() error {
 		return fmt.Errorf("%s: %d subscriptions are not confirmed", e.cfg.Name, waiting)
 	}
 	return fmt.Errorf("%s: %d subscriptions are not confirmed: %w", e.cfg.Name, waiting, why)
+}
+
+// has reports whether a sub of all is still there. It is gone before it ends,
+// so one that has ended in between is not taken for one that was lost.
+func (e *Engine) has(s *sub) bool {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	return e.subs[s.channel] == s
 }
 
 // Close implements adapter.Adapter.
