@@ -8,6 +8,7 @@ import (
 
 	"github.com/fanoutgo/fanout/adapter"
 	"github.com/fanoutgo/fanout/internal/item"
+	"github.com/fanoutgo/fanout/internal/publishing"
 	"github.com/fanoutgo/fanout/internal/roomlog"
 	"github.com/fanoutgo/fanout/internal/unsent"
 	"github.com/fanoutgo/fanout/internal/wire"
@@ -142,11 +143,11 @@ func (s Selection) Publish(ctx context.Context, data []byte) error {
 			t.deliver(h)
 			return nil
 		}
-		defer t.out.unhold(1)
+		defer t.out.Release()
 		if s.passesBy(t.out) {
-			return t.out.publishUnkept(ctx, &t.message)
+			return t.out.PublishUnkept(ctx, &t.message)
 		}
-		return t.out.publish(ctx, &t.message)
+		return t.out.Publish(ctx, &t.message)
 	})
 }
 
@@ -181,15 +182,15 @@ func (s Selection) PublishAsync(ctx context.Context, data []byte, done func(erro
 	for i, t := range targets {
 		switch {
 		case err != nil && t.out != nil:
-			t.out.unhold(1)
+			t.out.Release()
 		case err != nil:
 		case t.out == nil:
 			t.deliver(h)
 			h.publishers.Tell(acks[i:i+1], nil)
 		case s.passesBy(t.out):
-			t.out.publishUnkeptAsync(&t.message, acks[i])
+			t.out.PublishUnkeptAsync(&t.message, acks[i])
 		default:
-			t.out.publishAsync(&t.message, acks[i])
+			t.out.PublishAsync(&t.message, acks[i])
 		}
 	}
 	return failed("publish", err)
@@ -256,14 +257,14 @@ func (s Selection) checkLengths() error {
 
 // A target is a part of a selection, and what to send there.
 type target struct {
-	out     *outbound // held; nil: the message is to members of this hub
+	out     *publishing.Channel // held; nil: the message is to members of this hub
 	message wire.Message
 }
 
 // deliver gives a message to members of this hub.
 func (t *target) deliver(h *Hub) {
 	v := t.message.View()
-	h.sendTo(v.To, roomlog.Gap{}, []item.Entry{h.entryOf(&t.message)})
+	h.sendTo(v.To, roomlog.Gap{}, []item.Entry{h.home.Own(h.num, &t.message)})
 }
 
 // targets returns the parts of a selection that is not local.
@@ -274,16 +275,16 @@ func (s Selection) targets(ctx context.Context, m *wire.Message) ([]target, erro
 		if err := s.awaitEveryone(ctx); err != nil {
 			return nil, &PublishError{Err: unsent.Mark(err, true)}
 		}
-		o := h.everyone.outbox()
-		o.Hold()
-		return []target{{o, *m}}, nil
+		out := h.everyone.outgoing()
+		out.Hold()
+		return []target{{out, *m}}, nil
 	case toMembers:
 		return s.hubs(m), nil
 	case toUsers:
 		return s.acquireUsers(m), nil
 	}
 	if len(s.names) > 1 {
-		m.ID = h.lastCopyID.Add(1)
+		m.ID = h.newCopyID()
 	}
 	return s.acquireAll(s.names, m), nil
 }
@@ -307,12 +308,12 @@ func (s Selection) acquireAll(rooms []string, m *wire.Message) []target {
 	defer func() {
 		if len(targets) < len(rooms) {
 			for _, t := range targets {
-				t.out.unhold(1)
+				t.out.Release()
 			}
 		}
 	}()
 	for _, room := range rooms {
-		targets = append(targets, target{h.acquire(room, h.names.Room(room)).outbox(), *m})
+		targets = append(targets, target{h.acquire(room, h.names.Room(room)).outgoing(), *m})
 	}
 	return targets
 }
@@ -328,7 +329,7 @@ func (s Selection) hubs(m *wire.Message) (targets []target) {
 			byHub[hub] = i
 			t := target{message: *m}
 			if hub != s.hub.id {
-				t.out = s.hub.outboxTo(hub)
+				t.out = s.hub.inboxes.To(hub)
 			}
 			targets = append(targets, t)
 		}
@@ -343,16 +344,16 @@ func (s Selection) publishLocally(m *wire.Message) {
 	switch s.kind {
 	case toMembers:
 		to := wire.Message{To: s.names}
-		h.sendTo(to.View().To, roomlog.Gap{}, []item.Entry{h.entryOf(m)})
+		h.sendTo(to.View().To, roomlog.Gap{}, []item.Entry{h.home.Own(h.num, m)})
 	case toEveryone:
-		h.everyone.deliver(h.entryOf(m))
+		h.everyone.deliver(h.home.Own(h.num, m))
 	case toUsers:
 		s.publishToUsersHere(m)
 	default:
 		if len(s.names) > 1 {
-			m.ID = h.lastCopyID.Add(1)
+			m.ID = h.newCopyID()
 		}
-		e := h.entryOf(m)
+		e := h.home.Own(h.num, m)
 		for _, room := range s.names {
 			if r := h.lookup(h.names.Room(room)); r != nil {
 				r.deliver(e)
