@@ -3,7 +3,6 @@ package publishing
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -35,6 +34,11 @@ func TestChannelPublish(t *testing.T) {
 		x.wantSent(1, 2, "b", "c")
 		require.EqualValues(t, 3, x.counted.published.Load())
 		require.EqualValues(t, 2, x.counted.frames.Load())
+	})
+	in(t, "needs no receiver", slow, func(t *testing.T, x *tester) {
+		a := x.publish(t.Context(), "a")
+		x.answer(answer{receivers: 0})
+		require.NoError(t, <-a)
 	})
 	in(t, "withdraws the message of a publisher that leaves", slow, func(t *testing.T, x *tester) {
 		ctx, cancel := context.WithCancel(t.Context())
@@ -125,6 +129,19 @@ func TestChannelHistory(t *testing.T) {
 		require.Equal(t, []uint64{1, 2, 2}, []uint64{r.Stream, r.Seq, uint64(r.Messages)})
 		x.wantSent(1, 2, "b", "c")
 	})
+	in(t, "is waited for, though the adapter need not be for what is unkept", func(x *tester, o *Options) {
+		keeping(x, o)
+		x.env.Async = &handOver{backend: x.backend, takes: true}
+	}, func(t *testing.T, x *tester) {
+		a := x.publishAsync(x.c.PublishAsync, "a")
+		x.answer(answer{receivers: 1})
+		require.NoError(t, <-a)
+		require.Len(t, x.kept, 1)
+		b := x.publishAsync(x.c.PublishUnkeptAsync, "b")
+		x.env.Async.(*handOver).under.Complete(1, nil)
+		require.NoError(t, <-b)
+		require.Len(t, x.kept, 1)
+	})
 	in(t, "does not get what is unkept, which has its turn", keeping, func(t *testing.T, x *tester) {
 		a := x.publish(t.Context(), "a")
 		unkept := make(chan error, 1)
@@ -174,95 +191,6 @@ func TestChannelPanic(t *testing.T) {
 		require.NotErrorIs(t, err, adapter.ErrUnsent)
 		require.NoError(t, <-x.publish(t.Context(), "b"))
 		x.wantSent(0, 2, "b")
-	})
-}
-
-func TestChannelRetry(t *testing.T) {
-	unsent := adapter.Unsent(errBroken)
-	in(t, "marks a frame that may have arrived", slow, func(t *testing.T, x *tester) {
-		a := x.publish(t.Context(), "a")
-		for range 2 {
-			x.answer(answer{err: unsent})
-			time.Sleep(time.Second)
-			synctest.Wait()
-		}
-		x.answer(answer{err: errBroken})
-		time.Sleep(time.Second)
-		x.answer(answer{receivers: 1})
-		require.NoError(t, <-a)
-		for i, first := range []bool{true, true, true, false} {
-			require.Equal(t, first, wire.IsFirst(x.sent[i]), "attempt %d", i)
-			x.wantSent(i, 1, "a")
-		}
-	})
-	for _, c := range []struct {
-		name   string
-		err    error
-		unsent bool
-	}{
-		{"ends with ErrRefused", fmt.Errorf("%w: %w", adapter.ErrRefused, errBroken), false},
-		{"ends with ErrClosed", fmt.Errorf("%w: %w", adapter.ErrClosed, errBroken), false},
-		{"ends with ErrRefused that has sent nothing", adapter.Unsent(fmt.Errorf("%w: %w", adapter.ErrRefused, errBroken)), true},
-	} {
-		in(t, c.name, slow, func(t *testing.T, x *tester) {
-			a := x.publish(t.Context(), "a")
-			x.answer(answer{err: c.err})
-			err := <-a
-			require.ErrorIs(t, err, errBroken)
-			require.Equal(t, c.unsent, errors.Is(err, adapter.ErrUnsent))
-			b := x.publish(t.Context(), "b")
-			x.answer(answer{receivers: 1})
-			require.NoError(t, <-b)
-			if c.unsent {
-				x.wantSent(1, 1, "b")
-			} else {
-				x.wantSent(1, 2, "b")
-			}
-		})
-	}
-	in(t, "does not say unsent after an attempt that may have arrived", slow, func(t *testing.T, x *tester) {
-		a := x.publish(t.Context(), "a")
-		x.answer(answer{err: errBroken})
-		time.Sleep(time.Second)
-		x.answer(answer{err: adapter.Unsent(adapter.ErrRefused)})
-		err := <-a
-		require.ErrorIs(t, err, adapter.ErrRefused)
-		require.NotErrorIs(t, err, adapter.ErrUnsent)
-	})
-	in(t, "ends with the context, and says what failed", slow, func(t *testing.T, x *tester) {
-		ctx, cancel := context.WithCancel(t.Context())
-		a := x.publish(ctx, "a")
-		x.answer(answer{err: unsent})
-		cancel()
-		err := <-a
-		require.ErrorIs(t, err, context.Canceled)
-		require.ErrorIs(t, err, adapter.ErrUnsent)
-		require.ErrorContains(t, err, "(last: broken)")
-		require.ErrorContains(t, err, "(link down)")
-	})
-	in(t, "ends with the hub", slow, func(t *testing.T, x *tester) {
-		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
-		defer cancel()
-		a := x.publish(ctx, "a")
-		x.answer(answer{err: errBroken})
-		x.end(adapter.ErrClosed)
-		err := <-a
-		require.ErrorIs(t, err, adapter.ErrClosed)
-		require.ErrorContains(t, err, "(last: broken)")
-		require.Equal(t, 1, x.count())
-	})
-	in(t, "repeats a notice as it is", slow, func(t *testing.T, x *tester) {
-		result := make(chan error, 1)
-		go func() {
-			_, err := x.c.Notify(t.Context(), []byte("notice"))
-			result <- err
-		}()
-		synctest.Wait()
-		x.answer(answer{err: errBroken})
-		time.Sleep(time.Second)
-		x.answer(answer{receivers: 1})
-		require.NoError(t, <-result)
-		require.Equal(t, [][]byte{[]byte("notice"), []byte("notice")}, x.sent)
 	})
 }
 
