@@ -8,7 +8,6 @@ import (
 
 	"github.com/fanoutgo/fanout/adapter"
 	"github.com/fanoutgo/fanout/internal/item"
-	"github.com/fanoutgo/fanout/internal/publishing"
 	"github.com/fanoutgo/fanout/internal/roomlog"
 	"github.com/fanoutgo/fanout/internal/unsent"
 	"github.com/fanoutgo/fanout/internal/wire"
@@ -94,6 +93,19 @@ func (s Selection) Local() Selection {
 // that a member misses in this way are not reported.
 func (s Selection) Volatile() Selection {
 	s.volatile = true
+	return s
+}
+
+// Unkept has messages pass the history of a room by: members that are in the
+// room get them, those that resume do not. It suits hints, such as that
+// somebody is typing. In a room without a history it has no effect.
+//
+// Such a message has no place in the history and no number. So a member that
+// misses one is not told, hubs that catch up with the history may deliver it
+// before messages that were published earlier, and hubs of a release that does
+// not know these messages ignore it. Options.LocalFallback does not deliver it.
+func (s Selection) Unkept() Selection {
+	s.unkept = true
 	return s
 }
 
@@ -253,89 +265,6 @@ func (s Selection) checkLengths() error {
 		}
 	}
 	return nil
-}
-
-// A target is a part of a selection, and what to send there.
-type target struct {
-	out     *publishing.Channel // held; nil: the message is to members of this hub
-	message wire.Message
-}
-
-// deliver gives a message to members of this hub.
-func (t *target) deliver(h *Hub) {
-	v := t.message.View()
-	h.sendTo(v.To, roomlog.Gap{}, []item.Entry{h.home.Own(h.num, &t.message)})
-}
-
-// targets returns the parts of a selection that is not local.
-func (s Selection) targets(ctx context.Context, m *wire.Message) ([]target, error) {
-	h := s.hub
-	switch s.kind {
-	case toEveryone:
-		if err := s.awaitEveryone(ctx); err != nil {
-			return nil, &PublishError{Err: unsent.Mark(err, true)}
-		}
-		out := h.everyone.outgoing()
-		out.Hold()
-		return []target{{out, *m}}, nil
-	case toMembers:
-		return s.hubs(m), nil
-	case toUsers:
-		return s.acquireUsers(m), nil
-	}
-	if len(s.names) > 1 {
-		m.ID = h.newCopyID()
-	}
-	return s.acquireAll(s.names, m), nil
-}
-
-// awaitEveryone waits until the hub hears itself what is said to everyone.
-func (s Selection) awaitEveryone(ctx context.Context) error {
-	h := s.hub
-	if h.own.Succeeded() {
-		return nil
-	}
-	ctx, release := h.bound(ctx)
-	defer release()
-	return h.explain(ctx, h.awaitOwn(ctx, nil))
-}
-
-// acquireAll returns a part for each of some rooms. If the user's Options.Room
-// panics for one of them, none is in use.
-func (s Selection) acquireAll(rooms []string, m *wire.Message) []target {
-	h := s.hub
-	targets := make([]target, 0, len(rooms))
-	defer func() {
-		if len(targets) < len(rooms) {
-			for _, t := range targets {
-				t.out.Release()
-			}
-		}
-	}()
-	for _, room := range rooms {
-		targets = append(targets, target{h.acquire(room, h.names.Room(room)).outgoing(), *m})
-	}
-	return targets
-}
-
-// hubs returns a part for each hub that has one of the members.
-func (s Selection) hubs(m *wire.Message) (targets []target) {
-	byHub := make(map[string]int)
-	for _, id := range s.names {
-		hub, _ := hubOf(id) // checked before
-		i, known := byHub[hub]
-		if !known {
-			i = len(targets)
-			byHub[hub] = i
-			t := target{message: *m}
-			if hub != s.hub.id {
-				t.out = s.hub.inboxes.To(hub)
-			}
-			targets = append(targets, t)
-		}
-		targets[i].message.To = append(targets[i].message.To, id)
-	}
-	return targets
 }
 
 // publishLocally gives a message to the members of this hub.
