@@ -169,9 +169,9 @@ func (s Selection) lanes(q *control.Question) (lanes []questions.Lane) {
 	q.Scope = s.scope()
 	switch s.kind {
 	case toEveryone:
-		o := h.everyone.outbox()
-		o.Hold()
-		return []questions.Lane{{Out: o}}
+		out := h.everyone.outgoing()
+		out.Hold()
+		return []questions.Lane{{Out: out}}
 	case toMembers:
 		byHub := make(map[string]int)
 		for _, id := range s.names {
@@ -198,8 +198,8 @@ func (s Selection) lanes(q *control.Question) (lanes []questions.Lane) {
 		if s.kind == toUsers {
 			room = "" // a user's channel is a room without a name
 		}
-		o := h.acquire(room, h.channelOf(q.Scope, name)).outbox()
-		lanes = append(lanes, questions.Lane{Out: o, Names: s.names, Which: uint64(i)})
+		out := h.acquire(room, h.channelOf(q.Scope, name)).outgoing()
+		lanes = append(lanes, questions.Lane{Out: out, Names: s.names, Which: uint64(i)})
 	}
 	complete = true
 	return lanes
@@ -208,7 +208,7 @@ func (s Selection) lanes(q *control.Question) (lanes []questions.Lane) {
 // laneTo returns the inbox of a hub as a channel for questions.
 func (h *Hub) laneTo(hub string) questions.Lane {
 	num, _ := strconv.ParseUint(hub, 16, 64) // checked before
-	return questions.Lane{Out: h.outboxTo(hub), Inbox: true, Hub: num}
+	return questions.Lane{Out: h.inboxes.To(hub), Inbox: true, Hub: num}
 }
 
 // poll puts a question to members, and hands on their answers until all have

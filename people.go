@@ -276,7 +276,7 @@ func (s Selection) Ask(ctx context.Context, data []byte) iter.Seq2[Reply, error]
 			for i := range a.Entries {
 				e := &a.Entries[i]
 				answers++
-				r := Reply{Member: item.MemberID(hubID(hub), e.Number), User: string(e.Name), Data: clonePayload(e.Data)}
+				r := Reply{Member: item.MemberID(hubID(hub), e.Number), User: string(e.Name), Data: item.CloneData(e.Data)}
 				if stopped = !yield(r, nil); stopped {
 					return false
 				}

@@ -205,7 +205,7 @@ type host struct{ room *room }
 func (r host) Mutex() *locks.Mutex[locks.Room] { return &r.room.mu }
 func (r host) Name() string                    { return r.room.name }
 func (r host) Channel() string                 { return r.room.channel }
-func (r host) Outbox() notices.Outbox          { return r.room.outbox() }
+func (r host) Outgoing() notices.Channel       { return r.room.outgoing() }
 func (r host) Release()                        { r.room.hub.release(r.room) }
 
 func (r host) Use() {

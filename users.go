@@ -54,7 +54,7 @@ func checkUsers(names []string) error {
 func (s Selection) acquireUsers(m *wire.Message) (targets []target) {
 	h := s.hub
 	for _, user := range s.names {
-		targets = append(targets, target{h.acquire("", h.names.User(user)).outbox(), *m})
+		targets = append(targets, target{h.acquire("", h.names.User(user)).outgoing(), *m})
 	}
 	return targets
 }
@@ -62,7 +62,7 @@ func (s Selection) acquireUsers(m *wire.Message) (targets []target) {
 // publishToUsersHere gives a message to the users' members on this hub.
 func (s Selection) publishToUsersHere(m *wire.Message) {
 	h := s.hub
-	e := h.entryOf(m)
+	e := h.home.Own(h.num, m)
 	for _, user := range s.names {
 		if r := h.lookup(h.names.User(user)); r != nil {
 			r.deliver(e)

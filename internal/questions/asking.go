@@ -22,8 +22,8 @@ const maxNews = 4096
 
 // A Lane is a channel that a question goes to.
 type Lane struct {
-	Out   notices.Outbox // held
-	Names []string       // of the question in this lane; nil: those of the question
+	Out   notices.Channel // held
+	Names []string        // of the question in this lane; nil: those of the question
 	Which uint64
 	// Inbox is set for the inbox of a hub, whose number is Hub.
 	Inbox bool

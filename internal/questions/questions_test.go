@@ -33,15 +33,15 @@ type hub struct {
 	gone    atomic.Bool // it does not count
 }
 
-// An outbox sends to some hubs.
-type outbox struct{ to []*hub }
+// A channel sends to some hubs.
+type channel struct{ to []*hub }
 
-func (o outbox) Hold()    {}
-func (o outbox) Release() {}
+func (c channel) Hold()    {}
+func (c channel) Release() {}
 
-func (o outbox) Notify(_ context.Context, notice []byte) (receivers int, err error) {
+func (c channel) Notify(_ context.Context, notice []byte) (receivers int, err error) {
 	from, payload, err := wire.DecodeControl(notice)
-	for _, h := range o.to {
+	for _, h := range c.to {
 		if !h.gone.Load() {
 			receivers++
 		}
@@ -67,8 +67,8 @@ func in(t *testing.T, n int, test func(t *testing.T, n *net)) {
 			h.Init(&Env{
 				Notices: &notices.Sender{
 					Hub: uint64(i + 1), Context: ctx, Go: wg.Go,
-					Everyone: func() notices.Outbox { return outbox{all.hubs} },
-					Inbox:    func(hub uint64) notices.Outbox { return outbox{all.hubs[hub-1 : hub]} },
+					Everyone: func() notices.Channel { return channel{all.hubs} },
+					Inbox:    func(hub uint64) notices.Channel { return channel{all.hubs[hub-1 : hub]} },
 				},
 				Ops: h.ops, Closing: h.closing,
 				Known: func() (known []ask.Known) {
@@ -105,7 +105,7 @@ func (n *net) ask(ctx context.Context, q control.Question) (sum uint64, err erro
 	require.NotNil(n.t, op)
 	defer op.End()
 	q.Scope, q.Wait = control.ScopeEveryone, 10_000
-	lanes := []Lane{{Out: outbox{n.hubs}}}
+	lanes := []Lane{{Out: channel{n.hubs}}}
 	err = h.Ask(ctx, op, &q, lanes, func(_ uint64, a *control.Answer) bool {
 		if a.Status.Final() {
 			sum += a.Count
