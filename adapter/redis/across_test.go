@@ -11,11 +11,11 @@ func TestAcrossHubs(t *testing.T) {
 	t.Parallel()
 	t.Run("on a server", func(t *testing.T) {
 		t.Parallel()
-		rediscontract.RunAcross(t, servers(t, redistest.DefaultImage).Client, newAdapter)
+		rediscontract.RunAcross(t, servers(t, redistest.DefaultImage).Client, newAdapter, nil)
 	})
 	t.Run("on a cluster, whose nodes do not count", func(t *testing.T) {
 		t.Parallel()
-		rediscontract.RunAcross(t, cluster(t).Client, newAdapter)
+		rediscontract.RunAcross(t, cluster(t).Client, newAdapter, nil)
 	})
 }
 

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/fanoutgo/fanout"
+	"github.com/fanoutgo/fanout/internal/hubstest"
 	"github.com/fanoutgo/fanout/internal/redistest"
 	"github.com/redis/rueidis"
 	"github.com/stretchr/testify/require"
@@ -145,7 +146,7 @@ func RunProcesses(t *testing.T, n int, s processServers, newAdapter NewAdapter) 
 type try struct {
 	prefix  string
 	hubs    [2]*fanout.Hub
-	lists   [2]*list
+	lists   [2]*hubstest.List
 	process *redistest.Self
 	victim  string // the ID of its hub
 
@@ -172,7 +173,7 @@ func (y *try) start(t *testing.T, s processServers, newAdapter NewAdapter) {
 		m, err := y.hubs[i].Connect(nil)
 		require.NoError(t, err)
 		require.NoError(t, y.hubs[i].Room(processRoom).Join(t.Context(), m))
-		y.lists[i] = watch(t, m)
+		y.lists[i] = hubstest.Watch(t, m)
 	}
 }
 
@@ -240,7 +241,7 @@ var ways = []way{
 	{"Hubs", 1, 2, func(ctx context.Context, y *try, i int) (int, error) { return length(y.hubs[i].Hubs(ctx)) }},
 	{"Stats.Hubs", 1, 2, func(_ context.Context, y *try, i int) (int, error) { return y.hubs[i].Stats().Hubs, nil }},
 	{"presence", processMembers, 2, func(_ context.Context, y *try, i int) (int, error) {
-		return y.lists[i].length(), nil
+		return y.lists[i].Len(), nil
 	}},
 }
 
@@ -284,8 +285,7 @@ func (y *try) agree(ctx context.Context, i int, with bool) error {
 // pause pauses the process for a second. Nothing may change, then and for a while
 // after.
 func (y *try) pause(ctx context.Context) error {
-	_, before := y.lists[0].get()
-	_, before1 := y.lists[1].get()
+	before := [2]int{y.lists[0].Notices(), y.lists[1].Notices()}
 	if err := y.process.Pause(); err != nil {
 		return err
 	}
@@ -301,9 +301,9 @@ func (y *try) pause(ctx context.Context) error {
 		}
 		return nil
 	})
-	for i, before := range []int{before, before1} {
-		if _, after := y.lists[i].get(); after != before {
-			err = errors.Join(err, fmt.Errorf("the member of hub %d was told of %d changes", i, after-before))
+	for i, l := range y.lists {
+		if after := l.Notices(); after != before[i] {
+			err = errors.Join(err, fmt.Errorf("the member of hub %d was told of %d changes", i, after-before[i]))
 		}
 	}
 	return errors.Join(err, <-unpaused)
@@ -313,7 +313,7 @@ func (y *try) pause(ctx context.Context) error {
 func (y *try) kill(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 3*goneWithin)
 	defer cancel()
-	_, before := y.lists[0].get()
+	before := y.lists[0].Notices()
 	if err := y.process.Kill(); err != nil {
 		return err
 	}
@@ -331,7 +331,7 @@ func (y *try) kill(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if _, after := y.lists[0].get(); after != before+1 {
+	if after := y.lists[0].Notices(); after != before+1 {
 		return fmt.Errorf("the members of the process went in %d steps", after-before)
 	}
 	return y.both(func(i int) error { return y.agree(ctx, i, false) })
