@@ -20,5 +20,5 @@ func TestAcrossHubs(t *testing.T) {
 }
 
 func TestHubsOfProcesses(t *testing.T) {
-	rediscontract.RunProcesses(t, redistest.Rounds(2, 5), cluster(t), newAdapter)
+	rediscontract.RunProcesses(t, redistest.Rounds(2, 5), cluster(t), newAdapter, rediscontract.GoneWithin)
 }

@@ -21,5 +21,11 @@ func TestAcrossHubs(t *testing.T) {
 
 // It runs alone: what is timed is a few processes on a machine that is free.
 func TestHubsOfProcesses(t *testing.T) {
-	rediscontract.RunProcesses(t, redistest.Rounds(3, 20), server(t), newAdapter)
+	t.Run("on a server", func(t *testing.T) {
+		rediscontract.RunProcesses(t, redistest.Rounds(3, 20), server(t), newAdapter, rediscontract.GoneWithin)
+	})
+	t.Run("on a cluster, whose nodes do not count", func(t *testing.T) {
+		redistest.Long(t)
+		rediscontract.RunProcesses(t, 5, cluster(t), newAdapter, rediscontract.GoneWithinUncounted)
+	})
 }
