@@ -230,3 +230,22 @@ func TestPoll(t *testing.T) {
 		})
 	})
 }
+
+// The page comes between the moments in which those that were heard are told, and
+// in which the question is forgotten.
+func TestPageOfAnAbandonedQuestion(t *testing.T) {
+	in(t, 2, func(t *testing.T, n *net) {
+		n.hubs[1].perform = func(_ context.Context, _ *control.Question, to Taker) (uint64, error) {
+			return 2, to.Flush(1) // a second page follows, and waits to be consumed
+		}
+		asker := &n.hubs[0].Switchboard
+		a := &asking{board: asker, kick: make(chan struct{}, 1), heard: make(map[uint64]bool), open: make(map[uint64]bool)}
+		a.question = control.Question{Op: control.OpCount, Scope: control.ScopeEveryone, Wait: 600_000, Credit: 2}
+		a.register()
+		a.abandon()
+		n.hubs[1].Put(1, a.question.Append(nil), nil)
+		synctest.Wait()
+		require.Zero(t, n.hubs[1].Pending(), "the hub that answers is told")
+		a.forget()
+	})
+}
