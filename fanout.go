@@ -29,6 +29,7 @@ import (
 	"github.com/fanoutgo/fanout/internal/notices"
 	"github.com/fanoutgo/fanout/internal/publishing"
 	"github.com/fanoutgo/fanout/internal/questions"
+	"github.com/fanoutgo/fanout/internal/reading"
 	"github.com/fanoutgo/fanout/internal/roomlog"
 	"github.com/fanoutgo/fanout/internal/trial"
 	"github.com/fanoutgo/fanout/internal/wire"
@@ -83,6 +84,7 @@ type Hub struct {
 	home         item.Home                               // of its members, for filters
 	janitor      janitor                                 // what is idle
 	pool         work.Pool                               // of histories
+	reader       reading.Reader                          // of histories
 	unheard      journal.OncePerMinute                   // complains of users' channels that cannot be subscribed
 	refused      journal.OncePerMinute                   // complains of histories that cannot be read
 	unknownField journal.OncePerMinute                   // complains of messages that are not understood
@@ -154,6 +156,7 @@ func newHub(a Adapter, o *Options) (*Hub, error) {
 	h.historian, _ = a.(adapter.Historian)
 	h.publishing.Adapter, h.publishing.Historian, h.publishing.Alone = a, h.historian, h.alone
 	h.publishing.Async, _ = a.(adapter.AsyncPublisher)
+	h.initReader()
 	if err := a.Attach(receiver{h}); err != nil {
 		return nil, fmt.Errorf("attaching the adapter: %w", err)
 	}

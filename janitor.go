@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/fanoutgo/fanout/internal/clock"
 	"github.com/fanoutgo/fanout/internal/idle"
 	"github.com/fanoutgo/fanout/internal/locks"
 	"github.com/fanoutgo/fanout/internal/loopback"
@@ -79,7 +80,7 @@ func (r *room) markIdle() bool {
 	if r.uses > 0 || r.count > 0 || r == r.hub.everyone {
 		return false
 	}
-	r.idleSince = ticks()
+	r.idleSince = clock.Now()
 	if r.queued {
 		return false
 	}
@@ -178,7 +179,7 @@ func (r *room) idle() bool {
 func (r *room) IdleSince() time.Time {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return began.Add(time.Duration(r.idleSince))
+	return clock.Time(r.idleSince)
 }
 
 // LeaveIfUsed implements idle.Thing.
@@ -203,7 +204,7 @@ func (r *room) unsubscribe() {
 	r.sub, r.interrupted = subOff, false
 	r.in = sequence.Tracker{}
 	if r.kept != nil {
-		r.forgetHistory()
+		r.kept.Forget()
 	}
 	if p := r.presence(); p != nil {
 		p.Unfollow()
@@ -212,13 +213,9 @@ func (r *room) unsubscribe() {
 	r.mu.Unlock()
 }
 
-// The latest messages of rooms are looked at when the first of them expires,
-// but no more often than every expirePause, and at least every expireRest, to
-// let go of rooms that are no longer subscribed.
-const (
-	expirePause = time.Second
-	expireRest  = time.Minute
-)
+// expireRest is how long the latest messages of rooms are not looked at, at
+// most: rooms that are no longer subscribed are let go.
+const expireRest = time.Minute
 
 // agingRooms are the rooms that have recent messages, which are to go when
 // their age is over even if nothing more is published there. The janitor calls
@@ -231,21 +228,16 @@ type agingRooms struct {
 	fresh []*room                      // that have some since sweep has looked
 }
 
-// expireLater tells the janitor of a room that has recent messages.
-func (r *room) expireLater() {
-	r.mu.AssertHeld()
-	k := r.kept
-	if k.ages || k.store.Empty() {
-		return
-	}
-	k.ages = true
-	a := &r.hub.janitor.aging
+// expireLater has the recent messages of a room expire. The room's lock may be
+// held.
+func (j *janitor) expireLater(r *room) {
+	a := &j.aging
 	a.mu.Lock()
 	a.fresh = append(a.fresh, r)
 	first := len(a.fresh) == 1
 	a.mu.Unlock()
 	if first {
-		r.hub.janitor.wake()
+		j.wake()
 	}
 }
 
@@ -258,7 +250,7 @@ func (a *agingRooms) sweep(now time.Time) time.Time {
 	a.mu.Unlock()
 	for _, r := range fresh {
 		a.rooms = append(a.rooms, r)
-		if due := now.Add(min(r.kept.keep.Age, expireRest)); a.due.IsZero() || due.Before(a.due) {
+		if due := now.Add(min(r.kept.Keep.Age, expireRest)); a.due.IsZero() || due.Before(a.due) {
 			a.due = due
 		}
 	}
@@ -267,7 +259,7 @@ func (a *agingRooms) sweep(now time.Time) time.Time {
 	}
 	next := now.Add(expireRest)
 	a.rooms = slices.DeleteFunc(a.rooms, func(r *room) bool {
-		due, empty := r.expireRecent(now)
+		due, empty := r.expireRecent()
 		if !empty && due.Before(next) {
 			next = due
 		}
@@ -282,17 +274,9 @@ func (a *agingRooms) sweep(now time.Time) time.Time {
 
 // expireRecent drops what has expired of a room's recent messages, and says
 // when the next will have, or that nothing is left.
-func (r *room) expireRecent(now time.Time) (due time.Time, empty bool) {
+func (r *room) expireRecent() (due time.Time, empty bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	k := r.kept
-	first, empty := k.store.Expire(ticks() - k.keep.Age.Nanoseconds())
-	if k.ages = !empty; empty {
-		return due, true
-	}
-	due = began.Add(time.Duration(first)).Add(k.keep.Age + 1)
-	if soon := now.Add(max(expirePause, k.keep.Age/8)); due.Before(soon) {
-		due = soon // not each chunk by itself
-	}
-	return due, false
+	next, empty := r.kept.Store.Expire(clock.Now(), r.kept.Keep.Age)
+	return clock.Time(next), empty
 }

@@ -8,7 +8,6 @@ import (
 	"github.com/fanoutgo/fanout/internal/item"
 	"github.com/fanoutgo/fanout/internal/locks"
 	"github.com/fanoutgo/fanout/internal/publishing"
-	"github.com/fanoutgo/fanout/internal/replay"
 	"github.com/fanoutgo/fanout/internal/roomlog"
 	"github.com/fanoutgo/fanout/internal/sequence"
 )
@@ -34,7 +33,7 @@ type room struct {
 	mu          locks.Mutex[locks.Room] // guards all below, but for what has a word of its own
 	uses        int32                   // of Join and Publish; while positive the room stays
 	count       int32                   // of members
-	idleSince   int64                   // when uses and members became 0; see ticks
+	idleSince   int64                   // when uses and members became 0, by package clock
 	sub         subscription
 	interrupted bool // the adapter says frames may be missing
 	queued      bool // the janitor has it
@@ -50,19 +49,6 @@ type room struct {
 	changed chan struct{} // closed when sub or interrupted change; nil: nobody waits
 	sweptAt uint64        // OldestKept at the last search for slow members
 }
-
-// ticks is a clock that nobody sets, in ns: a time.Time takes three times the
-// room.
-func ticks() int64 { return int64(time.Since(began)) }
-
-// ticksAt is what ticks returns at a time.
-func ticksAt(now time.Time) int64 { return int64(now.Sub(began)) }
-
-// timeOf is the time at which ticks returned t, if nobody has set the clock: it
-// is for differences.
-func timeOf(t int64) time.Time { return began.Add(time.Duration(t)) }
-
-var began = time.Now()
 
 // A subscription is the state of a room at the adapter. The first caller that
 // needs it and finds it off subscribes; the others wait for the outcome.
@@ -82,7 +68,7 @@ func newRoom(h *Hub, name, channel string, kept *roomHistory, limits *limits, sp
 	}
 	r.log.Init(limits)
 	if kept != nil {
-		kept.follower.Init(&r.in)
+		kept.Init(historyHost{r}, &r.in)
 	}
 	return r
 }
@@ -164,12 +150,12 @@ func (r *room) await(ctx context.Context, ms *membership, rp *memberReplay) erro
 			}
 			continue
 		case r.follows():
-		case r.sub == subOn && !r.interrupted && !r.kept.follower.Reading():
-			if err := r.kept.follower.Err(); asked && err != nil {
+		case r.sub == subOn && !r.interrupted && !r.kept.Follower.Reading():
+			if err := r.kept.Follower.Err(); asked && err != nil {
 				r.mu.Unlock()
 				return err
 			}
-			r.read()
+			r.kept.CatchUp()
 		case r.sub == subOff:
 			r.sub, r.interrupted = subStarting, false
 			asking, cancel := context.WithCancelCause(ctx)
@@ -180,38 +166,13 @@ func (r *room) await(ctx context.Context, ms *membership, rp *memberReplay) erro
 			}
 			continue
 		}
-		changed, moved := r.whenChanged(), ms.whenMoved()
-		asked = asked || r.sub == subOn && r.kept != nil && r.kept.follower.Reading()
+		changed, moved := r.whenChanged(), ms.WhenMoved()
+		asked = asked || r.sub == subOn && r.kept != nil && r.kept.Follower.Reading()
 		r.mu.Unlock()
-		if err := ms.wait(ctx, changed, moved); err != nil {
+		if err := ms.Wait(ctx, changed, moved); err != nil {
 			return err
 		}
 	}
-}
-
-// resume takes a Resume a step further, and reports whether the member is in
-// the room now. It releases r.mu.
-func (r *room) resume(ctx context.Context, ms *membership, rp *memberReplay) (done bool, err error) {
-	r.mu.AssertHeld()
-	since := rp.At()
-	v, err := r.assemble(rp)
-	switch v {
-	case replay.Complete:
-		r.start(ms, rp, since)
-	case replay.LogBehind:
-		r.read()
-	}
-	r.mu.Unlock()
-	switch {
-	case err != nil:
-		return false, err
-	case v == replay.Complete:
-		ms.member.enqueue(ms)
-		return true, nil
-	case v == replay.NeedsReading:
-		return false, r.fetch(ctx, ms, rp)
-	}
-	return false, nil
 }
 
 // whenChanged returns a channel that is closed when the subscription, or what
@@ -228,7 +189,7 @@ func (r *room) whenChanged() <-chan struct{} {
 // or is reported missing there.
 func (r *room) follows() bool {
 	r.mu.AssertHeld()
-	return r.sub == subOn && !r.interrupted && (r.kept == nil || r.kept.follower.Follows())
+	return r.sub == subOn && !r.interrupted && (r.kept == nil || r.kept.Follower.Follows())
 }
 
 // subscribe makes the adapter's call on behalf of all that wait. ctx is that of
@@ -267,13 +228,13 @@ func (r *room) subscribed(ms *membership, err error) {
 		r.sub = subOn
 		r.in.BeginRun(time.Now())
 		if r.kept != nil {
-			r.readHistory(r.kept.follower.Subscribed())
+			r.kept.Begin(r.kept.Follower.Subscribed())
 		}
 		if p := r.presence(); p != nil {
 			p.Follow()
 		}
 	case r.kept != nil:
-		r.forgetHistory()
+		r.kept.Forget()
 	}
 	r.tell()
 }
@@ -300,7 +261,7 @@ func (r *room) open(ms *membership) {
 	r.count++
 	r.log.Open(&ms.cursor, ms)
 	if r.kept != nil {
-		ms.place.last = public(r.kept.follower.Position(), r.kept.mark)
+		ms.place.last = public(r.kept.Follower.Position(), r.kept.mark)
 	}
 	if ms.place != nil {
 		ms.doneWaiting()
