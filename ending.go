@@ -193,7 +193,7 @@ func (ms *membership) retire(mark *uint64, given bool) (joined bool) {
 		return false
 	}
 	ms.retired = true
-	r.uses++ // a history is still read for it
+	r.life.Use() // a history is still read for it
 	r.unlist(ms)
 	if !given {
 		*mark = r.log.Mark()
@@ -205,7 +205,7 @@ func (ms *membership) retire(mark *uint64, given bool) (joined bool) {
 func (r *room) unlist(ms *membership) {
 	r.mu.AssertHeld()
 	r.unlink(ms)
-	r.count--
+	r.life.Leave()
 	r.hasLeft(ms)
 }
 

@@ -52,7 +52,7 @@ func (r receiver) interrupted(channel string, unclean bool) {
 	}
 	if room := r.h.lookup(channel); room != nil {
 		room.mu.Lock()
-		room.interrupted = true
+		room.life.Interrupt()
 		if room.kept != nil {
 			room.kept.Follower.Interrupted(unclean)
 		}
@@ -82,7 +82,7 @@ func (h *Hub) lookup(channel string) *room {
 // back. How many it was their publishers' next messages show.
 func (r *room) restore() {
 	r.mu.Lock()
-	r.interrupted = false
+	r.life.Restore()
 	var w wakeups
 	changes := func() {}
 	if p := r.presence(); p != nil {
@@ -197,7 +197,7 @@ func (r *room) take(b *batch.Batch) wakeups {
 		r.in.AcceptStranger()
 		h.stats.foreign.Add(1)
 	}
-	if r.interrupted && b.Count() > v.Skip {
+	if r.life.Interrupted() && b.Count() > v.Skip {
 		gap.Unknown = true // the adapter may have lost some before these
 	}
 	var u batch.Unpacker

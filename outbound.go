@@ -58,7 +58,7 @@ type owner struct{ room *room }
 
 func (o owner) Hold() {
 	o.room.mu.Lock()
-	o.room.uses++
+	o.room.life.Use()
 	o.room.mu.Unlock()
 }
 

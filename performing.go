@@ -197,7 +197,7 @@ func (c *chosen) count(ctx context.Context) (uint64, error) {
 		r := c.rooms[0]
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		return uint64(r.count), nil
+		return uint64(r.life.Members()), nil
 	}
 	return c.each(ctx, func(*Member) error { return nil })
 }

@@ -210,7 +210,7 @@ func (r host) Release()                        { r.room.hub.release(r.room) }
 
 func (r host) Use() {
 	r.room.mu.AssertHeld()
-	r.room.uses++
+	r.room.life.Use()
 }
 
 func (r host) Append(e item.Entry) (wake func()) {

@@ -5,7 +5,9 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/fanoutgo/fanout/internal/clock"
 	"github.com/fanoutgo/fanout/internal/item"
+	"github.com/fanoutgo/fanout/internal/life"
 	"github.com/fanoutgo/fanout/internal/locks"
 	"github.com/fanoutgo/fanout/internal/publishing"
 	"github.com/fanoutgo/fanout/internal/roomlog"
@@ -30,14 +32,8 @@ type room struct {
 	rare *rare                              // what few rooms have; nil: nothing of it
 	out  atomic.Pointer[publishing.Channel] // nil until something is published
 
-	mu          locks.Mutex[locks.Room] // guards all below, but for what has a word of its own
-	uses        int32                   // of Join and Publish; while positive the room stays
-	count       int32                   // of members
-	idleSince   int64                   // when uses and members became 0, by package clock
-	sub         subscription
-	interrupted bool // the adapter says frames may be missing
-	queued      bool // the janitor has it
-	gone        bool // the hub has forgotten it
+	mu   locks.Mutex[locks.Room] // guards all below, but for what has a word of its own
+	life life.Life               // its subscription, and whether it is used; its times are those of package clock
 
 	// What arriving frames need, too.
 	in      sequence.Tracker
@@ -46,20 +42,9 @@ type room struct {
 
 	name    string // never changed, like channel; empty for the room of everyone
 	channel string
-	changed chan struct{} // closed when sub or interrupted change; nil: nobody waits
+	changed chan struct{} // closed when its subscription changes; nil: nobody waits
 	sweptAt uint64        // OldestKept at the last search for slow members
 }
-
-// A subscription is the state of a room at the adapter. The first caller that
-// needs it and finds it off subscribes; the others wait for the outcome.
-type subscription uint8
-
-const (
-	subOff subscription = iota
-	subStarting
-	subOn
-	subEnding
-)
 
 func newRoom(h *Hub, name, channel string, kept *roomHistory, limits *limits, special *rare) *room {
 	r := &room{hub: h, name: name, channel: channel, kept: kept, rare: special}
@@ -79,7 +64,7 @@ func (h *Hub) acquire(name, channel string) *room {
 	r := h.rooms[channel]
 	if r != nil {
 		r.mu.Lock() // under h.mu: the janitor removes under both
-		r.uses++
+		r.life.Use()
 		r.mu.Unlock()
 	}
 	h.mu.RUnlock()
@@ -95,7 +80,7 @@ func (h *Hub) acquire(name, channel string) *room {
 		h.rooms[channel] = r
 	}
 	r.mu.Lock()
-	r.uses++
+	r.life.Use()
 	r.mu.Unlock()
 	return r
 }
@@ -105,11 +90,7 @@ func (h *Hub) acquire(name, channel string) *room {
 func (r *room) hold() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.gone {
-		return false
-	}
-	r.uses++
-	return true
+	return r.life.Use()
 }
 
 // await makes ms a member of the room, once the hub's own channels and the
@@ -150,14 +131,14 @@ func (r *room) await(ctx context.Context, ms *membership, rp *memberReplay) erro
 			}
 			continue
 		case r.follows():
-		case r.sub == subOn && !r.interrupted && !r.kept.Follower.Reading():
+		case r.life.Receives() && !r.kept.Follower.Reading():
 			if err := r.kept.Follower.Err(); asked && err != nil {
 				r.mu.Unlock()
 				return err
 			}
 			r.kept.CatchUp()
-		case r.sub == subOff:
-			r.sub, r.interrupted = subStarting, false
+		case r.life.State() == life.Off: // the first one that needs it subscribes
+			r.life.Start()
 			asking, cancel := context.WithCancelCause(ctx)
 			ms.waiting().cancel = cancel
 			r.mu.Unlock()
@@ -167,7 +148,7 @@ func (r *room) await(ctx context.Context, ms *membership, rp *memberReplay) erro
 			continue
 		}
 		changed, moved := r.whenChanged(), ms.WhenMoved()
-		asked = asked || r.sub == subOn && r.kept != nil && r.kept.Follower.Reading()
+		asked = asked || r.life.State() == life.On && r.kept != nil && r.kept.Follower.Reading()
 		r.mu.Unlock()
 		if err := ms.Wait(ctx, changed, moved); err != nil {
 			return err
@@ -189,7 +170,7 @@ func (r *room) whenChanged() <-chan struct{} {
 // or is reported missing there.
 func (r *room) follows() bool {
 	r.mu.AssertHeld()
-	return r.sub == subOn && !r.interrupted && (r.kept == nil || r.kept.Follower.Follows())
+	return r.life.Receives() && (r.kept == nil || r.kept.Follower.Follows())
 }
 
 // subscribe makes the adapter's call on behalf of all that wait. ctx is that of
@@ -219,13 +200,12 @@ func (r *room) subscribe(ctx context.Context, ms *membership, cancel context.Can
 func (r *room) subscribed(ms *membership, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.sub = subOff
+	r.life.Subscribed(err == nil)
 	if p := ms.place; p != nil && p.waits != nil {
 		p.waits.cancel = nil
 	}
 	switch {
 	case err == nil:
-		r.sub = subOn
 		r.in.BeginRun(time.Now())
 		if r.kept != nil {
 			r.kept.Begin(r.kept.Follower.Subscribed())
@@ -258,7 +238,7 @@ func (r *room) open(ms *membership) {
 		ms.next.prev = ms
 	}
 	r.members = ms
-	r.count++
+	r.life.Join()
 	r.log.Open(&ms.cursor, ms)
 	if r.kept != nil {
 		ms.place.last = public(r.kept.Follower.Position(), r.kept.mark)
@@ -274,25 +254,25 @@ func (r *room) open(ms *membership) {
 func (r *room) remove(ms *membership) {
 	ms.member.walk.AssertHeld()
 	r.mu.Lock()
-	idle := false
+	queue := false
 	if ms.joined {
 		ms.joined = false
+		uses := 0
 		if ms.retired {
-			ms.retired = false
-			r.uses--
+			ms.retired, uses = false, 1
 		} else {
 			r.unlist(ms)
 		}
 		ms.cursor.Close()
-		idle = r.markIdle()
+		queue = r.life.Release(uses, clock.Now())
 	}
 	ms.tell() // a Join that waits learns that it was overtaken
 	if p := ms.place; p != nil && p.waits != nil && p.waits.cancel != nil {
 		p.waits.cancel(ErrLeft)
 	}
-	subscribed := r.sub != subOff
+	subscribed := r.life.State() != life.Off
 	r.mu.Unlock()
-	if idle {
+	if queue {
 		r.hub.janitor.add(r, subscribed)
 	}
 }

@@ -388,7 +388,6 @@ type member struct {
 	moved chan struct{}
 	done  chan struct{}
 	begun bool
-	err   error // of Advance
 }
 
 func (r *room) resume(since uint64) *member {
