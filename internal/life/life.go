@@ -1,5 +1,5 @@
-// Package life is the life of a room on a hub: whether it is subscribed, whether
-// anybody uses it, and what becomes of it when nobody does.
+// Package life is the life of a room on a hub: whether it is subscribed and
+// used, and what becomes of it when nobody uses it.
 //
 //	        Start              Subscribed
 //	Off ───────────▶ Starting ───────────▶ On ─┐

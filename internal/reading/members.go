@@ -61,9 +61,8 @@ func (h *History[H, W]) AwaitLog() <-chan struct{} {
 	return h.host.Changed()
 }
 
-// Await returns when a member has its next part or has left, or with an error if
-// that cannot be: the history cannot be read, or ctx, the member or the hub has
-// ended.
+// Await returns when a member has its next part or has left. It returns an error
+// if the history cannot be read, or if ctx, the member or the hub has ended.
 func (h *History[H, W]) Await(ctx context.Context, m Member) error {
 	for {
 		s, err := m.Advance()
