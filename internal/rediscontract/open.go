@@ -118,8 +118,19 @@ func (h *Opened) Speaks(room string) {
 // RunOpen tests that an opened adapter says what keeps it from connecting, a
 // reason each, and connects when it can.
 func RunOpen(t *testing.T, open OpenLogged) {
-	t.Run("a server that is down", func(t *testing.T) {
-		t.Parallel()
+	for _, o := range openings {
+		t.Run(o.name, func(t *testing.T) {
+			t.Parallel()
+			o.test(t, open)
+		})
+	}
+}
+
+var openings = []struct {
+	name string
+	test func(t *testing.T, open OpenLogged)
+}{
+	{"a server that is down", func(t *testing.T, open OpenLogged) {
 		s := redistest.NewServer(t, redistest.Options{})
 		var net redistest.Net
 		net.ResetAll()
@@ -130,27 +141,24 @@ func RunOpen(t *testing.T, open OpenLogged) {
 		net.HealAll()
 		h.Recovers()
 		require.Contains(t, h.log(), "connected")
-	})
-	t.Run("an address that nobody knows", func(t *testing.T) {
-		t.Parallel()
+	}},
+	{"an address that nobody knows", func(t *testing.T, open OpenLogged) {
 		o := rueidis.ClientOption{InitAddress: []string{"redis.invalid:6379"}}
 		o.DialCtxFn = func(context.Context, string, *net.Dialer, *tls.Config) (net.Conn, error) {
 			return nil, &net.DNSError{Err: "no such host", Name: "redis.invalid", IsNotFound: true}
 		}
 		h := Open(t, open, o)
 		h.TellsWhy("the address cannot be resolved")
-	})
-	t.Run("RESP2 is enough", func(t *testing.T) {
-		t.Parallel()
+	}},
+	{"RESP2 is enough", func(t *testing.T, open OpenLogged) {
 		s := redistest.NewServer(t, redistest.Options{})
 		o := s.ClientOption()
 		o.AlwaysRESP2 = true
 		h := Open(t, open, o)
 		h.Recovers()
 		h.Speaks("kept")
-	})
-	t.Run("a server that is silent", func(t *testing.T) {
-		t.Parallel()
+	}},
+	{"a server that is silent", func(t *testing.T, open OpenLogged) {
 		s := redistest.NewServer(t, redistest.Options{})
 		var net redistest.Net
 		net.CutAll()
@@ -161,9 +169,8 @@ func RunOpen(t *testing.T, open OpenLogged) {
 		h.TellsWhy("connecting to")
 		net.HealAll()
 		h.Recovers()
-	})
-	t.Run("a password is wanted", func(t *testing.T) {
-		t.Parallel()
+	}},
+	{"a password is wanted", func(t *testing.T, open OpenLogged) {
 		s := redistest.NewServer(t, redistest.Options{})
 		redistest.Must(t, s.Do(t.Context(), "ACL", "SETUSER", "default", "resetpass", ">secret").Error())
 		for _, password := range []string{"", "wrong"} {
@@ -176,9 +183,8 @@ func RunOpen(t *testing.T, open OpenLogged) {
 		o.Password = "secret"
 		h := Open(t, open, o)
 		h.Recovers()
-	})
-	t.Run("a password that is set later", func(t *testing.T) {
-		t.Parallel()
+	}},
+	{"a password that is set later", func(t *testing.T, open OpenLogged) {
 		s := redistest.NewServer(t, redistest.Options{})
 		redistest.Must(t, s.Do(t.Context(), "ACL", "SETUSER", "chat", "on", ">other", "+@all", "~*", "&*").Error())
 		o := s.ClientOption()
@@ -187,9 +193,8 @@ func RunOpen(t *testing.T, open OpenLogged) {
 		h.TellsWhy("does not take the user or password")
 		redistest.Must(t, s.Do(t.Context(), "ACL", "SETUSER", "chat", ">secret").Error())
 		h.Recovers()
-	})
-	t.Run("a cluster without slots", func(t *testing.T) {
-		t.Parallel()
+	}},
+	{"a cluster without slots", func(t *testing.T, open OpenLogged) {
 		s := redistest.NewServer(t, redistest.Options{Args: []string{"--cluster-enabled", "yes"}})
 		o := s.ClientOption()
 		o.ForceSingleClient = false
@@ -197,18 +202,16 @@ func RunOpen(t *testing.T, open OpenLogged) {
 		h.TellsWhy("the cluster has no slots")
 		redistest.Must(t, s.Do(t.Context(), "CLUSTER", "ADDSLOTSRANGE", "0", "16383").Error())
 		h.Recovers()
-	})
-	t.Run("no cluster", func(t *testing.T) {
-		t.Parallel()
+	}},
+	{"no cluster", func(t *testing.T, open OpenLogged) {
 		s := redistest.NewServer(t, redistest.Options{})
 		o := s.ClientOption()
 		o.ForceSingleClient = false
 		o.InitAddress = []string{o.InitAddress[0], o.InitAddress[0]}
 		h := Open(t, open, o)
 		h.TellsWhy("the server is no cluster: give the client one address")
-	})
-	t.Run("TLS to a server without", func(t *testing.T) {
-		t.Parallel()
+	}},
+	{"TLS to a server without", func(t *testing.T, open OpenLogged) {
 		s := redistest.NewServer(t, redistest.Options{})
 		o := s.ClientOption()
 		o.TLSConfig = new(tls.Config)
@@ -230,9 +233,8 @@ func RunOpen(t *testing.T, open OpenLogged) {
 		}
 		h := Open(t, open, o)
 		h.TellsWhy("speak TLS")
-	})
-	t.Run("no TLS to a server that wants it", func(t *testing.T) {
-		t.Parallel()
+	}},
+	{"no TLS to a server that wants it", func(t *testing.T, open OpenLogged) {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		require.NoError(t, err)
 		defer l.Close()
@@ -248,7 +250,7 @@ func RunOpen(t *testing.T, open OpenLogged) {
 		}()
 		h := Open(t, open, rueidis.ClientOption{InitAddress: []string{l.Addr().String()}})
 		h.TellsWhy("expect")
-	})
+	}},
 }
 
 // RunOldServer tests that a server that is too old is said to be.
