@@ -16,7 +16,7 @@ func TestAcrossHubs(t *testing.T) {
 		"on a backend that counts": true, "on a backend that does not count": false,
 	} {
 		t.Run(name, func(t *testing.T) {
-			hubstest.Run(t, func(*testing.T) *hubstest.Backend {
+			hubstest.Run(t, true, func(*testing.T) *hubstest.Backend {
 				bus := memory.NewBus()
 				var nodes []*memory.Adapter
 				return &hubstest.Backend{

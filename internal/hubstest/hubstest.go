@@ -44,11 +44,14 @@ var promises = []struct {
 	{"questions are answered while the room moves", moving},
 }
 
-// Run tests hubs on a backend. Its subtests run in parallel; each calls backend.
-func Run(t *testing.T, backend func(*testing.T) *Backend) {
+// Run tests hubs on a backend. Each of its subtests calls backend. If parallel
+// they run in parallel, for which servers on a busy machine are too slow.
+func Run(t *testing.T, parallel bool, backend func(*testing.T) *Backend) {
 	for i, p := range promises {
 		t.Run(p.name, func(t *testing.T) {
-			t.Parallel()
+			if parallel {
+				t.Parallel()
+			}
 			x := &hubs{backend: backend(t), prefix: fmt.Sprint("hubstest ", i)}
 			for range 3 {
 				x.open(t, nil)

@@ -145,7 +145,7 @@ func leftovers(t *testing.T, x *hubs) {
 	answer(t, members...)
 	var asking sync.WaitGroup
 	for _, h := range x.all {
-		for range 10 {
+		for range 4 {
 			asking.Go(func() {
 				got, err := replies(within(t), h.In("answers"))
 				if err != nil || len(got) != 3 {

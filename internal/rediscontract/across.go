@@ -22,7 +22,7 @@ import (
 // long questions take.
 func RunAcross(t *testing.T, client func(testing.TB, ...func(*rueidis.ClientOption)) rueidis.Client, newAdapter NewAdapter, move func(ctx context.Context, channel string) error) {
 	t.Run("as on any backend", func(t *testing.T) {
-		hubstest.Run(t, func(*testing.T) *hubstest.Backend {
+		hubstest.Run(t, false, func(*testing.T) *hubstest.Backend {
 			return &hubstest.Backend{Move: move, Open: func(t testing.TB) (adapter.Adapter, func()) {
 				net := new(redistest.Net)
 				a, err := newAdapter(client(t, net.Option()))
