@@ -122,13 +122,15 @@ func grace(t *testing.T, x *hubs) {
 	require.NoError(t, bob.Close())
 	require.NoError(t, x.all[1].Room(room).Leave(within(t), cat))
 	require.NoError(t, dan.Close())
+	x.enter(t, 1, "eve", room) // what went before her has been announced when she is
+	require.Eventually(t, func() bool { return slices.Contains(l.Names(), "eve") }, 20*time.Second, time.Millisecond)
 	x.enter(t, 1, "ann", room)
 	x.enter(t, 2, "bob", room)
 	require.NoError(t, x.all[1].Room(room).Join(within(t), cat))
 	require.Eventually(t, func() bool { return len(l.Left()) > 0 }, 20*time.Second, 5*time.Millisecond)
 	require.Equal(t, []string{"dan"}, l.Left())
-	require.Equal(t, before+1, l.Notices())
-	require.Equal(t, []string{"ann", "bob", "cat", "watcher"}, l.Names())
+	require.Equal(t, before+2, l.Notices())
+	require.Equal(t, []string{"ann", "bob", "cat", "eve", "watcher"}, l.Names())
 }
 
 // presence has people come and go at random, with links that break, and compares
