@@ -80,7 +80,9 @@ func (a *Adapter) settle(c *channel) bool {
 	if !ok {
 		return c.over() && a.carry(c)
 	}
-	a.tellLane(c, func(l *lane.Lane, calls []lane.Call) []lane.Call { return l.Head(head, calls) })
+	a.tellLane(c, func(l *lane.Lane, calls []lane.Call) ([]lane.Call, lane.Task) {
+		return l.Head(head, calls)
+	})
 	if !c.over() {
 		if _, err := a.from.Publish(ctx, c.name, a.marker()); err != nil || !a.drained(ctx, c) {
 			return false
@@ -113,7 +115,7 @@ func (a *Adapter) carry(c *channel) bool {
 func (c *channel) over() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.gone || c.lane.State() == lane.New
+	return c.gone || !c.lane.State().OldCounts()
 }
 
 func (c *channel) isGone() bool {

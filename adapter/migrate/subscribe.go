@@ -158,9 +158,7 @@ func (a *Adapter) leaveChannel(ctx context.Context, name string) error {
 	both.Wait()
 	c.mu.Lock()
 	c.gone = true
-	if c.lane.State() != lane.New && c.lane.NewDown() {
-		a.addDown(-1)
-	}
+	a.addDown(-c.down())
 	c.mu.Unlock()
 	return errors.Join(errOld, errNew)
 }
