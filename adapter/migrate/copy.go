@@ -133,8 +133,8 @@ func (a *Adapter) copyHistory(ctx context.Context, channel string, keep adapter.
 	if err := a.makeCopy(ctx, channel, keep, &c); err != nil {
 		return c, err
 	}
-	if !c.head.IsZero() {
-		a.writeMark(ctx, channel, &c, markComplete)
+	if !c.head.IsZero() && !c.marked {
+		c.marked = a.writeMark(ctx, channel, &c, markComplete) == nil
 	}
 	return c, nil
 }

@@ -155,9 +155,9 @@ const drainIn = 5 * time.Second
 func (a *Adapter) drain(c *channel) {
 	ctx, cancel := context.WithTimeout(a.life, drainIn)
 	defer cancel()
-	head, known := a.oldHead(ctx, c.name)
+	head, err := a.oldHead(ctx, c.name)
 	a.tellLane(c, func(l *lane.Lane, calls []lane.Call) ([]lane.Call, lane.Task) {
-		if !known {
+		if err != nil {
 			return l.NoHead(calls)
 		}
 		return l.Head(head, calls)

@@ -37,16 +37,17 @@ func TestSecondDeployBeforeCopies(t *testing.T) {
 	})
 	inBubble(t, "nor does one that was told what is a copy too late", func(t *testing.T) {
 		w, l, only := begin(t, flipped)
-		failing := true
+		var failing atomic.Bool
+		failing.Store(true)
 		w.to.InterceptReads(func(context.Context, string, adapter.Query) error {
-			if failing {
+			if failing.Load() {
 				return memory.ErrCut
 			}
 			return nil
 		})
 		require.NoError(t, only.Room("room").Publish(t.Context(), []byte("6")))
 		time.Sleep(time.Minute)
-		failing = false
+		failing.Store(false)
 		text, _ := l.next()
 		require.Equal(t, "6", text)
 	})
