@@ -92,10 +92,8 @@ func (a *Adapter) copyOf(ctx context.Context, channel string, keep adapter.Reten
 				}
 				a.copies.mu.Unlock()
 			}
-			if c := a.lookup(channel); c != nil && !one.result.head.IsZero() && one.err == nil {
-				c.mu.Lock()
-				c.lane.Copied(one.result.epoch)
-				c.mu.Unlock()
+			if one.err == nil {
+				a.copied(channel, &one.result)
 			}
 			close(one.done)
 		}
@@ -135,8 +133,8 @@ func (a *Adapter) copyHistory(ctx context.Context, channel string, keep adapter.
 	if err := a.makeCopy(ctx, channel, keep, &c); err != nil {
 		return c, err
 	}
-	if !c.head.IsZero() {
-		a.writeMark(ctx, channel, &c, markComplete)
+	if !c.head.IsZero() && !c.marked {
+		c.marked = a.writeMark(ctx, channel, &c, markComplete) == nil
 	}
 	return c, nil
 }
@@ -148,8 +146,8 @@ func (a *Adapter) headOfOld(ctx context.Context, channel string, keep adapter.Re
 }
 
 // makeCopy brings the history at the new backend to where that of the old one
-// ended. Of several hubs one does it: the one that has claimed the channel. If
-// both are one history, the copy becomes zero.
+// ended. Of several hubs one does it: the one that has claimed the channel. The
+// others wait for its mark. If both are one history, the copy becomes zero.
 func (a *Adapter) makeCopy(ctx context.Context, channel string, keep adapter.Retention, c *historyCopy) error {
 	head := adapter.Query{Keep: keep, Time: time.Now()}
 	first := firstEpoch(&adapter.Page{Head: c.head, Before: c.before})
@@ -167,7 +165,7 @@ func (a *Adapter) makeCopy(ctx context.Context, channel string, keep adapter.Ret
 			*c = historyCopy{}
 			return nil
 		}
-		if done, err := c.complete(&now); done || err != nil {
+		if over, err := c.over(&now); over || err != nil {
 			return err
 		}
 		mine, err := one.hold(ctx)
@@ -175,23 +173,47 @@ func (a *Adapter) makeCopy(ctx context.Context, channel string, keep adapter.Ret
 		case err != nil:
 			return err
 		case !mine:
-			if !backoff.Sleep(ctx, claimPause) {
-				return context.Cause(ctx)
+			if made, err := a.awaitOther(ctx, channel, c); made || err != nil {
+				return err
 			}
 			continue
+		case now.Head.Offset >= c.head.Offset:
+			c.epoch, c.agreed = now.Head.Epoch, c.head.Offset
+			return nil
 		case now.Head.IsZero():
 			if err := a.awaitClock(ctx, c.head.Epoch); err != nil {
 				return err
 			}
 		}
-		err = a.copyPage(ctx, channel, keep, c, now.Head.Offset, &one)
+		w := copyWriter{Adapter: a, channel: channel, keep: keep, at: now.Head.Offset}
+		err = a.copyPage(ctx, &w, c, &one)
 		switch {
+		case errors.Is(err, errOvertaken) && one.held():
+			// A hub that has only the new backend has published meanwhile.
+			c.epoch, c.agreed = w.epoch, w.at
+			return nil
 		case errors.Is(err, errOvertaken):
 			backoff.Sleep(ctx, claimPause) // the head tells how far the other one is
 		case err != nil:
 			return err
 		}
 	}
+}
+
+// awaitOther waits a moment for the hub that copies, and reports whether its copy
+// is complete.
+func (a *Adapter) awaitOther(ctx context.Context, channel string, c *historyCopy) (made bool, err error) {
+	mark, err := a.readMark(ctx, channel)
+	switch {
+	case err != nil:
+		return false, err
+	case mark != nil:
+		*c = *mark
+		return true, nil
+	case !backoff.Sleep(ctx, claimPause):
+		return false, context.Cause(ctx)
+	}
+	return false, nil
 }
 
 // isOther reports whether a history at the new backend is no copy, nor the
@@ -205,20 +227,17 @@ func (a *Adapter) isOther(ctx context.Context, now *adapter.Page, c *historyCopy
 	return err == nil && claims == 0, err
 }
 
-// complete reports whether everything has been copied, given the head of the new
-// history. It notes how far the two agree.
-func (c *historyCopy) complete(now *adapter.Page) (bool, error) {
+// over reports whether nothing can be copied any more, given the head of the
+// new history: it has changed hands, and what it lacks is lost.
+func (c *historyCopy) over(now *adapter.Page) (bool, error) {
 	switch {
 	case now.Head.IsZero():
 		return false, nil
 	case firstEpoch(now) <= c.head.Epoch:
 		return false, fmt.Errorf("%w: %w: the new backend has a history that is older than the old one's: delete it there",
 			adapter.ErrRefused, adapter.ErrBrokenHistory)
-	case len(now.Before) > 0: // it has changed hands since, so what it lacks is lost
+	case len(now.Before) > 0:
 		c.epoch, c.agreed = now.Before[0].Epoch, min(c.head.Offset, now.Before[0].Last)
-		return true, nil
-	case now.Head.Offset >= c.head.Offset:
-		c.epoch, c.agreed = now.Head.Epoch, c.head.Offset
 		return true, nil
 	}
 	return false, nil
@@ -232,17 +251,15 @@ func firstEpoch(p *adapter.Page) uint64 {
 	return p.Head.Epoch
 }
 
-// copyPage copies some frames of the old history, those that come after an
-// offset. What is no longer kept it replaces by fillers, so that all frames
-// have the same offset in both. It returns early if the claim is no longer held
-// for sure.
-func (a *Adapter) copyPage(ctx context.Context, channel string, keep adapter.Retention, c *historyCopy, at uint64, one *claim) error {
-	q := adapter.Query{Since: c.positionOf(at), Limit: copyPage, Bytes: copyBytes, Keep: keep, Time: time.Now()}
-	page, err := a.from.historian.History(ctx, channel, q)
+// copyPage copies some frames of the old history, those that come after w.at.
+// What is no longer kept it replaces by fillers, so that all frames have the
+// same offset in both. It returns early if the claim is no longer held for sure.
+func (a *Adapter) copyPage(ctx context.Context, w *copyWriter, c *historyCopy, one *claim) error {
+	q := adapter.Query{Since: c.positionOf(w.at), Limit: copyPage, Bytes: copyBytes, Keep: w.keep, Time: time.Now()}
+	page, err := a.from.historian.History(ctx, w.channel, q)
 	if err != nil {
 		return err
 	}
-	w := copyWriter{a, channel, keep, at}
 	for _, f := range page.Frames {
 		first := w.at + 1
 		if page.First > first || f.At.Offset-w.at != messagesOf(f.Frame) {
@@ -289,6 +306,7 @@ type copyWriter struct {
 	channel string
 	keep    adapter.Retention
 	at      uint64 // the offset of what was appended last
+	epoch   uint64 // in which the new backend appends
 }
 
 // fill appends fillers up to an offset, as long as the claim is held.
@@ -302,7 +320,8 @@ func (w *copyWriter) fill(ctx context.Context, upTo uint64, one *claim) error {
 	return nil
 }
 
-// errOvertaken says that another hub has copied a frame already.
+// errOvertaken says that another hub has copied a frame already, or has
+// published one in its place.
 var errOvertaken = errors.New("another hub has copied that")
 
 // append appends a frame that has the offsets up to last.
@@ -312,16 +331,19 @@ func (w *copyWriter) append(ctx context.Context, frame []byte, last uint64) erro
 		Frame: frame, Messages: int(last - w.at), Keep: w.keep, Time: time.Now(),
 		Publisher: logPublisher + ":" + w.name, Stream: 1, Seq: first,
 	})
+	if err != nil {
+		return err
+	}
+	w.epoch = at.Epoch
 	switch {
-	case err != nil:
 	case at.Offset > last:
 		return errOvertaken
 	case at.Offset < last:
-		err = fmt.Errorf("%w: %w: offset %d of the old history came to be %d in the new one",
+		return fmt.Errorf("%w: %w: offset %d of the old history came to be %d in the new one",
 			adapter.ErrRefused, adapter.ErrBrokenHistory, last, at.Offset)
 	}
 	w.at = last
-	return err
+	return nil
 }
 
 // awaitClock waits until the new backend's clock is beyond an epoch of the old

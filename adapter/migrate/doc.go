@@ -56,6 +56,10 @@
 // seconds after the flip each hub does the same for its channels that were quiet
 // until then, 16 at a time.
 //
+// The first frame that may be a copy of what the old backend had (see below) is
+// held likewise until the new one has said whether it is one: for 5 s, or 4,096
+// frames or 4 MiB. After that it is delivered, and the hub reads the history.
+//
 // Interruptions of the backend that does not count for a channel are none.
 // Receivers are counted by the backend that is published to.
 //
@@ -73,11 +77,16 @@
 // with the second deploy for as long as clients stay away and are to come back
 // without a gap.
 //
-// The second deploy must not begin before the copies are made. A hub that has
-// only the new backend begins a history anew in a room whose history was not
-// copied. The old one is not copied after that, and members that have been in
-// the room since before the flip, at a hub with this package, may miss the first
-// messages of the new one.
+// The second deploy must not begin before [Adapter.Status] of all hubs says that
+// they are [Settled]: until then histories are being copied. A hub that has not
+// got on with that for ten minutes, because the old backend is down, says that it
+// [GaveUp]. What is left is copied when somebody uses it.
+//
+// A hub that has only the new backend begins a history anew in a room whose
+// history was not copied, or goes on with what has been copied until then. The
+// rest of the old one is not copied after that. Members that have been in the
+// room since before the flip, at a hub with this package, get a gap and then all
+// of the new history. If the copy was under way, one old message may come again.
 //
 // Copies are as old as the flip: a message may stay for one Retention.Age
 // longer than it would have. A room that no hub has used between the flip and

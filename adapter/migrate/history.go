@@ -74,7 +74,7 @@ func (a *Adapter) read(ctx context.Context, channel string, q adapter.Query) (ad
 			return page, err
 		case !c.in(&page):
 			if a.copies.lose(channel, c) {
-				a.writeMark(ctx, channel, &historyCopy{}, markLost)
+				_ = a.writeMark(ctx, channel, &historyCopy{}, markLost) // it is logged
 			}
 			continue // without the copy
 		case extends:
@@ -140,6 +140,7 @@ type historyCopy struct {
 	before []adapter.PastEpoch
 	agreed uint64 // up to this offset both have the same
 	epoch  uint64 // of the copy at the new backend
+	marked bool   // the new backend says so
 }
 
 // in reports whether a history at the new backend still has the copy, or
@@ -197,10 +198,10 @@ func (c *historyCopy) extend(page *adapter.Page) {
 }
 
 // oldHead returns where the history of a channel ended at the old backend; zero
-// if there is none. It reports false if that cannot be found out.
-func (a *Adapter) oldHead(ctx context.Context, channel string) (adapter.Position, bool) {
+// if there is none.
+func (a *Adapter) oldHead(ctx context.Context, channel string) (adapter.Position, error) {
 	if a.from.historian == nil || a.to.historian == nil {
-		return adapter.Position{}, true
+		return adapter.Position{}, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, drainIn/2)
 	defer cancel()
@@ -208,9 +209,11 @@ func (a *Adapter) oldHead(ctx context.Context, channel string) (adapter.Position
 		page, err := a.from.historian.History(ctx, channel, adapter.Query{
 			Keep: adapter.Retention{Messages: 1, Age: time.Hour}, Time: time.Now(),
 		})
-		known := err == nil || errors.Is(err, adapter.ErrRefused)
-		if known || !pause.Wait(ctx) {
-			return page.Head, known
+		if errors.Is(err, adapter.ErrRefused) {
+			return adapter.Position{}, nil
+		}
+		if err == nil || !pause.Wait(ctx) {
+			return page.Head, err
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"strings"
 	"time"
 
@@ -52,15 +53,15 @@ func (a *Adapter) readMark(ctx context.Context, channel string) (*historyCopy, e
 	if !ok || json.Unmarshal([]byte(text), &m) != nil {
 		return nil, nil
 	}
-	return &historyCopy{head: m.Head, before: m.Before, agreed: m.Agreed, epoch: m.Epoch}, nil
+	return &historyCopy{head: m.Head, before: m.Before, agreed: m.Agreed, epoch: m.Epoch, marked: true}, nil
 }
 
 // writeMark says that a copy is complete, or lost. If that fails, hubs that do
-// not know the copy read the old history's head.
-func (a *Adapter) writeMark(ctx context.Context, channel string, c *historyCopy, number uint64) {
+// not know the copy read the old history's head, and settling tries again.
+func (a *Adapter) writeMark(ctx context.Context, channel string, c *historyCopy, number uint64) error {
 	text, err := json.Marshal(mark{Head: c.head, Before: c.before, Agreed: c.agreed, Epoch: c.epoch})
 	if err != nil {
-		return // it cannot be
+		return err // it cannot be
 	}
 	_, _, err = a.to.historian.Append(ctx, a.besideOf("copied", channel), adapter.Record{
 		Frame: append([]byte(markText), text...), Messages: 1, Keep: markKeep, Time: time.Now(),
@@ -68,7 +69,9 @@ func (a *Adapter) writeMark(ctx context.Context, channel string, c *historyCopy,
 	})
 	if err != nil {
 		a.log.Debug("migrate: a copy was not marked as complete", "channel", channel, "error", err)
+		return fmt.Errorf("mark the copy of %q: %w", channel, err)
 	}
+	return nil
 }
 
 // beganAtNew reports whether a history has begun at the new backend, with

@@ -53,8 +53,8 @@ type Options struct {
 	// often where there are more than a hundred.
 	Settle time.Duration
 
-	// Logger gets a line for each new phase, and for what keeps the hub from
-	// being ready. Default slog.Default().
+	// Logger gets a line for each new phase, for what keeps the hub from being
+	// ready, and when it does without the old backend, or gave up. Default slog.Default().
 	Logger *slog.Logger
 }
 
@@ -91,7 +91,8 @@ type Adapter struct {
 	newDown  int                    // channels that are interrupted at to
 	heardNew bool                   // the control channel is subscribed at to
 	deafNew  bool                   // and interrupted
-	hub      uint64                 // whose frames these are; 0: not known yet
+	settling settling
+	hub      uint64 // whose frames these are; 0: not known yet
 	attached bool
 	closed   bool
 }
@@ -173,9 +174,16 @@ func New(name string, from, to adapter.Adapter, o *Options) (*Adapter, error) {
 
 // A Status says where a hub stands, for people and for health pages.
 type Status struct {
-	Phase   Phase
-	Hubs    int    // that take part and are there, as far as this one knows
-	Waiting string // what has to happen before the hubs flip; empty after that
+	Phase Phase
+	Hubs  int // that take part and are there, as far as this one knows
+	// Waiting says what has to happen before the hubs flip, and after that
+	// before this one is Settled. It is empty then.
+	Waiting string
+	// Settlement says whether this hub needs the old backend after the flip, and
+	// Left for how many rooms and other channels while it is Settling, or after
+	// it GaveUp.
+	Settlement Settlement
+	Left       int
 }
 
 // Status returns where the hub stands. It waits for nothing.
@@ -183,7 +191,14 @@ func (a *Adapter) Status() Status {
 	a.mu.RLock()
 	defer a.mu.RUnlock()
 	now := time.Now()
-	return Status{Phase: Phase(a.phase), Hubs: a.node.Peers(now) + 1, Waiting: a.node.Why(now)}
+	s := Status{
+		Phase: Phase(a.phase), Hubs: a.node.Peers(now) + 1, Waiting: a.node.Why(now),
+		Settlement: a.settling.state, Left: a.settling.left,
+	}
+	if a.phase == flip.Flipped {
+		s.Waiting = a.whyUnsettledLocked()
+	}
+	return s
 }
 
 // Health returns the health of the backend that the hub publishes to. The other

@@ -77,29 +77,39 @@ func (a *Adapter) take(name string, old bool, call lane.Call) {
 	if c == nil {
 		return
 	}
+	a.tellLane(c, func(l *lane.Lane, calls []lane.Call) ([]lane.Call, lane.Task) {
+		if old {
+			return l.FromOld(call, calls)
+		}
+		return l.FromNew(call, calls)
+	})
+}
+
+// tellLane tells a lane something, makes the calls that follow, and begins what
+// the lane asks for.
+func (a *Adapter) tellLane(c *channel, f func(*lane.Lane, []lane.Call) ([]lane.Call, lane.Task)) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	drain := false
-	if old {
-		c.calls, drain = c.lane.FromOld(call, c.calls[:0])
-	} else {
-		was := c.down()
-		c.calls, drain = c.lane.FromNew(call, c.calls[:0])
-		if is := c.down(); is != was {
-			a.addDown(is - was)
-			a.wake()
-		}
+	was := c.down()
+	var task lane.Task
+	c.calls, task = f(&c.lane, c.calls[:0])
+	if is := c.down(); is != was {
+		a.addDown(is - was)
+		a.wake()
 	}
 	a.callLocked(c)
-	if drain {
+	switch task {
+	case lane.Drain:
 		a.start(func() { a.drain(c) })
+	case lane.Sort:
+		a.start(func() { a.sort(c) })
 	}
 }
 
 // down returns 1 if the channel is interrupted at the new backend while that
 // does not count yet.
 func (c *channel) down() int {
-	if c.lane.State() != lane.New && c.lane.NewDown() {
+	if c.lane.State().OldCounts() && c.lane.NewDown() {
 		return 1
 	}
 	return 0
@@ -137,18 +147,6 @@ func (a *Adapter) mark(name string) {
 	}
 }
 
-// tellLane tells a lane something, and makes the calls that follow.
-func (a *Adapter) tellLane(c *channel, f func(*lane.Lane, []lane.Call) []lane.Call) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	was := c.down()
-	c.calls = f(&c.lane, c.calls[:0])
-	if is := c.down(); is != was {
-		a.addDown(is - was)
-	}
-	a.callLocked(c)
-}
-
 // drainIn bounds the wait for what the old backend may still bring. After that
 // the order of what it brings is not known.
 const drainIn = 5 * time.Second
@@ -157,9 +155,9 @@ const drainIn = 5 * time.Second
 func (a *Adapter) drain(c *channel) {
 	ctx, cancel := context.WithTimeout(a.life, drainIn)
 	defer cancel()
-	head, known := a.oldHead(ctx, c.name)
-	a.tellLane(c, func(l *lane.Lane, calls []lane.Call) []lane.Call {
-		if !known {
+	head, err := a.oldHead(ctx, c.name)
+	a.tellLane(c, func(l *lane.Lane, calls []lane.Call) ([]lane.Call, lane.Task) {
+		if err != nil {
 			return l.NoHead(calls)
 		}
 		return l.Head(head, calls)
@@ -204,14 +202,7 @@ func (a *Adapter) flipChannels() {
 	}
 	a.mu.RUnlock()
 	for _, c := range channels {
-		drain := false
-		a.tellLane(c, func(l *lane.Lane, calls []lane.Call) []lane.Call {
-			calls, drain = l.Flip(calls)
-			return calls
-		})
-		if drain {
-			a.start(func() { a.drain(c) })
-		}
+		a.tellLane(c, (*lane.Lane).Flip)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/fanoutgo/fanout/adapter"
+	"github.com/fanoutgo/fanout/adapter/migrate/internal/flip"
 	"github.com/fanoutgo/fanout/adapter/migrate/internal/lane"
 	"github.com/fanoutgo/fanout/internal/backoff"
 )
@@ -43,7 +44,7 @@ func (a *Adapter) Subscribe(ctx context.Context, name string) error {
 		}
 		return fmt.Errorf("migrate: subscribe to %q: %w", name, err)
 	}
-	c := a.channel(name, old)
+	c, old := a.channel(name, old)
 	if old {
 		err = a.from.Subscribe(ctx, name)
 		a.leave(true)
@@ -61,10 +62,16 @@ func (a *Adapter) Subscribe(ctx context.Context, name string) error {
 	return nil
 }
 
-// channel returns the hub's channel of a name, which it makes if need be.
-func (a *Adapter) channel(name string, old bool) *channel {
+// channel returns the hub's channel of a name, which it makes if need be. If the
+// hubs have flipped since the caller entered at the old backend, it leaves, and
+// old is false: lanes that are made after the flip are not told of it.
+func (a *Adapter) channel(name string, old bool) (_ *channel, stillOld bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if old && a.phase == flip.Flipped {
+		a.inflight--
+		old = false
+	}
 	c := a.channels[name]
 	if c == nil {
 		c = &channel{name: name}
@@ -79,7 +86,7 @@ func (a *Adapter) channel(name string, old bool) *channel {
 			a.pending[c] = time.Now()
 		}
 	}
-	return c
+	return c, old
 }
 
 // follow begins to subscribe a channel at the new backend, once.
@@ -140,6 +147,7 @@ func (a *Adapter) leaveChannel(ctx context.Context, name string) error {
 	delete(a.channels, name)
 	if c != nil {
 		delete(a.pending, c)
+		a.keepGoneLocked(c)
 	}
 	a.mu.Unlock()
 	if c == nil {
@@ -158,9 +166,7 @@ func (a *Adapter) leaveChannel(ctx context.Context, name string) error {
 	both.Wait()
 	c.mu.Lock()
 	c.gone = true
-	if c.lane.State() != lane.New && c.lane.NewDown() {
-		a.addDown(-1)
-	}
+	a.addDown(-c.down())
 	c.mu.Unlock()
 	return errors.Join(errOld, errNew)
 }

@@ -25,8 +25,12 @@ func openClassic(ctx context.Context, c config, log *slog.Logger) (fanout.Adapte
 
 func openSharded(ctx context.Context, c config, log *slog.Logger) (fanout.Adapter, func(), error) {
 	return openRedis(ctx, c, log, func(client rueidis.Client) (fanout.Adapter, error) {
-		return sharded.New(client, &sharded.Options{ReadFrom: c.read, Logger: log})
+		return sharded.New(client, shardedOptions(c, log))
 	})
+}
+
+func shardedOptions(c config, log *slog.Logger) *sharded.Options {
+	return &sharded.Options{ReadFrom: c.read, Logger: log}
 }
 
 // openPartition takes each address for a Redis of its own, which has its share

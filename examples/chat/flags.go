@@ -51,6 +51,7 @@ type texts struct {
 	servers              map[string]*string // by the flag's name
 	read                 string
 	to, toServers        string // of a migration
+	toRead               string
 	migration            string
 	tls                  bool
 	authority, cert, key string // files
@@ -124,22 +125,25 @@ func (c *config) setServers(t texts) error {
 }
 
 // setRead finds out at which nodes rooms are read.
-func (c *config) setRead(t texts) error {
-	if t.read == "" {
-		return nil
-	}
-	if c.adapter != "sharded" && t.to != "sharded" {
-		return fmt.Errorf("-read-from has no effect with -adapter %s: choose sharded", c.adapter)
-	}
-	var ok bool
-	c.read, ok = map[string]sharded.ReadFrom{
-		"primaries": sharded.Primaries, "primaries-uncounted": sharded.PrimariesUncounted,
+func (c *config) setRead(t texts) (err error) {
+	c.read, err = readFrom("read-from", t.read, "adapter", c.adapter)
+	return err
+}
+
+// readFrom reads a flag that says at which nodes an adapter reads rooms. The
+// adapter is that of another flag.
+func readFrom(flag, value, of, adapter string) (sharded.ReadFrom, error) {
+	read, ok := map[string]sharded.ReadFrom{
+		"": sharded.Primaries, "primaries": sharded.Primaries, "primaries-uncounted": sharded.PrimariesUncounted,
 		"replicas": sharded.Replicas, "all": sharded.AllNodes,
-	}[t.read]
-	if !ok {
-		return fmt.Errorf("-read-from %q is unknown: choose primaries, primaries-uncounted, replicas or all", t.read)
+	}[value]
+	switch {
+	case !ok:
+		return read, fmt.Errorf("-%s %q is unknown: choose primaries, primaries-uncounted, replicas or all", flag, value)
+	case value != "" && adapter != "sharded":
+		return read, fmt.Errorf("-%s has no effect with -%s %s: choose sharded", flag, of, adapter)
 	}
-	return nil
+	return read, nil
 }
 
 // listed reads the value of a flag, which is separated by commas.

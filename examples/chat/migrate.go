@@ -6,9 +6,12 @@ import (
 	"flag"
 	"fmt"
 	"log/slog"
+	"slices"
+	"strings"
 
 	"github.com/fanoutgo/fanout"
 	"github.com/fanoutgo/fanout/adapter/migrate"
+	"github.com/fanoutgo/fanout/sharded"
 )
 
 // A target is the backend to which the chat goes while people talk.
@@ -16,13 +19,15 @@ type target struct {
 	migration string // its name, the same for all processes
 	adapter   string
 	servers   []string
+	read      sharded.ReadFrom
 }
 
 // addMigration adds the flags of a migration.
 func (t *texts) addMigration(fs *flag.FlagSet) {
 	fs.StringVar(&t.to, "migrate-to", "", "`adapter` to which the chat goes while people talk: "+joined(goals())+"; see docs/migrating.md")
 	fs.StringVar(&t.toServers, "migrate-servers", "", "where the servers of -migrate-to are: `host:port[,host:port…]`")
-	fs.StringVar(&t.migration, "migration", "", "`name` of the migration, the same for all processes and another one for each migration (default: as in redis-to-sharded)")
+	fs.StringVar(&t.toRead, "migrate-read-from", "", "what -read-from says, for -migrate-to sharded: `nodes` of the new cluster")
+	fs.StringVar(&t.migration, "migration", "", "`name` of the migration, such as to-nats-2026: the same for all processes, and one that was never used before")
 }
 
 // goals are the adapters that a chat can go to.
@@ -39,8 +44,8 @@ func goals() (list []string) {
 func (c *config) setTarget(t texts) error {
 	b := backendNamed(t.to)
 	switch {
-	case t.to == "" && (t.toServers != "" || t.migration != ""):
-		return errors.New("-migrate-servers and -migration have no effect without -migrate-to")
+	case t.to == "" && (t.toServers != "" || t.toRead != "" || t.migration != ""):
+		return errors.New("-migrate-servers, -migrate-read-from and -migration have no effect without -migrate-to")
 	case t.to == "":
 		return nil
 	case b == nil || b.name == memory:
@@ -49,18 +54,47 @@ func (c *config) setTarget(t texts) error {
 		return fmt.Errorf("-migrate-to has no effect with -adapter %s: choose %s", memory, joined(goals()))
 	}
 	servers, err := listed("migrate-servers", t.toServers)
+	if err != nil {
+		return err
+	}
+	read, err := readFrom("migrate-read-from", t.toRead, "migrate-to", t.to)
 	switch {
 	case err != nil:
 		return err
 	case len(servers) == 0:
 		return fmt.Errorf("-migrate-to %s needs -migrate-servers host:port", t.to)
+	case t.migration == "":
+		return fmt.Errorf("-migrate-to %s needs -migration name, the same for all processes, and one that was never used before", t.to)
+	case len(t.migration) > 100 || strings.ContainsAny(t.migration, "%{}"):
+		return fmt.Errorf("-migration %q is longer than 100 bytes, or has one of %%{}", t.migration)
 	}
-	name := t.migration
-	if name == "" {
-		name = c.adapter + "-to-" + t.to
+	if addr := c.shares(b, servers); addr != "" {
+		return fmt.Errorf("-migrate-servers: %s is in -%s too, and %s and %s would both use it: name other servers", addr, b.where, c.adapter, t.to)
 	}
-	c.target = &target{name, t.to, servers}
+	c.target = &target{t.migration, t.to, servers, read}
 	return nil
+}
+
+// shares returns a server that both backends of a migration would use in the
+// same way; "" if there is none. From classic to sharded Pub/Sub a chat may go on
+// the same servers.
+func (c *config) shares(to *backend, servers []string) string {
+	from := backendNamed(c.adapter)
+	if from.where != to.where || (from.name == "redis") != (to.name == "redis") {
+		return ""
+	}
+	for _, addr := range servers {
+		if slices.Contains(c.servers, addr) {
+			return addr
+		}
+	}
+	return ""
+}
+
+// there returns the configuration of the backend to which the chat goes.
+func (c config) there() config {
+	c.adapter, c.servers, c.read = c.target.adapter, c.target.servers, c.target.read
+	return c
 }
 
 // openBackend returns the adapter of the chat: that of one backend, or of two of
@@ -70,8 +104,7 @@ func openBackend(ctx context.Context, c config, log *slog.Logger) (fanout.Adapte
 	if err != nil || c.target == nil {
 		return from, endFrom, err
 	}
-	there := c
-	there.adapter, there.servers = c.target.adapter, c.target.servers
+	there := c.there()
 	to, endTo, err := backendNamed(there.adapter).open(ctx, there, log)
 	if err != nil {
 		return nil, nil, errors.Join(err, abandon(ctx, from, endFrom))

@@ -30,9 +30,15 @@ type Deploy struct {
 	// Unordered: the room without a history has an order for each publisher
 	// alone.
 	Unordered bool
+	// Early: the second deploy begins so much after the flip, and restarts all
+	// at once, though histories may not have been copied. Members may be told of
+	// gaps then in the room with a history, and still miss nothing without one.
+	// A message from before the flip may come again, at another place.
+	Early func() time.Duration
 
 	mu      sync.Mutex
 	sent    map[string][]message // by room, in the order in which Publish was called
+	flipped int                  // of the kept ones, those that began before the flip
 	members []*listener
 }
 
@@ -59,11 +65,16 @@ type listener struct {
 	mu     sync.Mutex
 	got    []string
 	gaps   []string
+	after  map[int]bool // gaps came after so many messages
 	at     fanout.Position
 	done   chan struct{}
 }
 
 var rooms = []string{"plain", "kept"}
+
+// longest is the longest time between two steps of a deploy. It is longer than
+// hubs take to copy what is quiet.
+const longest = time.Minute
 
 func (d *Deploy) hubOptions() *fanout.Options {
 	return &fanout.Options{
@@ -108,7 +119,7 @@ func (d *Deploy) start(name, kind string) *process {
 func (d *Deploy) listen(hub *fanout.Hub, room string, since *fanout.Position) *listener {
 	m, err := hub.Connect(nil)
 	require.NoError(d.T, err)
-	l := &listener{room: room, member: m, done: make(chan struct{})}
+	l := &listener{room: room, member: m, after: make(map[int]bool), done: make(chan struct{})}
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
 	if since != nil {
@@ -132,6 +143,7 @@ func (l *listener) run() {
 		l.mu.Lock()
 		if gap := new(fanout.GapError); errors.As(err, &gap) {
 			l.gaps = append(l.gaps, fmt.Sprintf("after %d messages: %v", len(l.got), err))
+			l.after[len(l.got)] = true
 		} else if err == nil {
 			l.got = append(l.got, string(msg.Data))
 			l.at = msg.Position
@@ -233,7 +245,9 @@ func (d *Deploy) Run() {
 	clients := []*listener{client}
 	for _, kind := range []string{"both", "new"} {
 		for i := range processes {
-			time.Sleep(d.Pause() * 20)
+			if d.Early == nil || kind != "new" {
+				time.Sleep(min(d.Pause()*20, longest))
+			}
 			if i == 0 || d.Pause()%2 == 0 {
 				_ = client.member.Close()
 				<-client.done
@@ -252,10 +266,10 @@ func (d *Deploy) Run() {
 			d.until("all hubs have flipped", func() bool {
 				return !slices.ContainsFunc(processes, func(p *process) bool { return p.migrating.Status().Phase != migrate.Flipped })
 			})
-			time.Sleep(d.Pause() * 50)
+			d.waitAfterFlip()
 		}
 	}
-	time.Sleep(d.Pause() * 50)
+	time.Sleep(min(d.Pause()*50, longest))
 	for _, p := range processes {
 		p.stop()
 		p.stopped.Wait()
@@ -268,80 +282,13 @@ func (d *Deploy) Run() {
 	d.check(clients)
 }
 
-// check holds what was received against what was published.
-func (d *Deploy) check(clients []*listener) {
-	for _, l := range d.members {
-		if len(l.gaps) > 0 && !(d.Lossy && l.room == "plain") {
-			d.T.Errorf("%s: a member that joined at %d was told of gaps: %v", l.room, l.joined, l.gaps)
-		}
-		d.once(l.room, l.got)
+func (d *Deploy) waitAfterFlip() {
+	d.mu.Lock()
+	d.flipped = len(d.sent["kept"])
+	d.mu.Unlock()
+	if d.Early != nil {
+		time.Sleep(d.Early())
+		return
 	}
-	var all []string
-	for _, c := range clients {
-		all = append(all, c.got...)
-	}
-	d.once("kept, over all hubs", all)
-	d.complete("kept, over all hubs", "kept", clients[0].joined, all)
-	for _, l := range d.members {
-		if l.room == "kept" {
-			d.sameOrder(l.room, l.got, all)
-		}
-		if !d.Lossy && !(d.Unordered && l.room == "plain") {
-			for _, other := range d.members {
-				if other.room == l.room {
-					d.sameOrder(l.room, l.got, other.got)
-				}
-			}
-		}
-	}
-	d.T.Logf("%d and %d messages, %d members, %d gaps", len(d.sent["plain"]), len(d.sent["kept"]), len(d.members), func() (n int) {
-		for _, l := range d.members {
-			n += len(l.gaps)
-		}
-		return n
-	}())
-}
-
-func (d *Deploy) once(what string, got []string) {
-	seen := make(map[string]bool)
-	for _, text := range got {
-		if seen[text] {
-			d.T.Errorf("%s: %q came twice", what, text)
-		}
-		seen[text] = true
-	}
-}
-
-// complete checks that all came that was published after a moment.
-func (d *Deploy) complete(what, room string, since int, got []string) {
-	has := make(map[string]bool)
-	for _, text := range got {
-		has[text] = true
-	}
-	missing := 0
-	for _, m := range d.sent[room][since:] {
-		if !has[m.text] {
-			if missing++; missing < 5 {
-				d.T.Errorf("%s: %q did not come", what, m.text)
-			}
-		}
-	}
-}
-
-// sameOrder checks that what both have is in the same order.
-func (d *Deploy) sameOrder(what string, a, b []string) {
-	place := make(map[string]int)
-	for i, text := range b {
-		place[text] = i + 1
-	}
-	last, before := 0, ""
-	for _, text := range a {
-		if p := place[text]; p > 0 {
-			if p < last {
-				d.T.Errorf("%s: %q came after %q, and for another member before it", what, text, before)
-				return
-			}
-			last, before = p, text
-		}
-	}
+	time.Sleep(min(d.Pause()*50, longest))
 }

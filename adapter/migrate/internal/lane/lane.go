@@ -1,52 +1,15 @@
-// Package lane puts what two backends bring for one channel into one order,
-// while hubs change from the old backend to the new one.
-//
-//	        something comes by the new one, or          nothing more comes
-//	        the hubs have flipped and the old one breaks    by the old one
-//	Old ─────────────────────────────────────────▶ Draining ──────▶ New
-//	 the old one counts                             what the new     the new one
-//	 │                                              one brings is    counts
-//	 │                                              held             ▲
-//	 └───────────────────────────────────────────────────────────────┘
-//	        the hubs have flipped, and nothing more comes by the old one
-//
-// All hubs have stopped publishing to the old backend before the first publishes
-// to the new one. So what the old one brings comes first. All of it has come
-// when a marker has come, a frame that this hub, or another one, has published
-// to the old backend after that; or when the old one reports an interruption.
-// The owner finds out meanwhile where the history ended at the old one. It does
-// both for a channel that is quiet, too, when the hubs have flipped: from then on
-// the old backend may break without consequences.
-//
-// A frame of the old backend that comes after that is from a hub that knows
-// nothing of the flip, or that had published it and did not know. It is
-// delivered as it comes.
-//
-// A Lane has no lock, clock, goroutine or I/O. Its owner's lock guards it while
-// a method runs, and while the calls that it returns are made.
 package lane
 
-import "github.com/fanoutgo/fanout/adapter"
+import (
+	"math"
+
+	"github.com/fanoutgo/fanout/adapter"
+)
 
 // What is held at most; with more, a Lane does not wait any longer.
 const (
 	maxHeld      = 4096
 	maxHeldBytes = 4 << 20
-)
-
-// A State is where a channel stands between the backends.
-type State uint8
-
-const (
-	// Old: what the old backend brings is delivered, and the state of its
-	// subscription is that of the channel. The new one has brought nothing.
-	Old State = iota
-	// Draining: as in Old, but the new one has brought something, which is
-	// held.
-	Draining
-	// New: what either brings is delivered, and the state of the subscription
-	// at the new one is that of the channel.
-	New
 )
 
 // A Kind is a method of a receiver.
@@ -67,6 +30,20 @@ type Call struct {
 }
 
 func (c *Call) size() int { return len(c.Frame.Frame) }
+
+// A Task is what a Lane asks of its owner.
+type Task uint8
+
+const (
+	Nothing Task = iota
+	// Drain: find out where the history ended at the old backend, and call Head
+	// or NoHead; publish a marker there, and call Marked when it comes; call
+	// Drained if that takes too long.
+	Drain
+	// Sort: find out up to where the history at the new backend is a copy, and
+	// call Copied; Copying if it is being made; or Unsorted if nobody can tell.
+	Sort
+)
 
 // A status is what a backend, or the owner, has been told of a subscription.
 type status uint8
@@ -90,28 +67,47 @@ func (s status) after(k Kind) status {
 	return s
 }
 
-// A Lane is one channel of a hub. The zero Lane is Old, and has an old backend.
+// A Lane is one channel of a hub. The zero Lane is Old.
+//
+// Methods that take calls append the calls of the receiver that follow to it,
+// and return what the owner is to do.
 type Lane struct {
-	state   State
-	flipped bool
-	told    status // the receiver
-	old     status
-	new     status // before what is held
-	held    []Call
-	bytes   int
-	ended   bool // nothing more comes by the old backend
-	headed  bool // copied is known
-	// copied is where the history at the old backend ended. Up to its offset
-	// the one at the new backend is a copy, in the epoch copy: those frames were
-	// received from the old one. A history in a later epoch is none: the new
-	// backend has lost the copy.
-	copied adapter.Position
-	copy   uint64           // 0: no frame has come by the new backend
+	state State
+	told  status // the receiver
+	old   status
+	new   status // before what is held
+	held  []Call
+	bytes int
+	// head is where the history ended at the old backend. Up to its offset the
+	// one at the new backend may be a copy.
+	head   adapter.Position
 	last   adapter.Position // of the frames that the old backend has brought
+	copies copies
+}
+
+// copies are what is known of the copies at the new backend.
+type copies struct {
+	known   knowledge
+	upTo    adapter.Position // zero: there are none, or they are delivered as well
+	dropped uint64           // the highest offset of a frame that was taken for a copy
+}
+
+// A knowledge is what is known of the copies.
+type knowledge uint8
+
+const (
+	unknown knowledge = iota // frames that may be copies are held
+	assumed                  // a copy is being made: what has its offsets belongs to it
+	known                    // it is complete, or there is none, or nobody can tell
+)
+
+// have reports whether a frame is a copy.
+func (c *copies) have(at adapter.Position) bool {
+	return at.Epoch == c.upTo.Epoch && at.Offset <= c.upTo.Offset
 }
 
 // Begin puts a lane into its state if the hubs have flipped before it began.
-func (l *Lane) Begin() { l.state, l.flipped = New, true }
+func (l *Lane) Begin() { l.state = New }
 
 // State returns where the channel stands.
 func (l *Lane) State() State { return l.state }
@@ -119,117 +115,165 @@ func (l *Lane) State() State { return l.state }
 // NewDown reports whether the subscription at the new backend is interrupted.
 func (l *Lane) NewDown() bool { return l.new != up }
 
-// FromOld takes what the old backend has called, and appends the calls of the
-// receiver that follow. For drain see FromNew.
-func (l *Lane) FromOld(c Call, calls []Call) (_ []Call, drain bool) {
+// FromOld takes what the old backend has called.
+func (l *Lane) FromOld(c Call, calls []Call) ([]Call, Task) {
 	l.old = l.old.after(c.Kind)
 	switch c.Kind {
 	case ReceiveKept:
 		l.last = c.Frame.At
-		return append(calls, c), false
+		return append(calls, c), Nothing
 	case Receive:
-		return append(calls, c), false
+		return append(calls, c), Nothing
 	}
-	if l.state == New || l.ended && c.Kind != Restored {
-		return calls, false
+	if !l.state.OldCounts() || l.state.ended() && c.Kind != Restored {
+		return calls, Nothing
 	}
 	calls = l.tell(c.Kind, calls)
-	drain = l.begin(l.flipped && l.old != up)
-	calls = l.end(l.old != up, calls)
-	return calls, drain && l.state == Draining
+	if l.old == up {
+		return calls, Nothing
+	}
+	return l.step(calls, broke)
 }
 
-// FromNew takes what the new backend has called. Drain reports that the owner
-// is to find out where the history ended at the old backend, and to call Head;
-// and to publish a marker there, and call Marked when it comes; or Drained when
-// that takes too long.
-func (l *Lane) FromNew(c Call, calls []Call) (_ []Call, drain bool) {
-	if l.state == New {
-		return l.deliver(c, calls), false
-	}
-	frame := c.Kind == Receive || c.Kind == ReceiveKept
-	if l.state == Old && !frame && !l.flipped { // nobody publishes there yet
+// FromNew takes what the new backend has called.
+func (l *Lane) FromNew(c Call, calls []Call) ([]Call, Task) {
+	switch {
+	case l.state == New:
+		calls = l.deliver(c, calls)
+		return calls, l.sort(New)
+	case l.state == Old && c.Kind != Receive && c.Kind != ReceiveKept: // nobody publishes there yet
 		l.new = l.new.after(c.Kind)
-		return calls, false
+		return calls, Nothing
 	}
-	drain = l.begin(true)
+	full := l.hold(c)
+	switch {
+	case full && l.state == Sorting:
+		return l.Unsorted(calls)
+	case full:
+		return l.Drained(calls)
+	case l.old != up:
+		return l.step(calls, came, broke)
+	}
+	return l.step(calls, came)
+}
+
+// hold holds a call, and reports whether that is too much.
+func (l *Lane) hold(c Call) (full bool) {
 	l.held = append(l.held, c)
 	l.bytes += c.size()
-	if len(l.held) > maxHeld || l.bytes > maxHeldBytes {
-		calls = l.Drained(calls)
-	} else {
-		calls = l.end(l.old != up, calls)
-	}
-	return calls, drain && l.state == Draining
+	return len(l.held) > maxHeld || l.bytes > maxHeldBytes
 }
 
-// Flip says that the hubs have flipped. For drain see FromNew.
-func (l *Lane) Flip(calls []Call) (_ []Call, drain bool) {
-	l.flipped = true
-	drain = l.begin(l.old != up)
-	calls = l.end(l.old != up, calls)
-	return calls, drain && l.state == Draining
-}
-
-// begin begins to hold what the new backend brings, if that is due.
-func (l *Lane) begin(due bool) bool {
-	if !due || l.state != Old {
-		return false
+// Flip says that the hubs have flipped.
+func (l *Lane) Flip(calls []Call) ([]Call, Task) {
+	if l.old != up {
+		return l.step(calls, flipped, broke)
 	}
-	l.state = Draining
-	return true
+	return l.step(calls, flipped)
 }
 
 // Head says where the history ended at the old backend. The first one counts.
-func (l *Lane) Head(at adapter.Position, calls []Call) []Call {
-	if !l.headed {
-		l.copied, l.headed = at, true
+func (l *Lane) Head(at adapter.Position, calls []Call) ([]Call, Task) {
+	if !l.state.headed() {
+		l.head = at
 	}
-	return l.end(false, calls)
+	return l.step(calls, headed)
 }
 
 // NoHead says that nobody can tell where the history ended at the old backend.
 // Then it ended, as far as this channel goes, with the last frame that came.
-func (l *Lane) NoHead(calls []Call) []Call { return l.Head(l.last, calls) }
+func (l *Lane) NoHead(calls []Call) ([]Call, Task) { return l.Head(l.last, calls) }
 
-// Copied says in which epoch the copies are. Without it that is the epoch of the
-// first frame that the new backend brings.
-func (l *Lane) Copied(epoch uint64) { l.copy = epoch }
+// Marked says that a marker has come by the old backend.
+func (l *Lane) Marked(calls []Call) ([]Call, Task) { return l.step(calls, marked) }
 
-// Marked says that a marker has come by the old backend. It has no meaning before
-// the hubs have flipped.
-func (l *Lane) Marked(calls []Call) []Call { return l.end(true, calls) }
-
-// end goes on with the new backend when nothing more comes by the old one.
-func (l *Lane) end(ended bool, calls []Call) []Call {
-	if l.state == New || l.state == Old && !l.flipped {
-		return calls
+// Drained says that the owner does not wait for the old backend any longer.
+func (l *Lane) Drained(calls []Call) ([]Call, Task) {
+	if !l.state.headed() {
+		l.head = l.last
 	}
-	l.ended = l.ended || ended
-	if !l.ended || !l.headed {
-		return calls
-	}
-	return l.Drained(calls)
+	return l.step(calls, gaveUp)
 }
 
-// Drained goes on with the new backend in any case.
-func (l *Lane) Drained(calls []Call) []Call {
-	if l.state == New {
-		return calls
+// Copying says that a copy is being made in an epoch of the new backend. Frames
+// with offsets of the old history are taken for copies until Copied says more.
+func (l *Lane) Copying(epoch uint64, calls []Call) ([]Call, Task) {
+	if l.copies.known != unknown {
+		return calls, Nothing
 	}
-	l.state = New
-	if !l.headed {
-		l.copied, l.headed = l.last, true
+	l.copies.known, l.copies.upTo = assumed, adapter.Position{Epoch: epoch, Offset: math.MaxUint64}
+	return l.step(calls, sorted)
+}
+
+// Copied says up to where the history at the new backend is a copy of the old
+// one; zero: it is none. The last one counts. If a frame was taken for a copy
+// and is none, it is missing, and the receiver is told of an interruption.
+func (l *Lane) Copied(upTo adapter.Position, calls []Call) ([]Call, Task) {
+	if l.copies.dropped > upTo.Offset && l.told == up {
+		calls = append(calls, Call{Kind: Interrupted}, Call{Kind: Restored})
+	}
+	l.copies = copies{known: known, upTo: upTo}
+	return l.step(calls, sorted)
+}
+
+// Unsorted says that it cannot be found out what is a copy. All is delivered,
+// until Copied says more.
+func (l *Lane) Unsorted(calls []Call) ([]Call, Task) {
+	if l.copies.known == known {
+		return calls, Nothing
+	}
+	return l.Copied(adapter.Position{}, calls)
+}
+
+// step changes the state by some events.
+func (l *Lane) step(calls []Call, events ...event) ([]Call, Task) {
+	was := l.state
+	for _, e := range events {
+		l.state = l.state.after(e)
 	}
 	switch {
-	case l.new == up && l.told != up:
-		calls = l.tell(Restored, calls)
-	case l.new != up && l.told == up:
-		calls = l.tell(Interrupted, calls)
+	case l.state.drains() && !was.drains():
+		return calls, Drain
+	case l.state != New || was == New:
+		return calls, Nothing
+	case was.OldCounts():
+		calls = l.takeOver(calls)
 	}
+	calls = l.release(calls)
+	return calls, l.sort(was)
+}
+
+// sort returns the task of a lane that has come to be Sorting.
+func (l *Lane) sort(was State) Task {
+	if l.state == Sorting && was != Sorting {
+		return Sort
+	}
+	return Nothing
+}
+
+// takeOver tells the receiver of the subscription at the new backend, which
+// counts from now on.
+func (l *Lane) takeOver(calls []Call) []Call {
+	switch {
+	case l.new == up:
+		return l.tell(Restored, calls)
+	case l.told == up:
+		return l.tell(Interrupted, calls)
+	}
+	return calls
+}
+
+// release delivers what is held, as far as it is known what is a copy.
+func (l *Lane) release(calls []Call) []Call {
 	held := l.held
 	l.held, l.bytes = nil, 0
-	for _, c := range held {
+	for i, c := range held {
+		if l.state == Sorting {
+			for _, c := range held[i:] {
+				l.hold(c)
+			}
+			break
+		}
 		calls = l.deliver(c, calls)
 	}
 	return calls
@@ -242,10 +286,15 @@ func (l *Lane) deliver(c Call, calls []Call) []Call {
 		return append(calls, c)
 	case ReceiveKept:
 		at := c.Frame.At
-		if l.copy == 0 {
-			l.copy = at.Epoch
-		}
-		if at.Offset <= l.copied.Offset && at.Epoch == l.copy && at.Epoch != l.copied.Epoch {
+		switch {
+		case at.Offset > l.head.Offset, at.Epoch == l.head.Epoch: // one history at both has no copies
+			return append(calls, c)
+		case l.copies.known == unknown:
+			l.hold(c)
+			l.state = l.state.after(doubted)
+			return calls
+		case l.copies.have(at):
+			l.copies.dropped = max(l.copies.dropped, at.Offset)
 			return calls
 		}
 		return append(calls, c)
