@@ -96,7 +96,7 @@ func (m *Member) configure(o *MemberOptions) error {
 		if err := checkUser(o.User); err != nil {
 			return err
 		}
-		m.extras().user = &user{name: o.User, joined: trial.New()}
+		m.extras().user = &user{name: o.User, joined: trial.New(), member: m}
 	}
 	if len(o.Info) > 0 {
 		if err := m.setInfo(o.Info); err != nil {

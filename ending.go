@@ -204,7 +204,7 @@ func (ms *membership) retire(mark *uint64, given bool) (joined bool) {
 // unlist takes a membership off the list of the room's members.
 func (r *room) unlist(ms *membership) {
 	r.mu.AssertHeld()
-	r.unlink(ms)
+	r.members.Remove(ms)
 	r.count--
 	r.hasLeft(ms)
 }

@@ -66,7 +66,7 @@ type Hub struct {
 	rooms         map[string]*room         // by channel
 	members       map[uint64]*Member       // by number
 	leaving       map[uint64]*Member       // that are finishing; they are not in members
-	users         map[string]*Member       // the first member of each user; see user.next
+	users         map[string]connections   // of each user
 	everyoneHears bool                     // all members hear what is said to everyone
 	drained       chan struct{}            // Drain was called; closed when no member is left
 
@@ -190,7 +190,7 @@ func makeHub(opts Options) *Hub {
 		rooms:    make(map[string]*room),
 		members:  make(map[uint64]*Member),
 		leaving:  make(map[uint64]*Member),
-		users:    make(map[string]*Member),
+		users:    make(map[string]connections),
 		outboxes: make(map[string]*outbound),
 		closed:   make(chan struct{}),
 		ops:      gate.New(),

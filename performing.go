@@ -10,6 +10,7 @@ import (
 	"github.com/fanoutgo/fanout/internal/control"
 	"github.com/fanoutgo/fanout/internal/hellos"
 	"github.com/fanoutgo/fanout/internal/item"
+	"github.com/fanoutgo/fanout/internal/linked"
 	"github.com/fanoutgo/fanout/internal/questions"
 	"github.com/fanoutgo/fanout/internal/wire"
 )
@@ -245,20 +246,30 @@ func (h *Hub) memberNumbers() []uint64 {
 	return numbers
 }
 
+// Links implements linked.Element.
+func (ms *membership) Links() *linked.Links[membership] { return &ms.links }
+
+// IsMark implements linked.Element.
+func (ms *membership) IsMark() bool { return ms.member == nil }
+
 // walkAtOnce is how many members of a room are looked at while its lock is
 // held.
 const walkAtOnce = 256
 
-// walk calls f for the members of a room, without locks. Between two looks at
-// the list its place is kept by a membership without a member.
+// walk calls f for the members of a room, without locks.
 func (r *room) walk(ctx context.Context, f func(*Member) error) error {
-	mark := new(membership)
-	defer r.unmark(mark)
-	buf := make([]*Member, 0, walkAtOnce)
-	for begun := false; ; begun = true {
-		buf = r.look(mark, begun, buf[:0])
-		for _, m := range buf {
-			if err := f(m); err != nil {
+	w := r.members.Walk(new(membership))
+	defer func() {
+		r.mu.Lock()
+		w.End()
+		r.mu.Unlock()
+	}()
+	for buf := make([]*membership, 0, walkAtOnce); ; {
+		r.mu.Lock()
+		buf = w.Next(buf[:0])
+		r.mu.Unlock()
+		for _, ms := range buf {
+			if err := f(ms.member); err != nil {
 				return err
 			}
 		}
@@ -269,52 +280,4 @@ func (r *room) walk(ctx context.Context, f func(*Member) error) error {
 			return context.Cause(ctx)
 		}
 	}
-}
-
-// look puts the next members of a walk into buf, and the mark behind them.
-func (r *room) look(mark *membership, begun bool, buf []*Member) []*Member {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	at := r.members
-	if begun {
-		at = mark.next
-		r.unlink(mark)
-	}
-	var last *membership
-	for ; at != nil && len(buf) < cap(buf); at = at.next {
-		if last = at; at.member != nil {
-			buf = append(buf, at.member)
-		}
-	}
-	if last != nil {
-		mark.prev, mark.next = last, last.next
-		if last.next != nil {
-			last.next.prev = mark
-		}
-		last.next = mark
-	}
-	return buf
-}
-
-// unmark takes the mark of a walk out of the list.
-func (r *room) unmark(mark *membership) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if mark.prev != nil || mark.next != nil || r.members == mark {
-		r.unlink(mark)
-	}
-}
-
-// unlink takes a membership, or the mark of a walk, out of the list.
-func (r *room) unlink(ms *membership) {
-	r.mu.AssertHeld()
-	if ms.prev != nil {
-		ms.prev.next = ms.next
-	} else if r.members == ms {
-		r.members = ms.next
-	}
-	if ms.next != nil {
-		ms.next.prev = ms.prev
-	}
-	ms.next, ms.prev = nil, nil
 }

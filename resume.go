@@ -335,8 +335,8 @@ func (r *room) excuse() {
 		return
 	}
 	k, oldest := r.kept, r.log.OldestKept()
-	for ms := r.members; ms != nil; ms = ms.next {
-		if ms.member != nil && ms.cursor.Overrun(oldest) {
+	for ms := range r.members.All {
+		if ms.cursor.Overrun(oldest) {
 			ms.place.behind.CompareAndSwap(within, pushed)
 			k.pushedAt = ticks()
 		}
@@ -359,10 +359,8 @@ func (r *room) narrow() bool {
 	k, now := r.kept, ticks()
 	if k.pushedAt != 0 && time.Duration(now-k.pushedAt) >= replay.WideTime {
 		k.pushedAt = 0
-		for ms := r.members; ms != nil; ms = ms.next {
-			if ms.member != nil {
-				ms.place.behind.CompareAndSwap(pushed, within) // it has had the time to come back
-			}
+		for ms := range r.members.All {
+			ms.place.behind.CompareAndSwap(pushed, within) // it has had the time to come back
 		}
 	}
 	if !k.store.Narrow(now, k.follower.CatchesUp(), replay.Window(r.window())) {

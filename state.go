@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/fanoutgo/fanout/internal/item"
+	"github.com/fanoutgo/fanout/internal/linked"
 	"github.com/fanoutgo/fanout/internal/locks"
 	"github.com/fanoutgo/fanout/internal/replay"
 	"github.com/fanoutgo/fanout/internal/roomlog"
@@ -41,7 +42,7 @@ type room struct {
 
 	// What arriving frames need, too.
 	in      sequence.Tracker
-	members *membership
+	members linked.List[membership, *membership]
 	log     roomlog.Log[item.Entry, *membership] // it has a lock of its own
 
 	name    string // never changed, like channel; empty for the room of everyone
@@ -307,11 +308,7 @@ func (r *room) open(ms *membership) {
 	r.mu.AssertHeld()
 	ms.joined, ms.opened = true, r.in.Run()
 	ms.setSince(r.hub.leftOut.Load())
-	ms.next = r.members
-	if ms.next != nil {
-		ms.next.prev = ms
-	}
-	r.members = ms
+	r.members.Add(ms)
 	r.count++
 	r.log.Open(&ms.cursor, ms)
 	if r.kept != nil {
@@ -384,8 +381,8 @@ func (r *room) slowMembers() (slow []*Member) {
 		return nil
 	}
 	r.sweptAt = oldest
-	for ms := r.members; ms != nil; ms = ms.next {
-		if ms.member != nil && ms.cursor.Overrun(oldest) && (ms.place == nil || ms.place.behind.Load() == within) {
+	for ms := range r.members.All {
+		if ms.cursor.Overrun(oldest) && (ms.place == nil || ms.place.behind.Load() == within) {
 			slow = append(slow, ms.member)
 		}
 	}

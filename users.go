@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/fanoutgo/fanout/internal/backoff"
+	"github.com/fanoutgo/fanout/internal/linked"
 	"github.com/fanoutgo/fanout/internal/trial"
 	"github.com/fanoutgo/fanout/internal/wire"
 )
@@ -16,9 +17,18 @@ import (
 type user struct {
 	name   string
 	joined *trial.Trial // the member is in that room, or has ended
-
-	next, prev *Member // of the same user on this hub. Guarded by Hub.mu
+	member *Member
+	links  linked.Links[user] // of the connections to this hub. Guarded by Hub.mu
 }
+
+// Links implements linked.Element.
+func (u *user) Links() *linked.Links[user] { return &u.links }
+
+// IsMark implements linked.Element.
+func (*user) IsMark() bool { return false }
+
+// connections are the members of one user on this hub. Guarded by Hub.mu.
+type connections = linked.List[user, *user]
 
 // User selects all connections of users, on all hubs: the members that were
 // connected with that [MemberOptions.User]. A message to a user costs what one
@@ -89,14 +99,11 @@ func (m *Member) user() *user {
 func (h *Hub) register(m *Member) {
 	h.mu.AssertHeld()
 	h.members[m.num] = m
-	u := m.user()
-	if u == nil {
-		return
+	if u := m.user(); u != nil {
+		all := h.users[u.name]
+		all.Add(u)
+		h.users[u.name] = all
 	}
-	if u.next = h.users[u.name]; u.next != nil {
-		u.next.user().prev = m
-	}
-	h.users[u.name] = m
 }
 
 // unregister undoes register, if that is not done.
@@ -110,26 +117,21 @@ func (h *Hub) unregister(m *Member) {
 	if u == nil {
 		return
 	}
-	if u.next != nil {
-		u.next.user().prev = u.prev
-	}
-	switch {
-	case u.prev != nil:
-		u.prev.user().next = u.next
-	case u.next != nil:
-		h.users[u.name] = u.next
-	default:
+	all := h.users[u.name]
+	if all.Remove(u); all.Empty() {
 		delete(h.users, u.name)
+		return
 	}
-	u.next, u.prev = nil, nil
+	h.users[u.name] = all
 }
 
 // membersOf returns the members of a user on this hub, from Connect on.
 func (h *Hub) membersOf(user string) (all []*Member) {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
-	for m := h.users[user]; m != nil; m = m.user().next {
-		all = append(all, m)
+	list := h.users[user]
+	for u := range list.All {
+		all = append(all, u.member)
 	}
 	return all
 }
@@ -236,9 +238,9 @@ func (h *Hub) Ready(ctx context.Context) error {
 func (h *Hub) joiningUsers() (all []*user) {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
-	for _, m := range h.users {
-		for ; m != nil; m = m.user().next {
-			if u := m.user(); !u.joined.Succeeded() {
+	for _, list := range h.users {
+		for u := range list.All {
+			if !u.joined.Succeeded() {
 				all = append(all, u)
 			}
 		}
