@@ -3,11 +3,8 @@ package fanout
 import (
 	"context"
 	"errors"
-	"strconv"
-	"time"
 
 	"github.com/fanoutgo/fanout/internal/control"
-	"github.com/fanoutgo/fanout/internal/gate"
 	"github.com/fanoutgo/fanout/internal/item"
 	"github.com/fanoutgo/fanout/internal/questions"
 	"github.com/fanoutgo/fanout/internal/roomlog"
@@ -22,79 +19,16 @@ func (s Selection) query(ctx context.Context, op string, q *control.Question, ta
 	case ctx.Err() != nil:
 		err = context.Cause(ctx)
 	case s.local:
-		err = s.queryHere(ctx, q, take)
+		q.Names, q.Except, q.ExceptRooms, q.Scope = s.names, s.except, s.exceptRooms, s.scope()
+		err = partialError(s.hub.switchboard.AskHere(ctx, q, take))
 	default:
-		err = s.ask(ctx, q, take)
+		q.Names, q.Except, q.ExceptRooms, q.Scope = s.names, s.except, s.exceptRooms, s.scope()
+		err = partialError(s.hub.switchboard.Ask(ctx, q, take, s.lanes))
 	}
 	if _, partial := errors.AsType[*PartialError](err); partial {
 		return err // it says itself what it is about
 	}
 	return failed(op, err)
-}
-
-// queryHere is query for a selection that is Local.
-func (s Selection) queryHere(ctx context.Context, q *control.Question, take questions.Take) error {
-	h := s.hub
-	op := h.ops.Begin()
-	if op == nil {
-		return ErrClosed
-	}
-	defer op.End()
-	ctx, release := h.bound(ctx)
-	defer release()
-	q.Names, q.Except, q.ExceptRooms, q.Scope = s.names, s.except, s.exceptRooms, s.scope()
-	t := &localTaker{hub: h, op: op, take: take}
-	count, err := h.perform(ctx, h.num, q, nil, t)
-	if errors.Is(err, errStopped) {
-		return nil
-	}
-	if q.Op == control.OpAsk && ctx.Err() != nil && err != nil {
-		return &PartialError{Err: h.explain(ctx, err)}
-	}
-	if err == nil {
-		err = t.give(&control.Answer{Status: control.StatusLast, Count: count})
-		if errors.Is(err, errStopped) {
-			return nil
-		}
-	}
-	return h.explain(ctx, err)
-}
-
-// A localTaker hands each entry on at once.
-type localTaker struct {
-	hub  *Hub
-	op   *gate.Operation
-	take questions.Take
-	page control.Answer
-}
-
-// errStopped means that the caller wants no more.
-var errStopped = errors.New("stopped")
-
-// Put implements questions.Taker.
-func (t *localTaker) Put(e *control.Entry) error {
-	t.page.Status, t.page.Entries = control.StatusMore, append(t.page.Entries[:0], *e)
-	return t.give(&t.page)
-}
-
-// give has the caller take a page.
-func (t *localTaker) give(a *control.Answer) error {
-	more := false
-	if !t.op.Outside(func() { more = t.take(t.hub.num, a) }) {
-		return ErrClosed
-	}
-	if !more {
-		return errStopped
-	}
-	return nil
-}
-
-// Rest implements questions.Taker.
-func (*localTaker) Rest() {}
-
-// Flush implements questions.Taker.
-func (t *localTaker) Flush(count uint64) error {
-	return t.give(&control.Answer{Status: control.StatusMore, Count: count})
 }
 
 // scope returns what kind of names a selection has.
@@ -110,87 +44,38 @@ func (s Selection) scope() control.Scope {
 	return control.ScopeRooms
 }
 
-// ask puts a question to all hubs that have members of the selection, and calls
-// take for each page of their answers. It returns when all have answered, when
-// take returns false, or with an error.
-func (s Selection) ask(ctx context.Context, q *control.Question, take questions.Take) error {
-	q.Names, q.Except, q.ExceptRooms = s.names, s.except, s.exceptRooms
-	err := s.hub.ask(ctx, q, take, s.lanes)
+// partialError returns the error of a question as users get it.
+func partialError(err error) error {
 	incomplete, is := errors.AsType[*questions.Incomplete](err)
 	if !is {
 		return err
 	}
-	partial := &PartialError{Unknown: incomplete.Unknown, Err: incomplete.Err}
+	e := &PartialError{Unknown: incomplete.Unknown, Err: incomplete.Err}
 	for _, k := range incomplete.Silent {
-		partial.Silent = append(partial.Silent, SilentHub{hubID(k.Hub), k.Heard})
+		e.Silent = append(e.Silent, SilentHub{hubID(k.Hub), k.Heard})
 	}
 	for _, f := range incomplete.Failed {
-		partial.Failed = append(partial.Failed, FailedHub{hubID(f.Hub), f.Why})
+		e.Failed = append(e.Failed, FailedHub{hubID(f.Hub), f.Why})
 	}
-	return partial
+	return e
 }
 
-// ask puts a question to the hubs that listen to some channels; see
-// Switchboard.Ask. The function lanes returns the channels, and sets the scope.
-func (h *Hub) ask(ctx context.Context, q *control.Question, take questions.Take, lanes func(*control.Question) []questions.Lane) error {
-	op := h.ops.Begin()
-	if op == nil {
-		return ErrClosed
-	}
-	defer op.End()
-	ctx, release := h.bound(ctx)
-	defer release()
-	if err := h.awaitOwn(ctx, nil); err != nil {
-		return h.explain(ctx, err)
-	}
-	if deadline, ok := ctx.Deadline(); ok {
-		q.Wait = uint64(max(time.Until(deadline).Milliseconds(), 1))
-	} else {
-		q.Wait = uint64(h.opts.PublishTimeout.Milliseconds())
-	}
-	all := lanes(q)
-	defer releaseLanes(all)
-	err := h.switchboard.Ask(ctx, op, q, all, take)
-	if incomplete, is := errors.AsType[*questions.Incomplete](err); is {
-		incomplete.Err = h.explain(ctx, incomplete.Err)
-	}
-	return err
-}
-
-func releaseLanes(lanes []questions.Lane) {
-	for _, l := range lanes {
-		l.Out.Release()
-	}
-}
-
-// lanes returns the channels of a selection, held, and completes the question.
+// lanes returns the channels in which a question to the selection travels,
+// held.
 func (s Selection) lanes(q *control.Question) (lanes []questions.Lane) {
 	h := s.hub
-	q.Scope = s.scope()
 	switch s.kind {
 	case toEveryone:
 		o := h.everyone.outbox()
 		o.Hold()
 		return []questions.Lane{{Out: o}}
 	case toMembers:
-		byHub := make(map[string]int)
-		for _, id := range s.names {
-			hub, _ := hubOf(id) // checked before
-			i, known := byHub[hub]
-			if !known {
-				i = len(lanes)
-				byHub[hub] = i
-				lanes = append(lanes, h.laneTo(hub))
-				lanes[i].Which = uint64(i)
-			}
-			lanes[i].Names = append(lanes[i].Names, id)
-		}
-		return lanes
+		return questions.InboxLanes(&h.notices, s.names)
 	}
 	complete := false
 	defer func() {
 		if !complete { // Options.Room has panicked
-			releaseLanes(lanes)
+			questions.Release(lanes)
 		}
 	}()
 	for i, name := range s.names {
@@ -203,12 +88,6 @@ func (s Selection) lanes(q *control.Question) (lanes []questions.Lane) {
 	}
 	complete = true
 	return lanes
-}
-
-// laneTo returns the inbox of a hub as a channel for questions.
-func (h *Hub) laneTo(hub string) questions.Lane {
-	num, _ := strconv.ParseUint(hub, 16, 64) // checked before
-	return questions.Lane{Out: h.outboxTo(hub), Inbox: true, Hub: num}
 }
 
 // poll puts a question to members, and hands on their answers until all have

@@ -33,13 +33,15 @@ func (h *Hub) initNotices() {
 	h.lookout.Init(&lookout.Env{Notices: &h.notices, Reply: h.switchboard.Reply, Changed: h.hubsChanged})
 	h.switchboard.Init(&questions.Env{
 		Notices: &h.notices, Ops: h.ops, Closing: h.closing,
-		Known: h.known, Listens: h.listens, Perform: h.perform, Presence: h.announced,
-		Received: h.lookout.Receive, IsGone: h.lookout.IsGone, Uncounted: h.lookout.SetUncounted,
+		Bound: h.bound, Timeout: h.opts.PublishTimeout, Explain: h.explain,
+		AwaitOwn: func(ctx context.Context) error { return h.awaitOwn(ctx, nil) },
+		Known:    h.known, Listens: h.listens, Perform: h.perform, Presence: h.announced,
+		Received: h.lookout.Receive, IsGone: h.lookout.IsGone, IsNew: h.lookout.IsNew, Uncounted: h.lookout.SetUncounted,
 		Malformed:  func(err error) { h.malformed(h.inboxChannel, err) },
 		SweepLater: h.janitor.wake,
 	})
 	h.announcer.Init(&announcer.Env{
-		Notices: &h.notices, Go: h.pool.Aside, Ask: h.ask, NewLife: h.newStream, Malformed: h.malformed,
+		Notices: &h.notices, Go: h.pool.Aside, Ask: h.switchboard.Ask, NewLife: h.newStream, Malformed: h.malformed,
 		IsGone: h.lookout.IsGone, IsNew: h.lookout.IsNew, Uncounted: h.lookout.Uncounted,
 		Lane: func(room string) questions.Lane {
 			return questions.Lane{Out: h.acquire(room, h.names.Room(room)).outbox()}
