@@ -208,8 +208,10 @@ type notAdmitted struct{ error }
 
 func (e notAdmitted) Unwrap() error { return e.error }
 
-// Expulsions count the commands that took members of rooms out of rooms. Rooms
-// share the counts, since a Join that asks once more than it must does no harm.
+// Expulsions count the commands that took members of rooms out of rooms. Such a
+// command cannot find a member whose Join has been admitted and is not in the
+// room yet: that Join asks again. Rooms share the counts, since a Join that asks
+// once more than it must does no harm.
 type expulsions struct {
 	seed   maphash.Seed
 	counts [64]atomic.Uint64
@@ -217,16 +219,6 @@ type expulsions struct {
 
 func (e *expulsions) of(channel string) *atomic.Uint64 {
 	return &e.counts[maphash.String(e.seed, channel)%uint64(len(e.counts))]
-}
-
-// expelling is called before a command looks for the members of rooms that it
-// takes out of rooms. It cannot find a member whose Join has been admitted and
-// is not in the room yet: that Join asks again. Commands to members, users and
-// everyone find it, since it is a member of the hub.
-func (h *Hub) expelling(rooms []*room) {
-	for _, r := range rooms {
-		h.expelled.of(r.channel).Add(1)
-	}
 }
 
 // reserve returns the membership of a room for a Join that begins: the one that
@@ -329,7 +321,7 @@ func (r *room) hasJoined(ms *membership) {
 	r.mu.AssertHeld()
 	r.happened(r.hub.opts.OnJoin, ms)
 	if p := r.presence(); p != nil {
-		p.Came((*present)(ms.member))
+		p.Came((*memberView)(ms.member))
 	}
 }
 
@@ -338,7 +330,7 @@ func (r *room) hasLeft(ms *membership) {
 	r.mu.AssertHeld()
 	r.happened(r.hub.opts.OnLeave, ms)
 	if p := r.presence(); p != nil {
-		p.Went((*present)(ms.member))
+		p.Went((*memberView)(ms.member))
 	}
 }
 

@@ -28,6 +28,7 @@ import (
 	"github.com/fanoutgo/fanout/internal/loopback"
 	"github.com/fanoutgo/fanout/internal/notices"
 	"github.com/fanoutgo/fanout/internal/outbox"
+	"github.com/fanoutgo/fanout/internal/performer"
 	"github.com/fanoutgo/fanout/internal/questions"
 	"github.com/fanoutgo/fanout/internal/roomlog"
 	"github.com/fanoutgo/fanout/internal/trial"
@@ -76,6 +77,7 @@ type Hub struct {
 	lookout      lookout.Lookout       // which of them are there
 	notices      notices.Sender        // sends what it tells them
 	switchboard  questions.Switchboard // what they ask each other
+	performer    performer.Performer   // does what they ask for
 	announcer    announcer.Announcer   // who is in rooms with presence
 	outboxes     map[string]*outbound  // to other hubs' inboxes, by hub ID. Guarded by outMu
 	outMu        locks.Mutex[locks.Outbox]

@@ -35,11 +35,12 @@ func (h *Hub) initNotices() {
 		Notices: &h.notices, Ops: h.ops, Closing: h.closing,
 		Bound: h.bound, Timeout: h.opts.PublishTimeout, Explain: h.explain,
 		AwaitOwn: func(ctx context.Context) error { return h.awaitOwn(ctx, nil) },
-		Known:    h.known, Listens: h.listens, Perform: h.perform, Presence: h.announced,
+		Known:    h.known, Listens: h.listens, Perform: h.performer.Perform, Presence: h.announced,
 		Received: h.lookout.Receive, IsGone: h.lookout.IsGone, IsNew: h.lookout.IsNew, Uncounted: h.lookout.SetUncounted,
 		Malformed:  func(err error) { h.malformed(h.inboxChannel, err) },
 		SweepLater: h.janitor.wake,
 	})
+	h.initPerformer()
 	h.announcer.Init(&announcer.Env{
 		Notices: &h.notices, Go: h.pool.Aside, Ask: h.switchboard.Ask, NewLife: h.newStream, Malformed: h.malformed,
 		IsGone: h.lookout.IsGone, IsNew: h.lookout.IsNew, Uncounted: h.lookout.Uncounted,

@@ -1,15 +1,24 @@
 package fanout
 
 import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/fanoutgo/fanout/internal/announcer"
 	"github.com/fanoutgo/fanout/internal/control"
+	"github.com/fanoutgo/fanout/internal/hellos"
 	"github.com/fanoutgo/fanout/internal/item"
+	"github.com/fanoutgo/fanout/internal/linked"
 	"github.com/fanoutgo/fanout/internal/locks"
 	"github.com/fanoutgo/fanout/internal/notices"
+	"github.com/fanoutgo/fanout/internal/performer"
 	"github.com/fanoutgo/fanout/internal/presence"
 	"github.com/fanoutgo/fanout/internal/roomlog"
+	"github.com/fanoutgo/fanout/internal/wire"
 )
 
 // A PresenceChange says who has come to a room and who has left it. Members of
@@ -173,16 +182,6 @@ func (h *Hub) announced(q *control.Question) *control.Answer {
 	return snapshot
 }
 
-// A present is a member as the announcer sees it: it implements
-// announcer.Member.
-type present Member
-
-// Number implements announcer.Member.
-func (m *present) Number() uint64 { return m.num }
-
-// Entry implements announcer.Member.
-func (m *present) Entry() control.Entry { return (*Member)(m).entry() }
-
 // infoChanged tells the rooms of a member that have presence.
 func (m *Member) infoChanged() {
 	m.mu.AssertHeld()
@@ -193,27 +192,171 @@ func (m *Member) infoChanged() {
 		}
 		ms.room.mu.Lock()
 		if ms.joined && !ms.retired {
-			p.Changed((*present)(m))
+			p.Changed((*memberView)(m))
 		}
 		ms.room.mu.Unlock()
 	}
 }
 
-// A host is a room as the announcer sees it: it implements announcer.Host.
-type host struct{ room *room }
-
-func (r host) Mutex() *locks.Mutex[locks.Room] { return &r.room.mu }
-func (r host) Name() string                    { return r.room.name }
-func (r host) Channel() string                 { return r.room.channel }
-func (r host) Outbox() notices.Outbox          { return r.room.outbox() }
-func (r host) Release()                        { r.room.hub.release(r.room) }
-
-func (r host) Use() {
-	r.room.mu.AssertHeld()
-	r.room.uses++
+// initPerformer prepares the hub to do what others ask for.
+func (h *Hub) initPerformer() {
+	h.performer.Init(&performer.Env{
+		ID: h.id, Names: h.names, Poll: h.switchboard.Poll,
+		Numbers: h.memberNumbers, NumbersOf: h.numbersOf,
+		Room: func(channel string) performer.Room {
+			if r := h.lookup(channel); r != nil {
+				return roomView{r}
+			}
+			return nil
+		},
+		Member: func(number uint64) performer.Member {
+			h.mu.RLock()
+			defer h.mu.RUnlock()
+			if m := h.members[number]; m != nil {
+				return (*memberView)(m)
+			}
+			return nil
+		},
+		Describe: func() control.Entry {
+			h.mu.RLock()
+			members, rooms := len(h.members), len(h.rooms)-1 // everyone's is no room
+			h.mu.RUnlock()
+			return control.Entry{
+				Number: uint64(rooms), Count: uint64(members), Name: []byte(hellos.Release()),
+				Since: uint64(h.since.UnixMilli()),
+			}
+		},
+	})
 }
 
-func (r host) Append(e item.Entry) (wake func()) {
-	w := r.room.append(roomlog.Gap{}, []item.Entry{e})
-	return func() { w.run(r.room.hub) }
+// memberNumbers returns the numbers of all members.
+func (h *Hub) memberNumbers() []uint64 {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	return slices.Collect(maps.Keys(h.members))
 }
+
+// A memberView is a member as packages announcer and performer see it: it
+// implements their Member.
+type memberView Member
+
+func (v *memberView) Number() uint64 { return v.num }
+
+func (v *memberView) Entry() control.Entry {
+	m := (*Member)(v)
+	return control.Entry{Number: m.num, Since: m.since(), Count: 1, Name: []byte(m.User()), Data: m.Info()}
+}
+
+func (v *memberView) Ended() bool { return (*Member)(v).endError() != nil }
+
+func (v *memberView) IsIn(channel string) bool {
+	v.mu.Lock()
+	ms := v.rooms.Get(channel)
+	v.mu.Unlock()
+	if ms == nil {
+		return false
+	}
+	ms.room.mu.Lock()
+	defer ms.room.mu.Unlock()
+	return ms.joined
+}
+
+func (v *memberView) Send(from uint64, data []byte) bool {
+	m := (*Member)(v)
+	m.send(roomlog.Gap{}, []item.Entry{{Data: data, Sender: hubID(from)}})
+	return m.refusal() == nil
+}
+
+// Join returns a panic of Options.Room or Options.Admit as an error: the hub
+// that asks gets it.
+func (v *memberView) Join(ctx context.Context, room string) (err error) {
+	m := (*Member)(v)
+	if err := wire.CheckRoom(room); err != nil {
+		return fmt.Errorf("%w: %w", ErrInvalidRoom, err)
+	}
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("join room %s: Options.Room or Options.Admit panicked: %v", quoteName(room), p)
+		}
+	}()
+	r := m.hub.acquire(room, m.hub.names.Room(room))
+	defer m.hub.release(r)
+	err = r.admit(ctx, m, nil)
+	if _, refused := errors.AsType[notAdmitted](err); err == nil || refused || errors.Is(err, ErrLeft) || m.refusal() != nil {
+		return nil
+	}
+	return fmt.Errorf("join room %s: %w", quoteName(room), err)
+}
+
+func (v *memberView) Leave(room string) { (*Member)(v).leave(v.hub.names.Room(room)) }
+
+func (v *memberView) Finish(reason string, place any) {
+	at, _ := place.(roomPlace)
+	(*Member)(v).finish(reason, time.Now().Add(closeGrace), at)
+}
+
+// A roomView is a room as packages announcer and performer see it: it
+// implements announcer.Host and performer.Room.
+type roomView struct{ room *room }
+
+func (v roomView) Mutex() *locks.Mutex[locks.Room] { return &v.room.mu }
+func (v roomView) Name() string                    { return v.room.name }
+func (v roomView) Channel() string                 { return v.room.channel }
+func (v roomView) Outbox() notices.Outbox          { return v.room.outbox() }
+func (v roomView) Release()                        { v.room.hub.release(v.room) }
+
+func (v roomView) Use() {
+	v.room.mu.AssertHeld()
+	v.room.uses++
+}
+
+func (v roomView) Append(e item.Entry) (wake func()) {
+	w := v.room.append(roomlog.Gap{}, []item.Entry{e})
+	return func() { w.run(v.room.hub) }
+}
+
+func (v roomView) Count() int {
+	v.room.mu.Lock()
+	defer v.room.mu.Unlock()
+	return int(v.room.count)
+}
+
+// Expel has joins that have been admitted, and are not in the room yet, ask
+// again.
+func (v roomView) Expel() { v.room.hub.expelled.of(v.room.channel).Add(1) }
+
+// walkAtOnce is how many members of a room are looked at while its lock is
+// held.
+const walkAtOnce = 256
+
+func (v roomView) Walk(ctx context.Context, f func(performer.Member) error) error {
+	r := v.room
+	w := r.members.Walk(new(membership))
+	defer func() {
+		r.mu.Lock()
+		w.End()
+		r.mu.Unlock()
+	}()
+	for buf := make([]*membership, 0, walkAtOnce); ; {
+		r.mu.Lock()
+		buf = w.Next(buf[:0])
+		r.mu.Unlock()
+		for _, ms := range buf {
+			if err := f((*memberView)(ms.member)); err != nil {
+				return err
+			}
+		}
+		if len(buf) < cap(buf) {
+			return nil
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// Links implements linked.Element.
+func (ms *membership) Links() *linked.Links[membership] { return &ms.links }
+
+// IsMark implements linked.Element: a mark keeps the place of a Walk.
+func (ms *membership) IsMark() bool { return ms.member == nil }

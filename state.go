@@ -78,7 +78,7 @@ const (
 func newRoom(h *Hub, name, channel string, kept *roomHistory, limits *limits, special *rare) *room {
 	r := &room{hub: h, name: name, channel: channel, kept: kept, rare: special}
 	if p := r.presence(); p != nil {
-		p.Init(&h.announcer, host{r})
+		p.Init(&h.announcer, roomView{r})
 	}
 	r.log.Init(limits)
 	if kept != nil {

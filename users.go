@@ -125,13 +125,14 @@ func (h *Hub) unregister(m *Member) {
 	h.users[u.name] = all
 }
 
-// membersOf returns the members of a user on this hub, from Connect on.
-func (h *Hub) membersOf(user string) (all []*Member) {
+// numbersOf returns the numbers of the members of a user on this hub, from
+// Connect on.
+func (h *Hub) numbersOf(user string) (all []uint64) {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
 	list := h.users[user]
 	for u := range list.All {
-		all = append(all, u.member)
+		all = append(all, u.member.num)
 	}
 	return all
 }
