@@ -9,7 +9,9 @@ import (
 	"time"
 
 	"github.com/fanoutgo/fanout/internal/callback"
+	"github.com/fanoutgo/fanout/internal/linked"
 	"github.com/fanoutgo/fanout/internal/trial"
+	"github.com/fanoutgo/fanout/internal/wire"
 )
 
 // MemberOptions describe a member.
@@ -106,6 +108,54 @@ func (m *Member) configure(o *MemberOptions) error {
 	if o.OnReady != nil {
 		m.calls = true
 		m.extras().onReady = o.OnReady
+	}
+	return nil
+}
+
+// A user is what a member has of the user that it belongs to. Messages to the
+// user travel in a channel of the user's own, which is a room without a name.
+type user struct {
+	name   string
+	joined *trial.Trial // the member is in that room, or has ended
+	member *Member
+	links  linked.Links[user] // of the connections to this hub. Guarded by Hub.mu
+}
+
+// Links implements linked.Element.
+func (u *user) Links() *linked.Links[user] { return &u.links }
+
+// IsMark implements linked.Element.
+func (*user) IsMark() bool { return false }
+
+// connections are the members of one user on this hub. Guarded by Hub.mu.
+type connections = linked.List[user, *user]
+
+// User selects all connections of users, on all hubs: the members that were
+// connected with that [MemberOptions.User]. A message to a user costs what one
+// to a room of its connections does, and members receive it like a direct
+// message: [Message.Room] is empty. See [Hub.Connect] for when a member begins
+// to get them.
+func (h *Hub) User(ids ...string) Selection {
+	return Selection{hub: h, kind: toUsers, names: distinct(ids)}
+}
+
+// checkUser says what is wrong with the name of a user.
+func checkUser(name string) error {
+	if err := wire.CheckRoom(name); err != nil { // the same rules
+		return fmt.Errorf("%w %s: %w", ErrInvalidUser, quoteName(name), err)
+	}
+	return nil
+}
+
+// checkUsers says what is wrong with the users that a selection names.
+func checkUsers(names []string) error {
+	if len(names) == 0 {
+		return fmt.Errorf("%w: User names no user", ErrEmptySelection)
+	}
+	for _, name := range names {
+		if err := checkUser(name); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -306,6 +306,53 @@ func (h *Hub) awaitTrial(ctx context.Context, t *trial.Trial, ms *membership) er
 	return nil
 }
 
+// awaitOthers waits for the channels that bring a member messages without a
+// room, which a Join promises as well.
+func (r *room) awaitOthers(ctx context.Context, ms *membership) error {
+	if err := r.hub.awaitOwn(ctx, ms); err != nil {
+		return err
+	}
+	if u := ms.member.user(); u != nil && r.name != "" {
+		return r.hub.awaitTrial(ctx, u.joined, ms)
+	}
+	return nil
+}
+
+// Ready waits until the hub's own channels are subscribed, and those of the
+// users of all members that are connected now. From then on direct messages,
+// messages to these users and messages to everyone arrive, or are reported
+// missing, also at members that are in no room.
+//
+// It ends earlier with ctx, when the hub closes ([ErrClosed]), and when the
+// backend refuses one of these channels ([ErrRefused]; the hub goes on trying).
+func (h *Hub) Ready(ctx context.Context) error {
+	if h.isClosing() {
+		return failed("ready", ErrClosed)
+	}
+	err := h.awaitOwn(ctx, nil)
+	for _, u := range h.joiningUsers() {
+		if err == nil {
+			err = h.awaitTrial(ctx, u.joined, nil)
+		}
+	}
+	return failed("ready", h.explain(ctx, err))
+}
+
+// joiningUsers returns those of the members that are not in their users'
+// channels.
+func (h *Hub) joiningUsers() (all []*user) {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	for _, list := range h.users {
+		for u := range list.All {
+			if !u.joined.Succeeded() {
+				all = append(all, u)
+			}
+		}
+	}
+	return all
+}
+
 // receiveNotice takes a notice: a hello, or one that this release does not
 // know. Those it ignores.
 func (h *Hub) receiveNotice(channel string, frame []byte) {

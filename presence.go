@@ -16,108 +16,131 @@ import (
 	"github.com/fanoutgo/fanout/internal/locks"
 	"github.com/fanoutgo/fanout/internal/notices"
 	"github.com/fanoutgo/fanout/internal/performer"
-	"github.com/fanoutgo/fanout/internal/presence"
 	"github.com/fanoutgo/fanout/internal/roomlog"
 	"github.com/fanoutgo/fanout/internal/wire"
 )
 
-// A PresenceChange says who has come to a room and who has left it. Members of
-// a room with [RoomOptions.Presence] receive them among its messages: see
-// [Message.Presence].
-//
-// The first that a member receives has Reset set, and lists who is there. The
-// others, applied to that list in order, keep it right. A member that has
-// fallen out of the room's window receives a list again. On all hubs the lists
-// say the same once nobody comes or goes and links are up, and then they say
-// what [Selection.Members] says, in terms of persons.
-type PresenceChange struct {
-	// Reset means that Joined is the whole list: forget what was before.
-	Reset bool
-
-	// Joined are persons whose first connection has come, Updated those whose
-	// Info has changed, and Left those whose last connection has gone. Those
-	// that have left have no Info.
-	Joined, Updated, Left []Person
-
-	// Large means that there are more connections than
-	// RoomOptions.PresenceList: Joined is a sample, and the changes in between
-	// are not told. Reset is set, too.
-	Large bool
-
-	// Count is the number of connections in the room, on all hubs. A person may
-	// have several, and that their number changes is no event by itself.
-	Count int
+// acquireUsers returns a part for each of the users.
+func (s Selection) acquireUsers(m *wire.Message) (targets []target) {
+	h := s.hub
+	for _, user := range s.names {
+		targets = append(targets, target{h.acquire("", h.names.User(user)).outbox(), *m})
+	}
+	return targets
 }
 
-// A Person is a user, with all connections of it, or a member that has no user.
-type Person struct {
-	User   string // MemberOptions.User
-	Member string // the member's ID, if it has no user
-	Info   []byte // of the connection that is there longest; do not modify it
-
-	// Since is when the connection that is there longest connected, by the
-	// clock of its hub. That another one takes its place, as after a reload
-	// within RoomOptions.Grace, is no change by itself. So members that were
-	// there before keep the earlier time, and members that join later get the
-	// new one in their list.
-	Since time.Time
-}
-
-// Presence returns the change of presence that a message is. It is not ok if
-// the message is an ordinary one. A change has no Position, is in no history,
-// and does not count as missed.
-//
-// All members share the Data of a change. It takes some microseconds to decode,
-// 0.2 ms with 600 persons, so a server that forwards changes to many clients
-// may do it once: &Data[0] is the same for all of them.
-func (m Message) Presence() (c PresenceChange, ok bool) {
-	if m.Sender != announcer.Sender {
-		return c, false
-	}
-	d, err := presence.Decode(m.Data)
-	if err != nil {
-		return c, false
-	}
-	return PresenceChange{
-		Reset: d.Reset, Large: d.Large, Count: d.Count,
-		Joined: persons(d.Joined), Updated: persons(d.Updated), Left: persons(d.Left),
-	}, true
-}
-
-func persons(list []presence.Person) []Person {
-	if len(list) == 0 {
-		return nil
-	}
-	all := make([]Person, len(list))
-	for i, p := range list {
-		all[i] = Person{User: p.User, Info: p.Info, Since: time.UnixMilli(int64(p.Since))}
-		if p.User == "" {
-			all[i].Member = item.MemberID(hubID(p.Hub), p.Member)
+// publishToUsersHere gives a message to the users' members on this hub.
+func (s Selection) publishToUsersHere(m *wire.Message) {
+	h := s.hub
+	e := h.entryOf(m)
+	for _, user := range s.names {
+		if r := h.lookup(h.names.User(user)); r != nil {
+			r.deliver(e)
 		}
+	}
+}
+
+// register makes a member one of the hub's.
+func (h *Hub) register(m *Member) {
+	h.mu.AssertHeld()
+	h.members[m.num] = m
+	if u := m.user(); u != nil {
+		all := h.users[u.name]
+		all.Add(u)
+		h.users[u.name] = all
+	}
+}
+
+// unregister undoes register, if that is not done.
+func (h *Hub) unregister(m *Member) {
+	h.mu.AssertHeld()
+	if h.members[m.num] != m {
+		return
+	}
+	delete(h.members, m.num)
+	u := m.user()
+	if u == nil {
+		return
+	}
+	all := h.users[u.name]
+	if all.Remove(u); all.Empty() {
+		delete(h.users, u.name)
+		return
+	}
+	h.users[u.name] = all
+}
+
+// numbersOf returns the numbers of the members of a user on this hub, from
+// Connect on.
+func (h *Hub) numbersOf(user string) (all []uint64) {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	list := h.users[user]
+	for u := range list.All {
+		all = append(all, u.member.num)
 	}
 	return all
 }
 
-// There are many rooms: what few of them have is apart. It does not change.
-type rare struct {
-	invalid  error           // why no use can be made of what Options.Room has returned
-	presence *announcer.Room // nil: the room has none
+// joinUser brings a member into the channel of its user, now if that needs no
+// waiting, and otherwise in the background.
+func (h *Hub) joinUser(m *Member) {
+	u := m.user()
+	r := h.acquire("", h.names.User(u.name))
+	if h.own.Succeeded() && r.joinNow(m) {
+		h.release(r)
+		u.joined.Succeed()
+		return
+	}
+	join := func() {
+		defer u.joined.Succeed()
+		defer h.release(r)
+		h.keepJoining(r, m)
+	}
+	if h.alone { // the adapter does not wait
+		join()
+		return
+	}
+	h.pool.Aside(join)
 }
 
-// invalid is why no use can be made of the room; nil: it can be used.
-func (r *room) invalid() error {
-	if r.rare == nil {
-		return nil
+// joinNow brings a member into the room if it stands. It reports whether
+// nothing is left to do.
+func (r *room) joinNow(m *Member) (done bool) {
+	ms, err := m.reserve(r, nil)
+	if err != nil {
+		return true // it has ended
 	}
-	return r.rare.invalid
+	r.mu.Lock()
+	if err = errNotNow; r.follows() && !ms.left.Load() && !ms.joined {
+		r.open(ms)
+		ms.cursor.Park()
+		err = nil
+	}
+	r.mu.Unlock()
+	m.endJoin(ms, nil, err)
+	return err == nil
 }
 
-// presence is who is in the room; nil: its members are not told.
-func (r *room) presence() *announcer.Room {
-	if r.rare == nil {
-		return nil
-	}
-	return r.rare.presence
+var errNotNow = errors.New("the channel is not subscribed")
+
+// keepJoining brings a member into the channel of its user, however long that
+// takes. It ends earlier with the hub, and within half a second of the member's
+// end.
+func (h *Hub) keepJoining(r *room, m *Member) {
+	m.user().joined.Keep(h.open, func() error {
+		err := r.admit(h.open, m, nil)
+		if m.refusal() != nil { // it has ended
+			return nil
+		}
+		return err
+	}, func(err error) (goOn bool) {
+		if h.unheard.Due() {
+			h.log.Error("fanout: a member gets no messages to its user, the hub tries again (said once a minute)",
+				"channel", r.channel, "error", err)
+		}
+		return true
+	})
 }
 
 // list has the membership receive the list of who is there next, if there is
