@@ -65,7 +65,7 @@ func TestEveryMutexIsDocumented(t *testing.T) {
 	text, err := os.ReadFile("docs/ARCHITECTURE.md")
 	require.NoError(t, err)
 	elsewhere := []string{ // adapters and tools, with locks of their own
-		"bench", "deploytest", "locks", "redispubsub", "rediscontract", "redistest", "soak", "tcpproxy",
+		"bench", "deploytest", "hubstest", "locks", "redispubsub", "rediscontract", "redistest", "soak", "tcpproxy",
 	}
 	files, err := filepath.Glob("internal/*/*.go")
 	require.NoError(t, err)

@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/fanoutgo/fanout/adapter"
-	"github.com/fanoutgo/fanout/internal/unsent"
+	"github.com/fanoutgo/fanout/internal/publishing"
 	"github.com/fanoutgo/fanout/internal/wire"
 )
 
@@ -77,11 +77,11 @@ var (
 	// ErrNoReceiver means that nobody received a direct message: the member's
 	// hub is gone, or its link to the backend is down. It is returned only with
 	// backends that count receivers.
-	ErrNoReceiver = errors.New("no hub listens for the member")
+	ErrNoReceiver = publishing.ErrNoReceiver
 
 	// ErrLocalOnly means that a publish failed in the backend, and that
 	// [Options.LocalFallback] delivered the message to the members of this hub.
-	ErrLocalOnly = errors.New("delivered to local members only")
+	ErrLocalOnly = publishing.ErrLocalOnly
 
 	// ErrUnsent means that no part of a message has reached anybody, or ever
 	// will. Publishing it again cannot deliver it twice.
@@ -102,6 +102,8 @@ var (
 	// ErrConcurrentReceive means that a second goroutine called Receive,
 	// ReceiveBatch or Messages of a member while a first one was in it.
 	ErrConcurrentReceive = errors.New("concurrent Receive on one member")
+
+	errPanic = errors.New("the adapter panicked")
 
 	errEmptyBuffer = errors.New("ReceiveBatch needs a buffer for at least one message")
 )
@@ -244,19 +246,6 @@ func (h *Hub) withHealth(err error) error {
 		return fmt.Errorf("%w (adapter: %v)", err, why)
 	}
 	return err
-}
-
-// gaveUp is the error of a publish whose context has ended, after an attempt
-// that failed with last. The noneSent parameter reports that no attempt has sent
-// anything.
-func (h *Hub) gaveUp(ctx context.Context, noneSent bool, last error) error {
-	err := context.Cause(ctx)
-	if errors.Is(last, err) {
-		err = last // which says more
-	} else {
-		err = fmt.Errorf("%w (last: %w)", err, unsent.Hide(last))
-	}
-	return unsent.Mark(h.withHealth(err), noneSent)
 }
 
 // A PartialError means that some hubs have not answered, or could not do what

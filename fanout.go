@@ -27,8 +27,8 @@ import (
 	"github.com/fanoutgo/fanout/internal/lookout"
 	"github.com/fanoutgo/fanout/internal/loopback"
 	"github.com/fanoutgo/fanout/internal/notices"
-	"github.com/fanoutgo/fanout/internal/outbox"
 	"github.com/fanoutgo/fanout/internal/performer"
+	"github.com/fanoutgo/fanout/internal/publishing"
 	"github.com/fanoutgo/fanout/internal/questions"
 	"github.com/fanoutgo/fanout/internal/roomlog"
 	"github.com/fanoutgo/fanout/internal/trial"
@@ -42,9 +42,8 @@ type Hub struct {
 	id        string // 16 hexadecimal digits
 	num       uint64 // the same as a number
 	adapter   Adapter
-	historian adapter.Historian      // the adapter, if it is one
-	async     adapter.AsyncPublisher // the adapter, if it is one
-	alone     bool                   // there is no backend: nothing ever waits
+	historian adapter.Historian // the adapter, if it is one
+	alone     bool              // there is no backend: nothing ever waits
 	opts      Options
 	names     wire.Names
 	limits    roomlog.SharedLimits[item.Entry]
@@ -79,11 +78,9 @@ type Hub struct {
 	switchboard  questions.Switchboard // what they ask each other
 	performer    performer.Performer   // does what they ask for
 	announcer    announcer.Announcer   // who is in rooms with presence
-	outboxes     map[string]*outbound  // to other hubs' inboxes, by hub ID. Guarded by outMu
-	outMu        locks.Mutex[locks.Outbox]
-
-	numbersMu locks.Mutex[locks.Innermost]
-	numbers   outbox.Remembered // of channels that are forgotten. Guarded by numbersMu
+	publishing   publishing.Env        // what publishing needs of the hub
+	inboxes      publishing.Inboxes    // of hubs, to be published to
+	numbers      publishing.Numbers    // of channels that are forgotten
 
 	home         item.Home                               // of its members, for filters
 	janitor      janitor                                 // what is idle
@@ -157,7 +154,8 @@ func newHub(a Adapter, o *Options) (*Hub, error) {
 	}
 	h.adapter = a
 	h.historian, _ = a.(adapter.Historian)
-	h.async, _ = a.(adapter.AsyncPublisher)
+	h.publishing.Adapter, h.publishing.Historian, h.publishing.Alone = a, h.historian, h.alone
+	h.publishing.Async, _ = a.(adapter.AsyncPublisher)
 	if err := a.Attach(receiver{h}); err != nil {
 		return nil, fmt.Errorf("attaching the adapter: %w", err)
 	}
@@ -193,7 +191,6 @@ func makeHub(opts Options) *Hub {
 		members:  make(map[uint64]*Member),
 		leaving:  make(map[uint64]*Member),
 		users:    make(map[string]connections),
-		outboxes: make(map[string]*outbound),
 		closed:   make(chan struct{}),
 		ops:      gate.New(),
 	}
@@ -207,6 +204,7 @@ func makeHub(opts Options) *Hub {
 	h.publishes = deadline.NewGroup(h.ctx, opts.PublishTimeout,
 		fmt.Errorf("Options.PublishTimeout (%v) is over: %w", opts.PublishTimeout, context.DeadlineExceeded))
 	h.inboxChannel = h.names.Inbox(h.id)
+	h.initPublishing()
 	h.initNotices()
 	h.pool.Init(h.ctx, h.wg.Go)
 	h.publishers.Init(&async.Env{ // while operations are in flight the hub still waits for goroutines

@@ -26,8 +26,8 @@ import (
 func (h *Hub) initNotices() {
 	h.notices = notices.Sender{
 		Hub: h.num, Context: h.ctx, Go: h.wg.Go,
-		Everyone: func() notices.Outbox { return h.everyone.outbox() },
-		Inbox:    func(hub uint64) notices.Outbox { return h.outboxTo(hubID(hub)) },
+		Everyone: func() notices.Channel { return h.everyone.outgoing() },
+		Inbox:    func(hub uint64) notices.Channel { return h.inboxes.To(hubID(hub)) },
 	}
 	h.hellos.Init(&h.notices, h.num)
 	h.lookout.Init(&lookout.Env{Notices: &h.notices, Reply: h.switchboard.Reply, Changed: h.hubsChanged})
@@ -45,7 +45,7 @@ func (h *Hub) initNotices() {
 		Notices: &h.notices, Go: h.pool.Aside, Ask: h.switchboard.Ask, NewLife: h.newStream, Malformed: h.malformed,
 		IsGone: h.lookout.IsGone, IsNew: h.lookout.IsNew, Uncounted: h.lookout.Uncounted,
 		Lane: func(room string) questions.Lane {
-			return questions.Lane{Out: h.acquire(room, h.names.Room(room)).outbox()}
+			return questions.Lane{Out: h.acquire(room, h.names.Room(room)).outgoing()}
 		},
 	})
 }
@@ -223,9 +223,9 @@ func (h *Hub) echo(ctx context.Context) error {
 	defer h.ops.Leave(1)
 	arrived := h.inbox.Echo()
 	defer h.inbox.Forget(arrived)
-	o := h.outboxTo(h.id)
-	defer o.unhold(1)
-	if err := o.publish(ctx, &wire.Message{Data: []byte{}}); err != nil {
+	out := h.inboxes.To(h.id)
+	defer out.Release()
+	if err := out.Publish(ctx, &wire.Message{Data: []byte{}}); err != nil {
 		return err
 	}
 	select {

@@ -8,20 +8,17 @@ import (
 	"github.com/fanoutgo/fanout/internal/idle"
 	"github.com/fanoutgo/fanout/internal/locks"
 	"github.com/fanoutgo/fanout/internal/loopback"
+	"github.com/fanoutgo/fanout/internal/publishing"
 	"github.com/fanoutgo/fanout/internal/replay"
 	"github.com/fanoutgo/fanout/internal/sequence"
 )
-
-// publisherIdle is how long a hub keeps a channel after it last published to
-// it. The channel's numbers are remembered for longer.
-const publisherIdle = 5 * time.Second
 
 // unsubscribeTimeout is how long the janitor waits for one Unsubscribe. After
 // that the subscription counts as ended.
 const unsubscribeTimeout = 5 * time.Second
 
 // A janitor removes what is no longer used. It ends subscriptions after
-// Options.Linger, and forgets idle rooms and outboxes, recent messages that
+// Options.Linger, and forgets idle rooms and inboxes of other hubs, recent messages that
 // have expired and, for a hub that is alone, its expired histories. One
 // goroutine, run.
 type janitor struct {
@@ -29,7 +26,7 @@ type janitor struct {
 	sweeper *idle.Sweeper
 
 	lingering  idle.Queue[*room] // subscribed, for Options.Linger
-	publishing idle.Queue[*room] // not subscribed, for publisherIdle
+	publishing idle.Queue[*room] // not subscribed, for publishing.KeptFor
 
 	wideMu locks.Mutex[locks.Innermost] // guards wide
 	wide   []*room                      // that hold more than their window, for replay.WideTime
@@ -52,58 +49,13 @@ func (j *janitor) wake() { j.sweeper.Wake() }
 
 func (j *janitor) run() {
 	sweeps := []func(time.Time) time.Time{
-		j.endLingering, j.forgetPublishing, j.narrowWide, j.hub.sweepOutbox, j.hub.sweepNumbers, j.hub.endLate,
+		j.endLingering, j.forgetPublishing, j.narrowWide, j.hub.inboxes.Sweep, j.hub.numbers.Sweep, j.hub.endLate,
 		j.hub.switchboard.Sweep, j.aging.sweep,
 	}
 	if l, ok := j.hub.adapter.(*loopback.Adapter); ok {
 		sweeps = append(sweeps, l.Sweep)
 	}
 	j.sweeper.Run(j.hub.ctx, sweeps...)
-}
-
-// sweepOutbox forgets the outboxes of hubs that nothing was sent to for a
-// while, and says when to look again.
-func (h *Hub) sweepOutbox(now time.Time) (next time.Time) {
-	h.outMu.Lock()
-	defer h.outMu.Unlock()
-	for hub, o := range h.outboxes {
-		due := o.used.Add(publisherIdle)
-		switch {
-		case o.uses > 0:
-			due = now.Add(publisherIdle)
-		case !due.After(now):
-			delete(h.outboxes, hub)
-			stream, next := o.box.Numbers()
-			h.keepNumbers(o.channel, stream, next)
-			continue
-		}
-		if next.IsZero() || due.Before(next) {
-			next = due
-		}
-	}
-	return next
-}
-
-// keepNumbers remembers the numbers of a channel that is being forgotten.
-func (h *Hub) keepNumbers(channel string, stream, next uint64) {
-	h.numbersMu.Lock()
-	defer h.numbersMu.Unlock()
-	h.numbers.Keep(channel, stream, next, time.Now())
-}
-
-// takeNumbers returns the numbers of a channel that was forgotten.
-func (h *Hub) takeNumbers(channel string) (stream, next uint64) {
-	h.numbersMu.Lock()
-	defer h.numbersMu.Unlock()
-	return h.numbers.Take(channel)
-}
-
-// sweepNumbers forgets numbers that are too old, and returns when to look
-// again.
-func (h *Hub) sweepNumbers(now time.Time) time.Time {
-	h.numbersMu.Lock()
-	defer h.numbersMu.Unlock()
-	return h.numbers.Forget(now)
 }
 
 func (h *Hub) release(r *room) { h.releaseAll(r, 1) }
@@ -160,7 +112,7 @@ func (j *janitor) endLingering(now time.Time) time.Time {
 
 // forgetPublishing forgets the rooms that nobody has published to for a while.
 func (j *janitor) forgetPublishing(now time.Time) time.Time {
-	return j.publishing.Sweep(publisherIdle, now, func(r *room) {
+	return j.publishing.Sweep(publishing.KeptFor, now, func(r *room) {
 		j.hub.mu.Lock()
 		r.mu.Lock()
 		r.queued = r.idle() && r.sub != subOff
@@ -168,9 +120,8 @@ func (j *janitor) forgetPublishing(now time.Time) time.Time {
 		if r.idle() && r.sub == subOff {
 			r.gone = true
 			delete(j.hub.rooms, r.channel)
-			if o := r.out.Load(); o != nil {
-				stream, next := o.box.Numbers()
-				j.hub.keepNumbers(r.channel, stream, next)
+			if out := r.out.Load(); out != nil {
+				out.Forget()
 			}
 		}
 		r.mu.Unlock()

@@ -39,11 +39,11 @@ func TestSizes(t *testing.T) {
 }
 
 // The files and functions of this package stay small enough to be read in one
-// go. Nineteen files deliver messages. Four more have a subject each that came
+// go. Eighteen files deliver messages. Four more have a subject each that came
 // later: how members begin, and how they end; what is asked of people on all
 // hubs; and who is here.
 func TestLayout(t *testing.T) {
-	const maxFiles, maxLines, maxFunc = 23, 400, 60
+	const maxFiles, maxLines, maxFunc = 22, 400, 60
 	all, err := filepath.Glob("*.go")
 	require.NoError(t, err)
 	var files []string

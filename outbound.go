@@ -2,236 +2,80 @@ package fanout
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"time"
 
-	"github.com/fanoutgo/fanout/adapter"
-	"github.com/fanoutgo/fanout/internal/backoff"
 	"github.com/fanoutgo/fanout/internal/batch"
-	"github.com/fanoutgo/fanout/internal/deadline"
-	"github.com/fanoutgo/fanout/internal/locks"
-	"github.com/fanoutgo/fanout/internal/outbox"
+	"github.com/fanoutgo/fanout/internal/item"
+	"github.com/fanoutgo/fanout/internal/publishing"
+	"github.com/fanoutgo/fanout/internal/roomlog"
 	"github.com/fanoutgo/fanout/internal/unsent"
 	"github.com/fanoutgo/fanout/internal/wire"
 )
 
-// An outbound publishes to one channel: it drives an outbox, whose lock it is.
-// Its methods may be called by anyone, but for those that say that their caller
-// holds the turn (see package outbox).
-type outbound struct {
-	hub  *Hub
-	room *room // nil for an inbox
-
-	sending *frame // under way without a goroutine that waits. Of the turn holder
-
-	mu  locks.Mutex[locks.Innermost] // guards box, but for what is the turn holder's
-	box outbox.Outbox[waiters]
-
-	channel string
-	to      string // of an inbox: the hub's ID
-
-	// Of inboxes, guarded by Hub.outMu.
-	uses int
-	used time.Time
-}
-
-// A frame is messages that travel together, and the publishers that wait for
-// them.
-type frame = outbox.Frame[waiters]
-
-func (o *outbound) init(h *Hub, r *room, channel string) {
-	o.hub, o.room, o.channel = h, r, channel
-	o.box.Restore(h.takeNumbers(channel))
-}
-
-// wrap says for whom a message could not be published.
-func (o *outbound) wrap(err error) error {
-	switch {
-	case err == nil:
-		return nil
-	case o.room != nil && o.room.name == "": // of a user, or of everyone
-		user, _ := o.hub.names.UserOf(o.channel)
-		return &PublishError{User: user, Err: err}
-	case o.room != nil:
-		return &PublishError{Room: o.room.name, Err: err}
+// initPublishing prepares what package publishing needs of the hub. The adapter
+// is added when the hub has one.
+func (h *Hub) initPublishing() {
+	h.publishing = publishing.Env{
+		Hub: h.num, Home: &h.home, Context: h.ctx, WithHealth: h.withHealth,
+		Timeout: h.opts.PublishTimeout, Bounds: h.publishes, LocalFallback: h.opts.LocalFallback,
+		Publishers: &h.publishers, Go: h.wg.Go, // while a publish is in flight the hub still waits for goroutines
+		Numbers: &h.numbers, NewStream: h.newStream, NewCopyID: h.newCopyID,
+		Published: &h.stats.published, Frames: &h.stats.frames, Received: &h.stats.received,
 	}
-	return &PublishError{Hub: o.to, Err: err}
-}
-
-// keeps reports whether what is published goes into a history.
-func (o *outbound) keeps() bool { return o.room != nil && o.room.kept != nil }
-
-// send sends a numbered frame, waits, and goes on with what has gathered
-// meanwhile. The caller holds the turn and gives it up.
-func (o *outbound) send(ctx context.Context, f *frame) (err error) {
-	end := outcome{err: errPanic}
-	defer o.next(false)                        // also then: others must not wait for ever
-	defer func() { err = o.account(f, end) }() // and the numbers may have been seen
-	end = o.transmit(ctx, f, nil)
-	return nil
-}
-
-// next begins to send what has gathered, or gives up the turn, which the caller
-// holds. On a goroutine of the adapter's (theirs) the adapter is not asked for
-// its health.
-func (o *outbound) next(theirs bool) {
-	for {
-		o.mu.Lock()
-		f, expired := o.box.Next(time.Now())
-		o.mu.Unlock()
-		for _, old := range expired {
-			o.number(old) // its numbers are used again, unless it is delivered here
-			err := context.DeadlineExceeded
-			if !theirs {
-				err = o.hub.withHealth(err)
-			}
-			o.tell(old, o.account(old, outcome{unsent: true, err: unsent.Mark(err, true)}))
-			o.unhold(len(old.Waiters.acks))
-		}
-		if f != nil {
-			o.start(f)
-			return
-		}
-		if len(expired) == 0 {
-			return
-		}
-	}
-}
-
-// number gives a frame the channel's next numbers. The caller holds the turn.
-func (o *outbound) number(f *frame) {
-	o.box.Number(f, o.hub.num, o.hub.newStream, time.Now())
+	h.inboxes.Init(&h.publishing, h.names.Inbox, func(hub string, err error) error {
+		return &PublishError{Hub: hub, Err: err}
+	}, h.janitor.wake)
 }
 
 func (h *Hub) newStream() uint64 { return h.lastStream.Add(1) }
 
-// start begins to send a frame, and returns. Its publishers may all leave
-// before it has arrived: the channel, with its numbers, stays until then. The
-// caller holds the turn and passes it on.
-func (o *outbound) start(f *frame) {
-	o.Hold()
-	o.number(f)
-	if (!o.keeps() || f.Notice()) && o.hub.async != nil && o.hand(f) {
-		return
+// newCopyID returns the ID of a message that may come in several copies.
+func (h *Hub) newCopyID() uint64 { return h.lastCopyID.Add(1) }
+
+// outgoing returns the room's channel, to be published to. The room is in use.
+func (r *room) outgoing() *publishing.Channel {
+	if out := r.out.Load(); out != nil {
+		return out
 	}
-	o.hub.wg.Go(func() { o.sendInBackground(f, nil) }) // a publish in flight: the hub still waits for its goroutines
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if out := r.out.Load(); out != nil {
+		return out // somebody was faster
+	}
+	o := publishing.Options{Name: r.channel, Invalid: r.invalid()}
+	if r.kept != nil {
+		o.Keep = &r.kept.keep
+	}
+	out := new(publishing.Channel)
+	out.Init(&r.hub.publishing, owner{r}, o)
+	r.out.Store(out)
+	return out
 }
 
-// hand gives a frame to an adapter that does not wait, and reports whether it
-// took it. One that panics may have.
-func (o *outbound) hand(f *frame) (taken bool) {
-	panics := true
-	defer func() {
-		if panics {
-			o.sending = nil
-			o.finish(f, o.account(f, outcome{err: errPanic}), true)
-		} else if !taken {
-			o.sending = nil
-		}
-	}()
-	o.sending = f
-	taken = o.hub.async.PublishAsync(o.channel, f.Bytes(), o)
-	panics = false
-	return taken
+// An owner is a room as the owner of its channel: it implements
+// publishing.Owner.
+type owner struct{ room *room }
+
+func (o owner) Hold() {
+	o.room.mu.Lock()
+	o.room.uses++
+	o.room.mu.Unlock()
 }
 
-var errPanic = errors.New("the adapter panicked")
+func (o owner) Release(n int) { o.room.hub.releaseAll(o.room, n) }
 
-// Complete implements Completion: the frame under way has arrived, or not.
-func (o *outbound) Complete(receivers int, err error) {
-	f := o.sending
-	o.sending = nil
-	if err != nil {
-		// The adapter is not closed before this returns, and the hub waits
-		// after that.
-		o.hub.wg.Go(func() { o.sendInBackground(f, err) })
-		return
+func (o owner) Wrap(err error) error {
+	if o.room.name != "" {
+		return &PublishError{Room: o.room.name, Err: err}
 	}
-	o.finish(f, o.account(f, outcome{receivers: receivers}), true)
+	user, _ := o.room.hub.names.UserOf(o.room.channel) // empty: it is everyone's channel
+	return &PublishError{User: user, Err: err}
 }
 
-// sendInBackground sends a frame, waits, and finishes it, in a goroutine of the
-// hub's. failed is the error of a first attempt, if there was one. The caller
-// holds the turn and passes it on.
-func (o *outbound) sendInBackground(f *frame, failed error) {
-	ends := f.Ends()
-	if ends.IsZero() {
-		ends = f.Numbered().Add(o.hub.opts.PublishTimeout)
-	}
-	ctx, cancel := context.WithDeadline(o.hub.ctx, ends)
-	defer cancel()
-	o.mu.Lock()
-	f.Waiters.cancel = cancel
-	if o.abandoned(f) {
-		cancel()
-	}
-	o.mu.Unlock()
-	o.finish(f, o.account(f, o.transmit(ctx, f, failed)), false)
-}
+func (o owner) Deliver(e item.Entry) { o.room.deliver(e) }
 
-// finish tells the publishers of a frame what became of it, and goes on: on a
-// goroutine of the adapter's (theirs), or of the hub's. The caller holds the
-// turn.
-func (o *outbound) finish(f *frame, err error, theirs bool) {
-	o.tell(f, err)
-	o.next(theirs)
-	o.unhold(1 + len(f.Waiters.acks))
-}
-
-// tell tells the publishers of a frame what became of it.
-func (o *outbound) tell(f *frame, err error) {
-	f.Forget() // its acks may wait for long
-	w := &f.Waiters
-	if w.done != nil {
-		w.err = err
-		close(w.done)
-	}
-	if len(w.acks) > 0 {
-		o.hub.publishers.Tell(w.acks, o.wrap(err))
-	}
-}
-
-// An outcome is what became of a frame.
-type outcome struct {
-	receivers int
-	unsent    bool // after an error: no attempt can have arrived
-	err       error
-}
-
-// account counts a frame that has arrived, or not, and returns the error for
-// its publishers. The caller holds the turn.
-func (o *outbound) account(f *frame, end outcome) error {
-	h := o.hub
-	if f.Notice() {
-		f.Waiters.receivers = end.receivers
-		return end.err
-	}
-	if end.err == nil {
-		o.box.Done(f, outbox.Taken)
-		h.stats.published.Add(uint64(f.Count()))
-		h.stats.frames.Add(1)
-		if end.receivers == 0 && o.room == nil {
-			return ErrNoReceiver
-		}
-		return nil
-	}
-	result := outbox.Uncertain
-	if end.unsent {
-		result = outbox.Unsent
-	}
-	if h.opts.LocalFallback && o.room != nil && h.ctx.Err() == nil {
-		o.room.deliverFrame(f.Bytes())
-		result = outbox.Uncertain // these numbers have been seen
-		end.err = fmt.Errorf("%w: %w", ErrLocalOnly, unsent.Hide(end.err))
-	}
-	o.box.Done(f, result)
-	return end.err
-}
-
-// deliverFrame gives the members of this hub a frame of its own that could not
-// be published. If it comes back after all it is known by its numbers.
-func (r *room) deliverFrame(frame []byte) {
+func (o owner) DeliverFrame(frame []byte) {
+	r := o.room
 	var b batch.Batch
 	if err := b.Open(frame); err != nil {
 		return // cannot be: the hub has just encoded it
@@ -254,119 +98,97 @@ func (r *room) deliverFrame(frame []byte) {
 	w.run(r.hub)
 }
 
-// transmit publishes a frame until the backend takes it, ctx ends, or trying
-// again is of no use. failed is the error of a first attempt, if there was one.
-func (o *outbound) transmit(ctx context.Context, f *frame, failed error) outcome {
-	h := o.hub
-	if _, ok := ctx.Deadline(); !ok && !h.alone {
-		var hold deadline.Hold
-		ctx, hold = h.publishes.Bound(ctx)
-		defer hold.Release()
-	}
-	if failed == nil {
-		if h.ctx.Err() != nil {
-			return outcome{unsent: true, err: unsent.Mark(ErrClosed, true)}
-		}
-		var receivers int
-		if receivers, failed = o.attempt(ctx, f, f.Bytes()); failed == nil {
-			return outcome{receivers: receivers}
-		}
-	}
-	return o.retry(ctx, f, failed)
+// passesBy reports whether the messages of a selection are not to go into the
+// history that a channel keeps.
+func (s Selection) passesBy(out *publishing.Channel) bool { return s.unkept && out.Keeps() }
+
+// A target is a part of a selection, and what to send there.
+type target struct {
+	out     *publishing.Channel // held; nil: the message is to members of this hub
+	message wire.Message
 }
 
-// retry is transmit after an attempt that has failed.
-func (o *outbound) retry(ctx context.Context, f *frame, failed error) outcome {
-	h := o.hub
-	noneSent := true   // by any attempt
-	frame := f.Bytes() // f keeps the first: others know that by its form
-	var err error
-	for pause := (backoff.Backoff{}); ; {
-		noneSent = noneSent && errors.Is(failed, ErrUnsent)
-		// The error of ctx says less than the one before it, which it cut off.
-		if err == nil || ctx.Err() == nil {
-			err = failed
-		}
-		if errors.Is(failed, ErrClosed) || errors.Is(failed, ErrRefused) {
-			return outcome{unsent: noneSent, err: unsent.Mark(err, noneSent)}
-		}
-		if !pause.Wait(ctx) {
-			return outcome{unsent: noneSent, err: h.gaveUp(ctx, noneSent, err)}
-		}
-		if h.ctx.Err() != nil {
-			return outcome{unsent: noneSent, err: unsent.Mark(fmt.Errorf("%w (last: %w)", ErrClosed, unsent.Hide(err)), noneSent)}
-		}
-		if !f.Notice() {
-			frame = wire.Again(frame, !noneSent, uint64(time.Now().UnixMilli()))
-		}
-		var receivers int
-		if receivers, failed = o.attempt(ctx, f, frame); failed == nil {
-			return outcome{receivers: receivers}
-		}
-	}
+// deliver gives a message to members of this hub.
+func (t *target) deliver(h *Hub) {
+	v := t.message.View()
+	h.sendTo(v.To, roomlog.Gap{}, []item.Entry{h.home.Own(h.num, &t.message)})
 }
 
-// attempt sends a frame once, into the room's history if it keeps one.
-func (o *outbound) attempt(ctx context.Context, f *frame, bytes []byte) (receivers int, err error) {
-	if o.keeps() && !f.Notice() {
-		return o.appendTo(ctx, f, bytes)
-	}
-	return o.hub.adapter.Publish(ctx, o.channel, bytes)
-}
-
-// appendTo sends a frame once into the room's history.
-func (o *outbound) appendTo(ctx context.Context, f *frame, bytes []byte) (receivers int, err error) {
-	head := f.Header()
-	_, receivers, err = o.hub.historian.Append(ctx, o.channel, adapter.Record{
-		Frame: bytes, Messages: f.Count(), Time: time.Now(), Keep: o.room.kept.keep,
-		Publisher: o.hub.id, Stream: head.Stream, Seq: head.Seq,
-	})
-	return receivers, err
-}
-
-// Hold implements notices.Outbox: it keeps the channel from being forgotten
-// until unhold, or Release.
-func (o *outbound) Hold() {
-	if o.room != nil {
-		o.room.mu.Lock()
-		o.room.uses++
-		o.room.mu.Unlock()
-		return
-	}
-	o.hub.outMu.Lock()
-	o.uses++
-	o.hub.outMu.Unlock()
-}
-
-// Release implements notices.Outbox.
-func (o *outbound) Release() { o.unhold(1) }
-
-// unhold ends n holds.
-func (o *outbound) unhold(n int) {
-	if o.room != nil {
-		o.hub.releaseAll(o.room, n)
-		return
-	}
-	o.hub.outMu.Lock()
-	o.uses -= n
-	o.used = time.Now()
-	o.hub.outMu.Unlock()
-}
-
-// outboxTo returns the outbox of the inbox of a hub, which stays until unhold.
-func (h *Hub) outboxTo(hub string) *outbound {
-	h.outMu.Lock()
-	defer h.outMu.Unlock()
-	o := h.outboxes[hub]
-	if o == nil {
-		o = new(outbound)
-		o.init(h, nil, h.names.Inbox(hub))
-		o.to = hub
-		h.outboxes[hub] = o
-		if len(h.outboxes) == 1 {
-			defer h.janitor.wake()
+// targets returns the parts of a selection that is not local.
+func (s Selection) targets(ctx context.Context, m *wire.Message) ([]target, error) {
+	h := s.hub
+	switch s.kind {
+	case toEveryone:
+		if err := s.awaitEveryone(ctx); err != nil {
+			return nil, &PublishError{Err: unsent.Mark(err, true)}
 		}
+		out := h.everyone.outgoing()
+		out.Hold()
+		return []target{{out, *m}}, nil
+	case toMembers:
+		return s.hubs(m), nil
+	case toUsers:
+		return s.acquireUsers(m), nil
 	}
-	o.uses++
-	return o
+	if len(s.names) > 1 {
+		m.ID = h.newCopyID()
+	}
+	return s.acquireAll(s.names, m), nil
+}
+
+// awaitEveryone waits until the hub hears itself what is said to everyone.
+func (s Selection) awaitEveryone(ctx context.Context) error {
+	h := s.hub
+	if h.own.Succeeded() {
+		return nil
+	}
+	ctx, release := h.bound(ctx)
+	defer release()
+	return h.explain(ctx, h.awaitOwn(ctx, nil))
+}
+
+// acquireAll returns a part for each of some rooms. If the user's Options.Room
+// panics for one of them, none is in use.
+func (s Selection) acquireAll(rooms []string, m *wire.Message) []target {
+	h := s.hub
+	targets := make([]target, 0, len(rooms))
+	defer func() {
+		if len(targets) < len(rooms) {
+			for _, t := range targets {
+				t.out.Release()
+			}
+		}
+	}()
+	for _, room := range rooms {
+		targets = append(targets, target{h.acquire(room, h.names.Room(room)).outgoing(), *m})
+	}
+	return targets
+}
+
+// hubs returns a part for each hub that has one of the members.
+func (s Selection) hubs(m *wire.Message) (targets []target) {
+	byHub := make(map[string]int)
+	for _, id := range s.names {
+		hub, _ := hubOf(id) // checked before
+		i, known := byHub[hub]
+		if !known {
+			i = len(targets)
+			byHub[hub] = i
+			t := target{message: *m}
+			if hub != s.hub.id {
+				t.out = s.hub.inboxes.To(hub)
+			}
+			targets = append(targets, t)
+		}
+		targets[i].message.To = append(targets[i].message.To, id)
+	}
+	return targets
+}
+
+// checkSize refuses data that is too long for a message.
+func (h *Hub) checkSize(data []byte) error {
+	if limit := h.opts.MaxMessage; len(data) > limit {
+		return fmt.Errorf("%w: %d bytes, at most %d are allowed (Options.MaxMessage)", ErrTooLarge, len(data), limit)
+	}
+	return nil
 }

@@ -266,7 +266,7 @@ func (s Selection) Ask(ctx context.Context, data []byte) iter.Seq2[Reply, error]
 			for i := range a.Entries {
 				e := &a.Entries[i]
 				answers++
-				r := Reply{Member: item.MemberID(hubID(hub), e.Number), User: string(e.Name), Data: clonePayload(e.Data)}
+				r := Reply{Member: item.MemberID(hubID(hub), e.Number), User: string(e.Name), Data: item.CloneData(e.Data)}
 				if stopped = !yield(r, nil); stopped {
 					return false
 				}
@@ -370,9 +370,9 @@ func (s Selection) lanes(q *control.Question) (lanes []questions.Lane) {
 	h := s.hub
 	switch s.kind {
 	case toEveryone:
-		o := h.everyone.outbox()
-		o.Hold()
-		return []questions.Lane{{Out: o}}
+		out := h.everyone.outgoing()
+		out.Hold()
+		return []questions.Lane{{Out: out}}
 	case toMembers:
 		return questions.InboxLanes(&h.notices, s.names)
 	}
@@ -387,8 +387,8 @@ func (s Selection) lanes(q *control.Question) (lanes []questions.Lane) {
 		if s.kind == toUsers {
 			room = "" // a user's channel is a room without a name
 		}
-		o := h.acquire(room, h.channelOf(q.Scope, name)).outbox()
-		lanes = append(lanes, questions.Lane{Out: o, Names: s.names, Which: uint64(i)})
+		out := h.acquire(room, h.channelOf(q.Scope, name)).outgoing()
+		lanes = append(lanes, questions.Lane{Out: out, Names: s.names, Which: uint64(i)})
 	}
 	complete = true
 	return lanes

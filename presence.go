@@ -24,7 +24,7 @@ import (
 func (s Selection) acquireUsers(m *wire.Message) (targets []target) {
 	h := s.hub
 	for _, user := range s.names {
-		targets = append(targets, target{h.acquire("", h.names.User(user)).outbox(), *m})
+		targets = append(targets, target{h.acquire("", h.names.User(user)).outgoing(), *m})
 	}
 	return targets
 }
@@ -32,7 +32,7 @@ func (s Selection) acquireUsers(m *wire.Message) (targets []target) {
 // publishToUsersHere gives a message to the users' members on this hub.
 func (s Selection) publishToUsersHere(m *wire.Message) {
 	h := s.hub
-	e := h.entryOf(m)
+	e := h.home.Own(h.num, m)
 	for _, user := range s.names {
 		if r := h.lookup(h.names.User(user)); r != nil {
 			r.deliver(e)
@@ -325,7 +325,7 @@ type roomView struct{ room *room }
 func (v roomView) Mutex() *locks.Mutex[locks.Room] { return &v.room.mu }
 func (v roomView) Name() string                    { return v.room.name }
 func (v roomView) Channel() string                 { return v.room.channel }
-func (v roomView) Outbox() notices.Outbox          { return v.room.outbox() }
+func (v roomView) Outgoing() notices.Channel       { return v.room.outgoing() }
 func (v roomView) Release()                        { v.room.hub.release(v.room) }
 
 func (v roomView) Use() {

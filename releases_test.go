@@ -11,41 +11,13 @@ import (
 	"github.com/fanoutgo/fanout/adapter"
 	"github.com/fanoutgo/fanout/adapter/memory"
 	"github.com/fanoutgo/fanout/internal/control"
-	"github.com/fanoutgo/fanout/internal/wire"
+	"github.com/fanoutgo/fanout/internal/hubstest"
 	"github.com/stretchr/testify/require"
 )
 
-// A rewriting is the adapter of a hub of another release: what the hub asks and
-// answers is written as that release would.
-type rewriting struct {
-	adapter.Adapter // counts, or does not
-	fields          wire.Fields
-	payload         func([]byte) []byte // nil: it stays as it is
-}
-
-func (a rewriting) Publish(ctx context.Context, channel string, frame []byte) (int, error) {
-	return a.Adapter.Publish(ctx, channel, a.rewrite(frame))
-}
-
-func (a rewriting) rewrite(frame []byte) []byte {
-	_, payload, err := wire.DecodeControl(frame)
-	if err != nil {
-		return frame
-	}
-	b := append([]byte(nil), frame[:len(frame)-len(payload)]...)
-	if len(a.fields) > 0 {
-		b[5] |= 2 // the notice has fields
-		b = append(append(b, byte(len(a.fields))), a.fields...)
-	}
-	if a.payload != nil {
-		payload = a.payload(payload)
-	}
-	return append(b, payload...)
-}
-
 // releases runs a test on a backend that counts and on one that does not, with
 // three hubs: two of this release, and one of another, which is last.
-func releases(t *testing.T, name string, other rewriting, test func(t *testing.T, hubs []*fanout.Hub)) {
+func releases(t *testing.T, name string, other hubstest.Release, test func(t *testing.T, hubs []*fanout.Hub)) {
 	for _, counts := range []bool{true, false} {
 		t.Run(fmt.Sprintf("%s, counts=%v", name, counts), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -75,14 +47,13 @@ func releases(t *testing.T, name string, other rewriting, test func(t *testing.T
 // Hubs of two releases ask and command each other. What one of them cannot
 // answer is an error that names it: see WIRE.md.
 func TestTwoReleasesAskEachOther(t *testing.T) {
-	longer := func(p []byte) []byte { return append(append([]byte(nil), p...), "later"...) }
-	releases(t, "answer each other, whatever fields a later one adds", rewriting{fields: laterFields("skip"), payload: longer},
+	releases(t, "answer each other, whatever fields a later one adds", hubstest.Release{Fields: laterFields("skip"), Payload: hubstest.Longer},
 		func(t *testing.T, hubs []*fanout.Hub) {
 			for _, h := range hubs {
-				askEverything(t, h, hubs)
+				hubstest.AskEverything(t, h, hubs)
 			}
 		})
-	releases(t, "a question that this one does not know is not understood", rewriting{payload: unknownOp},
+	releases(t, "a question that this one does not know is not understood", hubstest.Release{Payload: hubstest.UnknownOp},
 		func(t *testing.T, hubs []*fanout.Hub) {
 			connect(t, hubs[0], "x")
 			began := time.Now()
@@ -94,10 +65,10 @@ func TestTwoReleasesAskEachOther(t *testing.T) {
 			require.NoError(t, partial.Err)
 			require.Zero(t, time.Since(began), "nobody is waited for")
 		})
-	for what, other := range map[string]rewriting{
-		"a field that must be understood": {fields: laterFields("must")},
-		"a payload of another version":    {payload: func(p []byte) []byte { return append([]byte{control.Version + 1}, p[1:]...) }},
-		"another kind of payload":         {payload: func(p []byte) []byte { return append([]byte{control.Version, 200}, p[2:]...) }},
+	for what, other := range map[string]hubstest.Release{
+		"a field that must be understood": {Fields: laterFields("must")},
+		"a payload of another version":    {Payload: func(p []byte) []byte { return append([]byte{control.Version + 1}, p[1:]...) }},
+		"another kind of payload":         {Payload: func(p []byte) []byte { return append([]byte{control.Version, 200}, p[2:]...) }},
 	} {
 		releases(t, what+" is dropped, and the hub named", other, func(t *testing.T, hubs []*fanout.Hub) {
 			connect(t, hubs[0], "x")
@@ -105,20 +76,6 @@ func TestTwoReleasesAskEachOther(t *testing.T) {
 			requireSilent(t, err, hubs[0].ID())
 		})
 	}
-}
-
-// unknownOp has a question ask for what no release knows.
-func unknownOp(p []byte) []byte {
-	if q, ok := decoded(p).(*control.Question); ok && q.Op != control.OpRoll && q.Op != control.OpPresence {
-		q.Op = 200
-		return q.Append(nil)
-	}
-	return p
-}
-
-func decoded(payload []byte) control.Payload {
-	p, _ := control.Decode(payload)
-	return p
 }
 
 // briefly returns a context for a question that is not answered completely.
@@ -141,45 +98,6 @@ func requireSilent(t testing.TB, err error, hub string) (since time.Time) {
 	}
 	t.Fatalf("hub %s is not named: %v", hub, err)
 	return since
-}
-
-// askEverything has a hub ask and command the members of all hubs.
-func askEverything(t *testing.T, h *fanout.Hub, hubs []*fanout.Hub) {
-	t.Helper()
-	var members []*fanout.Member
-	for _, other := range hubs {
-		m := connectUser(t, other, "ann")
-		require.NoError(t, other.Room("x").Join(within(t), m))
-		members = append(members, m)
-	}
-	answers(t, members...)
-	x := h.In("x")
-	requireCount(t, 3, x)
-	require.ElementsMatch(t, idsOf(members...), listed(t, x))
-	requireCount(t, 3, h.User("ann"))
-	for u, err := range x.Users(within(t)) {
-		require.NoError(t, err)
-		require.Equal(t, 3, u.Connections)
-	}
-	there := 0
-	for _, err := range h.Hubs(within(t)) {
-		require.NoError(t, err)
-		there++
-	}
-	require.Equal(t, 3, there)
-	got, err := replies(within(t), x, "well?")
-	require.NoError(t, err)
-	require.ElementsMatch(t, expected("well?", members...), got)
-	require.NoError(t, x.Join(within(t), "y"))
-	requireCount(t, 3, h.In("y"))
-	require.NoError(t, h.To(idsOf(members...)...).Leave(within(t), "x"))
-	requireCount(t, 0, x)
-	require.NoError(t, h.User("ann").Close(within(t), "end"))
-	for _, m := range members {
-		require.Empty(t, m.Rooms())
-		<-m.Done()
-		require.ErrorIs(t, m.Err(), fanout.ErrClosed)
-	}
 }
 
 // A hub of the oldest format that is supported knows nothing of questions. It
@@ -239,4 +157,9 @@ func TestTheOldestReleaseDoesNotAnswer(t *testing.T) {
 			})
 		})
 	}
+}
+
+func decoded(payload []byte) control.Payload {
+	p, _ := control.Decode(payload)
+	return p
 }

@@ -198,7 +198,7 @@ func (r *Room) Publish(ctx context.Context, data []byte) error {
 		return err
 	}
 	defer r.hub.endPublish(room)
-	return room.outbox().publish(ctx, &wire.Message{Data: data})
+	return room.outgoing().Publish(ctx, &wire.Message{Data: data})
 }
 
 // beginPublish begins an operation, until endPublish.
@@ -259,7 +259,7 @@ func (r *Room) PublishAsync(ctx context.Context, data []byte, done func(error)) 
 		h.release(room)
 		return r.publishError(err)
 	}
-	room.outbox().publishAsync(&wire.Message{Data: data}, a)
+	room.outgoing().PublishAsync(&wire.Message{Data: data}, a)
 	return nil
 }
 

@@ -96,6 +96,19 @@ func (s Selection) Volatile() Selection {
 	return s
 }
 
+// Unkept has messages pass the history of a room by: members that are in the
+// room get them, those that resume do not. It suits hints, such as that
+// somebody is typing. In a room without a history it has no effect.
+//
+// Such a message has no place in the history and no number. So a member that
+// misses one is not told, hubs that catch up with the history may deliver it
+// before messages that were published earlier, and hubs of a release that does
+// not know these messages ignore it. Options.LocalFallback does not deliver it.
+func (s Selection) Unkept() Selection {
+	s.unkept = true
+	return s
+}
+
 // Publish sends data to the selection. It works like [Room.Publish], and copies
 // data before it returns.
 //
@@ -142,11 +155,11 @@ func (s Selection) Publish(ctx context.Context, data []byte) error {
 			t.deliver(h)
 			return nil
 		}
-		defer t.out.unhold(1)
+		defer t.out.Release()
 		if s.passesBy(t.out) {
-			return t.out.publishUnkept(ctx, &t.message)
+			return t.out.PublishUnkept(ctx, &t.message)
 		}
-		return t.out.publish(ctx, &t.message)
+		return t.out.Publish(ctx, &t.message)
 	})
 }
 
@@ -181,15 +194,15 @@ func (s Selection) PublishAsync(ctx context.Context, data []byte, done func(erro
 	for i, t := range targets {
 		switch {
 		case err != nil && t.out != nil:
-			t.out.unhold(1)
+			t.out.Release()
 		case err != nil:
 		case t.out == nil:
 			t.deliver(h)
 			h.publishers.Tell(acks[i:i+1], nil)
 		case s.passesBy(t.out):
-			t.out.publishUnkeptAsync(&t.message, acks[i])
+			t.out.PublishUnkeptAsync(&t.message, acks[i])
 		default:
-			t.out.publishAsync(&t.message, acks[i])
+			t.out.PublishAsync(&t.message, acks[i])
 		}
 	}
 	return failed("publish", err)
@@ -254,105 +267,22 @@ func (s Selection) checkLengths() error {
 	return nil
 }
 
-// A target is a part of a selection, and what to send there.
-type target struct {
-	out     *outbound // held; nil: the message is to members of this hub
-	message wire.Message
-}
-
-// deliver gives a message to members of this hub.
-func (t *target) deliver(h *Hub) {
-	v := t.message.View()
-	h.sendTo(v.To, roomlog.Gap{}, []item.Entry{h.entryOf(&t.message)})
-}
-
-// targets returns the parts of a selection that is not local.
-func (s Selection) targets(ctx context.Context, m *wire.Message) ([]target, error) {
-	h := s.hub
-	switch s.kind {
-	case toEveryone:
-		if err := s.awaitEveryone(ctx); err != nil {
-			return nil, &PublishError{Err: unsent.Mark(err, true)}
-		}
-		o := h.everyone.outbox()
-		o.Hold()
-		return []target{{o, *m}}, nil
-	case toMembers:
-		return s.hubs(m), nil
-	case toUsers:
-		return s.acquireUsers(m), nil
-	}
-	if len(s.names) > 1 {
-		m.ID = h.lastCopyID.Add(1)
-	}
-	return s.acquireAll(s.names, m), nil
-}
-
-// awaitEveryone waits until the hub hears itself what is said to everyone.
-func (s Selection) awaitEveryone(ctx context.Context) error {
-	h := s.hub
-	if h.own.Succeeded() {
-		return nil
-	}
-	ctx, release := h.bound(ctx)
-	defer release()
-	return h.explain(ctx, h.awaitOwn(ctx, nil))
-}
-
-// acquireAll returns a part for each of some rooms. If the user's Options.Room
-// panics for one of them, none is in use.
-func (s Selection) acquireAll(rooms []string, m *wire.Message) []target {
-	h := s.hub
-	targets := make([]target, 0, len(rooms))
-	defer func() {
-		if len(targets) < len(rooms) {
-			for _, t := range targets {
-				t.out.unhold(1)
-			}
-		}
-	}()
-	for _, room := range rooms {
-		targets = append(targets, target{h.acquire(room, h.names.Room(room)).outbox(), *m})
-	}
-	return targets
-}
-
-// hubs returns a part for each hub that has one of the members.
-func (s Selection) hubs(m *wire.Message) (targets []target) {
-	byHub := make(map[string]int)
-	for _, id := range s.names {
-		hub, _ := hubOf(id) // checked before
-		i, known := byHub[hub]
-		if !known {
-			i = len(targets)
-			byHub[hub] = i
-			t := target{message: *m}
-			if hub != s.hub.id {
-				t.out = s.hub.outboxTo(hub)
-			}
-			targets = append(targets, t)
-		}
-		targets[i].message.To = append(targets[i].message.To, id)
-	}
-	return targets
-}
-
 // publishLocally gives a message to the members of this hub.
 func (s Selection) publishLocally(m *wire.Message) {
 	h := s.hub
 	switch s.kind {
 	case toMembers:
 		to := wire.Message{To: s.names}
-		h.sendTo(to.View().To, roomlog.Gap{}, []item.Entry{h.entryOf(m)})
+		h.sendTo(to.View().To, roomlog.Gap{}, []item.Entry{h.home.Own(h.num, m)})
 	case toEveryone:
-		h.everyone.deliver(h.entryOf(m))
+		h.everyone.deliver(h.home.Own(h.num, m))
 	case toUsers:
 		s.publishToUsersHere(m)
 	default:
 		if len(s.names) > 1 {
-			m.ID = h.lastCopyID.Add(1)
+			m.ID = h.newCopyID()
 		}
-		e := h.entryOf(m)
+		e := h.home.Own(h.num, m)
 		for _, room := range s.names {
 			if r := h.lookup(h.names.Room(room)); r != nil {
 				r.deliver(e)

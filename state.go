@@ -8,6 +8,7 @@ import (
 	"github.com/fanoutgo/fanout/internal/item"
 	"github.com/fanoutgo/fanout/internal/linked"
 	"github.com/fanoutgo/fanout/internal/locks"
+	"github.com/fanoutgo/fanout/internal/publishing"
 	"github.com/fanoutgo/fanout/internal/replay"
 	"github.com/fanoutgo/fanout/internal/roomlog"
 	"github.com/fanoutgo/fanout/internal/sequence"
@@ -27,9 +28,9 @@ import (
 type room struct {
 	// What publishing needs.
 	hub  *Hub
-	kept *roomHistory             // nil: the room keeps no history
-	rare *rare                    // what few rooms have; nil: nothing of it
-	out  atomic.Pointer[outbound] // nil until something is published
+	kept *roomHistory                       // nil: the room keeps no history
+	rare *rare                              // what few rooms have; nil: nothing of it
+	out  atomic.Pointer[publishing.Channel] // nil until something is published
 
 	mu          locks.Mutex[locks.Room] // guards all below, but for what has a word of its own
 	uses        int32                   // of Join and Publish; while positive the room stays
@@ -85,22 +86,6 @@ func newRoom(h *Hub, name, channel string, kept *roomHistory, limits *limits, sp
 		kept.follower.Init(&r.in)
 	}
 	return r
-}
-
-// outbox returns the outbox of the room's channel. The room is in use.
-func (r *room) outbox() *outbound {
-	if o := r.out.Load(); o != nil {
-		return o
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if o := r.out.Load(); o != nil {
-		return o // somebody was faster
-	}
-	o := new(outbound)
-	o.init(r.hub, r, r.channel)
-	r.out.Store(o)
-	return o
 }
 
 // acquire returns a room, which stays until it is released.

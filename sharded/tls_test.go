@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"testing"
 
+	"github.com/fanoutgo/fanout/internal/rediscontract"
 	"github.com/fanoutgo/fanout/internal/redistest"
 	"github.com/redis/rueidis"
 )
@@ -28,8 +29,8 @@ func TestTLS(t *testing.T) {
 			s := redistest.NewServer(t, o)
 			option := s.ClientOption()
 			option.TLSConfig = client
-			h, _ := opened(t, option)
-			recovers(t, h)
+			h := rediscontract.Open(t, openLogged, option)
+			h.Recovers()
 			w := newWorld(t, secured{s, client}, 2, roomNames(3))
 			redistest.Must(t, s.Kill(within(t)))
 			redistest.Must(t, s.Start(within(t)))
@@ -41,12 +42,12 @@ func TestTLS(t *testing.T) {
 				"certificate signed by unknown authority": {ServerName: client.ServerName, Certificates: client.Certificates},
 			} {
 				option.TLSConfig = config
-				h, lines := opened(t, option)
-				tellsWhy(t, h, lines, text)
+				h := rediscontract.Open(t, openLogged, option)
+				h.TellsWhy(text)
 			}
 			option.TLSConfig = nil
-			h, lines := opened(t, option)
-			tellsWhy(t, h, lines, "expect TLS")
+			h = rediscontract.Open(t, openLogged, option)
+			h.TellsWhy("expect TLS")
 		})
 		t.Run("a cluster", func(t *testing.T) {
 			t.Parallel()

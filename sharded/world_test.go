@@ -28,6 +28,7 @@ type world struct {
 	two   bool // differences in order are logged, and no failure; see faults
 
 	stop       chan struct{} // closed when publishers are to end
+	stopping   sync.Once
 	publishers sync.WaitGroup
 	hangUp     context.CancelFunc // ends the readers
 	readers    sync.WaitGroup
@@ -111,6 +112,7 @@ func newWorldOf(t *testing.T, c servers, hubs int, rooms []string, newAdapter re
 	for _, room := range rooms {
 		w.said[room] = new(tally)
 	}
+	t.Cleanup(w.hush) // also if the test ends before its verdict: others need the processor
 	for i := range w.hubs {
 		w.publishers.Go(func() { w.publish(i) })
 	}
@@ -273,12 +275,17 @@ func (w *world) until(what string, f func() bool) {
 	require.Eventually(w.t, f, time.Minute, 5*time.Millisecond, what)
 }
 
+// hush ends the publishing.
+func (w *world) hush() {
+	w.stopping.Do(func() { close(w.stop) })
+	w.publishers.Wait()
+}
+
 // verdict stops everything and checks the guarantees against what was written
 // down. It returns the most that a member missed of a room.
 func (w *world) verdict() (worst int) {
 	w.t.Helper()
-	close(w.stop)
-	w.publishers.Wait()
+	w.hush()
 	w.exchange(lastWord)
 	w.hangUp()
 	w.readers.Wait()

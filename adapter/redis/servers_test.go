@@ -3,13 +3,17 @@ package redis_test
 import (
 	"context"
 	"crypto/tls"
+	"log/slog"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/fanoutgo/fanout"
+	"github.com/fanoutgo/fanout/adapter"
+	"github.com/fanoutgo/fanout/adapter/redis"
 	"github.com/fanoutgo/fanout/internal/rediscontract"
 	"github.com/fanoutgo/fanout/internal/redistest"
+	"github.com/redis/rueidis"
 	"github.com/stretchr/testify/require"
 )
 
@@ -20,6 +24,18 @@ func TestContractBehindSentinel(t *testing.T) {
 
 // Classic Pub/Sub has no slots, so only histories need all of them.
 func TestClusterDown(t *testing.T) { rediscontract.RunClusterDown(t, false, newAdapter) }
+
+// openLogged opens an adapter that logs.
+func openLogged(option rueidis.ClientOption, log *slog.Logger) (adapter.Adapter, error) {
+	return redis.Open(option, &redis.Options{Logger: log})
+}
+
+func TestOpenConnectsWhenItCan(t *testing.T) {
+	t.Parallel()
+	rediscontract.RunOpen(t, openLogged)
+}
+
+func TestServerThatIsTooOld(t *testing.T) { rediscontract.RunOldServer(t, false, openLogged) }
 
 // A server that wants certificates of its clients.
 func TestTLS(t *testing.T) {

@@ -67,8 +67,8 @@ type Host interface {
 	// Name and Channel return the name of the room and that of its channel.
 	Name() string
 	Channel() string
-	// Outbox returns the outbox of the room's channel.
-	Outbox() notices.Outbox
+	// Outgoing returns the room's channel, to be sent to.
+	Outgoing() notices.Channel
 	// Use keeps the room, and keeps it subscribed, until Release.
 	Use()
 	// Release ends a Use.

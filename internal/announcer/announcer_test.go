@@ -43,7 +43,7 @@ func in(t *testing.T, n int, test func(t *testing.T, hubs []*hub)) {
 			h.Init(&Env{
 				Notices: &notices.Sender{
 					Hub: uint64(i + 1), Context: ctx, Go: wg.Go,
-					Inbox: func(to uint64) notices.Outbox { return h },
+					Inbox: func(to uint64) notices.Channel { return h },
 				},
 				Go: wg.Go, Ask: h.ask,
 				Lane:      func(string) questions.Lane { return questions.Lane{Out: h} },
@@ -90,7 +90,7 @@ func (h *hub) ask(_ context.Context, q *control.Question, take questions.Take, l
 func (h *hub) Mutex() *locks.Mutex[locks.Room] { return &h.mu }
 func (h *hub) Name() string                    { return "lobby" }
 func (h *hub) Channel() string                 { return "r:lobby" }
-func (h *hub) Outbox() notices.Outbox          { return h }
+func (h *hub) Outgoing() notices.Channel       { return h }
 func (h *hub) Use()                            {}
 
 func (h *hub) Append(e item.Entry) (wake func()) {
@@ -98,7 +98,7 @@ func (h *hub) Append(e item.Entry) (wake func()) {
 	return func() {}
 }
 
-// What a hub is as the outbox of its room. Release ends a Hold or a Use.
+// What a hub is as the channel of its room. Release ends a Hold or a Use.
 func (h *hub) Hold()    {}
 func (h *hub) Release() {}
 

@@ -160,7 +160,7 @@ func (r *Room) send(a *control.Announcement) {
 	send := r.announcer.env.Notices
 	ctx, cancel := context.WithTimeout(send.Context, notices.Timeout)
 	defer cancel()
-	receivers, err := r.host.Outbox().Notify(ctx, send.Frame(a))
+	receivers, err := r.host.Outgoing().Notify(ctx, send.Frame(a))
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.local.Sent(err == nil && receivers != 0, time.Now()) // it is there while one is under way

@@ -91,6 +91,18 @@ type Home struct {
 	Arrival func() uint64 // numbers the arrivals that leave out rooms, from 1
 }
 
+// Own returns a message of the hub itself, whose number is given, as an entry
+// without a place in a history. It keeps nothing of m.
+func (h *Home) Own(hub uint64, m *wire.Message) Entry {
+	v := m.View()
+	filters := Maker{Home: h}
+	return Entry{Data: CloneData(m.Data), Sender: h.ID, Volatile: m.Volatile, Filter: filters.Make(hub, &v)}
+}
+
+// CloneData returns a copy of data as members get it: never nil, so that an
+// empty message looks the same whichever way it came.
+func CloneData(data []byte) []byte { return append([]byte{}, data...) }
+
 // A Maker makes the filters of one arrival: of the messages of a frame. It is
 // made with its Home, and used by one goroutine.
 type Maker struct {

@@ -15,8 +15,8 @@ type (
 	Log struct{}
 	// Ready is the rank of Member.readyMu.
 	Ready struct{}
-	// Outbox is the rank of Hub.outMu.
-	Outbox struct{}
+	// Inboxes is the rank of Inboxes.mu of package publishing.
+	Inboxes struct{}
 	// Innermost is the rank of all locks under which no other is taken.
 	Innermost struct{}
 )
@@ -40,7 +40,7 @@ func (Log) Rank() (int, string) { return 5, "the lock of a log" }
 func (Ready) Rank() (int, string) { return 6, "Member.readyMu" }
 
 // Rank implements the interface.
-func (Outbox) Rank() (int, string) { return 7, "Hub.outMu" }
+func (Inboxes) Rank() (int, string) { return 7, "Inboxes.mu" }
 
 // Rank implements the interface.
 func (Innermost) Rank() (int, string) { return 8, "an innermost lock" }

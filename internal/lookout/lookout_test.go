@@ -25,22 +25,22 @@ type hub struct {
 	came, left, died, back int
 }
 
-// An outbox sends to some hubs.
-type outbox struct {
+// A channel sends to some hubs.
+type channel struct {
 	from *hub
 	to   []*hub
 }
 
-func (o outbox) Hold()    {}
-func (o outbox) Release() {}
+func (c channel) Hold()    {}
+func (c channel) Release() {}
 
-func (o outbox) Notify(_ context.Context, notice []byte) (receivers int, err error) {
+func (c channel) Notify(_ context.Context, notice []byte) (receivers int, err error) {
 	from, payload, err := wire.DecodeControl(notice)
-	if err != nil || o.from.dead.Load() {
+	if err != nil || c.from.dead.Load() {
 		return 0, err
 	}
 	p, err := control.Decode(payload)
-	for _, h := range o.to {
+	for _, h := range c.to {
 		if err == nil && !h.dead.Load() {
 			receivers++
 			h.Receive(from, p)
@@ -63,8 +63,8 @@ func in(t *testing.T, n int, test func(t *testing.T, hubs []*hub)) {
 			h.end = cancel
 			send := &notices.Sender{
 				Hub: uint64(i + 1), Context: ctx, Go: wg.Go,
-				Everyone: func() notices.Outbox { return outbox{h, hubs} },
-				Inbox:    func(hub uint64) notices.Outbox { return outbox{h, hubs[hub-1 : hub]} },
+				Everyone: func() notices.Channel { return channel{h, hubs} },
+				Inbox:    func(hub uint64) notices.Channel { return channel{h, hubs[hub-1 : hub]} },
 			}
 			h.Init(&Env{
 				Notices: send,

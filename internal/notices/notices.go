@@ -14,13 +14,13 @@ import (
 // for.
 const Timeout = 5 * time.Second
 
-// An Outbox is what a hub publishes to one channel. Its methods may be called
+// A Channel is one that a hub publishes to. Its methods may be called
 // concurrently, without locks.
-type Outbox interface {
+type Channel interface {
 	// Notify sends a notice in its turn, and waits until the backend has taken
 	// it. It returns how many hubs that reached, -1 if the backend cannot tell.
 	Notify(ctx context.Context, notice []byte) (receivers int, err error)
-	// Hold keeps the outbox from being forgotten until Release.
+	// Hold keeps the channel from being forgotten until Release.
 	Hold()
 	// Release ends a Hold.
 	Release()
@@ -33,11 +33,10 @@ type Sender struct {
 
 	// Go calls a function on a goroutine that the hub waits for when it closes.
 	Go func(func())
-	// Everyone returns the outbox of the channel that all hubs listen to. It is
-	// always there.
-	Everyone func() Outbox
-	// Inbox returns the outbox of the inbox of a hub. It is held.
-	Inbox func(hub uint64) Outbox
+	// Everyone returns the channel that all hubs listen to. It is always there.
+	Everyone func() Channel
+	// Inbox returns the inbox of a hub. It is held.
+	Inbox func(hub uint64) Channel
 }
 
 // Frame returns the notice that carries a payload.
@@ -51,9 +50,9 @@ func (s *Sender) FrameOf(payload []byte) []byte {
 // Tell sends an encoded payload to the inbox of a hub. It returns how many hubs
 // that reached, as Notify does.
 func (s *Sender) Tell(ctx context.Context, hub uint64, payload []byte) (receivers int, err error) {
-	o := s.Inbox(hub)
-	defer o.Release()
-	return o.Notify(ctx, s.FrameOf(payload))
+	c := s.Inbox(hub)
+	defer c.Release()
+	return c.Notify(ctx, s.FrameOf(payload))
 }
 
 // NotifyEveryone sends a notice to all hubs.
@@ -61,24 +60,24 @@ func (s *Sender) NotifyEveryone(notice []byte) error { return s.notify(s.Everyon
 
 // NotifyHub sends a notice to the inbox of one hub.
 func (s *Sender) NotifyHub(hub uint64, notice []byte) error {
-	o := s.Inbox(hub)
-	defer o.Release()
-	return s.notify(o, notice)
+	c := s.Inbox(hub)
+	defer c.Release()
+	return s.notify(c, notice)
 }
 
-func (s *Sender) notify(o Outbox, notice []byte) error {
+func (s *Sender) notify(c Channel, notice []byte) error {
 	ctx, cancel := context.WithTimeout(s.Context, Timeout)
 	defer cancel()
-	_, err := o.Notify(ctx, notice)
+	_, err := c.Notify(ctx, notice)
 	return err
 }
 
-// Beside calls f on a goroutine of its own, and holds an outbox until f has
+// Beside calls f on a goroutine of its own, and holds a channel until f has
 // returned.
-func (s *Sender) Beside(o Outbox, f func()) {
-	o.Hold()
+func (s *Sender) Beside(c Channel, f func()) {
+	c.Hold()
 	s.Go(func() {
-		defer o.Release()
+		defer c.Release()
 		f()
 	})
 }

@@ -48,8 +48,8 @@ func in(t *testing.T, test func(t *testing.T, s *Sender, end context.CancelCause
 		everyone, inbox := new(outbox), new(outbox)
 		test(t, &Sender{
 			Hub: 7, Context: ctx, Go: wg.Go,
-			Everyone: func() Outbox { return everyone },
-			Inbox: func(hub uint64) Outbox {
+			Everyone: func() Channel { return everyone },
+			Inbox: func(hub uint64) Channel {
 				require.EqualValues(t, 9, hub)
 				inbox.Hold()
 				return inbox

@@ -70,10 +70,11 @@ type asking struct {
 	stopped   bool  // the caller wants no more
 	uncounted bool  // the backend does not count receivers
 
-	mu    locks.Mutex[locks.Innermost] // guards news and heard
-	news  []news
-	heard map[uint64]bool // hubs that have answered
-	kick  chan struct{}   // capacity 1: there is news
+	mu        locks.Mutex[locks.Innermost] // guards news, heard and abandoned
+	news      []news
+	heard     map[uint64]bool // hubs that have answered
+	abandoned bool            // nobody waits, which those that were heard are told
+	kick      chan struct{}   // capacity 1: there is news
 }
 
 // News is an answer, or what became of something that was sent.
@@ -159,9 +160,14 @@ func (a *asking) forget() {
 	s.mu.Unlock()
 }
 
-// tell hands news to the asker.
-func (a *asking) tell(n news) {
+// tell hands news to the asker. It returns false if the question has been
+// abandoned.
+func (a *asking) tell(n news) bool {
 	a.mu.Lock()
+	if a.abandoned {
+		a.mu.Unlock()
+		return false
+	}
 	if n.answer != nil && len(a.heard) < maxNews {
 		a.heard[n.from] = true
 	}
@@ -170,6 +176,7 @@ func (a *asking) tell(n news) {
 	}
 	a.mu.Unlock()
 	signal(a.kick)
+	return true
 }
 
 // run asks and waits until everything is there.
@@ -356,9 +363,10 @@ func (a *asking) awaits(hub uint64, now time.Time) bool {
 }
 
 // abandon tells the hubs that have begun to answer, or keep pages, that nobody
-// waits.
+// waits. Others are told when their answers come: see Switchboard.answered.
 func (a *asking) abandon() {
 	a.mu.Lock()
+	a.abandoned = true
 	for hub := range a.heard {
 		a.open[hub] = true
 	}

@@ -10,9 +10,9 @@ import (
 
 // A Lane is a channel that a question goes to.
 type Lane struct {
-	Out   notices.Outbox // held
-	Names []string       // of the question in this lane; nil: those of the question
-	Which uint64         // the index of the lane
+	Out   notices.Channel // held
+	Names []string        // of the question in this lane; nil: those of the question
+	Which uint64          // the index of the lane
 	// Inbox is set for the inbox of a hub, whose number is Hub.
 	Inbox bool
 	Hub   uint64

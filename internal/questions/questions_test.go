@@ -26,7 +26,7 @@ type net struct {
 	t         *testing.T
 	hubs      []*hub
 	uncounted bool         // it does not say how many hubs a notice has reached
-	held      atomic.Int64 // outboxes
+	held      atomic.Int64 // channels
 }
 
 type hub struct {
@@ -44,31 +44,31 @@ type hub struct {
 	listens   error       // why it does not hear what is sent to it
 }
 
-// An outbox sends to some hubs.
-type outbox struct {
+// A channel sends to some hubs.
+type channel struct {
 	net *net
 	to  []*hub
 }
 
-func (o outbox) Hold()    { o.net.held.Add(1) }
-func (o outbox) Release() { o.net.held.Add(-1) }
+func (c channel) Hold()    { c.net.held.Add(1) }
+func (c channel) Release() { c.net.held.Add(-1) }
 
 // inbox returns the inbox of a hub, held. One that is not there hears nothing.
-func (n *net) inbox(hub uint64) notices.Outbox {
-	o := outbox{net: n}
+func (n *net) inbox(hub uint64) notices.Channel {
+	c := channel{net: n}
 	if hub <= uint64(len(n.hubs)) {
-		o.to = n.hubs[hub-1 : hub]
+		c.to = n.hubs[hub-1 : hub]
 	}
-	o.Hold()
-	return o
+	c.Hold()
+	return c
 }
 
 // everyone returns the channel that all hubs listen to.
-func (n *net) everyone() notices.Outbox { return outbox{n, n.hubs} }
+func (n *net) everyone() notices.Channel { return channel{n, n.hubs} }
 
-func (o outbox) Notify(_ context.Context, notice []byte) (receivers int, err error) {
+func (c channel) Notify(_ context.Context, notice []byte) (receivers int, err error) {
 	from, payload, err := wire.DecodeControl(notice)
-	for _, h := range o.to {
+	for _, h := range c.to {
 		if !h.gone.Load() {
 			receivers++
 		}
@@ -76,7 +76,7 @@ func (o outbox) Notify(_ context.Context, notice []byte) (receivers int, err err
 			h.Put(from, payload, nil)
 		}
 	}
-	if o.net.uncounted {
+	if c.net.uncounted {
 		receivers = -1
 	}
 	return receivers, err
@@ -150,9 +150,9 @@ func in(t *testing.T, n int, test func(t *testing.T, n *net)) {
 func (n *net) ask(ctx context.Context, q control.Question) (sum uint64, err error) {
 	return n.askLanes(ctx, q, func(q *control.Question) []Lane {
 		q.Scope = control.ScopeEveryone
-		o := n.everyone()
-		o.Hold()
-		return []Lane{{Out: o}}
+		c := n.everyone()
+		c.Hold()
+		return []Lane{{Out: c}}
 	})
 }
 
@@ -247,9 +247,9 @@ func TestAsk(t *testing.T) {
 				}
 			}
 			everyone := func(q *control.Question) []Lane {
-				o := n.everyone()
-				o.Hold()
-				return []Lane{{Out: o}}
+				c := n.everyone()
+				c.Hold()
+				return []Lane{{Out: c}}
 			}
 			q := control.Question{Op: control.OpMembers, Scope: control.ScopeEveryone}
 			next := make(map[uint64]uint64) // by hub
@@ -279,9 +279,9 @@ func TestAsk(t *testing.T) {
 				lives = append(lives, a.Life)
 				return true
 			}, func(*control.Question) []Lane {
-				o := n.everyone()
-				o.Hold()
-				return []Lane{{Out: o}}
+				c := n.everyone()
+				c.Hold()
+				return []Lane{{Out: c}}
 			}))
 			require.Equal(t, []uint64{9, 9}, lives)
 		})
@@ -543,5 +543,24 @@ func TestPoll(t *testing.T) {
 			_, err = p.Reply(ctx, control.Entry{Number: 2, Data: []byte("1")})
 			require.ErrorIs(t, err, context.DeadlineExceeded)
 		})
+	})
+}
+
+// The page comes between the moments in which those that were heard are told, and
+// in which the question is forgotten.
+func TestPageOfAnAbandonedQuestion(t *testing.T) {
+	in(t, 2, func(t *testing.T, n *net) {
+		n.hubs[1].perform = func(_ context.Context, _ *control.Question, to Taker) (uint64, error) {
+			return 2, to.Flush(1) // a second page follows, and waits to be consumed
+		}
+		asker := &n.hubs[0].Switchboard
+		a := &asking{board: asker, kick: make(chan struct{}, 1), heard: make(map[uint64]bool), open: make(map[uint64]bool)}
+		a.question = control.Question{Op: control.OpCount, Scope: control.ScopeEveryone, Wait: 600_000, Credit: 2}
+		a.register()
+		a.abandon()
+		n.hubs[1].Put(1, a.question.Append(nil), nil)
+		synctest.Wait()
+		require.Zero(t, n.hubs[1].Pending(), "the hub that answers is told")
+		a.forget()
 	})
 }

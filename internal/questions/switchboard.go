@@ -161,15 +161,7 @@ func (s *Switchboard) handle(n *note) {
 	case *control.Question:
 		s.asked(n, p)
 	case *control.Answer:
-		s.mu.Lock()
-		a := s.questions[p.ID&^1]
-		s.mu.Unlock()
-		switch {
-		case a != nil:
-			a.tell(news{from: n.from, answer: p, roll: p.ID&1 == 1})
-		case p.Status == control.StatusMore:
-			s.Reply(n.from, &control.Cancel{ID: p.ID})
-		}
+		s.answered(n.from, p)
 	case *control.Credit:
 		s.credit(ask.Key{Hub: n.from, ID: p.ID}, p)
 	case *control.Cancel:
@@ -180,6 +172,18 @@ func (s *Switchboard) handle(n *note) {
 		}
 		s.commands.Cancel(key)
 		s.mu.Unlock()
+	}
+}
+
+// answered takes a page of an answer. A hub that keeps pages for an asker that
+// does not wait any more is told so.
+func (s *Switchboard) answered(from uint64, p *control.Answer) {
+	s.mu.Lock()
+	a := s.questions[p.ID&^1]
+	s.mu.Unlock()
+	waits := a != nil && a.tell(news{from: from, answer: p, roll: p.ID&1 == 1})
+	if !waits && p.Status == control.StatusMore {
+		s.Reply(from, &control.Cancel{ID: p.ID})
 	}
 }
 

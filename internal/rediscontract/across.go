@@ -9,14 +9,28 @@ import (
 	"time"
 
 	"github.com/fanoutgo/fanout"
+	"github.com/fanoutgo/fanout/adapter"
+	"github.com/fanoutgo/fanout/internal/hubstest"
 	"github.com/fanoutgo/fanout/internal/redistest"
 	"github.com/redis/rueidis"
 	"github.com/stretchr/testify/require"
 )
 
 // RunAcross tests what three hubs ask and command each other, on servers that a
-// client leads to. It logs how long questions take.
-func RunAcross(t *testing.T, client func(testing.TB, ...func(*rueidis.ClientOption)) rueidis.Client, newAdapter NewAdapter) {
+// client leads to: with faults of their links here, and what needs none in
+// package hubstest. Move may be nil; see [hubstest.Backend]. RunAcross logs how
+// long questions take.
+func RunAcross(t *testing.T, client func(testing.TB, ...func(*rueidis.ClientOption)) rueidis.Client, newAdapter NewAdapter, move func(ctx context.Context, channel string) error) {
+	t.Run("as on any backend", func(t *testing.T) {
+		hubstest.Run(t, func(*testing.T) *hubstest.Backend {
+			return &hubstest.Backend{Move: move, Open: func(t testing.TB) (adapter.Adapter, func()) {
+				net := new(redistest.Net)
+				a, err := newAdapter(client(t, net.Option()))
+				require.NoError(t, err)
+				return a, func() { net.ResetAll(); net.HealAll() }
+			}}
+		})
+	})
 	x := &across{T: t, client: client, newAdapter: newAdapter}
 	for i := range x.hubs {
 		x.hubs[i] = x.newHub(t, i)

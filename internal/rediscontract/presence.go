@@ -1,65 +1,14 @@
 package rediscontract
 
 import (
-	"context"
-	"maps"
 	"slices"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/fanoutgo/fanout"
+	"github.com/fanoutgo/fanout/internal/hubstest"
 	"github.com/stretchr/testify/require"
 )
-
-// A list is who is in a room, as a member has received it.
-type list struct {
-	mu      sync.Mutex
-	people  map[string]bool
-	notices int
-}
-
-func (l *list) apply(c *fanout.PresenceChange) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.notices++
-	if c.Reset {
-		l.people = make(map[string]bool)
-	}
-	for _, p := range c.Joined {
-		l.people[p.User+p.Member] = true
-	}
-	for _, p := range c.Left {
-		delete(l.people, p.User+p.Member)
-	}
-}
-
-func (l *list) get() (names []string, notices int) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return slices.Sorted(maps.Keys(l.people)), l.notices
-}
-
-func (l *list) length() int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return len(l.people)
-}
-
-// watch returns the list of a member, which receives until it ends.
-func watch(t *testing.T, m *fanout.Member) *list {
-	l := new(list)
-	var done sync.WaitGroup
-	done.Go(func() {
-		for msg, err := range m.Messages(context.Background()) {
-			if c, ok := msg.Presence(); ok && err == nil {
-				l.apply(&c)
-			}
-		}
-	})
-	t.Cleanup(func() { _ = m.Close(); done.Wait() })
-	return l
-}
 
 func (x *across) enter(t *testing.T, hub int, room, user string) *fanout.Member {
 	h := x.hubs[hub]
@@ -72,15 +21,15 @@ func (x *across) enter(t *testing.T, hub int, room, user string) *fanout.Member 
 // presence tests who is in a room with presence. At the end a hub is closed, if
 // closes says so.
 func (x *across) presence(t *testing.T, room string, closes bool) {
-	var lists []*list
+	var lists []*hubstest.List
 	names := []string{"ann", "bob", "cat"}
 	for i, name := range names {
-		lists = append(lists, watch(t, x.enter(t, i, room, name)))
+		lists = append(lists, hubstest.Watch(t, x.enter(t, i, room, name)))
 	}
 	agree := func(want ...string) {
 		t.Helper()
 		for i, l := range lists {
-			require.Eventually(t, func() bool { got, _ := l.get(); return slices.Equal(want, got) },
+			require.Eventually(t, func() bool { return slices.Equal(want, l.Names()) },
 				20*time.Second, 5*time.Millisecond, "list %d", i)
 		}
 		var users []string
@@ -92,7 +41,7 @@ func (x *across) presence(t *testing.T, room string, closes bool) {
 	}
 	agree(names...)
 	t.Log("a second connection, and one that comes back on another hub, are no events")
-	_, before := lists[0].get()
+	before := lists[0].Notices()
 	second := x.enter(t, 1, room, "ann")
 	require.NoError(t, second.Close())
 	dan := x.enter(t, 1, room, "dan")
@@ -101,7 +50,7 @@ func (x *across) presence(t *testing.T, room string, closes bool) {
 	dan = x.enter(t, 2, room, "dan")
 	time.Sleep(time.Second) // twice the grace period: nothing is to happen
 	agree("ann", "bob", "cat", "dan")
-	_, after := lists[0].get()
+	after := lists[0].Notices()
 	require.Equal(t, before+1, after)
 	require.NoError(t, dan.Close())
 	agree(names...)
@@ -117,10 +66,10 @@ func (x *across) presence(t *testing.T, room string, closes bool) {
 	slices.Sort(more)
 	agree(more...)
 	time.Sleep(time.Second) // what is on its way
-	_, before = lists[0].get()
+	before = lists[0].Notices()
 	require.NoError(t, x.hubs[2].Close(x.context(t)))
 	lists = lists[:2]
 	agree("ann", "bob")
-	_, after = lists[0].get()
+	after = lists[0].Notices()
 	require.Equal(t, before+1, after)
 }

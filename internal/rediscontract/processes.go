@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/fanoutgo/fanout"
+	"github.com/fanoutgo/fanout/internal/hubstest"
 	"github.com/fanoutgo/fanout/internal/redistest"
 	"github.com/redis/rueidis"
 	"github.com/stretchr/testify/require"
@@ -107,17 +108,21 @@ type processServers interface {
 	HostAddrs(context.Context) (map[string]string, error)
 }
 
-// goneWithin is what [fanout.Hub.Hubs] promises of backends that count.
-const goneWithin = 4 * time.Second
+// What [fanout.Hub.Hubs] promises of backends that count receivers, and of those
+// that do not.
+const (
+	GoneWithin          = 4 * time.Second
+	GoneWithinUncounted = 8 * time.Second
+)
 
 // RunProcesses tests what two hubs make of a third one that is a process with
 // 1,000 members: it is paused for a second, which nobody notices, and then
-// killed, which both notice in time. N tries have hubs of their own each, and run
+// killed, which both notice within a time. N tries have hubs of their own each, and run
 // in batches. It logs how long it took.
-func RunProcesses(t *testing.T, n int, s processServers, newAdapter NewAdapter) {
+func RunProcesses(t *testing.T, n int, s processServers, newAdapter NewAdapter, goneWithin time.Duration) {
 	tries := make([]*try, n)
 	for i := range tries {
-		tries[i] = &try{prefix: fmt.Sprint("try", i)}
+		tries[i] = &try{prefix: fmt.Sprint("try", i), within: goneWithin}
 	}
 	for batch := range slices.Chunk(tries, 5) {
 		for _, y := range batch {
@@ -144,8 +149,9 @@ func RunProcesses(t *testing.T, n int, s processServers, newAdapter NewAdapter) 
 // A try is what one hubProcess goes through.
 type try struct {
 	prefix  string
+	within  time.Duration // it is to be gone
 	hubs    [2]*fanout.Hub
-	lists   [2]*list
+	lists   [2]*hubstest.List
 	process *redistest.Self
 	victim  string // the ID of its hub
 
@@ -172,7 +178,7 @@ func (y *try) start(t *testing.T, s processServers, newAdapter NewAdapter) {
 		m, err := y.hubs[i].Connect(nil)
 		require.NoError(t, err)
 		require.NoError(t, y.hubs[i].Room(processRoom).Join(t.Context(), m))
-		y.lists[i] = watch(t, m)
+		y.lists[i] = hubstest.Watch(t, m)
 	}
 }
 
@@ -240,7 +246,7 @@ var ways = []way{
 	{"Hubs", 1, 2, func(ctx context.Context, y *try, i int) (int, error) { return length(y.hubs[i].Hubs(ctx)) }},
 	{"Stats.Hubs", 1, 2, func(_ context.Context, y *try, i int) (int, error) { return y.hubs[i].Stats().Hubs, nil }},
 	{"presence", processMembers, 2, func(_ context.Context, y *try, i int) (int, error) {
-		return y.lists[i].length(), nil
+		return y.lists[i].Len(), nil
 	}},
 }
 
@@ -284,8 +290,7 @@ func (y *try) agree(ctx context.Context, i int, with bool) error {
 // pause pauses the process for a second. Nothing may change, then and for a while
 // after.
 func (y *try) pause(ctx context.Context) error {
-	_, before := y.lists[0].get()
-	_, before1 := y.lists[1].get()
+	before := [2]int{y.lists[0].Notices(), y.lists[1].Notices()}
 	if err := y.process.Pause(); err != nil {
 		return err
 	}
@@ -301,9 +306,9 @@ func (y *try) pause(ctx context.Context) error {
 		}
 		return nil
 	})
-	for i, before := range []int{before, before1} {
-		if _, after := y.lists[i].get(); after != before {
-			err = errors.Join(err, fmt.Errorf("the member of hub %d was told of %d changes", i, after-before))
+	for i, l := range y.lists {
+		if after := l.Notices(); after != before[i] {
+			err = errors.Join(err, fmt.Errorf("the member of hub %d was told of %d changes", i, after-before[i]))
 		}
 	}
 	return errors.Join(err, <-unpaused)
@@ -311,9 +316,9 @@ func (y *try) pause(ctx context.Context) error {
 
 // kill kills the process, and notes how long it takes until it is gone.
 func (y *try) kill(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, 3*goneWithin)
+	ctx, cancel := context.WithTimeout(ctx, 3*y.within)
 	defer cancel()
-	_, before := y.lists[0].get()
+	before := y.lists[0].Notices()
 	if err := y.process.Kill(); err != nil {
 		return err
 	}
@@ -331,7 +336,7 @@ func (y *try) kill(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if _, after := y.lists[0].get(); after != before+1 {
+	if after := y.lists[0].Notices(); after != before+1 {
 		return fmt.Errorf("the members of the process went in %d steps", after-before)
 	}
 	return y.both(func(i int) error { return y.agree(ctx, i, false) })
@@ -341,7 +346,7 @@ func (y *try) kill(ctx context.Context) error {
 func (y *try) untilGone(ctx context.Context, i int, w way, killed time.Time) error {
 	err := y.until(ctx, func() error { return w.check(ctx, y, i, false) })
 	took := time.Since(killed)
-	if err == nil && took > goneWithin {
+	if err == nil && took > y.within {
 		err = fmt.Errorf("%s of hub %d: gone after %v", w.name, i, took)
 	}
 	y.mu.Lock()

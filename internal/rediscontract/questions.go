@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/fanoutgo/fanout"
+	"github.com/fanoutgo/fanout/internal/hubstest"
 	"github.com/fanoutgo/fanout/internal/redistest"
 	"github.com/stretchr/testify/require"
 )
@@ -233,7 +234,7 @@ func (x *across) userCommands(t *testing.T) {
 // announced by itself.
 func (x *across) arrivals(t *testing.T) {
 	const room = "arrivals, watched"
-	l := watch(t, x.enter(t, 0, room, "watcher"))
+	l := hubstest.Watch(t, x.enter(t, 0, room, "watcher"))
 	var members []*fanout.Member
 	for i := range x.hubs {
 		x.enter(t, i, room, "") // it is subscribed
@@ -245,10 +246,10 @@ func (x *across) arrivals(t *testing.T) {
 	}
 	people := func(want int) {
 		t.Helper()
-		require.Eventually(t, func() bool { names, _ := l.get(); return len(names) == want }, 20*time.Second, 5*time.Millisecond)
+		require.Eventually(t, func() bool { return l.Len() == want }, 20*time.Second, 5*time.Millisecond)
 	}
 	people(4)
-	_, before := l.get()
+	before := l.Notices()
 	began := time.Now()
 	for i, m := range members {
 		require.NoError(t, x.hubs[i/100].Room(room).Join(x.context(t), m))
@@ -256,7 +257,7 @@ func (x *across) arrivals(t *testing.T) {
 	}
 	people(304)
 	took := time.Since(began)
-	_, after := l.get()
+	after := l.Notices()
 	// Each hub announces at once, and then every 180 ms.
 	require.LessOrEqual(t, after-before, 3*(2+int(took/(180*time.Millisecond))))
 	t.Logf("%d people came within %v: %d notices", len(members), took, after-before)

@@ -122,8 +122,14 @@ func explain(err error) error {
 	return err
 }
 
-// classify wraps an error with what the hub may conclude from it.
-func (e *Engine) classify(what string, err error) error { return e.conclusion(what, "", err) }
+// classify wraps an error of a publish with what the hub may conclude from it.
+func (e *Engine) classify(what string, err error) error {
+	why := ""
+	if replyKind(err) == kindUnsupported {
+		why = e.mode.requirement()
+	}
+	return e.conclusion(what, why, err)
+}
 
 // classifyCall is classify for a function of the history.
 func (e *Engine) classifyCall(what string, err error) error {

@@ -22,7 +22,7 @@ lost, trimmed         in rooms with history: reported missing because servers lo
                       the history keeps no more
 alarms                there: gaps of unknown size with nothing missing (replicas took over, servers restarted)
 silent                missing without a word: must be 0
-lists                 of people in rooms with presence, as clients were told, compared with Members
+lists                 of people in rooms with presence, as clients were told, compared with Members and with who was in
 order                 messages in another order for some, where that is documented
 outage                the longest that a client heard nothing in a room
 service               from the beginning of the fault until everybody heard everybody

@@ -30,7 +30,8 @@ const (
 )
 
 func list(client string, i int) *check.List {
-	return &check.List{Client: client, At: published(i), People: []string{"a", "b"}, Members: []string{"a", "b"}}
+	there := []string{"a", "b"}
+	return &check.List{Client: client, At: published(i), People: there, Members: there, In: there}
 }
 
 func published(i int) check.Time { return time.Duration(100*i + 100) }
@@ -196,7 +197,10 @@ var planted = []struct {
 		r.Lists[1].People = []string{"a"}
 	}, check.Presence},
 	{"a list of people has somebody who has gone", keeps, func(r *check.Room) {
-		r.Lists[0].Members = []string{"a"}
+		r.Lists[0].Members, r.Lists[0].In = []string{"a"}, []string{"a"}
+	}, check.Presence},
+	{"Members and a list of people lack somebody", plain, func(r *check.Room) {
+		r.Lists[1].People, r.Lists[1].Members = []string{"a"}, []string{"a"}
 	}, check.Presence},
 	{"somebody comes who is here", plain, func(r *check.Room) {
 		r.Lists = append(r.Lists, &check.List{Client: "a", At: published(70), Wrong: []string{"was told that b came, who was here"}})

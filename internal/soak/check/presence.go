@@ -8,10 +8,11 @@ type List struct {
 	Client string // whose list it is
 	At     Time
 	// People is made of the list and the changes that the member has received;
-	// Members is what Selection.Members says on its hub. Both are sorted, and
-	// have a user with several connections once.
-	People, Members []string
-	Wrong           []string // changes that did not fit what was before them
+	// Members is what Selection.Members says on its hub; In has the clients that
+	// have joined and not left. All are sorted, and have a user with several
+	// connections once.
+	People, Members, In []string
+	Wrong               []string // changes that did not fit what was before them
 }
 
 // presence checks the lists of people.
@@ -23,6 +24,9 @@ func (c *roomCheck) presence() {
 		}
 		if !slices.Equal(l.People, l.Members) {
 			c.fail(Presence, l.Client, l.At, "was told that %v are here, and Members says %v", l.People, l.Members)
+		}
+		if !slices.Equal(l.Members, l.In) {
+			c.fail(Presence, l.Client, l.At, "Members says that %v are here, and %v are", l.Members, l.In)
 		}
 	}
 }

@@ -90,17 +90,35 @@ func (w *World) listsOf(ctx context.Context, r *Room) (lists []*check.List, righ
 	for i, h := range w.Hubs {
 		members[i] = here(ctx, h, r.Name)
 	}
+	in := w.in(r)
 	right = true
 	for _, c := range w.clients() {
 		c.mu.Lock()
 		if p := c.rooms[r.index]; p.in != nil {
-			l := &check.List{Client: c.name, At: w.now(), Members: members[c.hub], People: slices.Sorted(maps.Keys(p.here))}
+			l := &check.List{Client: c.name, At: w.now(), Members: members[c.hub], In: in, People: slices.Sorted(maps.Keys(p.here))}
 			lists = append(lists, l)
-			right = right && slices.Equal(l.People, l.Members)
+			right = right && slices.Equal(l.People, l.Members) && slices.Equal(l.Members, l.In)
 		}
 		c.mu.Unlock()
 	}
 	return lists, right
+}
+
+// in returns who is in a room, each person once. Nobody moves meanwhile.
+func (w *World) in(r *Room) []string {
+	names := make(map[string]bool)
+	for _, c := range w.clients() {
+		c.mu.Lock()
+		switch {
+		case c.rooms[r.index].in == nil:
+		case c.user != "":
+			names[c.user] = true
+		default:
+			names[c.member.ID()] = true
+		}
+		c.mu.Unlock()
+	}
+	return slices.Sorted(maps.Keys(names))
 }
 
 // here returns who is in a room, as Members says, each person once.

@@ -1,0 +1,240 @@
+package hubstest
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/fanoutgo/fanout"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// A List is who is in a room with presence, as a member has received it: its
+// list, and the changes since.
+type List struct {
+	mu      sync.Mutex // guards all below
+	people  map[string]string
+	notices int
+	left    []string // all that have ever left
+	wrong   []string // changes that did not fit
+}
+
+// Watch returns the list of a member, which receives until it ends.
+func Watch(t testing.TB, m *fanout.Member) *List {
+	l := new(List)
+	var done sync.WaitGroup
+	done.Go(func() {
+		for msg, err := range m.Messages(context.Background()) {
+			if c, ok := msg.Presence(); ok && err == nil {
+				l.apply(&c)
+			}
+		}
+	})
+	t.Cleanup(func() { _ = m.Close(); done.Wait() })
+	return l
+}
+
+func (l *List) apply(c *fanout.PresenceChange) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.notices++
+	if c.Reset {
+		l.people = make(map[string]string)
+	}
+	for _, p := range c.Joined {
+		if _, there := l.people[nameOf(p)]; there {
+			l.wrong = append(l.wrong, "joined, and was there: "+nameOf(p))
+		}
+		l.people[nameOf(p)] = string(p.Info)
+	}
+	for _, p := range c.Updated {
+		l.people[nameOf(p)] = string(p.Info)
+	}
+	for _, p := range c.Left {
+		if _, there := l.people[nameOf(p)]; !there {
+			l.wrong = append(l.wrong, "left, and was not there: "+nameOf(p))
+		}
+		delete(l.people, nameOf(p))
+		l.left = append(l.left, nameOf(p))
+	}
+}
+
+func nameOf(p fanout.Person) string { return p.User + p.Member }
+
+// Names returns who is there, in order: users, and the IDs of members without
+// one.
+func (l *List) Names() []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Sorted(maps.Keys(l.people))
+}
+
+// Len returns the number of those that are there.
+func (l *List) Len() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.people)
+}
+
+// Notices returns the number of changes that have come, with the list.
+func (l *List) Notices() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.notices
+}
+
+// Left returns all that have ever left.
+func (l *List) Left() []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.left)
+}
+
+// check returns an error if the list is not as it should be.
+func (l *List) check(want map[string]string) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.wrong) > 0 {
+		return fmt.Errorf("changes did not fit: %v", l.wrong)
+	}
+	if !maps.Equal(l.people, want) {
+		return fmt.Errorf("the list has %v, and there are %v", l.people, want)
+	}
+	return nil
+}
+
+// grace has persons come back in all ways. When the one that does not is said to
+// have left, so would be those that left before.
+func grace(t *testing.T, x *hubs) {
+	const room = "watched"
+	l := Watch(t, x.enter(t, 0, "watcher", room))
+	ann, bob, cat, dan := x.enter(t, 1, "ann", room), x.enter(t, 1, "bob", room), x.enter(t, 1, "cat", room), x.enter(t, 1, "dan", room)
+	there := []string{"ann", "bob", "cat", "dan", "watcher"}
+	require.Eventually(t, func() bool { return slices.Equal(there, l.Names()) }, 20*time.Second, 5*time.Millisecond)
+	before := l.Notices()
+	require.NoError(t, ann.Close())
+	require.NoError(t, bob.Close())
+	require.NoError(t, x.all[1].Room(room).Leave(within(t), cat))
+	require.NoError(t, dan.Close())
+	x.enter(t, 1, "ann", room)
+	x.enter(t, 2, "bob", room)
+	require.NoError(t, x.all[1].Room(room).Join(within(t), cat))
+	require.Eventually(t, func() bool { return len(l.Left()) > 0 }, 20*time.Second, 5*time.Millisecond)
+	require.Equal(t, []string{"dan"}, l.Left())
+	require.Equal(t, before+1, l.Notices())
+	require.Equal(t, []string{"ann", "bob", "cat", "watcher"}, l.Names())
+}
+
+// presence has people come and go at random, with links that break, and compares
+// what everybody knows at moments at which nobody moves.
+func presence(t *testing.T, x *hubs) {
+	w := &walk{T: t, hubs: x, dice: rand.New(rand.NewPCG(1, 2)), lists: make(map[*fanout.Member]*List)}
+	for range 4 {
+		for range 40 {
+			w.step()
+		}
+		w.compare()
+	}
+}
+
+// A walk is people who come and go at random.
+type walk struct {
+	*testing.T
+	*hubs
+	dice    *rand.Rand
+	members []*fanout.Member
+	info    []string
+	lists   map[*fanout.Member]*List
+}
+
+const walkRoom = "watched, at random"
+
+func (w *walk) step() {
+	i := 0
+	if len(w.members) > 0 {
+		i = w.dice.IntN(len(w.members))
+	}
+	switch n := w.dice.IntN(20); {
+	case n < 7 || len(w.members) < 3:
+		w.come(w.dice.IntN(len(w.all)), []string{"", "ann", "bob", "cat", "dan"}[w.dice.IntN(5)])
+	case n < 10:
+		w.leave(i)
+	case n < 13: // a page is reloaded, and has another hub
+		user := w.members[i].User()
+		w.leave(i)
+		w.come(w.dice.IntN(len(w.all)), user)
+	case n < 15:
+		m, room := w.members[i], w.of(w.members[i]).Room(walkRoom)
+		require.NoError(w, room.Leave(within(w), m))
+		require.NoError(w, room.Join(within(w), m))
+	case n < 18:
+		if w.members[i].User() == "" { // others share their Info
+			w.info[i] = fmt.Sprint("info ", w.dice.Int())
+			require.NoError(w, w.members[i].SetInfo([]byte(w.info[i])))
+		}
+	case n < 19:
+		w.breaks[w.dice.IntN(len(w.breaks))]()
+	default:
+		time.Sleep(time.Duration(w.dice.IntN(50)) * time.Millisecond)
+	}
+}
+
+func (w *walk) come(hub int, user string) {
+	m := w.enter(w, hub, user, walkRoom)
+	w.members, w.info = append(w.members, m), append(w.info, "")
+	if w.dice.IntN(2) == 0 {
+		w.lists[m] = Watch(w, m)
+	}
+}
+
+func (w *walk) leave(i int) {
+	require.NoError(w, w.members[i].Close())
+	delete(w.lists, w.members[i])
+	w.members, w.info = slices.Delete(w.members, i, i+1), slices.Delete(w.info, i, i+1)
+}
+
+// compare waits until all know who is in the room.
+func (w *walk) compare() {
+	want := make(map[string]string)
+	for i, m := range w.members {
+		if m.User() == "" {
+			want[m.ID()] = w.info[i]
+		} else {
+			want[m.User()] = ""
+		}
+	}
+	require.EventuallyWithT(w, func(c *assert.CollectT) { assert.NoError(c, w.check(want)) }, 20*time.Second, 5*time.Millisecond, "all know who is there")
+}
+
+// check returns an error if anybody does not know who is in the room.
+func (w *walk) check(want map[string]string) error {
+	for _, l := range w.lists {
+		if err := l.check(want); err != nil {
+			return err
+		}
+	}
+	for i, h := range w.all {
+		connections, people := 0, make(map[string]string)
+		for m, err := range h.In(walkRoom).Members(within(w)) {
+			if err != nil {
+				return err
+			}
+			connections++
+			name := m.User
+			if name == "" {
+				name = m.ID
+			}
+			people[name] = string(m.Info)
+		}
+		if connections != len(w.members) || !maps.Equal(people, want) {
+			return fmt.Errorf("hub %d lists %d members, %v; there are %d, %v", i, connections, people, len(w.members), want)
+		}
+	}
+	return nil
+}
