@@ -22,7 +22,7 @@ func TestAdmissionIsAskedAgain(t *testing.T) {
 		joined := make(chan error)
 		go func() { joined <- h.Room("x").Join(context.Background(), m) }()
 		<-asked
-		h.expelling([]*room{h.lookup(h.names.Room("x"))}) // a command looks for members, and does not find this one
+		roomView{h.lookup(h.names.Room("x"))}.Expel() // a command looks for members, and does not find this one
 		require.Empty(t, h.Room("x").Members())
 		admit <- nil
 		<-asked

@@ -9,7 +9,9 @@ import (
 	"time"
 
 	"github.com/fanoutgo/fanout/internal/callback"
+	"github.com/fanoutgo/fanout/internal/linked"
 	"github.com/fanoutgo/fanout/internal/trial"
+	"github.com/fanoutgo/fanout/internal/wire"
 )
 
 // MemberOptions describe a member.
@@ -96,7 +98,7 @@ func (m *Member) configure(o *MemberOptions) error {
 		if err := checkUser(o.User); err != nil {
 			return err
 		}
-		m.extras().user = &user{name: o.User, joined: trial.New()}
+		m.extras().user = &user{name: o.User, joined: trial.New(), member: m}
 	}
 	if len(o.Info) > 0 {
 		if err := m.setInfo(o.Info); err != nil {
@@ -106,6 +108,54 @@ func (m *Member) configure(o *MemberOptions) error {
 	if o.OnReady != nil {
 		m.calls = true
 		m.extras().onReady = o.OnReady
+	}
+	return nil
+}
+
+// A user is what a member has of the user that it belongs to. Messages to the
+// user travel in a channel of the user's own, which is a room without a name.
+type user struct {
+	name   string
+	joined *trial.Trial // the member is in that room, or has ended
+	member *Member
+	links  linked.Links[user] // of the connections to this hub. Guarded by Hub.mu
+}
+
+// Links implements linked.Element.
+func (u *user) Links() *linked.Links[user] { return &u.links }
+
+// IsMark implements linked.Element.
+func (*user) IsMark() bool { return false }
+
+// connections are the members of one user on this hub. Guarded by Hub.mu.
+type connections = linked.List[user, *user]
+
+// User selects all connections of users, on all hubs: the members that were
+// connected with that [MemberOptions.User]. A message to a user costs what one
+// to a room of its connections does, and members receive it like a direct
+// message: [Message.Room] is empty. See [Hub.Connect] for when a member begins
+// to get them.
+func (h *Hub) User(ids ...string) Selection {
+	return Selection{hub: h, kind: toUsers, names: distinct(ids)}
+}
+
+// checkUser says what is wrong with the name of a user.
+func checkUser(name string) error {
+	if err := wire.CheckRoom(name); err != nil { // the same rules
+		return fmt.Errorf("%w %s: %w", ErrInvalidUser, quoteName(name), err)
+	}
+	return nil
+}
+
+// checkUsers says what is wrong with the users that a selection names.
+func checkUsers(names []string) error {
+	if len(names) == 0 {
+		return fmt.Errorf("%w: User names no user", ErrEmptySelection)
+	}
+	for _, name := range names {
+		if err := checkUser(name); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -208,8 +258,10 @@ type notAdmitted struct{ error }
 
 func (e notAdmitted) Unwrap() error { return e.error }
 
-// Expulsions count the commands that took members of rooms out of rooms. Rooms
-// share the counts, since a Join that asks once more than it must does no harm.
+// Expulsions count the commands that took members of rooms out of rooms. Such a
+// command cannot find a member whose Join has been admitted and is not in the
+// room yet: that Join asks again. Rooms share the counts, since a Join that asks
+// once more than it must does no harm.
 type expulsions struct {
 	seed   maphash.Seed
 	counts [64]atomic.Uint64
@@ -217,16 +269,6 @@ type expulsions struct {
 
 func (e *expulsions) of(channel string) *atomic.Uint64 {
 	return &e.counts[maphash.String(e.seed, channel)%uint64(len(e.counts))]
-}
-
-// expelling is called before a command looks for the members of rooms that it
-// takes out of rooms. It cannot find a member whose Join has been admitted and
-// is not in the room yet: that Join asks again. Commands to members, users and
-// everyone find it, since it is a member of the hub.
-func (h *Hub) expelling(rooms []*room) {
-	for _, r := range rooms {
-		h.expelled.of(r.channel).Add(1)
-	}
 }
 
 // reserve returns the membership of a room for a Join that begins: the one that
@@ -329,7 +371,7 @@ func (r *room) hasJoined(ms *membership) {
 	r.mu.AssertHeld()
 	r.happened(r.hub.opts.OnJoin, ms)
 	if p := r.presence(); p != nil {
-		p.Came((*present)(ms.member))
+		p.Came((*memberView)(ms.member))
 	}
 }
 
@@ -338,7 +380,7 @@ func (r *room) hasLeft(ms *membership) {
 	r.mu.AssertHeld()
 	r.happened(r.hub.opts.OnLeave, ms)
 	if p := r.presence(); p != nil {
-		p.Went((*present)(ms.member))
+		p.Went((*memberView)(ms.member))
 	}
 }
 

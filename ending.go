@@ -116,18 +116,17 @@ func (m *Member) standing() (last *ending, err error) {
 const closeGrace = 5 * time.Second
 
 // finish closes the member in order. It receives what is in its rooms by now,
-// and then a *ClosedError with the reason. In rooms that are in places it
-// receives what was there when Log.Mark returned the place. From now on the
-// member counts as gone: it is in no room, and a Join fails. It ends when
+// and then a *ClosedError with the reason. In the room of a place, if there is
+// one, it receives what comes before that. From now on the member counts as gone: it is in no room, and a Join fails. It ends when
 // Receive returns the final error, or at the deadline (zero: there is none). A
 // member that has read everything and that nobody has ever received from ends
 // at once.
 //
 // It has no effect on a member that is finishing or has ended. Locks of rooms
 // must not be held.
-func (m *Member) finish(reason string, deadline time.Time, places map[*room]uint64) {
+func (m *Member) finish(reason string, deadline time.Time, at roomPlace) {
 	e := &ending{err: &ClosedError{Reason: reason}, deadline: deadline, marks: make(map[*membership]uint64)}
-	if left := m.retire(e, places); !left {
+	if left := m.retire(e, at); !left {
 		m.end(e.err)
 		return
 	}
@@ -137,7 +136,7 @@ func (m *Member) finish(reason string, deadline time.Time, places map[*room]uint
 
 // retire takes a member out of the lists of its rooms. It reports whether the
 // member has yet to learn that it ends, and to read what is left.
-func (m *Member) retire(e *ending, places map[*room]uint64) (left bool) {
+func (m *Member) retire(e *ending, at roomPlace) (left bool) {
 	m.walk.Lock()
 	defer m.walk.Unlock()
 	if !m.beginEnding(e) {
@@ -160,8 +159,8 @@ func (m *Member) retire(e *ending, places map[*room]uint64) (left bool) {
 		all = append(all, everyone)
 	}
 	for _, ms := range all {
-		mark, some := places[ms.room]
-		if joined := ms.retire(&mark, some); !joined || ms.hasReadAll() {
+		mark := at.mark
+		if joined := ms.retire(&mark, ms.room == at.room); !joined || ms.hasReadAll() {
 			m.dismiss(ms)
 		} else {
 			e.marks[ms] = mark
@@ -204,7 +203,7 @@ func (ms *membership) retire(mark *uint64, given bool) (joined bool) {
 // unlist takes a membership off the list of the room's members.
 func (r *room) unlist(ms *membership) {
 	r.mu.AssertHeld()
-	r.unlink(ms)
+	r.members.Remove(ms)
 	r.life.Leave()
 	r.hasLeft(ms)
 }
@@ -262,7 +261,7 @@ func (h *Hub) Drain(ctx context.Context) error {
 	members := slices.Collect(maps.Values(h.members))
 	h.mu.RUnlock()
 	for _, m := range members {
-		m.finish(drainReason, time.Time{}, nil)
+		m.finish(drainReason, time.Time{}, roomPlace{})
 	}
 	select {
 	case <-drained:

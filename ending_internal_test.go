@@ -9,9 +9,9 @@ import (
 )
 
 func TestMemberFinish(t *testing.T) {
-	// begin returns a member of room x with messages 1 and 2, and the places
+	// begin returns a member of room x with messages 1 and 2, and the place
 	// after message 1.
-	begin := func(t *testing.T) (h *Hub, m *Member, places map[*room]uint64) {
+	begin := func(t *testing.T) (h *Hub, m *Member, place roomPlace) {
 		h, err := New(nil, nil)
 		require.NoError(t, err)
 		m, err = h.Connect(nil)
@@ -20,14 +20,14 @@ func TestMemberFinish(t *testing.T) {
 		require.NoError(t, lobby.Join(t.Context(), m))
 		require.NoError(t, lobby.Publish(t.Context(), []byte("1")))
 		r := h.lookup(lobby.channel)
-		places = map[*room]uint64{r: r.log.Mark()}
+		place = roomPlace{r, r.log.Mark()}
 		require.NoError(t, lobby.Publish(t.Context(), []byte("2")))
-		return h, m, places
+		return h, m, place
 	}
 	t.Run("ends at a place", func(t *testing.T) {
-		h, m, places := begin(t)
+		h, m, place := begin(t)
 		defer h.Close(t.Context())
-		m.finish("kicked", time.Now().Add(closeGrace), places)
+		m.finish("kicked", time.Now().Add(closeGrace), place)
 		buf := make([]Message, 3)
 		n, err := m.ReceiveBatch(t.Context(), buf)
 		require.NoError(t, err)
@@ -44,22 +44,21 @@ func TestMemberFinish(t *testing.T) {
 			h, m, _ := begin(t)
 			defer h.Close(t.Context())
 			start := time.Now()
-			m.finish("kicked", start.Add(closeGrace), nil)
+			m.finish("kicked", start.Add(closeGrace), roomPlace{})
 			<-m.Done()
 			require.Equal(t, closeGrace, time.Since(start))
 			require.Equal(t, &ClosedError{"kicked"}, m.Err())
 		})
 	})
 	t.Run("leaves the room", func(t *testing.T) {
-		h, m, places := begin(t)
+		h, m, place := begin(t)
 		defer h.Close(t.Context())
-		m.finish("kicked", time.Now().Add(closeGrace), nil)
-		for r := range places {
-			require.Zero(t, r.life.Members())
-			require.Positive(t, r.life.Uses(), "its history may have to be read")
-			require.NoError(t, h.Room("x").Leave(t.Context(), m))
-			require.Zero(t, r.life.Uses())
-		}
+		m.finish("kicked", time.Now().Add(closeGrace), roomPlace{})
+		r := place.room
+		require.Zero(t, r.life.Members())
+		require.Positive(t, r.life.Uses(), "its history may have to be read")
+		require.NoError(t, h.Room("x").Leave(t.Context(), m))
+		require.Zero(t, r.life.Uses())
 		_, err := m.Receive(t.Context())
 		require.ErrorIs(t, err, ErrClosed)
 		require.Equal(t, &ClosedError{"kicked"}, m.Err())
@@ -68,7 +67,7 @@ func TestMemberFinish(t *testing.T) {
 		h, m, _ := begin(t)
 		defer h.Close(t.Context())
 		m.Close()
-		m.finish("kicked", time.Now().Add(closeGrace), nil)
+		m.finish("kicked", time.Now().Add(closeGrace), roomPlace{})
 		require.Equal(t, ErrClosed, m.Err())
 		require.Empty(t, h.leaving)
 	})

@@ -58,6 +58,10 @@ var (
 	// malformed, of another room, or ahead of the room's history.
 	ErrInvalidPosition = errors.New("invalid position")
 
+	// ErrNoQuestion means that a message cannot be answered: it is no question,
+	// the member has answered it, or its asker no longer waits.
+	ErrNoQuestion = errors.New("not an open question")
+
 	// ErrNoHistory means that Resume or History was called for a room that
 	// keeps no history ([RoomOptions]).
 	ErrNoHistory = errors.New("room keeps no history")

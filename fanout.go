@@ -27,6 +27,7 @@ import (
 	"github.com/fanoutgo/fanout/internal/lookout"
 	"github.com/fanoutgo/fanout/internal/loopback"
 	"github.com/fanoutgo/fanout/internal/notices"
+	"github.com/fanoutgo/fanout/internal/performer"
 	"github.com/fanoutgo/fanout/internal/publishing"
 	"github.com/fanoutgo/fanout/internal/questions"
 	"github.com/fanoutgo/fanout/internal/reading"
@@ -66,7 +67,7 @@ type Hub struct {
 	rooms         map[string]*room         // by channel
 	members       map[uint64]*Member       // by number
 	leaving       map[uint64]*Member       // that are finishing; they are not in members
-	users         map[string]*Member       // the first member of each user; see user.next
+	users         map[string]connections   // of each user
 	everyoneHears bool                     // all members hear what is said to everyone
 	drained       chan struct{}            // Drain was called; closed when no member is left
 
@@ -76,6 +77,7 @@ type Hub struct {
 	lookout      lookout.Lookout       // which of them are there
 	notices      notices.Sender        // sends what it tells them
 	switchboard  questions.Switchboard // what they ask each other
+	performer    performer.Performer   // does what they ask for
 	announcer    announcer.Announcer   // who is in rooms with presence
 	publishing   publishing.Env        // what publishing needs of the hub
 	inboxes      publishing.Inboxes    // of hubs, to be published to
@@ -191,7 +193,7 @@ func makeHub(opts Options) *Hub {
 		rooms:    make(map[string]*room),
 		members:  make(map[uint64]*Member),
 		leaving:  make(map[uint64]*Member),
-		users:    make(map[string]*Member),
+		users:    make(map[string]connections),
 		closed:   make(chan struct{}),
 		ops:      gate.New(),
 	}

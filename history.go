@@ -307,8 +307,8 @@ func (r *room) excuse() {
 		return
 	}
 	k, oldest := r.kept, r.log.OldestKept()
-	for ms := r.members; ms != nil; ms = ms.next {
-		if ms.member != nil && ms.cursor.Overrun(oldest) {
+	for ms := range r.members.All {
+		if ms.cursor.Overrun(oldest) {
 			ms.place.behind.CompareAndSwap(within, pushed)
 			k.pushedAt = clock.Now()
 		}
@@ -324,10 +324,8 @@ func (r *room) excuseNoLonger(now int64) {
 		return
 	}
 	k.pushedAt = 0
-	for ms := r.members; ms != nil; ms = ms.next {
-		if ms.member != nil {
-			ms.place.behind.CompareAndSwap(pushed, within)
-		}
+	for ms := range r.members.All {
+		ms.place.behind.CompareAndSwap(pushed, within)
 	}
 }
 

@@ -34,13 +34,16 @@ func (h *Hub) initNotices() {
 	h.lookout.Init(&lookout.Env{Notices: &h.notices, Reply: h.switchboard.Reply, Changed: h.hubsChanged})
 	h.switchboard.Init(&questions.Env{
 		Notices: &h.notices, Ops: h.ops, Closing: h.closing,
-		Known: h.known, Listens: h.listens, Perform: h.perform, Presence: h.announced,
-		Received: h.lookout.Receive, IsGone: h.lookout.IsGone, Uncounted: h.lookout.SetUncounted,
+		Bound: h.bound, Timeout: h.opts.PublishTimeout, Explain: h.explain,
+		AwaitOwn: func(ctx context.Context) error { return h.awaitOwn(ctx, nil) },
+		Known:    h.known, Listens: h.listens, Perform: h.performer.Perform, Presence: h.announced,
+		Received: h.lookout.Receive, IsGone: h.lookout.IsGone, IsNew: h.lookout.IsNew, Uncounted: h.lookout.SetUncounted,
 		Malformed:  func(err error) { h.malformed(h.inboxChannel, err) },
 		SweepLater: h.janitor.wake,
 	})
+	h.initPerformer()
 	h.announcer.Init(&announcer.Env{
-		Notices: &h.notices, Go: h.pool.Aside, Ask: h.ask, NewLife: h.newStream, Malformed: h.malformed,
+		Notices: &h.notices, Go: h.pool.Aside, Ask: h.switchboard.Ask, NewLife: h.newStream, Malformed: h.malformed,
 		IsGone: h.lookout.IsGone, IsNew: h.lookout.IsNew, Uncounted: h.lookout.Uncounted,
 		Lane: func(room string) questions.Lane {
 			return questions.Lane{Out: h.acquire(room, h.names.Room(room)).outgoing()}
@@ -302,6 +305,53 @@ func (h *Hub) awaitTrial(ctx context.Context, t *trial.Trial, ms *membership) er
 		}
 	}
 	return nil
+}
+
+// awaitOthers waits for the channels that bring a member messages without a
+// room, which a Join promises as well.
+func (r *room) awaitOthers(ctx context.Context, ms *membership) error {
+	if err := r.hub.awaitOwn(ctx, ms); err != nil {
+		return err
+	}
+	if u := ms.member.user(); u != nil && r.name != "" {
+		return r.hub.awaitTrial(ctx, u.joined, ms)
+	}
+	return nil
+}
+
+// Ready waits until the hub's own channels are subscribed, and those of the
+// users of all members that are connected now. From then on direct messages,
+// messages to these users and messages to everyone arrive, or are reported
+// missing, also at members that are in no room.
+//
+// It ends earlier with ctx, when the hub closes ([ErrClosed]), and when the
+// backend refuses one of these channels ([ErrRefused]; the hub goes on trying).
+func (h *Hub) Ready(ctx context.Context) error {
+	if h.isClosing() {
+		return failed("ready", ErrClosed)
+	}
+	err := h.awaitOwn(ctx, nil)
+	for _, u := range h.joiningUsers() {
+		if err == nil {
+			err = h.awaitTrial(ctx, u.joined, nil)
+		}
+	}
+	return failed("ready", h.explain(ctx, err))
+}
+
+// joiningUsers returns those of the members that are not in their users'
+// channels.
+func (h *Hub) joiningUsers() (all []*user) {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	for _, list := range h.users {
+		for u := range list.All {
+			if !u.joined.Succeeded() {
+				all = append(all, u)
+			}
+		}
+	}
+	return all
 }
 
 // receiveNotice takes a notice: a hello, or one that this release does not

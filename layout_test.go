@@ -39,11 +39,11 @@ func TestSizes(t *testing.T) {
 }
 
 // The files and functions of this package stay small enough to be read in one
-// go. Sixteen files deliver messages. Seven more have a subject each that came
-// later: how members begin, whose they are, and how they end; whom questions
-// across hubs are about, and asking and performing them; and who is in a room.
+// go. Sixteen files deliver messages. Four more have a subject each that came
+// later: how members begin, and how they end; what is asked of people on all
+// hubs; and who is here.
 func TestLayout(t *testing.T) {
-	const maxFiles, maxLines, maxFunc = 23, 400, 60
+	const maxFiles, maxLines, maxFunc = 20, 400, 60
 	all, err := filepath.Glob("*.go")
 	require.NoError(t, err)
 	var files []string

@@ -86,6 +86,21 @@ func hubOf(memberID string) (string, error) {
 // given to another member, and is unrelated to the names of rooms.
 func (m *Member) ID() string { return item.MemberID(m.hub.id, m.num) }
 
+// User returns what was given as [MemberOptions.User].
+func (m *Member) User() string {
+	if u := m.user(); u != nil {
+		return u.name
+	}
+	return ""
+}
+
+func (m *Member) user() *user {
+	if e := m.more.Load(); e != nil {
+		return e.user
+	}
+	return nil
+}
+
 // Rooms returns the names of the rooms that the member is in, in no order.
 // There are none once it is being closed with a reason.
 func (m *Member) Rooms() []string {

@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 
 	"github.com/fanoutgo/fanout/internal/item"
+	"github.com/fanoutgo/fanout/internal/linked"
 	"github.com/fanoutgo/fanout/internal/roomlog"
 )
 
@@ -13,7 +14,7 @@ import (
 // member has one for each of its rooms, so it is kept small.
 type membership struct {
 	cursor roomlog.Cursor[item.Entry, *membership] // a cache line; what follows is another
-	member *Member                                 // nil: it keeps the place of a walk over the room
+	member *Member                                 // nil: it is the mark of a walk over the room
 	room   *room
 	place  *place // nil in most rooms that have no history and no presence
 
@@ -24,8 +25,8 @@ type membership struct {
 	sinceHigh uint16      // see since; there is room for 47 bits. Guarded by room.mu
 	nextReady *membership // in the member's ready queue; nil: it is not there. Guarded by Member.readyMu
 
-	next, prev *membership // in the room. Guarded by room.mu
-	joiners    int32       // Joins that wait on it. Guarded by Member.mu
+	links   linked.Links[membership] // in the room. Guarded by room.mu
+	joiners int32                    // Joins that wait on it. Guarded by Member.mu
 	// opened is the run of the room's numbers in which the cursor was opened.
 	// Written under room.mu, before anybody reads with the cursor.
 	opened uint32

@@ -8,7 +8,10 @@ import (
 	"time"
 
 	"github.com/fanoutgo/fanout/adapter"
+	"github.com/fanoutgo/fanout/internal/announcer"
 	"github.com/fanoutgo/fanout/internal/history"
+	"github.com/fanoutgo/fanout/internal/item"
+	"github.com/fanoutgo/fanout/internal/presence"
 )
 
 // A Message is what a member receives.
@@ -36,6 +39,83 @@ type Message struct {
 	// selection, those that Options.LocalFallback delivered, and those of other
 	// programs that were only published.
 	Position Position
+}
+
+// A PresenceChange says who has come to a room and who has left it. Members of
+// a room with [RoomOptions.Presence] receive them among its messages: see
+// [Message.Presence].
+//
+// The first that a member receives has Reset set, and lists who is there. The
+// others, applied to that list in order, keep it right. A member that has
+// fallen out of the room's window receives a list again. On all hubs the lists
+// say the same once nobody comes or goes and links are up, and then they say
+// what [Selection.Members] says, in terms of persons.
+type PresenceChange struct {
+	// Reset means that Joined is the whole list: forget what was before.
+	Reset bool
+
+	// Joined are persons whose first connection has come, Updated those whose
+	// Info has changed, and Left those whose last connection has gone. Those
+	// that have left have no Info.
+	Joined, Updated, Left []Person
+
+	// Large means that there are more connections than
+	// RoomOptions.PresenceList: Joined is a sample, and the changes in between
+	// are not told. Reset is set, too.
+	Large bool
+
+	// Count is the number of connections in the room, on all hubs. A person may
+	// have several, and that their number changes is no event by itself.
+	Count int
+}
+
+// A Person is a user, with all connections of it, or a member that has no user.
+type Person struct {
+	User   string // MemberOptions.User
+	Member string // the member's ID, if it has no user
+	Info   []byte // of the connection that is there longest; do not modify it
+
+	// Since is when the connection that is there longest connected, by the
+	// clock of its hub. That another one takes its place, as after a reload
+	// within RoomOptions.Grace, is no change by itself. So members that were
+	// there before keep the earlier time, and members that join later get the
+	// new one in their list.
+	Since time.Time
+}
+
+// Presence returns the change of presence that a message is. It is not ok if
+// the message is an ordinary one. A change has no Position, is in no history,
+// and does not count as missed.
+//
+// All members share the Data of a change. It takes some microseconds to decode,
+// 0.2 ms with 600 persons, so a server that forwards changes to many clients
+// may do it once: &Data[0] is the same for all of them.
+func (m Message) Presence() (c PresenceChange, ok bool) {
+	if m.Sender != announcer.Sender {
+		return c, false
+	}
+	d, err := presence.Decode(m.Data)
+	if err != nil {
+		return c, false
+	}
+	return PresenceChange{
+		Reset: d.Reset, Large: d.Large, Count: d.Count,
+		Joined: persons(d.Joined), Updated: persons(d.Updated), Left: persons(d.Left),
+	}, true
+}
+
+func persons(list []presence.Person) []Person {
+	if len(list) == 0 {
+		return nil
+	}
+	all := make([]Person, len(list))
+	for i, p := range list {
+		all[i] = Person{User: p.User, Info: p.Info, Since: time.UnixMilli(int64(p.Since))}
+		if p.User == "" {
+			all[i].Member = item.MemberID(hubID(p.Hub), p.Member)
+		}
+	}
+	return all
 }
 
 // A Position is a place in a room's history. Offsets number the room's messages

@@ -334,6 +334,28 @@ func (h *Hub) roomOptions(room, channel string) (*roomHistory, *limits, *rare) {
 	return kept, h.limitsOf(o.Window, o.Overflow), special
 }
 
+// There are many rooms: what few of them have is apart. It does not change.
+type rare struct {
+	invalid  error           // why no use can be made of what Options.Room has returned
+	presence *announcer.Room // nil: the room has none
+}
+
+// invalid is why no use can be made of the room; nil: it can be used.
+func (r *room) invalid() error {
+	if r.rare == nil {
+		return nil
+	}
+	return r.rare.invalid
+}
+
+// presence is who is in the room; nil: its members are not told.
+func (r *room) presence() *announcer.Room {
+	if r.rare == nil {
+		return nil
+	}
+	return r.rare.presence
+}
+
 // limits are the window and the overflow policy of a room's log.
 type limits = roomlog.Limits[item.Entry]
 

@@ -85,28 +85,14 @@ func (s Selection) Count(ctx context.Context) (int, error) {
 // no error. The body of the loop may call the hub, also [Hub.Close]: then
 // [ErrClosed] comes next.
 func (s Selection) Members(ctx context.Context) iter.Seq2[MemberInfo, error] {
-	return func(yield func(MemberInfo, error) bool) {
-		stopped := false
-		err := s.query(ctx, "members", &control.Question{Op: control.OpMembers}, func(hub uint64, a *control.Answer) bool {
-			for i := range a.Entries {
-				e := &a.Entries[i]
-				m := MemberInfo{
-					ID: item.MemberID(hubID(hub), e.Number), User: string(e.Name),
-					Since: time.UnixMilli(int64(e.Since)),
-				}
-				if len(e.Data) > 0 {
-					m.Info = slices.Clone(e.Data) // not to keep the page
-				}
-				if stopped = !yield(m, nil); stopped {
-					return false
-				}
-			}
-			return true
-		})
-		if err != nil && !stopped {
-			yield(MemberInfo{}, err)
+	q := control.Question{Op: control.OpMembers}
+	return entries(ctx, s, "members", q, func(hub uint64, e *control.Entry) MemberInfo {
+		m := MemberInfo{ID: item.MemberID(hubID(hub), e.Number), User: string(e.Name), Since: time.UnixMilli(int64(e.Since))}
+		if len(e.Data) > 0 {
+			m.Info = slices.Clone(e.Data) // not to keep the page
 		}
-	}
+		return m
+	})
 }
 
 // Users yields each user of the selection once, with the number of its
@@ -155,23 +141,31 @@ func (s Selection) Users(ctx context.Context) iter.Seq2[UserInfo, error] {
 // again. A hub that does not run for a second is not taken for gone. One that
 // closes says so.
 func (h *Hub) Hubs(ctx context.Context) iter.Seq2[HubInfo, error] {
-	return func(yield func(HubInfo, error) bool) {
-		stopped := false
-		q := &control.Question{Op: control.OpHubs}
-		err := h.Everyone().query(ctx, "hubs", q, func(hub uint64, a *control.Answer) bool {
-			for _, e := range a.Entries {
-				stopped = !yield(HubInfo{
-					ID: hubID(hub), Since: time.UnixMilli(int64(e.Since)), Release: string(e.Name),
-					Members: int(e.Count), Rooms: int(e.Number),
-				}, nil)
-				if stopped {
+	q := control.Question{Op: control.OpHubs}
+	return entries(ctx, h.Everyone(), "hubs", q, func(hub uint64, e *control.Entry) HubInfo {
+		return HubInfo{
+			ID: hubID(hub), Since: time.UnixMilli(int64(e.Since)), Release: string(e.Name),
+			Members: int(e.Count), Rooms: int(e.Number),
+		}
+	})
+}
+
+// entries yields what info makes of each entry of the answers to a question,
+// and then the error, if there is one.
+func entries[T any](ctx context.Context, s Selection, op string, q control.Question, info func(hub uint64, e *control.Entry) T) iter.Seq2[T, error] {
+	return func(yield func(T, error) bool) {
+		stopped, asked := false, q // the loop may run again
+		err := s.query(ctx, op, &asked, func(hub uint64, a *control.Answer) bool {
+			for i := range a.Entries {
+				if stopped = !yield(info(hub, &a.Entries[i]), nil); stopped {
 					return false
 				}
 			}
 			return true
 		})
 		if err != nil && !stopped {
-			yield(HubInfo{}, err)
+			var none T
+			yield(none, err)
 		}
 	}
 }
@@ -240,10 +234,6 @@ func (s Selection) command(ctx context.Context, op string, what control.Op, room
 	return s.query(ctx, op, q, func(uint64, *control.Answer) bool { return true })
 }
 
-// ErrNoQuestion means that a message cannot be answered: it is no question, the
-// member has answered it, or its asker no longer waits.
-var ErrNoQuestion = errors.New("not an open question")
-
 // A Reply is the answer of a member to Selection.Ask.
 type Reply struct {
 	Member string // its ID
@@ -283,7 +273,7 @@ func (s Selection) Ask(ctx context.Context, data []byte) iter.Seq2[Reply, error]
 			}
 			return true
 		})
-		if partial := (*PartialError)(nil); errors.As(err, &partial) {
+		if partial, is := errors.AsType[*PartialError](err); is {
 			for _, n := range asked {
 				partial.Unanswered += n
 			}
@@ -324,3 +314,82 @@ func (m *Member) Reply(ctx context.Context, to Message, data []byte) error {
 // pollOf returns the question that a message is, nil if it is none. All members
 // share its data, which has an address of its own.
 func (h *Hub) pollOf(msg *Message) *questions.Poll { return h.switchboard.PollOf(msg.Data) }
+
+// query puts a question to the hubs of the selection, or to this one alone if
+// it is Local, and calls take for each page of an answer.
+func (s Selection) query(ctx context.Context, op string, q *control.Question, take questions.Take) error {
+	q.Names, q.Except, q.ExceptRooms, q.Scope = s.names, s.except, s.exceptRooms, s.scope()
+	err := s.check(nil)
+	switch {
+	case err != nil:
+	case ctx.Err() != nil:
+		err = context.Cause(ctx)
+	case s.local:
+		err = partialError(s.hub.switchboard.AskHere(ctx, q, take))
+	default:
+		err = partialError(s.hub.switchboard.Ask(ctx, q, take, s.lanes))
+	}
+	if _, partial := errors.AsType[*PartialError](err); partial {
+		return err // it says itself what it is about
+	}
+	return failed(op, err)
+}
+
+// scope returns what kind of names a selection has.
+func (s Selection) scope() control.Scope {
+	switch s.kind {
+	case toEveryone:
+		return control.ScopeEveryone
+	case toMembers:
+		return control.ScopeMembers
+	case toUsers:
+		return control.ScopeUsers
+	}
+	return control.ScopeRooms
+}
+
+// partialError returns the error of a question as users get it.
+func partialError(err error) error {
+	incomplete, is := errors.AsType[*questions.Incomplete](err)
+	if !is {
+		return err
+	}
+	e := &PartialError{Unknown: incomplete.Unknown, Err: incomplete.Err}
+	for _, k := range incomplete.Silent {
+		e.Silent = append(e.Silent, SilentHub{hubID(k.Hub), k.Heard})
+	}
+	for _, f := range incomplete.Failed {
+		e.Failed = append(e.Failed, FailedHub{hubID(f.Hub), f.Why})
+	}
+	return e
+}
+
+// lanes returns the channels in which a question to the selection travels,
+// held.
+func (s Selection) lanes(q *control.Question) (lanes []questions.Lane) {
+	h := s.hub
+	switch s.kind {
+	case toEveryone:
+		out := h.everyone.outgoing()
+		out.Hold()
+		return []questions.Lane{{Out: out}}
+	case toMembers:
+		return questions.InboxLanes(&h.notices, s.names)
+	}
+	complete := false
+	defer func() {
+		if !complete { // Options.Room has panicked
+			questions.Release(lanes)
+		}
+	}()
+	for i, name := range s.names {
+		room := name
+		if s.kind == toUsers {
+			room = "" // a user's channel is a room without a name
+		}
+		out := h.acquire(room, h.channelOf(q.Scope, name)).outgoing()
+		lanes = append(lanes, questions.Lane{Out: out, Names: s.names, Which: uint64(i)})
+	}
+	complete = true
+	return lanes
+}

@@ -312,10 +312,8 @@ func (r *Room) Members() []*Member {
 	room.mu.Lock()
 	defer room.mu.Unlock()
 	all := make([]*Member, 0, room.life.Members())
-	for ms := room.members; ms != nil; ms = ms.next {
-		if ms.member != nil { // not the mark of a walk
-			all = append(all, ms.member)
-		}
+	for ms := range room.members.All {
+		all = append(all, ms.member)
 	}
 	return all
 }

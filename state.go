@@ -8,6 +8,7 @@ import (
 	"github.com/fanoutgo/fanout/internal/clock"
 	"github.com/fanoutgo/fanout/internal/item"
 	"github.com/fanoutgo/fanout/internal/life"
+	"github.com/fanoutgo/fanout/internal/linked"
 	"github.com/fanoutgo/fanout/internal/locks"
 	"github.com/fanoutgo/fanout/internal/publishing"
 	"github.com/fanoutgo/fanout/internal/roomlog"
@@ -37,7 +38,7 @@ type room struct {
 
 	// What arriving frames need, too.
 	in      sequence.Tracker
-	members *membership
+	members linked.List[membership, *membership]
 	log     roomlog.Log[item.Entry, *membership] // it has a lock of its own
 
 	name    string // never changed, like channel; empty for the room of everyone
@@ -49,7 +50,7 @@ type room struct {
 func newRoom(h *Hub, name, channel string, kept *roomHistory, limits *limits, special *rare) *room {
 	r := &room{hub: h, name: name, channel: channel, kept: kept, rare: special}
 	if p := r.presence(); p != nil {
-		p.Init(&h.announcer, host{r})
+		p.Init(&h.announcer, roomView{r})
 	}
 	r.log.Init(limits)
 	if kept != nil {
@@ -233,11 +234,7 @@ func (r *room) open(ms *membership) {
 	r.mu.AssertHeld()
 	ms.joined, ms.opened = true, r.in.Run()
 	ms.setSince(r.hub.leftOut.Load())
-	ms.next = r.members
-	if ms.next != nil {
-		ms.next.prev = ms
-	}
-	r.members = ms
+	r.members.Add(ms)
 	r.life.Join()
 	r.log.Open(&ms.cursor, ms)
 	if r.kept != nil {
@@ -310,8 +307,8 @@ func (r *room) slowMembers() (slow []*Member) {
 		return nil
 	}
 	r.sweptAt = oldest
-	for ms := r.members; ms != nil; ms = ms.next {
-		if ms.member != nil && ms.cursor.Overrun(oldest) && (ms.place == nil || ms.place.behind.Load() == within) {
+	for ms := range r.members.All {
+		if ms.cursor.Overrun(oldest) && (ms.place == nil || ms.place.behind.Load() == within) {
 			slow = append(slow, ms.member)
 		}
 	}

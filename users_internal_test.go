@@ -6,7 +6,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestMembersOf(t *testing.T) {
+func TestConnectionsOfAUser(t *testing.T) {
 	h, err := New(nil, nil)
 	require.NoError(t, err)
 	defer h.Close(t.Context())
@@ -16,19 +16,19 @@ func TestMembersOf(t *testing.T) {
 		require.NoError(t, err)
 		all = append(all, m)
 	}
-	require.ElementsMatch(t, all, h.membersOf("ann"))
-	require.Empty(t, h.membersOf("bob"))
+	require.Equal(t, []uint64{4, 3, 2, 1}, h.numbersOf("ann"))
+	require.Empty(t, h.numbersOf("bob"))
 	for _, i := range []int{1, 3, 0, 2} { // one between others, the first, the last, the only one
 		all[i].Close()
 		all[i].Close()
 		all[i] = nil
-		left := []*Member{}
+		left := []uint64{}
 		for _, m := range all {
 			if m != nil {
-				left = append(left, m)
+				left = append(left, m.num)
 			}
 		}
-		require.ElementsMatch(t, left, h.membersOf("ann"))
+		require.ElementsMatch(t, left, h.numbersOf("ann"))
 	}
 	require.Empty(t, h.users)
 }

@@ -41,7 +41,7 @@ type Env struct {
 	// Ask puts a question to the hubs that listen to some channels. It waits,
 	// and is called without locks. Its error is an *questions.Incomplete if not
 	// all have answered.
-	Ask func(ctx context.Context, q *control.Question, take questions.Take, lanes func(*control.Question) []questions.Lane) error
+	Ask func(ctx context.Context, q *control.Question, take questions.Take, lanes questions.Lanes) error
 	// Lane returns the channel of a room, held, for a question. It is called
 	// without locks, and may call Options.Room.
 	Lane func(room string) questions.Lane

@@ -72,7 +72,7 @@ func in(t *testing.T, n int, test func(t *testing.T, hubs []*hub)) {
 func (h *hub) number() uint64 { return h.env.Notices.Hub }
 
 // ask is Env.Ask: all hubs that are not gone answer.
-func (h *hub) ask(_ context.Context, q *control.Question, take questions.Take, lanes func(*control.Question) []questions.Lane) error {
+func (h *hub) ask(_ context.Context, q *control.Question, take questions.Take, lanes questions.Lanes) error {
 	h.mu.Lock()
 	h.questions++
 	h.mu.Unlock()

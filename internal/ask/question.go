@@ -220,6 +220,14 @@ func (q *Question) Gone(id uint64, now time.Time) (a Actions) {
 	return a
 }
 
+// Absent says that a hub that may have been asked is not there: it is not
+// waited for. The count of a backend is right without it.
+func (q *Question) Absent(id uint64) {
+	if h := q.hubs[id]; h != nil {
+		h.state = Ended
+	}
+}
+
 // Next returns when Tick is due.
 func (q *Question) Next() time.Time {
 	at := q.resendAt

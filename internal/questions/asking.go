@@ -2,6 +2,7 @@ package questions
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/fanoutgo/fanout/adapter"
@@ -9,26 +10,20 @@ import (
 	"github.com/fanoutgo/fanout/internal/control"
 	"github.com/fanoutgo/fanout/internal/gate"
 	"github.com/fanoutgo/fanout/internal/locks"
-	"github.com/fanoutgo/fanout/internal/notices"
 )
 
 // absentTime is how long notices to a hub have to reach nobody until an asker
 // takes the hub for gone.
 const absentTime = 2 * time.Second
 
+// unheardTime is how long a question waits for a hub that was never heard of,
+// on a backend that does not count receivers. Hubs know of each other a second
+// after they start.
+const unheardTime = 2 * time.Second
+
 // maxNews bounds the answers that wait for their asker. Hubs send no more pages
 // than they have credit for, so only forged ones are dropped.
 const maxNews = 4096
-
-// A Lane is a channel that a question goes to.
-type Lane struct {
-	Out   notices.Channel // held
-	Names []string        // of the question in this lane; nil: those of the question
-	Which uint64
-	// Inbox is set for the inbox of a hub, whose number is Hub.
-	Inbox bool
-	Hub   uint64
-}
 
 // A Take is called for each page of an answer, outside of the operation that
 // asks. It returns false if the caller wants no more.
@@ -61,6 +56,7 @@ type asking struct {
 	board    *Switchboard
 	op       *gate.Operation
 	ctx      context.Context
+	began    time.Time
 	question control.Question
 	lanes    []Lane
 	state    *ask.Question
@@ -98,10 +94,38 @@ type news struct {
 // Ask puts a question to the hubs that listen to some channels, and calls take
 // for each page of their answers. It returns when all have answered, when take
 // returns false, or with an error: one of a publish, ErrClosed, or an
-// *Incomplete.
-func (s *Switchboard) Ask(ctx context.Context, op *gate.Operation, q *control.Question, lanes []Lane, take Take) error {
+// *Incomplete. It waits as long as Env.Bound says.
+//
+// The lanes function is called when the hub hears what is sent to it. It may
+// call a user's code, and panic.
+func (s *Switchboard) Ask(ctx context.Context, q *control.Question, take Take, lanes Lanes) error {
+	op := s.env.Ops.Begin()
+	if op == nil {
+		return adapter.ErrClosed
+	}
+	defer op.End()
+	ctx, release := s.env.Bound(ctx)
+	defer release()
+	if err := s.env.AwaitOwn(ctx); err != nil {
+		return s.env.Explain(ctx, err)
+	}
+	q.Wait = uint64(s.env.Timeout.Milliseconds())
+	if deadline, ok := ctx.Deadline(); ok {
+		q.Wait = uint64(max(time.Until(deadline).Milliseconds(), 1))
+	}
+	all := lanes(q)
+	defer Release(all)
+	err := s.ask(ctx, op, q, take, all)
+	if incomplete, is := errors.AsType[*Incomplete](err); is {
+		incomplete.Err = s.env.Explain(ctx, incomplete.Err)
+	}
+	return err
+}
+
+// ask is Ask for an operation that has begun.
+func (s *Switchboard) ask(ctx context.Context, op *gate.Operation, q *control.Question, take Take, lanes []Lane) error {
 	a := &asking{
-		board: s, op: op, question: *q, lanes: lanes, take: take, kick: make(chan struct{}, 1), heard: make(map[uint64]bool),
+		board: s, op: op, began: time.Now(), question: *q, lanes: lanes, take: take, kick: make(chan struct{}, 1), heard: make(map[uint64]bool),
 		consumed: make(map[uint64]uint64), open: make(map[uint64]bool), absent: make(map[uint64]time.Time),
 	}
 	var cancel context.CancelFunc
@@ -308,9 +332,11 @@ func (a *asking) roll() {
 			a.state.Rolled(k.Hub, nil, now)
 		}
 		for i, l := range a.lanes {
-			unknown := a.uncounted || !a.question.Op.IsCommand() // is waited for, too
-			if there[l.Hub] || unknown && !env.IsGone(l.Hub) {
+			switch {
+			case there[l.Hub], a.awaits(l.Hub, now):
 				a.state.Rolled(l.Hub, []uint64{uint64(i)}, now)
+			case a.uncounted:
+				a.state.Absent(l.Hub)
 			}
 		}
 		return
@@ -319,6 +345,21 @@ func (a *asking) roll() {
 	q.ID, q.Op, q.Data, q.Text, q.Rooms = q.ID|1, control.OpRoll, nil, nil, nil
 	frame, everyone := env.Notices.Frame(&q), env.Notices.Everyone()
 	env.Notices.Beside(everyone, func() { _, _ = everyone.Notify(a.ctx, frame) }) // it is sent again
+}
+
+// awaits reports whether the answer of a hub that is not known to be there is
+// waited for. On a backend that counts, one that has got the question is, and
+// one that has not got a command is not. On others one that was never heard of
+// may have started a moment ago, and is waited for as long as that can be so.
+func (a *asking) awaits(hub uint64, now time.Time) bool {
+	env := &a.board.env
+	switch {
+	case env.IsGone(hub):
+		return false
+	case a.uncounted:
+		return env.IsNew() || now.Sub(a.began) < unheardTime
+	}
+	return !a.question.Op.IsCommand()
 }
 
 // abandon tells the hubs that have begun to answer, or keep pages, that nobody

@@ -3,6 +3,8 @@ package questions
 import (
 	"context"
 	"errors"
+	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -13,6 +15,7 @@ import (
 	"github.com/fanoutgo/fanout/internal/ask"
 	"github.com/fanoutgo/fanout/internal/control"
 	"github.com/fanoutgo/fanout/internal/gate"
+	"github.com/fanoutgo/fanout/internal/item"
 	"github.com/fanoutgo/fanout/internal/notices"
 	"github.com/fanoutgo/fanout/internal/wire"
 	"github.com/stretchr/testify/require"
@@ -20,8 +23,10 @@ import (
 
 // A net is some hubs, numbered from 1, that reach each other at once.
 type net struct {
-	t    *testing.T
-	hubs []*hub
+	t         *testing.T
+	hubs      []*hub
+	uncounted bool         // it does not say how many hubs a notice has reached
+	held      atomic.Int64 // channels
 }
 
 type hub struct {
@@ -31,13 +36,35 @@ type hub struct {
 	perform func(ctx context.Context, q *control.Question, t Taker) (uint64, error)
 	deaf    bool        // nothing arrives, though it counts
 	gone    atomic.Bool // it does not count
+
+	isNew     bool        // it may not know all others
+	known     []int       // the hubs that it knows; nil: all
+	ended     atomic.Bool // others know that it has ended
+	uncounted int         // how often it was told that the backend does not count
+	listens   error       // why it does not hear what is sent to it
 }
 
 // A channel sends to some hubs.
-type channel struct{ to []*hub }
+type channel struct {
+	net *net
+	to  []*hub
+}
 
-func (c channel) Hold()    {}
-func (c channel) Release() {}
+func (c channel) Hold()    { c.net.held.Add(1) }
+func (c channel) Release() { c.net.held.Add(-1) }
+
+// inbox returns the inbox of a hub, held. One that is not there hears nothing.
+func (n *net) inbox(hub uint64) notices.Channel {
+	c := channel{net: n}
+	if hub <= uint64(len(n.hubs)) {
+		c.to = n.hubs[hub-1 : hub]
+	}
+	c.Hold()
+	return c
+}
+
+// everyone returns the channel that all hubs listen to.
+func (n *net) everyone() notices.Channel { return channel{n, n.hubs} }
 
 func (c channel) Notify(_ context.Context, notice []byte) (receivers int, err error) {
 	from, payload, err := wire.DecodeControl(notice)
@@ -48,6 +75,9 @@ func (c channel) Notify(_ context.Context, notice []byte) (receivers int, err er
 		if !h.gone.Load() && !h.deaf {
 			h.Put(from, payload, nil)
 		}
+	}
+	if c.net.uncounted {
+		receivers = -1
 	}
 	return receivers, err
 }
@@ -67,21 +97,40 @@ func in(t *testing.T, n int, test func(t *testing.T, n *net)) {
 			h.Init(&Env{
 				Notices: &notices.Sender{
 					Hub: uint64(i + 1), Context: ctx, Go: wg.Go,
-					Everyone: func() notices.Channel { return channel{all.hubs} },
-					Inbox:    func(hub uint64) notices.Channel { return channel{all.hubs[hub-1 : hub]} },
+					Everyone: all.everyone, Inbox: all.inbox,
 				},
 				Ops: h.ops, Closing: h.closing,
+				Bound: func(ctx context.Context) (context.Context, func()) {
+					return context.WithTimeout(ctx, time.Minute)
+				},
+				Timeout:  10 * time.Second,
+				AwaitOwn: func(context.Context) error { return h.listens },
+				Explain: func(ctx context.Context, err error) error {
+					if ctx.Err() == nil || err == nil {
+						return err
+					}
+					return fmt.Errorf("%w (the link is down)", err)
+				},
 				Known: func() (known []ask.Known) {
 					for i := range all.hubs {
-						known = append(known, ask.Known{Hub: uint64(i + 1), Heard: time.Now()})
+						if h.known == nil || slices.Contains(h.known, i+1) {
+							known = append(known, ask.Known{Hub: uint64(i + 1), Heard: time.Now()})
+						}
 					}
 					return known
 				},
-				Listens: func(*control.Question) []uint64 { return []uint64{0} },
+				IsNew: func() bool { return h.isNew },
+				IsGone: func(hub uint64) bool {
+					return hub <= uint64(len(all.hubs)) && all.hubs[hub-1].ended.Load()
+				},
+				Uncounted: func() { h.uncounted++ },
+				Listens:   func(q *control.Question) []uint64 { return []uint64{q.Which} },
 				Perform: func(ctx context.Context, _ uint64, q *control.Question, _ any, t Taker) (uint64, error) {
 					return h.perform(ctx, q, t)
 				},
-				Presence:  func(*control.Question) *control.Answer { return &control.Answer{Status: control.StatusLast} },
+				Presence: func(*control.Question) *control.Answer {
+					return &control.Answer{Status: control.StatusLast, Life: 9, Entries: []control.Entry{{Number: 1}}}
+				},
 				Received:  func(uint64, control.Payload) {},
 				Malformed: func(err error) { require.NoError(t, err) }, SweepLater: func() {},
 			})
@@ -89,6 +138,7 @@ func in(t *testing.T, n int, test func(t *testing.T, n *net)) {
 		test(t, all)
 		cancel()
 		wg.Wait()
+		require.Zero(t, all.held.Load())
 		for _, h := range all.hubs {
 			require.Zero(t, h.Pending())
 			require.True(t, h.Sweep(time.Now().Add(time.Hour)).IsZero())
@@ -98,20 +148,33 @@ func in(t *testing.T, n int, test func(t *testing.T, n *net)) {
 
 // ask has the first hub ask everyone, and returns the sum of the counts.
 func (n *net) ask(ctx context.Context, q control.Question) (sum uint64, err error) {
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
-	defer cancel()
-	h := n.hubs[0]
-	op := h.ops.Begin()
-	require.NotNil(n.t, op)
-	defer op.End()
-	q.Scope, q.Wait = control.ScopeEveryone, 10_000
-	lanes := []Lane{{Out: channel{n.hubs}}}
-	err = h.Ask(ctx, op, &q, lanes, func(_ uint64, a *control.Answer) bool {
+	return n.askLanes(ctx, q, func(q *control.Question) []Lane {
+		q.Scope = control.ScopeEveryone
+		c := n.everyone()
+		c.Hold()
+		return []Lane{{Out: c}}
+	})
+}
+
+// askMembers is ask for a question to some members, each of another hub.
+func (n *net) askMembers(ctx context.Context, op control.Op, hubs ...uint64) (sum uint64, err error) {
+	q := control.Question{Op: op, Scope: control.ScopeMembers}
+	return n.askLanes(ctx, q, func(*control.Question) []Lane {
+		var ids []string
+		for _, hub := range hubs {
+			ids = append(ids, item.MemberID(fmt.Sprintf("%016x", hub), 7))
+		}
+		return InboxLanes(n.hubs[0].env.Notices, ids)
+	})
+}
+
+func (n *net) askLanes(ctx context.Context, q control.Question, lanes Lanes) (sum uint64, err error) {
+	err = n.hubs[0].Ask(ctx, &q, func(_ uint64, a *control.Answer) bool {
 		if a.Status.Final() {
 			sum += a.Count
 		}
 		return true
-	})
+	}, lanes)
 	return sum, err
 }
 
@@ -168,6 +231,258 @@ func TestAsk(t *testing.T) {
 			time.AfterFunc(time.Second, func() { close(n.hubs[0].closing) })
 			_, err := n.ask(t.Context(), count)
 			require.ErrorIs(t, err, adapter.ErrClosed)
+		})
+	})
+	t.Run("gets long answers in pages, as the caller takes them", func(t *testing.T) {
+		in(t, 2, func(t *testing.T, n *net) {
+			const entries = 20_000
+			for _, h := range n.hubs {
+				h.perform = func(_ context.Context, _ *control.Question, taker Taker) (uint64, error) {
+					for i := range uint64(entries) {
+						if err := taker.Put(&control.Entry{Number: i, Name: make([]byte, 50)}); err != nil {
+							return i, err
+						}
+					}
+					return entries, nil
+				}
+			}
+			everyone := func(q *control.Question) []Lane {
+				c := n.everyone()
+				c.Hold()
+				return []Lane{{Out: c}}
+			}
+			q := control.Question{Op: control.OpMembers, Scope: control.ScopeEveryone}
+			next := make(map[uint64]uint64) // by hub
+			require.NoError(t, n.hubs[0].Ask(t.Context(), &q, func(hub uint64, a *control.Answer) bool {
+				for _, e := range a.Entries {
+					require.Equal(t, next[hub], e.Number)
+					next[hub]++
+				}
+				return true
+			}, everyone))
+			require.Equal(t, map[uint64]uint64{1: entries, 2: entries}, next)
+			pages := 0
+			require.NoError(t, n.hubs[0].Ask(t.Context(), &q, func(uint64, *control.Answer) bool {
+				pages++
+				return pages < 3
+			}, everyone))
+			require.Equal(t, 3, pages)
+			synctest.Wait() // the hubs learn that nobody waits
+		})
+	})
+	t.Run("gets the lists of rooms with presence", func(t *testing.T) {
+		in(t, 2, func(t *testing.T, n *net) {
+			var lives []uint64
+			q := control.Question{Op: control.OpPresence, Scope: control.ScopeEveryone}
+			require.NoError(t, n.hubs[0].Ask(t.Context(), &q, func(hub uint64, a *control.Answer) bool {
+				require.Len(t, a.Entries, 1)
+				lives = append(lives, a.Life)
+				return true
+			}, func(*control.Question) []Lane {
+				c := n.everyone()
+				c.Hold()
+				return []Lane{{Out: c}}
+			}))
+			require.Equal(t, []uint64{9, 9}, lives)
+		})
+	})
+	t.Run("fails while the hub does not hear what is sent to it", func(t *testing.T) {
+		in(t, 1, func(t *testing.T, n *net) {
+			n.hubs[0].listens = adapter.ErrRefused
+			_, err := n.ask(t.Context(), count)
+			require.ErrorIs(t, err, adapter.ErrRefused)
+		})
+	})
+	t.Run("fails when the hub is closed", func(t *testing.T) {
+		in(t, 1, func(t *testing.T, n *net) {
+			n.hubs[0].ops.Close()
+			_, err := n.ask(t.Context(), count)
+			require.ErrorIs(t, err, adapter.ErrClosed)
+			require.ErrorIs(t, n.hubs[0].AskHere(t.Context(), &count, nil), adapter.ErrClosed)
+		})
+	})
+	t.Run("says what is known of the backend when its time is over", func(t *testing.T) {
+		in(t, 2, func(t *testing.T, n *net) {
+			n.hubs[1].deaf = true
+			_, err := n.ask(t.Context(), count)
+			require.ErrorIs(t, err, context.DeadlineExceeded)
+			require.ErrorContains(t, errors.Unwrap(err), "the link is down")
+		})
+	})
+	t.Run("ends its operation when a user's code panics", func(t *testing.T) {
+		in(t, 1, func(t *testing.T, n *net) {
+			require.Panics(t, func() {
+				_, _ = n.askLanes(t.Context(), count, func(*control.Question) []Lane { panic("Options.Room") })
+			})
+			n.hubs[0].ops.Close()
+			<-n.hubs[0].ops.Empty()
+		})
+	})
+}
+
+// took returns how long a call takes, in whole seconds.
+func took(f func()) time.Duration {
+	begun := time.Now()
+	f()
+	return time.Since(begun).Truncate(time.Second)
+}
+
+func TestAskMembers(t *testing.T) {
+	for _, op := range []control.Op{control.OpCount, control.OpClose} {
+		for _, uncounted := range []bool{false, true} {
+			name := fmt.Sprintf("op %d, uncounted %v/", op, uncounted)
+			t.Run(name+"asks the hubs that have them", func(t *testing.T) {
+				in(t, 4, func(t *testing.T, n *net) {
+					n.uncounted = uncounted
+					sum, err := n.askMembers(t.Context(), op, 2, 4, 2)
+					require.NoError(t, err)
+					require.EqualValues(t, 2+4, sum)
+					require.Equal(t, uncounted, n.hubs[0].uncounted == 1)
+				})
+			})
+			t.Run(name+"asks a hub that has not been heard of yet", func(t *testing.T) {
+				in(t, 2, func(t *testing.T, n *net) {
+					n.uncounted, n.hubs[0].known = uncounted, []int{1}
+					sum, err := n.askMembers(t.Context(), op, 2)
+					require.NoError(t, err)
+					require.EqualValues(t, 2, sum)
+				})
+			})
+			t.Run(name+"does not wait for a hub that has ended", func(t *testing.T) {
+				in(t, 2, func(t *testing.T, n *net) {
+					n.uncounted, n.hubs[0].known = uncounted, []int{1}
+					n.hubs[1].gone.Store(true)
+					n.hubs[1].ended.Store(true)
+					require.Zero(t, took(func() {
+						sum, err := n.askMembers(t.Context(), op, 2)
+						require.NoError(t, err)
+						require.Zero(t, sum)
+					}))
+				})
+			})
+		}
+		t.Run(fmt.Sprintf("op %d, uncounted true/waits a while for a hub that was never heard of", op), func(t *testing.T) {
+			in(t, 2, func(t *testing.T, n *net) {
+				n.uncounted = true
+				require.Equal(t, 3*time.Second, took(func() {
+					sum, err := n.askMembers(t.Context(), op, 5, 2, 6)
+					require.NoError(t, err)
+					require.EqualValues(t, 2, sum)
+				}))
+			})
+		})
+		t.Run(fmt.Sprintf("op %d, uncounted true/waits for it while the own hub is new", op), func(t *testing.T) {
+			in(t, 1, func(t *testing.T, n *net) {
+				n.uncounted, n.hubs[0].isNew = true, true
+				require.Equal(t, time.Minute, took(func() {
+					_, err := n.askMembers(t.Context(), op, 5)
+					require.ErrorIs(t, err, context.DeadlineExceeded)
+				}))
+			})
+		})
+	}
+}
+
+func TestInboxLanes(t *testing.T) {
+	in(t, 2, func(t *testing.T, n *net) {
+		id := func(hub, member uint64) string { return item.MemberID(fmt.Sprintf("%016x", hub), member) }
+		lanes := InboxLanes(n.hubs[0].env.Notices, []string{id(2, 1), id(1, 1), "nobody", id(2, 3)})
+		require.Len(t, lanes, 2)
+		for i, l := range lanes {
+			require.EqualValues(t, i, l.Which)
+			require.True(t, l.Inbox)
+		}
+		require.Equal(t, []string{id(2, 1), id(2, 3)}, lanes[0].Names)
+		require.Equal(t, []string{id(1, 1)}, lanes[1].Names)
+		require.EqualValues(t, 2, lanes[0].Hub)
+		require.EqualValues(t, 2, n.held.Load())
+		Release(lanes)
+	})
+}
+
+func TestAskHere(t *testing.T) {
+	entries := func(n int) func(context.Context, *control.Question, Taker) (uint64, error) {
+		return func(_ context.Context, _ *control.Question, t Taker) (uint64, error) {
+			for i := range n {
+				if err := t.Put(&control.Entry{Number: uint64(i)}); err != nil {
+					return 0, err
+				}
+			}
+			return uint64(n), nil
+		}
+	}
+	question := control.Question{Op: control.OpMembers}
+	t.Run("hands on each entry, and the count", func(t *testing.T) {
+		in(t, 2, func(t *testing.T, n *net) {
+			h := n.hubs[0]
+			h.perform = entries(3)
+			var numbers []uint64
+			count := uint64(0)
+			require.NoError(t, h.AskHere(t.Context(), &question, func(hub uint64, a *control.Answer) bool {
+				require.EqualValues(t, 1, hub)
+				for _, e := range a.Entries {
+					numbers = append(numbers, e.Number)
+				}
+				if a.Status.Final() {
+					count = a.Count
+				}
+				return true
+			}))
+			require.Equal(t, []uint64{0, 1, 2}, numbers)
+			require.EqualValues(t, 3, count)
+		})
+	})
+	t.Run("stops when the caller wants no more", func(t *testing.T) {
+		in(t, 1, func(t *testing.T, n *net) {
+			h := n.hubs[0]
+			for _, entry := range []int{0, 3} { // at the final page, at the first
+				taken := 0
+				h.perform = entries(entry)
+				require.NoError(t, h.AskHere(t.Context(), &question, func(uint64, *control.Answer) bool {
+					taken++
+					return false
+				}))
+				require.Equal(t, 1, taken)
+			}
+		})
+	})
+	t.Run("lets the caller close the hub", func(t *testing.T) {
+		in(t, 1, func(t *testing.T, n *net) {
+			h := n.hubs[0]
+			h.perform = entries(3)
+			require.ErrorIs(t, h.AskHere(t.Context(), &question, func(uint64, *control.Answer) bool {
+				h.ops.Close()
+				<-h.ops.Empty()
+				return true
+			}), adapter.ErrClosed)
+		})
+	})
+	t.Run("says that members have not answered", func(t *testing.T) {
+		in(t, 1, func(t *testing.T, n *net) {
+			h := n.hubs[0]
+			h.perform = func(ctx context.Context, q *control.Question, taker Taker) (uint64, error) {
+				p := h.Poll(q.Data)
+				defer p.Close()
+				p.Add(1)
+				return 1, p.Collect(ctx, 1, taker)
+			}
+			count := uint64(0)
+			err := h.AskHere(t.Context(), &control.Question{Op: control.OpAsk}, func(_ uint64, a *control.Answer) bool {
+				count = a.Count
+				return true
+			})
+			incomplete, is := errors.AsType[*Incomplete](err)
+			require.True(t, is)
+			require.ErrorIs(t, incomplete.Err, context.DeadlineExceeded)
+			require.ErrorContains(t, incomplete.Err, "the link is down")
+			require.EqualValues(t, 1, count, "the caller knows how many there are")
+		})
+	})
+	t.Run("fails with the hub's error", func(t *testing.T) {
+		in(t, 1, func(t *testing.T, n *net) {
+			h := n.hubs[0]
+			h.perform = func(context.Context, *control.Question, Taker) (uint64, error) { return 0, ErrNotUnderstood }
+			require.Equal(t, ErrNotUnderstood, h.AskHere(t.Context(), &question, nil))
 		})
 	})
 }

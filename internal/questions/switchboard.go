@@ -33,6 +33,16 @@ type Env struct {
 	Ops     *gate.Gate      // the hub is not closed while an operation is in flight
 	Closing <-chan struct{} // closed when the hub begins to close
 
+	// Bound returns ctx if it has a deadline, and otherwise a context that ends
+	// after Timeout and with the hub. The caller releases it.
+	Bound   func(ctx context.Context) (bounded context.Context, release func())
+	Timeout time.Duration
+	// AwaitOwn waits until the hub hears what is sent to its own channels.
+	AwaitOwn func(ctx context.Context) error
+	// Explain adds what is known of the backend to an error that comes from the
+	// end of ctx.
+	Explain func(ctx context.Context, err error) error
+
 	// Known returns the hubs that are there, with this one.
 	Known func() []ask.Known
 	// Listens returns the indexes of the names of a question whose channels
@@ -49,6 +59,8 @@ type Env struct {
 	Received func(from uint64, p control.Payload)
 	// IsGone reports whether a hub is known to have ended.
 	IsGone func(hub uint64) bool
+	// IsNew reports whether this hub may not know all others.
+	IsNew func() bool
 	// Uncounted is told that the backend does not count receivers.
 	Uncounted func()
 	// Malformed is told of what cannot be decoded.

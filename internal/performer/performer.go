@@ -1,0 +1,170 @@
+// Package performer does on a hub what questions of hubs ask for: it finds the
+// members that a question selects, and counts, lists, asks or commands them.
+//
+//	Perform ─▶ choose ─┬─ rooms ────────────▶ Room.Walk ──┐
+//	                   └─ users, members, ──▶ Env.Member ─┤ each
+//	                      everyone: numbers               ▼
+//	                             left out: Except, ExceptRooms, an earlier room
+//	                                                      │
+//	      OpMembers ─▶ Taker.Put ◀────────────────────────┤
+//	      OpJoin, OpLeave, OpClose ─▶ Join, Leave, Finish ┤
+//	      OpAsk ─▶ Send, then Poll.Collect ───────────────┤
+//	      OpCount ────────────────────────────────────────┘
+//
+// A Performer remembers nothing, and has no lock. It runs on the goroutine of
+// its caller, which package questions has for each question.
+package performer
+
+import (
+	"cmp"
+	"context"
+
+	"github.com/fanoutgo/fanout/internal/control"
+	"github.com/fanoutgo/fanout/internal/questions"
+	"github.com/fanoutgo/fanout/internal/wire"
+)
+
+// Env is the hub. Its functions may be called from any goroutine; no lock is
+// held.
+type Env struct {
+	ID    string     // of the hub
+	Names wire.Names // of channels
+
+	// Room returns the room with a channel; nil if it is not in use here.
+	Room func(channel string) Room
+	// Member returns the member with a number; nil if there is none.
+	Member func(number uint64) Member
+	// Numbers returns the numbers of all members, and NumbersOf those of the
+	// members of a user.
+	Numbers   func() []uint64
+	NumbersOf func(user string) []uint64
+	// Describe returns what the hub answers to OpHubs. Its Count is the number
+	// of members.
+	Describe func() control.Entry
+	// Poll begins a question to members, as [questions.Switchboard.Poll] does.
+	Poll func(data []byte) *questions.Poll
+}
+
+// A Member is a member of this hub. Its methods may be called concurrently.
+type Member interface {
+	// Number returns its number.
+	Number() uint64
+	// Entry describes it.
+	Entry() control.Entry
+	// Ended reports whether it has ended: then no question selects it.
+	Ended() bool
+	// IsIn reports whether it is in the room with a channel.
+	IsIn(channel string) bool
+	// Send gives it a direct message of a hub. It reports false if the member
+	// may not get it.
+	Send(from uint64, data []byte) bool
+	// Join brings it into a room, and waits for that. That it cannot or need
+	// not be there, since it ends, leaves, or is not admitted, is no error.
+	Join(ctx context.Context, room string) error
+	// Leave takes it out of a room.
+	Leave(room string)
+	// Finish closes it with a reason. In the room where the question came, if
+	// it came in one, it gets what was there before the place.
+	Finish(reason string, place any)
+}
+
+// A Room is a room of this hub. Its methods may be called concurrently.
+type Room interface {
+	// Channel returns the name of its channel.
+	Channel() string
+	// Count returns the number of its members.
+	Count() int
+	// Walk calls f for its members, without locks, until f returns an error or
+	// ctx ends. Members that come or go meanwhile may or may not be among them.
+	Walk(ctx context.Context, f func(Member) error) error
+	// Expel is called before members of the room are taken out of rooms. It
+	// must be known then to those that are about to join this one.
+	Expel()
+}
+
+// A Performer does what questions ask for. Init makes it. Its methods may be
+// called concurrently.
+type Performer struct{ env Env }
+
+// Init makes p, which is zero, the performer of a hub.
+func (p *Performer) Init(env *Env) { p.env = *env }
+
+// Perform implements Env.Perform of package questions. It waits in Join, for
+// the answers of members, and for room in the answer, until ctx ends.
+func (p *Performer) Perform(ctx context.Context, from uint64, q *control.Question, place any, t questions.Taker) (count uint64, err error) {
+	c := p.choose(q)
+	switch q.Op {
+	case control.OpCount:
+		return c.count(ctx)
+	case control.OpMembers:
+		return c.each(ctx, func(m Member) error {
+			e := m.Entry()
+			return t.Put(&e)
+		})
+	case control.OpHubs:
+		e := p.env.Describe()
+		return 1, t.Put(&e)
+	case control.OpAsk:
+		return p.ask(ctx, from, q, c, t)
+	case control.OpJoin:
+		return c.join(ctx, q.Rooms)
+	case control.OpLeave:
+		c.expel()
+		return c.each(ctx, func(m Member) error {
+			for _, room := range q.Rooms {
+				m.Leave(room)
+			}
+			return nil
+		})
+	case control.OpClose:
+		c.expel()
+		return c.each(ctx, func(m Member) error {
+			m.Finish(string(q.Text), place)
+			return nil
+		})
+	}
+	return 0, questions.ErrNotUnderstood
+}
+
+// ask puts a question to members, and hands on their answers until all have
+// answered or ended.
+func (p *Performer) ask(ctx context.Context, from uint64, q *control.Question, c *chosen, t questions.Taker) (count uint64, err error) {
+	poll := p.env.Poll(q.Data)
+	defer poll.Close()
+	count, err = c.each(ctx, func(m Member) error {
+		poll.Add(m.Number())
+		if !m.Send(from, poll.Data) {
+			poll.Gone(m.Number())
+		}
+		return nil
+	})
+	if err != nil || count == 0 {
+		return count, err
+	}
+	return count, poll.Collect(ctx, count, t)
+}
+
+// join brings the members into rooms. One that cannot join does not keep the
+// others from it: the first error is returned when all have tried.
+func (c *chosen) join(ctx context.Context, rooms []string) (count uint64, err error) {
+	var failed error
+	count, err = c.each(ctx, func(m Member) error {
+		for _, room := range rooms {
+			if err := m.Join(ctx, room); err != nil {
+				failed = cmp.Or(failed, err)
+				break
+			}
+		}
+		return context.Cause(ctx)
+	})
+	return count, cmp.Or(err, failed)
+}
+
+// expel announces that members are about to be taken out of rooms. A member
+// whose Join has been admitted, and that is not in its room yet, is not found
+// there. Users, members and everyone are found without rooms.
+func (c *chosen) expel() {
+	for _, r := range c.rooms {
+		r.Expel()
+	}
+}
