@@ -43,7 +43,7 @@ test: ## set up what tests need, and run them, on one server version
 	done
 	if [ "$${FANOUT_TEST_ALL:-}" = 1 ]; then # and the order of locks is kept, which -race has no part in
 	  flags=$${GOFLAGS:-}
-	  FANOUT_TEST_ALL= GOFLAGS=$${flags//-race/} go test -tags lockcheck -timeout $(TIMEOUT) . ./internal/locks ./internal/roomlog ./internal/work ./internal/publishing ./internal/questions ./internal/lookout ./internal/announcer || status=1
+	  FANOUT_TEST_ALL= GOFLAGS=$${flags//-race/} go test -tags lockcheck -timeout $(TIMEOUT) . ./internal/locks ./internal/roomlog ./internal/work ./internal/reading ./internal/publishing ./internal/questions ./internal/lookout ./internal/announcer || status=1
 	fi
 	exit $$status
 

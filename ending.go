@@ -192,7 +192,7 @@ func (ms *membership) retire(mark *uint64, given bool) (joined bool) {
 		return false
 	}
 	ms.retired = true
-	r.uses++ // a history is still read for it
+	r.life.Use() // a history is still read for it
 	r.unlist(ms)
 	if !given {
 		*mark = r.log.Mark()
@@ -204,7 +204,7 @@ func (ms *membership) retire(mark *uint64, given bool) (joined bool) {
 func (r *room) unlist(ms *membership) {
 	r.mu.AssertHeld()
 	r.members.Remove(ms)
-	r.count--
+	r.life.Leave()
 	r.hasLeft(ms)
 }
 

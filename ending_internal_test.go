@@ -55,10 +55,10 @@ func TestMemberFinish(t *testing.T) {
 		defer h.Close(t.Context())
 		m.finish("kicked", time.Now().Add(closeGrace), roomPlace{})
 		r := place.room
-		require.Zero(t, r.count)
-		require.Positive(t, r.uses, "its history may have to be read")
+		require.Zero(t, r.life.Members())
+		require.Positive(t, r.life.Uses(), "its history may have to be read")
 		require.NoError(t, h.Room("x").Leave(t.Context(), m))
-		require.Zero(t, r.uses)
+		require.Zero(t, r.life.Uses())
 		_, err := m.Receive(t.Context())
 		require.ErrorIs(t, err, ErrClosed)
 		require.Equal(t, &ClosedError{"kicked"}, m.Err())

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"hash/maphash"
 	"runtime"
@@ -16,6 +15,7 @@ import (
 	"github.com/fanoutgo/fanout/internal/announcer"
 	"github.com/fanoutgo/fanout/internal/async"
 	"github.com/fanoutgo/fanout/internal/attached"
+	"github.com/fanoutgo/fanout/internal/batch"
 	"github.com/fanoutgo/fanout/internal/deadline"
 	"github.com/fanoutgo/fanout/internal/gate"
 	"github.com/fanoutgo/fanout/internal/hellos"
@@ -30,6 +30,7 @@ import (
 	"github.com/fanoutgo/fanout/internal/performer"
 	"github.com/fanoutgo/fanout/internal/publishing"
 	"github.com/fanoutgo/fanout/internal/questions"
+	"github.com/fanoutgo/fanout/internal/reading"
 	"github.com/fanoutgo/fanout/internal/roomlog"
 	"github.com/fanoutgo/fanout/internal/trial"
 	"github.com/fanoutgo/fanout/internal/wire"
@@ -85,6 +86,7 @@ type Hub struct {
 	home         item.Home                               // of its members, for filters
 	janitor      janitor                                 // what is idle
 	pool         work.Pool                               // of histories
+	reader       reading.Reader                          // of histories
 	unheard      journal.OncePerMinute                   // complains of users' channels that cannot be subscribed
 	refused      journal.OncePerMinute                   // complains of histories that cannot be read
 	unknownField journal.OncePerMinute                   // complains of messages that are not understood
@@ -156,6 +158,7 @@ func newHub(a Adapter, o *Options) (*Hub, error) {
 	h.historian, _ = a.(adapter.Historian)
 	h.publishing.Adapter, h.publishing.Historian, h.publishing.Alone = a, h.historian, h.alone
 	h.publishing.Async, _ = a.(adapter.AsyncPublisher)
+	h.initReader()
 	if err := a.Attach(receiver{h}); err != nil {
 		return nil, fmt.Errorf("attaching the adapter: %w", err)
 	}
@@ -214,6 +217,7 @@ func makeHub(opts Options) *Hub {
 	h.events.Call, h.events.Go = callEvent, h.pool.Aside
 	h.standard = h.limitsOf(opts.Window, opts.Overflow)
 	h.everyone = newRoom(h, "", h.names.Everyone(), nil, h.standard, nil)
+	h.everyone.life.Use() // it is never idle
 	h.rooms[h.everyone.channel] = h.everyone
 	h.janitor.hub, h.janitor.sweeper = h, idle.NewSweeper()
 	return h
@@ -247,90 +251,6 @@ func (h *Hub) isClosing() bool {
 	}
 }
 
-// Close ends the hub. It finishes publishes that have begun; every later call,
-// and every Join and Resume that is waiting, fails with [ErrClosed]. Then it
-// closes the members and the adapter. When Close returns nil, no goroutine,
-// subscription or connection of the hub is left.
-//
-// If ctx ends first, Close gives up the publishes and returns the error of ctx,
-// which says what it was waiting for. The rest goes on in the background, until
-// calls of the adapter, its Close, and callbacks of PublishAsync have returned.
-// A second call waits for the first.
-//
-// At the end Close waits up to a second for [Options.Logger]. If the Logger
-// does not return by then, the error says so, and one goroutine is left until
-// it does.
-func (h *Hub) Close(ctx context.Context) error {
-	h.closeOnce.Do(func() {
-		h.mu.Lock()
-		h.shut()
-		h.mu.Unlock()
-		h.await("publishes under way, and callbacks of PublishAsync")
-		h.ops.Close()
-		go h.shutDown(ctx) // waited for below, through h.closed
-	})
-	select {
-	case <-h.closed:
-		return h.closeErr
-	case <-ctx.Done():
-		return fmt.Errorf("fanout: close: %w (waiting for %s)", context.Cause(ctx), *h.awaited.Load())
-	}
-}
-
-// await notes what Close is waiting for.
-func (h *Hub) await(what string) { h.awaited.Store(&what) }
-
-// shutDown does the work of Close. ctx bounds how long publishes are awaited.
-func (h *Hub) shutDown(ctx context.Context) {
-	defer close(h.closed)
-	select {
-	case <-h.ops.Empty():
-	case <-ctx.Done():
-	}
-	h.lookout.Leave(ctx, h.isDown)
-	h.cancel()
-	h.mu.Lock()
-	members := make([]*Member, 0, len(h.members))
-	for _, m := range h.members {
-		members = append(members, m)
-	}
-	h.mu.Unlock()
-	for _, m := range members {
-		m.end(ErrClosed)
-	}
-	for _, m := range h.leavingMembers() {
-		m.endNow()
-	}
-	h.await("the adapter to close")
-	if err := h.adapter.Close(context.WithoutCancel(ctx)); err != nil {
-		h.log.Error("fanout: closing the adapter", "hub", h.id, "error", err)
-	}
-	adapters.Remove(h.adapter)
-	h.await("publishes that were given up, and callbacks of PublishAsync")
-	<-h.ops.Empty()
-	h.pool.Stop()
-	h.wakers.Stop()
-	h.wg.Wait()
-	h.await("Options.Logger")
-	select {
-	case <-h.log.Stop():
-	case <-time.After(loggerPatience):
-		h.closeErr = errLoggerStuck
-	}
-}
-
-// isDown reports whether the adapter knows that it cannot reach the backend.
-func (h *Hub) isDown() bool {
-	hc, ok := h.adapter.(adapter.HealthChecker)
-	return ok && hc.Health() != nil
-}
-
-// loggerPatience is how long Hub.Close waits for Options.Logger after
-// everything else has ended.
-const loggerPatience = time.Second
-
-var errLoggerStuck = errors.New("fanout: close: a call of Options.Logger has not returned; its goroutine is left until it does")
-
 // bound returns ctx if it has a deadline; otherwise one that ends after
 // Options.PublishTimeout, and with the hub. The caller releases it.
 func (h *Hub) bound(ctx context.Context) (context.Context, func()) {
@@ -352,3 +272,109 @@ func (h *Hub) begin() error {
 // adapters are those of this process's hubs. New closes an adapter when
 // it fails, but not one that was given to a second hub by mistake.
 var adapters attached.Adapters
+
+// Stats are figures of a Hub. Hubs, Members and Rooms are what there is now;
+// the others count from the start of the hub, and never fall.
+type Stats struct {
+	Hubs    int // hubs that this one knows to be there, and itself
+	Members int // members that are connected
+	Users   int // users that these members belong to
+	Rooms   int // rooms with members, lingering rooms, and rooms published to lately; users' channels count, too
+
+	Published uint64 // messages that the backend took
+	Frames    uint64 // frames that carried them: fewer, because of batching
+	Received  uint64 // messages from the backend, including the hub's own
+	Foreign   uint64 // of those, payloads that were not frames of a hub
+	Repeated  uint64 // messages dropped because they had come before
+	Missed    uint64 // messages known to be missing, once for each room
+
+	Recovered uint64 // messages read from a history because they had not been received
+	Reads     uint64 // readings of histories in the backend
+
+	Interruptions uint64 // times that a room's subscription broke
+	Malformed     uint64 // frames that could not be read
+	// NotUnderstood counts messages of a newer release that this one cannot
+	// deliver, because they have a field that has to be understood and that it
+	// does not know. Each is reported to the members as missed, and is not
+	// counted in Missed. It is counted when it is received, and again when it
+	// is read from a history.
+	NotUnderstood uint64
+	Slow          uint64 // members closed with ErrSlow
+}
+
+type counters struct {
+	published, frames, received, foreign, repeated, missed atomic.Uint64
+	recovered, reads                                       atomic.Uint64
+	interruptions, malformed, notUnderstood, slow          atomic.Uint64
+}
+
+// Stats returns the hub's figures.
+func (h *Hub) Stats() Stats {
+	h.mu.RLock()
+	members, users, rooms := len(h.members), len(h.users), len(h.rooms)-1 // everyone's is no room
+	h.mu.RUnlock()
+	c := &h.stats
+	return Stats{
+		Hubs: len(h.known()), Members: members, Users: users, Rooms: rooms,
+		Published: c.published.Load(), Frames: c.frames.Load(),
+		Received: c.received.Load(), Foreign: c.foreign.Load(),
+		Repeated: c.repeated.Load(), Missed: c.missed.Load(),
+		Recovered: c.recovered.Load(), Reads: c.reads.Load(),
+		Interruptions: c.interruptions.Load(), Malformed: c.malformed.Load(),
+		NotUnderstood: c.notUnderstood.Load(),
+		Slow:          c.slow.Load(),
+	}
+}
+
+// notUnderstood counts messages that a newer release has sent, and that cannot
+// be delivered. It may be called with locks held.
+func (h *Hub) notUnderstood(channel string, n batch.NotUnderstood) {
+	if n.Count == 0 {
+		return
+	}
+	h.stats.notUnderstood.Add(uint64(n.Count))
+	if h.unknownField.Due() {
+		h.log.Warn("fanout: message not delivered, it has a field that this release does not know (said once a minute; see Stats.NotUnderstood)",
+			"channel", channel, "field", n.Field)
+	}
+}
+
+func (h *Hub) malformed(channel string, err error) {
+	if h.stats.malformed.Add(1) == 1 {
+		h.log.Error("fanout: frame dropped, is another program or version publishing here? (said once; see Stats.Malformed)",
+			"channel", channel, "error", err)
+	}
+}
+
+// historyUnreadable complains of a history that cannot be read.
+func (h *Hub) historyUnreadable(room string, err error) {
+	if h.refused.Due() {
+		h.log.Error("fanout: history cannot be read, what was missed is reported as a gap (said once a minute, for all rooms)",
+			"room", room, "error", err)
+	}
+}
+
+// Health returns nil if the hub can reach the backend: a message of its own has
+// gone through the backend and come back, and the adapter reports that all its
+// links are up. Otherwise the error says what does not work. Health waits until
+// ctx ends, or until [Options.PublishTimeout] has passed if ctx has no
+// deadline; a deadline of a second or two is usual.
+func (h *Hub) Health(ctx context.Context) error {
+	if h.isClosing() {
+		return failed("health", ErrClosed)
+	}
+	if hc, ok := h.adapter.(adapter.HealthChecker); ok {
+		if err := hc.Health(); err != nil {
+			return fmt.Errorf("fanout: health: %w", err)
+		}
+	}
+	ctx, release := h.bound(ctx)
+	defer release()
+	if err := h.awaitOwn(ctx, nil); err != nil {
+		return fmt.Errorf("fanout: health: the hub's own channels are not subscribed: %w", err)
+	}
+	if err := h.echo(ctx); err != nil {
+		return fmt.Errorf("fanout: health: message through the backend to the hub itself: %w", err)
+	}
+	return nil
+}

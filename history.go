@@ -7,232 +7,57 @@ import (
 	"time"
 
 	"github.com/fanoutgo/fanout/adapter"
-	"github.com/fanoutgo/fanout/internal/backoff"
 	"github.com/fanoutgo/fanout/internal/batch"
-	"github.com/fanoutgo/fanout/internal/deadline"
+	"github.com/fanoutgo/fanout/internal/clock"
 	"github.com/fanoutgo/fanout/internal/follow"
-	"github.com/fanoutgo/fanout/internal/history"
 	"github.com/fanoutgo/fanout/internal/item"
+	"github.com/fanoutgo/fanout/internal/locks"
+	"github.com/fanoutgo/fanout/internal/reading"
 	"github.com/fanoutgo/fanout/internal/replay"
-	"github.com/fanoutgo/fanout/internal/work"
+	"github.com/fanoutgo/fanout/internal/roomlog"
 )
 
 // A roomHistory is the history of a room as this hub has it. It is part of a
 // room, whose lock guards all that changes.
 type roomHistory struct {
-	keep Retention // like mark never changed
-	mark uint64    // of the room, in the epochs that users see
+	reading.History[historyHost, wakeups]
+	mark uint64 // of the room, in the epochs that users see; never changed
 
-	follower follow.Follower[batch.Kept]
-
-	store replay.Store[item.Entry] // for members that come from behind; its times are ticks
-	ages  bool                     // the janitor has it expire: see agingRooms
 	// pushedAt is when the hub last pushed members out of the window by
-	// catching up; see ticks. 0: none is excused for that.
+	// catching up, by package clock; 0: none is excused for that.
 	pushedAt int64
 }
 
-const (
-	firstRetry = backoff.First
-	lastRetry  = backoff.Max
-
-	// noProgressWait is the least wait after a reading of a history that
-	// announces more and gives nothing new.
-	noProgressWait = 50 * time.Millisecond
-)
-
-// forgetHistory is called when the subscription of the room has ended.
-func (r *room) forgetHistory() {
-	r.mu.AssertHeld()
-	k := r.kept
-	k.follower.Unsubscribed()
-	k.store.Forget()
-}
-
-// readPage is one call of the historian.
-func (h *Hub) readPage(ctx context.Context, channel string, q adapter.Query) (adapter.Page, error) {
-	h.stats.reads.Add(1)
-	page, err := h.historian.History(ctx, channel, q)
-	if err == nil {
-		err = history.Check(&page, q.Since, believedEpoch)
-	}
-	return page, err
-}
-
-// read has the history read, from the last position on.
-func (r *room) read() {
-	r.mu.AssertHeld()
-	r.readHistory(r.kept.follower.Read())
-}
-
-// readHistory begins a reading that the follower wants.
-func (r *room) readHistory(read follow.Read) {
-	r.mu.AssertHeld()
-	if !read.Due {
-		return
-	}
-	h, generation := r.hub, r.kept.follower.Generation()
-	h.pool.AddAfter(read.After, func(one *work.Task) { h.catchUp(one, r, generation, firstRetry) })
-}
-
-// catchUp reads a page of what the log lacks, and has the next one read when it
-// is the room's turn again, until the log lacks nothing. When the backend does
-// not answer it is called again, after the delay.
-func (h *Hub) catchUp(one *work.Task, r *room, generation int, delay time.Duration) {
-	k := r.kept
-	r.mu.Lock()
-	q, ok := k.follower.Query(generation)
-	r.mu.Unlock()
-	if !ok {
-		return
-	}
-	q.Keep, q.Time = k.keep, time.Now()
-	head := q.Limit == 0
-	page, err := h.readPage(one.Context(), r.channel, q)
-	final := errors.Is(err, ErrRefused) || errors.Is(err, ErrClosed)
-	if err == nil && !head && !history.Progresses(&page, q.Since) {
-		err = errNoProgress
-		r.mu.Lock()
-		delay, final = k.follower.NoProgress(time.Now())
-		r.mu.Unlock()
-	}
-	switch {
-	case h.ctx.Err() != nil:
-		return
-	case final:
-		r.readRefused(generation, err)
-		return
-	case err != nil:
-		h.pool.Again(one, delay, func(one *work.Task) { h.catchUp(one, r, generation, min(2*delay, lastRetry)) })
-		return
-	case head:
-		r.beginAt(generation, &page)
-	default:
-		r.putPage(generation, &page)
-		if page.More {
-			h.pool.Add(func(one *work.Task) { h.catchUp(one, r, generation, firstRetry) })
-			return
-		}
-	}
-	if again, wait := r.drain(generation); again {
-		h.pool.Again(one, wait, func(one *work.Task) { h.catchUp(one, r, generation, firstRetry) })
+// initReader tells those that read histories what they need of the hub.
+func (h *Hub) initReader() {
+	h.reader = reading.Reader{
+		Context: h.ctx, Historian: h.historian, Pool: &h.pool, Home: &h.home,
+		Counted:   func() { h.stats.reads.Add(1) },
+		Believed:  believedEpoch,
+		Malformed: h.malformed, NotUnderstood: h.notUnderstood, Unreadable: h.historyUnreadable,
+		Explain: h.withHealth,
 	}
 }
 
-// beginAt notes where a room stands that has just been subscribed.
-func (r *room) beginAt(generation int, page *adapter.Page) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if f := &r.kept.follower; f.Current(generation) {
-		r.kept.store.Reset(f.Head(page))
-	}
-}
+// A historyHost is a room as those see it that read its history: it implements
+// reading.Host.
+type historyHost struct{ room *room }
 
-// putPage puts a page into the log, as fast as it can: members that keep up
-// find it there, since the log is wide meanwhile, and others fall out of it as
-// in live traffic.
-func (r *room) putPage(generation int, page *adapter.Page) {
-	f, p := &r.kept.follower, follow.NewPage(page)
-	for i, frame := range page.Frames {
-		now := time.Now()
-		var b batch.KeptFrame
-		_ = batch.OpenKept(&b, frame, ticksAt(now)) // the follower reports one that cannot be read
-		r.mu.Lock()
-		if !f.Current(generation) {
-			r.mu.Unlock()
-			return
-		}
-		if i == 0 {
-			r.widen()
-			r.log.Widen(true)
-		}
-		a := f.Frame(p, &b, now)
-		w := r.put(&a, &b)
-		r.mu.Unlock()
-		w.run(r.hub)
-	}
-	r.mu.Lock()
-	var w wakeups
-	if f.Current(generation) {
-		r.excuse()
-		if a := f.PageEnd(p, time.Now()); !a.Gap.IsZero() {
-			w = r.put(&a, nil)
-		}
-	}
-	r.mu.Unlock()
-	w.run(r.hub)
-}
+func (r historyHost) Reader() *reading.Reader         { return &r.room.hub.reader }
+func (r historyHost) Mutex() *locks.Mutex[locks.Room] { return &r.room.mu }
+func (r historyHost) Name() string                    { return r.room.name }
+func (r historyHost) Channel() string                 { return r.room.channel }
+func (r historyHost) Window() replay.Window           { return replay.Window(r.room.window()) }
+func (r historyHost) Follows() bool                   { return r.room.follows() }
+func (r historyHost) Widened()                        { r.room.hub.janitor.narrowLater(r.room) }
+func (r historyHost) WidenLog()                       { r.room.log.Widen(true) }
+func (r historyHost) CaughtUp()                       { r.room.excuse() }
+func (r historyHost) Kept()                           { r.room.hub.janitor.expireLater(r.room) }
+func (r historyHost) Changed() <-chan struct{}        { return r.room.whenChanged() }
+func (r historyHost) Tell()                           { r.room.tell() }
+func (r historyHost) Wake(w wakeups)                  { w.run(r.room.hub) }
 
-// drain puts into the log what was held during a reading, a few frames at a
-// time, and ends the reading if nothing is missing. Otherwise there is to be
-// another one, after a wait.
-func (r *room) drain(generation int) (again bool, wait time.Duration) {
-	f := &r.kept.follower
-	for {
-		r.mu.Lock()
-		if !f.Current(generation) {
-			r.mu.Unlock()
-			return false, 0
-		}
-		now := time.Now()
-		held, more := f.Drain(now)
-		ws := r.putAll(held)
-		step := follow.More
-		if !more {
-			step, wait = f.Drained(now)
-		}
-		if step == follow.Done {
-			r.excuse()
-		}
-		if step == follow.Done || wait > 0 {
-			r.tell()
-		}
-		r.mu.Unlock()
-		r.hub.wakeAll(ws)
-		if step != follow.More {
-			return step == follow.Again, wait
-		}
-	}
-}
-
-// readRefused ends a reading that the backend refuses.
-func (r *room) readRefused(generation int, err error) {
-	f := &r.kept.follower
-	r.mu.Lock()
-	if !f.Current(generation) {
-		r.mu.Unlock()
-		return
-	}
-	ws := r.putAll(f.Refused(err, time.Now()))
-	r.tell()
-	r.mu.Unlock()
-	r.hub.wakeAll(ws)
-	if !errors.Is(err, ErrClosed) {
-		r.hub.historyUnreadable(r.name, err)
-	}
-}
-
-// putAll is put for frames that were held.
-func (r *room) putAll(held []follow.Held[batch.Kept]) []wakeups {
-	r.mu.AssertHeld()
-	ws := make([]wakeups, len(held))
-	for i := range held {
-		ws[i] = r.put(&held[i].Append, &held[i].Frame)
-	}
-	return ws
-}
-
-func (h *Hub) wakeAll(ws []wakeups) {
-	for _, w := range ws {
-		w.run(h)
-	}
-}
-
-// catchesUp reports whether the log gets what was missing, as fast as it comes.
-func (r *room) catchesUp() bool {
-	r.mu.AssertHeld()
-	return r.kept != nil && r.kept.follower.CatchesUp()
-}
+func (r historyHost) Put(a *follow.Append, b *batch.KeptFrame) wakeups { return r.room.put(a, b) }
 
 // history checks a position that a user gives, and makes it the backend's.
 func (r *room) history(since Position) (adapter.Position, error) {
@@ -245,27 +70,22 @@ func (r *room) history(since Position) (adapter.Position, error) {
 	return since.of(r.kept.mark)
 }
 
-// past returns messages after since, as Room.History does. It asks the backend
-// also where the hub has them: what others have published may not be here yet.
+// past returns messages after since, as Room.History does.
 func (r *room) past(ctx context.Context, since adapter.Position, limit int) ([]Message, error) {
-	if _, ok := ctx.Deadline(); !ok {
-		var hold deadline.Hold
-		ctx, hold = r.hub.publishes.Bound(ctx)
-		defer hold.Release()
+	ctx, release := r.hub.bound(ctx)
+	defer release()
+	list, err := r.kept.List(ctx, since, limit)
+	if ahead, is := errors.AsType[*reading.AheadError](err); is {
+		return nil, r.ahead(ahead.At, ahead.Head)
 	}
-	list := replay.NewListing[item.Entry](since, limit)
-	for done := false; !done; {
-		at, limit := list.Next()
-		read, err := r.ask(ctx, at, limit)
-		if err != nil {
-			return nil, err
-		}
-		if list.Ahead(read.Head) {
-			return nil, r.ahead(since, read.Head)
-		}
-		done = list.Add(r.newPage(at, &read))
+	if err != nil {
+		return nil, err
 	}
-	messages := r.messages(list.Items())
+	entries := list.Items()
+	messages := make([]Message, len(entries))
+	for i, e := range entries {
+		messages[i] = Message{Room: r.name, Data: e.Data, Sender: e.Sender, Position: public(e.At, r.kept.mark)}
+	}
 	if gap := list.Gap(); !gap.IsZero() {
 		return messages, &GapError{Room: r.name, Missed: gap.Missed, Unknown: gap.Unknown}
 	}
@@ -278,36 +98,10 @@ func (r *room) ahead(at, head adapter.Position) error {
 		ErrInvalidPosition, public(at, r.kept.mark), public(head, r.kept.mark))
 }
 
-// ask reads a page, and again while the backend cannot be reached or announces
-// more without giving it. A limit of 0 or less is none.
-func (r *room) ask(ctx context.Context, since adapter.Position, limit int) (adapter.Page, error) {
-	delay := firstRetry
-	if limit <= 0 || limit > follow.PageMessages {
-		limit = follow.PageMessages
-	}
-	for {
-		page, err := r.hub.readPage(ctx, r.channel, adapter.Query{Since: since, Limit: limit, Keep: r.kept.keep, Time: time.Now()})
-		if err == nil && !history.Progresses(&page, since) {
-			err, delay = errNoProgress, max(delay, noProgressWait)
-		}
-		if err == nil || errors.Is(err, ErrRefused) || errors.Is(err, ErrClosed) {
-			return page, err
-		}
-		backoff.Sleep(ctx, delay)
-		delay = min(2*delay, lastRetry)
-		if ctx.Err() != nil {
-			return page, r.hub.withHealth(fmt.Errorf("%w (last: %w)", context.Cause(ctx), err))
-		}
-	}
-}
-
-// messages makes messages of entries.
-func (r *room) messages(entries []item.Entry) []Message {
-	list := make([]Message, len(entries))
-	for i, e := range entries {
-		list[i] = Message{Room: r.name, Data: e.Data, Sender: e.Sender, Position: public(e.At, r.kept.mark)}
-	}
-	return list
+// catchesUp reports whether the log gets what was missing, as fast as it comes.
+func (r *room) catchesUp() bool {
+	r.mu.AssertHeld()
+	return r.kept != nil && r.kept.Follower.CatchesUp()
 }
 
 // isWhole reports whether no message that was published earlier can still come
@@ -316,4 +110,235 @@ func (r *room) isWhole() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.kept == nil || r.follows()
+}
+
+// A memberReplay is a member that comes from behind; see package replay. It has
+// met the log when a part ends where the log stands: its cursor is put there in
+// the same step.
+//
+// Until the membership is joined room.mu guards it, then Member.walk.
+type memberReplay = reading.Replay
+
+// assemble gives a replay its next part, or says what is needed for it, or that
+// it cannot go on.
+func (r *room) assemble(rp *memberReplay) (replay.Verdict, error) {
+	r.mu.AssertHeld()
+	v, err := r.kept.Assemble(rp)
+	if v == replay.AheadOfHistory {
+		err = r.ahead(rp.At(), rp.Head())
+	}
+	return v, err
+}
+
+// resume takes a Resume a step further, and reports whether the member is in
+// the room now. It releases r.mu.
+func (r *room) resume(ctx context.Context, ms *membership, rp *memberReplay) (done bool, err error) {
+	r.mu.AssertHeld()
+	since := rp.At()
+	v, err := r.assemble(rp)
+	switch v {
+	case replay.Complete:
+		r.start(ms, rp, since)
+	case replay.LogBehind:
+		r.kept.CatchUp()
+	}
+	r.mu.Unlock()
+	switch {
+	case err != nil:
+		return false, err
+	case v == replay.Complete:
+		ms.member.enqueue(ms)
+		return true, nil
+	case v == replay.NeedsReading:
+		return false, r.kept.Fetch(ctx, ms, rp)
+	}
+	return false, nil
+}
+
+// start puts a member that resumes into the room, when it has its first part.
+func (r *room) start(ms *membership, rp *memberReplay, since adapter.Position) {
+	r.mu.AssertHeld()
+	r.open(ms)
+	p, k := ms.place, r.kept
+	pos := k.Follower.Position()
+	rp.Begin(pos)
+	if !pos.Before(since) {
+		p.after = public(since, k.mark)
+		p.last = p.after
+	} // else the history has gone back behind it, and what comes is new
+	if rp.Met() && rp.Empty() {
+		p.replay = nil
+		return
+	}
+	p.behind.Store(follows)
+}
+
+// passGap begins to fill the gap before the cursor of ms, or consumes it.
+func (m *Member) passGap(ms *membership) error {
+	m.walk.AssertHeld()
+	if m.refills(ms) {
+		ms.place.replay = replay.Refill[item.Entry](ms.place.last.private())
+		ms.place.behind.Store(follows)
+		return nil
+	}
+	return m.gap(ms)
+}
+
+// refills reports whether the gap before the cursor of ms is its own, and the
+// history has what is missing there.
+func (m *Member) refills(ms *membership) bool { return ms.cursor.Cut() && m.mayRefill(ms) }
+
+// mayRefill reports whether what falls out of the window is to come from the
+// history.
+func (m *Member) mayRefill(ms *membership) bool {
+	m.walk.AssertHeld()
+	p := ms.place
+	return p != nil && ms.room.kept != nil && (ms.room.overflow() == Skip || p.behind.Load() != within) && !p.plain
+}
+
+// takeGapsInOrder is takeGaps for a room with a history. It notes how far the
+// member has come there, so that the history is not asked again for what the
+// member was told to have missed. Nothing is appended meanwhile.
+func (m *Member) takeGapsInOrder(ms *membership) (sum roomlog.Gap, slow bool) {
+	r := ms.room
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if m.mayRefill(ms) && ms.cursor.FallBack() {
+		return sum, false
+	}
+	sum, slow = m.takeGaps(ms)
+	last := r.kept.Follower.Position()
+	if next, ok := ms.cursor.Find(func(e *item.Entry) bool { return !e.At.IsZero() }); ok {
+		last = adapter.Position{Epoch: next.At.Epoch, Offset: next.At.Offset - 1}
+	}
+	ms.place.last = public(last, r.kept.mark)
+	return sum, slow
+}
+
+// tryAdvance gives the member its next part, and puts its cursor where the part
+// meets the log. If the part is not there it says what is needed: see bring.
+func (r *room) tryAdvance(ms *membership) (replay.Verdict, error) {
+	ms.member.walk.AssertHeld()
+	r.mu.AssertHeld()
+	rp := ms.place.replay
+	v, err := r.assemble(rp)
+	if v == replay.Complete && rp.Met() {
+		rp.Meet(ms.cursor.ToEnd(ms.opened))
+	}
+	return v, err
+}
+
+// advance is tryAdvance for the goroutine that receives. It reports whether the
+// member has a part.
+func (ms *membership) advance() (ok bool) {
+	ms.member.walk.AssertHeld()
+	r := ms.room
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	v, _ := r.tryAdvance(ms)
+	return v == replay.Complete
+}
+
+// Advance implements reading.Member.
+func (ms *membership) Advance() (s reading.Step, err error) {
+	ms.member.walk.Lock()
+	defer ms.member.walk.Unlock()
+	r := ms.room
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if s.Replay = ms.place.replay; ms.left.Load() || s.Replay == nil {
+		return s, nil // Complete: nothing is needed
+	}
+	if s.Verdict, err = r.tryAdvance(ms); s.Verdict == replay.LogBehind {
+		s.Changed = r.kept.AwaitLog()
+	}
+	return s, err
+}
+
+// Done implements reading.Member.
+func (ms *membership) Done() <-chan struct{} { return ms.member.Done() }
+
+// bring waits until the member has its next part, while it receives from its
+// other rooms. It runs on a goroutine of its own.
+func (r *room) bring(ms *membership) {
+	ctx, cancel := context.WithCancelCause(r.hub.ctx)
+	defer cancel(nil)
+	r.mu.Lock()
+	ms.waiting().cancel = cancel // when the member leaves
+	r.mu.Unlock()
+	err := r.kept.Await(ctx, ms)
+	if errors.Is(err, ErrClosed) {
+		<-ctx.Done() // the hub is about to end the member
+	}
+	if err != nil && ctx.Err() == nil && !ms.left.Load() && ms.member.endError() == nil {
+		r.abandon(ms)
+		r.hub.historyUnreadable(r.name, err)
+	}
+	r.mu.Lock()
+	ms.place.waits = nil
+	r.mu.Unlock()
+	ms.member.enqueue(ms) // from here on it may wait for another part
+}
+
+// abandon ends a replay whose history cannot be read: the member goes on with
+// the log, and the rest is a gap.
+func (r *room) abandon(ms *membership) {
+	ms.member.walk.Lock()
+	defer ms.member.walk.Unlock()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	rp := ms.place.replay
+	if rp == nil || ms.left.Load() {
+		return
+	}
+	if inWindow := rp.Abandon(r.kept.Follower.Position()); inWindow {
+		ms.place.replay, ms.place.plain = nil, true
+		return
+	}
+	rp.Meet(ms.cursor.ToEnd(ms.opened))
+}
+
+// excuse notes which members fell out of the window because the hub has caught
+// up. Whatever the room's Overflow is, they get the rest from the history if
+// they read on before long.
+func (r *room) excuse() {
+	r.mu.AssertHeld()
+	if r.overflow() == Skip { // they get the rest from the history anyway
+		return
+	}
+	k, oldest := r.kept, r.log.OldestKept()
+	for ms := range r.members.All {
+		if ms.cursor.Overrun(oldest) {
+			ms.place.behind.CompareAndSwap(within, pushed)
+			k.pushedAt = clock.Now()
+		}
+	}
+}
+
+// excuseNoLonger ends what excuse began, for members that have had the time to
+// read on.
+func (r *room) excuseNoLonger(now int64) {
+	r.mu.AssertHeld()
+	k := r.kept
+	if k.pushedAt == 0 || time.Duration(now-k.pushedAt) < replay.WideTime {
+		return
+	}
+	k.pushedAt = 0
+	for ms := range r.members.All {
+		ms.place.behind.CompareAndSwap(pushed, within)
+	}
+}
+
+// narrow has the room hold no more than its window again, if its history has
+// not been read for long enough, and reports whether it does.
+func (r *room) narrow() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	now := clock.Now()
+	r.excuseNoLonger(now)
+	if !r.kept.Narrow(now) {
+		return false
+	}
+	r.log.Widen(false)
+	return true
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/fanoutgo/fanout/adapter"
 	"github.com/fanoutgo/fanout/internal/batch"
+	"github.com/fanoutgo/fanout/internal/clock"
 	"github.com/fanoutgo/fanout/internal/follow"
 	"github.com/fanoutgo/fanout/internal/item"
 	"github.com/fanoutgo/fanout/internal/roomlog"
@@ -51,9 +52,9 @@ func (r receiver) interrupted(channel string, unclean bool) {
 	}
 	if room := r.h.lookup(channel); room != nil {
 		room.mu.Lock()
-		room.interrupted = true
+		room.life.Interrupt()
 		if room.kept != nil {
-			room.kept.follower.Interrupted(unclean)
+			room.kept.Follower.Interrupted(unclean)
 		}
 		room.mu.Unlock()
 	}
@@ -81,14 +82,14 @@ func (h *Hub) lookup(channel string) *room {
 // back. How many it was their publishers' next messages show.
 func (r *room) restore() {
 	r.mu.Lock()
-	r.interrupted = false
+	r.life.Restore()
 	var w wakeups
 	changes := func() {}
 	if p := r.presence(); p != nil {
 		changes = p.Restored()
 	}
 	if r.kept != nil {
-		r.readHistory(r.kept.follower.Restored())
+		r.kept.Begin(r.kept.Follower.Restored())
 		r.tell()
 		r.mu.Unlock()
 		changes()
@@ -140,7 +141,7 @@ func (r *room) receive(frame []byte) {
 			h.hellos.Heard(b.Head.Hub)
 		}
 		f := batch.WithoutPlace(&b, len(frame))
-		w = r.takeKept(&f, ticks())
+		w = r.takeKept(&f, clock.Now())
 	} else {
 		w = r.take(&b)
 	}
@@ -196,7 +197,7 @@ func (r *room) take(b *batch.Batch) wakeups {
 		r.in.AcceptStranger()
 		h.stats.foreign.Add(1)
 	}
-	if r.interrupted && b.Count() > v.Skip {
+	if r.life.Interrupted() && b.Count() > v.Skip {
 		gap.Unknown = true // the adapter may have lost some before these
 	}
 	var u batch.Unpacker
@@ -216,7 +217,7 @@ func (r *room) receiveKept(f adapter.KeptFrame) {
 		return
 	}
 	var b batch.KeptFrame
-	now := ticks()
+	now := clock.Now()
 	err := batch.OpenKept(&b, f, now)
 	if b.Header.Count > 0 {
 		h.hellos.Heard(b.Header.Hub)
@@ -234,9 +235,9 @@ func (r *room) receiveKept(f adapter.KeptFrame) {
 // takeKept takes a frame that has arrived.
 func (r *room) takeKept(b *batch.KeptFrame, now int64) wakeups {
 	r.mu.AssertHeld()
-	a, placed, read := r.kept.follower.Receive(b, timeOf(now))
+	a, placed, read := r.kept.Follower.Receive(b, clock.Time(now))
 	if !placed {
-		r.readHistory(read)
+		r.kept.Begin(read)
 		return wakeups{}
 	}
 	return r.put(&a, b)
@@ -256,7 +257,7 @@ func (r *room) put(a *follow.Append, b *batch.KeptFrame) wakeups {
 		h.stats.recovered.Add(a.Recovered)
 	}
 	if a.Restart {
-		k.store.Reset(a.From)
+		k.Store.Reset(a.From)
 	}
 	if !a.Messages {
 		return r.appendAfter(a.Earlier, a.Gap, nil)
@@ -282,7 +283,7 @@ var scratches = sync.Pool{New: func() any { return new([unpackAtOnce]item.Entry)
 // appendBatch puts a gap and the messages of u into the log, as one arrival.
 // The members in the room have had the first few of them (known): those are
 // only for members that come from behind, in a room with a history. kept is
-// when the messages were kept; see ticks.
+// when the messages were kept; see package clock.
 //
 // Entries are made of no more messages than the window holds, unless the room
 // holds more for members that come from behind, and of a few at a time.
@@ -292,14 +293,14 @@ func (r *room) appendBatch(earlier, gap roomlog.Gap, u *batch.Unpacker, known in
 	defer scratches.Put(scratch)
 	var log roomlog.Wakeups[item.Entry, *membership]
 	first := true
-	wide := r.kept != nil && r.kept.store.Wide()
+	wide := r.kept != nil && r.kept.Store.Wide()
 	if over := u.Left() - known - r.window().Messages; over > 0 && !wide {
 		u.PassOver(known)
 		u.TakeNotUnderstood()
 		log, known, first = r.log.PassOver(earlier, gap, u.PassOver(over)), 0, false
 		r.hub.notUnderstood(r.channel, u.TakeNotUnderstood())
 		if r.kept != nil && !u.At.IsZero() {
-			r.kept.store.Reset(u.At)
+			r.kept.Store.Reset(u.At)
 		}
 	}
 	for u.More() {
@@ -315,9 +316,9 @@ func (r *room) appendBatch(earlier, gap roomlog.Gap, u *batch.Unpacker, known in
 		}
 		if r.kept != nil {
 			if unknown.Count > 0 && !unknown.At.IsZero() {
-				r.kept.store.Reset(unknown.At)
+				r.kept.Store.Reset(unknown.At)
 			}
-			r.addRecent(entries, kept)
+			r.kept.Add(entries, kept)
 		}
 		news := entries[min(known, len(entries)):]
 		known -= len(entries) - len(news)

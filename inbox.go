@@ -13,6 +13,7 @@ import (
 	"github.com/fanoutgo/fanout/internal/control"
 	"github.com/fanoutgo/fanout/internal/item"
 	"github.com/fanoutgo/fanout/internal/journal"
+	"github.com/fanoutgo/fanout/internal/life"
 	"github.com/fanoutgo/fanout/internal/lookout"
 	"github.com/fanoutgo/fanout/internal/notices"
 	"github.com/fanoutgo/fanout/internal/questions"
@@ -129,7 +130,7 @@ func (h *Hub) listens(q *control.Question) (which []uint64) {
 			continue
 		}
 		r.mu.Lock()
-		if r.sub == subOn {
+		if r.life.State() == life.On {
 			which = append(which, uint64(i))
 		}
 		r.mu.Unlock()

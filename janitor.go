@@ -2,11 +2,14 @@ package fanout
 
 import (
 	"context"
-	"slices"
+	"errors"
+	"fmt"
 	"time"
 
+	"github.com/fanoutgo/fanout/adapter"
+	"github.com/fanoutgo/fanout/internal/clock"
 	"github.com/fanoutgo/fanout/internal/idle"
-	"github.com/fanoutgo/fanout/internal/locks"
+	"github.com/fanoutgo/fanout/internal/life"
 	"github.com/fanoutgo/fanout/internal/loopback"
 	"github.com/fanoutgo/fanout/internal/publishing"
 	"github.com/fanoutgo/fanout/internal/replay"
@@ -28,13 +31,11 @@ type janitor struct {
 	lingering  idle.Queue[*room] // subscribed, for Options.Linger
 	publishing idle.Queue[*room] // not subscribed, for publishing.KeptFor
 
-	wideMu locks.Mutex[locks.Innermost] // guards wide
-	wide   []*room                      // that hold more than their window, for replay.WideTime
-
-	aging agingRooms
+	wide  idle.Rounds[*room] // that hold more than their window, for replay.WideTime
+	aging idle.Rounds[*room] // that have messages for members that come later, until those expire
 }
 
-// add gives the janitor a room that is marked idle and queued.
+// add gives the janitor a room that is idle: Life has said so.
 func (j *janitor) add(r *room, subscribed bool) {
 	q := &j.publishing
 	if subscribed {
@@ -50,7 +51,7 @@ func (j *janitor) wake() { j.sweeper.Wake() }
 func (j *janitor) run() {
 	sweeps := []func(time.Time) time.Time{
 		j.endLingering, j.forgetPublishing, j.narrowWide, j.hub.inboxes.Sweep, j.hub.numbers.Sweep, j.hub.endLate,
-		j.hub.switchboard.Sweep, j.aging.sweep,
+		j.hub.switchboard.Sweep, j.expireRecent,
 	}
 	if l, ok := j.hub.adapter.(*loopback.Adapter); ok {
 		sweeps = append(sweeps, l.Sweep)
@@ -63,28 +64,12 @@ func (h *Hub) release(r *room) { h.releaseAll(r, 1) }
 // releaseAll releases a room that has been acquired, or held, n times.
 func (h *Hub) releaseAll(r *room, n int) {
 	r.mu.Lock()
-	r.uses -= int32(n)
-	idle := r.markIdle()
-	subscribed := r.sub != subOff
+	queue := r.life.Release(n, clock.Now())
+	subscribed := r.life.State() != life.Off
 	r.mu.Unlock()
-	if idle {
+	if queue {
 		h.janitor.add(r, subscribed)
 	}
-}
-
-// markIdle notes that a room is no longer used, if that is so. It reports whether
-// the caller must add it to the janitor's queue.
-func (r *room) markIdle() bool {
-	r.mu.AssertHeld()
-	if r.uses > 0 || r.count > 0 || r == r.hub.everyone {
-		return false
-	}
-	r.idleSince = ticks()
-	if r.queued {
-		return false
-	}
-	r.queued = true
-	return true
 }
 
 // endLingering ends the subscriptions that have lingered long enough, and says
@@ -92,19 +77,15 @@ func (r *room) markIdle() bool {
 func (j *janitor) endLingering(now time.Time) time.Time {
 	return j.lingering.Sweep(j.hub.opts.Linger, now, func(r *room) {
 		r.mu.Lock()
-		ending := r.idle() && r.sub == subOn
-		if ending {
-			r.sub = subEnding
-		}
+		ending := r.life.Linger()
 		r.mu.Unlock()
 		if ending {
 			r.unsubscribe()
 		}
 		r.mu.Lock()
-		again := r.idle()
-		r.queued = again
+		queue := r.life.Lingered()
 		r.mu.Unlock()
-		if again {
+		if queue {
 			j.add(r, false)
 		}
 	})
@@ -115,10 +96,8 @@ func (j *janitor) forgetPublishing(now time.Time) time.Time {
 	return j.publishing.Sweep(publishing.KeptFor, now, func(r *room) {
 		j.hub.mu.Lock()
 		r.mu.Lock()
-		r.queued = r.idle() && r.sub != subOff
-		lingers := r.queued
-		if r.idle() && r.sub == subOff {
-			r.gone = true
+		lingers := r.life.Forget()
+		if r.life.State() == life.Gone {
 			delete(j.hub.rooms, r.channel)
 			if out := r.out.Load(); out != nil {
 				out.Forget()
@@ -135,11 +114,7 @@ func (j *janitor) forgetPublishing(now time.Time) time.Time {
 // narrowLater has a room narrowed when its history has not been read for a
 // while. The room's lock may be held.
 func (j *janitor) narrowLater(r *room) {
-	j.wideMu.Lock()
-	j.wide = append(j.wide, r)
-	first := len(j.wide) == 1
-	j.wideMu.Unlock()
-	if first {
+	if j.wide.Add(r, time.Now().Add(replay.WideTime)) {
 		j.wake()
 	}
 }
@@ -147,51 +122,49 @@ func (j *janitor) narrowLater(r *room) {
 // narrowWide narrows the rooms whose time has come, and says when to look
 // again.
 func (j *janitor) narrowWide(now time.Time) time.Time {
-	j.wideMu.Lock()
-	all := j.wide
-	j.wide = nil
-	j.wideMu.Unlock()
-	left := all[:0]
-	for _, r := range all {
-		if !r.narrow() {
-			left = append(left, r)
-		}
-	}
-	clear(all[len(left):])
-	j.wideMu.Lock()
-	defer j.wideMu.Unlock()
-	j.wide = append(left, j.wide...)
-	if len(j.wide) == 0 {
-		j.wide = nil
-		return time.Time{}
-	}
-	return now.Add(replay.WideTime / 2)
+	return j.wide.Sweep(now, func(r *room) (time.Time, bool) {
+		return now.Add(replay.WideTime / 2), r.narrow()
+	})
 }
 
-// idle reports whether nobody is in the room or works with it.
-func (r *room) idle() bool {
-	r.mu.AssertHeld()
-	return r.uses == 0 && r.count == 0
+// expireRest is how long the latest messages of rooms are not looked at, at
+// most: those of rooms that are no longer subscribed are to go.
+const expireRest = time.Minute
+
+// expireLater has the latest messages of a room expire, even if nothing more is
+// published there. The room's lock may be held.
+func (j *janitor) expireLater(r *room) {
+	if j.aging.Add(r, time.Now().Add(min(r.kept.Keep.Age, expireRest))) {
+		j.wake()
+	}
+}
+
+// expireRecent drops messages that have expired, and says when to look again.
+func (j *janitor) expireRecent(now time.Time) time.Time {
+	tick := clock.At(now)
+	return j.aging.Sweep(now, func(r *room) (again time.Time, done bool) {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		next, empty := r.kept.Store.Expire(tick, r.kept.Keep.Age)
+		return now.Add(min(time.Duration(next-tick), expireRest)), empty
+	})
 }
 
 // IdleSince implements idle.Thing.
 func (r *room) IdleSince() time.Time {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return began.Add(time.Duration(r.idleSince))
+	return clock.Time(r.life.IdleSince())
 }
 
 // LeaveIfUsed implements idle.Thing.
 func (r *room) LeaveIfUsed() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	used := !r.idle()
-	if used {
-		r.queued = false
-	}
-	return used
+	return r.life.Dequeue()
 }
 
+// unsubscribe ends the subscription of a room, which is ending.
 func (r *room) unsubscribe() {
 	h := r.hub
 	ctx, cancel := context.WithTimeout(h.ctx, unsubscribeTimeout)
@@ -200,10 +173,10 @@ func (r *room) unsubscribe() {
 		h.log.Warn("fanout: unsubscribing", "room", r.name, "error", err)
 	}
 	r.mu.Lock()
-	r.sub, r.interrupted = subOff, false
+	r.life.Ended()
 	r.in = sequence.Tracker{}
 	if r.kept != nil {
-		r.forgetHistory()
+		r.kept.Forget()
 	}
 	if p := r.presence(); p != nil {
 		p.Unfollow()
@@ -212,87 +185,86 @@ func (r *room) unsubscribe() {
 	r.mu.Unlock()
 }
 
-// The latest messages of rooms are looked at when the first of them expires,
-// but no more often than every expirePause, and at least every expireRest, to
-// let go of rooms that are no longer subscribed.
-const (
-	expirePause = time.Second
-	expireRest  = time.Minute
-)
-
-// agingRooms are the rooms that have recent messages, which are to go when
-// their age is over even if nothing more is published there. The janitor calls
-// sweep.
-type agingRooms struct {
-	rooms []*room   // sweep's own, like due
-	due   time.Time // when to look at them; zero: there are none
-
-	mu    locks.Mutex[locks.Innermost] // guards fresh
-	fresh []*room                      // that have some since sweep has looked
-}
-
-// expireLater tells the janitor of a room that has recent messages.
-func (r *room) expireLater() {
-	r.mu.AssertHeld()
-	k := r.kept
-	if k.ages || k.store.Empty() {
-		return
-	}
-	k.ages = true
-	a := &r.hub.janitor.aging
-	a.mu.Lock()
-	a.fresh = append(a.fresh, r)
-	first := len(a.fresh) == 1
-	a.mu.Unlock()
-	if first {
-		r.hub.janitor.wake()
-	}
-}
-
-// sweep drops what has expired, and says when to look again (zero: there is
-// nothing to look at).
-func (a *agingRooms) sweep(now time.Time) time.Time {
-	a.mu.Lock()
-	fresh := a.fresh
-	a.fresh = nil
-	a.mu.Unlock()
-	for _, r := range fresh {
-		a.rooms = append(a.rooms, r)
-		if due := now.Add(min(r.kept.keep.Age, expireRest)); a.due.IsZero() || due.Before(a.due) {
-			a.due = due
-		}
-	}
-	if len(a.rooms) == 0 || now.Before(a.due) {
-		return a.due
-	}
-	next := now.Add(expireRest)
-	a.rooms = slices.DeleteFunc(a.rooms, func(r *room) bool {
-		due, empty := r.expireRecent(now)
-		if !empty && due.Before(next) {
-			next = due
-		}
-		return empty
+// Close ends the hub. It finishes publishes that have begun; every later call,
+// and every Join and Resume that is waiting, fails with [ErrClosed]. Then it
+// closes the members and the adapter. When Close returns nil, no goroutine,
+// subscription or connection of the hub is left.
+//
+// If ctx ends first, Close gives up the publishes and returns the error of ctx,
+// which says what it was waiting for. The rest goes on in the background, until
+// calls of the adapter, its Close, and callbacks of PublishAsync have returned.
+// A second call waits for the first.
+//
+// At the end Close waits up to a second for [Options.Logger]. If the Logger
+// does not return by then, the error says so, and one goroutine is left until
+// it does.
+func (h *Hub) Close(ctx context.Context) error {
+	h.closeOnce.Do(func() {
+		h.mu.Lock()
+		h.shut()
+		h.mu.Unlock()
+		h.await("publishes under way, and callbacks of PublishAsync")
+		h.ops.Close()
+		go h.shutDown(ctx) // waited for below, through h.closed
 	})
-	if len(a.rooms) == 0 {
-		a.rooms, next = nil, time.Time{}
+	select {
+	case <-h.closed:
+		return h.closeErr
+	case <-ctx.Done():
+		return fmt.Errorf("fanout: close: %w (waiting for %s)", context.Cause(ctx), *h.awaited.Load())
 	}
-	a.due = next
-	return next
 }
 
-// expireRecent drops what has expired of a room's recent messages, and says
-// when the next will have, or that nothing is left.
-func (r *room) expireRecent(now time.Time) (due time.Time, empty bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	k := r.kept
-	first, empty := k.store.Expire(ticks() - k.keep.Age.Nanoseconds())
-	if k.ages = !empty; empty {
-		return due, true
+// await notes what Close is waiting for.
+func (h *Hub) await(what string) { h.awaited.Store(&what) }
+
+// shutDown does the work of Close. ctx bounds how long publishes are awaited.
+func (h *Hub) shutDown(ctx context.Context) {
+	defer close(h.closed)
+	select {
+	case <-h.ops.Empty():
+	case <-ctx.Done():
 	}
-	due = began.Add(time.Duration(first)).Add(k.keep.Age + 1)
-	if soon := now.Add(max(expirePause, k.keep.Age/8)); due.Before(soon) {
-		due = soon // not each chunk by itself
+	h.lookout.Leave(ctx, h.isDown)
+	h.cancel()
+	h.mu.Lock()
+	members := make([]*Member, 0, len(h.members))
+	for _, m := range h.members {
+		members = append(members, m)
 	}
-	return due, false
+	h.mu.Unlock()
+	for _, m := range members {
+		m.end(ErrClosed)
+	}
+	for _, m := range h.leavingMembers() {
+		m.endNow()
+	}
+	h.await("the adapter to close")
+	if err := h.adapter.Close(context.WithoutCancel(ctx)); err != nil {
+		h.log.Error("fanout: closing the adapter", "hub", h.id, "error", err)
+	}
+	adapters.Remove(h.adapter)
+	h.await("publishes that were given up, and callbacks of PublishAsync")
+	<-h.ops.Empty()
+	h.pool.Stop()
+	h.wakers.Stop()
+	h.wg.Wait()
+	h.await("Options.Logger")
+	select {
+	case <-h.log.Stop():
+	case <-time.After(loggerPatience):
+		h.closeErr = errLoggerStuck
+	}
 }
+
+// isDown reports whether the adapter knows that it cannot reach the backend.
+func (h *Hub) isDown() bool {
+	hc, ok := h.adapter.(adapter.HealthChecker)
+	return ok && hc.Health() != nil
+}
+
+// loggerPatience is how long Hub.Close waits for Options.Logger after
+// everything else has ended.
+const loggerPatience = time.Second
+
+var errLoggerStuck = errors.New("fanout: close: a call of Options.Logger has not returned; its goroutine is left until it does")

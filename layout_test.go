@@ -29,7 +29,7 @@ func TestSizes(t *testing.T) {
 		"membership": {unsafe.Sizeof(membership{}), 128},
 		"cursor":     {unsafe.Sizeof(roomlog.Cursor[item.Entry, *membership]{}), 64},
 		"room":       {unsafe.Sizeof(room{}), 248},
-		"history":    {unsafe.Sizeof(roomHistory{}), 352},
+		"history":    {unsafe.Sizeof(roomHistory{}), 336},
 		"log":        {unsafe.Sizeof(roomlog.Log[item.Entry, *membership]{}), 72},
 		"member":     {unsafe.Sizeof(Member{}), 112},
 		"entry":      {unsafe.Sizeof(item.Entry{}), 72},
@@ -39,11 +39,11 @@ func TestSizes(t *testing.T) {
 }
 
 // The files and functions of this package stay small enough to be read in one
-// go. Eighteen files deliver messages. Four more have a subject each that came
+// go. Sixteen files deliver messages. Four more have a subject each that came
 // later: how members begin, and how they end; what is asked of people on all
 // hubs; and who is here.
 func TestLayout(t *testing.T) {
-	const maxFiles, maxLines, maxFunc = 22, 400, 60
+	const maxFiles, maxLines, maxFunc = 20, 400, 60
 	all, err := filepath.Glob("*.go")
 	require.NoError(t, err)
 	var files []string

@@ -134,9 +134,9 @@ func (ms *membership) waiting() *waits {
 	return ms.place.waits
 }
 
-// whenMoved returns a channel that is closed when the member has left or is in
-// the room, and when its Resume has failed.
-func (ms *membership) whenMoved() <-chan struct{} {
+// WhenMoved returns a channel that is closed when the member has left or is in
+// the room, and when its Resume has failed. It implements reading.Member.
+func (ms *membership) WhenMoved() <-chan struct{} {
 	ms.room.mu.AssertHeld()
 	w := ms.waiting()
 	if w.moved == nil {
@@ -145,7 +145,7 @@ func (ms *membership) whenMoved() <-chan struct{} {
 	return w.moved
 }
 
-// tell wakes those that wait for whenMoved.
+// tell wakes those that wait for WhenMoved.
 func (ms *membership) tell() {
 	ms.room.mu.AssertHeld()
 	if p := ms.place; p != nil && p.waits != nil && p.waits.moved != nil {
@@ -166,9 +166,9 @@ func (ms *membership) doneWaiting() {
 	}
 }
 
-// wait waits until c or moved is closed. It ends earlier, with an error, with
-// ctx, the member, or the hub.
-func (ms *membership) wait(ctx context.Context, c, moved <-chan struct{}) error {
+// Wait waits until c or moved is closed. It ends earlier, with an error, with
+// ctx, the member, or the hub. It implements reading.Member.
+func (ms *membership) Wait(ctx context.Context, c, moved <-chan struct{}) error {
 	select {
 	case <-c:
 	case <-moved:
@@ -182,7 +182,7 @@ func (ms *membership) wait(ctx context.Context, c, moved <-chan struct{}) error 
 	return nil
 }
 
-// awaitChange waits for c on behalf of a Join, as wait does. It is over when
+// awaitChange waits for c on behalf of a Join, as Wait does. It is over when
 // the member has left, or is in the room.
 func (ms *membership) awaitChange(ctx context.Context, c <-chan struct{}) (over bool, err error) {
 	r := ms.room
@@ -191,9 +191,9 @@ func (ms *membership) awaitChange(ctx context.Context, c <-chan struct{}) (over 
 		r.mu.Unlock()
 		return true, nil
 	}
-	moved := ms.whenMoved()
+	moved := ms.WhenMoved()
 	r.mu.Unlock()
-	return false, ms.wait(ctx, c, moved)
+	return false, ms.Wait(ctx, c, moved)
 }
 
 // caughtUp notes that the member is within the window.

@@ -182,6 +182,9 @@ func otherVersion(s string) bool {
 // position of another room is told apart.
 const markBits = 20
 
+// began is when the process began.
+var began = time.Now()
+
 // believedEpoch reports whether a history can have begun an epoch by now. It
 // looks at the clock only if it could not have when the process began.
 func believedEpoch(epoch uint64) bool {

@@ -324,7 +324,8 @@ func (h *Hub) roomOptions(room, channel string) (*roomHistory, *limits, *rare) {
 	}
 	var kept *roomHistory
 	if keeps {
-		kept = &roomHistory{keep: o.Retain, mark: roomMark(channel)}
+		kept = &roomHistory{mark: roomMark(channel)}
+		kept.Keep = o.Retain
 	}
 	var special *rare
 	if o.Presence {

@@ -44,7 +44,7 @@ func (r *room) outgoing() *publishing.Channel {
 	}
 	o := publishing.Options{Name: r.channel, Invalid: r.invalid()}
 	if r.kept != nil {
-		o.Keep = &r.kept.keep
+		o.Keep = &r.kept.Keep
 	}
 	out := new(publishing.Channel)
 	out.Init(&r.hub.publishing, owner{r}, o)
@@ -58,7 +58,7 @@ type owner struct{ room *room }
 
 func (o owner) Hold() {
 	o.room.mu.Lock()
-	o.room.uses++
+	o.room.life.Use()
 	o.room.mu.Unlock()
 }
 
@@ -85,7 +85,7 @@ func (o owner) DeliverFrame(frame []byte) {
 	var w wakeups
 	if r.kept != nil {
 		f := batch.WithoutPlace(&b, len(frame))
-		a := r.kept.follower.Fallback(&f)
+		a := r.kept.Follower.Fallback(&f)
 		w = r.put(&a, &f)
 	} else {
 		v := r.in.Accept(&b.Head)

@@ -330,7 +330,7 @@ func (v roomView) Release()                        { v.room.hub.release(v.room) 
 
 func (v roomView) Use() {
 	v.room.mu.AssertHeld()
-	v.room.uses++
+	v.room.life.Use()
 }
 
 func (v roomView) Append(e item.Entry) (wake func()) {
@@ -341,7 +341,7 @@ func (v roomView) Append(e item.Entry) (wake func()) {
 func (v roomView) Count() int {
 	v.room.mu.Lock()
 	defer v.room.mu.Unlock()
-	return int(v.room.count)
+	return int(v.room.life.Members())
 }
 
 // Expel has joins that have been admitted, and are not in the room yet, ask

@@ -7,6 +7,7 @@ import (
 	"math"
 	"time"
 
+	"github.com/fanoutgo/fanout/internal/clock"
 	"github.com/fanoutgo/fanout/internal/item"
 	"github.com/fanoutgo/fanout/internal/roomlog"
 )
@@ -337,7 +338,7 @@ func (m *Member) firstCopy(key item.CopyKey) bool {
 	if e.copies == nil {
 		e.copies = item.NewCopies[milestone](m.hub.opts.Room != nil && m.hub.historian != nil)
 	}
-	now := time.Duration(ticks())
+	now := time.Duration(clock.Now())
 	first, due := e.copies.Add(key, now)
 	if due {
 		e.copies.Forget(now, m.hub.copyTime(), m.passed, m.ends)

@@ -311,7 +311,7 @@ func (r *Room) Members() []*Member {
 	}
 	room.mu.Lock()
 	defer room.mu.Unlock()
-	all := make([]*Member, 0, room.count)
+	all := make([]*Member, 0, room.life.Members())
 	for ms := range room.members.All {
 		all = append(all, ms.member)
 	}

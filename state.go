@@ -5,11 +5,12 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/fanoutgo/fanout/internal/clock"
 	"github.com/fanoutgo/fanout/internal/item"
+	"github.com/fanoutgo/fanout/internal/life"
 	"github.com/fanoutgo/fanout/internal/linked"
 	"github.com/fanoutgo/fanout/internal/locks"
 	"github.com/fanoutgo/fanout/internal/publishing"
-	"github.com/fanoutgo/fanout/internal/replay"
 	"github.com/fanoutgo/fanout/internal/roomlog"
 	"github.com/fanoutgo/fanout/internal/sequence"
 )
@@ -32,14 +33,8 @@ type room struct {
 	rare *rare                              // what few rooms have; nil: nothing of it
 	out  atomic.Pointer[publishing.Channel] // nil until something is published
 
-	mu          locks.Mutex[locks.Room] // guards all below, but for what has a word of its own
-	uses        int32                   // of Join and Publish; while positive the room stays
-	count       int32                   // of members
-	idleSince   int64                   // when uses and members became 0; see ticks
-	sub         subscription
-	interrupted bool // the adapter says frames may be missing
-	queued      bool // the janitor has it
-	gone        bool // the hub has forgotten it
+	mu   locks.Mutex[locks.Room] // guards all below, but for what has a word of its own
+	life life.Life               // its subscription, and whether it is used; its times are those of package clock
 
 	// What arriving frames need, too.
 	in      sequence.Tracker
@@ -48,33 +43,9 @@ type room struct {
 
 	name    string // never changed, like channel; empty for the room of everyone
 	channel string
-	changed chan struct{} // closed when sub or interrupted change; nil: nobody waits
+	changed chan struct{} // closed when its subscription changes; nil: nobody waits
 	sweptAt uint64        // OldestKept at the last search for slow members
 }
-
-// ticks is a clock that nobody sets, in ns: a time.Time takes three times the
-// room.
-func ticks() int64 { return int64(time.Since(began)) }
-
-// ticksAt is what ticks returns at a time.
-func ticksAt(now time.Time) int64 { return int64(now.Sub(began)) }
-
-// timeOf is the time at which ticks returned t, if nobody has set the clock: it
-// is for differences.
-func timeOf(t int64) time.Time { return began.Add(time.Duration(t)) }
-
-var began = time.Now()
-
-// A subscription is the state of a room at the adapter. The first caller that
-// needs it and finds it off subscribes; the others wait for the outcome.
-type subscription uint8
-
-const (
-	subOff subscription = iota
-	subStarting
-	subOn
-	subEnding
-)
 
 func newRoom(h *Hub, name, channel string, kept *roomHistory, limits *limits, special *rare) *room {
 	r := &room{hub: h, name: name, channel: channel, kept: kept, rare: special}
@@ -83,7 +54,7 @@ func newRoom(h *Hub, name, channel string, kept *roomHistory, limits *limits, sp
 	}
 	r.log.Init(limits)
 	if kept != nil {
-		kept.follower.Init(&r.in)
+		kept.Init(historyHost{r}, &r.in)
 	}
 	return r
 }
@@ -94,7 +65,7 @@ func (h *Hub) acquire(name, channel string) *room {
 	r := h.rooms[channel]
 	if r != nil {
 		r.mu.Lock() // under h.mu: the janitor removes under both
-		r.uses++
+		r.life.Use()
 		r.mu.Unlock()
 	}
 	h.mu.RUnlock()
@@ -110,7 +81,7 @@ func (h *Hub) acquire(name, channel string) *room {
 		h.rooms[channel] = r
 	}
 	r.mu.Lock()
-	r.uses++
+	r.life.Use()
 	r.mu.Unlock()
 	return r
 }
@@ -120,11 +91,7 @@ func (h *Hub) acquire(name, channel string) *room {
 func (r *room) hold() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.gone {
-		return false
-	}
-	r.uses++
-	return true
+	return r.life.Use()
 }
 
 // await makes ms a member of the room, once the hub's own channels and the
@@ -165,14 +132,14 @@ func (r *room) await(ctx context.Context, ms *membership, rp *memberReplay) erro
 			}
 			continue
 		case r.follows():
-		case r.sub == subOn && !r.interrupted && !r.kept.follower.Reading():
-			if err := r.kept.follower.Err(); asked && err != nil {
+		case r.life.Receives() && !r.kept.Follower.Reading():
+			if err := r.kept.Follower.Err(); asked && err != nil {
 				r.mu.Unlock()
 				return err
 			}
-			r.read()
-		case r.sub == subOff:
-			r.sub, r.interrupted = subStarting, false
+			r.kept.CatchUp()
+		case r.life.State() == life.Off: // the first one that needs it subscribes
+			r.life.Start()
 			asking, cancel := context.WithCancelCause(ctx)
 			ms.waiting().cancel = cancel
 			r.mu.Unlock()
@@ -181,38 +148,13 @@ func (r *room) await(ctx context.Context, ms *membership, rp *memberReplay) erro
 			}
 			continue
 		}
-		changed, moved := r.whenChanged(), ms.whenMoved()
-		asked = asked || r.sub == subOn && r.kept != nil && r.kept.follower.Reading()
+		changed, moved := r.whenChanged(), ms.WhenMoved()
+		asked = asked || r.life.State() == life.On && r.kept != nil && r.kept.Follower.Reading()
 		r.mu.Unlock()
-		if err := ms.wait(ctx, changed, moved); err != nil {
+		if err := ms.Wait(ctx, changed, moved); err != nil {
 			return err
 		}
 	}
-}
-
-// resume takes a Resume a step further, and reports whether the member is in
-// the room now. It releases r.mu.
-func (r *room) resume(ctx context.Context, ms *membership, rp *memberReplay) (done bool, err error) {
-	r.mu.AssertHeld()
-	since := rp.At()
-	v, err := r.assemble(rp)
-	switch v {
-	case replay.Complete:
-		r.start(ms, rp, since)
-	case replay.LogBehind:
-		r.read()
-	}
-	r.mu.Unlock()
-	switch {
-	case err != nil:
-		return false, err
-	case v == replay.Complete:
-		ms.member.enqueue(ms)
-		return true, nil
-	case v == replay.NeedsReading:
-		return false, r.fetch(ctx, ms, rp)
-	}
-	return false, nil
 }
 
 // whenChanged returns a channel that is closed when the subscription, or what
@@ -229,7 +171,7 @@ func (r *room) whenChanged() <-chan struct{} {
 // or is reported missing there.
 func (r *room) follows() bool {
 	r.mu.AssertHeld()
-	return r.sub == subOn && !r.interrupted && (r.kept == nil || r.kept.follower.Follows())
+	return r.life.Receives() && (r.kept == nil || r.kept.Follower.Follows())
 }
 
 // subscribe makes the adapter's call on behalf of all that wait. ctx is that of
@@ -259,22 +201,21 @@ func (r *room) subscribe(ctx context.Context, ms *membership, cancel context.Can
 func (r *room) subscribed(ms *membership, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.sub = subOff
+	r.life.Subscribed(err == nil)
 	if p := ms.place; p != nil && p.waits != nil {
 		p.waits.cancel = nil
 	}
 	switch {
 	case err == nil:
-		r.sub = subOn
 		r.in.BeginRun(time.Now())
 		if r.kept != nil {
-			r.readHistory(r.kept.follower.Subscribed())
+			r.kept.Begin(r.kept.Follower.Subscribed())
 		}
 		if p := r.presence(); p != nil {
 			p.Follow()
 		}
 	case r.kept != nil:
-		r.forgetHistory()
+		r.kept.Forget()
 	}
 	r.tell()
 }
@@ -294,10 +235,10 @@ func (r *room) open(ms *membership) {
 	ms.joined, ms.opened = true, r.in.Run()
 	ms.setSince(r.hub.leftOut.Load())
 	r.members.Add(ms)
-	r.count++
+	r.life.Join()
 	r.log.Open(&ms.cursor, ms)
 	if r.kept != nil {
-		ms.place.last = public(r.kept.follower.Position(), r.kept.mark)
+		ms.place.last = public(r.kept.Follower.Position(), r.kept.mark)
 	}
 	if ms.place != nil {
 		ms.doneWaiting()
@@ -310,25 +251,25 @@ func (r *room) open(ms *membership) {
 func (r *room) remove(ms *membership) {
 	ms.member.walk.AssertHeld()
 	r.mu.Lock()
-	idle := false
+	queue := false
 	if ms.joined {
 		ms.joined = false
+		uses := 0
 		if ms.retired {
-			ms.retired = false
-			r.uses--
+			ms.retired, uses = false, 1
 		} else {
 			r.unlist(ms)
 		}
 		ms.cursor.Close()
-		idle = r.markIdle()
+		queue = r.life.Release(uses, clock.Now())
 	}
 	ms.tell() // a Join that waits learns that it was overtaken
 	if p := ms.place; p != nil && p.waits != nil && p.waits.cancel != nil {
 		p.waits.cancel(ErrLeft)
 	}
-	subscribed := r.sub != subOff
+	subscribed := r.life.State() != life.Off
 	r.mu.Unlock()
-	if idle {
+	if queue {
 		r.hub.janitor.add(r, subscribed)
 	}
 }

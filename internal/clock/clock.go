@@ -11,6 +11,9 @@ var began = time.Now()
 // that zero can mean never.
 func Now() int64 { return int64(time.Since(began)) + 1 }
 
+// At returns the reading at a time.
+func At(t time.Time) int64 { return int64(t.Sub(began)) + 1 }
+
 // Time returns the time of a reading.
 func Time(reading int64) time.Time { return began.Add(time.Duration(reading - 1)) }
 

@@ -1,7 +1,7 @@
 // Package idle finds things that are no longer used. A [Queue] holds things in
 // the order in which they became idle, and says which have been idle for long
-// enough. A [Sweeper] calls functions that look for such things, when it is
-// time.
+// enough. [Rounds] look at things until nothing is left to do for them. A
+// [Sweeper] calls functions that look for such things, when it is time.
 //
 //	Add ─▶ oldest … latest ─▶ Sweep: too early        ─▶ look again then
 //	                                 used since       ─▶ to the back, or out

@@ -113,3 +113,38 @@ func TestSweeper(t *testing.T) {
 		wg.Wait()
 	})
 }
+
+func TestRounds(t *testing.T) {
+	began := time.Unix(1000, 0)
+	at := func(s int) time.Time { return began.Add(time.Duration(s) * time.Second) }
+	var r Rounds[string]
+	var visited []string
+	again := map[string]int{} // when to look at a thing again; 0: it is done
+	sweep := func(s int) time.Time {
+		visited = nil
+		return r.Sweep(at(s), func(x string) (time.Time, bool) {
+			visited = append(visited, x)
+			return at(again[x]), again[x] == 0
+		})
+	}
+	require.Zero(t, sweep(0), "there is nothing")
+	require.True(t, r.Add("a", at(10)))
+	require.False(t, r.Add("b", at(5)), "somebody has been told")
+	require.Equal(t, at(5), sweep(1))
+	require.Empty(t, visited, "it is too early")
+
+	again["a"], again["b"] = 20, 15
+	require.Equal(t, at(15), sweep(5))
+	require.Equal(t, []string{"a", "b"}, visited, "all in one round")
+	require.True(t, r.Add("c", at(12)))
+	require.Equal(t, at(12), sweep(6), "it is due first")
+
+	again["a"], again["c"] = 0, 30
+	require.Equal(t, at(15), sweep(12))
+	require.Equal(t, []string{"a", "b", "c"}, visited)
+	again["b"], again["c"] = 0, 0
+	require.Zero(t, sweep(15))
+	require.Equal(t, []string{"b", "c"}, visited, "a is done")
+	require.Zero(t, sweep(16))
+	require.Empty(t, visited)
+}

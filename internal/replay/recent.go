@@ -127,10 +127,10 @@ func (r *Recent[E]) drop(c *chunk[E]) {
 	r.start = c.items[len(c.items)-1].Place()
 }
 
-// Expire drops the chunks of which everything was kept before the oldest time.
+// expire drops the chunks of which everything was kept before the oldest time.
 // The backend no longer has that either, so r is as whole as it was.
 // It returns when the newest message of the first chunk that is left was kept.
-func (r *Recent[E]) Expire(oldest int64) (first int64, empty bool) {
+func (r *Recent[E]) expire(oldest int64) (first int64, empty bool) {
 	n := 0
 	for ; n < len(r.chunks); n++ {
 		c := r.chunks[n]

@@ -86,11 +86,11 @@ func (p *player) step(args []string) string {
 	case "narrow":
 		return map[bool]string{true: "narrow", false: "not yet"}[p.store.Narrow(p.now, false, p.window)]
 	case "expire":
-		first, empty := p.store.Expire(p.now - p.keep.Age.Nanoseconds())
+		next, empty := p.store.Expire(p.now, p.keep.Age)
 		if empty {
 			return "nothing left"
 		}
-		return "the next in " + time.Duration(first+p.keep.Age.Nanoseconds()-p.now).String()
+		return "the next in " + time.Duration(next-p.now).Truncate(time.Second).String()
 	case "resume":
 		var since adapter.Position
 		if len(args) > 2 {

@@ -20,9 +20,19 @@ type Store[E Item] struct {
 
 	// wide: the history is read, or was until wideAt: the room holds more than
 	// its window, so that members meet what has come meanwhile.
-	wide   bool
-	wideAt int64
+	wide bool
+	// expires: Expire is called from time to time.
+	expires bool
+	wideAt  int64
 }
+
+// Messages expire a chunk at a time. Chunks that expire soon after one another
+// do so together: Expire asks to be called again after expirePause at the
+// earliest, or an expireShare of the age that messages may reach.
+const (
+	expirePause = time.Second
+	expireShare = 8
+)
 
 // Forget drops all messages. Requests stay.
 func (s *Store[E]) Forget() { s.Recent, s.pages = Recent[E]{}, nil }
@@ -51,6 +61,26 @@ func (s *Store[E]) Narrow(now int64, busy bool, w Window) bool {
 	s.wide, s.pages = false, nil
 	s.cut(w, false)
 	return true
+}
+
+// BeginExpiry reports whether Expire is to be called from time to time from here
+// on: there are messages, and it is not being called.
+func (s *Store[E]) BeginExpiry() bool {
+	begins := !s.expires && !s.Empty()
+	s.expires = s.expires || begins
+	return begins
+}
+
+// Expire drops messages that are older than the history keeps them, and says
+// when to call it again, or that no messages are left. They may have become as
+// much older as an eighth of that age, or a second.
+func (s *Store[E]) Expire(now int64, age time.Duration) (next int64, empty bool) {
+	first, empty := s.expire(now - age.Nanoseconds())
+	if s.expires = !empty; empty {
+		return 0, true
+	}
+	soonest := now + max(expirePause, age/expireShare).Nanoseconds()
+	return max(first+age.Nanoseconds()+1, soonest), false
 }
 
 // Add appends messages that went into the log, and were kept at a time.
