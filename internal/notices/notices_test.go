@@ -13,8 +13,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// An outbox keeps what is sent.
-type outbox struct {
+// A channel keeps what is sent.
+type channel struct {
 	held, holds int // now, and in all
 	sent        [][]byte
 	receivers   int
@@ -22,13 +22,13 @@ type outbox struct {
 	stuck       bool // a notice waits until its context ends
 }
 
-func (o *outbox) Hold() {
+func (o *channel) Hold() {
 	o.held++
 	o.holds++
 }
-func (o *outbox) Release() { o.held-- }
+func (o *channel) Release() { o.held-- }
 
-func (o *outbox) Notify(ctx context.Context, notice []byte) (receivers int, err error) {
+func (o *channel) Notify(ctx context.Context, notice []byte) (receivers int, err error) {
 	o.sent = append(o.sent, notice)
 	if o.stuck {
 		<-ctx.Done()
@@ -39,13 +39,13 @@ func (o *outbox) Notify(ctx context.Context, notice []byte) (receivers int, err 
 
 var errEnded = errors.New("the hub has ended")
 
-// in runs a test with a hub that has number 7, the outbox of everyone, and that
+// in runs a test with a hub that has number 7, the channel of everyone, and that
 // of the inbox of hub 9.
-func in(t *testing.T, test func(t *testing.T, s *Sender, end context.CancelCauseFunc, everyone, inbox *outbox)) {
+func in(t *testing.T, test func(t *testing.T, s *Sender, end context.CancelCauseFunc, everyone, inbox *channel)) {
 	synctest.Test(t, func(t *testing.T) {
 		var wg sync.WaitGroup
 		ctx, end := context.WithCancelCause(context.Background())
-		everyone, inbox := new(outbox), new(outbox)
+		everyone, inbox := new(channel), new(channel)
 		test(t, &Sender{
 			Hub: 7, Context: ctx, Go: wg.Go,
 			Everyone: func() Channel { return everyone },
@@ -65,7 +65,7 @@ func in(t *testing.T, test func(t *testing.T, s *Sender, end context.CancelCause
 func TestSender(t *testing.T) {
 	cancel := &control.Cancel{ID: 5}
 	t.Run("makes notices of payloads", func(t *testing.T) {
-		in(t, func(t *testing.T, s *Sender, _ context.CancelCauseFunc, _, _ *outbox) {
+		in(t, func(t *testing.T, s *Sender, _ context.CancelCauseFunc, _, _ *channel) {
 			from, payload, err := wire.DecodeControl(s.Frame(cancel))
 			require.NoError(t, err)
 			require.EqualValues(t, 7, from)
@@ -76,7 +76,7 @@ func TestSender(t *testing.T) {
 		})
 	})
 	t.Run("tells one hub, and returns whom that has reached", func(t *testing.T) {
-		in(t, func(t *testing.T, s *Sender, _ context.CancelCauseFunc, everyone, inbox *outbox) {
+		in(t, func(t *testing.T, s *Sender, _ context.CancelCauseFunc, everyone, inbox *channel) {
 			inbox.receivers = 1
 			receivers, err := s.Tell(t.Context(), 9, cancel.Append(nil))
 			require.NoError(t, err)
@@ -89,14 +89,14 @@ func TestSender(t *testing.T) {
 		})
 	})
 	t.Run("tells all hubs", func(t *testing.T) {
-		in(t, func(t *testing.T, s *Sender, _ context.CancelCauseFunc, everyone, inbox *outbox) {
+		in(t, func(t *testing.T, s *Sender, _ context.CancelCauseFunc, everyone, inbox *channel) {
 			require.NoError(t, s.NotifyEveryone([]byte("notice")))
 			require.Equal(t, [][]byte{[]byte("notice")}, everyone.sent)
 			require.Empty(t, inbox.sent)
 		})
 	})
 	t.Run("returns what the backend says", func(t *testing.T) {
-		in(t, func(t *testing.T, s *Sender, _ context.CancelCauseFunc, everyone, inbox *outbox) {
+		in(t, func(t *testing.T, s *Sender, _ context.CancelCauseFunc, everyone, inbox *channel) {
 			everyone.err, inbox.err = errors.New("refused"), errors.New("down")
 			require.Equal(t, everyone.err, s.NotifyEveryone(nil))
 			require.Equal(t, inbox.err, s.NotifyHub(9, nil))
@@ -105,7 +105,7 @@ func TestSender(t *testing.T) {
 		})
 	})
 	t.Run("gives the backend a bounded time", func(t *testing.T) {
-		in(t, func(t *testing.T, s *Sender, _ context.CancelCauseFunc, everyone, inbox *outbox) {
+		in(t, func(t *testing.T, s *Sender, _ context.CancelCauseFunc, everyone, inbox *channel) {
 			everyone.stuck, inbox.stuck = true, true
 			begun := time.Now()
 			require.ErrorIs(t, s.NotifyEveryone(nil), context.DeadlineExceeded)
@@ -114,14 +114,14 @@ func TestSender(t *testing.T) {
 		})
 	})
 	t.Run("ends with the hub", func(t *testing.T) {
-		in(t, func(t *testing.T, s *Sender, end context.CancelCauseFunc, everyone, _ *outbox) {
+		in(t, func(t *testing.T, s *Sender, end context.CancelCauseFunc, everyone, _ *channel) {
 			everyone.stuck = true
 			time.AfterFunc(time.Second, func() { end(errEnded) })
 			require.Equal(t, errEnded, s.NotifyEveryone(nil))
 		})
 	})
-	t.Run("holds an outbox while something goes on beside", func(t *testing.T) {
-		in(t, func(t *testing.T, s *Sender, _ context.CancelCauseFunc, everyone, _ *outbox) {
+	t.Run("holds a channel while something goes on beside", func(t *testing.T) {
+		in(t, func(t *testing.T, s *Sender, _ context.CancelCauseFunc, everyone, _ *channel) {
 			goOn := make(chan struct{})
 			s.Beside(everyone, func() { <-goOn })
 			synctest.Wait()
