@@ -227,6 +227,19 @@ func TestWaiting(t *testing.T) {
 		c.others = 0
 		c.until(Flipped, 10*time.Second)
 	})
+	t.Run("for hubs of another prefix", func(t *testing.T) {
+		c := newCluster(t, 2)
+		c.others = -2
+		waits(t, c, "Options.Prefix")
+	})
+	t.Run("says the same while nothing changes", func(t *testing.T) {
+		c := newCluster(t, 4)
+		c.others = 1
+		c.pass(5 * time.Second)
+		for range 100 {
+			require.Contains(t, c.nodes[3].Why(c.now), "hub hub0 begins the flip")
+		}
+	})
 	t.Run("for one that is heard", func(t *testing.T) {
 		c := newCluster(t, 1)
 		c.counts = false

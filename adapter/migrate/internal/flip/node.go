@@ -53,6 +53,14 @@ type peer struct {
 	heard time.Time
 }
 
+// name returns the ID of the hub, or of its node as long as that is not known.
+func (p *peer) name() string {
+	if p.Hub == 0 {
+		return p.ID
+	}
+	return fmt.Sprintf("%016x", p.Hub)
+}
+
 // maxHubs bounds the hubs that are remembered.
 const maxHubs = 1 << 14
 
@@ -253,16 +261,18 @@ func (n *Node) disagree(now time.Time) string {
 		return "an attempt has failed, and the next one is later"
 	}
 	live := n.live(now)
-	for id, p := range live {
-		switch {
+	ids := slices.Sorted(maps.Keys(live)) // so that the answer stays the same while nothing changes
+	for _, id := range ids {
+		switch p := live[id]; {
 		case p == nil:
 		case now.Sub(p.heard) > 3*n.time.Beat:
-			return "hub " + id + " has not been heard for a while"
+			return "hub " + p.name() + " has not been heard for a while"
 		case !p.Ready || p.Phase != Both:
-			return "hub " + id + " does not listen to both yet"
-		case id < n.id:
-			return "hub " + id + " leads"
+			return "hub " + p.name() + " does not listen to both yet"
 		}
+	}
+	if first := live[ids[0]]; first != nil {
+		return "hub " + first.name() + " begins the flip: its Status says what it is waiting for"
 	}
 	for name, at := range n.joins {
 		id := name[:len(name)-len(suffix(name))]
@@ -273,6 +283,8 @@ func (n *Node) disagree(now time.Time) string {
 	switch {
 	case n.count == unasked:
 		return "the old backend has not been asked how many hubs there are"
+	case n.count == 0:
+		return "the old backend has no hubs of this prefix: Options.Prefix of the adapter and of the hub must be the same"
 	case n.count >= 0 && n.count != len(live):
 		return fmt.Sprintf("the old backend has %d hubs, and %d of them take part", n.count, len(live))
 	}
