@@ -109,7 +109,8 @@ var (
 )
 
 // A ClosedError is the final error of a member that was closed with a reason,
-// as [Hub.Drain] does. errors.Is(err, ErrClosed) is true.
+// as [Selection.Close] and [Hub.Drain] do. errors.Is(err, ErrClosed) is true.
+// The reason of Drain is "hub is closing": clients should connect again then.
 type ClosedError struct {
 	// Reason is what the closer has given, in plain text. It may be empty.
 	Reason string

@@ -64,8 +64,10 @@ type PresenceChange struct {
 	// are not told. Reset is set, too.
 	Large bool
 
-	// Count is the number of connections in the room, on all hubs. A person may
-	// have several, and that their number changes is no event by itself.
+	// Count is the number of connections in the room, on all hubs, at the time
+	// of this change. A person may have several. When connections of persons
+	// who are here come or go, no change tells of it: [Selection.Count] returns
+	// the number as it is now.
 	Count int
 }
 

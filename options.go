@@ -140,9 +140,9 @@ type RoomOptions struct {
 	Presence bool
 
 	// Grace is how long a person counts as here after its last connection on a
-	// hub has ended, so that a page that is reloaded is no event. Members
-	// without a user, which nobody can recognise, go at once. Default 5 s; a
-	// negative Grace is none.
+	// hub has ended, so that a page that is reloaded is no event, also if a
+	// command has closed it. Members without a user, which nobody can recognise,
+	// go at once. Default 5 s; a negative Grace is none.
 	Grace time.Duration
 
 	// PresenceList is the most connections in the room, on all hubs, whose
