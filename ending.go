@@ -117,10 +117,10 @@ const closeGrace = 5 * time.Second
 
 // finish closes the member in order. It receives what is in its rooms by now,
 // and then a *ClosedError with the reason. In the room of a place, if there is
-// one, it receives what comes before that. From now on the member counts as gone: it is in no room, and a Join fails. It ends when
-// Receive returns the final error, or at the deadline (zero: there is none). A
-// member that has read everything and that nobody has ever received from ends
-// at once.
+// one, it receives what comes before that. From now on the member counts as
+// gone: it is in no room, and a Join fails. It ends when Receive returns the
+// final error, or at the deadline (zero: there is none). A member that has read
+// everything and that nobody has ever received from ends at once.
 //
 // It has no effect on a member that is finishing or has ended. Locks of rooms
 // must not be held.

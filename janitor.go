@@ -21,9 +21,9 @@ import (
 const unsubscribeTimeout = 5 * time.Second
 
 // A janitor removes what is no longer used. It ends subscriptions after
-// Options.Linger, and forgets idle rooms and inboxes of other hubs, recent messages that
-// have expired and, for a hub that is alone, its expired histories. One
-// goroutine, run.
+// Options.Linger, and forgets idle rooms and inboxes of other hubs, recent
+// messages that have expired and, for a hub that is alone, its expired
+// histories. One goroutine, run.
 type janitor struct {
 	hub     *Hub
 	sweeper *idle.Sweeper

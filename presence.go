@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/fanoutgo/fanout/internal/announcer"
+	"github.com/fanoutgo/fanout/internal/backoff"
 	"github.com/fanoutgo/fanout/internal/control"
 	"github.com/fanoutgo/fanout/internal/hellos"
 	"github.com/fanoutgo/fanout/internal/item"
@@ -125,22 +126,26 @@ func (r *room) joinNow(m *Member) (done bool) {
 var errNotNow = errors.New("the channel is not subscribed")
 
 // keepJoining brings a member into the channel of its user, however long that
-// takes. It ends earlier with the hub, and within half a second of the member's
-// end.
+// takes. It returns earlier when the member or the hub ends.
 func (h *Hub) keepJoining(r *room, m *Member) {
-	m.user().joined.Keep(h.open, func() error {
+	for pause := (backoff.Backoff{}); ; {
 		err := r.admit(h.open, m, nil)
-		if m.refusal() != nil { // it has ended
-			return nil
+		if err == nil || m.refusal() != nil || h.isClosing() {
+			return
 		}
-		return err
-	}, func(err error) (goOn bool) {
+		m.user().joined.Fail(err)
 		if h.unheard.Due() {
 			h.log.Error("fanout: a member gets no messages to its user, the hub tries again (said once a minute)",
 				"channel", r.channel, "error", err)
 		}
-		return true
-	})
+		wait := time.NewTimer(pause.Next())
+		select {
+		case <-wait.C:
+		case <-m.Done():
+		case <-h.closing:
+		}
+		wait.Stop()
+	}
 }
 
 // list has the membership receive the list of who is there next, if there is
@@ -298,7 +303,7 @@ func (v *memberView) Join(ctx context.Context, room string) (err error) {
 		return fmt.Errorf("%w: %w", ErrInvalidRoom, err)
 	}
 	defer func() {
-		if p := recover(); p != nil {
+		if p := recover(); p != nil && m.refusal() == nil {
 			err = fmt.Errorf("join room %s: Options.Room or Options.Admit panicked: %v", quoteName(room), p)
 		}
 	}()

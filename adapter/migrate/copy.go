@@ -1,6 +1,7 @@
 package migrate
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -152,6 +153,8 @@ func (a *Adapter) makeCopy(ctx context.Context, channel string, keep adapter.Ret
 	head := adapter.Query{Keep: keep, Time: time.Now()}
 	first := firstEpoch(&adapter.Page{Head: c.head, Before: c.before})
 	one := claim{adapter: a, channel: a.besideOf("copy", channel)}
+	pause := backoff.Backoff{First: claimPause}
+	var mineUpTo uint64 // this call has copied up to here
 	for {
 		now, err := a.to.historian.History(ctx, channel, head)
 		if err != nil {
@@ -166,6 +169,9 @@ func (a *Adapter) makeCopy(ctx context.Context, channel string, keep adapter.Ret
 			return nil
 		}
 		if over, err := c.over(&now); over || err != nil {
+			if over {
+				c.agreed, err = a.agreedUpTo(ctx, channel, keep, c, c.epoch, c.agreed)
+			}
 			return err
 		}
 		mine, err := one.hold(ctx)
@@ -173,10 +179,22 @@ func (a *Adapter) makeCopy(ctx context.Context, channel string, keep adapter.Ret
 		case err != nil:
 			return err
 		case !mine:
-			if made, err := a.awaitOther(ctx, channel, c); made || err != nil {
+			if made, err := a.awaitOther(ctx, channel, c, &pause); made || err != nil {
 				return err
 			}
 			continue
+		}
+		if at := min(now.Head.Offset, c.head.Offset); at > mineUpTo {
+			agreed, err := a.agreedUpTo(ctx, channel, keep, c, now.Head.Epoch, at)
+			if err != nil {
+				return err
+			}
+			if agreed < at { // a hub that has only the new backend has gone on with a part of it
+				c.epoch, c.agreed = now.Head.Epoch, agreed
+				return nil
+			}
+		}
+		switch {
 		case now.Head.Offset >= c.head.Offset:
 			c.epoch, c.agreed = now.Head.Epoch, c.head.Offset
 			return nil
@@ -187,22 +205,60 @@ func (a *Adapter) makeCopy(ctx context.Context, channel string, keep adapter.Ret
 		}
 		w := copyWriter{Adapter: a, channel: channel, keep: keep, at: now.Head.Offset}
 		err = a.copyPage(ctx, &w, c, &one)
+		mineUpTo = w.at
 		switch {
-		case errors.Is(err, errOvertaken) && one.held():
-			// A hub that has only the new backend has published meanwhile.
-			c.epoch, c.agreed = w.epoch, w.at
-			return nil
 		case errors.Is(err, errOvertaken):
-			backoff.Sleep(ctx, claimPause) // the head tells how far the other one is
+			backoff.Sleep(ctx, claimPause) // what is there tells whether another hub has copied or published it
 		case err != nil:
 			return err
 		}
 	}
 }
 
+// agreedUpTo returns up to where the new history has the frames of the old one,
+// at most up to an offset.
+func (a *Adapter) agreedUpTo(ctx context.Context, channel string, keep adapter.Retention, c *historyCopy, epoch, most uint64) (uint64, error) {
+	least, at := uint64(0), most // the first look is at the last one, which is mostly the same
+	for most > 0 {
+		same, err := a.sameAt(ctx, channel, keep, c, epoch, at)
+		switch {
+		case err != nil:
+			return 0, err
+		case same:
+			least = at
+		default:
+			most = at - 1
+		}
+		if least >= most {
+			return least, nil
+		}
+		at = least + (most-least+1)/2
+	}
+	return 0, nil
+}
+
+// sameAt reports whether both histories have the same frame at an offset. One
+// that either does not keep any more is taken for the same.
+func (a *Adapter) sameAt(ctx context.Context, channel string, keep adapter.Retention, c *historyCopy, epoch, at uint64) (bool, error) {
+	q := adapter.Query{Limit: 1, Keep: keep, Time: time.Now(), Since: c.positionOf(at - 1)}
+	old, err := a.from.historian.History(ctx, channel, q)
+	if err != nil {
+		return false, err
+	}
+	if q.Since = (adapter.Position{}); at > 1 {
+		q.Since = adapter.Position{Epoch: epoch, Offset: at - 1}
+	}
+	page, err := a.to.historian.History(ctx, channel, q)
+	if err != nil || len(old.Frames) == 0 || len(page.Frames) == 0 ||
+		old.First > at || page.First > at || isFiller(page.Frames[0].Frame) {
+		return true, err
+	}
+	return bytes.Equal(old.Frames[0].Frame, page.Frames[0].Frame), nil
+}
+
 // awaitOther waits a moment for the hub that copies, and reports whether its copy
 // is complete.
-func (a *Adapter) awaitOther(ctx context.Context, channel string, c *historyCopy) (made bool, err error) {
+func (a *Adapter) awaitOther(ctx context.Context, channel string, c *historyCopy, pause *backoff.Backoff) (made bool, err error) {
 	mark, err := a.readMark(ctx, channel)
 	switch {
 	case err != nil:
@@ -210,7 +266,7 @@ func (a *Adapter) awaitOther(ctx context.Context, channel string, c *historyCopy
 	case mark != nil:
 		*c = *mark
 		return true, nil
-	case !backoff.Sleep(ctx, claimPause):
+	case !pause.Wait(ctx):
 		return false, context.Cause(ctx)
 	}
 	return false, nil
@@ -306,7 +362,6 @@ type copyWriter struct {
 	channel string
 	keep    adapter.Retention
 	at      uint64 // the offset of what was appended last
-	epoch   uint64 // in which the new backend appends
 }
 
 // fill appends fillers up to an offset, as long as the claim is held.
@@ -334,7 +389,6 @@ func (w *copyWriter) append(ctx context.Context, frame []byte, last uint64) erro
 	if err != nil {
 		return err
 	}
-	w.epoch = at.Epoch
 	switch {
 	case at.Offset > last:
 		return errOvertaken

@@ -79,8 +79,9 @@
 //
 // The second deploy must not begin before [Adapter.Status] of all hubs says that
 // they are [Settled]: until then histories are being copied. A hub that has not
-// got on with that for ten minutes, because the old backend is down, says that it
-// [GaveUp]. What is left is copied when somebody uses it.
+// got on with that for ten minutes says that it [GaveUp], and tries once a
+// minute from then on. What is left is copied also when somebody uses it. Of
+// rooms whose members leave between the flip and then, a hub copies 10,000.
 //
 // A hub that has only the new backend begins a history anew in a room whose
 // history was not copied, or goes on with what has been copied until then. The

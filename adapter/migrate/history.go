@@ -24,6 +24,9 @@ func (a *Adapter) Append(ctx context.Context, channel string, r adapter.Record) 
 			err = adapter.Unsent(fmt.Errorf("%w: %w", adapter.ErrRefused, errNoHistory))
 		}
 	}
+	if err == nil {
+		a.noteKeep(channel, r.Keep)
+	}
 	if err == nil && !old {
 		if _, err = a.copyOf(ctx, channel, r.Keep); err != nil {
 			err = adapter.Unsent(err)
@@ -31,9 +34,6 @@ func (a *Adapter) Append(ctx context.Context, channel string, r adapter.Record) 
 	}
 	if err != nil {
 		return adapter.Position{}, 0, fmt.Errorf("migrate: append to %q: %w", channel, err)
-	}
-	if old {
-		a.noteKeep(channel, r.Keep)
 	}
 	return a.side(old).historian.Append(ctx, channel, r)
 }
@@ -56,8 +56,8 @@ func (a *Adapter) read(ctx context.Context, channel string, q adapter.Query) (ad
 	if err != nil {
 		return adapter.Page{}, err
 	}
+	a.noteKeep(channel, q.Keep)
 	if old {
-		a.noteKeep(channel, q.Keep)
 		return a.from.historian.History(ctx, channel, q)
 	}
 	for {

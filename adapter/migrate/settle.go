@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"slices"
 	"sync"
 	"time"
 
@@ -24,10 +23,12 @@ const (
 	// Settling: rooms are drained and their histories copied.
 	Settling
 	// Settled: no room that the hub had at the flip needs the old backend. When
-	// all hubs are Settled, the second deploy may begin.
+	// all hubs are Settled, the second deploy may begin. A hub that was started
+	// after the flip knows nothing of the rooms of the one that it replaces.
 	Settled
-	// GaveUp: for ten minutes no room could be drained or copied, and the hub
-	// has stopped trying. Rooms are still copied when somebody uses them.
+	// GaveUp: for ten minutes no room could be drained or copied. The hub tries
+	// again once a minute, and is Settled if it succeeds. Rooms are copied also
+	// when somebody uses them.
 	GaveUp
 )
 
@@ -43,6 +44,8 @@ const (
 	settleAfter = 10 * time.Second
 	// settleFor is for how long a hub tries without getting on.
 	settleFor = 10 * time.Minute
+	// gaveUpPause is how often it tries after that.
+	gaveUpPause = time.Minute
 	// settlers is how many channels a hub settles at a time.
 	settlers = 16
 	// carryIn bounds the copying of a history that nobody waits for. What was
@@ -107,9 +110,9 @@ func (a *Adapter) settleAll() {
 			return
 		case a.stuck():
 			err := a.endSettling(GaveUp)
-			a.log.Warn("migrate: the hub has stopped trying to do without the old backend: histories are copied when rooms are used",
+			a.log.Warn("migrate: the hub has stopped trying to do without the old backend, and tries again once a minute: until then histories are copied when rooms are used",
 				"migration", a.name, "channels", all, "left", len(left), "error", err)
-			return
+			pause = backoff.Backoff{First: gaveUpPause, Max: gaveUpPause}
 		}
 		pause.Wait(a.life)
 	}
@@ -133,7 +136,7 @@ func (a *Adapter) beginSettling() (left []*channel) {
 func (a *Adapter) endSettling(state Settlement) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.settling.state = state
+	a.settling.state, a.settling.progress = state, time.Now()
 	return a.settling.err
 }
 
@@ -161,13 +164,13 @@ func (a *Adapter) settleSome(channels []*channel) (left []*channel) {
 	var all sync.WaitGroup
 	turns := make(chan struct{}, settlers)
 	errs := make([]error, len(channels))
+	begun := 0
 	for i, c := range channels {
 		turns <- struct{}{}
 		if a.life.Err() != nil || a.stuck() {
-			left = channels[i:] // and those of before that are not
-			errs, channels = errs[:i], channels[:i]
 			break
 		}
+		begun++
 		all.Go(func() {
 			errs[i] = a.settle(c)
 			a.noteSettled(errs[i])
@@ -175,9 +178,8 @@ func (a *Adapter) settleSome(channels []*channel) (left []*channel) {
 		})
 	}
 	all.Wait()
-	left = slices.Clone(left)
 	for i, c := range channels {
-		if errs[i] != nil {
+		if i >= begun || errs[i] != nil {
 			left = append(left, c)
 		}
 	}
@@ -227,10 +229,7 @@ func (a *Adapter) carry(c *channel) error {
 	ctx, cancel := context.WithTimeout(a.life, carryIn)
 	defer cancel()
 	one, err := a.copyOf(ctx, c.name, *keep)
-	switch {
-	case errors.Is(err, adapter.ErrRefused): // the next Append says so
-		return nil
-	case err != nil || one.marked:
+	if err != nil || one.marked {
 		return err
 	}
 	return a.writeMark(ctx, c.name, one, markComplete)

@@ -3,6 +3,7 @@ package migrate_test
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"log/slog"
 	"strings"
 	"sync"
@@ -83,6 +84,64 @@ func TestSettlement(t *testing.T) {
 		require.Equal(t, migrate.GaveUp, s.Settlement)
 		require.Positive(t, s.Left)
 		require.Contains(t, text.String(), "stopped trying to do without the old backend")
+	})
+	inBubble(t, "a hub that gave up settles when the old backend is back", func(t *testing.T) {
+		w := newWorld(t, 5, 20)
+		a, _ := settling(t, w)
+		time.Sleep(5 * time.Second)
+		w.from.Cut()
+		time.Sleep(12 * time.Minute)
+		require.Equal(t, migrate.GaveUp, a.Status().Settlement)
+		w.from.Heal()
+		time.Sleep(2 * time.Minute)
+		require.Equal(t, migrate.Settled, a.Status().Settlement)
+		require.EqualValues(t, 5, historyAt(t, w.to).Head.Offset)
+	})
+	inBubble(t, "a hub is not settled while the new backend refuses copies", func(t *testing.T) {
+		w := newWorld(t, 5, 20)
+		a, _ := settling(t, w)
+		time.Sleep(5 * time.Second)
+		w.to.InterceptReads(func(context.Context, string, adapter.Query) error { return adapter.ErrRefused })
+		time.Sleep(time.Minute)
+		s := a.Status()
+		require.Equal(t, migrate.Settling, s.Settlement)
+		require.Contains(t, s.Waiting, adapter.ErrRefused.Error())
+		w.to.InterceptReads(nil)
+		time.Sleep(time.Minute)
+		require.Equal(t, migrate.Settled, a.Status().Settlement)
+		require.EqualValues(t, 5, historyAt(t, w.to).Head.Offset)
+	})
+	inBubble(t, "a room that is first read after the flip, in vain, is copied", func(t *testing.T) {
+		w := newWorld(t, 5, 20)
+		a, err := migrate.New("test", w.from.NewAdapter(), w.to.NewAdapter(), &migrate.Options{Settle: time.Second})
+		require.NoError(t, err)
+		defer a.Close(context.Background())
+		require.NoError(t, a.Attach(nobody{}))
+		everyone(t, w.from, 1)
+		require.NoError(t, a.Subscribe(t.Context(), roomChannel))
+		time.Sleep(5 * time.Second)
+		w.from.InterceptReads(func(context.Context, string, adapter.Query) error { return memory.ErrCut })
+		_, err = a.History(t.Context(), roomChannel, adapter.Query{Keep: roomKeep, Time: time.Now()})
+		require.ErrorIs(t, err, memory.ErrCut)
+		w.from.InterceptReads(nil)
+		time.Sleep(time.Minute)
+		require.Equal(t, migrate.Settled, a.Status().Settlement)
+		require.EqualValues(t, 5, historyAt(t, w.to).Head.Offset)
+	})
+	inBubble(t, "closing ends it while it is under way", func(t *testing.T) {
+		w := newWorld(t, 5, 20)
+		a, err := migrate.New("test", w.from.NewAdapter(), w.to.NewAdapter(), &migrate.Options{Settle: time.Second})
+		require.NoError(t, err)
+		require.NoError(t, a.Attach(nobody{}))
+		everyone(t, w.from, 1)
+		for i := range 100 { // more than are settled at a time
+			require.NoError(t, a.Subscribe(t.Context(), fmt.Sprintf("fanout:r:{%d}", i)))
+		}
+		time.Sleep(5 * time.Second)
+		w.from.Cut()
+		time.Sleep(12 * time.Second)
+		require.Equal(t, migrate.Settling, a.Status().Settlement)
+		require.NoError(t, a.Close(t.Context()))
 	})
 	inBubble(t, "a hub settles when the old backend is back in time", func(t *testing.T) {
 		w := newWorld(t, 5, 20)

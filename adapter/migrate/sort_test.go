@@ -74,6 +74,28 @@ func TestSecondDeployBeforeCopies(t *testing.T) {
 			require.LessOrEqual(t, len(got), 3, "the copy that was under way comes as a new message")
 		}
 	})
+	inBubble(t, "nor if the copy had stopped half-way", func(t *testing.T) {
+		w, l, only := begin(t, flipped)
+		var frames atomic.Int32
+		w.to.Intercept(func(_ context.Context, f memory.Frame) memory.Fate {
+			if f.Channel == roomChannel && frames.Add(1) == 4 {
+				w.from.Cut()
+				return memory.Fate{Refuse: true, Err: adapter.Unsent(memory.ErrCut)}
+			}
+			return memory.Fate{}
+		})
+		time.Sleep(20 * time.Second)
+		require.EqualValues(t, 3, historyAt(t, w.to).Head.Offset)
+		require.NoError(t, only.Room("room").Publish(t.Context(), []byte("6")))
+		w.from.Heal()
+		time.Sleep(time.Minute)
+		require.NoError(t, only.Room("room").Publish(t.Context(), []byte("7")))
+		text, gap := l.next()
+		require.True(t, gap, "4 and 5 are lost to the new backend, and 6 has the place of 4")
+		require.Equal(t, "6", text)
+		text, _ = l.next()
+		require.Equal(t, "7", text)
+	})
 	inBubble(t, "copies that another hub makes are not delivered again", func(t *testing.T) {
 		w := newWorld(t, 5, 20)
 		hubs := []*fanout.Hub{w.migrating(), w.migrating()}

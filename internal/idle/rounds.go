@@ -30,7 +30,7 @@ type entry[T any] struct {
 }
 
 // Add has a thing visited from a time on. It reports whether somebody has to be
-// told to sweep. A thing is added again only after Sweep has let go of it.
+// told to sweep. A thing is added again only after a visit has found it done.
 func (r *Rounds[T]) Add(x T, due time.Time) (first bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

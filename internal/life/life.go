@@ -9,9 +9,9 @@
 //	 ▼
 //	Gone
 //
-// A room is idle while it has no members and no uses: calls that work with it.
-// Whoever makes it idle, by Release or Leave, learns whether it is to be put
-// into a queue of things that are idle. It is in one queue at most, and stays
+// A room is idle while it has no members and no uses. A use is a call that works
+// with it. Release, and Rest after Leave, report whether the room has become
+// idle and is to be put into a queue. It is in one queue at most, and stays
 // there when it is used again, until its turn has come: then Dequeue, Linger or
 // Forget says what becomes of it.
 //
@@ -61,7 +61,7 @@ func (l *Life) Receives() bool { return l.state == On && !l.interrupted }
 // Start says that the room is being subscribed. It was Off.
 func (l *Life) Start() { l.state, l.interrupted = Starting, false }
 
-// Subscribed says how that has ended.
+// Subscribed says how subscribing has ended: the room is On, or Off again.
 func (l *Life) Subscribed(ok bool) {
 	if l.state = Off; ok {
 		l.state = On

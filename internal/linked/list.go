@@ -29,7 +29,7 @@ type Element[E any] interface {
 // use.
 type List[E any, P Element[E]] struct{ first *E }
 
-// Empty reports whether the list has no element. A mark is one.
+// Empty reports whether the list has no element. Marks count as elements.
 func (l *List[E, P]) Empty() bool { return l.first == nil }
 
 // Add puts an element that is in no list at the front.
@@ -47,7 +47,7 @@ func (l *List[E, P]) Remove(e P) {
 	links := e.Links()
 	if links.prev != nil {
 		P(links.prev).Links().next = links.next
-	} else {
+	} else if l.first == e {
 		l.first = links.next
 	}
 	if links.next != nil {
@@ -70,9 +70,9 @@ func (l *List[E, P]) All(yield func(P) bool) {
 // list.
 func (l *List[E, P]) Walk(mark P) Walk[E, P] { return Walk[E, P]{list: l, mark: mark} }
 
-// A Walk goes over a list that may change between its steps. It sees each
-// element that is in the list from its first step to its last once. It does not
-// see elements that are added after its first step.
+// A Walk goes over a list that may change between its steps. An element that
+// stays in the list during the whole walk is seen once. Elements that are added
+// after the first step are not seen.
 type Walk[E any, P Element[E]] struct {
 	list  *List[E, P]
 	mark  P
@@ -80,8 +80,8 @@ type Walk[E any, P Element[E]] struct {
 	on    bool // the mark is in the list
 }
 
-// Next appends the next elements to buf, as many as there is room for. If there
-// is room left the walk is over.
+// Next appends the next elements to buf, as many as there is room for: one at
+// least. If there is room left the walk is over.
 func (w *Walk[E, P]) Next(buf []P) []P {
 	at := P(w.list.first)
 	if w.begun {

@@ -58,8 +58,8 @@ type Member interface {
 	// Send gives it a direct message of a hub. It reports false if the member
 	// may not get it.
 	Send(from uint64, data []byte) bool
-	// Join brings it into a room, and waits for that. That it cannot or need
-	// not be there, since it ends, leaves, or is not admitted, is no error.
+	// Join brings it into a room, and waits for that. It returns nil also if
+	// the member ends, leaves, or is not admitted.
 	Join(ctx context.Context, room string) error
 	// Leave takes it out of a room.
 	Leave(room string)
@@ -77,8 +77,9 @@ type Room interface {
 	// Walk calls f for its members, without locks, until f returns an error or
 	// ctx ends. Members that come or go meanwhile may or may not be among them.
 	Walk(ctx context.Context, f func(Member) error) error
-	// Expel is called before members of the room are taken out of rooms. It
-	// must be known then to those that are about to join this one.
+	// Expel is called before members of the room are taken out of rooms. When
+	// it has returned, members that are joining this room ask again whether
+	// they are admitted.
 	Expel()
 }
 

@@ -20,17 +20,18 @@
 //
 // What bounds the waiting:
 //
-//   - a publisher's context, or [Env.Timeout] if that has no deadline. A
-//     publisher that gives up takes its message along if the frame is not under
-//     way; nobody gets the message then;
-//   - a frame that nobody waits for on its own goroutine has [Env.Timeout], from
-//     its first message of PublishAsync or from when it is numbered;
-//   - a notice has the context of Notify alone.
+//   - A publisher waits as long as its context, or [Env.Timeout] if the context
+//     has no deadline. If it gives up before its frame is under way, it withdraws
+//     the message: only [Env.LocalFallback] still delivers it, on this hub.
+//   - A frame that is sent in the background has [Env.Timeout], counted from its
+//     first message of PublishAsync, or else from when it is numbered. That holds
+//     for notices, too.
+//   - A caller of Notify waits as long as its context.
 //
 // # What the hub provides
 //
 // A hub has one [Env], which all its channels share, and each channel has an
-// [Owner]: a room, or for the inboxes of other hubs an [Inboxes]. A channel is
+// [Owner]: a room, or one of the [Inboxes] of other hubs. A channel is
 // used while it is held (see [Owner.Hold]); the owner forgets it when it has not
 // been held for a while, and Forget then remembers its numbers, so that a later
 // Channel of the name goes on with them.

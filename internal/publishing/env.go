@@ -55,8 +55,8 @@ type Env struct {
 	Published, Frames, Received *atomic.Uint64
 }
 
-// An Owner is what has a channel: a room, or the inbox of another hub. It calls
-// the members of this hub that listen to the channel its members. Its methods
+// An Owner is what has a channel: a room, or the inbox of another hub. Its
+// members are the members of this hub that listen to the channel. Its methods
 // are called without locks and without waiting for the backend.
 type Owner interface {
 	// Hold keeps the channel from being forgotten. The caller holds it already.

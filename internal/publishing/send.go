@@ -146,6 +146,10 @@ type outcome struct {
 func (c *Channel) account(f *frame, end outcome) error {
 	if f.Notice() {
 		f.Waiters.receivers = end.receivers
+		if end.err == nil && len(f.Waiters.acks) > 0 { // it is of PublishUnkeptAsync
+			c.env.Published.Add(1)
+			c.env.Frames.Add(1)
+		}
 		return end.err
 	}
 	if end.err == nil {

@@ -546,6 +546,26 @@ func TestPoll(t *testing.T) {
 	})
 }
 
+// The first of two pages was lost, and the last one comes when nobody waits.
+func TestLastPageOfAnAbandonedQuestion(t *testing.T) {
+	in(t, 2, func(t *testing.T, n *net) {
+		n.hubs[0].deaf = true
+		answering, goOn := n.hubs[1], make(chan struct{})
+		answering.perform = func(_ context.Context, _ *control.Question, to Taker) (uint64, error) {
+			err := to.Flush(1)
+			<-goOn
+			return 2, err
+		}
+		q := control.Question{ID: 2, Op: control.OpCount, Scope: control.ScopeEveryone, Wait: 600_000, Credit: 4}
+		answering.Put(1, q.Append(nil), nil)
+		synctest.Wait()
+		n.hubs[0].deaf = false
+		close(goOn)
+		synctest.Wait()
+		require.Zero(t, answering.Pending(), "the hub that answers is told")
+	})
+}
+
 // The page comes between the moments in which those that were heard are told, and
 // in which the question is forgotten.
 func TestPageOfAnAbandonedQuestion(t *testing.T) {

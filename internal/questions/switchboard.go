@@ -182,7 +182,7 @@ func (s *Switchboard) answered(from uint64, p *control.Answer) {
 	a := s.questions[p.ID&^1]
 	s.mu.Unlock()
 	waits := a != nil && a.tell(news{from: from, answer: p, roll: p.ID&1 == 1})
-	if !waits && p.Status == control.StatusMore {
+	if !waits && (p.Status == control.StatusMore || p.Status.Final() && p.Page > 0) {
 		s.Reply(from, &control.Cancel{ID: p.ID})
 	}
 }

@@ -31,16 +31,16 @@ type Host[W any] interface {
 	// Put appends to the log what the follower has decided, with messages of
 	// the frame, which may be nil if there are none.
 	Put(a *follow.Append, b *batch.KeptFrame) W
-	// Widened is called when the room begins to hold more than its window: it
-	// calls Narrow from time to time, until that succeeds.
+	// Widened is called when the room begins to hold more than its window. The
+	// host must then call Narrow from time to time, until that succeeds.
 	Widened()
 	// WidenLog has the log hold more than its window, until Narrow succeeds.
 	WidenLog()
 	// CaughtUp is called when the log has got at once what it lacked: members
 	// may have fallen out of the window because of that.
 	CaughtUp()
-	// Kept is called when there are messages in the Store that expire: it calls
-	// Store.Expire from time to time, until nothing is left.
+	// Kept is called when there are messages in the Store that expire. The host
+	// must then call Store.Expire from time to time, until nothing is left.
 	Kept()
 	// Changed returns a channel that Tell closes.
 	Changed() <-chan struct{}

@@ -21,10 +21,10 @@ func (e *AheadError) Error() string {
 	return fmt.Sprintf("%v is ahead of the history, which is at %v", e.At, e.Head)
 }
 
-// List returns what was kept after since, at most limit messages; a limit of 0
-// is none. It asks the backend also for what the hub has: what other hubs have
-// published may not have come yet. While the backend cannot be reached List
-// tries again, until ctx ends.
+// List returns what was kept after since, at most limit messages; 0 means that
+// there is no limit. It asks the backend even if the hub has the messages,
+// because newer ones of other hubs may not have come yet. While the backend
+// cannot be reached List tries again, until ctx ends.
 func (h *History[H, W]) List(ctx context.Context, since adapter.Position, limit int) (*replay.Listing[item.Entry], error) {
 	list := replay.NewListing[item.Entry](since, limit)
 	for done := false; !done; {

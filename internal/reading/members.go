@@ -61,8 +61,9 @@ func (h *History[H, W]) AwaitLog() <-chan struct{} {
 	return h.host.Changed()
 }
 
-// Await returns when a member has its next part or has left. It returns an error
-// if the history cannot be read, or if ctx, the member or the hub has ended.
+// Await returns when a member has its next part or has left, or when ctx or the
+// member has ended: the caller looks which. It returns an error if the history
+// cannot be read; one that comes from an end may be nil.
 func (h *History[H, W]) Await(ctx context.Context, m Member) error {
 	for {
 		s, err := m.Advance()
