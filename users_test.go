@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -179,6 +180,18 @@ func TestHubReady(t *testing.T) {
 			require.NoError(t, h.Ready(t.Context()), "the member has ended")
 		})
 	})
+	t.Run("says so while the next attempt hangs", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			a := &userRefuser{Adapter: memory.NewBus().NewAdapter(), once: true}
+			h := newHubOn(t, a, nil)
+			m := connectUser(t, h, "ann")
+			time.Sleep(3 * time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			require.ErrorIs(t, h.Ready(ctx), fanout.ErrRefused)
+			require.ErrorIs(t, h.Room("x").Join(ctx, m), fanout.ErrRefused)
+		})
+	})
 	t.Run("ends with the hub", func(t *testing.T) {
 		h := newHub(t, nil, nil)
 		require.NoError(t, h.Ready(within(t)))
@@ -188,10 +201,18 @@ func TestHubReady(t *testing.T) {
 }
 
 // A userRefuser refuses the channels of users.
-type userRefuser struct{ *memory.Adapter }
+type userRefuser struct {
+	*memory.Adapter
+	once    bool // and then hangs
+	refused atomic.Bool
+}
 
 func (a *userRefuser) Subscribe(ctx context.Context, channel string) error {
 	if strings.HasPrefix(channel, "fanout:u:") {
+		if a.refused.Swap(true) && a.once {
+			<-ctx.Done()
+			return context.Cause(ctx)
+		}
 		return fmt.Errorf("no rights: %w", adapter.ErrRefused)
 	}
 	return a.Adapter.Subscribe(ctx, channel)
