@@ -113,8 +113,8 @@ func (a *Adapter) connected(nc *nats.Conn) {
 	a.mu.Unlock()
 	a.forgetStreams() // the server may be another one
 	a.out.connect(nc)
-	nudge(a.nudges)
-	nudge(a.work)
+	signal(a.changes)
+	signal(a.work)
 }
 
 // broken is called by the client when the connection has broken.
@@ -127,7 +127,7 @@ func (a *Adapter) broken(err error) {
 	a.link.breaks++
 	a.mu.Unlock()
 	a.down(err)
-	nudge(a.nudges)
+	signal(a.changes)
 }
 
 // down notes why there is no connection, and logs it at most once a minute.
@@ -163,7 +163,7 @@ func (a *Adapter) lost(nc *nats.Conn) {
 	}
 	a.tasks.Go(a.connect) // Close waits after it has set closing
 	a.mu.Unlock()
-	nudge(a.nudges)
+	signal(a.changes)
 }
 
 var denial = regexp.MustCompile(`(?i)permissions violation for (publish|subscription) to "([^"]+)"`)
@@ -200,6 +200,6 @@ func (a *Adapter) failed(err error) {
 	} else {
 		a.o.Logger.Warn("nats: error of the connection", "error", err)
 	}
-	nudge(a.nudges)
-	nudge(a.work)
+	signal(a.changes)
+	signal(a.work)
 }

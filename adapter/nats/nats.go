@@ -111,30 +111,30 @@ type Adapter struct {
 	closed chan struct{}  // closed when Close is done
 
 	inbox   chan *nats.Msg // everything that is subscribed, in the order of the connection
-	nudges  chan struct{}  // for the reader: a link or a right has changed
+	changes chan struct{}  // for the reader: a link or a right has changed
 	work    chan struct{}  // for the keeper: something is to be subscribed
 	out     queue
 	heads   heads // of histories
 	streams streams
 
-	mu         sync.Mutex // guards all below; no call of others is made under it
-	receiver   adapter.Receiver
-	kept       adapter.HistoryReceiver // receiver, if it is one
-	closing    bool
-	link       link
-	tracker    *numbers.Tracker
-	partitions []partition
-	channels   map[string]*channel
-	pending    map[*channel]struct{} // those that are not live
-	torn       int                   // those of them that are interrupted
-	broke      uint64                // of link.breaks, how many were dealt with
-	round      *round
-	rounds     uint64
-	lastKept   []uint64 // by partition: the last number that this adapter has seen of its stream
-	misfit     error    // another adapter has other options
-	misfitAt   time.Time
-	busy       *channel // the receiver is called for it
-	idle       *sync.Cond
+	mu          sync.Mutex // guards all below; no call of others is made under it
+	receiver    adapter.Receiver
+	kept        adapter.HistoryReceiver // receiver, if it is one
+	closing     bool
+	link        link
+	tracker     *numbers.Tracker
+	partitions  []partition
+	channels    map[string]*channel
+	pending     map[*channel]struct{} // those that are not live
+	unconfirmed int                   // those of them that have been live, and are lost
+	broke       uint64                // of link.breaks, how many were dealt with
+	round       *round
+	rounds      uint64
+	lastKept    []uint64 // by partition: the last number that this adapter has seen of its stream
+	misfit      error    // another adapter has other options
+	misfitAt    time.Time
+	busy        *channel // the receiver is called for it
+	idle        *sync.Cond
 }
 
 var (
@@ -163,7 +163,7 @@ func New(url string, o *Options) (*Adapter, error) {
 		id:         numbers.ID(rand.Uint64()),
 		closed:     make(chan struct{}),
 		inbox:      make(chan *nats.Msg, inboxLen),
-		nudges:     make(chan struct{}, 1),
+		changes:    make(chan struct{}, 1),
 		work:       make(chan struct{}, 1),
 		tracker:    numbers.New(opts.Partitions),
 		partitions: make([]partition, opts.Partitions),
@@ -220,8 +220,8 @@ func (a *Adapter) healthLocked() error {
 		return fmt.Errorf("nats: not connected: %w", a.link.err)
 	case !a.link.up:
 		return errors.New("nats: not connected")
-	case a.torn > 0:
-		return fmt.Errorf("nats: the subscriptions of %d rooms are not confirmed", a.torn)
+	case a.unconfirmed > 0:
+		return fmt.Errorf("nats: the subscriptions of %d rooms are not confirmed", a.unconfirmed)
 	case a.misfit != nil:
 		return a.misfit
 	}
@@ -289,7 +289,8 @@ func (a *Adapter) bound(ctx context.Context) (context.Context, context.CancelFun
 func (a *Adapter) subject(p int) string { return fmt.Sprintf("%s.p.%d", a.o.Prefix, p) }
 func (a *Adapter) syncSubject() string  { return a.o.Prefix + ".sync" }
 
-func nudge(c chan struct{}) {
+// signal wakes the receiver of c, now or when it next waits.
+func signal(c chan struct{}) {
 	select {
 	case c <- struct{}{}:
 	default:

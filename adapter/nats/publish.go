@@ -60,7 +60,7 @@ func (q *queue) put(i *item) bool {
 	}
 	q.items = append(q.items, i)
 	q.mu.Unlock()
-	nudge(q.wake)
+	signal(q.wake)
 	return true
 }
 
@@ -117,7 +117,7 @@ func (q *queue) close() {
 	q.mu.Lock()
 	q.closed = true
 	q.mu.Unlock()
-	nudge(q.wake)
+	signal(q.wake)
 }
 
 // A result waits for one Publish.

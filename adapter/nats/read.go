@@ -22,7 +22,7 @@ func (a *Adapter) read() {
 		select {
 		case m := <-a.inbox:
 			a.handle(m, now)
-		case <-a.nudges:
+		case <-a.changes:
 			now = time.Now()
 			a.noteBreaks()
 			a.finish(now)
@@ -244,8 +244,8 @@ func (a *Adapter) noteBreaks() {
 	var list []*channel
 	for _, c := range a.channels {
 		if c.state == live {
-			c.state, c.ready = torn, make(chan struct{})
-			a.torn++
+			c.state, c.ready = lost, make(chan struct{})
+			a.unconfirmed++
 			a.pending[c] = struct{}{}
 			list = append(list, c)
 		}
@@ -253,7 +253,7 @@ func (a *Adapter) noteBreaks() {
 	for _, c := range list {
 		a.call(c, interrupted)
 	}
-	nudge(a.work)
+	signal(a.work)
 }
 
 // over ends a round that comes to nothing.
@@ -324,8 +324,8 @@ func (a *Adapter) confirmed(c *channel) {
 	}
 	c.state = live
 	delete(a.pending, c)
-	if was == torn {
-		a.torn--
+	if was == lost {
+		a.unconfirmed--
 		a.call(c, restored)
 	}
 	close(c.ready)
@@ -361,6 +361,6 @@ func (a *Adapter) deadlines(now time.Time) {
 		a.misfit = nil
 	}
 	if a.link.up && len(a.pending) > 0 {
-		nudge(a.work)
+		signal(a.work)
 	}
 }

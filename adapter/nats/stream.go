@@ -123,7 +123,7 @@ func (a *Adapter) stream(ctx context.Context, nc *nats.Conn, p int) (*stream, er
 	}
 	var began time.Time
 	var handle jetstream.Stream
-	err = insist(ctx, func(ctx context.Context) error {
+	err = untilAnswered(ctx, func(ctx context.Context) error {
 		began = time.Now()
 		handle, err = js.Stream(ctx, config.Name)
 		if apiCode(err) == codeStreamNotFound {
@@ -296,8 +296,8 @@ func (a *Adapter) get(ctx context.Context, nc *nats.Conn, p int, channel string,
 // all, so that what may be asked again is.
 const answerWithin = time.Second
 
-// insist repeats a request until it is answered or ctx ends.
-func insist(ctx context.Context, f func(context.Context) error) error {
+// untilAnswered repeats a request until it is answered or ctx ends.
+func untilAnswered(ctx context.Context, f func(context.Context) error) error {
 	for attempt := 0; ; attempt++ {
 		one, cancel := context.WithTimeout(ctx, answerWithin)
 		err := f(one)
@@ -314,7 +314,7 @@ func insist(ctx context.Context, f func(context.Context) error) error {
 
 // request is a request to a stream that may be repeated.
 func (a *Adapter) request(ctx context.Context, nc *nats.Conn, subject string, data []byte) (m *nats.Msg, err error) {
-	err = insist(ctx, func(ctx context.Context) error {
+	err = untilAnswered(ctx, func(ctx context.Context) error {
 		m, err = nc.RequestWithContext(ctx, subject, data)
 		return err
 	})

@@ -26,7 +26,7 @@ type state uint8
 const (
 	waiting state = iota // for the first confirmation; it gets no frames yet
 	live                 // confirmed
-	torn                 // was confirmed, and its receiver was told Interrupted
+	lost                 // was confirmed, and its receiver was told Interrupted
 )
 
 // A channel is one that is subscribed to, or shall be. Guarded by Adapter.mu.
@@ -102,7 +102,7 @@ func (a *Adapter) want(name string) (c *channel, ready chan struct{}, err error)
 		c = &channel{name: name, in: p, ready: make(chan struct{})}
 		a.channels[name], p.channels[name] = c, c
 		a.pending[c] = struct{}{}
-		nudge(a.work)
+		signal(a.work)
 	}
 	if c.state == live {
 		return c, nil, nil
@@ -116,7 +116,7 @@ func (a *Adapter) Unsubscribe(_ context.Context, name string) error {
 	defer a.mu.Unlock()
 	a.dropLocked(name)
 	if a.o.Linger < 0 {
-		nudge(a.work)
+		signal(a.work)
 	}
 	return nil
 }
@@ -135,8 +135,8 @@ func (a *Adapter) dropLocked(name string) {
 		c.in.empty = time.Now()
 	}
 	c.dropped = true
-	if c.state == torn {
-		a.torn--
+	if c.state == lost {
+		a.unconfirmed--
 	}
 	if c.state != live {
 		if c.err == nil {
@@ -184,7 +184,7 @@ func (a *Adapter) attend(r *round) bool {
 		a.mu.Lock()
 		r.settled = true
 		a.mu.Unlock()
-		nudge(a.nudges)
+		signal(a.changes)
 	case <-r.done:
 	case <-a.life.Done():
 		return false
