@@ -265,8 +265,13 @@ func (a *Adapter) start(f func()) { a.close.Go(f) }
 // Close closes both backends.
 func (a *Adapter) Close(ctx context.Context) error {
 	a.mu.Lock()
+	early := !a.closed && a.phase == flip.Flipped && a.settling.state != Settled
 	a.closed = true
 	a.mu.Unlock()
+	if early {
+		a.log.Warn("migrate: the hub closes before it does without the old backend: histories of its rooms may not have been copied",
+			"migration", a.name)
+	}
 	a.end()
 	a.close.Begin(a.shut)
 	return a.close.Wait(ctx)

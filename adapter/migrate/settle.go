@@ -90,8 +90,9 @@ func (a *Adapter) whyUnsettledLocked() string {
 
 // settleAll has all channels of the hub do without the old backend some seconds
 // after the flip, whether something comes for them or not. It returns when that
-// is so, or when it has not got on for settleFor. Hubs begin with different
-// channels: the marker of one serves all.
+// is so, or when the hub closes. If it has not got on for settleFor, it says so
+// and tries less often. Hubs begin with different channels: the marker of one
+// serves all.
 func (a *Adapter) settleAll() {
 	if !backoff.Sleep(a.life, settleAfter) {
 		return

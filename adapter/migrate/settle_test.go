@@ -130,7 +130,10 @@ func TestSettlement(t *testing.T) {
 	})
 	inBubble(t, "closing ends it while it is under way", func(t *testing.T) {
 		w := newWorld(t, 5, 20)
-		a, err := migrate.New("test", w.from.NewAdapter(), w.to.NewAdapter(), &migrate.Options{Settle: time.Second})
+		var text logText
+		a, err := migrate.New("test", w.from.NewAdapter(), w.to.NewAdapter(), &migrate.Options{
+			Settle: time.Second, Logger: slog.New(slog.NewTextHandler(&text, nil)),
+		})
 		require.NoError(t, err)
 		require.NoError(t, a.Attach(nobody{}))
 		everyone(t, w.from, 1)
@@ -142,6 +145,7 @@ func TestSettlement(t *testing.T) {
 		time.Sleep(12 * time.Second)
 		require.Equal(t, migrate.Settling, a.Status().Settlement)
 		require.NoError(t, a.Close(t.Context()))
+		require.Contains(t, text.String(), "closes before it does without the old backend")
 	})
 	inBubble(t, "a hub settles when the old backend is back in time", func(t *testing.T) {
 		w := newWorld(t, 5, 20)

@@ -84,9 +84,11 @@ func (a *Adapter) awaitCopy(c *channel) (*historyCopy, error) {
 	}
 }
 
-// copied tells the lane of a channel which frames are copies.
+// copied tells the lane of a channel which frames are copies. After Close the
+// receiver is called no more.
 func (a *Adapter) copied(name string, made *historyCopy) {
-	if c := a.lookup(name); c != nil {
+	if c := a.lookup(name); c != nil && a.close.Enter() {
+		defer a.close.Leave()
 		a.tellLane(c, func(l *lane.Lane, calls []lane.Call) ([]lane.Call, lane.Task) {
 			return l.Copied(adapter.Position{Epoch: made.epoch, Offset: made.agreed}, calls)
 		})
