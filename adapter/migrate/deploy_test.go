@@ -31,7 +31,7 @@ func TestDeploy(t *testing.T) {
 		"nothing is missing without a gap if the second deploy comes too early": {early: true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			for seed := range uint64(redistest.Rounds(12, 40)) {
+			for seed := range uint64(redistest.Rounds(8, 16)) {
 				t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 					synctest.Test(t, func(t *testing.T) { deployInMemory(t, seed, how) })
 				})
