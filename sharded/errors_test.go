@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"regexp"
 	"strconv"
 	"sync"
@@ -14,6 +13,7 @@ import (
 
 	"github.com/fanoutgo/fanout"
 	"github.com/fanoutgo/fanout/adapter"
+	"github.com/fanoutgo/fanout/internal/logtest"
 	"github.com/fanoutgo/fanout/internal/redistest"
 	"github.com/fanoutgo/fanout/sharded"
 	"github.com/redis/rueidis"
@@ -174,31 +174,13 @@ func TestDeadlineErrorsSayWhy(t *testing.T) {
 	require.NoError(t, h.Health(within(t)))
 }
 
-// A log is a buffer that a Logger may write to while a test reads it.
-type log struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (l *log) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.Write(p)
-}
-
-func (l *log) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.String()
-}
-
 // What a server cannot do is said in words, and neither in logs nor in errors
 // are keys or the bytes of frames.
 func TestServersWithoutCommands(t *testing.T) {
 	t.Parallel()
 	s := redistest.NewServer(t, redistest.Options{Args: []string{"--rename-command", "FCALL", "", "--rename-command", "EVALSHA", ""}})
-	var lines log
-	logger := slog.New(slog.NewTextHandler(&lines, nil))
+	var lines logtest.Text
+	logger := lines.Logger()
 	a, err := sharded.New(s.Client(t), &sharded.Options{Logger: logger})
 	require.NoError(t, err)
 	h, err := fanout.New(a, &fanout.Options{Logger: logger, Room: func(string) fanout.RoomOptions { return fanout.RoomOptions{Retain: fanout.Retention{Messages: 10}} }})

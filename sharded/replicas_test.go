@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/fanoutgo/fanout"
+	"github.com/fanoutgo/fanout/internal/logtest"
 	"github.com/fanoutgo/fanout/internal/rediscontract"
 	"github.com/fanoutgo/fanout/internal/redistest"
 	"github.com/fanoutgo/fanout/sharded"
@@ -307,7 +308,7 @@ func testReadFrom(t *testing.T) {
 				for _, n := range c.Nodes() {
 					require.NoError(t, n.Do(t.Context(), "ACL", "SETUSER", "limited", "on", ">secret", "~*", "&*", "+@all", test.rights).Error())
 				}
-				lines := new(log)
+				lines := new(logtest.Text)
 				a, err := sharded.New(c.Client(t, test.option, func(o *rueidis.ClientOption) { o.Username, o.Password = "limited", "secret" }), &sharded.Options{
 					ReadFrom: sharded.Replicas, ProbeInterval: rediscontract.ProbeInterval, ProbeTimeout: rediscontract.ProbeTimeout, Logger: slog.New(slog.NewTextHandler(lines, nil)),
 				})
@@ -330,7 +331,7 @@ func testReadFrom(t *testing.T) {
 		}
 	})
 	t.Run("has no effect on a single server, which the log says", func(t *testing.T) {
-		lines := new(log)
+		lines := new(logtest.Text)
 		a, err := sharded.New(server(t).Client(t), &sharded.Options{ReadFrom: sharded.Replicas, Logger: slog.New(slog.NewTextHandler(lines, nil))})
 		require.NoError(t, err)
 		h, err := fanout.New(a, nil)

@@ -1,12 +1,12 @@
 package sharded_test
 
 import (
-	"log/slog"
 	"os"
 	"strings"
 	"testing"
 
 	"github.com/fanoutgo/fanout"
+	"github.com/fanoutgo/fanout/internal/logtest"
 	"github.com/fanoutgo/fanout/internal/rediscontract"
 	"github.com/fanoutgo/fanout/internal/redistest"
 	"github.com/fanoutgo/fanout/sharded"
@@ -82,9 +82,9 @@ func TestScriptOfAStranger(t *testing.T) {
 func TestOneEndpointBeforeManyShards(t *testing.T) {
 	t.Parallel()
 	c := redistest.NewCluster(t, redistest.Options{Primaries: 1})
-	var lines log
+	var lines logtest.Text
 	a, err := sharded.New(c.Client(t, func(o *rueidis.ClientOption) { o.ForceSingleClient = true }),
-		&sharded.Options{Logger: slog.New(slog.NewTextHandler(&lines, nil))})
+		&sharded.Options{Logger: lines.Logger()})
 	require.NoError(t, err)
 	h, err := fanout.New(a, &fanout.Options{Room: func(string) fanout.RoomOptions {
 		return fanout.RoomOptions{Retain: fanout.Retention{Messages: 10}}

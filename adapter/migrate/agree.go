@@ -42,8 +42,8 @@ func (a *Adapter) agreedUpTo(ctx context.Context, channel string, keep adapter.R
 	return 0, nil
 }
 
-// sameAt reports whether both histories have the same frame at an offset. One
-// that either does not keep any more is taken for the same.
+// sameAt reports whether both histories have the same frame at an offset. If
+// one of them has trimmed it, they count as having the same.
 func (a *Adapter) sameAt(ctx context.Context, channel string, keep adapter.Retention, c *historyCopy, epoch, at uint64) (bool, error) {
 	q := adapter.Query{Limit: 1, Keep: keep, Time: time.Now(), Since: c.positionOf(at - 1)}
 	old, err := a.from.historian.History(ctx, channel, q)

@@ -236,8 +236,8 @@ func (a *Adapter) isOther(ctx context.Context, now *adapter.Page, c *historyCopy
 	return err == nil && claims == 0, err
 }
 
-// over reports whether nothing can be copied any more, given the head of the
-// new history: it has changed hands, and what it lacks is lost.
+// over reports whether the copy has ended, given the head of the new history:
+// the history has changed hands, and what it lacks is lost.
 func (c *historyCopy) over(now *adapter.Page) (bool, error) {
 	switch {
 	case now.Head.IsZero():

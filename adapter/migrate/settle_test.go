@@ -1,12 +1,9 @@
 package migrate_test
 
 import (
-	"bytes"
 	"context"
 	"fmt"
-	"log/slog"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -14,39 +11,22 @@ import (
 	"github.com/fanoutgo/fanout/adapter"
 	"github.com/fanoutgo/fanout/adapter/memory"
 	"github.com/fanoutgo/fanout/adapter/migrate"
+	"github.com/fanoutgo/fanout/internal/logtest"
 	"github.com/stretchr/testify/require"
 )
 
 // settling returns an adapter that a hub has, and what it logs. The hub has a
 // member in room, and closes with the test.
-func settling(t *testing.T, w *world) (*migrate.Adapter, *logText) {
-	text := new(logText)
+func settling(t *testing.T, w *world) (*migrate.Adapter, *logtest.Text) {
+	text := new(logtest.Text)
 	a, err := migrate.New("test", w.from.NewAdapter(), w.to.NewAdapter(), &migrate.Options{
-		Settle: time.Second, Logger: slog.New(slog.NewTextHandler(text, nil)),
+		Settle: time.Second, Logger: text.Logger(),
 	})
 	require.NoError(t, err)
 	h := w.hub(a)
 	t.Cleanup(func() { _ = h.Close(context.Background()) })
 	w.join(h)
 	return a, text
-}
-
-// A logText is what a Logger has written.
-type logText struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (l *logText) Write(line []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(line)
-}
-
-func (l *logText) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
 }
 
 func TestSettlement(t *testing.T) {
@@ -130,9 +110,9 @@ func TestSettlement(t *testing.T) {
 	})
 	inBubble(t, "closing ends it while it is under way", func(t *testing.T) {
 		w := newWorld(t, 5, 20)
-		var text logText
+		var text logtest.Text
 		a, err := migrate.New("test", w.from.NewAdapter(), w.to.NewAdapter(), &migrate.Options{
-			Settle: time.Second, Logger: slog.New(slog.NewTextHandler(&text, nil)),
+			Settle: time.Second, Logger: text.Logger(),
 		})
 		require.NoError(t, err)
 		require.NoError(t, a.Attach(nobody{}))

@@ -24,6 +24,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/fanoutgo/fanout"
+	"github.com/fanoutgo/fanout/internal/logtest"
 )
 
 // patience is how long a test waits for what should arrive at once.
@@ -459,9 +460,11 @@ func TestFlagsThatAreWrong(t *testing.T) {
 		"-adapter redis -redis a:1 -migration x":                                         {2, "have no effect without -migrate-to"},
 		"-adapter redis -redis a:1 -migrate-to nats -migrate-servers b:1":                {2, "-migrate-to nats needs -migration name"},
 		"-adapter redis -redis a:1 -migrate-to nats -migrate-servers b:1 -migration {x}": {2, `-migration "{x}" is longer than 100 bytes, or has one of %{}`},
+
 		"-adapter sharded -redis a:1 -migrate-to nats -migrate-servers b:1 -migrate-read-from all":    {2, "-migrate-read-from has no effect with -migrate-to nats: choose sharded"},
 		"-adapter redis -redis a:1 -migrate-to sharded -migrate-servers b:1 -read-from all":           {2, "-read-from has no effect with -adapter redis: choose sharded"},
 		"-adapter sharded -redis a:1,b:1 -migrate-to partition -migrate-servers c:1,b:1 -migration x": {2, "-migrate-servers: b:1 is in -redis too, and sharded and partition would both use it"},
+
 		"-gather -1s":           {2, "-gather is -1s, it must not be negative"},
 		"-wrong":                {2, "flag provided but not defined"},
 		"extra":                 {2, `unexpected argument "extra"`},
@@ -745,22 +748,7 @@ func (s *stub) Publish(ctx context.Context, channel string, frame []byte) (int, 
 }
 
 // An output is what a server writes to stderr.
-type output struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buf.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buf.String()
-}
+type output struct{ logtest.Text }
 
 var listening = regexp.MustCompile(`msg=listening addr=(\S+)`)
 

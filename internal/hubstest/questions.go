@@ -102,8 +102,8 @@ func length[T any](list func(func(T, error) bool)) (n int, err error) {
 	return n, nil
 }
 
-// answer has members answer questions, each with its ID, until they end.
-func answer(t testing.TB, members ...*fanout.Member) {
+// Answer has members answer questions, each with its ID, until they end.
+func Answer(t testing.TB, members ...*fanout.Member) {
 	var answering sync.WaitGroup
 	for _, m := range members {
 		answering.Go(func() {
@@ -142,7 +142,7 @@ func leftovers(t *testing.T, x *hubs) {
 		members = append(members, x.enter(t, i, "ann", "answers"))
 		mutes = append(mutes, x.enter(t, i, "", "mute"))
 	}
-	answer(t, members...)
+	Answer(t, members...)
 	var asking sync.WaitGroup
 	for _, h := range x.all {
 		for range 4 {
@@ -185,8 +185,8 @@ func leftovers(t *testing.T, x *hubs) {
 	}, 20*time.Second, 20*time.Millisecond, "nothing is asked, and nobody answers")
 }
 
-// moving asks and commands members in a room that moves a few times. Who is in
-// it does not change meanwhile.
+// moving asks and commands members in a room that moves a few times. Its
+// members stay the same meanwhile.
 func moving(t *testing.T, x *hubs) {
 	if x.backend.Move == nil {
 		t.Skip("rooms have no server of their own")

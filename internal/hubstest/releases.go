@@ -86,7 +86,7 @@ func AskEverything(t testing.TB, h *fanout.Hub, all []*fanout.Hub) {
 	for _, other := range all {
 		members = append(members, enter(t, other, "ann", "x"))
 	}
-	answer(t, members...)
+	Answer(t, members...)
 	s, want := h.In("x"), ids(members...)
 	requireMembers(t, s, want)
 	requireMembers(t, h.User("ann"), want)

@@ -107,8 +107,8 @@ func (c *Channel) quit(err error, m *wire.Message, f *frame, at outbox.Span) err
 }
 
 // withdraw takes a publisher that waits out of a frame and, if the frame is not
-// under way, its message too. A frame under way that nobody waits for any more
-// is given up.
+// under way, its message too. A frame under way for which nobody waits is given
+// up.
 func (c *Channel) withdraw(f *frame, at outbox.Span) (unsent bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -23,7 +23,7 @@ type Lane struct {
 type Lanes func(*control.Question) []Lane
 
 // InboxLanes returns the inboxes of the hubs that have some members, held, each
-// with the IDs of its members. What is no member ID is left out.
+// with the IDs of its members. Names that are no member IDs are left out.
 func InboxLanes(send *notices.Sender, ids []string) (lanes []Lane) {
 	byHub := make(map[uint64]int)
 	for _, id := range ids {

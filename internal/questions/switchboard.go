@@ -175,8 +175,8 @@ func (s *Switchboard) handle(n *note) {
 	}
 }
 
-// answered takes a page of an answer. A hub that keeps pages for an asker that
-// does not wait any more is told so.
+// answered takes a page of an answer. If nobody waits for it, and the hub that
+// answers keeps further pages, that hub is told.
 func (s *Switchboard) answered(from uint64, p *control.Answer) {
 	s.mu.Lock()
 	a := s.questions[p.ID&^1]

@@ -163,7 +163,7 @@ func (x *across) kept(t *testing.T) {
 }
 
 func (x *across) ask(t *testing.T) {
-	answer(t, x.everywhere(t, "asked")...)
+	hubstest.Answer(t, x.everywhere(t, "asked")...)
 	n, err := replies(x.context(t), t, x.hubs[0].In("asked"))
 	require.NoError(t, err)
 	require.Equal(t, 3, n)

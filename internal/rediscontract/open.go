@@ -1,7 +1,6 @@
 package rediscontract
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"log/slog"
@@ -13,6 +12,7 @@ import (
 
 	"github.com/fanoutgo/fanout"
 	"github.com/fanoutgo/fanout/adapter"
+	"github.com/fanoutgo/fanout/internal/logtest"
 	"github.com/fanoutgo/fanout/internal/redistest"
 	"github.com/redis/rueidis"
 	"github.com/stretchr/testify/require"
@@ -25,16 +25,14 @@ type OpenLogged func(rueidis.ClientOption, *slog.Logger) (adapter.Adapter, error
 type Opened struct {
 	t   testing.TB
 	Hub *fanout.Hub
-
-	mu  sync.Mutex // guards buf
-	buf bytes.Buffer
+	log logtest.Text
 }
 
 // Open returns a hub. Its rooms that begin with "kept" have a history.
 func Open(t testing.TB, open OpenLogged, o rueidis.ClientOption) *Opened {
 	t.Helper()
 	h := &Opened{t: t}
-	a, err := open(o, slog.New(slog.NewTextHandler(h, nil)))
+	a, err := open(o, h.log.Logger())
 	require.NoError(t, err)
 	h.Hub, err = fanout.New(a, &fanout.Options{Room: func(name string) (o fanout.RoomOptions) {
 		if strings.HasPrefix(name, "kept") {
@@ -49,19 +47,6 @@ func Open(t testing.TB, open OpenLogged, o rueidis.ClientOption) *Opened {
 		}
 	})
 	return h
-}
-
-// Write implements io.Writer, for the log.
-func (h *Opened) Write(p []byte) (int, error) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.buf.Write(p)
-}
-
-func (h *Opened) log() string {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.buf.String()
 }
 
 func (h *Opened) within(limit time.Duration) context.Context {
@@ -79,7 +64,7 @@ func (h *Opened) member() *fanout.Member {
 // TellsWhy checks that a hub that cannot connect says why everywhere.
 func (h *Opened) TellsWhy(why string) {
 	h.t.Helper()
-	tried := func() bool { return strings.Contains(h.log(), why) }
+	tried := func() bool { return strings.Contains(h.log.String(), why) }
 	require.Eventually(h.t, tried, time.Minute, 10*time.Millisecond, "it has tried")
 	var calls sync.WaitGroup
 	var published, joined, healthy error
@@ -94,7 +79,7 @@ func (h *Opened) TellsWhy(why string) {
 	require.ErrorContains(h.t, published, why)
 	require.ErrorIs(h.t, joined, context.DeadlineExceeded)
 	require.ErrorContains(h.t, healthy, why)
-	require.Equal(h.t, 1, strings.Count(h.log(), "cannot connect"), h.log())
+	require.Equal(h.t, 1, strings.Count(h.log.String(), "cannot connect"), h.log.String())
 }
 
 // Recovers checks that a hub works by itself once it can.
@@ -140,7 +125,7 @@ var openings = []struct {
 		h.TellsWhy("nothing listens at this address")
 		net.HealAll()
 		h.Recovers()
-		require.Contains(t, h.log(), "connected")
+		require.Contains(t, h.log.String(), "connected")
 	}},
 	{"an address that nobody knows", func(t *testing.T, open OpenLogged) {
 		o := rueidis.ClientOption{InitAddress: []string{"redis.invalid:6379"}}

@@ -57,26 +57,6 @@ func (x *across) silent(t *testing.T) {
 	require.NoError(t, s.Close(x.context(t), "end"))
 }
 
-// answer has members answer questions, each with its ID, until they end.
-func answer(t *testing.T, members ...*fanout.Member) {
-	var answering sync.WaitGroup
-	for _, m := range members {
-		answering.Go(func() {
-			for msg, err := range m.Messages(context.Background()) {
-				if err == nil && m.IsQuestion(msg) {
-					_ = m.Reply(context.Background(), msg, []byte(m.ID())) // the asker checks it
-				}
-			}
-		})
-	}
-	t.Cleanup(func() {
-		for _, m := range members {
-			_ = m.Close()
-		}
-		answering.Wait()
-	})
-}
-
 // replies asks, and returns how many have answered.
 func replies(ctx context.Context, t testing.TB, s fanout.Selection) (n int, err error) {
 	for r, err := range s.Ask(ctx, []byte("well?")) {
@@ -91,7 +71,7 @@ func replies(ctx context.Context, t testing.TB, s fanout.Selection) (n int, err 
 
 func (x *across) unanswered(t *testing.T) {
 	members := x.everywhere(t, "unanswered")
-	answer(t, members[:2]...)
+	hubstest.Answer(t, members[:2]...)
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 	defer cancel()
 	n, err := replies(ctx, t, x.hubs[0].In("unanswered"))
@@ -102,7 +82,7 @@ func (x *across) unanswered(t *testing.T) {
 
 // hubLeaves closes a hub whose member has got a question.
 func (x *across) hubLeaves(t *testing.T) {
-	answer(t, x.everywhere(t, "hub leaves")...)
+	hubstest.Answer(t, x.everywhere(t, "hub leaves")...)
 	h := x.newHub(t, len(x.hubs))
 	m, err := h.Connect(nil)
 	require.NoError(t, err)
@@ -127,7 +107,7 @@ func (x *across) hubLeaves(t *testing.T) {
 // local asks a hub that is cut off: it needs nobody for that.
 func (x *across) local(t *testing.T) {
 	members := x.everywhere(t, "local")
-	answer(t, members...)
+	hubstest.Answer(t, members...)
 	s := x.hubs[1].In("local").Local()
 	x.nets[1].CutAll()
 	defer x.nets[1].HealAll()

@@ -1,42 +1,24 @@
 package redispubsub
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"log/slog"
 	"slices"
-	"sync"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/fanoutgo/fanout/adapter"
+	"github.com/fanoutgo/fanout/internal/logtest"
 	"github.com/fanoutgo/fanout/internal/redistest"
 	"github.com/redis/rueidis"
 	"github.com/stretchr/testify/require"
 )
 
-// A lines is a buffer for log lines.
-type lines struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (l *lines) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.Write(p)
-}
-
-func (l *lines) count(text string) int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return bytes.Count(l.buf.Bytes(), []byte(text))
-}
-
 // as returns an engine of an ACL user that may call everything but some
 // commands.
-func as(t *testing.T, s *redistest.Server, name string, log *lines, rights ...string) *Engine {
+func as(t *testing.T, s *redistest.Server, name string, log *logtest.Text, rights ...string) *Engine {
 	t.Helper()
 	set := slices.Concat([]string{"ACL", "SETUSER", name, "on", ">secret", "~*", "&*", "+@all"}, rights)
 	require.NoError(t, s.Do(t.Context(), set...).Error())
@@ -80,7 +62,7 @@ func TestWays(t *testing.T) {
 		{slices.Concat(noFunctions, []string{"-info", "+info|server"}), byTold},
 	} {
 		t.Run(c.way.String(), func(t *testing.T) {
-			var log lines
+			var log logtest.Text
 			e := as(t, s, fmt.Sprint("way", i), &log, c.rights...)
 			for n := range 3 {
 				at := keep(t, e, fmt.Sprint(n))
@@ -94,7 +76,7 @@ func TestWays(t *testing.T) {
 			require.NoError(t, err)
 			require.Equal(t, last, page.Head)
 			require.NoError(t, e.Health())
-			require.Eventually(t, func() bool { return log.count("histories are kept "+c.way.String()) == 1 }, 5*time.Second, time.Millisecond)
+			require.Eventually(t, func() bool { return strings.Count(log.String(), "histories are kept "+c.way.String()) == 1 }, 5*time.Second, time.Millisecond)
 		})
 	}
 	require.NoError(t, s.Do(t.Context(), "SCRIPT", "FLUSH").Error())
@@ -103,7 +85,7 @@ func TestWays(t *testing.T) {
 // Servers that are flushed get the functions and scripts again.
 func TestFlushedServers(t *testing.T) {
 	s := redistest.NewServer(t, redistest.Options{})
-	var log lines
+	var log logtest.Text
 	for i, rights := range [][]string{nil, {"-fcall"}, {"-fcall", "-info", "+info|server"}, {"-fcall", "-info", "-role"}} {
 		e := as(t, s, fmt.Sprint("flushed", i), &log, rights...)
 		before := keep(t, e, "before")
@@ -118,7 +100,7 @@ func TestFlushedServers(t *testing.T) {
 // Where nobody knows which server it is each new connection counts as a loss.
 func TestUnknownServers(t *testing.T) {
 	s := redistest.NewServer(t, redistest.Options{})
-	var log lines
+	var log logtest.Text
 	e := as(t, s, "unknown", &log, "-fcall", "-info", "-role")
 	first := keep(t, e, "first")
 	require.Equal(t, first.Epoch, keep(t, e, "second").Epoch)
@@ -135,7 +117,7 @@ func TestUnknownServers(t *testing.T) {
 	require.Greater(t, third.Epoch, first.Epoch)
 	require.Equal(t, third.Epoch, keep(t, e, "fourth").Epoch, "the epoch begins once")
 	require.ErrorContains(t, e.Health(), "does not say which server it is")
-	require.Eventually(t, func() bool { return log.count("begin a new epoch") == 1 }, 5*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return strings.Count(log.String(), "begin a new epoch") == 1 }, 5*time.Second, time.Millisecond)
 
 	page, err := e.History(t.Context(), kept, adapter.Query{Limit: 100, Keep: adapter.Retention{Messages: 10, Age: time.Hour}})
 	require.NoError(t, err)
@@ -169,7 +151,7 @@ func TestToldServersThatRestart(t *testing.T) {
 // histories work.
 func TestServersThatKeepNone(t *testing.T) {
 	s := redistest.NewServer(t, redistest.Options{})
-	var log lines
+	var log logtest.Text
 	e := as(t, s, "none", &log, "-fcall", "-evalsha")
 	_, _, err := e.Append(t.Context(), kept, adapter.Record{
 		Frame: []byte("x"), Messages: 1, Keep: adapter.Retention{Messages: 10, Age: time.Hour},
