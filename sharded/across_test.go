@@ -10,7 +10,8 @@ import (
 )
 
 func TestAcrossHubs(t *testing.T) {
-	c := cluster(t)
+	t.Parallel()
+	c := redistest.NewCluster(t, withReplicas)
 	rediscontract.RunAcross(t, c.Client, newAdapter, func(ctx context.Context, channel string) error {
 		slot := redistest.Slot(channel)
 		from := c.Owner(slot)

@@ -285,11 +285,13 @@ func TestRedisCLIMaySpeakIntoARoom(t *testing.T) {
 }
 
 func TestSentinelFailsOver(t *testing.T) {
+	t.Parallel()
 	for name, failover := range map[string]func(*redistest.Sentinel, *redistest.Node) error{
 		"when the primary dies":   func(_ *redistest.Sentinel, primary *redistest.Node) error { return primary.Kill(within(t)) },
 		"while the primary lives": func(s *redistest.Sentinel, _ *redistest.Node) error { return s.Failover(within(t)) },
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			s := redistest.NewSentinel(t, redistest.Options{})
 			w := newWorld(t, s, 2, roomNames(6))
 			primary, err := s.Primary(t.Context())
@@ -308,7 +310,8 @@ func TestSentinelFailsOver(t *testing.T) {
 
 // A server that restarts has forgotten every subscription.
 func TestOneServerRestarts(t *testing.T) {
-	s := server(t)
+	t.Parallel()
+	s := redistest.NewServer(t, redistest.Options{})
 	w := newWorld(t, s, 2, roomNames(6))
 	for range 2 {
 		redistest.Must(t, s.Kill(within(t)))

@@ -157,6 +157,7 @@ func TestErrorsThatPass(t *testing.T) {
 
 // The error at the end of the context says what was in the way.
 func TestDeadlineErrorsSayWhy(t *testing.T) {
+	t.Parallel()
 	s := redistest.NewServer(t, redistest.Options{})
 	h := keeping(t, s.Client(t), 100)
 	say(t, h.Room("x"), 1, 1)

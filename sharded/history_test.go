@@ -150,6 +150,7 @@ func TestHistoryACLUsers(t *testing.T) {
 // A server without memory does not take what is to be kept, says why, and shows
 // what it has.
 func TestHistoryOfAServerWithoutMemory(t *testing.T) {
+	t.Parallel()
 	s := redistest.NewServer(t, redistest.Options{})
 	h := keeping(t, s.Client(t), 1000)
 	m := member(t, h)

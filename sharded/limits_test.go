@@ -14,6 +14,7 @@ import (
 // A message that is longer than the server's output buffer for subscribers is
 // refused before it interrupts everybody, and a shorter one arrives.
 func TestMessagesAboveTheOutputLimit(t *testing.T) {
+	t.Parallel()
 	hub := func(t *testing.T, s *redistest.Server, messages int, as ...func(*rueidis.ClientOption)) *fanout.Hub {
 		a, err := newAdapter(s.Client(t, as...))
 		require.NoError(t, err)

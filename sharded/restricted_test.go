@@ -39,6 +39,9 @@ func TestContractRestricted(t *testing.T) {
 			}
 			t.Run(what, func(t *testing.T) {
 				t.Parallel()
+				if !moves {
+					redistest.Long(t)
+				}
 				rediscontract.RunRestrictedCluster(t, redistest.SharedCluster(o), moves, newAdapter)
 			})
 		}

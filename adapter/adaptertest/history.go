@@ -203,6 +203,14 @@ type keeper struct {
 
 	mu    sync.Mutex
 	acked []ack
+	last  error // of the last Append
+}
+
+// String says how the last Append ended, for messages of failures.
+func (k *keeper) String() string {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return fmt.Sprintf("Append of %v to %q (%d acknowledged, the last error: %v)", k.from, k.channel, len(k.acked), k.last)
 }
 
 // An ack is a frame that the backend has acknowledged.
@@ -241,7 +249,7 @@ func (e *env) keepOn(keepers []*keeper, by int) {
 		starts[i] = len(k.acks())
 	}
 	for i, k := range keepers {
-		e.until(func() bool { return len(k.acks()) >= starts[i]+by }, "Append of %v to %q goes on", k.from, k.channel)
+		e.until(func() bool { return len(k.acks()) >= starts[i]+by }, "%v goes on", k)
 	}
 }
 
@@ -278,6 +286,7 @@ func (k *keeper) repeat(ctx context.Context, r adapter.Record) error {
 		one, cancel := context.WithTimeout(ctx, time.Second)
 		at, receivers, err := k.from.append(one, k.channel, r)
 		cancel()
+		k.ended(err)
 		switch {
 		case err == nil:
 			k.mu.Lock()
@@ -295,6 +304,13 @@ func (k *keeper) repeat(ctx context.Context, r adapter.Record) error {
 		case <-ctx.Done():
 		}
 	}
+}
+
+// ended notes how an Append has ended.
+func (k *keeper) ended(err error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.last = err
 }
 
 // hasAcked checks that a history has every acknowledged frame once. It may lack

@@ -94,7 +94,12 @@ var rules = []rule{
 	{"Bad number of keys", false, kindMisused},
 	{"string exceeds maximum allowed size", false, kindMisused}, // proto-max-bulk-len
 	{"Protocol error", false, kindMisused},                      // likewise: invalid bulk length
-	{"user_function:", false, kindMisused},                      // a function failed, and will fail again
+	// Our scripts use no keys but those of one slot, so these texts say that
+	// the slots of the cluster change, as in a failover.
+	{"attempted to access a non local key", true, kindDown},
+	{"attempted to access keys that do not hash to the same slot", true, kindDown},
+	{"while the cluster is down", true, kindDown}, // in a script
+	{"user_function:", false, kindMisused},        // a function failed, and will fail again
 	{"user_script:", false, kindMisused},
 	{"Error running function", false, kindMisused},
 	{"Error running script", false, kindMisused},
