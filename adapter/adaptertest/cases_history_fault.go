@@ -223,6 +223,10 @@ func historySurvivesMove(e *env) {
 	e.place(known, "the history", all.Frames...)
 	e.place(known, e.nodes[1].String(), e.nodes[1].heard.kept(channel)...)
 	e.ascending(e.nodes[1], channel)
+	// A frame that the history has is repeated, as the first at a new home.
+	e.move(channel)
+	e.repeated(keepers[0])
+	e.same("after a frame was repeated", e.after(reader, channel, adapter.Position{}).Frames, all.Frames)
 }
 
 func movingIsFollowedByRestored(e *env) {

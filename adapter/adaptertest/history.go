@@ -201,9 +201,10 @@ type keeper struct {
 	task    *task
 	stop    context.CancelFunc
 
-	mu    sync.Mutex
-	acked []ack
-	last  error // of the last Append
+	mu     sync.Mutex
+	acked  []ack
+	last   error          // of the last Append
+	latest adapter.Record // the last that was acknowledged
 }
 
 // String says how the last Append ended, for messages of failures.
@@ -291,6 +292,7 @@ func (k *keeper) repeat(ctx context.Context, r adapter.Record) error {
 		case err == nil:
 			k.mu.Lock()
 			defer k.mu.Unlock()
+			k.latest = r
 			k.acked = append(k.acked, ack{
 				KeptFrame: adapter.KeptFrame{At: at, Frame: r.Frame},
 				exact:     attempt == 1 || receivers >= 0,
@@ -303,6 +305,23 @@ func (k *keeper) repeat(ctx context.Context, r adapter.Record) error {
 		case <-time.After(5 * time.Millisecond):
 		case <-ctx.Done():
 		}
+	}
+}
+
+// repeated appends the last frame of a keeper, which was halted, again. The
+// backend has it.
+func (e *env) repeated(k *keeper) {
+	last := k.acks()[len(k.acks())-1]
+	var at adapter.Position
+	receivers := 0
+	var err error
+	e.until(func() bool { // a home that is new may refuse at first
+		at, receivers, err = k.from.append(e.ctx, k.channel, k.latest)
+		return err == nil || errors.Is(err, adapter.ErrRefused)
+	}, "Append of %v, which is kept, succeeds", show(last.KeptFrame))
+	e.must(err, "Append of %v again", show(last.KeptFrame))
+	if receivers != -1 || at.Before(last.At) {
+		e.failf("Append of %v again returned %v and %d receivers, want that position or a later one, and -1", show(last.KeptFrame), at, receivers)
 	}
 }
 

@@ -94,8 +94,8 @@ var rules = []rule{
 	{"Bad number of keys", false, kindMisused},
 	{"string exceeds maximum allowed size", false, kindMisused}, // proto-max-bulk-len
 	{"Protocol error", false, kindMisused},                      // likewise: invalid bulk length
-	// Our scripts use no keys but those of one slot, so these texts say that
-	// the slots of the cluster change, as in a failover.
+	// While a slot is open a script uses a key that the call does not name (see
+	// callOpen), and the node may give it away. Other calls name their keys.
 	{"attempted to access a non local key", true, kindDown},
 	{"attempted to access keys that do not hash to the same slot", true, kindDown},
 	{"while the cluster is down", true, kindDown}, // in a script

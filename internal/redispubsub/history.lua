@@ -399,8 +399,8 @@ local function append(KEYS, ARGV)
   local mark = note[3]
   local epoch, base, expires, old, offset = position(note[1], note[2], now)
   if mark and epoch then
-    local stream, next = match(mark, '^(%d+) (%d+) ')
-    if stream == ARGV[6] and number <= tonumber(next) and whole(match(mark, '(%d+)$'), 1, offset) then
+    local counter, next = match(mark, '^(%d+) (%d+) ')
+    if counter == ARGV[6] and number <= tonumber(next) and whole(match(mark, '(%d+)$'), 1, offset) then
       if old ~= reign then epoch = begin(stream, key, now, epoch, offset, old) end
       return {epoch, decimal(offset), -1}
     end
