@@ -59,8 +59,8 @@ func TestCommandToAMemberOfADeadHubReturnsAtOnce(t *testing.T) {
 	})
 }
 
-// Nor does one of a hub that is known to be gone, where the backend does not say
-// that the hub does not listen.
+// Nor does one of a hub that is known to be gone, where the backend does not
+// say that the hub does not listen.
 func TestQuestionsToMembersOfAHubThatIsGone(t *testing.T) {
 	for _, counts := range []bool{true, false} {
 		t.Run(fmt.Sprintf("counts=%v", counts), func(t *testing.T) {
@@ -106,8 +106,8 @@ func TestQuestionsThatNobodyAnswersLeaveAHubFree(t *testing.T) {
 	})
 }
 
-// Commands elsewhere do not make a Join ask Options.Admit again, and a Join ends
-// with its context.
+// Commands elsewhere do not make a Join ask Options.Admit again, and a Join
+// ends with its context.
 func TestJoinDespiteCommands(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		asked := 0

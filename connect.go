@@ -260,8 +260,8 @@ func (e notAdmitted) Unwrap() error { return e.error }
 
 // Expulsions count the commands that took members of rooms out of rooms. Such a
 // command cannot find a member whose Join has been admitted and is not in the
-// room yet: that Join asks again. Rooms share the counts, since a Join that asks
-// once more than it must does no harm.
+// room yet: that Join asks again. Rooms share the counts, since a Join that
+// asks once more than it must does no harm.
 type expulsions struct {
 	seed   maphash.Seed
 	counts [64]atomic.Uint64

@@ -30,48 +30,48 @@
 // Each of these has a test of its name, TestGuarantee1… and so on.
 //
 //  1. Joined means joined. When Join returns, everything that is published to
-//     the room after that, by any hub, reaches the member or is reported to it as
-//     missed.
-//  2. One order. All members of a room, on all hubs, see its messages in the same
-//     order. A hub delivers its own messages as they come back from the backend,
-//     not before. What comes late after an interruption, when others may have
-//     had it earlier, is reported as missed. (Package sharded names the one
-//     moment in which a Redis Cluster has two orders. NATS has one order for
-//     each publisher, and for rooms with a history. Messages of
-//     [Selection.Local] and [Selection.Unkept] have a place of their own on each
-//     hub.)
+//     the room after that, by any hub, reaches the member or is reported to it
+//     as missed.
+//  2. One order. All members of a room, on all hubs, see its messages in the
+//     same order. A hub delivers its own messages as they come back from the
+//     backend, not before. What comes late after an interruption, when others
+//     may have had it earlier, is reported as missed. (Package sharded names
+//     the one moment in which a Redis Cluster has two orders. NATS has one
+//     order for each publisher, and for rooms with a history. Messages of
+//     [Selection.Local] and [Selection.Unkept] have a place of their own on
+//     each hub.)
 //  3. No silent loss. When a member misses messages, because it is slow, a link
-//     broke, slots moved or a primary died, it gets a [*GapError] before the next
-//     message of that room. For each member and room, the messages received and
-//     those reported missed add up to what was published since it joined. Where
-//     the number cannot be known yet the error says so; [GapError] lists the cases
-//     in which it never can. (Messages of [Selection.Volatile] and
-//     [Selection.Unkept] are not counted.)
+//     broke, slots moved or a primary died, it gets a [*GapError] before the
+//     next message of that room. For each member and room, the messages
+//     received and those reported missed add up to what was published since it
+//     joined. Where the number cannot be known yet the error says so;
+//     [GapError] lists the cases in which it never can. (Messages of
+//     [Selection.Volatile] and [Selection.Unkept] are not counted.)
 //  4. With history, no loss. A room with retention ([RoomOptions]) fills what a
-//     member missed from the history by itself: a broken link, a slot that moved,
-//     a server that was replaced, a member that fell out of the window. Two kinds
-//     of loss remain, each with a *GapError. Messages that have been trimmed are
-//     reported with their number. Messages that a server took and lost are
-//     reported as Unknown when another server takes over, and with their number
-//     when the publisher is heard again. To a member that resumes after that,
-//     they stay Unknown, since nobody counted for it.
-//  5. Once. A message to several rooms reaches a member of several of them once,
-//     however far it lags in one of them, and also if it resumes them one after
-//     another. A publish that was retried after a broken link is not delivered
-//     twice. (A client that connects again is a new member, and its hub knows
-//     nothing of what the old one received: see [Room.Resume].)
+//     member missed from the history by itself: a broken link, a slot that
+//     moved, a server that was replaced, a member that fell out of the window.
+//     Two kinds of loss remain, each with a *GapError. Messages that have been
+//     trimmed are reported with their number. Messages that a server took and
+//     lost are reported as Unknown when another server takes over, and with
+//     their number when the publisher is heard again. To a member that resumes
+//     after that, they stay Unknown, since nobody counted for it.
+//  5. Once. A message to several rooms reaches a member of several of them
+//     once, however far it lags in one of them, and also if it resumes them one
+//     after another. A publish that was retried after a broken link is not
+//     delivered twice. (A client that connects again is a new member, and its
+//     hub knows nothing of what the old one received: see [Room.Resume].)
 //  6. The slow harm themselves. No member can delay another member or the
 //     connection to the backend.
-//  7. After Leave or Close returns nothing more arrives. Calls of Leave and Join,
-//     however fast and from however many goroutines, end in the state that was
-//     asked for last, and a room with members is always subscribed.
-//  8. Errors are returned. When Publish returns nil the backend has the message.
-//     If the backend is down Publish says so within the deadline of its context;
-//     with Options.LocalFallback the members of this hub get the message anyway,
-//     and the error says that.
+//  7. After Leave or Close returns nothing more arrives. Calls of Leave and
+//     Join, however fast and from however many goroutines, end in the state
+//     that was asked for last, and a room with members is always subscribed.
+//  8. Errors are returned. When Publish returns nil the backend has the
+//     message. If the backend is down Publish says so within the deadline of
+//     its context; with Options.LocalFallback the members of this hub get the
+//     message anyway, and the error says that.
 //  9. Close leaves nothing behind: no goroutine, no subscription, no connection
-//     of the hub's. Package sharded documents one exception: a client whose pool
-//     of connections is exhausted.
+//     of the hub's. Package sharded documents one exception: a client whose
+//     pool of connections is exhausted.
 //
 // It does not promise an order between rooms, delivery to members that are not
 // joined, or durability: without retention a message lives in the memory of the
@@ -192,10 +192,10 @@
 //	}
 //
 // All connections of a user are one person. A page that is reloaded is no event
-// ([RoomOptions.Grace]), many who come at once are a few notices, and a hub that
-// dies takes its people with it in one step. Nothing is stored, so nobody stays
-// behind. Hubs compare what they know by counts and digests, and ask again if
-// they have missed something.
+// ([RoomOptions.Grace]), many who come at once are a few notices, and a hub
+// that dies takes its people with it in one step. Nothing is stored, so nobody
+// stays behind. Hubs compare what they know by counts and digests, and ask
+// again if they have missed something.
 //
 // # Stopping a server
 //
@@ -206,15 +206,15 @@
 //     goroutine. It closes the listeners at once, and then waits for handlers,
 //     which the next step ends.
 //  2. [Hub.Drain]. Members receive what is in their rooms, and then a
-//     [*ClosedError]; the code that serves a member's connection says goodbye to
-//     its client.
+//     [*ClosedError]; the code that serves a member's connection says goodbye
+//     to its client.
 //  3. Wait for Shutdown, and for connections that were hijacked, such as those
 //     of WebSockets, which Shutdown does not wait for.
 //  4. [Hub.Close], which also finishes publishes that are under way.
 //
-// Each step ends with its context. A member that nobody reads for holds up Drain
-// until then, so give Drain a shorter deadline than the whole, and Close one of
-// its own. The examples websocket and chat do this.
+// Each step ends with its context. A member that nobody reads for holds up
+// Drain until then, so give Drain a shorter deadline than the whole, and Close
+// one of its own. The examples websocket and chat do this.
 //
 // # Other languages
 //

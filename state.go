@@ -86,8 +86,8 @@ func (h *Hub) acquire(name, channel string) *room {
 	return r
 }
 
-// hold is acquire for callers that have the room already. It is false if the hub
-// has forgotten it.
+// hold is acquire for callers that have the room already. It is false if the
+// hub has forgotten it.
 func (r *room) hold() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -182,7 +182,8 @@ func (b *Bus) Intercept(f Interceptor) {
 // DropNext loses the next n frames on the bus, as [Fate.Drop] does. It does not
 // count frames that an interceptor drops; the others are lost whatever the
 // interceptor says. What hubs tell each other, such as the probes by which they
-// find out which of them are there, is neither lost nor counted. It replaces the number of an earlier call; 0 ends it.
+// find out which of them are there, is neither lost nor counted. It replaces
+// the number of an earlier call; 0 ends it.
 func (b *Bus) DropNext(n int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -8,9 +8,9 @@ import (
 	"github.com/fanoutgo/fanout/adapter"
 )
 
-// endsBefore reports whether the copy ends before an offset that the new history
-// has: a hub that has only the new backend has gone on with a part of it. It
-// notes where, in c.
+// endsBefore reports whether the copy ends before an offset that the new
+// history has: a hub that has only the new backend has gone on with a part of
+// it. It notes where, in c.
 func (a *Adapter) endsBefore(ctx context.Context, channel string, keep adapter.Retention, c *historyCopy, epoch, at uint64) (bool, error) {
 	agreed, err := a.agreedUpTo(ctx, channel, keep, c, epoch, at)
 	if err != nil || agreed == at {

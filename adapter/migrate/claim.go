@@ -18,8 +18,8 @@ const (
 // claimKeep is longer than claims last: a claim tells that a copy has begun.
 var claimKeep = adapter.Retention{Messages: 16, Age: markKeep.Age}
 
-// A claim keeps other hubs from copying the history of a channel. It is an entry
-// of a history of its own at the new backend.
+// A claim keeps other hubs from copying the history of a channel. It is an
+// entry of a history of its own at the new backend.
 type claim struct {
 	adapter *Adapter
 	channel string

@@ -209,8 +209,8 @@ func (a *Adapter) makeCopy(ctx context.Context, channel string, keep adapter.Ret
 	}
 }
 
-// awaitOther waits a moment for the hub that copies, and reports whether its copy
-// is complete.
+// awaitOther waits a moment for the hub that copies, and reports whether its
+// copy is complete.
 func (a *Adapter) awaitOther(ctx context.Context, channel string, c *historyCopy, pause *backoff.Backoff) (made bool, err error) {
 	mark, err := a.readMark(ctx, channel)
 	switch {
@@ -262,7 +262,8 @@ func firstEpoch(p *adapter.Page) uint64 {
 
 // copyPage copies some frames of the old history, those that come after w.at.
 // What is no longer kept it replaces by fillers, so that all frames have the
-// same offset in both. It returns early if the claim is no longer held for sure.
+// same offset in both. It returns early if the claim is no longer held for
+// sure.
 func (a *Adapter) copyPage(ctx context.Context, w *copyWriter, c *historyCopy, one *claim) error {
 	q := adapter.Query{Since: c.positionOf(w.at), Limit: copyPage, Bytes: copyBytes, Keep: w.keep, Time: time.Now()}
 	page, err := a.from.historian.History(ctx, w.channel, q)

@@ -50,11 +50,11 @@
 // flipping.
 //
 // What the new backend brings for a channel is held back until all has come
-// that the old one had: until a marker that a hub publishes there comes back, or
-// the link to it breaks. That takes a round trip, once for each channel; after 5
-// s, or with 4,096 frames or 4 MiB that wait, the hub goes on without it. Ten
-// seconds after the flip each hub does the same for its channels that were quiet
-// until then, 16 at a time.
+// that the old one had: until a marker that a hub publishes there comes back,
+// or the link to it breaks. That takes a round trip, once for each channel;
+// after 5 s, or with 4,096 frames or 4 MiB that wait, the hub goes on without
+// it. Ten seconds after the flip each hub does the same for its channels that
+// were quiet until then, 16 at a time.
 //
 // The first frame that may be a copy of what the old backend had (see below) is
 // held likewise until the new one has said whether it is one: for 5 s, or 4,096
@@ -65,39 +65,42 @@
 //
 // # Histories
 //
-// The first hub that publishes to a room with a history after the flip, or reads
-// it, copies the history. Rooms that have members at the flip and are quiet are
-// copied ten seconds after it. The copies have the offsets that they had. Frames
-// that the old backend no longer has are replaced by fillers, which are not
-// shown.
-// So positions that clients have from the old backend are good at every hub
-// with this package: Resume has no gap. A hub that has only the new backend
-// knows nothing of the old epochs: a client that comes to it with a position
-// from before the flip gets all that is kept, and a gap of unknown size. Wait
-// with the second deploy for as long as clients stay away and are to come back
-// without a gap.
+// The first hub that publishes to a room with a history after the flip, or
+// reads it, copies the history. Rooms that have members at the flip and are
+// quiet are copied ten seconds after it. The copies have the offsets that they
+// had. Frames that the old backend no longer has are replaced by fillers, which
+// are not shown. So positions that clients have from the old backend are good
+// at every hub with this package: Resume has no gap. A hub that has only the
+// new backend knows nothing of the old epochs: a client that comes to it with a
+// position from before the flip gets all that is kept, and a gap of unknown
+// size. Wait with the second deploy for as long as clients stay away and are to
+// come back without a gap.
 //
-// The second deploy must not begin before [Adapter.Status] of all hubs says that
-// they are [Settled]: until then histories are being copied. A hub that has not
-// got on with that for ten minutes says that it [GaveUp], and tries once a
-// minute from then on. What is left is copied also when somebody uses it. Of
-// rooms whose members leave between the flip and then, a hub copies 10,000.
+// The second deploy must not begin before [Adapter.Status] of all hubs says
+// that they are [Settled]: until then histories are being copied. A hub that
+// has not got on with that for ten minutes says that it [GaveUp], and tries
+// once a minute from then on. What is left is copied also when somebody uses
+// it. Of rooms whose members leave between the flip and then, a hub copies
+// 10,000.
 //
 // A hub that has only the new backend begins a history anew in a room whose
 // history was not copied, or goes on with what has been copied until then. The
 // rest of the old one is not copied after that. Members that have been in the
-// room since before the flip, at a hub with this package, get a gap and then all
-// of the new history. If the copy was under way, one old message may come again.
+// room since before the flip, at a hub with this package, get a gap and then
+// all of the new history. If the copy was under way, one old message may come
+// again.
 //
 // Copies are as old as the flip: a message may stay for one Retention.Age
 // longer than it would have. A room that no hub has used between the flip and
-// the second deploy, and that had no members at the flip, loses its history. Two
-// backends of one Redis Cluster have the same histories, and nothing is copied.
+// the second deploy, and that had no members at the flip, loses its history.
+// Two backends of one Redis Cluster have the same histories, and nothing is
+// copied.
 //
 // If the new backend loses a copy, as a server does that restarts empty, the
 // history begins anew there: members get one gap and go on, and what the old
 // backend has is not copied again by the hubs that know the copy. A hub that
-// does not, and finds no mark there either, copies it again, behind what is new.
+// does not, and finds no mark there either, copies it again, behind what is
+// new.
 //
 // The new backend must not have a history of the room from before. Where it has
 // one that is older than the old backend's, Publish and Resume return an error
@@ -111,8 +114,8 @@
 //     publishes again.
 //   - The old one, after the flip: rooms without a history go on, and so do
 //     rooms that had members at the flip, ten seconds after it, and rooms whose
-//     history was copied, or began after the flip: the new backend remembers for
-//     30 days what was copied. Any other room with a history waits, as its
+//     history was copied, or began after the flip: the new backend remembers
+//     for 30 days what was copied. Any other room with a history waits, as its
 //     errors say, also if it is new: nobody knows what there is to copy. A hub
 //     that starts learns from the new backend that the hubs have flipped.
 //   - The old one, within those ten seconds: in a room without a history that
@@ -124,7 +127,8 @@
 //
 // The old backend must keep histories, even if no room has one: the hubs agree
 // by one. Otherwise they stay in [Both]. The users of both backends need the
-// rights that the adapters need, since the channel has the prefix of the others.
+// rights that the adapters need, since the channel has the prefix of the
+// others.
 //
 // There is no way back but a migration of its own, with another name, to a
 // backend whose histories are empty.

@@ -108,8 +108,8 @@ func (a *Adapter) whichHistory(ctx context.Context) (old bool, err error) {
 	}
 }
 
-// readWithoutFillers reads a page and leaves out fillers: what they stand for is
-// no longer kept.
+// readWithoutFillers reads a page and leaves out fillers: what they stand for
+// is no longer kept.
 func readWithoutFillers(ctx context.Context, h adapter.Historian, channel string, q adapter.Query) (adapter.Page, error) {
 	for {
 		page, err := h.History(ctx, channel, q)

@@ -15,8 +15,9 @@ import (
 // markKeep is for how long the new backend remembers what was copied.
 var markKeep = adapter.Retention{Messages: 2, Age: 30 * 24 * time.Hour}
 
-// A mark says at the new backend that the copy of a history is complete, so that
-// the old backend is not asked again. It is an entry of a history of its own.
+// A mark says at the new backend that the copy of a history is complete, so
+// that the old backend is not asked again. It is an entry of a history of its
+// own.
 type mark struct {
 	Head   adapter.Position
 	Before []adapter.PastEpoch `json:",omitempty"`

@@ -54,7 +54,8 @@ type Options struct {
 	Settle time.Duration
 
 	// Logger gets a line for each new phase, for what keeps the hub from being
-	// ready, and when it does without the old backend, or gave up. Default slog.Default().
+	// ready, and when it does without the old backend, or gave up. Default
+	// slog.Default().
 	Logger *slog.Logger
 }
 
@@ -133,8 +134,8 @@ var (
 // hubs, and another one for each migration there ever is between backends of
 // the same hubs.
 //
-// New fails if an adapter is nil, if the name is empty, longer than 100 bytes or
-// has one of the characters %{}, or if an option is out of range
+// New fails if an adapter is nil, if the name is empty, longer than 100 bytes
+// or has one of the characters %{}, or if an option is out of range
 // ([adapter.ErrInvalidOption]).
 func New(name string, from, to adapter.Adapter, o *Options) (*Adapter, error) {
 	if o == nil {

@@ -74,7 +74,8 @@ func (a *Adapter) keepGoneLocked(c *channel) {
 	}
 }
 
-// whyUnsettledLocked says what the hub waits for after the flip; empty: nothing.
+// whyUnsettledLocked says what the hub waits for after the flip; empty:
+// nothing.
 func (a *Adapter) whyUnsettledLocked() string {
 	s := &a.settling
 	switch {
@@ -190,8 +191,8 @@ func (a *Adapter) settleSome(channels []*channel) (left []*channel) {
 // errUndrained says that a marker did not come back.
 var errUndrained = errors.New("the old backend does not bring what is published to it")
 
-// settle finds out that all has come that the old backend has for a channel, and
-// copies its history. It returns nil if nothing is left to do.
+// settle finds out that all has come that the old backend has for a channel,
+// and copies its history. It returns nil if nothing is left to do.
 func (a *Adapter) settle(c *channel) error {
 	if c.isGone() {
 		return a.carry(c)

@@ -30,8 +30,8 @@ func (a *Adapter) sort(c *channel) {
 	}
 }
 
-// askForCopy returns the copy of a channel's history, without the old backend. If
-// it is not complete, it tells the lane where it is, and returns nil.
+// askForCopy returns the copy of a channel's history, without the old backend.
+// If it is not complete, it tells the lane where it is, and returns nil.
 func (a *Adapter) askForCopy(c *channel) (*historyCopy, error) {
 	ctx, cancel := context.WithTimeout(a.life, sortIn)
 	defer cancel()
@@ -66,8 +66,8 @@ func (a *Adapter) copyAtNew(ctx context.Context, channel string) (made *historyC
 	return nil, firstEpoch(&page), err
 }
 
-// awaitCopy waits until the copy of a channel's history is complete, for as long
-// as it is being made. If the hub that makes it has died this one goes on.
+// awaitCopy waits until the copy of a channel's history is complete, for as
+// long as it is being made. If the hub that makes it has died this one goes on.
 func (a *Adapter) awaitCopy(c *channel) (*historyCopy, error) {
 	keep := c.keep.Load()
 	if keep == nil {

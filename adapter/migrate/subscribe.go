@@ -62,9 +62,9 @@ func (a *Adapter) Subscribe(ctx context.Context, name string) error {
 	return nil
 }
 
-// channel returns the hub's channel of a name, which it makes if need be. If the
-// hubs have flipped since the caller entered at the old backend, it leaves, and
-// old is false: lanes that are made after the flip are not told of it.
+// channel returns the hub's channel of a name, which it makes if need be. If
+// the hubs have flipped since the caller entered at the old backend, it leaves,
+// and old is false: lanes that are made after the flip are not told of it.
 func (a *Adapter) channel(name string, old bool) (_ *channel, stillOld bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -171,7 +171,8 @@ func (a *Adapter) leaveChannel(ctx context.Context, name string) error {
 	return errors.Join(errOld, errNew)
 }
 
-// addDown counts a channel that is interrupted at the new backend, or no longer.
+// addDown counts a channel that is interrupted at the new backend, or no
+// longer.
 func (a *Adapter) addDown(n int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -68,11 +68,11 @@
 // and a hub that does not answer for that long counts as gone. So does a
 // partition that cannot be reached for that long: a dead one can be removed.
 //
-// A backend counts a hub whose machine has died until it notices, which may take
-// minutes. A hub that starts waits once for [Options.Patience] for an answer
-// that is missing, and so does each change, if the hub was never heard. One that
-// was heard, and has not left, is waited for while the backend counts it: Change
-// takes until then, and Health says how many answers are missing.
+// A backend counts a hub whose machine has died until it notices, which may
+// take minutes. A hub that starts waits once for [Options.Patience] for an
+// answer that is missing, and so does each change, if the hub was never heard.
+// One that was heard, and has not left, is waited for while the backend counts
+// it: Change takes until then, and Health says how many answers are missing.
 //
 // A hub that starts asks the others which partitions are current, and uses
 // those. If it was not given one of them, rooms there are refused with
@@ -81,9 +81,9 @@
 // use the old one until the last old process has gone or was told. For a
 // partition that is to go, give them [Partition.Leaving].
 //
-// A hub that no other can reach, because its subscriptions at all partitions are
-// interrupted, holds its publishes: the others may take it for gone. It asks
-// them as soon as it can.
+// A hub that no other can reach, because its subscriptions at all partitions
+// are interrupted, holds its publishes: the others may take it for gone. It
+// asks them as soon as it can.
 //
 // A hub that was cut off from all others, or that they took for gone, may find
 // that they have switched without it. It then follows, and reports its rooms
@@ -115,16 +115,17 @@
 // anew after Patience.
 //
 // Each room that has moved has a small record at its new home, under a channel
-// name of its own (fanout:r:m:{room}), which lives at least twice as long as the
-// messages. One hub at a time copies a room. Which one it is stands under
+// name of its own (fanout:r:m:{room}), which lives at least twice as long as
+// the messages. One hub at a time copies a room. Which one it is stands under
 // fanout:r:c:{room} for an hour; a hub that does not finish is replaced after
 // ten seconds, and until then publishes to the room wait or fail.
 //
-// A server that loses what it has, as by FLUSHALL, loses the record as well. The
-// history begins anew there, with positions that come after all others. Limit:
-// a hub that finds out about the room only then looks for it at the old home
-// again. If that still has the room and its clock is ahead, the hubs disagree
-// about positions until they have looked the room up again, within six hours.
+// A server that loses what it has, as by FLUSHALL, loses the record as well.
+// The history begins anew there, with positions that come after all others.
+// Limit: a hub that finds out about the room only then looks for it at the old
+// home again. If that still has the room and its clock is ahead, the hubs
+// disagree about positions until they have looked the room up again, within six
+// hours.
 //
 // # Health
 //

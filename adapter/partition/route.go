@@ -341,8 +341,8 @@ func (a *Adapter) end(ctx context.Context, name string, wait bool) error {
 	return errors.Join(errs...)
 }
 
-// leave unsubscribes a leg in the background, when it is its turn, and returns a
-// channel that gets the outcome; nil if there is nothing to wait for.
+// leave unsubscribes a leg in the background, when it is its turn, and returns
+// a channel that gets the outcome; nil if there is nothing to wait for.
 func (r *route) leave(ctx context.Context, l *leg, ticket chan struct{}) <-chan error {
 	l.cancel()
 	if l.part == nil {

@@ -117,7 +117,8 @@ func (m member) Entry() control.Entry {
 	return control.Entry{Number: uint64(m), Name: []byte("someone")}
 }
 
-// join brings a member into the room of a hub, and waits until that is announced.
+// join brings a member into the room of a hub, and waits until that is
+// announced.
 func (h *hub) join(m member) {
 	h.mu.Lock()
 	h.room.Came(m)

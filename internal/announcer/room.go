@@ -12,8 +12,8 @@ import (
 	"github.com/fanoutgo/fanout/internal/presence"
 )
 
-// A Room tracks who is in a room with presence. Those of its methods that say so
-// are called with the lock of the room held, the others without.
+// A Room tracks who is in a room with presence. Those of its methods that say
+// so are called with the lock of the room held, the others without.
 type Room struct {
 	// Params are those of the room. They do not change.
 	Params presence.Params
@@ -270,8 +270,9 @@ func (r *Room) Receive(from uint64, payload []byte) {
 	wake()
 }
 
-// hubGone takes the members of a hub that has ended off the list. A hub that was
-// taken for dead may be back by now: it has announced its members again, or will.
+// hubGone takes the members of a hub that has ended off the list. A hub that
+// was taken for dead may be back by now: it has announced its members again, or
+// will.
 func (r *Room) hubGone(hub uint64, inOrder bool, now time.Time) {
 	r.mu.Lock()
 	wake := nothing

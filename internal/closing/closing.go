@@ -49,9 +49,9 @@ func (c *Closing) Go(f func()) bool {
 	return true
 }
 
-// Begin begins to close: it lets no more tasks begin, and calls shut, which ends
-// what is under way, on a goroutine. Begin does not wait. Only the first call has
-// an effect. A nil shut does nothing.
+// Begin begins to close: it lets no more tasks begin, and calls shut, which
+// ends what is under way, on a goroutine. Begin does not wait. Only the first
+// call has an effect. A nil shut does nothing.
 func (c *Closing) Begin(shut func() error) {
 	select {
 	case c.begun <- struct{}{}:

@@ -9,11 +9,11 @@
 //	 ▼
 //	Gone
 //
-// A room is idle while it has no members and no uses. A use is a call that works
-// with it. Release, and Rest after Leave, report whether the room has become
-// idle and is to be put into a queue. It is in one queue at most, and stays
-// there when it is used again, until its turn has come: then Dequeue, Linger or
-// Forget says what becomes of it.
+// A room is idle while it has no members and no uses. A use is a call that
+// works with it. Release, and Rest after Leave, report whether the room has
+// become idle and is to be put into a queue. It is in one queue at most, and
+// stays there when it is used again, until its turn has come: then Dequeue,
+// Linger or Forget says what becomes of it.
 //
 // Nothing here has a lock, clock, goroutine or I/O. The lock of the room guards
 // its Life. Times are arguments, in nanoseconds of a clock that nobody sets.

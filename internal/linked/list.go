@@ -3,8 +3,8 @@
 // millions of them: members of rooms, connections of users.
 //
 // A list that is long is walked some elements at a time, and may change in
-// between. The place of a [Walk] is kept by an element of its own, a mark, which
-// everything else passes over:
+// between. The place of a [Walk] is kept by an element of its own, a mark,
+// which everything else passes over:
 //
 //	List ─▶ e ⇄ d ⇄ c ⇄ mark ⇄ b ⇄ a
 //	        └──┬──┘              └─┬─┘

@@ -2,8 +2,8 @@
 //
 // What others say comes in order, by way of Receive; one goroutine, Run, is
 // there for what is due; what is sent is sent by goroutines of its own. Run and
-// Receive may report changes at the same time: a hub may be back before all have
-// been told that it was gone, so they ask IsGone.
+// Receive may report changes at the same time: a hub may be back before all
+// have been told that it was gone, so they ask IsGone.
 //
 //	Receive ─▶ Watch ─▶ Actions ─┬─▶ probes, answers, words to everyone
 //	Run ─▶ Tick ──▲              └─▶ Env.Changed: who has come, gone, died

@@ -65,8 +65,8 @@ func (c *Channel) retry(ctx context.Context, f *frame, failed error) outcome {
 }
 
 // gaveUp is the error of a publish whose context has ended, after an attempt
-// that failed with last. The noneSent parameter reports that no attempt has sent
-// anything.
+// that failed with last. The noneSent parameter reports that no attempt has
+// sent anything.
 func (e *Env) gaveUp(ctx context.Context, noneSent bool, last error) error {
 	err := context.Cause(ctx)
 	if errors.Is(last, err) {

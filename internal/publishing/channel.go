@@ -10,8 +10,8 @@ import (
 	"github.com/fanoutgo/fanout/internal/wire"
 )
 
-// A Channel is a channel that a hub publishes to. Init makes it. Its methods may
-// be called concurrently while it is held, without locks. It implements
+// A Channel is a channel that a hub publishes to. Init makes it. Its methods
+// may be called concurrently while it is held, without locks. It implements
 // notices.Channel, and adapter.Completion for the frame under way.
 type Channel struct {
 	env     *Env
@@ -55,8 +55,8 @@ func (c *Channel) Forget() {
 	c.env.Numbers.keep(c.name, stream, next)
 }
 
-// Hold keeps the channel from being forgotten until Release. The caller holds it
-// already, or its owner never forgets it.
+// Hold keeps the channel from being forgotten until Release. The caller holds
+// it already, or its owner never forgets it.
 func (c *Channel) Hold() { c.owner.Hold() }
 
 // Release ends a Hold.

@@ -1,6 +1,6 @@
 // Package publishing is how a hub publishes. It drives package outbox: for each
-// channel that the hub publishes to there is a [Channel], with an outbox and its
-// lock.
+// channel that the hub publishes to there is a [Channel], with an outbox and
+// its lock.
 //
 //	Publish, PublishAsync, Notify ─▶ Outbox.Begin
 //	    │
@@ -21,20 +21,21 @@
 // What bounds the waiting:
 //
 //   - A publisher waits as long as its context, or [Env.Timeout] if the context
-//     has no deadline. If it gives up before its frame is under way, it withdraws
-//     the message: only [Env.LocalFallback] still delivers it, on this hub.
-//   - A frame that is sent in the background has [Env.Timeout], counted from its
-//     first message of PublishAsync, or else from when it is numbered. That holds
-//     for notices, too.
+//     has no deadline. If it gives up before its frame is under way, it
+//     withdraws the message: only [Env.LocalFallback] still delivers it, on
+//     this hub.
+//   - A frame that is sent in the background has [Env.Timeout], counted from
+//     its first message of PublishAsync, or else from when it is numbered. That
+//     holds for notices, too.
 //   - A caller of Notify waits as long as its context.
 //
 // # What the hub provides
 //
 // A hub has one [Env], which all its channels share, and each channel has an
 // [Owner]: a room, or one of the [Inboxes] of other hubs. A channel is
-// used while it is held (see [Owner.Hold]); the owner forgets it when it has not
-// been held for a while, and Forget then remembers its numbers, so that a later
-// Channel of the name goes on with them.
+// used while it is held (see [Owner.Hold]); the owner forgets it when it has
+// not been held for a while, and Forget then remembers its numbers, so that a
+// later Channel of the name goes on with them.
 //
 // [Env.Alone] is a hub without a backend. Unless a room keeps a history, its
 // messages are delivered in Publish, and make no frames.

@@ -11,8 +11,8 @@ import (
 )
 
 // Notify sends a notice, which has no number, in its turn, and waits until the
-// backend has taken it. It returns how many hubs that reached, -1 if the backend
-// cannot tell. The notice goes into no history.
+// backend has taken it. It returns how many hubs that reached, -1 if the
+// backend cannot tell. The notice goes into no history.
 func (c *Channel) Notify(ctx context.Context, notice []byte) (receivers int, err error) {
 	f := outbox.NewNotice[waiters](notice)
 	w := &f.Waiters

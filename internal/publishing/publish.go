@@ -12,8 +12,8 @@ import (
 	"github.com/fanoutgo/fanout/internal/wire"
 )
 
-// waiters are the publishers of a frame. Channel.mu guards count and cancel, and
-// the rest until the frame has begun; then that is the turn holder's.
+// waiters are the publishers of a frame. Channel.mu guards count and cancel,
+// and the rest until the frame has begun; then that is the turn holder's.
 type waiters struct {
 	count int           // of publishers that wait for done
 	done  chan struct{} // closed when err is set; nil: nobody waits
@@ -36,10 +36,10 @@ func (c *Channel) abandoned(f *frame) bool {
 // is the owner's.
 //
 // Publish may run on a goroutine that has begun with a small stack, and growing
-// that costs more than everything that is done here. So each case has a function
-// of its own, with the variables that it needs, and so has what is unusual. (To
-// measure it, -run 'half load' of internal/bench's redis suite publishes in such
-// goroutines.)
+// that costs more than everything that is done here. So each case has a
+// function of its own, with the variables that it needs, and so has what is
+// unusual. (To measure it, -run 'half load' of internal/bench's redis suite
+// publishes in such goroutines.)
 func (c *Channel) Publish(ctx context.Context, m *wire.Message) error {
 	if err := c.check(ctx); err != nil {
 		return err

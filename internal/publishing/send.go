@@ -50,8 +50,8 @@ func (c *Channel) next(theirs bool) {
 func (c *Channel) number(f *frame) { c.box.Number(f, c.env.Hub, c.env.NewStream, time.Now()) }
 
 // start begins to send a frame, and returns. All of the frame's publishers may
-// leave before it has arrived, so start holds the channel until then. The caller
-// holds the turn, which start takes over.
+// leave before it has arrived, so start holds the channel until then. The
+// caller holds the turn, which start takes over.
 func (c *Channel) start(f *frame) {
 	c.Hold()
 	c.number(f)

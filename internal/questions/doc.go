@@ -7,9 +7,9 @@
 //
 // The adapter's reader only puts questions, answers and what belongs to them
 // into the queue of a [Switchboard]: hellos, and announcements of presence, are
-// dealt with where they come. One goroutine, which ends when the queue is empty,
-// takes them out, in order, and hands them to those that ask or answer. Ask runs
-// on the goroutine of its caller; each question that is answered has a
+// dealt with where they come. One goroutine, which ends when the queue is
+// empty, takes them out, in order, and hands them to those that ask or answer.
+// Ask runs on the goroutine of its caller; each question that is answered has a
 // goroutine. What is sent is sent by goroutines of its own, so that taking
 // answers never waits for the backend. A question that this hub alone answers
 // takes neither way: [Switchboard.AskHere] calls Env.Perform itself.

@@ -566,8 +566,8 @@ func TestLastPageOfAnAbandonedQuestion(t *testing.T) {
 	})
 }
 
-// The page comes between the moments in which those that were heard are told, and
-// in which the question is forgotten.
+// The page comes between the moments in which those that were heard are told,
+// and in which the question is forgotten.
 func TestPageOfAnAbandonedQuestion(t *testing.T) {
 	in(t, 2, func(t *testing.T, n *net) {
 		n.hubs[1].perform = func(_ context.Context, _ *control.Question, to Taker) (uint64, error) {

@@ -306,8 +306,8 @@ func (f *fed) heard(m rueidis.PubSubMessage) bool {
 	return true
 }
 
-// arrived notes that a probe has come, and returns the subs that have waited for
-// it.
+// arrived notes that a probe has come, and returns the subs that have waited
+// for it.
 func (f *fed) arrived(n uint64) (subs []*sub, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

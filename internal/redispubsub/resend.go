@@ -157,8 +157,8 @@ func (e *Engine) resubscribe(s *sub, confirms uint32) {
 
 // resubscribeSoon has our own subscription confirmed again after a frame that
 // is not sent again reached no subscriber. If the frame is kept the receiver
-// then reads it from the history. Most likely the slot is moving, and the old home is about to say so:
-// it gets moveGrace for that.
+// then reads it from the history. Most likely the slot is moving, and the old
+// home is about to say so: it gets moveGrace for that.
 func (e *Engine) resubscribeSoon(s *sub) {
 	home, on, confirms := s.state()
 	if !on || home == nil || home.primary != "" || !e.mode.countsAll() || !s.resubscribing.CompareAndSwap(false, true) {

@@ -187,8 +187,8 @@ func (t *topology) run() {
 	}
 }
 
-// refreshEvery returns how often the nodes are asked without a reason; 0: never,
-// since nodes that redirect say when the owner of a slot changes.
+// refreshEvery returns how often the nodes are asked without a reason; 0:
+// never, since nodes that redirect say when the owner of a slot changes.
 func (t *topology) refreshEvery() time.Duration {
 	switch e := t.engine; {
 	case !e.mode.redirects():

@@ -14,8 +14,8 @@ import (
 )
 
 // A Self is the test program, run once more, as a process that a test can pause
-// and kill. What the process is to do, its TestMain has to find in an environment
-// variable. It ends when its input does.
+// and kill. What the process is to do, its TestMain has to find in an
+// environment variable. It ends when its input does.
 type Self struct {
 	cmd    *exec.Cmd
 	input  io.Closer

@@ -63,8 +63,8 @@ func (s *Store[E]) Narrow(now int64, busy bool, w Window) bool {
 	return true
 }
 
-// BeginExpiry reports whether Expire is to be called from time to time from here
-// on: there are messages, and it is not being called.
+// BeginExpiry reports whether Expire is to be called from time to time from
+// here on: there are messages, and it is not being called.
 func (s *Store[E]) BeginExpiry() bool {
 	begins := !s.expires && !s.Empty()
 	s.expires = s.expires || begins

@@ -270,7 +270,8 @@ func (m *Machine) Decide(now time.Time) Action {
 	return None
 }
 
-// endRound notes who has not answered, and forgets the peers that have not spoken since the round began.
+// endRound notes who has not answered, and forgets the peers that have not
+// spoken since the round began.
 func (m *Machine) endRound() {
 	m.round.over, m.check = true, false
 	m.settled, m.began = m.self.Stage >= Ready, time.Time{}
