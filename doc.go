@@ -1,13 +1,13 @@
 // Package fanout carries what is said in a room to everyone in that room,
 // however many processes the room spans.
 //
-// A [Hub] is one process's end of it. A [Member] is one connection: a viewer, a
-// player, a task of the server. A [Room] is a name. Members join rooms; what is
-// published to a room reaches its members on every hub. An [Adapter] joins the
-// hubs: package sharded through the sharded Pub/Sub of a Redis Cluster,
-// adapter/redis through classic Pub/Sub, adapter/nats through NATS,
-// adapter/memory within a process.
-// Without an adapter the rooms live in one process.
+// A [Hub] is one process's end of the fan-out. A [Member] is one connection: a
+// viewer, a player, a task of the server. A [Room] is a name. Members join
+// rooms; what is published to a room reaches its members on every hub. An
+// [Adapter] joins the hubs: package sharded through the sharded Pub/Sub of a
+// Redis Cluster, adapter/redis through classic Pub/Sub, adapter/nats through
+// NATS, adapter/memory within a process. Without an adapter the rooms live in
+// one process.
 //
 //	hub, err := fanout.New(adapter, nil)
 //	...
@@ -34,12 +34,12 @@
 //     as missed.
 //  2. One order. All members of a room, on all hubs, see its messages in the
 //     same order. A hub delivers its own messages as they come back from the
-//     backend, not before. What comes late after an interruption, when others
-//     may have had it earlier, is reported as missed. (Package sharded names
-//     the one moment in which a Redis Cluster has two orders. NATS has one
-//     order for each publisher, and for rooms with a history. Messages of
-//     [Selection.Local] and [Selection.Unkept] have a place of their own on
-//     each hub.)
+//     backend, not before. A message that arrives late after an interruption,
+//     when other hubs may have delivered it earlier, is reported as missed.
+//     (Package sharded names the one moment in which a Redis Cluster has two
+//     orders. NATS has one order for each publisher, and for rooms with a
+//     history. Messages of [Selection.Local] and [Selection.Unkept] have a
+//     place of their own on each hub.)
 //  3. No silent loss. When a member misses messages, because it is slow, a link
 //     broke, slots moved or a primary died, it gets a [*GapError] before the
 //     next message of that room. For each member and room, the messages
@@ -47,14 +47,15 @@
 //     joined. Where the number cannot be known yet the error says so;
 //     [GapError] lists the cases in which it never can. (Messages of
 //     [Selection.Volatile] and [Selection.Unkept] are not counted.)
-//  4. With history, no loss. A room with retention ([RoomOptions]) fills what a
-//     member missed from the history by itself: a broken link, a slot that
-//     moved, a server that was replaced, a member that fell out of the window.
-//     Two kinds of loss remain, each with a *GapError. Messages that have been
-//     trimmed are reported with their number. Messages that a server took and
-//     lost are reported as Unknown when another server takes over, and with
-//     their number when the publisher is heard again. To a member that resumes
-//     after that, they stay Unknown, since nobody counted for it.
+//  4. With history, no loss. A room with retention ([RoomOptions]) reads from
+//     the history what a member missed, whatever the reason: a broken link, a
+//     slot that moved, a server that was replaced, or a member that fell out of
+//     the window. Two kinds of loss remain, each with a *GapError. Messages
+//     that have been trimmed are reported with their number. Messages that a
+//     server took and lost are reported as Unknown when another server takes
+//     over, and with their number when the publisher is heard again. For a
+//     member that resumes later they remain Unknown, since no hub counted them
+//     for it.
 //  5. Once. A message to several rooms reaches a member of several of them
 //     once, however far it lags in one of them, and also if it resumes them one
 //     after another. A publish that was retried after a broken link is not
@@ -115,18 +116,18 @@
 // place the history does not have, because it was flushed or evicted meanwhile
 // or because somebody has forged the message, is held back for two to three
 // seconds, while the history is read again a few times. Then it is delivered
-// after an Unknown GapError, without a position. In the minute after that such
-// a message costs the room one reading, and at most four of those a second.
-// Other messages and joins do not wait for it.
+// after an Unknown GapError, without a position. In the minute after that, each
+// such message costs the room one reading, with at most four such readings a
+// second. Other messages and joins do not wait for it.
 //
 // The epoch of a position changes when another server takes over the history.
-// If that server lacks messages, it gives their offsets again, in the new
+// If that server lacks messages, their offsets are used again, in the new
 // epoch. So the position of a lost message is never taken for that of another
-// one.
+// message.
 //
 // Publishing to a room with a history costs Redis 13 to 25 µs more for each
-// frame. That doubles the cost of a message that is sent alone, and is ten
-// times that of a message that is sent together with those of many other rooms.
+// frame. That doubles the cost of a message that is sent alone. A message that
+// is sent together with messages of many other rooms costs ten times as much.
 // In a busy room it matters little, since many messages share a frame.
 //
 // # Under load
@@ -163,10 +164,11 @@
 //
 // # Who is there, on all hubs
 //
-// The same selections are asked, and moved. Each call is complete as soon as
-// all hubs have answered, and never waits for a fixed time. If some have not
-// answered when ctx ends, what the others said is returned with a
-// [*PartialError], which names them.
+// Selections also count and list their members, move them to other rooms, close
+// them, and ask them questions. Each call is complete as soon as all hubs have
+// answered, and never waits for a fixed time. If some have not answered when
+// ctx ends, what the others said is returned with a [*PartialError], which
+// names them.
 //
 //	n, err := hub.In("lobby").Count(ctx)
 //	for m, err := range hub.In("lobby").Members(ctx) { ... } // in pages, however many
@@ -174,8 +176,8 @@
 //	err = hub.User("ann").Close(ctx, "logged out")   // a *ClosedError for the members
 //	for reply, err := range hub.In("game:7").Ask(ctx, []byte("ready?")) { ... }
 //
-// A member answers a question with [Member.Reply]. A task of the server that
-// other hubs are to ask is a member of a room, too.
+// A member answers a question with [Member.Reply]. To let other hubs ask a task
+// of the server, connect a member for the task and join it to a room.
 //
 // Hubs watch each other, so a question does not wait for a hub that is gone:
 // [Hub.Hubs] says how soon that is known.
@@ -192,10 +194,10 @@
 //	}
 //
 // All connections of a user are one person. A page that is reloaded is no event
-// ([RoomOptions.Grace]), many who come at once are a few notices, and a hub
-// that dies takes its people with it in one step. Nothing is stored, so nobody
-// stays behind. Hubs compare what they know by counts and digests, and ask
-// again if they have missed something.
+// ([RoomOptions.Grace]), many people who come at once are announced in a few
+// notices, and when a hub dies all its people leave in one step. Nothing is
+// stored, so nobody can be listed after that. Hubs compare what they know by
+// counts and digests, and ask again if they have missed something.
 //
 // # Stopping a server
 //
@@ -212,7 +214,7 @@
 //     of WebSockets, which Shutdown does not wait for.
 //  4. [Hub.Close], which also finishes publishes that are under way.
 //
-// Each step ends with its context. A member that nobody reads for holds up
+// Each step ends with its context. A member that nobody receives for delays
 // Drain until then, so give Drain a shorter deadline than the whole, and Close
 // one of its own. The examples websocket and chat do this.
 //

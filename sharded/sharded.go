@@ -154,8 +154,8 @@
 // # Histories
 //
 // A history is kept by functions, which the adapter loads into servers that
-// lack them. Where a server refuses functions, or lets them not call INFO, the
-// adapter runs the same code as scripts (EVALSHA), which takes two to three
+// lack them. Where a server refuses functions, or does not let them call INFO,
+// the adapter runs the same code as scripts (EVALSHA), which takes two to three
 // times the server's time. Where scripts may not call INFO either, it asks for
 // the replication ID itself, on a connection of its own to each node. A role
 // that changes is then noticed within a ProbeInterval.

@@ -28,7 +28,7 @@ type mark struct {
 const (
 	markText = "migrate1 copied "
 
-	// The numbers of the entries, of which the later one counts.
+	// The numbers of the entries. If there are both, the later one counts.
 	markComplete = 1
 	markLost     = 2 // the new backend has lost the copy: there is none
 )
@@ -62,7 +62,7 @@ func (a *Adapter) readMark(ctx context.Context, channel string) (*historyCopy, e
 func (a *Adapter) writeMark(ctx context.Context, channel string, c *historyCopy, number uint64) error {
 	text, err := json.Marshal(mark{Head: c.head, Before: c.before, Agreed: c.agreed, Epoch: c.epoch})
 	if err != nil {
-		return err // it cannot be
+		return err // cannot happen
 	}
 	_, _, err = a.to.historian.Append(ctx, a.besideOf("copied", channel), adapter.Record{
 		Frame: append([]byte(markText), text...), Messages: 1, Keep: markKeep, Time: time.Now(),
