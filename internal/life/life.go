@@ -12,8 +12,8 @@
 // A room is idle while it has no members and no uses. A use is a call that
 // works with it. Release, and Rest after Leave, report whether the room has
 // become idle and is to be put into a queue. It is in one queue at most, and
-// stays there when it is used again, until its turn has come: then Dequeue,
-// Linger or Forget says what becomes of it.
+// it stays there when it is used again. When its turn has come, Dequeue, Linger
+// or Forget says what happens to it.
 //
 // Nothing here has a lock, clock, goroutine or I/O. The lock of the room guards
 // its Life. Times are arguments, in nanoseconds of a clock that nobody sets.
@@ -77,7 +77,8 @@ func (l *Life) Restore() { l.interrupted = false }
 // Ended says that the subscription has ended that was Ending.
 func (l *Life) Ended() { l.state, l.interrupted = Off, false }
 
-// Use has the room in use until Release. It reports false if the room is Gone.
+// Use marks the room as used until Release. It returns false if the room is
+// Gone.
 func (l *Life) Use() bool {
 	if l.state == Gone {
 		return false

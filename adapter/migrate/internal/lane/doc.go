@@ -32,6 +32,7 @@
 // While a copy is being made, frames with its offsets are taken for parts of
 // it. If it turns out that another history had continued there, the receiver is
 // told of an interruption, so that it reads the history.
+//
 // A frame of the old backend that arrives after the lane has become New comes
 // from a hub that does not know of the flip, or did not know when it published
 // the frame. It is delivered when it arrives.
