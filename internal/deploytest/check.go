@@ -1,6 +1,6 @@
 package deploytest
 
-// check holds what was received against what was published.
+// check compares what was received with what was published.
 func (d *Deploy) check(clients []*listener) {
 	for _, l := range d.members {
 		if len(l.gaps) > 0 && !d.mayMiss(l.room) {
@@ -28,12 +28,23 @@ func (d *Deploy) check(clients []*listener) {
 			}
 		}
 	}
-	d.T.Logf("%d and %d messages, %d members, %d gaps", len(d.sent["plain"]), len(d.sent["kept"]), len(d.members), func() (n int) {
-		for _, l := range d.members {
-			n += len(l.gaps)
-		}
-		return n
-	}())
+	f := d.Figures()
+	d.T.Logf("%d messages, %d members, %d gaps", f.Messages, len(d.members), f.Gaps)
+}
+
+// Figures are sums over both rooms of a Deploy: messages that were published,
+// and gaps that members were told of.
+type Figures struct{ Messages, Gaps int }
+
+// Figures returns the figures. It is called after Run.
+func (d *Deploy) Figures() (f Figures) {
+	for _, room := range rooms {
+		f.Messages += len(d.sent[room])
+	}
+	for _, l := range d.members {
+		f.Gaps += len(l.gaps)
+	}
+	return f
 }
 
 // sinceFlip returns the members of the room with a history, with what was

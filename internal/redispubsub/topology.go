@@ -108,7 +108,7 @@ func (t *topology) ask() {
 	}
 }
 
-// verifyLater has the node of a link asked, in a round that begins soon,
+// verifyLater makes the next round, which begins soon, ask the node of a link
 // whether it owns the slots that are subscribed there.
 func (t *topology) verifyLater(l *link) {
 	t.verifyNextRound(l)
@@ -122,8 +122,8 @@ func (t *topology) verifyNextRound(l *link) {
 	t.verify[l] = struct{}{}
 }
 
-// refreshTable has all nodes asked again: a node did not answer a publisher, or
-// answered as one that does not own the slot.
+// refreshTable makes the next round ask all nodes: a node did not answer a
+// publisher, or answered as one that does not own the slot.
 func (t *topology) refreshTable() {
 	t.markStale()
 	t.ask()
@@ -174,7 +174,7 @@ func (t *topology) run() {
 		switch served, sure := t.round(); {
 		case !served:
 			timer.Reset(pause.Next())
-		case !sure: // which is not urgent, and must not delay others
+		case !sure: // verifying is not urgent, and must not delay others
 			pause.Reset()
 			timer.Reset(backoff.Max)
 		default:
