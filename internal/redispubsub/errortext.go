@@ -166,7 +166,7 @@ var hints = []struct{ text, hint string }{
 	{"without any password configured", "the server has no password, and the client's options have one"},
 	{"invalid password", "the server does not accept the password of the client's options"},
 	{"max number of clients", "the server accepts no more connections (maxclients)"},
-	{"OOM", "the server is out of memory (maxmemory)"},
+	{"OOM", "the server has no memory for it (maxmemory)"},
 	{"MISCONF", "the server cannot write to its disk"},
 	{"CLUSTERDOWN", "the cluster is down, or nobody serves the slot"},
 	{"LOADING", "the server is loading its data"},
