@@ -212,7 +212,7 @@ func (s Selection) message(data []byte) *wire.Message {
 	return &wire.Message{Except: s.except, ExceptRooms: s.exceptRooms, Volatile: s.volatile, Data: data}
 }
 
-// check says what is wrong with the selection or the data.
+// check returns what is wrong with the selection or the data, or nil.
 func (s Selection) check(data []byte) error {
 	if s.hub == nil {
 		return fmt.Errorf("%w: make one with Hub.In, Hub.User, Hub.To or Hub.Everyone", ErrEmptySelection)
