@@ -80,7 +80,7 @@ func (d *Deploy) mayMiss(room string) bool {
 	return d.Early != nil
 }
 
-// checkClients checks what came to the client that went from hub to hub.
+// checkClients checks what the client that moved from hub to hub received.
 func (d *Deploy) checkClients(clients []*listener) {
 	var all []string
 	for _, c := range clients {
@@ -105,7 +105,7 @@ func (d *Deploy) once(what string, got []string) {
 	}
 }
 
-// complete checks that all came that was published after a moment.
+// complete checks that every message that was published after a moment arrived.
 func (d *Deploy) complete(what, room string, since int, got []string) {
 	has := make(map[string]bool)
 	for _, text := range got {
@@ -121,7 +121,7 @@ func (d *Deploy) complete(what, room string, since int, got []string) {
 	}
 }
 
-// sameOrder checks that what both have is in the same order.
+// sameOrder checks that messages that both received are in the same order.
 func (d *Deploy) sameOrder(what string, a, b []string) {
 	place := make(map[string]int)
 	for i, text := range b {
@@ -139,8 +139,8 @@ func (d *Deploy) sameOrder(what string, a, b []string) {
 	}
 }
 
-// nothingBetween checks that a member had all that another one had between two
-// messages that both had, unless the first was told of a gap there.
+// nothingBetween checks that between two messages that both members received,
+// the first received all that the other one did, or was told of a gap there.
 func (d *Deploy) nothingBetween(l, other *listener) {
 	place, has := make(map[string]int), make(map[string]bool)
 	for i, text := range other.got {
