@@ -187,8 +187,8 @@ func failed(op string, err error) error {
 //     heard for the first time after the gap;
 //   - messages of programs that are not hubs, which carry no numbers;
 //   - messages that a server lost before a Resume, since the member was not
-//     there to count them. What the history that replaced it no longer keeps is in the
-//     number;
+//     there to count them. Messages that the history in its place has trimmed
+//     are reported with their number;
 //   - two interruptions without a message of a publisher between them, for a
 //     member that joined between them;
 //   - holes of 2^32 messages or more, which no publisher can have caused.

@@ -1,6 +1,6 @@
-// Package closing is what the Close methods of adapters have in common: they
-// run once, wait for the goroutines that the adapter has started, and let no
-// more begin; and a caller waits no longer than its context.
+// Package closing has what the Close methods of adapters have in common: they
+// run once, let no more goroutines begin, and wait for those that the adapter
+// has started. A caller waits no longer than its context.
 //
 //	Go, Enter ─▶ tasks under way ────────────────────────────┐
 //	Begin ─────▶ none begin any more ─▶ shut has returned ─▶ all have ended ─▶ Wait

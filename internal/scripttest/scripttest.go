@@ -1,5 +1,5 @@
 // Package scripttest tests machines by scripts: text files in testdata that
-// have the events of a machine and, beside each, what the machine is to decide.
+// have the events of a machine and, next to each, what the machine must decide.
 // They can be read without Go.
 package scripttest
 
