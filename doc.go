@@ -85,13 +85,13 @@
 // # Less formally
 //
 // A room is a log and a member is a cursor into it. A room appends each message
-// once, and nothing is queued for a member: a member that is behind reads on in
-// the log, and one that has read everything is woken by the next message.
-// Memory is bounded by the room's [Window], whatever the number of members. A
-// room in which every member has read everything holds no messages (with a
-// history it holds a window, for members that resume). A member that falls out
-// of the window learns how many messages it missed and continues, or is closed;
-// see [Overflow].
+// once, and nothing is queued for a member: a member that is behind continues
+// to read the log, and one that has read everything is woken by the next
+// message. Memory is bounded by the room's [Window], whatever the number of
+// members. A room in which every member has read everything holds no messages
+// (with a history it holds a window, for members that resume). A member that
+// falls out of the window learns how many messages it missed and continues, or
+// is closed; see [Overflow].
 //
 // Each room can have its own history, window and overflow policy:
 // [Options.Room].

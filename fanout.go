@@ -122,7 +122,7 @@ type Hub struct {
 //
 // New does not wait for the backend. A hub starts while the backend is down,
 // and the first Join waits for it. If the backend refuses the hub's own
-// channels, for example because rights are missing, the hub goes on trying. The
+// channels, for example because rights are missing, the hub keeps trying. The
 // adapters made by sharded.Open and redis.Open of this module connect when they
 // can, whereas rueidis.NewClient fails if it cannot connect.
 func New(a Adapter, o *Options) (*Hub, error) {

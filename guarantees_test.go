@@ -649,7 +649,7 @@ func TestGuarantee8LocalFallbackCountsWhatIsMissing(t *testing.T) {
 
 // Nor does the fallback forget those who wait behind a publish that is tried
 // again and again.
-func TestGuarantee8LocalFallbackOfThoseWhoWait(t *testing.T) {
+func TestGuarantee8LocalFallbackOfWaitingPublishers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		bus := memory.NewBus()
 		h := newHub(t, bus, &fanout.Options{LocalFallback: true})

@@ -327,7 +327,7 @@ func (r *room) awaitOthers(ctx context.Context, ms *membership) error {
 // missing, also at members that are in no room.
 //
 // It ends earlier with ctx, when the hub closes ([ErrClosed]), and when the
-// backend refuses one of these channels ([ErrRefused]; the hub goes on trying).
+// backend refuses one of these channels ([ErrRefused]; the hub keeps trying).
 func (h *Hub) Ready(ctx context.Context) error {
 	if h.isClosing() {
 		return failed("ready", ErrClosed)

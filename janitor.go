@@ -192,9 +192,9 @@ func (r *room) unsubscribe() {
 // subscription or connection of the hub is left.
 //
 // If ctx ends first, Close gives up the publishes and returns the error of ctx,
-// which says what it was waiting for. The rest goes on in the background, until
-// calls of the adapter, its Close, and callbacks of PublishAsync have returned.
-// A second call waits for the first.
+// which says what it was waiting for. The rest continues in the background,
+// until calls of the adapter, its Close, and callbacks of PublishAsync have
+// returned. A second call waits for the first.
 //
 // At the end Close waits up to a second for [Options.Logger]. If the Logger
 // does not return by then, the error says so, and one goroutine is left until

@@ -126,8 +126,8 @@ type RoomOptions struct {
 	// Zero is Options.Overflow.
 	Overflow Overflow
 
-	// Presence has members told who is in the room, on all hubs, and who comes
-	// and goes: see [Message.Presence].
+	// Presence makes the hub tell members who is in the room, on all hubs, and who
+	// comes and goes: see [Message.Presence].
 	//
 	// Changes that come together are told together. A member gets a notice at
 	// once in a quiet room, and some 17 a second at most, however many people

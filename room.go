@@ -52,7 +52,7 @@ func (r *Room) Name() string { return r.name }
 //   - [ErrLeft] if Leave was called for the member during Join;
 //   - [ErrClosed] if the member or the hub is closed;
 //   - [ErrRefused] if the backend refuses the subscription, of the room or of
-//     the hub's own channels (which the hub goes on trying to subscribe);
+//     the hub's own channels (which the hub keeps trying to subscribe);
 //   - the error of ctx, with what the adapter knows of its links.
 func (r *Room) Join(ctx context.Context, m *Member) error {
 	if err := r.check(ctx, m); err != nil {

@@ -96,7 +96,7 @@
 // connection breaks, and nobody is told. So a hub makes sure that a replica is
 // fed before it confirms a subscription there, and then in each ProbeInterval
 // and with each subscription: the replica says who its primary is and since
-// when the primary's connection stands (ROLE, CLUSTER LINKS), and numbered
+// when the primary's connection has existed (ROLE, CLUSTER LINKS), and numbered
 // messages that the hub publishes at the primary have to arrive. If the
 // primary's connection is another one than before, or a number is missing,
 // messages may have been lost, and the hub interrupts its rooms there: rooms

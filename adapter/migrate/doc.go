@@ -42,10 +42,10 @@
 // and no other hub was heard at the old backend, or counted by it, one of them
 // asks the others to stop publishing. When no publish is under way, it
 // appends a commit to the history of that channel at the old backend, and all
-// go on at the new one. Publish waits meanwhile, for some round trips.
+// continue at the new one. Publish waits meanwhile, for some round trips.
 //
 // If a hub does not answer, or starts just then, an entry of another kind comes
-// first, all go on at the old backend, and the hubs try again 10 s later.
+// first, all continue at the old backend, and the hubs try again 10 s later.
 // [Adapter.Status] says what they wait for. [Options.Hold] keeps them from
 // flipping.
 //
@@ -99,9 +99,9 @@
 // copied.
 //
 // If the new backend loses a copy, as a server does that restarts empty, the
-// history begins anew there: members get one gap and go on, and hubs that know
-// of the copy do not copy the old history again. A hub that does not know of
-// it, and finds no mark either, copies the old history again, behind the new
+// history begins anew there: members get one gap and continue, and hubs that
+// know of the copy do not copy the old history again. A hub that does not know
+// of it, and finds no mark either, copies the old history again, behind the new
 // messages.
 //
 // The new backend must not have a history of the room from before. Where it has
@@ -114,13 +114,13 @@
 //   - The old one, before the flip: as without this package. A hub that has not
 //     heard itself there for 6 s asks whether the others have flipped before it
 //     publishes again.
-//   - The old one, after the flip: rooms without a history go on, and so do
-//     rooms that had members at the flip, ten seconds after it, and rooms whose
-//     history was copied, or began after the flip: the new backend remembers
-//     for 30 days what was copied. Any other room with a history waits, and its
-//     errors say so. That holds for new rooms, too, because nobody can tell
-//     whether they have a history to copy. A hub that starts learns from the
-//     new backend that the hubs have flipped.
+//   - The old one, after the flip: rooms without a history continue to work,
+//     and so do rooms that had members at the flip, ten seconds after it, and
+//     rooms whose history was copied, or began after the flip: the new backend
+//     remembers for 30 days what was copied. Any other room with a history
+//     waits, and its errors say so. That holds for new rooms, too, because
+//     nobody can tell whether they have a history to copy. A hub that starts
+//     learns from the new backend that the hubs have flipped.
 //   - The old one, within ten seconds of the flip: in a room without a history
 //     that had no message since the flip, members are told that messages may be
 //     missing, and the next message may come up to 2.5 s late.

@@ -37,7 +37,7 @@ func (ch *change) stop() {
 // that this hub knows already, Adapter may be nil.
 //
 // If ctx ends first, Change returns an error that says what it was waiting for,
-// and the change goes on. Until a hub is drained, another call of Change
+// and the change continues. Until a hub is drained, another call of Change
 // replaces the change. After that Change refuses other partitions
 // ([adapter.ErrRefused]) until the change is complete.
 func (a *Adapter) Change(ctx context.Context, partitions []Partition) error {

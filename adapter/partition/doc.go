@@ -32,8 +32,8 @@
 // publisher sends a copy to each, and receivers drop the second by its number.
 // With two copies, no such message is lost while one partition is down, and a
 // direct message costs two publishes. When a link breaks or comes back while
-// the other copy stands, the channel is reported as interrupted and restored at
-// once: a copy may have been the only one.
+// the other copy still arrives, the channel is reported as interrupted and
+// restored at once: a copy may have been the only one.
 //
 // A program that is no hub and publishes to the channel to everyone should
 // publish to one partition only. Its messages are delivered as they are.
@@ -59,7 +59,7 @@
 // nothing changes until the last one is ready, and Change waits for that. From
 // drained to switched publishes to the rooms that move are held, for a few
 // round trips. Rooms that stay are not touched. If Change ends with its
-// context, the change goes on when the missing hubs come; to give it up while
+// context, the change continues when the missing hubs come; to give it up while
 // no hub is drained, call Change with the old partitions.
 //
 // An adapter knows that it has heard from all others because the backend says

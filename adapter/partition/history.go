@@ -116,8 +116,8 @@ func (l *lineage) chain(p *adapter.Page) (head adapter.Position, before []adapte
 	return adapter.Position{Epoch: p.Head.Epoch + l.Shift, Offset: p.Head.Offset}, append(before, own...)
 }
 
-// continues reports whether a page goes on from what was moved: the partition
-// has not lost that, and begun anew.
+// continues reports whether a page continues the history that was moved. It
+// does not if the partition has lost that history and begun anew.
 func (l *lineage) continues(p *adapter.Page) bool {
 	return p.Head.Epoch <= l.Native || slices.ContainsFunc(p.Before, func(past adapter.PastEpoch) bool {
 		return past.Epoch <= l.Native

@@ -14,7 +14,7 @@ import (
 
 var errUnattached = errors.New("the adapter has no receiver yet")
 
-// A status is how a subscription stands.
+// A status is the status of a subscription.
 type status uint8
 
 const (

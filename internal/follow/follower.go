@@ -72,7 +72,7 @@ type doubts struct {
 // owner begins their runs when the room is subscribed.
 func (f *Follower[B]) Init(numbers *sequence.Tracker) { f.numbers = numbers }
 
-// State returns where the room stands.
+// State returns the state of the room.
 func (f *Follower[B]) State() State { return f.state }
 
 // Position returns the position of the last message in the log.
@@ -108,8 +108,8 @@ func (f *Follower[B]) Generation() int { return f.generation }
 // The reader asks each time it has taken the lock.
 func (f *Follower[B]) Current(generation int) bool { return f.generation == generation }
 
-// Subscribed says that the subscription stands. The head of the history is to
-// be read, unless it is known.
+// Subscribed says that the room is subscribed. The head of the history is to be
+// read, unless it is known.
 func (f *Follower[B]) Subscribed() Read {
 	if f.state != Off {
 		return Read{}
@@ -131,7 +131,7 @@ func (f *Follower[B]) Unsubscribed() {
 // never arrive.
 func (f *Follower[B]) Interrupted(unclean bool) { f.link = f.link.interrupted(unclean) }
 
-// Restored says that the subscription stands again.
+// Restored says that the subscription is restored.
 func (f *Follower[B]) Restored() Read {
 	f.link = f.link.restored()
 	return f.Read()

@@ -1,6 +1,7 @@
 package follow
 
-// A State is where a room stands with its history.
+// A State says how much of its history a room has, and what it does to get the
+// rest.
 type State uint8
 
 const (
@@ -32,7 +33,7 @@ var stateNames = [...]string{"Off", "Opening", "Live", "CatchingUp", "Stalled", 
 
 func (s State) String() string { return stateNames[s] }
 
-// A link is how the subscription stands.
+// A link is the state of the subscription.
 type link uint8
 
 const (
@@ -50,7 +51,7 @@ func (l link) interrupted(unclean bool) link {
 	return moving
 }
 
-// restored returns the link after the subscription stands again.
+// restored returns the link after the subscription was restored.
 func (l link) restored() link {
 	if l.unclean() {
 		return mended

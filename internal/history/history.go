@@ -80,8 +80,8 @@ func broken(format string, args ...any) error {
 	return fmt.Errorf("%w: %w: "+format, append([]any{adapter.ErrRefused, adapter.ErrBrokenHistory}, args...)...)
 }
 
-// Progresses reports whether the frames of a page go on from a position, and
-// come to more if more is announced.
+// Progresses reports whether the frames of a page continue from a position, and
+// there are some if more is announced.
 func Progresses(p *adapter.Page, since adapter.Position) bool {
 	if p.More && len(p.Frames) == 0 {
 		return false

@@ -19,7 +19,7 @@
 // its Life. Times are arguments, in nanoseconds of a clock that nobody sets.
 package life
 
-// A State is how a room stands at the adapter.
+// A State is the state of a room at the adapter.
 type State uint8
 
 const (
@@ -48,7 +48,7 @@ type Life struct {
 	queued        bool
 }
 
-// State returns how the room stands at the adapter.
+// State returns the state of the room at the adapter.
 func (l *Life) State() State { return l.state }
 
 // Interrupted reports whether the adapter says that frames may be missing.
@@ -71,7 +71,7 @@ func (l *Life) Subscribed(ok bool) {
 // Interrupt says that frames may be missing from here on.
 func (l *Life) Interrupt() { l.interrupted = true }
 
-// Restore says that the subscription stands again.
+// Restore says that the subscription is restored.
 func (l *Life) Restore() { l.interrupted = false }
 
 // Ended says that the subscription has ended that was Ending.

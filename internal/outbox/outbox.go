@@ -146,5 +146,5 @@ func (o *Outbox[W]) Done(f *Frame[W], r Result) {
 // numbered. Nobody holds the turn.
 func (o *Outbox[W]) Numbers() (stream, next uint64) { return o.stream, o.next }
 
-// Restore goes on with the numbers of an earlier outbox of the channel.
+// Restore continues the numbers of an earlier outbox of the channel.
 func (o *Outbox[W]) Restore(stream, next uint64) { o.stream, o.next = stream, next }

@@ -37,7 +37,7 @@ func (h *History[H, W]) catchUp(one *work.Task, generation int, delay retry) {
 		return
 	}
 	q.Keep, q.Time = h.Keep, time.Now()
-	head := q.Limit == 0 // only where the history stands
+	head := q.Limit == 0 // only the head of the history
 	page, err := reader.page(one.Context(), h.host.Channel(), q)
 	if reader.Context.Err() != nil {
 		return

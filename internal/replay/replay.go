@@ -54,7 +54,7 @@ func (r *Replay[E]) At() adapter.Position { return r.at }
 // Head returns the head of the history, if the replay is ahead of it.
 func (r *Replay[E]) Head() adapter.Position { return r.head }
 
-// Met reports whether the log goes on after the part.
+// Met reports whether the log continues after the part.
 func (r *Replay[E]) Met() bool { return r.met }
 
 // Empty reports whether the part has been read.

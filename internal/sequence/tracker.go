@@ -34,7 +34,7 @@ const (
 	clockSkew = 250 * time.Millisecond
 )
 
-// stranger stands for all publishers without a hub.
+// stranger represents all publishers that are not hubs.
 const stranger = 0
 
 // A Tracker knows the publishers of one channel. The zero Tracker knows none.
@@ -94,7 +94,8 @@ type Verdict struct {
 // Lost is the number of messages that are missing.
 func (v *Verdict) Lost() int { return v.Earlier + v.Missed }
 
-// BeginRun says that the subscription stands, anew.
+// BeginRun says that the channel has been subscribed, for the first time or
+// again.
 func (t *Tracker) BeginRun(now time.Time) {
 	t.run++
 	if t.run > 1 {

@@ -123,8 +123,8 @@ func (n *Node) SetReady(ready bool) {
 	}
 }
 
-// SetIdle says whether nothing that the hub publishes is under way, and all
-// that it subscribes to stands at both.
+// SetIdle says whether nothing that the hub publishes is under way, and all its
+// subscriptions are confirmed at both.
 func (n *Node) SetIdle(idle bool) { n.idle = idle }
 
 // Counted says how many hubs the old backend has; -1: it cannot tell.
