@@ -136,8 +136,8 @@ func TestOnePublishersDeadlineDoesNotHarmTheOthersOfItsFrame(t *testing.T) {
 	})
 }
 
-// However slow the backend is, who has given no deadline gets one, also where
-// it waits for the frames of others.
+// A publish without a deadline ends after PublishTimeout, however slow the
+// backend is, also if it waits for the frames of others.
 func TestPublishTimeoutBoundsWaitingForOthers(t *testing.T) {
 	eachWay(t, func(t *testing.T, h *fanout.Hub, m *fanout.Member, gate chan memory.Fate) {
 		begin := time.Now() // of a clock that stands still but for this
