@@ -112,7 +112,7 @@ var (
 // as [Selection.Close] and [Hub.Drain] do. errors.Is(err, ErrClosed) is true.
 // The reason of Drain is "hub is closing": clients should connect again then.
 type ClosedError struct {
-	// Reason is what the closer has given, in plain text. It may be empty.
+	// Reason is the reason that was given, in plain text. It may be empty.
 	Reason string
 }
 
@@ -278,7 +278,7 @@ type SilentHub struct {
 // A FailedHub is a hub that could not do what it was asked.
 type FailedHub struct {
 	ID     string
-	Reason string // as the hub has given it
+	Reason string // the hub's own words
 }
 
 func (e *PartialError) Error() string {

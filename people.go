@@ -138,7 +138,7 @@ func (s Selection) Users(ctx context.Context) iter.Seq2[UserInfo, error] {
 // Hubs watch each other. When one is killed, or has lost its link to the
 // backend, the others know that it is gone within 4 s on a backend that counts
 // receivers, and within 8 s on others; when it is heard again, it is listed
-// again. A hub that stands still for a second is not taken for gone. A hub that
+// again. A hub that pauses for a second is not taken for gone. A hub that
 // closes announces it.
 func (h *Hub) Hubs(ctx context.Context) iter.Seq2[HubInfo, error] {
 	q := control.Question{Op: control.OpHubs}

@@ -18,7 +18,7 @@ import (
 	"github.com/fanoutgo/fanout/internal/wire"
 )
 
-// A Phase is where a hub stands in a migration.
+// A Phase is the phase of a migration that a hub is in.
 type Phase uint8
 
 const (
@@ -173,7 +173,8 @@ func New(name string, from, to adapter.Adapter, o *Options) (*Adapter, error) {
 	return a, nil
 }
 
-// A Status says where a hub stands, for people and for health pages.
+// A Status is the state of a hub in a migration, for people and for health
+// pages.
 type Status struct {
 	Phase Phase
 	Hubs  int // that take part and are there, as far as this one knows
@@ -187,7 +188,7 @@ type Status struct {
 	Left       int
 }
 
-// Status returns where the hub stands. It waits for nothing.
+// Status returns the state of the hub. It does not wait.
 func (a *Adapter) Status() Status {
 	a.mu.RLock()
 	defer a.mu.RUnlock()

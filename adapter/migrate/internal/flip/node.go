@@ -75,7 +75,7 @@ func New(id string, hold bool, timing Timing, now time.Time) *Node {
 	}
 }
 
-// Phase returns where the hub stands.
+// Phase returns the phase of the hub.
 func (n *Node) Phase() Phase { return n.phase }
 
 // Peers returns how many other hubs are there.

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// A Phase is where a hub stands in a migration.
+// A Phase is the phase of a migration that a hub is in.
 type Phase uint8
 
 const (

@@ -109,7 +109,7 @@ func (c *copies) have(at adapter.Position) bool {
 // Begin puts a lane into its state if the hubs have flipped before it began.
 func (l *Lane) Begin() { l.state = New }
 
-// State returns where the channel stands.
+// State returns the state of the channel.
 func (l *Lane) State() State { return l.state }
 
 // NewDown reports whether the subscription at the new backend is interrupted.

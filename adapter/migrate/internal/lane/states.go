@@ -1,6 +1,6 @@
 package lane
 
-// A State is where a channel stands between the backends.
+// A State is the state of a channel between the two backends.
 type State uint8
 
 const (
