@@ -112,7 +112,7 @@ var (
 // as [Selection.Close] and [Hub.Drain] do. errors.Is(err, ErrClosed) is true.
 // The reason of Drain is "hub is closing": clients should connect again then.
 type ClosedError struct {
-	// Reason is the reason that was given, in plain text. It may be empty.
+	// Reason is what the closer has given, in plain text. It may be empty.
 	Reason string
 }
 

@@ -118,7 +118,7 @@ func (a *Adapter) cause(ctx context.Context, err error) error {
 	return context.Cause(ctx)
 }
 
-// ready returns the connection if there is one.
+// ready returns the connection if it stands.
 func (a *Adapter) ready() (*nats.Conn, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -80,7 +80,7 @@ func (a *Adapter) clientOptions(url string) (nats.Options, error) {
 	return o, nil
 }
 
-// connect makes the connection, with as many attempts as it takes.
+// connect makes the connection, if it takes several attempts.
 func (a *Adapter) connect() {
 	var pause backoff.Backoff
 	for a.life.Err() == nil {

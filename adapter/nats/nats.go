@@ -149,7 +149,7 @@ var (
 // separated by commas, when it is attached. Nil options are the defaults.
 //
 // Connecting is tried again until it succeeds or the adapter is closed,
-// whatever the reason. New fails if an option is out of range
+// whatever the reason. The errors of New are options that cannot be
 // (adapter.ErrInvalidOption).
 func New(url string, o *Options) (*Adapter, error) {
 	if o == nil {
