@@ -113,8 +113,8 @@ func within(t testing.TB) context.Context {
 	return ctx
 }
 
-// enter connects a user to a hub, and has the member join rooms. All channels of
-// the member are subscribed then.
+// enter connects a user to a hub, and has the member join rooms. All channels
+// of the member are subscribed then.
 func (x *hubs) enter(t testing.TB, hub int, user string, rooms ...string) *fanout.Member {
 	t.Helper()
 	return enter(t, x.all[hub], user, rooms...)

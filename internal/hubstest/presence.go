@@ -109,8 +109,8 @@ func (l *List) check(want map[string]string) error {
 	return nil
 }
 
-// grace has persons come back in all ways. When the one that does not is said to
-// have left, so would be those that left before.
+// grace has persons come back in all ways. When the one that does not is said
+// to have left, so would be those that left before.
 func grace(t *testing.T, x *hubs) {
 	const room = "watched"
 	l := Watch(t, x.enter(t, 0, "watcher", room))
@@ -133,8 +133,8 @@ func grace(t *testing.T, x *hubs) {
 	require.Equal(t, []string{"ann", "bob", "cat", "eve", "watcher"}, l.Names())
 }
 
-// presence has people come and go at random, with links that break, and compares
-// what everybody knows at moments at which nobody moves.
+// presence has people come and go at random, with links that break, and
+// compares what everybody knows at moments at which nobody moves.
 func presence(t *testing.T, x *hubs) {
 	w := &walk{T: t, hubs: x, dice: rand.New(rand.NewPCG(1, 2)), lists: make(map[*fanout.Member]*List)}
 	for range 4 {

@@ -54,8 +54,8 @@ func lists(t *testing.T, x *hubs) {
 	}
 }
 
-// atOnce is more than a question takes that waits for nothing, on a machine that
-// is not busy at the moment.
+// atOnce is more than a question takes that waits for nothing, on a machine
+// that is not busy at the moment.
 const atOnce = 50 * time.Millisecond
 
 func nobody(t *testing.T, x *hubs) {
@@ -239,8 +239,8 @@ func moving(t *testing.T, x *hubs) {
 	}
 }
 
-// goroutines returns the stacks of these hubs' goroutines that are in a function
-// whose name contains a text.
+// goroutines returns the stacks of these hubs' goroutines that are in a
+// function whose name contains a text.
 func (x *hubs) goroutines(t testing.TB, text string) (stacks []string) {
 	for _, stack := range strings.Split(profile(t), "\n\n") {
 		if strings.Contains(stack, fmt.Sprintf("%q:%q", label, x.prefix)) && strings.Contains(stack, text) {

@@ -12,10 +12,10 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// RunClusterDown tests that a cluster that is down, because a slot has no owner,
-// is a clear error of everything that needs it, and of nothing when it is back.
-// Histories need a cluster that is whole. Rooms without a history do not, but
-// sharded ones need their own slot.
+// RunClusterDown tests that a cluster that is down, because a slot has no
+// owner, is a clear error of everything that needs it, and of nothing when it
+// is back. Histories need a cluster that is whole. Rooms without a history do
+// not, but sharded ones need their own slot.
 func RunClusterDown(t *testing.T, isSharded bool, newAdapter NewAdapter) {
 	t.Parallel()
 	c := redistest.NewCluster(t, redistest.Options{})
@@ -107,8 +107,8 @@ func (d *downed) say(room, text string) {
 // say that the slot has no owner.
 var why = regexp.MustCompile("the cluster is down, or nobody serves the slot.*CLUSTERDOWN|no node of the cluster owns the slot")
 
-// saysWhy waits until the error of a call says what is wrong, which is none that
-// trying again would not cure.
+// saysWhy waits until the error of a call says what is wrong, which is none
+// that trying again would not cure.
 func (d *downed) saysWhy(what string, call func() error) {
 	d.Helper()
 	var err error

@@ -108,8 +108,8 @@ type processServers interface {
 	HostAddrs(context.Context) (map[string]string, error)
 }
 
-// What [fanout.Hub.Hubs] promises of backends that count receivers, and of those
-// that do not.
+// What [fanout.Hub.Hubs] promises of backends that count receivers, and of
+// those that do not.
 const (
 	GoneWithin          = 4 * time.Second
 	GoneWithinUncounted = 8 * time.Second
@@ -117,8 +117,8 @@ const (
 
 // RunProcesses tests what two hubs make of a third one that is a process with
 // 1,000 members: it is paused for a second, which nobody notices, and then
-// killed, which both notice within a time. N tries have hubs of their own each, and run
-// in batches. It logs how long it took.
+// killed, which both notice within a time. N tries have hubs of their own each,
+// and run in batches. It logs how long it took.
 func RunProcesses(t *testing.T, n int, s processServers, newAdapter NewAdapter, goneWithin time.Duration) {
 	tries := make([]*try, n)
 	for i := range tries {
@@ -228,7 +228,8 @@ func (*try) until(ctx context.Context, cond func() error) error {
 	}
 }
 
-// A way is one in which a hub tells what is there: members of the room, or hubs.
+// A way is one in which a hub tells what is there: members of the room, or
+// hubs.
 type way struct {
 	name   string
 	with   int // of the process
@@ -287,8 +288,8 @@ func (y *try) agree(ctx context.Context, i int, with bool) error {
 	return nil
 }
 
-// pause pauses the process for a second. Nothing may change, then and for a while
-// after.
+// pause pauses the process for a second. Nothing may change, then and for a
+// while after.
 func (y *try) pause(ctx context.Context) error {
 	before := [2]int{y.lists[0].Notices(), y.lists[1].Notices()}
 	if err := y.process.Pause(); err != nil {

@@ -23,8 +23,8 @@ func requirePartial(t testing.TB, err error) *fanout.PartialError {
 	return partial
 }
 
-// silent cuts a hub off for as long as a question takes, so that the servers and
-// the other hubs take it for there.
+// silent cuts a hub off for as long as a question takes, so that the servers
+// and the other hubs take it for there.
 func (x *across) silent(t *testing.T) {
 	members := x.everywhere(t, "silent")
 	s := x.hubs[0].In("silent")

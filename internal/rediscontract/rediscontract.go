@@ -54,8 +54,8 @@ func RunOpenedServer(t *testing.T, server func(testing.TB) *redistest.Server, op
 	}, &adaptertest.Options{Parallel: true})
 }
 
-// RunCluster runs the contract on a cluster with replicas. If only is not nil it
-// chooses the cases.
+// RunCluster runs the contract on a cluster with replicas. If only is not nil
+// it chooses the cases.
 func RunCluster(t *testing.T, cluster func(testing.TB) *redistest.Cluster, newAdapter NewAdapter, only func(adaptertest.Case) bool) {
 	adaptertest.Run(t, func(t testing.TB, n int) adaptertest.Nodes {
 		return ClusterNodes(t, cluster(t), n, newAdapter)

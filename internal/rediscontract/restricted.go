@@ -61,7 +61,8 @@ func (u user) Client(t testing.TB, options ...func(*rueidis.ClientOption)) rueid
 }
 
 // Concerned chooses the cases that refused commands make different: histories
-// need them, and what finds a channel's home again after it has moved or failed.
+// need them, and what finds a channel's home again after it has moved or
+// failed.
 func Concerned(c adaptertest.Case) bool {
 	return c.MovesHome() || strings.HasPrefix(c.Name, "history-") || strings.HasPrefix(c.Name, "outage-")
 }
