@@ -106,9 +106,9 @@ func adapters(t testing.TB, n int, newAdapter func(*redistest.Net) (adapter.Adap
 	return ns
 }
 
-// move gives the channel's slot to another primary: to one that never was a
-// replica if there is one, since others do not vouch for a history that comes
-// to them within a second of their first call.
+// move gives the channel's slot to another primary: if possible to one that
+// never was a replica, since other primaries cannot be sure of a history that
+// comes to them within a second of their first call.
 func move(ctx context.Context, c *redistest.Cluster, channel string) error {
 	slot := redistest.Slot(channel)
 	from := c.Owner(slot)
