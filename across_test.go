@@ -9,8 +9,8 @@ import (
 	"github.com/fanoutgo/fanout/internal/hubstest"
 )
 
-// Three hubs ask and command each other. Packages sharded and adapter/redis test
-// the same on servers.
+// Three hubs ask and command each other. Packages sharded and adapter/redis
+// test the same on servers.
 func TestAcrossHubs(t *testing.T) {
 	for name, counts := range map[string]bool{
 		"on a backend that counts": true, "on a backend that does not count": false,

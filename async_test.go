@@ -18,7 +18,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// publishAsync publishes, and returns where done says what became of it.
+// publishAsync publishes, and returns the channel on which done sends its
+// error.
 func publishAsync(t testing.TB, p interface {
 	PublishAsync(context.Context, []byte, func(error)) error
 }, text string,
@@ -67,8 +68,8 @@ func TestPublishAsyncIsTriedAgainUntilItsTimeIsOver(t *testing.T) {
 	})
 }
 
-// An attempt whose end is not known is sent again in a form that receivers
-// know.
+// An attempt whose outcome is not known is sent again in a form that receivers
+// recognise.
 func TestPublishAsyncThatIsRetriedComesOnce(t *testing.T) {
 	eachWay(t, func(t *testing.T, h *fanout.Hub, m *fanout.Member, gate chan memory.Fate) {
 		first := publishAsync(t, h.Room("x"), "1")
@@ -147,8 +148,8 @@ func TestPublishAsyncWaitsWhileTheBufferIsFull(t *testing.T) {
 		m := connect(t, h, "x")
 		gate := make(chan struct{})
 		bus.Intercept(func(context.Context, memory.Frame) memory.Fate { <-gate; return memory.Fate{} })
-		// One that is larger than the whole has room when there is nothing
-		// else.
+		// A message that is larger than the whole buffer fits when the buffer is
+		// empty.
 		large := publishAsync(t, h.Room("x"), strings.Repeat("l", 2000))
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
@@ -177,7 +178,7 @@ func TestPublishAsyncsCallbacksMayPublishAndHoldUpNobody(t *testing.T) {
 	m := connect(t, h, "x")
 	stuck, again := make(chan struct{}), make(chan error, 1)
 	require.NoError(t, h.Room("x").PublishAsync(within(t), []byte("1"), func(error) {
-		// There is room for one: it must not wait for the end of this.
+		// There is room for one message: it must not wait until this one has ended.
 		again <- h.Room("x").PublishAsync(within(t), []byte("2"), nil)
 		<-stuck
 	}))
@@ -245,7 +246,7 @@ func TestPublishAsyncToASelection(t *testing.T) {
 			got = append(got, one...)
 		}
 	}
-	// Rooms have no order between them, so what is direct may come first.
+	// There is no order between rooms, so a direct message may come first.
 	require.LessOrEqual(t, len(until(ann)), 4)
 	require.LessOrEqual(t, len(until(bob)), 3)
 
@@ -425,7 +426,7 @@ func TestAClosedHubAsksAboutNoRoom(t *testing.T) {
 	require.Equal(t, rooms, h.Stats().Rooms)
 }
 
-// An Options.Room that panics takes nothing from the hub: it can be closed.
+// A hub whose Options.Room panicked can be closed.
 func TestAPanicOfRoomLeavesNothingInFlight(t *testing.T) {
 	h, err := fanout.New(nil, &fanout.Options{Room: func(string) fanout.RoomOptions { panic("no") }})
 	require.NoError(t, err)

@@ -275,8 +275,8 @@ func TestMemoryOfAFrame(t *testing.T) {
 	}
 }
 
-// A window keeps no more alive than what it counts, whatever its messages came
-// in.
+// A window keeps no more memory alive than it counts, whatever the frames of
+// its messages.
 func TestWindowPinsNoFrames(t *testing.T) {
 	for name, messages := range map[string]wire.Message{
 		"beside long lists":  {Except: sameNames(1000, strings.Repeat("x", 200)), Data: []byte("x")},

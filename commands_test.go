@@ -14,8 +14,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A hub whose link is down for a moment is not counted, and gets the command
-// all the same.
+// A hub whose link is down for a moment is not counted, and still gets the
+// command.
 func TestCommandReachesAHubWhoseLinkBreaksForAMoment(t *testing.T) {
 	for name, command := range map[string]func(h *fanout.Hub, ctx context.Context, id string) error{
 		"close a room":   func(h *fanout.Hub, ctx context.Context, _ string) error { return h.In("x").Close(ctx, "banned") },
@@ -42,7 +42,7 @@ func TestCommandReachesAHubWhoseLinkBreaksForAMoment(t *testing.T) {
 	}
 }
 
-// A member of a hub that has been dead for long holds up nobody.
+// A member of a hub that died long ago holds up no command.
 func TestCommandToAMemberOfADeadHubReturnsAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		bus := memory.NewBus()
@@ -59,8 +59,8 @@ func TestCommandToAMemberOfADeadHubReturnsAtOnce(t *testing.T) {
 	})
 }
 
-// Nor does one of a hub that is known to be gone, where the backend does not say
-// that the hub does not listen.
+// Nor does a member of a hub that is known to be gone, on a backend that does
+// not count receivers.
 func TestQuestionsToMembersOfAHubThatIsGone(t *testing.T) {
 	for _, counts := range []bool{true, false} {
 		t.Run(fmt.Sprintf("counts=%v", counts), func(t *testing.T) {
@@ -106,8 +106,8 @@ func TestQuestionsThatNobodyAnswersLeaveAHubFree(t *testing.T) {
 	})
 }
 
-// Commands elsewhere do not make a Join ask Options.Admit again, and a Join ends
-// with its context.
+// Commands elsewhere do not make a Join ask Options.Admit again, and a Join
+// ends with its context.
 func TestJoinDespiteCommands(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		asked := 0
@@ -146,7 +146,7 @@ func TestJoinDespiteCommands(t *testing.T) {
 	})
 }
 
-// One member that cannot join keeps no other from it.
+// A member that cannot join does not keep others from joining.
 func TestJoinOfASelectionGoesOnAfterAMemberThatCannot(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, err := fanout.New(nil, &fanout.Options{Admit: func(_ context.Context, room string, m *fanout.Member) error {

@@ -64,11 +64,11 @@ func (h *Hub) Connect(o *MemberOptions) (*Member, error) {
 	return m, nil
 }
 
-// ageUnit is how exactly is known when members connected. With it, 32 bits last
-// for 13 years.
+// ageUnit is the precision of the time at which a member connected. With it, 32
+// bits last for 13 years.
 const ageUnit = 100 * time.Millisecond
 
-// age returns for how long the hub has been there.
+// age returns how long the hub has existed.
 func (h *Hub) age() uint32 { return uint32(time.Since(h.since) / ageUnit) }
 
 // since returns when the member connected, in ms since 1970.
@@ -76,7 +76,7 @@ func (m *Member) since() uint64 {
 	return uint64(m.hub.since.Add(time.Duration(m.connected) * ageUnit).UnixMilli())
 }
 
-// add makes a new member one of the hub's.
+// add adds a new member to the hub.
 func (h *Hub) add(m *Member) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -92,7 +92,7 @@ func (h *Hub) add(m *Member) error {
 	return nil
 }
 
-// configure takes over the options of a member that nobody knows yet.
+// configure applies the options of a member that is not yet visible to others.
 func (m *Member) configure(o *MemberOptions) error {
 	if o.User != "" {
 		if err := checkUser(o.User); err != nil {
@@ -112,8 +112,8 @@ func (m *Member) configure(o *MemberOptions) error {
 	return nil
 }
 
-// A user is what a member has of the user that it belongs to. Messages to the
-// user travel in a channel of the user's own, which is a room without a name.
+// A user is what a member stores about its user. Messages to the user travel in
+// the user's own channel, which is a room without a name.
 type user struct {
 	name   string
 	joined *trial.Trial // the member is in that room, or has ended
@@ -139,7 +139,7 @@ func (h *Hub) User(ids ...string) Selection {
 	return Selection{hub: h, kind: toUsers, names: distinct(ids)}
 }
 
-// checkUser says what is wrong with the name of a user.
+// checkUser returns what is wrong with the name of a user, or nil.
 func checkUser(name string) error {
 	if err := wire.CheckRoom(name); err != nil { // the same rules
 		return fmt.Errorf("%w %s: %w", ErrInvalidUser, quoteName(name), err)
@@ -147,7 +147,8 @@ func checkUser(name string) error {
 	return nil
 }
 
-// checkUsers says what is wrong with the users that a selection names.
+// checkUsers returns what is wrong with the users that a selection names, or
+// nil.
 func checkUsers(names []string) error {
 	if len(names) == 0 {
 		return fmt.Errorf("%w: User names no user", ErrEmptySelection)
@@ -160,7 +161,7 @@ func checkUsers(names []string) error {
 	return nil
 }
 
-// attach subscribes a member to what is said to everyone.
+// attach subscribes a member to the messages to everyone.
 func (m *Member) attach() {
 	m.hub.mu.AssertHeld()
 	m.hub.everyone.mu.AssertHeld()
@@ -171,9 +172,9 @@ func (m *Member) attach() {
 	m.extras().everyone = ms
 }
 
-// attachEveryone makes all members hear what is said to everyone. It is called
-// before anything is: most hubs say nothing to everyone, and a cursor for each
-// member would be a third of what an idle one costs.
+// attachEveryone subscribes all members to the messages to everyone. It is
+// called before the first such message: most hubs send none, and a cursor for
+// each member would be a third of the cost of an idle member.
 func (h *Hub) attachEveryone() {
 	h.mu.RLock()
 	hears := h.everyoneHears
@@ -197,8 +198,8 @@ func (h *Hub) attachEveryone() {
 // MaxInfo is the greatest length of a member's info, in bytes.
 const MaxInfo = 4096
 
-// Info returns what was last given to SetInfo, or as MemberOptions.Info. Nobody
-// may modify it.
+// Info returns the info that was last given to SetInfo, or else
+// MemberOptions.Info. The caller must not modify it.
 func (m *Member) Info() []byte {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -229,12 +230,13 @@ func (m *Member) setInfo(info []byte) error {
 // An admission is the answer of Options.Admit to one Join.
 type admission struct {
 	asked    bool
-	expelled uint64 // the room's count of Hub.expelled when it was asked
+	expelled uint64 // the room's count of Hub.expelled when Admit was asked
 }
 
-// stands reports whether the join is admitted, and no command has taken members
-// out of rooms since that was asked. With the room's lock held it stands until
-// that is released: a command counts itself before it looks for members.
+// stands reports whether the Join is admitted, and no command has taken members
+// out of rooms since Admit was asked. If the room's lock is held, that stays
+// true until it is released, because a command counts itself before it looks
+// for members.
 func (a *admission) stands(r *room) bool {
 	r.mu.AssertHeld()
 	return r.hub.opts.Admit == nil || r.name == "" || a.asked && a.expelled == r.hub.expelled.of(r.channel).Load()
@@ -242,7 +244,7 @@ func (a *admission) stands(r *room) bool {
 
 // ask asks Options.Admit. No lock is held.
 func (a *admission) ask(ctx context.Context, ms *membership) error {
-	if ctx.Err() != nil { // it may have been asked before
+	if ctx.Err() != nil { // Admit may have been asked before
 		return context.Cause(ctx)
 	}
 	h := ms.room.hub
@@ -259,9 +261,9 @@ type notAdmitted struct{ error }
 func (e notAdmitted) Unwrap() error { return e.error }
 
 // Expulsions count the commands that took members of rooms out of rooms. Such a
-// command cannot find a member whose Join has been admitted and is not in the
-// room yet: that Join asks again. Rooms share the counts, since a Join that asks
-// once more than it must does no harm.
+// command cannot find a member whose Join was admitted and that is not in the
+// room yet, so that Join asks again. Rooms share the counts: it does no harm if
+// a Join asks once more than it has to.
 type expulsions struct {
 	seed   maphash.Seed
 	counts [64]atomic.Uint64
@@ -271,11 +273,11 @@ func (e *expulsions) of(channel string) *atomic.Uint64 {
 	return &e.counts[maphash.String(e.seed, channel)%uint64(len(e.counts))]
 }
 
-// reserve returns the membership of a room for a Join that begins: the one that
-// is there, or a new one. A Resume (nil: it is none) needs a new one.
+// reserve returns the membership of a room for a Join that begins: the existing
+// one, or a new one. A Resume (rp is not nil) needs a new one.
 //
-// It holds walk, so that a Leave of the membership before has taken that out of
-// the room: OnLeave is called before OnJoin.
+// It takes walk, so that a Leave of an earlier membership is complete: OnLeave
+// is called before OnJoin.
 func (m *Member) reserve(r *room, rp *memberReplay) (*membership, error) {
 	m.walk.Lock()
 	defer m.walk.Unlock()
@@ -299,9 +301,10 @@ func (m *Member) reserve(r *room, rp *memberReplay) (*membership, error) {
 	return ms, nil
 }
 
-// endJoin ends a Join, or a Resume, whose rp is not nil. A membership ends with
-// the last Join of it if none has succeeded; it has received nothing. A Join
-// that is still under way goes on without a Resume that has failed.
+// endJoin ends a Join, or a Resume if rp is not nil. If no Join of the
+// membership has succeeded, the membership ends with the last of them, and has
+// received nothing. If a Resume has failed, a Join that is still under way
+// continues without it.
 func (m *Member) endJoin(ms *membership, rp *memberReplay, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -323,8 +326,8 @@ func (m *Member) endJoin(ms *membership, rp *memberReplay, err error) {
 	}
 }
 
-// leave takes the member out of the room with a channel. It holds walk, so that
-// nothing of the room is received once the membership cannot be found.
+// leave takes the member out of the room with a channel. It takes walk, so that
+// no message of the room is received once the membership cannot be found.
 func (m *Member) leave(channel string) {
 	m.walk.Lock()
 	defer m.walk.Unlock()
@@ -342,7 +345,8 @@ func (m *Member) leave(channel string) {
 }
 
 // remove ends a membership that has been taken out of the member's rooms. No
-// Receive is copying, and the next one sees that ms has left.
+// Receive is copying messages at the moment, and the next one sees that ms has
+// left.
 func (m *Member) remove(ms *membership) {
 	m.walk.AssertHeld()
 	ms.left.end()
@@ -366,7 +370,7 @@ type events = callback.Calls[event]
 
 func callEvent(e event) { e.call(e.room, e.member) }
 
-// hasJoined has OnJoin called, and the member announced.
+// hasJoined arranges for OnJoin to be called and the member to be announced.
 func (r *room) hasJoined(ms *membership) {
 	r.mu.AssertHeld()
 	r.happened(r.hub.opts.OnJoin, ms)

@@ -15,7 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// An empty message is a non-nil Data without bytes, whichever way it came.
+// The Data of an empty message is not nil, however the message came.
 func TestEmptyMessagesAreNotNil(t *testing.T) {
 	for _, backend := range []string{"none", "memory"} {
 		for name, data := range map[string][]byte{"nil": nil, "empty": {}} {
@@ -194,7 +194,7 @@ func (closesSlowly) Close(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// ErrUnsent says that nobody can have got the message.
+// ErrUnsent means that no member can have got the message.
 func TestErrUnsentOfAMessageToSeveral(t *testing.T) {
 	refuse := func(t *testing.T, bus *memory.Bus, channels ...string) {
 		t.Helper()

@@ -58,10 +58,10 @@ func (c *tally) read(t *testing.T, n int) (end bool) {
 	return false
 }
 
-// Whatever is cut, trimmed and read late, a member's messages and what it is
-// told of are what was published, in order, nothing twice. Rooms keep few
-// messages and have small windows, so that most of it is trimmed, often before
-// the hub itself has come to it.
+// Whatever links are cut, and whatever is trimmed or read late, a member's
+// messages and gaps add up to what was published, in order, and nothing comes
+// twice. Rooms keep few messages and have small windows, so that most of it is
+// trimmed, often before the hub itself has come to it.
 func TestCountingSimulation(t *testing.T) {
 	for seed := range uint64(300) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {

@@ -34,7 +34,7 @@ func chatter(t *testing.T, h *fanout.Hub, room string) {
 	})
 }
 
-// A removal is one step for everybody who looks.
+// For observers, a removal is one step.
 func TestLeaveIsOneStep(t *testing.T) {
 	t.Run("nothing arrives after any of two", func(t *testing.T) {
 		h := newHub(t, nil, nil)
@@ -176,8 +176,8 @@ func TestLeaveIsOneStep(t *testing.T) {
 	})
 }
 
-// Whoever ends a member that is being ended waits until it is out of
-// everything.
+// A call that ends a member that is being ended waits until the member is out
+// of its rooms and its hub.
 func TestCloseIsOneStep(t *testing.T) {
 	const rooms = 100
 	full := func(t *testing.T, h *fanout.Hub) *fanout.Member {

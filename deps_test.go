@@ -60,7 +60,8 @@ func TestMachinesArePure(t *testing.T) {
 
 // docs/ARCHITECTURE.md lists every mutex of a hub: those of the root, and of
 // the packages in internal that the root imports, except internal/locks, which
-// is what mutexes are made of. Adapters, tools and tests have locks of their own.
+// is what mutexes are made of. Adapters, tools and tests have locks of their
+// own.
 func TestEveryMutexIsDocumented(t *testing.T) {
 	text, err := os.ReadFile("docs/ARCHITECTURE.md")
 	require.NoError(t, err)

@@ -1,13 +1,13 @@
 // Package fanout carries what is said in a room to everyone in that room,
 // however many processes the room spans.
 //
-// A [Hub] is one process's end of it. A [Member] is one connection: a viewer, a
-// player, a task of the server. A [Room] is a name. Members join rooms; what is
-// published to a room reaches its members on every hub. An [Adapter] joins the
-// hubs: package sharded through the sharded Pub/Sub of a Redis Cluster,
-// adapter/redis through classic Pub/Sub, adapter/nats through NATS,
-// adapter/memory within a process.
-// Without an adapter the rooms live in one process.
+// A [Hub] is one process's end of the fan-out. A [Member] is one connection: a
+// viewer, a player, a task of the server. A [Room] is a name. Members join
+// rooms; what is published to a room reaches its members on every hub. An
+// [Adapter] joins the hubs: package sharded through the sharded Pub/Sub of a
+// Redis Cluster, adapter/redis through classic Pub/Sub, adapter/nats through
+// NATS, adapter/memory within a process. Without an adapter the rooms live in
+// one process.
 //
 //	hub, err := fanout.New(adapter, nil)
 //	...
@@ -30,48 +30,49 @@
 // Each of these has a test of its name, TestGuarantee1… and so on.
 //
 //  1. Joined means joined. When Join returns, everything that is published to
-//     the room after that, by any hub, reaches the member or is reported to it as
-//     missed.
-//  2. One order. All members of a room, on all hubs, see its messages in the same
-//     order. A hub delivers its own messages as they come back from the backend,
-//     not before. What comes late after an interruption, when others may have
-//     had it earlier, is reported as missed. (Package sharded names the one
-//     moment in which a Redis Cluster has two orders. NATS has one order for
-//     each publisher, and for rooms with a history. Messages of
-//     [Selection.Local] and [Selection.Unkept] have a place of their own on each
-//     hub.)
+//     the room after that, by any hub, reaches the member or is reported to it
+//     as missed.
+//  2. One order. All members of a room, on all hubs, see its messages in the
+//     same order. A hub delivers its own messages as they come back from the
+//     backend, not before. A message that arrives late after an interruption,
+//     when other hubs may have delivered it earlier, is reported as missed.
+//     (Package sharded names the one moment in which a Redis Cluster has two
+//     orders. NATS has one order for each publisher, and for rooms with a
+//     history. Messages of [Selection.Local] and [Selection.Unkept] have a
+//     place of their own on each hub.)
 //  3. No silent loss. When a member misses messages, because it is slow, a link
-//     broke, slots moved or a primary died, it gets a [*GapError] before the next
-//     message of that room. For each member and room, the messages received and
-//     those reported missed add up to what was published since it joined. Where
-//     the number cannot be known yet the error says so; [GapError] lists the cases
-//     in which it never can. (Messages of [Selection.Volatile] and
-//     [Selection.Unkept] are not counted.)
-//  4. With history, no loss. A room with retention ([RoomOptions]) fills what a
-//     member missed from the history by itself: a broken link, a slot that moved,
-//     a server that was replaced, a member that fell out of the window. Two kinds
-//     of loss remain, each with a *GapError. Messages that have been trimmed are
-//     reported with their number. Messages that a server took and lost are
-//     reported as Unknown when another server takes over, and with their number
-//     when the publisher is heard again. To a member that resumes after that,
-//     they stay Unknown, since nobody counted for it.
-//  5. Once. A message to several rooms reaches a member of several of them once,
-//     however far it lags in one of them, and also if it resumes them one after
-//     another. A publish that was retried after a broken link is not delivered
-//     twice. (A client that connects again is a new member, and its hub knows
-//     nothing of what the old one received: see [Room.Resume].)
+//     broke, slots moved or a primary died, it gets a [*GapError] before the
+//     next message of that room. For each member and room, the messages
+//     received and those reported missed add up to what was published since it
+//     joined. Where the number cannot be known yet the error says so;
+//     [GapError] lists the cases in which it never can. (Messages of
+//     [Selection.Volatile] and [Selection.Unkept] are not counted.)
+//  4. With history, no loss. A room with retention ([RoomOptions]) reads from
+//     the history what a member missed, whatever the reason: a broken link, a
+//     slot that moved, a server that was replaced, or a member that fell out of
+//     the window. Two kinds of loss remain, each with a *GapError. Messages
+//     that have been trimmed are reported with their number. Messages that a
+//     server took and lost are reported as Unknown when another server takes
+//     over, and with their number when the publisher is heard again. For a
+//     member that resumes later they remain Unknown, since no hub counted them
+//     for it.
+//  5. Once. A message to several rooms reaches a member of several of them
+//     once, however far it lags in one of them, and also if it resumes them one
+//     after another. A publish that was retried after a broken link is not
+//     delivered twice. (A client that connects again is a new member, and its
+//     hub knows nothing of what the old one received: see [Room.Resume].)
 //  6. The slow harm themselves. No member can delay another member or the
 //     connection to the backend.
-//  7. After Leave or Close returns nothing more arrives. Calls of Leave and Join,
-//     however fast and from however many goroutines, end in the state that was
-//     asked for last, and a room with members is always subscribed.
-//  8. Errors are returned. When Publish returns nil the backend has the message.
-//     If the backend is down Publish says so within the deadline of its context;
-//     with Options.LocalFallback the members of this hub get the message anyway,
-//     and the error says that.
+//  7. After Leave or Close returns nothing more arrives. Calls of Leave and
+//     Join, however fast and from however many goroutines, end in the state
+//     that was asked for last, and a room with members is always subscribed.
+//  8. Errors are returned. When Publish returns nil the backend has the
+//     message. If the backend is down Publish says so within the deadline of
+//     its context; with Options.LocalFallback the members of this hub get the
+//     message anyway, and the error says that.
 //  9. Close leaves nothing behind: no goroutine, no subscription, no connection
-//     of the hub's. Package sharded documents one exception: a client whose pool
-//     of connections is exhausted.
+//     of the hub's. Package sharded documents one exception: a client whose
+//     pool of connections is exhausted.
 //
 // It does not promise an order between rooms, delivery to members that are not
 // joined, or durability: without retention a message lives in the memory of the
@@ -84,13 +85,13 @@
 // # Less formally
 //
 // A room is a log and a member is a cursor into it. A room appends each message
-// once, and nothing is queued for a member: a member that is behind reads on in
-// the log, and one that has read everything is woken by the next message.
-// Memory is bounded by the room's [Window], whatever the number of members. A
-// room in which every member has read everything holds no messages (with a
-// history it holds a window, for members that resume). A member that falls out
-// of the window learns how many messages it missed and continues, or is closed;
-// see [Overflow].
+// once, and nothing is queued for a member: a member that is behind continues
+// to read the log, and one that has read everything is woken by the next
+// message. Memory is bounded by the room's [Window], whatever the number of
+// members. A room in which every member has read everything holds no messages
+// (with a history it holds a window, for members that resume). A member that
+// falls out of the window learns how many messages it missed and continues, or
+// is closed; see [Overflow].
 //
 // Each room can have its own history, window and overflow policy:
 // [Options.Room].
@@ -115,18 +116,18 @@
 // place the history does not have, because it was flushed or evicted meanwhile
 // or because somebody has forged the message, is held back for two to three
 // seconds, while the history is read again a few times. Then it is delivered
-// after an Unknown GapError, without a position. In the minute after that such
-// a message costs the room one reading, and at most four of those a second.
-// Other messages and joins do not wait for it.
+// after an Unknown GapError, without a position. In the minute after that, each
+// such message costs the room one reading, with at most four such readings a
+// second. Other messages and joins do not wait for it.
 //
 // The epoch of a position changes when another server takes over the history.
-// If that server lacks messages, it gives their offsets again, in the new
+// If that server lacks messages, their offsets are used again, in the new
 // epoch. So the position of a lost message is never taken for that of another
-// one.
+// message.
 //
 // Publishing to a room with a history costs Redis 13 to 25 µs more for each
-// frame. That doubles the cost of a message that is sent alone, and is ten
-// times that of a message that is sent together with those of many other rooms.
+// frame. That doubles the cost of a message that is sent alone. A message that
+// is sent together with messages of many other rooms costs ten times as much.
 // In a busy room it matters little, since many messages share a frame.
 //
 // # Under load
@@ -163,10 +164,11 @@
 //
 // # Who is there, on all hubs
 //
-// The same selections are asked, and moved. Each call is complete as soon as
-// all hubs have answered, and never waits for a fixed time. If some have not
-// answered when ctx ends, what the others said is returned with a
-// [*PartialError], which names them.
+// Selections also count and list their members, move them to other rooms, close
+// them, and ask them questions. Each call is complete as soon as all hubs have
+// answered, and never waits for a fixed time. If some have not answered when
+// ctx ends, what the others said is returned with a [*PartialError], which
+// names them.
 //
 //	n, err := hub.In("lobby").Count(ctx)
 //	for m, err := range hub.In("lobby").Members(ctx) { ... } // in pages, however many
@@ -174,8 +176,8 @@
 //	err = hub.User("ann").Close(ctx, "logged out")   // a *ClosedError for the members
 //	for reply, err := range hub.In("game:7").Ask(ctx, []byte("ready?")) { ... }
 //
-// A member answers a question with [Member.Reply]. A task of the server that
-// other hubs are to ask is a member of a room, too.
+// A member answers a question with [Member.Reply]. To let other hubs ask a task
+// of the server, connect a member for the task and join it to a room.
 //
 // Hubs watch each other, so a question does not wait for a hub that is gone:
 // [Hub.Hubs] says how soon that is known.
@@ -192,10 +194,10 @@
 //	}
 //
 // All connections of a user are one person. A page that is reloaded is no event
-// ([RoomOptions.Grace]), many who come at once are a few notices, and a hub that
-// dies takes its people with it in one step. Nothing is stored, so nobody stays
-// behind. Hubs compare what they know by counts and digests, and ask again if
-// they have missed something.
+// ([RoomOptions.Grace]), many people who come at once are announced in a few
+// notices, and when a hub dies all its people leave in one step. Nothing is
+// stored, so nobody can be listed after that. Hubs compare what they know by
+// counts and digests, and ask again if they have missed something.
 //
 // # Stopping a server
 //
@@ -206,15 +208,15 @@
 //     goroutine. It closes the listeners at once, and then waits for handlers,
 //     which the next step ends.
 //  2. [Hub.Drain]. Members receive what is in their rooms, and then a
-//     [*ClosedError]; the code that serves a member's connection says goodbye to
-//     its client.
+//     [*ClosedError]; the code that serves a member's connection says goodbye
+//     to its client.
 //  3. Wait for Shutdown, and for connections that were hijacked, such as those
 //     of WebSockets, which Shutdown does not wait for.
 //  4. [Hub.Close], which also finishes publishes that are under way.
 //
-// Each step ends with its context. A member that nobody reads for holds up Drain
-// until then, so give Drain a shorter deadline than the whole, and Close one of
-// its own. The examples websocket and chat do this.
+// Each step ends with its context. A member that nobody receives for delays
+// Drain until then, so give Drain a shorter deadline than the whole, and Close
+// one of its own. The examples websocket and chat do this.
 //
 // # Other languages
 //

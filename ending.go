@@ -11,17 +11,17 @@ import (
 	"github.com/fanoutgo/fanout/internal/item"
 )
 
-// How a member stands: the values of Member.err. A member that is alive goes to
-// any of the others; one that is finishing to those after it.
+// The values of Member.err. A member that is alive may change to any of the
+// others, and one that is finishing to those after it.
 const (
 	alive     uint32 = iota
-	finishing        // it reads what is left for it, and joins nothing; see finish
+	finishing        // it still reads what is left for it, and cannot join; see finish
 	closed           // ErrClosed is its final error
 	slow             // ErrSlow is
 	dismissed        // extras.ending has its final error
 )
 
-// standingOf returns the value that stands for a final error.
+// standingOf returns the value for a final error.
 func standingOf(err error) uint32 {
 	switch {
 	case errors.Is(err, ErrSlow):
@@ -32,13 +32,14 @@ func standingOf(err error) uint32 {
 	return closed
 }
 
-// isReason reports whether an error is that of a member that was finished.
+// isReason reports whether an error is the final error of a member that was
+// finished.
 func isReason(err error) bool {
 	_, is := errors.AsType[*ClosedError](err)
 	return is
 }
 
-// An ending is what a member that is finishing has to read yet.
+// An ending is what a member that is finishing still has to read.
 type ending struct {
 	err      *ClosedError
 	deadline time.Time // it ends then, whatever is left; zero: never
@@ -47,14 +48,14 @@ type ending struct {
 	marks map[*membership]uint64
 }
 
-// passed reports whether the member is to get no more of a room. What is next
-// there has been peeked at.
+// passed reports whether the member gets no more messages of a room. The caller
+// has peeked at what is next there.
 func (e *ending) passed(ms *membership) bool {
 	mark, some := e.marks[ms]
 	return !some || ms.cursor.Ends(mark)
 }
 
-// cut returns those of the items before a cursor that the member is to get.
+// cut returns the items before a cursor that the member still gets.
 func (e *ending) cut(ms *membership, items []item.Entry) []item.Entry {
 	if len(items) == 0 {
 		return nil
@@ -62,8 +63,8 @@ func (e *ending) cut(ms *membership, items []item.Entry) []item.Entry {
 	return items[:ms.cursor.Until(e.marks[ms])]
 }
 
-// over returns the final error of a member that got n messages now, if it is
-// finishing (e is not nil) and has got everything before.
+// over returns the final error of a member that is finishing (e is not nil), if
+// it has received everything and gets no message now (n is 0).
 func (e *ending) over(n int) error {
 	if e == nil || n > 0 || len(e.marks) > 0 {
 		return nil
@@ -90,7 +91,7 @@ func (m *Member) endError() error {
 	return ErrClosed
 }
 
-// refusal returns why nothing new reaches the member: the final error that it
+// refusal returns why no new messages reach the member: the final error that it
 // has or will have. It is nil while the member is alive.
 func (m *Member) refusal() error {
 	if m.err.Load() == finishing {
@@ -99,7 +100,7 @@ func (m *Member) refusal() error {
 	return m.endError()
 }
 
-// standing returns what the member has to read yet if it is finishing, or its
+// standing returns what the member still has to read if it is finishing, or its
 // final error.
 func (m *Member) standing() (last *ending, err error) {
 	switch m.err.Load() {

@@ -187,8 +187,8 @@ func failed(op string, err error) error {
 //     heard for the first time after the gap;
 //   - messages of programs that are not hubs, which carry no numbers;
 //   - messages that a server lost before a Resume, since the member was not
-//     there to count them. What the history that replaced it no longer keeps is in the
-//     number;
+//     there to count them. Messages that the history in its place has trimmed
+//     are reported with their number;
 //   - two interruptions without a message of a publisher between them, for a
 //     member that joined between them;
 //   - holes of 2^32 messages or more, which no publisher can have caused.
@@ -278,7 +278,7 @@ type SilentHub struct {
 // A FailedHub is a hub that could not do what it was asked.
 type FailedHub struct {
 	ID     string
-	Reason string // as the hub has given it
+	Reason string // the hub's own words
 }
 
 func (e *PartialError) Error() string {

@@ -82,7 +82,7 @@ func ExampleSelection_Ask() {
 	// Output: tea costs 7
 }
 
-// A user is closed on all hubs, and learns why.
+// All connections of a user are closed, on all hubs, with a reason.
 func ExampleSelection_Close() {
 	ctx := context.Background()
 	hub, err := fanout.New(nil, nil)

@@ -15,7 +15,7 @@ func keepTen(string) fanout.RoomOptions {
 	return fanout.RoomOptions{Retain: fanout.Retention{Messages: 10}}
 }
 
-// A client that connects again, to any hub, names the last position that it saw
+// A client that connects again, to any hub, gives the last position that it saw
 // and gets what it missed.
 func ExampleRoom_Resume() {
 	ctx := context.Background()

@@ -47,7 +47,7 @@ func Example() {
 	// Output: lobby: 안녕하세요
 }
 
-// A member that lags learns what it missed and goes on.
+// A member that lags is told what it missed, and continues.
 func ExampleGapError() {
 	ctx := context.Background()
 	hub, err := fanout.New(nil, &fanout.Options{Window: fanout.Window{Messages: 2}})
@@ -127,7 +127,7 @@ func ExampleSelection() {
 			log.Fatal(err)
 		}
 	}
-	// What Ann says is for the others; the server's answer is for her.
+	// Ann's message is for the others; the server's answer is for her.
 	if err := hub.In("lobby").Except(ann.ID()).Publish(ctx, []byte("Ann: hi")); err != nil {
 		log.Fatal(err)
 	}
@@ -140,8 +140,8 @@ func ExampleSelection() {
 	// Output: Bob gets "Ann: hi", Ann gets "sent"
 }
 
-// A loop that has much to say hands its messages over, and is told later what
-// became of them.
+// A loop publishes many messages without waiting for each, and is told the
+// outcome of each later.
 func ExampleRoom_PublishAsync() {
 	ctx := context.Background()
 	hub, err := fanout.New(nil, nil)
@@ -397,7 +397,7 @@ func ExampleMember_Ready() {
 	// Output: hello
 }
 
-// Members receive what was said before the hub closes.
+// Members receive what was published before the hub closes.
 func ExampleHub_Drain() {
 	ctx := context.Background()
 	hub, _ := fanout.New(nil, nil)

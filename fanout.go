@@ -61,14 +61,14 @@ type Hub struct {
 	own *trial.Trial
 	log *journal.Journal
 
-	everyone *room // its log has what is said to everyone; all members are in it
+	everyone *room // its log has the messages to everyone; all members are in it
 
 	mu            locks.RWMutex[locks.Hub] // guards all below, up to drained
 	rooms         map[string]*room         // by channel
 	members       map[uint64]*Member       // by number
 	leaving       map[uint64]*Member       // that are finishing; they are not in members
 	users         map[string]connections   // of each user
-	everyoneHears bool                     // all members hear what is said to everyone
+	everyoneHears bool                     // all members receive the messages to everyone
 	drained       chan struct{}            // Drain was called; closed when no member is left
 
 	inbox        inbox.Inbox
@@ -77,7 +77,7 @@ type Hub struct {
 	lookout      lookout.Lookout       // which of them are there
 	notices      notices.Sender        // sends what it tells them
 	switchboard  questions.Switchboard // what they ask each other
-	performer    performer.Performer   // does what they ask for
+	performer    performer.Performer   // carries out what they ask for
 	announcer    announcer.Announcer   // who is in rooms with presence
 	publishing   publishing.Env        // what publishing needs of the hub
 	inboxes      publishing.Inboxes    // of hubs, to be published to
@@ -122,7 +122,7 @@ type Hub struct {
 //
 // New does not wait for the backend. A hub starts while the backend is down,
 // and the first Join waits for it. If the backend refuses the hub's own
-// channels, for example for want of rights, the hub goes on trying. The
+// channels, for example because rights are missing, the hub keeps trying. The
 // adapters made by sharded.Open and redis.Open of this module connect when they
 // can, whereas rueidis.NewClient fails if it cannot connect.
 func New(a Adapter, o *Options) (*Hub, error) {
@@ -144,7 +144,8 @@ func New(a Adapter, o *Options) (*Hub, error) {
 // because it fails.
 const failedCloseTimeout = 5 * time.Second
 
-// newHub is New for an adapter that is no nil pointer, and does not close it.
+// newHub is New for an adapter that is not a nil pointer. It does not close the
+// adapter.
 func newHub(a Adapter, o *Options) (*Hub, error) {
 	opts, err := o.withDefaults()
 	if err != nil {
@@ -178,7 +179,7 @@ func newHub(a Adapter, o *Options) (*Hub, error) {
 	return h, nil
 }
 
-// makeHub returns a hub without an adapter, that runs nothing.
+// makeHub returns a hub without an adapter and without goroutines.
 func makeHub(opts Options) *Hub {
 	var random [8]byte
 	rand.Read(random[:]) // never fails
@@ -346,7 +347,7 @@ func (h *Hub) malformed(channel string, err error) {
 	}
 }
 
-// historyUnreadable complains of a history that cannot be read.
+// historyUnreadable logs that a history cannot be read.
 func (h *Hub) historyUnreadable(room string, err error) {
 	if h.refused.Due() {
 		h.log.Error("fanout: history cannot be read, what was missed is reported as a gap (said once a minute, for all rooms)",

@@ -19,8 +19,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// While a room's history is read for members that come back, the room goes on
-// by more than its window.
+// While a room's history is read for members that come back, more messages than
+// its window are published.
 func TestResumeInABusyRoomWithATinyWindow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		bus := memory.NewBus()
@@ -84,7 +84,7 @@ func (b *backdoor) History(ctx context.Context, channel string, q adapter.Query)
 	return p, err
 }
 
-// kept hands over a frame at a position that a test has made up.
+// kept delivers a frame at a position that the test chooses.
 func (b *backdoor) kept(room string, epoch, offset uint64, text string) {
 	b.receiver.ReceiveKept("fanout:r:{"+room+"}", adapter.KeptFrame{
 		At: adapter.Position{Epoch: epoch, Offset: offset}, Frame: []byte(text),
@@ -260,8 +260,7 @@ func TestAHistoryThatAnnouncesMoreWithoutFrames(t *testing.T) {
 	}
 }
 
-// What is silent, whatever it is, does not keep readings from those that
-// answer.
+// Servers that do not answer do not delay readings from servers that do.
 func TestReadingsOfASilentServerHoldUpNoOthers(t *testing.T) {
 	for _, rooms := range []int{400, 3000} {
 		t.Run(fmt.Sprint(rooms, " rooms"), func(t *testing.T) {
@@ -370,8 +369,8 @@ func heap() int {
 	return int(m.HeapAlloc)
 }
 
-// What is trimmed while a member reads what it resumed with is a gap, where it
-// comes to it, and the sum is what was published.
+// Messages that are trimmed while a member reads its history are a gap at their
+// place, and messages and gaps add up to what was published.
 func TestResumeOfAMemberThatTheHistoryOvertakes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		bus := memory.NewBus()
@@ -403,7 +402,8 @@ func TestResumeOfAMemberThatTheHistoryOvertakes(t *testing.T) {
 	})
 }
 
-// A frame in the history that cannot be read is a gap for those who come to it.
+// A frame in the history that cannot be read is a gap for members that reach
+// it.
 func TestResumeOverAFrameThatCannotBeRead(t *testing.T) {
 	bus := memory.NewBus()
 	a, b := newHub(t, bus, keeping(100)), newHub(t, bus, keeping(100))
@@ -427,8 +427,8 @@ func TestResumeOverAFrameThatCannotBeRead(t *testing.T) {
 	require.Equal(t, []string{"2", "3", "9", "10"}, texts(messages))
 }
 
-// What waits for a reading is bounded: what the history does not have, and did
-// not fit, is reported.
+// Frames that wait for a reading are bounded: those that did not fit, and are
+// not in the history, are reported missing.
 func TestStrangersMessagesThatDoNotFitWhileAHistoryIsRead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		bus := memory.NewBus()

@@ -65,8 +65,8 @@ func numberOf(t testing.TB, h *fanout.Hub) uint64 {
 	return n
 }
 
-// A frame in a hub's name with numbers that the hub has not given may mute the
-// hub for a while, but not silently, and not for good.
+// A forged frame in a hub's name may mute the hub for a while, but not
+// silently, and not for ever.
 func TestForgedNumbersMuteNobodySilently(t *testing.T) {
 	for name, forged := range map[string]struct{ stream, seq uint64 }{
 		"the next stream":            {2, 1},
@@ -102,7 +102,8 @@ func TestForgedNumbersMuteNobodySilently(t *testing.T) {
 	}
 }
 
-// In a room with a history nobody is muted: positions tell the order.
+// In a room with a history no hub is muted, because positions determine the
+// order.
 func TestForgedNumbersInAHistory(t *testing.T) {
 	for _, kept := range []bool{false, true} {
 		for name, forged := range map[string]struct{ stream, seq uint64 }{
@@ -211,8 +212,8 @@ func countOf(list []string, text string) (n int) {
 	return n
 }
 
-// Pages that no history has: they are errors with a name, gaps for those who
-// are there, and the room goes on.
+// Pages that no history can have are ErrBrokenHistory and, for members in the
+// room, gaps; and the room continues to work.
 func TestForgedPages(t *testing.T) {
 	for name, forge := range map[string]func(p *adapter.Page){
 		"an offset near 2^63, and an entry of a later epoch": func(p *adapter.Page) {

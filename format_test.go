@@ -402,8 +402,7 @@ func TestTwoReleasesInOneCluster(t *testing.T) {
 			time.Sleep(time.Second)
 			require.Len(t, old.said(), 3, "its own, and the answer")
 			require.Equal(t, 2, h.Stats().Hubs)
-			// A notice of a later release, of another kind, is none of our
-			// business.
+			// A notice of another kind, of a later release, is ignored.
 			notice := wire.AppendHello(nil, &wire.Hello{Hub: 99, Level: 7})
 			notice[4] = 0x90
 			for _, channel := range []string{everyoneChannel, "fanout:r:{plain}", wire.Names{Prefix: "fanout"}.Inbox(h.ID())} {

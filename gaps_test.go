@@ -14,7 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// An account is what a member was told until nothing more came.
+// An account is what a member received until nothing more came.
 type account struct {
 	got     []string
 	missed  int
@@ -59,8 +59,8 @@ func publishTogether(t testing.TB, r *fanout.Room, first, last int) {
 	}
 }
 
-// When a history is lost, the messages that are gone are counted all the same:
-// what was trimmed of the new history, and what the old one had that was lost.
+// When a history is lost, missing messages are still counted: those that were
+// trimmed from the new history, and those of the old one that were lost.
 func TestLostHistoryIsCounted(t *testing.T) {
 	const keep = 10
 	for name, test := range map[string]struct {
@@ -105,7 +105,7 @@ func TestLostHistoryIsCounted(t *testing.T) {
 				require.Positive(t, got.unknown)
 				require.Equal(t, test.before+test.after+1, len(got.got)+got.missed, "%v", got)
 
-				// Whoever comes now is not told of it, and whoever stays not
+				// Members that come now are not told of it, and members that stay not
 				// twice.
 				newcomer := connect(t, b, "x")
 				publish(t, room, 302, 302)
@@ -142,8 +142,8 @@ func TestLostHistoryOfSeveralPublishersIsCounted(t *testing.T) {
 	})
 }
 
-// A Resume through such a takeover is told how many messages the new history no
-// longer has. What the old one lost stays unknown.
+// A member that resumes across such a takeover is told how many messages the
+// new history no longer has. What the old one lost stays unknown.
 func TestResumeThroughALostHistory(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, stays := range []bool{false, true} {
@@ -169,7 +169,8 @@ func TestResumeThroughALostHistory(t *testing.T) {
 	})
 }
 
-// Whoever joins after an interruption is not told of what was missed before.
+// A member that joins after an interruption is not told of what was missed
+// before.
 func TestJoinAfterAnInterruption(t *testing.T) {
 	plain := func() *fanout.Options { return &fanout.Options{Window: fanout.Window{Messages: 8}} }
 	kept := func() *fanout.Options {
@@ -244,8 +245,8 @@ func joinAroundInterruptions(t *testing.T, o *fanout.Options, lags bool) {
 	require.Zero(t, told[third].unknown)
 }
 
-// Whoever joins between two interruptions, in which the same publisher was
-// silent but for them, is told that the number is not known.
+// A member that joins between two interruptions, without a message of the
+// publisher between them, is told that the number is not known.
 func TestJoinBetweenInterruptions(t *testing.T) {
 	for _, lags := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
@@ -285,8 +286,8 @@ func TestJoinBetweenInterruptions(t *testing.T) {
 	}
 }
 
-// What has waited for a reading, and was trimmed from the history by then, is
-// missing; what came after it is not, though it is known from the history.
+// Frames that waited for a reading, and were trimmed from the history by then,
+// are missing. Later messages are not.
 func TestWhatWaitedForAReadingIsCountedOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		bus := memory.NewBus()
@@ -305,8 +306,8 @@ func TestWhatWaitedForAReadingIsCountedOnce(t *testing.T) {
 	})
 }
 
-// What was on its way when a hub subscribed is in the place where it begins:
-// who joins there does not miss it.
+// Messages that were under way when a hub subscribed are not missing for
+// members that join there.
 func TestFramesOnTheirWayWhenAHubComes(t *testing.T) {
 	bus := memory.NewBus()
 	a := newHub(t, bus, keeping(1000))

@@ -111,8 +111,8 @@ func TestGuarantee2OneOrderWhenAPublishIsRetried(t *testing.T) {
 	})
 }
 
-// A primary that was cut off may pass on, much later, what waited in it. It is
-// not delivered behind what was said since.
+// A primary that was cut off may pass on, much later, frames that waited there.
+// They are not delivered after later messages.
 func TestGuarantee2OneOrderWhenAMessageComesLate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		bus := memory.NewBus()
@@ -130,7 +130,7 @@ func TestGuarantee2OneOrderWhenAMessageComesLate(t *testing.T) {
 		say(3, time.Now(), "3")
 		require.Equal(t, []string{"1", "gap 0+", "2", "gap 1", "3"}, receive(t, m, 5))
 
-		// The first to be heard again breaks no order.
+		// The first hub to be heard again breaks no order.
 		node.CutSubscriber()
 		node.Heal()
 		say(4, before, "4")
@@ -163,8 +163,9 @@ func TestGuarantee3NoSilentLoss(t *testing.T) {
 	require.EqualValues(t, 7, b.Stats().Missed)
 }
 
-// Direct messages and those to everyone have links of their own. Who has none
-// does not hear when those break; who has does.
+// Direct messages and those to everyone have channels of their own. Members
+// that have had none are not told when these are interrupted; members that have
+// had some are.
 func TestGuarantee3NoSilentLossOfDirectMessages(t *testing.T) {
 	for _, used := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
@@ -205,7 +206,8 @@ func TestGuarantee3NoSilentLossOfTheSlow(t *testing.T) {
 	require.Equal(t, []string{"31"}, receive(t, slow, 1), "once only")
 }
 
-// A hub that has nobody in the room, and speaks rarely, counts on.
+// A hub without members in the room that publishes rarely continues its
+// numbers.
 func TestGuarantee3NoSilentLossOfARarePublisher(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		bus := memory.NewBus()
@@ -227,7 +229,7 @@ func TestGuarantee3NoSilentLossOfARarePublisher(t *testing.T) {
 	})
 }
 
-// What a hub has missed may be more than even a wide window holds.
+// A hub may have missed more than even a wide window holds.
 func TestGuarantee4WithHistoryNoLossOfMoreThanAWideWindow(t *testing.T) {
 	for _, overflow := range []fanout.Overflow{fanout.Skip, fanout.Latest, fanout.Disconnect} {
 		t.Run(fmt.Sprint("overflow ", overflow), func(t *testing.T) {
@@ -273,7 +275,7 @@ func TestGuarantee4WithHistoryNoLoss(t *testing.T) {
 	room := a.Room("x")
 	publish(t, room, 1, 3)
 
-	// Frames that get lost without a word are noticed at the next.
+	// Frames that are lost silently are noticed with the next one.
 	bus.Intercept(func(context.Context, memory.Frame) memory.Fate {
 		return memory.Fate{Miss: []*memory.Adapter{deaf}}
 	})
@@ -282,7 +284,7 @@ func TestGuarantee4WithHistoryNoLoss(t *testing.T) {
 	publish(t, room, 9, 9)
 	require.Equal(t, numbers(1, 9), receive(t, m, 9))
 
-	// What was said while the link was broken comes when it is back.
+	// Messages from while the link was broken come when it is back.
 	deaf.CutSubscriber()
 	publish(t, room, 10, 20)
 	deaf.Heal()
@@ -331,8 +333,8 @@ func TestGuarantee4TrimmedIsAGapWithItsNumber(t *testing.T) {
 	require.EqualValues(t, 18, b.Stats().Missed)
 }
 
-// What a server has lost when another takes over is reported: at once that it
-// may be so, and the number when each publisher is heard again.
+// Messages that a server has lost when another takes over are reported: at once
+// as Unknown, and with their number when each publisher is heard again.
 func TestGuarantee4WhatTheServerLostIsReported(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		bus := memory.NewBus()
@@ -351,8 +353,7 @@ func TestGuarantee4WhatTheServerLostIsReported(t *testing.T) {
 		publish(t, a.Room("x"), 9, 9)
 		require.Equal(t, []string{"gap 3", "9"}, receive(t, m, 2))
 
-		// Who had got what was lost is told, too, and has nothing in another
-		// order.
+		// Members that had received lost messages are told, too, and have one order.
 		require.Equal(t, numbers(1, 8), receive(t, witness, 8))
 		require.Equal(t, []string{"gap 0+", "c1", "9"}, receive(t, witness, 3))
 	})
@@ -626,8 +627,7 @@ func TestGuarantee8LocalFallback(t *testing.T) {
 	})
 }
 
-// What was lost before a message that only the fallback delivers is not
-// forgotten.
+// Messages lost before one that only the fallback delivers are reported.
 func TestGuarantee8LocalFallbackCountsWhatIsMissing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		bus := memory.NewBus()
@@ -647,9 +647,9 @@ func TestGuarantee8LocalFallbackCountsWhatIsMissing(t *testing.T) {
 	})
 }
 
-// Nor does the fallback forget those who wait behind a publish that is tried
+// The fallback also delivers messages that wait behind a publish that is tried
 // again and again.
-func TestGuarantee8LocalFallbackOfThoseWhoWait(t *testing.T) {
+func TestGuarantee8LocalFallbackOfWaitingPublishers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		bus := memory.NewBus()
 		h := newHub(t, bus, &fanout.Options{LocalFallback: true})
@@ -673,8 +673,8 @@ func TestGuarantee8LocalFallbackOfThoseWhoWait(t *testing.T) {
 	})
 }
 
-// What could not be sent is delivered here as it was first: not as a
-// repetition, which others might have had earlier.
+// A message that could not be sent is delivered here as a first attempt, not as
+// a repetition, which others might have had earlier.
 func TestGuarantee8LocalFallbackAfterRetries(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		bus := memory.NewBus()

@@ -12,7 +12,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// What is new in the format is written when all hubs that are there read it.
+// Additions to the format are written when all hubs that are there can read
+// them.
 func TestCanWrite(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		bus := memory.NewBus()

@@ -23,12 +23,12 @@ type roomHistory struct {
 	reading.History[historyHost, wakeups]
 	mark uint64 // of the room, in the epochs that users see; never changed
 
-	// pushedAt is when the hub last pushed members out of the window by
-	// catching up, by package clock; 0: none is excused for that.
+	// pushedAt is when the hub last pushed members out of the window by catching
+	// up, by package clock; 0: no member is excused for that.
 	pushedAt int64
 }
 
-// initReader tells those that read histories what they need of the hub.
+// initReader sets what readers of histories need from the hub.
 func (h *Hub) initReader() {
 	h.reader = reading.Reader{
 		Context: h.ctx, Historian: h.historian, Pool: &h.pool, Home: &h.home,
@@ -39,7 +39,7 @@ func (h *Hub) initReader() {
 	}
 }
 
-// A historyHost is a room as those see it that read its history: it implements
+// A historyHost is a room as package reading sees it. It implements
 // reading.Host.
 type historyHost struct{ room *room }
 
@@ -59,7 +59,8 @@ func (r historyHost) Wake(w wakeups)                  { w.run(r.room.hub) }
 
 func (r historyHost) Put(a *follow.Append, b *batch.KeptFrame) wakeups { return r.room.put(a, b) }
 
-// history checks a position that a user gives, and makes it the backend's.
+// history checks a position that a user has passed, and converts it to the
+// backend's.
 func (r *room) history(since Position) (adapter.Position, error) {
 	switch {
 	case r.invalid() != nil:
@@ -92,13 +93,13 @@ func (r *room) past(ctx context.Context, since adapter.Position, limit int) ([]M
 	return messages, nil
 }
 
-// ahead is the error for a position that nobody can have been given.
+// ahead returns the error for a position that the history has not reached.
 func (r *room) ahead(at, head adapter.Position) error {
 	return fmt.Errorf("%w: %v is ahead of the room's history, which is at %v",
 		ErrInvalidPosition, public(at, r.kept.mark), public(head, r.kept.mark))
 }
 
-// catchesUp reports whether the log gets what was missing, as fast as it comes.
+// catchesUp reports whether the log is catching up with the history.
 func (r *room) catchesUp() bool {
 	r.mu.AssertHeld()
 	return r.kept != nil && r.kept.Follower.CatchesUp()
@@ -112,15 +113,15 @@ func (r *room) isWhole() bool {
 	return r.kept == nil || r.follows()
 }
 
-// A memberReplay is a member that comes from behind; see package replay. It has
-// met the log when a part ends where the log stands: its cursor is put there in
-// the same step.
+// A memberReplay is a member that comes from behind; see package replay. It
+// meets the log when a part ends at the position of the log: its cursor is
+// moved there in the same step.
 //
 // Until the membership is joined room.mu guards it, then Member.walk.
 type memberReplay = reading.Replay
 
-// assemble gives a replay its next part, or says what is needed for it, or that
-// it cannot go on.
+// assemble gives a replay its next part, or says what is needed first, or that
+// the replay cannot continue.
 func (r *room) assemble(rp *memberReplay) (replay.Verdict, error) {
 	r.mu.AssertHeld()
 	v, err := r.kept.Assemble(rp)
@@ -165,7 +166,7 @@ func (r *room) start(ms *membership, rp *memberReplay, since adapter.Position) {
 	if !pos.Before(since) {
 		p.after = public(since, k.mark)
 		p.last = p.after
-	} // else the history has gone back behind it, and what comes is new
+	} // otherwise the history has gone back behind since, and all that comes is new
 	if rp.Met() && rp.Empty() {
 		p.replay = nil
 		return
@@ -184,12 +185,12 @@ func (m *Member) passGap(ms *membership) error {
 	return m.gap(ms)
 }
 
-// refills reports whether the gap before the cursor of ms is its own, and the
-// history has what is missing there.
+// refills reports whether the gap before the cursor of ms is one that the
+// member has made by lagging, and the history has what is missing there.
 func (m *Member) refills(ms *membership) bool { return ms.cursor.Cut() && m.mayRefill(ms) }
 
-// mayRefill reports whether what falls out of the window is to come from the
-// history.
+// mayRefill reports whether the member gets messages that fall out of the
+// window from the history.
 func (m *Member) mayRefill(ms *membership) bool {
 	m.walk.AssertHeld()
 	p := ms.place
@@ -197,8 +198,8 @@ func (m *Member) mayRefill(ms *membership) bool {
 }
 
 // takeGapsInOrder is takeGaps for a room with a history. It notes how far the
-// member has come there, so that the history is not asked again for what the
-// member was told to have missed. Nothing is appended meanwhile.
+// member has come, so that the history is not read for messages that were
+// reported to it as missed. Nothing is appended meanwhile.
 func (m *Member) takeGapsInOrder(ms *membership) (sum roomlog.Gap, slow bool) {
 	r := ms.room
 	r.mu.Lock()
@@ -216,7 +217,7 @@ func (m *Member) takeGapsInOrder(ms *membership) (sum roomlog.Gap, slow bool) {
 }
 
 // tryAdvance gives the member its next part, and puts its cursor where the part
-// meets the log. If the part is not there it says what is needed: see bring.
+// meets the log. If there is no part yet, it says what is needed: see bring.
 func (r *room) tryAdvance(ms *membership) (replay.Verdict, error) {
 	ms.member.walk.AssertHeld()
 	r.mu.AssertHeld()
@@ -277,10 +278,10 @@ func (r *room) bring(ms *membership) {
 	r.mu.Lock()
 	ms.place.waits = nil
 	r.mu.Unlock()
-	ms.member.enqueue(ms) // from here on it may wait for another part
+	ms.member.enqueue(ms) // from here on the member may wait for another part
 }
 
-// abandon ends a replay whose history cannot be read: the member goes on with
+// abandon ends a replay whose history cannot be read: the member continues with
 // the log, and the rest is a gap.
 func (r *room) abandon(ms *membership) {
 	ms.member.walk.Lock()
@@ -298,9 +299,9 @@ func (r *room) abandon(ms *membership) {
 	rp.Meet(ms.cursor.ToEnd(ms.opened))
 }
 
-// excuse notes which members fell out of the window because the hub has caught
-// up. Whatever the room's Overflow is, they get the rest from the history if
-// they read on before long.
+// excuse notes the members that fell out of the window because the hub has
+// caught up. Whatever the room's Overflow is, they get the rest from the
+// history if they continue to read soon.
 func (r *room) excuse() {
 	r.mu.AssertHeld()
 	if r.overflow() == Skip { // they get the rest from the history anyway
@@ -316,7 +317,7 @@ func (r *room) excuse() {
 }
 
 // excuseNoLonger ends what excuse began, for members that have had the time to
-// read on.
+// continue.
 func (r *room) excuseNoLonger(now int64) {
 	r.mu.AssertHeld()
 	k := r.kept
@@ -329,8 +330,8 @@ func (r *room) excuseNoLonger(now int64) {
 	}
 }
 
-// narrow has the room hold no more than its window again, if its history has
-// not been read for long enough, and reports whether it does.
+// narrow makes the room hold no more than its window again, if its history has
+// not been read for a while, and reports whether it did.
 func (r *room) narrow() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()

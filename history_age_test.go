@@ -58,7 +58,8 @@ func TestHistoryExpiresByItself(t *testing.T) {
 	}
 }
 
-// Who resumes gets what is kept, whatever the clocks of those who said it.
+// A member that resumes gets all that is kept, whatever the clocks of its
+// publishers.
 func TestResumeIgnoresTheClocksOfPublishers(t *testing.T) {
 	for _, by := range []time.Duration{-5 * time.Hour, 5 * time.Hour} {
 		t.Run(fmt.Sprint(by), func(t *testing.T) {

@@ -177,7 +177,7 @@ func TestResumeOfAThousandAsksOnce(t *testing.T) {
 			for _, m := range members {
 				require.Equal(t, numbers(11, 60), receive(t, m, 50))
 			}
-			// Those who come later find it here.
+			// Members that come later find it here.
 			for i := range 50 {
 				m := connect(t, b)
 				require.NoError(t, b.Room("x").Resume(within(t), m, all[9+i%40].Position))
@@ -228,7 +228,7 @@ func TestResumeOfManyFromEverywhereAsksTwice(t *testing.T) {
 	require.LessOrEqual(t, reads.Load(), int32(3))
 }
 
-// The hub that a client comes to may lag behind the one that it comes from.
+// A client's new hub may lag behind its old one.
 func TestResumeOfAClientThatIsAheadOfItsNewHub(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		bus := memory.NewBus()
@@ -246,7 +246,7 @@ func TestResumeOfAClientThatIsAheadOfItsNewHub(t *testing.T) {
 			require.NoError(t, err)
 			at = msg.Position
 		}
-		// b's link is back, but what it missed is long in coming.
+		// b's link is back, but reading what it missed takes long.
 		gate := make(chan struct{})
 		first := true
 		bus.InterceptReads(func(ctx context.Context, _ string, q adapter.Query) error {
@@ -280,7 +280,7 @@ func TestResumeAfterAHistoryWentBack(t *testing.T) {
 	require.NoError(t, b.Room("x").Resume(within(t), m, at))
 	require.Equal(t, []string{"gap 0+", "11", "12"}, receive(t, m, 3))
 
-	// One that moved whole is no reason to say anything.
+	// A history that moved whole causes no gap.
 	at = position(t, a.Room("x"))
 	bus.Failover(0, true)
 	publish(t, a.Room("x"), 13, 14)
@@ -372,8 +372,8 @@ func TestHistoryLeavesOutWhatWasVolatile(t *testing.T) {
 	require.Equal(t, "1", receive(t, m, 1)[0])
 }
 
-// A backend that refuses to show the history: who is in the room is told, and
-// goes on; who wants to join learns why it cannot.
+// If a backend refuses to read the history, members in the room get a gap and
+// continue, and a Join fails with the reason.
 func TestHistoryRefused(t *testing.T) {
 	bus := memory.NewBus()
 	node := bus.NewAdapter()
@@ -411,8 +411,8 @@ func TestHistoryIsForThoseRoomsOnly(t *testing.T) {
 	require.Zero(t, h.Stats().Reads)
 }
 
-// What members had before it had a place in the history (LocalFallback, or a
-// server that went back) is there for those who come later.
+// Messages that members had before they were in the history (LocalFallback, or
+// a server that went back) are there for members that come later.
 func TestResumeGetsWhatOthersHadBefore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		bus := memory.NewBus()
@@ -437,8 +437,8 @@ func TestResumeGetsWhatOthersHadBefore(t *testing.T) {
 	})
 }
 
-// A client comes to a hub that lags behind: what has been trimmed meanwhile,
-// and what that hub will find missing, the client has had elsewhere.
+// A client comes to a hub that lags behind. It has had elsewhere the messages
+// that have been trimmed meanwhile, and those that this hub will find missing.
 func TestResumeOnAHubThatLagsIsNotToldOfItsGaps(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		bus := memory.NewBus()
@@ -461,8 +461,8 @@ func TestResumeOnAHubThatLagsIsNotToldOfItsGaps(t *testing.T) {
 	})
 }
 
-// A tail that was read across the end of an epoch in which something was lost
-// does not hide that from those who come later.
+// Messages that were read across the end of an epoch in which some were lost do
+// not hide the loss from members that come later.
 func TestResumeOfManyAcrossALoss(t *testing.T) {
 	bus := memory.NewBus()
 	a, b := newHub(t, bus, keeping(100)), newHub(t, bus, keeping(100))
@@ -481,8 +481,8 @@ func TestResumeOfManyAcrossALoss(t *testing.T) {
 	}
 }
 
-// A server comes back with what its disk had from long ago: nobody is shown
-// again what was before the position that they come with.
+// A server comes back with an old history from its disk: members get nothing
+// from before the position with which they resume.
 func TestResumeAfterAHistoryThatForgotTheEpoch(t *testing.T) {
 	bus := memory.NewBus()
 	a, b := newHub(t, bus, keeping(100)), newHub(t, bus, keeping(100))
@@ -528,8 +528,8 @@ func TestResumeKeepsWhatIsThereOfOtherRooms(t *testing.T) {
 	require.ElementsMatch(t, []string{"7", "8", "9", "gap 0+", "3"}, got)
 }
 
-// A position of an epoch that the history has never had, and will not have for
-// long, is no reason to hear nothing.
+// A member that resumes at a position of a future epoch still receives
+// messages.
 func TestResumeFromAnEpochToCome(t *testing.T) {
 	h := newHub(t, nil, keeping(100))
 	publish(t, h.Room("x"), 1, 3)
@@ -583,8 +583,8 @@ func blockReads(bus *memory.Bus, room string) (unblock func()) {
 	return sync.OnceFunc(func() { close(gate) })
 }
 
-// A member whose room has gone on without it hears its other rooms while the
-// history is asked for what it missed.
+// A member that fell out of a room's window receives from its other rooms while
+// the history is read.
 func TestAMemberThatIsRefilledHearsItsOtherRooms(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		bus := memory.NewBus()
@@ -606,7 +606,7 @@ func TestAMemberThatIsRefilledHearsItsOtherRooms(t *testing.T) {
 		publish(t, h.Room("busy"), 101, 102)
 		require.Equal(t, numbers(101, 102), receive(t, m, 2))
 
-		// Who leaves meanwhile gets nothing of it, and others are not
+		// A member that leaves meanwhile gets none of it, and others are not
 		// disturbed.
 		publish(t, h.Room("busy"), 103, 200)
 		time.Sleep(5 * time.Second) // until the room holds no more than its window again
@@ -651,7 +651,7 @@ func TestHistoriesThatCannotBeReadDoNotHoldUpOthers(t *testing.T) {
 	})
 }
 
-// Who still reads what it resumed with does not count as slow.
+// A member that still reads what it resumed with does not count as slow.
 func TestResumeOfMuchIsNotSlow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		bus := memory.NewBus()
@@ -667,7 +667,7 @@ func TestResumeOfMuchIsNotSlow(t *testing.T) {
 		publish(t, h.Room("x"), 201, 201)
 		require.Equal(t, numbers(201, 201), receive(t, m, 1))
 
-		// From then on it is a member as any other.
+		// From then on it is an ordinary member.
 		require.NoError(t, h.Room("x").Join(within(t), slow))
 		publish(t, h.Room("x"), 202, 300)
 		for _, m := range []*fanout.Member{m, slow} {

@@ -79,7 +79,7 @@ func (h *Hub) lookup(channel string) *room {
 }
 
 // restore tells the members that messages may be missing, now that the link is
-// back. How many it was their publishers' next messages show.
+// back. The next messages of their publishers show how many.
 func (r *room) restore() {
 	r.mu.Lock()
 	r.life.Restore()
@@ -182,7 +182,7 @@ func (r *room) unreadable(err error) {
 	w.run(r.hub)
 }
 
-// take puts what has no position into the log.
+// take puts messages without a position into the log.
 func (r *room) take(b *batch.Batch) wakeups {
 	r.mu.AssertHeld()
 	h := r.hub
@@ -198,7 +198,7 @@ func (r *room) take(b *batch.Batch) wakeups {
 		h.stats.foreign.Add(1)
 	}
 	if r.life.Interrupted() && b.Count() > v.Skip {
-		gap.Unknown = true // the adapter may have lost some before these
+		gap.Unknown = true // the adapter may have lost some messages before these
 	}
 	var u batch.Unpacker
 	b.Unpack(&u, &h.home, v.Skip, v.Sender)
@@ -208,7 +208,7 @@ func (r *room) take(b *batch.Batch) wakeups {
 // receiveKept takes a frame with its position from the adapter.
 func (r *room) receiveKept(f adapter.KeptFrame) {
 	h := r.hub
-	if r.kept == nil { // other hubs keep a history here, and we do not
+	if r.kept == nil { // other hubs keep a history of this room, and this one does not
 		r.receive(f.Frame)
 		return
 	}
@@ -281,12 +281,12 @@ const unpackAtOnce = 256
 var scratches = sync.Pool{New: func() any { return new([unpackAtOnce]item.Entry) }}
 
 // appendBatch puts a gap and the messages of u into the log, as one arrival.
-// The members in the room have had the first few of them (known): those are
-// only for members that come from behind, in a room with a history. kept is
-// when the messages were kept; see package clock.
+// The members in the room have had the first known of them: those are only for
+// members that come from behind, in a room with a history. kept is when the
+// messages were kept; see package clock.
 //
-// Entries are made of no more messages than the window holds, unless the room
-// holds more for members that come from behind, and of a few at a time.
+// Entries are made a few at a time, and of no more messages than the window
+// holds, unless the room holds more for members that come from behind.
 func (r *room) appendBatch(earlier, gap roomlog.Gap, u *batch.Unpacker, known int, kept int64) wakeups {
 	r.mu.AssertHeld()
 	scratch := scratches.Get().(*[unpackAtOnce]item.Entry)
@@ -337,8 +337,8 @@ func (r *room) appendBatch(earlier, gap roomlog.Gap, u *batch.Unpacker, known in
 	return r.appended(log)
 }
 
-// gaps returns what a frame's numbers say to be missing, counted: before this
-// run, and for everybody.
+// gaps counts the messages that are missing by a frame's numbers, and returns
+// them as gaps: those from before this run, and those that all members miss.
 func (r *room) gaps(v *sequence.Verdict) (earlier, gap roomlog.Gap) {
 	r.mu.AssertHeld()
 	if v.Lost() > 0 {

@@ -23,7 +23,7 @@ import (
 	"github.com/fanoutgo/fanout/internal/wire"
 )
 
-// initNotices prepares what this hub and the others tell and ask each other.
+// initNotices prepares what hubs tell and ask each other.
 func (h *Hub) initNotices() {
 	h.notices = notices.Sender{
 		Hub: h.num, Context: h.ctx, Go: h.wg.Go,
@@ -84,8 +84,8 @@ func (h *Hub) known() []ask.Known {
 }
 
 // notice takes a notice from the adapter: a hello, a control notice, or one
-// that this release does not know, which is none of its business. A nil room is
-// the hub's inbox.
+// that this release does not know, which it ignores. A nil room is the hub's
+// inbox.
 func (h *Hub) notice(r *room, channel string, frame []byte) {
 	from, payload, err := wire.DecodeControl(frame)
 	switch {
@@ -109,7 +109,8 @@ func (h *Hub) notice(r *room, channel string, frame []byte) {
 	}
 }
 
-// A roomPlace is where a question has come: the end of a room's log by then.
+// A roomPlace is the place where a question came: the end of a room's log at
+// that time.
 type roomPlace struct {
 	room *room
 	mark uint64
@@ -146,7 +147,7 @@ func (h *Hub) channelOf(scope control.Scope, name string) string {
 	return h.names.Room(name)
 }
 
-// receiveDirect hands direct messages to their members. A missing message may
+// receiveDirect passes direct messages to their members. A missing message may
 // have been for any of them, so all of them get a gap of unknown size.
 func (h *Hub) receiveDirect(frame []byte) {
 	var f batch.Batch
@@ -160,7 +161,7 @@ func (h *Hub) receiveDirect(frame []byte) {
 		return
 	}
 	if f.Foreign() {
-		return // nobody is named in it
+		return // it names no member
 	}
 	head := f.Head
 	h.hellos.Heard(head.Hub)
@@ -183,14 +184,14 @@ func (h *Hub) receiveDirect(frame []byte) {
 		}
 	}
 	n := u.TakeNotUnderstood()
-	if n.Count > 0 && u.NoneUnderstood() { // nobody can tell whom they were for
+	if n.Count > 0 && u.NoneUnderstood() { // it is not known whom they were for
 		h.tellAll()
 	}
 	h.notUnderstood(h.inboxChannel, n)
 }
 
-// sendTo gives a direct message, or the news that one is missing, to those
-// members in a list that are here.
+// sendTo gives direct messages, or a gap, to the members of a list that are on
+// this hub.
 func (h *Hub) sendTo(to wire.List, gap roomlog.Gap, entries []item.Entry) {
 	numbers := item.MemberNumbers(h.id, to)
 	members := make([]*Member, 0, len(numbers))
@@ -216,7 +217,8 @@ func (h *Hub) tellAll() {
 	w.run(h)
 }
 
-// echo sends a message for nobody to the hub itself and waits until it is here.
+// echo sends a message for no member to the hub itself, and waits until it
+// arrives.
 func (h *Hub) echo(ctx context.Context) error {
 	if err := h.begin(); err != nil {
 		return err
@@ -239,8 +241,8 @@ func (h *Hub) echo(ctx context.Context) error {
 	}
 }
 
-// subscribeOwn subscribes to the channels that every hub listens to. What the
-// backend refuses is tried again, as long as the hub lives: rights may be
+// subscribeOwn subscribes to the channels that every hub listens to. If the
+// backend refuses, it tries again as long as the hub exists: rights may be
 // granted later.
 func (h *Hub) subscribeOwn() {
 	var said journal.OncePerMinute
@@ -307,8 +309,8 @@ func (h *Hub) awaitTrial(ctx context.Context, t *trial.Trial, ms *membership) er
 	return nil
 }
 
-// awaitOthers waits for the channels that bring a member messages without a
-// room, which a Join promises as well.
+// awaitOthers waits for the channels of messages without a room, which a Join
+// promises as well.
 func (r *room) awaitOthers(ctx context.Context, ms *membership) error {
 	if err := r.hub.awaitOwn(ctx, ms); err != nil {
 		return err
@@ -325,7 +327,7 @@ func (r *room) awaitOthers(ctx context.Context, ms *membership) error {
 // missing, also at members that are in no room.
 //
 // It ends earlier with ctx, when the hub closes ([ErrClosed]), and when the
-// backend refuses one of these channels ([ErrRefused]; the hub goes on trying).
+// backend refuses one of these channels ([ErrRefused]; the hub keeps trying).
 func (h *Hub) Ready(ctx context.Context) error {
 	if h.isClosing() {
 		return failed("ready", ErrClosed)
@@ -377,8 +379,8 @@ func (h *Hub) sayHello() {
 	}
 }
 
-// canWrite reports whether all hubs that are there read a format level, so that
-// a field which came with it may be written. It is false for a level above the
-// first while the hub cannot know the others: in its first two seconds, and
-// before the backend can be reached.
+// canWrite reports whether all hubs that are there can read a format level, so
+// that a field of that level may be written. For levels above the first it is
+// false while the hub cannot know the others: in its first two seconds, and
+// until the backend can be reached.
 func (h *Hub) canWrite(level int) bool { return h.alone || h.hellos.Level() >= level }

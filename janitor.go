@@ -111,15 +111,15 @@ func (j *janitor) forgetPublishing(now time.Time) time.Time {
 	})
 }
 
-// narrowLater has a room narrowed when its history has not been read for a
-// while. The room's lock may be held.
+// narrowLater arranges for a room to be narrowed when its history has not been
+// read for a while. The room's lock may be held.
 func (j *janitor) narrowLater(r *room) {
 	if j.wide.Add(r, time.Now().Add(replay.WideTime)) {
 		j.wake()
 	}
 }
 
-// narrowWide narrows the rooms whose time has come, and says when to look
+// narrowWide narrows the rooms whose time has come, and returns when to look
 // again.
 func (j *janitor) narrowWide(now time.Time) time.Time {
 	return j.wide.Sweep(now, func(r *room) (time.Time, bool) {
@@ -127,12 +127,13 @@ func (j *janitor) narrowWide(now time.Time) time.Time {
 	})
 }
 
-// expireRest is how long the latest messages of rooms are not looked at, at
-// most: those of rooms that are no longer subscribed are to go.
+// expireRest is the longest time for which the recent messages of a room are
+// not looked at, so that those of rooms that are no longer subscribed are
+// dropped.
 const expireRest = time.Minute
 
-// expireLater has the latest messages of a room expire, even if nothing more is
-// published there. The room's lock may be held.
+// expireLater makes the recent messages of a room expire, even if nothing more
+// is published there. The room's lock may be held.
 func (j *janitor) expireLater(r *room) {
 	if j.aging.Add(r, time.Now().Add(min(r.kept.Keep.Age, expireRest))) {
 		j.wake()
@@ -191,9 +192,9 @@ func (r *room) unsubscribe() {
 // subscription or connection of the hub is left.
 //
 // If ctx ends first, Close gives up the publishes and returns the error of ctx,
-// which says what it was waiting for. The rest goes on in the background, until
-// calls of the adapter, its Close, and callbacks of PublishAsync have returned.
-// A second call waits for the first.
+// which says what it was waiting for. The rest continues in the background,
+// until calls of the adapter, its Close, and callbacks of PublishAsync have
+// returned. A second call waits for the first.
 //
 // At the end Close waits up to a second for [Options.Logger]. If the Logger
 // does not return by then, the error says so, and one goroutine is left until

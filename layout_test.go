@@ -5,10 +5,12 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"unicode/utf8"
 	"unsafe"
 
 	"github.com/fanoutgo/fanout/internal/item"
@@ -56,6 +58,7 @@ func TestLayout(t *testing.T) {
 		require.NotEmpty(t, files)
 		require.LessOrEqual(t, len(files), maxFiles, files)
 	})
+	t.Run("comments fit", commentsFit)
 	for _, file := range files {
 		t.Run("is small/"+file, func(t *testing.T) {
 			text, err := os.ReadFile(file)
@@ -72,6 +75,39 @@ func TestLayout(t *testing.T) {
 			}
 		})
 	}
+}
+
+// commentsFit looks at all Go files of all modules. Lines that hold only a
+// comment have at most 80 columns. Pictures, tables and code within comments,
+// which gofmt indents with a tab, may have 100. A tab counts as one column.
+func commentsFit(t *testing.T) {
+	const maxProse, maxIndented = 80, 100
+	require.NoError(t, filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() && len(path) > 1 && strings.HasPrefix(d.Name(), ".") {
+			return filepath.SkipDir
+		}
+		if d.IsDir() || filepath.Ext(path) != ".go" {
+			return nil
+		}
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		for i, line := range strings.Split(string(text), "\n") {
+			most := maxProse
+			comment, ok := strings.CutPrefix(strings.TrimLeft(line, "\t"), "//")
+			if strings.HasPrefix(comment, "\t") {
+				most = maxIndented
+			}
+			if n := utf8.RuneCountInString(line); ok && n > most {
+				t.Errorf("%s:%d: a comment line of %d columns: at most %d", path, i+1, n, most)
+			}
+		}
+		return nil
+	}))
 }
 
 func TestReadyQueue(t *testing.T) {

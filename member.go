@@ -19,7 +19,7 @@ import (
 // second one gets [ErrConcurrentReceive]. All other methods may be called from
 // any goroutine at any time.
 type Member struct {
-	// What each wake-up touches comes first, and lies together.
+	// The fields that each wake-up touches come first, close together in memory.
 
 	// walk is held while cursors are read or closed, never while waiting.
 	walk    locks.Mutex[locks.Walk]
@@ -45,7 +45,8 @@ type Member struct {
 	more atomic.Pointer[extras]
 }
 
-// There are many members, most of them idle: what few of them have is apart.
+// There are many members, most of them idle. What few of them need is kept
+// apart.
 type extras struct {
 	info       []byte                  // replaced, not changed. Guarded by Member.mu
 	user       *user                   // never changed
@@ -58,7 +59,7 @@ type extras struct {
 	told       atomic.Bool             // onReady was called, and take has not returned 0 since
 }
 
-// extras returns what few members have.
+// extras returns the extras of the member, and makes them if there are none.
 func (m *Member) extras() *extras {
 	if e := m.more.Load(); e != nil {
 		return e
@@ -148,8 +149,8 @@ func (m *Member) Close() error {
 }
 
 // end makes err the member's final error, if it has none, and takes the member
-// out of everything. For others that is one step: a second call waits until the
-// member is out.
+// out of its rooms and its hub. For other goroutines that is one step: a second
+// call waits until it is complete.
 func (m *Member) end(err error) {
 	m.fail(err)
 	m.walk.Lock() // a Receive that is copying has finished, and the next one sees the error
@@ -198,7 +199,7 @@ func (m *Member) fail(err error) {
 	m.wakeUp()
 }
 
-// wakeUp has a Receive that waits look again.
+// wakeUp makes a Receive that waits look again.
 func (m *Member) wakeUp() {
 	m.readyMu.Lock()
 	wake := m.wake
@@ -284,15 +285,15 @@ func (m *Member) TryReceiveBatch(buf []Message) (int, error) {
 	return n, receiveError(err)
 }
 
-// endsMember reports whether an error that take has returned is one of which
-// the member has not ended yet.
+// endsMember reports whether an error of take is final, and the member has not
+// ended with it yet.
 func endsMember(err error) bool {
 	return err != nil && (errors.Is(err, ErrSlow) || isReason(err))
 }
 
-// rests notes that there is nothing to receive, so that OnReady is called for
-// what comes next. It reports false if something has come already, of which
-// OnReady has not been told and will not be.
+// rests notes that there is nothing to receive, so that OnReady is called when
+// something comes. It returns false if something has come already, for which
+// OnReady will not be called.
 func (m *Member) rests() (again bool) {
 	told := &m.more.Load().told
 	told.Store(false)
@@ -356,9 +357,8 @@ func (m *Member) dequeue() *membership {
 	return ms
 }
 
-// anyReady reports whether another room waits. It is asked for every few
-// messages, so it takes no lock: a room that is added now is seen the next
-// time.
+// anyReady reports whether another room waits. It is called every few messages,
+// so it takes no lock: a room that is added now is seen the next time.
 func (m *Member) anyReady() bool { return m.others.Load() }
 
 // rotate puts the current room to the back of the queue if others wait.

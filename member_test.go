@@ -121,7 +121,7 @@ func TestOverflowDisconnectEndsTheMemberByItself(t *testing.T) {
 	})
 }
 
-func TestOverflowDisconnectEndsWhoReadsTooLate(t *testing.T) {
+func TestOverflowDisconnectEndsMembersThatReadTooLate(t *testing.T) {
 	h := newHub(t, nil, &fanout.Options{Window: fanout.Window{Messages: 8}, Overflow: fanout.Disconnect})
 	m := connect(t, h, "x")
 	publish(t, h.Room("x"), 1, 9)

@@ -32,8 +32,8 @@ type membership struct {
 	opened uint32
 }
 
-// A place is where a membership is in its room's history, and what is being
-// done to get it there.
+// A place says where a membership is in its room's history, and how it gets to
+// the log.
 type place struct {
 	// What is being waited for on behalf of the membership; nil: nothing.
 	// Guarded by room.mu.
@@ -43,9 +43,8 @@ type place struct {
 	// window; nil when it is there. Guarded by room.mu until the
 	// membership is joined, then by Member.walk.
 	replay *memberReplay
-	// What is not after this position has been read elsewhere. Set before the
-	// member learns that there is something to read; then guarded by
-	// Member.walk.
+	// Messages up to this position have been read elsewhere. Set before the member
+	// learns that there is something to read; then guarded by Member.walk.
 	after Position
 	// How far the member has come, as users see it. Set and guarded like after.
 	last Position
@@ -54,13 +53,13 @@ type place struct {
 	shown uint64
 	lists bool // it gets a list next
 
-	// The history cannot be read: what has fallen out of the window is a gap,
-	// and the next time it is tried again. Guarded by Member.walk.
+	// The history cannot be read: messages that have fallen out of the window are
+	// a gap. The next time the history is tried again. Guarded by Member.walk.
 	plain  bool
-	behind atomic.Int32 // one of those below: then it does not count as slow
+	behind atomic.Int32 // one of the values below; if it is not within, the member does not count as slow
 }
 
-// Why a member is out of the window and not slow.
+// Reasons why a member that is out of the window does not count as slow.
 const (
 	within  int32 = iota // it is not
 	follows              // it comes from behind, and has not caught up since
@@ -99,14 +98,14 @@ func (ms *membership) setSince(n uint64) {
 	ms.left.bits.Or(uint32(n) << 1)
 }
 
-// A stay is over when its lowest bit is set. The others are the lower ones of
-// membership.since: there is no room for them elsewhere.
+// A stay is over when its lowest bit is set. The other bits are the lower ones
+// of membership.since, for which there is no room elsewhere.
 type stay struct{ bits atomic.Uint32 }
 
 // Load reports whether the stay is over.
 func (s *stay) Load() bool { return s.bits.Load()&1 != 0 }
 
-// end makes it so.
+// end ends the stay.
 func (s *stay) end() { s.bits.Or(1) }
 
 // Key implements few.Value.
@@ -154,8 +153,8 @@ func (ms *membership) tell() {
 	}
 }
 
-// doneWaiting is called when a membership has been put into its room, which
-// ends all waiting for that.
+// doneWaiting is called when a membership has been put into its room: nothing
+// waits for that any more.
 func (ms *membership) doneWaiting() {
 	ms.room.mu.AssertHeld()
 	ms.tell()
@@ -222,8 +221,8 @@ func (ms *membership) endError() error {
 	return ErrLeft
 }
 
-// wasIn reports whether the member was in one of the rooms that are left out
-// when the message arrived.
+// wasIn reports whether, when the message arrived, the member was in one of the
+// rooms that it leaves out.
 func (m *Member) wasIn(f *item.Filter, arrival uint64) bool {
 	m.walk.AssertHeld()
 	m.mu.Lock()
@@ -244,9 +243,9 @@ func (ms *membership) joinedBefore(arrival uint64) bool {
 	return ms.joined && ms.since() < arrival
 }
 
-// depart notes that the member is about to leave a room, if messages have
-// arrived in its time that leave out rooms. Those that the member has not read
-// yet may leave out this one.
+// depart notes that the member is about to leave a room, if messages that leave
+// out rooms have arrived during its stay. Some that the member has not read yet
+// may leave out this room.
 func (m *Member) depart(ms *membership) {
 	m.mu.AssertHeld()
 	left := m.hub.leftOut.Load()
@@ -280,8 +279,8 @@ func (m *Member) forgetDepartures() {
 	}
 }
 
-// hasReadAll reports whether nothing is there for the member in its rooms, and
-// no direct message.
+// hasReadAll reports whether the member has read everything in its rooms, and
+// all direct messages.
 func (m *Member) hasReadAll(e *extras) bool {
 	m.walk.AssertHeld()
 	m.mu.AssertHeld()
@@ -296,15 +295,15 @@ func (m *Member) hasReadAll(e *extras) bool {
 	return true
 }
 
-// hasReadAll reports whether nothing is there for the member in the room.
+// hasReadAll reports whether the member has read everything in the room.
 func (ms *membership) hasReadAll() bool {
 	ms.member.walk.AssertHeld()
 	joined, behind := ms.standing()
 	return !behind && (!joined || ms.cursor.AtEnd())
 }
 
-// standing reports whether the membership is in its room, and whether there is
-// something, or will be, that comes before what is in the room's log.
+// standing reports whether the membership is in its room, and whether there
+// are, or may be, messages to read before those in the room's log.
 func (ms *membership) standing() (joined, behind bool) {
 	ms.member.walk.AssertHeld()
 	ms.room.mu.Lock()
@@ -312,15 +311,15 @@ func (ms *membership) standing() (joined, behind bool) {
 	return ms.joined, ms.place != nil && ms.place.replay != nil
 }
 
-// A milestone is a place in a room that the member comes to.
+// A milestone is a place in a room that the member will reach.
 type milestone struct {
 	ms *membership
 	at uint64
 }
 
-// ends returns where the rooms of the member end, or nil if there are some to
-// which older messages may come yet: by a Resume, or because the hub is reading
-// what it missed.
+// ends returns the current ends of the member's rooms. It returns nil if older
+// messages may still come to one of them: by a Resume, or because the hub is
+// reading what it missed.
 func (m *Member) ends() []milestone {
 	m.walk.AssertHeld()
 	marks := []milestone{}

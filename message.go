@@ -78,10 +78,10 @@ type Person struct {
 	Info   []byte // of the connection that is there longest; do not modify it
 
 	// Since is when the connection that is there longest connected, by the
-	// clock of its hub. That another one takes its place, as after a reload
-	// within RoomOptions.Grace, is no change by itself. So members that were
-	// there before keep the earlier time, and members that join later get the
-	// new one in their list.
+	// clock of its hub. If another connection takes its place, as after a reload
+	// within RoomOptions.Grace, no change is announced for that alone. So members
+	// that were there before keep the earlier time, and members that join later
+	// get the new one in their list.
 	Since time.Time
 }
 

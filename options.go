@@ -42,11 +42,11 @@ type Options struct {
 	// what Join returns, wrapped. A nil Admit admits all.
 	//
 	// It is asked last, after everything that may take time, and without locks.
-	// So nobody slips past a ban: after a ban has been recorded where Admit
-	// looks, take the member out of the room. A Join that was admitted before
-	// then either has been undone or fails. Admit may be called concurrently,
-	// and more than once for a Join. A panic reaches the caller of Join; in
-	// [Selection.Join] it is an error of the hub ([PartialError].Failed).
+	// So a Join cannot race a ban: record the ban where Admit looks for it, then
+	// take the member out of the room. A Join that Admit allowed before that
+	// either is undone or fails. Admit may be called concurrently, and more than
+	// once for a Join. A panic reaches the caller of Join; in [Selection.Join] it
+	// is an error of the hub ([PartialError].Failed).
 	Admit func(ctx context.Context, room string, m *Member) error
 
 	// OnJoin and OnLeave are called after a member has joined or left a room of
@@ -126,8 +126,8 @@ type RoomOptions struct {
 	// Zero is Options.Overflow.
 	Overflow Overflow
 
-	// Presence has members told who is in the room, on all hubs, and who comes
-	// and goes: see [Message.Presence].
+	// Presence makes the hub tell members who is in the room, on all hubs, and who
+	// comes and goes: see [Message.Presence].
 	//
 	// Changes that come together are told together. A member gets a notice at
 	// once in a quiet room, and some 17 a second at most, however many people

@@ -12,8 +12,8 @@ import (
 	"github.com/fanoutgo/fanout/internal/wire"
 )
 
-// initPublishing prepares what package publishing needs of the hub. The adapter
-// is added when the hub has one.
+// initPublishing prepares what package publishing needs from the hub. The
+// adapter is added when the hub has one.
 func (h *Hub) initPublishing() {
 	h.publishing = publishing.Env{
 		Hub: h.num, Home: &h.home, Context: h.ctx, WithHealth: h.withHealth,
@@ -40,7 +40,7 @@ func (r *room) outgoing() *publishing.Channel {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if out := r.out.Load(); out != nil {
-		return out // somebody was faster
+		return out // another goroutine was faster
 	}
 	o := publishing.Options{Name: r.channel, Invalid: r.invalid()}
 	if r.kept != nil {
@@ -68,7 +68,7 @@ func (o owner) Wrap(err error) error {
 	if o.room.name != "" {
 		return &PublishError{Room: o.room.name, Err: err}
 	}
-	user, _ := o.room.hub.names.UserOf(o.room.channel) // empty: it is everyone's channel
+	user, _ := o.room.hub.names.UserOf(o.room.channel) // empty: it is the channel of everyone
 	return &PublishError{User: user, Err: err}
 }
 
@@ -78,7 +78,7 @@ func (o owner) DeliverFrame(frame []byte) {
 	r := o.room
 	var b batch.Batch
 	if err := b.Open(frame); err != nil {
-		return // cannot be: the hub has just encoded it
+		return // cannot happen: the hub has just encoded it
 	}
 	r.prepare()
 	r.mu.Lock()
@@ -98,8 +98,8 @@ func (o owner) DeliverFrame(frame []byte) {
 	w.run(r.hub)
 }
 
-// passesBy reports whether the messages of a selection are not to go into the
-// history that a channel keeps.
+// passesBy reports whether the messages of a selection are kept out of the
+// history of a channel.
 func (s Selection) passesBy(out *publishing.Channel) bool { return s.unkept && out.Keeps() }
 
 // A target is a part of a selection, and what to send there.
@@ -136,7 +136,7 @@ func (s Selection) targets(ctx context.Context, m *wire.Message) ([]target, erro
 	return s.acquireAll(s.names, m), nil
 }
 
-// awaitEveryone waits until the hub hears itself what is said to everyone.
+// awaitEveryone waits until the hub itself receives messages to everyone.
 func (s Selection) awaitEveryone(ctx context.Context) error {
 	h := s.hub
 	if h.own.Succeeded() {

@@ -74,7 +74,7 @@ func TestWhatGathersGoesTogetherAndSharesItsFate(t *testing.T) {
 	})
 }
 
-func TestPublisherWhoLeavesBeforeItsFrameIsSentIsWithdrawn(t *testing.T) {
+func TestPublishGivenUpBeforeItsFrameIsSent(t *testing.T) {
 	eachWay(t, func(t *testing.T, h *fanout.Hub, m *fanout.Member, gate chan memory.Fate) {
 		first := start(within(t), h, "1")
 		ctx, cancel := context.WithCancel(t.Context())
@@ -101,7 +101,7 @@ func TestPublisherWhoLeavesBeforeItsFrameIsSentIsWithdrawn(t *testing.T) {
 	})
 }
 
-func TestAFrameThatAllHaveLeftHarmsNobodyWhoComesLater(t *testing.T) {
+func TestFrameThatAllPublishersHaveLeft(t *testing.T) {
 	eachWay(t, func(t *testing.T, h *fanout.Hub, m *fanout.Member, gate chan memory.Fate) {
 		first := start(within(t), h, "1")
 		ctx, cancel := context.WithCancel(t.Context())
@@ -136,9 +136,9 @@ func TestOnePublishersDeadlineDoesNotHarmTheOthersOfItsFrame(t *testing.T) {
 	})
 }
 
-// However slow the backend is, who has given no deadline gets one, also where
-// it waits for the frames of others.
-func TestPublishTimeoutBoundsThoseWhoWaitForOthers(t *testing.T) {
+// A publish without a deadline ends after PublishTimeout, however slow the
+// backend is, also if it waits for the frames of others.
+func TestPublishTimeoutBoundsWaitingForOthers(t *testing.T) {
 	eachWay(t, func(t *testing.T, h *fanout.Hub, m *fanout.Member, gate chan memory.Fate) {
 		begin := time.Now() // of a clock that stands still but for this
 		var waits []chan error

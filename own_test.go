@@ -83,7 +83,7 @@ func TestHubsOwnChannels(t *testing.T) {
 	})
 }
 
-// Whatever waits has a bound, and says what it waited for.
+// Every wait has a bound, and its error says what it waited for.
 func TestWaitsAreBounded(t *testing.T) {
 	down := func(t *testing.T, test func(t *testing.T, h *fanout.Hub, bus *memory.Bus)) {
 		synctest.Test(t, func(t *testing.T) {
@@ -203,7 +203,7 @@ func (s *stuck) Close(ctx context.Context) error {
 
 func (s *stuck) Health() error { return errors.New("link to 10.1.2.3:6379: wrong password") }
 
-// What ends with its context says what the adapter knows.
+// The error of a call that ends with its context says what the adapter knows.
 func TestDeadlineErrorsSayWhatTheAdapterKnows(t *testing.T) {
 	cases := map[string]func(ctx context.Context, h *fanout.Hub, m *fanout.Member) error{
 		"Join": func(ctx context.Context, h *fanout.Hub, m *fanout.Member) error { return h.Room("x").Join(ctx, m) },

@@ -19,7 +19,7 @@ type MemberInfo struct {
 	ID    string    // see Member.ID
 	User  string    // of MemberOptions
 	Info  []byte    // see Member.Info; nil if there is none
-	Since time.Time // it connected, to a tenth of a second, by the clock of its hub
+	Since time.Time // when it connected, to a tenth of a second, by its hub's clock
 }
 
 // Hub returns the ID of the hub that holds the member.
@@ -39,15 +39,15 @@ type UserInfo struct {
 // A HubInfo describes a hub.
 type HubInfo struct {
 	ID      string
-	Since   time.Time // it was made, by its clock
+	Since   time.Time // when it was made, by its own clock
 	Release string    // of this module in its program
 	Members int
-	Rooms   int // that it knows: also some without members, and the channels of users
+	Rooms   int // those it knows, counted as in Stats.Rooms
 }
 
-// Count returns the number of selected members on all hubs. Hubs count and do
-// not list. It returns as soon as every hub that has members of the selection
-// has answered: at once if there is none.
+// Count returns the number of selected members on all hubs. Hubs answer with a
+// number and not with a list. It returns as soon as every hub that has members
+// of the selection has answered: at once if there is none.
 //
 // If some hubs have not answered when ctx ends, or after
 // [Options.PublishTimeout] if ctx has no deadline, the error is a
@@ -75,10 +75,10 @@ func (s Selection) Count(ctx context.Context) (int, error) {
 }
 
 // Members yields the selected members of all hubs, each once, in no order, as
-// their hubs name them: the first before the last hub has answered. Members
-// that come or go meanwhile may or may not be among them. The memory that this
-// takes is bounded, here and on the other hubs, however many members there are:
-// hubs send the next page, of some 48 KiB, when one has been consumed.
+// hubs answer: the first before the last hub has answered. Members that come or
+// go meanwhile may or may not be among them. The memory that this takes is
+// bounded, here and on the other hubs, however many members there are: hubs
+// send the next page, of some 48 KiB, when one has been consumed.
 //
 // An error is the last thing that is yielded. Which errors there are, and how
 // long Members waits, is as with [Selection.Count]. To leave the loop early is
@@ -137,9 +137,9 @@ func (s Selection) Users(ctx context.Context) iter.Seq2[UserInfo, error] {
 //
 // Hubs watch each other. When one is killed, or has lost its link to the
 // backend, the others know that it is gone within 4 s on a backend that counts
-// receivers, and within 8 s on others; it is there again when it is heard
-// again. A hub that does not run for a second is not taken for gone. One that
-// closes says so.
+// receivers, and within 8 s on others; when it is heard again, it is listed
+// again. A hub that pauses for a second is not taken for gone. A hub that
+// closes announces it.
 func (h *Hub) Hubs(ctx context.Context) iter.Seq2[HubInfo, error] {
 	q := control.Question{Op: control.OpHubs}
 	return entries(ctx, h.Everyone(), "hubs", q, func(hub uint64, e *control.Entry) HubInfo {
@@ -173,15 +173,15 @@ func entries[T any](ctx context.Context, s Selection, op string, q control.Quest
 // Join brings the selected members into rooms, on their hubs, as [Room.Join]
 // does. When it returns nil all those have joined that were selected when the
 // command reached their hub: what any hub publishes from then on reaches them.
-// That a member ends or leaves meanwhile, or that [Options.Admit] refuses it,
-// is no error. A hub runs the command once, even if it has to be sent several
+// It is no error if a member ends or leaves meanwhile, or if [Options.Admit]
+// refuses it. A hub runs the command once, even if it has to be sent several
 // times.
 //
 // A hub whose link to the backend is down gets the command when the link is
 // back, if that is before ctx ends and before the other hubs take it for gone:
 // see [Hub.Hubs]. After that it is not waited for, and its members stay as they
-// are. What must hold for them, too, such as a ban, belongs into
-// [Options.Admit], and has to be commanded again when Hubs shows the hub.
+// are. What must hold for them, too, such as a ban, belongs in [Options.Admit],
+// and the command has to be repeated once Hubs yields the hub again.
 //
 // If hubs have not answered in time, or have not been able to do it, the error
 // is a [*PartialError]; the command may still take effect there. Other errors

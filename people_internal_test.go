@@ -10,8 +10,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Whatever becomes of a question, nothing of it is left but the note that it
-// has run, which is forgotten later.
+// However a question ends, nothing of it is left except the note that it has
+// run, which is forgotten later.
 func TestQuestionsLeaveNoPendingState(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		bus := memory.NewBus()

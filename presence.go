@@ -52,7 +52,7 @@ func (h *Hub) register(m *Member) {
 	}
 }
 
-// unregister undoes register, if that is not done.
+// unregister undoes register, unless that has been undone.
 func (h *Hub) unregister(m *Member) {
 	h.mu.AssertHeld()
 	if h.members[m.num] != m {
@@ -83,8 +83,8 @@ func (h *Hub) numbersOf(user string) (all []uint64) {
 	return all
 }
 
-// joinUser brings a member into the channel of its user, now if that needs no
-// waiting, and otherwise in the background.
+// joinUser adds a member to the channel of its user: at once if that needs no
+// waiting, otherwise in the background.
 func (h *Hub) joinUser(m *Member) {
 	u := m.user()
 	r := h.acquire("", h.names.User(u.name))
@@ -105,8 +105,8 @@ func (h *Hub) joinUser(m *Member) {
 	h.pool.Aside(join)
 }
 
-// joinNow brings a member into the room if it stands. It reports whether
-// nothing is left to do.
+// joinNow adds a member to the room if the room is subscribed. It reports
+// whether nothing is left to do.
 func (r *room) joinNow(m *Member) (done bool) {
 	ms, err := m.reserve(r, nil)
 	if err != nil {
@@ -125,7 +125,7 @@ func (r *room) joinNow(m *Member) (done bool) {
 
 var errNotNow = errors.New("the channel is not subscribed")
 
-// keepJoining brings a member into the channel of its user, however long that
+// keepJoining adds a member to the channel of its user, however long that
 // takes. It returns earlier when the member or the hub ends.
 func (h *Hub) keepJoining(r *room, m *Member) {
 	for pause := (backoff.Backoff{}); ; {
@@ -148,8 +148,8 @@ func (h *Hub) keepJoining(r *room, m *Member) {
 	}
 }
 
-// list has the membership receive the list of who is there next, if there is
-// one: otherwise the first one is a change, and in the log.
+// list makes the membership receive the list of who is there next, if there is
+// one. Otherwise the first list is a change in the log.
 func (ms *membership) list() {
 	ms.room.mu.AssertHeld()
 	if p := ms.room.presence(); p != nil {
@@ -161,8 +161,8 @@ func (ms *membership) list() {
 }
 
 // parkNew parks the cursor of a new member, which has read everything: the next
-// append wakes the member. It does not if there is a list of who is here, with
-// which the member begins.
+// append wakes the member. It does not park it if there is a list of who is
+// here, because the member begins with that.
 func (r *room) parkNew(ms *membership) (listed bool) {
 	r.mu.AssertHeld()
 	if ms.place != nil && ms.place.lists {
@@ -179,7 +179,7 @@ func (ms *membership) listAgain() {
 }
 
 // takeList puts the list of who is there into buf, if there is one. The member
-// does not get changes that are in it.
+// does not get changes that the list includes.
 func (m *Member) takeList(buf []Message, ms *membership) int {
 	m.walk.AssertHeld()
 	r := ms.room
@@ -195,7 +195,8 @@ func (m *Member) takeList(buf []Message, ms *membership) int {
 	return 1
 }
 
-// announced returns what a hub that follows a room wants to know of this one.
+// announced answers a hub that follows a room and asks who is announced on this
+// one.
 func (h *Hub) announced(q *control.Question) *control.Answer {
 	life := h.newStream() // members that join after the look get a larger one
 	snapshot := &control.Answer{Status: control.StatusLast, Mode: control.ModeList}
@@ -204,13 +205,13 @@ func (h *Hub) announced(q *control.Question) *control.Answer {
 			snapshot = r.presence().Snapshot(q)
 		}
 	}
-	if snapshot.Life == 0 { // nobody is here, whatever was before
+	if snapshot.Life == 0 { // no member is here, whatever was announced before
 		snapshot.Life = life
 	}
 	return snapshot
 }
 
-// infoChanged tells the rooms of a member that have presence.
+// infoChanged tells the member's rooms with presence that its info has changed.
 func (m *Member) infoChanged() {
 	m.mu.AssertHeld()
 	for ms := range m.rooms.All {
@@ -226,7 +227,7 @@ func (m *Member) infoChanged() {
 	}
 }
 
-// initPerformer prepares the hub to do what others ask for.
+// initPerformer prepares the hub to carry out the questions of other hubs.
 func (h *Hub) initPerformer() {
 	h.performer.Init(&performer.Env{
 		ID: h.id, Names: h.names, Poll: h.switchboard.Poll,
@@ -349,8 +350,8 @@ func (v roomView) Count() int {
 	return int(v.room.life.Members())
 }
 
-// Expel has joins that have been admitted, and are not in the room yet, ask
-// again.
+// Expel makes Joins ask again that were admitted and whose members are not in
+// the room yet.
 func (v roomView) Expel() { v.room.hub.expelled.of(v.room.channel).Add(1) }
 
 // walkAtOnce is how many members of a room are looked at while its lock is

@@ -208,7 +208,8 @@ func (f *fleet) traffic() (frames, bytes func() int) {
 	return func() int { return int(n.Load()) }, func() int { return int(size.Load()) }
 }
 
-// require checks that a watcher knows who is there, and that its changes fitted.
+// require checks that a watcher knows who is there, and that its changes
+// fitted.
 func (w *watcher) require(t testing.TB, names ...string) {
 	t.Helper()
 	require.Equal(t, slices.Sorted(slices.Values(names)), w.names())
@@ -578,8 +579,8 @@ func TestPresenceBesideAnotherRelease(t *testing.T) {
 	})
 }
 
-// An earlierHub answers questions about presence as a release does that does not
-// know them, and nothing else.
+// An earlierHub answers questions about presence as a release does that does
+// not know them, and nothing else.
 type earlierHub struct {
 	node  *memory.Adapter
 	asked atomic.Int32

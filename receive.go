@@ -66,8 +66,8 @@ func (m *Member) ReceiveBatch(ctx context.Context, buf []Message) (int, error) {
 	}
 }
 
-// receiveError returns the error that users see of a Receive. A GapError says
-// itself what it is about.
+// receiveError returns the error that users see of a Receive. A GapError names
+// its room itself.
 func receiveError(err error) error {
 	if err == nil {
 		return nil // before anything that allocates: this is called for each batch
@@ -96,7 +96,7 @@ func (m *Member) Messages(ctx context.Context) iter.Seq2[Message, error] {
 }
 
 // wait waits until something may be ready. The end of the member is no error
-// here: take says it. The caller has read m.wake.
+// here, since take returns it. The caller has read m.wake.
 func (m *Member) wait(ctx context.Context, wake <-chan struct{}) error {
 	if wake == nil {
 		if wake = m.firstWait(); wake == nil {
@@ -115,8 +115,8 @@ func (m *Member) wait(ctx context.Context, wake <-chan struct{}) error {
 	}
 }
 
-// firstWait makes wake, and returns it if there is something to wait for: until
-// now nobody could be told.
+// firstWait makes wake, and returns it if there is something to wait for:
+// before that, no one could be woken.
 func (m *Member) firstWait() <-chan struct{} {
 	m.readyMu.Lock()
 	defer m.readyMu.Unlock()
@@ -189,9 +189,10 @@ func (m *Member) take(buf []Message) (n int, err error) {
 	return n, nil
 }
 
-// takeBefore fills buf with what a member gets before what is at its cursor: if
-// it comes from behind, or the list of who is here. Or it takes the member a
-// step further. It is full if there is a gap, and buf is not to have one.
+// takeBefore fills buf with what a member gets before the messages at its
+// cursor: messages from the history if it comes from behind, or the list of who
+// is here. Otherwise it takes the member a step further. It returns full if
+// there is a gap next and buf must not have one.
 func (m *Member) takeBefore(buf []Message, ms *membership, mayGap bool) (n int, full bool, err error) {
 	m.walk.AssertHeld()
 	r := ms.place.replay
@@ -216,9 +217,9 @@ func (m *Member) takeBefore(buf []Message, ms *membership, mayGap bool) (n int, 
 }
 
 // gap consumes the gaps before the cursor of ms, and returns the error for
-// them. It is nil when all that the cursor has fallen behind was volatile, and
-// when the cursor has fallen behind now, so that the gap is to come with the
-// rest from the history.
+// them. It is nil if all messages that the cursor has missed were volatile. It
+// is also nil if the cursor has just fallen behind, so that the gap comes with
+// the messages from the history.
 func (m *Member) gap(ms *membership) error {
 	m.walk.AssertHeld()
 	var sum roomlog.Gap
@@ -259,7 +260,7 @@ func (m *Member) takeGaps(ms *membership) (sum roomlog.Gap, slow bool) {
 	return sum, false
 }
 
-// takePart takes from what a member gets from the history.
+// takePart takes messages from the part that a member has from the history.
 func (m *Member) takePart(buf []Message, ms *membership, r *memberReplay) (got int, err error) {
 	m.walk.AssertHeld()
 	if gap := r.TakeGap(); !gap.IsZero() {
@@ -277,8 +278,8 @@ func (m *Member) takePart(buf []Message, ms *membership, r *memberReplay) (got i
 	return got, err
 }
 
-// copy puts entries into buf and returns how many messages those gave, and how
-// many entries are dealt with.
+// copy puts entries into buf. It returns how many messages it put there, and
+// how many entries it has used.
 func (m *Member) copy(buf []Message, ms *membership, entries []item.Entry, fresh bool) (got, used int) {
 	m.walk.AssertHeld()
 	var after Position
@@ -296,7 +297,7 @@ func (m *Member) copy(buf []Message, ms *membership, entries []item.Entry, fresh
 		var at Position
 		if !e.At.IsZero() {
 			if at = public(e.At, ms.room.kept.mark); !after.IsZero() && !after.Before(at) {
-				continue // another hub was faster, and it resumed here
+				continue // it had this at a hub that was ahead, and resumed here
 			}
 		}
 		b := &buf[got]
@@ -307,7 +308,7 @@ func (m *Member) copy(buf []Message, ms *membership, entries []item.Entry, fresh
 }
 
 // admits reports whether the member gets a message that has a filter. It is
-// asked once, when the member reads the message.
+// called once, when the member reads the message.
 func (m *Member) admits(ms *membership, f *item.Filter) bool {
 	m.walk.AssertHeld()
 	if number, is := f.Change(); is {
@@ -327,8 +328,9 @@ func (m *Member) admits(ms *membership, f *item.Filter) bool {
 const minCopyTime = 30 * time.Second
 
 // copyTime is how long after its first copy a message may come to another room:
-// its publisher tries as long as Options.PublishTimeout, after which an attempt
-// that has begun may go on for some seconds; then it has to travel.
+// its publisher tries as long as Options.PublishTimeout, after that an attempt
+// that has begun may take some seconds more, and then the message has to
+// travel.
 func (h *Hub) copyTime() time.Duration { return max(2*h.opts.PublishTimeout, minCopyTime) }
 
 // firstCopy reports whether a copy is the first of its message, and notes it.

@@ -51,8 +51,8 @@ func (r *Room) Name() string { return r.name }
 //   - that of [Options.Admit], if it refuses the member;
 //   - [ErrLeft] if Leave was called for the member during Join;
 //   - [ErrClosed] if the member or the hub is closed;
-//   - [ErrRefused] if the backend refuses the subscription, of the room or of the
-//     hub's own channels (which the hub goes on trying to subscribe);
+//   - [ErrRefused] if the backend refuses the subscription, of the room or of
+//     the hub's own channels (which the hub keeps trying to subscribe);
 //   - the error of ctx, with what the adapter knows of its links.
 func (r *Room) Join(ctx context.Context, m *Member) error {
 	if err := r.check(ctx, m); err != nil {
@@ -63,8 +63,8 @@ func (r *Room) Join(ctx context.Context, m *Member) error {
 	return r.wrap("join", room.admit(ctx, m, nil))
 }
 
-// admit brings a member into the room, to its end or, with rp, to a place in its
-// history.
+// admit brings a member into the room, to its end or, with rp, to a place in
+// its history.
 func (r *room) admit(ctx context.Context, m *Member, rp *memberReplay) (err error) {
 	if err := r.invalid(); err != nil {
 		return err

@@ -48,7 +48,7 @@ func TestRoomThatIsOnlyPublishedToIsForgotten(t *testing.T) {
 	})
 }
 
-// What is lost between two streams of a publisher is known, too.
+// Messages lost between two streams of a publisher are counted, too.
 func TestLossBeforeANewStreamIsCounted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		bus := memory.NewBus()
@@ -127,7 +127,7 @@ func TestJoinEndsWithItsMember(t *testing.T) {
 	})
 }
 
-// A hub whose clock is wrong is heard all the same.
+// Messages of a hub whose clock is wrong are delivered.
 func TestClocksMayDiffer(t *testing.T) {
 	bus := memory.NewBus()
 	h := newHub(t, bus, nil)

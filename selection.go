@@ -96,8 +96,8 @@ func (s Selection) Volatile() Selection {
 	return s
 }
 
-// Unkept has messages pass the history of a room by: members that are in the
-// room get them, those that resume do not. It suits hints, such as that
+// Unkept keeps messages out of the history of a room: members that are in the
+// room get them, members that resume do not. It suits hints, such as that
 // somebody is typing. In a room without a history it has no effect.
 //
 // Such a message has no place in the history and no number. So a member that
@@ -212,7 +212,7 @@ func (s Selection) message(data []byte) *wire.Message {
 	return &wire.Message{Except: s.except, ExceptRooms: s.exceptRooms, Volatile: s.volatile, Data: data}
 }
 
-// check says what is wrong with the selection or the data.
+// check returns what is wrong with the selection or the data, or nil.
 func (s Selection) check(data []byte) error {
 	if s.hub == nil {
 		return fmt.Errorf("%w: make one with Hub.In, Hub.User, Hub.To or Hub.Everyone", ErrEmptySelection)

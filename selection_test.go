@@ -84,7 +84,7 @@ func TestLocalStaysOnTheHub(t *testing.T) {
 	require.Equal(t, []string{"9"}, receive(t, far, 1))
 }
 
-func TestVolatileSkipsThoseWhoLag(t *testing.T) {
+func TestVolatileSkipsMembersThatLag(t *testing.T) {
 	h := newHub(t, nil, nil)
 	late, idle := connect(t, h, "x"), connect(t, h, "x")
 	publish(t, h.Room("x"), 1, 1)

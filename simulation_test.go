@@ -16,9 +16,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestHistorySimulation has hubs, clients that come and go, and a backend with
-// all the faults it knows, by chance, a thousand times over in no time.
-// Whatever happens, each client has everything once and in the order of the
+// TestHistorySimulation runs hubs, clients that come and go, and a backend with
+// all its faults, at random, a thousand times, in the time of testing/synctest.
+// Whatever happens, each client gets every message once and in the order of the
 // history, as long as the server itself loses nothing.
 func TestHistorySimulation(t *testing.T) {
 	for seed := range uint64(300) {

@@ -16,16 +16,17 @@ import (
 )
 
 // A room is one hub's part of a room: the log, the members on this hub, the
-// subscription, and the numbers of what comes in and goes out. It exists while
-// it has members, is being joined or published to, and for a while after that.
+// subscription, and the numbers of messages received and published. It exists
+// while it has members or is being joined or published to, and for a while
+// after that.
 //
 // The log's order is made under mu: Receive, and Publish of Local selections,
 // append under it. Wake-ups and calls of the adapter happen after it is
 // released. The order of all locks is in docs/ARCHITECTURE.md.
 //
-// Most rooms have not been heard of for a while, and what takes longest is to
-// fetch them from memory: what is needed together lies together, in lines of 64
-// bytes.
+// Most rooms have not been used for a while, so fetching them from memory takes
+// the longest. Fields that are needed together are therefore close together, in
+// lines of 64 bytes.
 type room struct {
 	// What publishing needs.
 	hub  *Hub
@@ -33,10 +34,10 @@ type room struct {
 	rare *rare                              // what few rooms have; nil: nothing of it
 	out  atomic.Pointer[publishing.Channel] // nil until something is published
 
-	mu   locks.Mutex[locks.Room] // guards all below, but for what has a word of its own
+	mu   locks.Mutex[locks.Room] // guards all below, except where a comment says otherwise
 	life life.Life               // its subscription, and whether it is used; its times are those of package clock
 
-	// What arriving frames need, too.
+	// What arriving frames need as well.
 	in      sequence.Tracker
 	members linked.List[membership, *membership]
 	log     roomlog.Log[item.Entry, *membership] // it has a lock of its own
@@ -86,17 +87,18 @@ func (h *Hub) acquire(name, channel string) *room {
 	return r
 }
 
-// hold is acquire for callers that have the room already. It is false if the hub
-// has forgotten it.
+// hold is acquire for callers that have the room already. It returns false if
+// the hub has forgotten the room.
 func (r *room) hold() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.life.Use()
 }
 
-// await makes ms a member of the room, once the hub's own channels and the
-// room's stand and, where there is a history, its place in that is known. A
-// Resume (rp) puts itself there; a Join beside it waits for how that ends.
+// await makes ms a member of the room once the hub's own channels and the
+// room's channel are subscribed and, if there is a history, its place there is
+// known. A Resume (rp) enters the room itself; a Join at the same time waits
+// for its outcome.
 func (r *room) await(ctx context.Context, ms *membership, rp *memberReplay) error {
 	if err := r.awaitOthers(ctx, ms); err != nil {
 		return err
@@ -179,7 +181,7 @@ func (r *room) follows() bool {
 // member leaves, which calls cancel, the next one that waits tries again.
 func (r *room) subscribe(ctx context.Context, ms *membership, cancel context.CancelCauseFunc) (err error) {
 	stop := context.AfterFunc(r.hub.open, func() { cancel(ErrClosed) })
-	err = errPanic // others must not wait for ever, whatever the adapter does
+	err = errPanic // so that others do not wait for ever, whatever the adapter does
 	defer func() {
 		stop()
 		cancel(nil)

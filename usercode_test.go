@@ -20,7 +20,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// What the user's code does, a panic included, leaves nothing in use.
+// Whatever user code does, a panic included, nothing stays in use.
 func TestUserCodeThatPanics(t *testing.T) {
 	for name, end := range map[string]func(){"panics": func() { panic("boom") }, "Goexit": runtime.Goexit} {
 		t.Run("Options.Room, of one of several rooms: "+name, func(t *testing.T) {
@@ -86,7 +86,8 @@ func TestUserCodeThatPanics(t *testing.T) {
 	})
 }
 
-// A Join beside a Resume of the same member and room has an outcome of its own.
+// A Join at the same time as a Resume of the same member and room has its own
+// outcome.
 func TestJoinBesideAResume(t *testing.T) {
 	for name, since := range map[string]string{"that is ahead": "ahead", "that is cancelled": "cancelled", "that succeeds": "v1-0-0"} {
 		t.Run(name, func(t *testing.T) {
@@ -137,7 +138,7 @@ func TestJoinBesideAResume(t *testing.T) {
 	}
 }
 
-// The context of a Join is not kept once that has returned.
+// The context of a Join is not kept after the Join has returned.
 func TestContextsAreNotKept(t *testing.T) {
 	for name, room := range map[string]string{"with a history": "kept", "without": "plain"} {
 		t.Run("of the first Join of a room "+name, func(t *testing.T) {
@@ -171,7 +172,8 @@ func TestContextsAreNotKept(t *testing.T) {
 	}
 }
 
-// A logger is what the user's slog.Handler does, and what it was given.
+// A logger is a slog.Handler that a test controls, and the lines that it was
+// given.
 type logger struct {
 	mu    sync.Mutex
 	lines bytes.Buffer

@@ -291,8 +291,8 @@ func TestMembersSince(t *testing.T) {
 	})
 }
 
-// What the watching of hubs costs does not grow with their number: docs/scaling.md
-// has these figures.
+// What the watching of hubs costs does not grow with their number:
+// docs/scaling.md has these figures.
 func TestWatchFrames(t *testing.T) {
 	for _, hubs := range []int{3, 10, 30} {
 		t.Run(fmt.Sprint(hubs), func(t *testing.T) {

@@ -12,8 +12,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A damage is what somebody else has done to the keys of a history in which
-// five messages were kept, and who is told of it.
+// A damage is what another program did to the keys of a history of five
+// messages, and which calls report it.
 type damage struct {
 	name                   string
 	commands               [][]string
@@ -75,8 +75,8 @@ func isBroken(t *testing.T, what string, broken bool, err error) {
 	}
 }
 
-// What we cannot have written in the keys of a history is an error with a name,
-// at once, and the room lives again when the keys are gone.
+// Keys of a history with contents that the library cannot have written are
+// ErrBrokenHistory at once, and the room works again when the keys are gone.
 func TestBrokenHistory(t *testing.T) {
 	onClusters(t, func(t *testing.T, c *redistest.Cluster) {
 		h, publisher := keeping(t, c.Client(t), 100), keeping(t, c.Client(t), 100)
@@ -232,7 +232,7 @@ func TestHistoryThatHasLostKeys(t *testing.T) {
 					require.True(t, !again || text == string(msg.Data), "two messages at %v", msg.Position)
 					seen[msg.Position] = string(msg.Data)
 				}
-				// Who resumes gets all, or is told.
+				// A member that resumes gets all messages, or a gap.
 				other := keeping(t, c.Client(t), 100)
 				r := member(t, other)
 				require.NoError(t, other.Room(room).Resume(within(t), r, before[2].Position))

@@ -54,7 +54,8 @@ func (w *wrongClock) read(channel string) adapter.Page {
 	return page
 }
 
-// How old a message is the server's clock tells, whatever those of hubs say.
+// The server's clock decides how old a message is, whatever the clocks of hubs
+// say.
 func TestHistoryIgnoresTheClocksOfHubs(t *testing.T) {
 	onClusters(t, func(t *testing.T, c *redistest.Cluster) {
 		right := newWrongClock(t, c, 0)

@@ -214,7 +214,7 @@ func TestACLUsers(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "hello", string(msg.Data))
 
-	// Another prefix is none of their business, which is said at once.
+	// Another prefix is refused at once.
 	a, err := newAdapter(c.Client(t, as))
 	require.NoError(t, err)
 	other, err := fanout.New(a, &fanout.Options{Prefix: "other", Logger: slog.New(slog.DiscardHandler)})

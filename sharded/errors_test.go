@@ -40,7 +40,7 @@ func infoCount(t testing.TB, s *redistest.Server, section, name string) int {
 	return n
 }
 
-// Whatever waiting may cure is tried again until the context ends.
+// Errors that waiting may cure are tried again until the context ends.
 func TestErrorsThatPass(t *testing.T) {
 	t.Parallel()
 	dropClients := func(t *testing.T, s *redistest.Server) {
@@ -175,8 +175,8 @@ func TestDeadlineErrorsSayWhy(t *testing.T) {
 	require.NoError(t, h.Health(within(t)))
 }
 
-// What a server cannot do is said in words, and neither in logs nor in errors
-// are keys or the bytes of frames.
+// Errors say in words what a server cannot do. Neither logs nor errors contain
+// keys or the bytes of frames.
 func TestServersWithoutCommands(t *testing.T) {
 	t.Parallel()
 	s := redistest.NewServer(t, redistest.Options{Args: []string{"--rename-command", "FCALL", "", "--rename-command", "EVALSHA", ""}})

@@ -14,9 +14,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Keys of a history that somebody has written anything into: members are told
-// of a gap, the room goes on, and heals when the keys are gone. Those that were
-// there all the time need not join again.
+// If another program writes into the keys of a history, members are told of a
+// gap, the room continues to work, and its history begins anew when the keys
+// are gone. Members that were there all the time need not join again.
 func TestHistoryThatWasForged(t *testing.T) {
 	t.Parallel()
 	now := fmt.Sprint(time.Now().UnixMilli())

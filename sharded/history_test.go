@@ -109,8 +109,8 @@ func TestHistory(t *testing.T) {
 	})
 }
 
-// What the package doc says a user needs is enough, and who may not keep a
-// history is told so.
+// The rights in the package documentation are enough, and the error of a user
+// that may not keep a history says so.
 func TestHistoryACLUsers(t *testing.T) {
 	t.Parallel()
 	c := redistest.NewCluster(t, redistest.Options{Primaries: 3})
@@ -147,8 +147,8 @@ func TestHistoryACLUsers(t *testing.T) {
 	require.NoError(t, p.Everyone().Publish(within(t), []byte("nobody else notices")))
 }
 
-// A server without memory does not take what is to be kept, says why, and shows
-// what it has.
+// A server without memory keeps no more messages, says why, and returns those
+// that it has.
 func TestHistoryOfAServerWithoutMemory(t *testing.T) {
 	t.Parallel()
 	s := redistest.NewServer(t, redistest.Options{})
@@ -243,8 +243,8 @@ func TestAPrimaryThatReturnsIsFound(t *testing.T) {
 	w.verdict()
 }
 
-// WIRE.md says how another program speaks into rooms: its commands work as they
-// stand there.
+// The commands in WIRE.md, by which other programs publish to rooms, work as
+// they are written there.
 func TestCommandsOfAStranger(t *testing.T) {
 	onClusters(t, func(t *testing.T, c *redistest.Cluster) {
 		h := keeping(t, c.Client(t), 200)

@@ -21,8 +21,8 @@ func TestNames(t *testing.T) {
 }
 
 // In a cluster that announces names, a primary's name leads to its replica
-// after a failover: the old one has another name, goes on to run, and keeps the
-// connections that it had.
+// after a failover: the old one has another name, continues to run, and keeps
+// the connections that it had.
 func TestNamesOfACluster(t *testing.T) {
 	t.Parallel()
 	for _, kept := range []bool{false, true} {

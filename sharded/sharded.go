@@ -96,7 +96,7 @@
 // connection breaks, and nobody is told. So a hub makes sure that a replica is
 // fed before it confirms a subscription there, and then in each ProbeInterval
 // and with each subscription: the replica says who its primary is and since
-// when the primary's connection stands (ROLE, CLUSTER LINKS), and numbered
+// when the primary's connection has existed (ROLE, CLUSTER LINKS), and numbered
 // messages that the hub publishes at the primary have to arrive. If the
 // primary's connection is another one than before, or a number is missing,
 // messages may have been lost, and the hub interrupts its rooms there: rooms
@@ -154,8 +154,8 @@
 // # Histories
 //
 // A history is kept by functions, which the adapter loads into servers that
-// lack them. Where a server refuses functions, or lets them not call INFO, the
-// adapter runs the same code as scripts (EVALSHA), which takes two to three
+// lack them. Where a server refuses functions, or does not let them call INFO,
+// the adapter runs the same code as scripts (EVALSHA), which takes two to three
 // times the server's time. Where scripts may not call INFO either, it asks for
 // the replication ID itself, on a connection of its own to each node. A role
 // that changes is then noticed within a ProbeInterval.

@@ -52,7 +52,8 @@ type record struct {
 	silence  time.Duration // the longest between two messages
 }
 
-// firstWord and lastWord begin what hubs say before, and after, everything else.
+// firstWord and lastWord begin what hubs say before, and after, everything
+// else.
 const firstWord, lastWord = "first", "last"
 
 // pace is the pause of a publisher between two rounds through all rooms.

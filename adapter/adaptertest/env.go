@@ -350,7 +350,8 @@ func (e *env) wait(t *task, format string, args ...any) error {
 	return t.err
 }
 
-// atEnd has f called when the case ends, whether or not it fails.
+// atEnd arranges for f to be called when the case ends, whether or not it
+// fails.
 func (e *env) atEnd(f func()) { e.undo = append(e.undo, f) }
 
 // stream publishes some frames each millisecond until the returned function is

@@ -109,8 +109,8 @@ func (b *Bus) Flush() { b.history.Clear() }
 // it returns an error, reading fails with it.
 type Reader func(ctx context.Context, channel string, q adapter.Query) error
 
-// InterceptReads has f called for each reading of a history from now on; nil
-// removes it.
+// InterceptReads makes the bus call f for each reading of a history from now
+// on; nil removes f.
 func (b *Bus) InterceptReads(f Reader) {
 	if f == nil {
 		b.reader.Store(nil)
@@ -136,8 +136,8 @@ type Frame struct {
 // A Fate says what happens to a frame. With the zero Fate it arrives.
 type Fate struct {
 	// Drop loses the frame as a server may lose one: no subscriber gets it, and
-	// Publish returns 0 and no error. A frame of Append is in the history all
-	// the same. (The contract says that a subscribed adapter publishes such a
+	// Publish returns 0 and no error. A frame of Append is in the history
+	// nevertheless. (The contract says that a subscribed adapter publishes such a
 	// frame again; this one does not, since that would undo the fault.)
 	Drop bool
 
@@ -169,8 +169,8 @@ type Fate struct {
 // ctx ends, which it does with the publisher's context and on Close.
 type Interceptor func(ctx context.Context, f Frame) Fate
 
-// Intercept has f decide the fate of every frame that is published from now on.
-// A later call replaces f; nil removes it.
+// Intercept makes f decide the fate of every frame that is published from now
+// on. A later call replaces f; nil removes it.
 func (b *Bus) Intercept(f Interceptor) {
 	if f == nil {
 		b.interceptor.Store(nil)
@@ -182,7 +182,8 @@ func (b *Bus) Intercept(f Interceptor) {
 // DropNext loses the next n frames on the bus, as [Fate.Drop] does. It does not
 // count frames that an interceptor drops; the others are lost whatever the
 // interceptor says. What hubs tell each other, such as the probes by which they
-// find out which of them are there, is neither lost nor counted. It replaces the number of an earlier call; 0 ends it.
+// find out which of them are there, is neither lost nor counted. It replaces
+// the number of an earlier call; 0 ends it.
 func (b *Bus) DropNext(n int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -8,9 +8,9 @@ import (
 	"github.com/fanoutgo/fanout/adapter"
 )
 
-// endsBefore reports whether the copy ends before an offset that the new history
-// has: a hub that has only the new backend has gone on with a part of it. It
-// notes where, in c.
+// endsBefore reports whether the copy ends before an offset that the new
+// history has. That is so if a hub that has only the new backend continued a
+// part of the copy. It notes in c where the copy ends.
 func (a *Adapter) endsBefore(ctx context.Context, channel string, keep adapter.Retention, c *historyCopy, epoch, at uint64) (bool, error) {
 	agreed, err := a.agreedUpTo(ctx, channel, keep, c, epoch, at)
 	if err != nil || agreed == at {
@@ -20,10 +20,10 @@ func (a *Adapter) endsBefore(ctx context.Context, channel string, keep adapter.R
 	return true, nil
 }
 
-// agreedUpTo returns up to where the new history has the frames of the old one,
-// at most up to an offset.
+// agreedUpTo returns the offset up to which the new history has the frames of
+// the old one. It is at most the most parameter.
 func (a *Adapter) agreedUpTo(ctx context.Context, channel string, keep adapter.Retention, c *historyCopy, epoch, most uint64) (uint64, error) {
-	least, at := uint64(0), most // the first look is at the last one, which is mostly the same
+	least, at := uint64(0), most // the last one is compared first: it is nearly always the same
 	for most > 0 {
 		same, err := a.sameAt(ctx, channel, keep, c, epoch, at)
 		switch {

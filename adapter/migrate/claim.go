@@ -15,24 +15,25 @@ const (
 	claimPause = 30 * time.Millisecond
 )
 
-// claimKeep is longer than claims last: a claim tells that a copy has begun.
+// claimKeep is longer than a claim lasts: a claim also says that a copy has
+// begun.
 var claimKeep = adapter.Retention{Messages: 16, Age: markKeep.Age}
 
-// A claim keeps other hubs from copying the history of a channel. It is an entry
-// of a history of its own at the new backend.
+// A claim keeps other hubs from copying the history of a channel. It is an
+// entry of a history of its own at the new backend.
 type claim struct {
 	adapter *Adapter
 	channel string
 	since   time.Time // zero: the claim is not held
 }
 
-// beside returns the name of a channel of the migration, beside its control
-// channel.
+// beside returns the name of a further channel of the migration, next to its
+// control channel.
 func (a *Adapter) beside(what string) string {
 	return a.control[:len(a.control)-1] + ":" + what + "}"
 }
 
-// held reports whether the claim is held for sure.
+// held reports whether the claim is certainly held.
 func (c *claim) held() bool { return !c.since.IsZero() && time.Since(c.since) < claimFor/2 }
 
 // hold claims the channel, unless another hub has.
@@ -63,8 +64,8 @@ func (c *claim) hold(ctx context.Context) (mine bool, err error) {
 	return true, nil
 }
 
-// read returns the number of claims, and the last one; nil if there is none, or
-// it is so old that it is not kept.
+// read returns the number of claims and the last claim, which is nil if there
+// is none or if it is too old to be kept.
 func (c *claim) read(ctx context.Context) (last uint64, entry *adapter.KeptFrame, err error) {
 	q := adapter.Query{Limit: claimKeep.Messages, Keep: claimKeep, Time: time.Now()}
 	page, err := c.adapter.to.historian.History(ctx, c.channel, q)

@@ -28,8 +28,8 @@ type copying struct {
 }
 
 const (
-	// maxCopies is how many copies are remembered. Of one that is forgotten the
-	// mark is read again, or the heads of both histories if there is none.
+	// maxCopies is how many copies are remembered. If a forgotten copy is needed,
+	// its mark is read again, or the heads of both histories if it has no mark.
 	maxCopies = 10_000
 
 	// copyPage and copyBytes bound a page that is copied.
@@ -67,8 +67,8 @@ func (c *copies) makeRoomLocked() {
 	}
 }
 
-// copyOf copies the history of a channel, unless that was done before. Hubs may
-// copy one at the same time.
+// copyOf copies the history of a channel, unless it has been copied before.
+// Several hubs may call it for one channel at the same time.
 func (a *Adapter) copyOf(ctx context.Context, channel string, keep adapter.Retention) (*historyCopy, error) {
 	for {
 		a.copies.mu.Lock()
@@ -115,7 +115,8 @@ func (a *Adapter) copyOf(ctx context.Context, channel string, keep adapter.Reten
 // backend that is down does not stop rooms that do not need it.
 const headIn = 2 * time.Second
 
-// copyHistory returns the copy of a history, which it makes if need be.
+// copyHistory returns the copy of a history. It makes the copy if there is
+// none.
 func (a *Adapter) copyHistory(ctx context.Context, channel string, keep adapter.Retention) (historyCopy, error) {
 	if c, err := a.readMark(ctx, channel); err != nil {
 		return historyCopy{}, err
@@ -146,8 +147,8 @@ func (a *Adapter) headOfOld(ctx context.Context, channel string, keep adapter.Re
 }
 
 // makeCopy brings the history at the new backend to where that of the old one
-// ended. Of several hubs one does it: the one that has claimed the channel. The
-// others wait for its mark. If both are one history, the copy becomes zero.
+// ended. The hub that has claimed the channel does it, and the others wait for
+// its mark. If both backends have the same history, the copy becomes zero.
 func (a *Adapter) makeCopy(ctx context.Context, channel string, keep adapter.Retention, c *historyCopy) error {
 	head := adapter.Query{Keep: keep, Time: time.Now()}
 	first := firstEpoch(&adapter.Page{Head: c.head, Before: c.before})
@@ -202,15 +203,15 @@ func (a *Adapter) makeCopy(ctx context.Context, channel string, keep adapter.Ret
 		mineUpTo = w.at
 		switch {
 		case errors.Is(err, errOvertaken):
-			backoff.Sleep(ctx, claimPause) // what is there tells whether another hub has copied or published it
+			backoff.Sleep(ctx, claimPause) // the next reading shows whether another hub has copied or published it
 		case err != nil:
 			return err
 		}
 	}
 }
 
-// awaitOther waits a moment for the hub that copies, and reports whether its copy
-// is complete.
+// awaitOther waits a moment for the hub that copies, and reports whether its
+// copy is complete.
 func (a *Adapter) awaitOther(ctx context.Context, channel string, c *historyCopy, pause *backoff.Backoff) (made bool, err error) {
 	mark, err := a.readMark(ctx, channel)
 	switch {
@@ -225,9 +226,9 @@ func (a *Adapter) awaitOther(ctx context.Context, channel string, c *historyCopy
 	return false, nil
 }
 
-// isOther reports whether a history at the new backend is no copy, nor the
-// beginning of one: it has messages, and no hub has claimed to copy it. A hub
-// that has only the new backend has begun it.
+// isOther reports whether a history at the new backend is neither a copy nor
+// the beginning of one: it has messages, and no hub has claimed to copy it.
+// Then a hub that has only the new backend has begun it.
 func (a *Adapter) isOther(ctx context.Context, now *adapter.Page, c *historyCopy, one *claim) (bool, error) {
 	if now.Head.IsZero() || firstEpoch(now) <= c.head.Epoch || !one.since.IsZero() {
 		return false, nil
@@ -236,8 +237,9 @@ func (a *Adapter) isOther(ctx context.Context, now *adapter.Page, c *historyCopy
 	return err == nil && claims == 0, err
 }
 
-// over reports whether the copy has ended, given the head of the new history:
-// the history has changed hands, and what it lacks is lost.
+// over reports whether the copy has ended, given the head of the new history.
+// It has if a newer epoch has begun there: what the history lacks by then is
+// lost.
 func (c *historyCopy) over(now *adapter.Page) (bool, error) {
 	switch {
 	case now.Head.IsZero():
@@ -260,9 +262,10 @@ func firstEpoch(p *adapter.Page) uint64 {
 	return p.Head.Epoch
 }
 
-// copyPage copies some frames of the old history, those that come after w.at.
-// What is no longer kept it replaces by fillers, so that all frames have the
-// same offset in both. It returns early if the claim is no longer held for sure.
+// copyPage copies some frames of the old history, from the one after w.at on.
+// It puts fillers in the place of frames that are no longer kept, so that all
+// frames have the same offset in both histories. It returns early when the
+// claim is no longer certainly held.
 func (a *Adapter) copyPage(ctx context.Context, w *copyWriter, c *historyCopy, one *claim) error {
 	q := adapter.Query{Since: c.positionOf(w.at), Limit: copyPage, Bytes: copyBytes, Keep: w.keep, Time: time.Now()}
 	page, err := a.from.historian.History(ctx, w.channel, q)
@@ -328,8 +331,8 @@ func (w *copyWriter) fill(ctx context.Context, upTo uint64, one *claim) error {
 	return nil
 }
 
-// errOvertaken says that another hub has copied a frame already, or has
-// published one in its place.
+// errOvertaken says that another hub has already copied the frame, or has
+// published another one in its place.
 var errOvertaken = errors.New("another hub has copied that")
 
 // append appends a frame that has the offsets up to last.
@@ -354,7 +357,8 @@ func (w *copyWriter) append(ctx context.Context, frame []byte, last uint64) erro
 }
 
 // awaitClock waits until the new backend's clock is beyond an epoch of the old
-// one, since epochs must grow. An append to a history of its own tells.
+// one, since epochs must grow. It reads that clock by appending to a history
+// that exists for this alone.
 func (a *Adapter) awaitClock(ctx context.Context, epoch uint64) error {
 	for {
 		a.copies.mu.Lock()

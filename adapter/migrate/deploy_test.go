@@ -2,6 +2,7 @@ package migrate_test
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -23,26 +24,38 @@ type deploy struct {
 	early bool // the second deploy does not wait until histories are copied
 }
 
-// TestDeploy restarts hubs on adapter/memory, with many seeds, in no time.
+var deploys = flag.Int("deploys", 0, "how many seeds TestDeploy has of each kind; 0: 8, or 16 with FANOUT_TEST_ALL=1")
+
+// TestDeploy restarts hubs on adapter/memory, with many seeds, in the time of
+// testing/synctest. With -v it prints sums, which docs/migrating.md has.
 func TestDeploy(t *testing.T) {
+	seeds := *deploys
+	if seeds == 0 {
+		seeds = redistest.Rounds(8, 16)
+	}
 	for name, how := range map[string]deploy{
 		"nothing is missing, comes twice, or in another order":                  {},
 		"links that break lose nothing of a room with a history":                {lossy: true},
 		"nothing is missing without a gap if the second deploy comes too early": {early: true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			for seed := range uint64(redistest.Rounds(8, 16)) {
+			var sum deploytest.Figures
+			for seed := range uint64(seeds) {
 				t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
-					synctest.Test(t, func(t *testing.T) { deployInMemory(t, seed, how) })
+					synctest.Test(t, func(t *testing.T) {
+						f := deployInMemory(t, seed, how)
+						sum.Messages, sum.Gaps = sum.Messages+f.Messages, sum.Gaps+f.Gaps
+					})
 				})
 			}
+			t.Logf("%d deploys, %d messages, %d gaps", seeds, sum.Messages, sum.Gaps)
 		})
 	}
 }
 
 // pauseOf returns the longest pause of a publisher, in ms. With 6 s some rooms
-// are quiet when the hubs flip. With 40 s most are so for more than ten seconds,
-// and are copied by hubs that settle.
+// are quiet when the hubs flip. With 40 s most are quiet for more than ten
+// seconds, and are copied by hubs that settle.
 func pauseOf(seed uint64, how deploy) int {
 	switch {
 	case how.early:
@@ -55,7 +68,8 @@ func pauseOf(seed uint64, how deploy) int {
 	return 40
 }
 
-func deployInMemory(t *testing.T, seed uint64, how deploy) {
+// deployInMemory makes one deploy on adapter/memory.
+func deployInMemory(t *testing.T, seed uint64, how deploy) deploytest.Figures {
 	var mu sync.Mutex
 	random := rand.New(rand.NewPCG(seed, 1))
 	intN := func(n int) int { mu.Lock(); defer mu.Unlock(); return random.IntN(n) }
@@ -108,4 +122,5 @@ func deployInMemory(t *testing.T, seed uint64, how deploy) {
 	d.Run()
 	cancel()
 	faults.Wait()
+	return d.Figures()
 }

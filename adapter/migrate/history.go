@@ -85,7 +85,7 @@ func (a *Adapter) read(ctx context.Context, channel string, q adapter.Query) (ad
 }
 
 // whichHistory waits until it is known which history counts. While the hubs
-// pause that is the old one: nothing is published.
+// pause it is the old one, because nothing is published then.
 func (a *Adapter) whichHistory(ctx context.Context) (old bool, err error) {
 	for {
 		a.mu.RLock()
@@ -108,8 +108,8 @@ func (a *Adapter) whichHistory(ctx context.Context) (old bool, err error) {
 	}
 }
 
-// readWithoutFillers reads a page and leaves out fillers: what they stand for is
-// no longer kept.
+// readWithoutFillers reads a page and leaves out fillers, since the messages
+// that they stand for are no longer kept.
 func readWithoutFillers(ctx context.Context, h adapter.Historian, channel string, q adapter.Query) (adapter.Page, error) {
 	for {
 		page, err := h.History(ctx, channel, q)
@@ -150,9 +150,10 @@ func (c *historyCopy) in(page *adapter.Page) bool {
 		slices.ContainsFunc(page.Before, func(p adapter.PastEpoch) bool { return p.Epoch == c.epoch })
 }
 
-// translate makes a position of the old backend one of the new. Extends tells
-// whether what comes after it is to be shown with the old history's epochs: not
-// after a position in the copy that a hub with the new backend alone has given.
+// translate makes a position of the old backend one of the new. Extends says
+// whether messages after it are shown with the old history's epochs. They are
+// not if since is a position in the copy that was given out by a hub that has
+// only the new backend.
 func (c *historyCopy) translate(since adapter.Position) (_ adapter.Position, extends bool) {
 	if c.head.IsZero() || since.IsZero() {
 		return since, true
@@ -178,7 +179,8 @@ func (c *historyCopy) last(epoch uint64) (last uint64, ok bool) {
 }
 
 // extend gives the copies in a page of the new backend the positions that they
-// had, and adds the epochs of the old one to those that led to its head.
+// had at the old one, and adds the epochs of the old backend to the page's
+// earlier epochs.
 func (c *historyCopy) extend(page *adapter.Page) {
 	if c.head.IsZero() || page.Head.IsZero() {
 		return

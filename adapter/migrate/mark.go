@@ -15,8 +15,9 @@ import (
 // markKeep is for how long the new backend remembers what was copied.
 var markKeep = adapter.Retention{Messages: 2, Age: 30 * 24 * time.Hour}
 
-// A mark says at the new backend that the copy of a history is complete, so that
-// the old backend is not asked again. It is an entry of a history of its own.
+// A mark says at the new backend that the copy of a history is complete, so
+// that the old backend is not asked again. It is an entry of a history of its
+// own.
 type mark struct {
 	Head   adapter.Position
 	Before []adapter.PastEpoch `json:",omitempty"`
@@ -27,7 +28,7 @@ type mark struct {
 const (
 	markText = "migrate1 copied "
 
-	// The numbers of the entries, of which the later one counts.
+	// The numbers of the entries. If there are both, the later one counts.
 	markComplete = 1
 	markLost     = 2 // the new backend has lost the copy: there is none
 )
@@ -61,7 +62,7 @@ func (a *Adapter) readMark(ctx context.Context, channel string) (*historyCopy, e
 func (a *Adapter) writeMark(ctx context.Context, channel string, c *historyCopy, number uint64) error {
 	text, err := json.Marshal(mark{Head: c.head, Before: c.before, Agreed: c.agreed, Epoch: c.epoch})
 	if err != nil {
-		return err // it cannot be
+		return err // cannot happen
 	}
 	_, _, err = a.to.historian.Append(ctx, a.besideOf("copied", channel), adapter.Record{
 		Frame: append([]byte(markText), text...), Messages: 1, Keep: markKeep, Time: time.Now(),

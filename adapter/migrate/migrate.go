@@ -18,7 +18,7 @@ import (
 	"github.com/fanoutgo/fanout/internal/wire"
 )
 
-// A Phase is where a hub stands in a migration.
+// A Phase is the phase of a migration that a hub is in.
 type Phase uint8
 
 const (
@@ -43,18 +43,20 @@ type Options struct {
 	// Prefix is that of the hubs (fanout.Options.Prefix). Default "fanout".
 	Prefix string
 
-	// Hold keeps all hubs from flipping, for as long as one with Hold is there.
+	// Hold keeps all hubs from flipping for as long as at least one hub has it
+	// set.
 	Hold bool
 
-	// Settle is for how long all hubs must listen to both backends, and no other
-	// hub must have been heard at the old one, before they flip: such a hub
-	// would not hear what the others publish after that. Default 150 s, and 1.5
-	// s for each hub if that is more: hubs say hello every half minute, and less
-	// often where there are more than a hundred.
+	// Settle is how long all hubs must have listened to both backends, with no
+	// other hub heard at the old one, before they flip: another hub would not
+	// receive what is published after that. The default is 150 s, or 1.5 s for
+	// each hub if that is longer: hubs say hello every half minute, and less often
+	// if there are more than a hundred.
 	Settle time.Duration
 
 	// Logger gets a line for each new phase, for what keeps the hub from being
-	// ready, and when it does without the old backend, or gave up. Default slog.Default().
+	// ready, and when the hub no longer needs the old backend or has given up.
+	// Default slog.Default().
 	Logger *slog.Logger
 }
 
@@ -129,12 +131,11 @@ var (
 )
 
 // New returns an adapter that takes a hub from one backend to another. It owns
-// both, and closes them. The name is that of the migration: the same for all
-// hubs, and another one for each migration there ever is between backends of
-// the same hubs.
+// both, and closes them. The name is that of the migration. All hubs give the
+// same name, and each further migration of these hubs needs a new one.
 //
-// New fails if an adapter is nil, if the name is empty, longer than 100 bytes or
-// has one of the characters %{}, or if an option is out of range
+// New fails if an adapter is nil, if the name is empty, longer than 100 bytes
+// or has one of the characters %{}, or if an option is out of range
 // ([adapter.ErrInvalidOption]).
 func New(name string, from, to adapter.Adapter, o *Options) (*Adapter, error) {
 	if o == nil {
@@ -172,21 +173,22 @@ func New(name string, from, to adapter.Adapter, o *Options) (*Adapter, error) {
 	return a, nil
 }
 
-// A Status says where a hub stands, for people and for health pages.
+// A Status is the state of a hub in a migration, for people and for health
+// pages.
 type Status struct {
 	Phase Phase
 	Hubs  int // that take part and are there, as far as this one knows
-	// Waiting says what has to happen before the hubs flip, and after that
-	// before this one is Settled. It is empty then.
+	// Waiting says what has to happen before the hubs flip and, after the flip,
+	// before this hub is Settled. It is empty when the hub is Settled.
 	Waiting string
-	// Settlement says whether this hub needs the old backend after the flip, and
-	// Left for how many rooms and other channels while it is Settling, or after
-	// it GaveUp.
+	// Settlement says whether this hub still needs the old backend after the flip.
+	// While it is Settling, or after it GaveUp, Left is the number of rooms and
+	// other channels that need it.
 	Settlement Settlement
 	Left       int
 }
 
-// Status returns where the hub stands. It waits for nothing.
+// Status returns the state of the hub. It does not wait.
 func (a *Adapter) Status() Status {
 	a.mu.RLock()
 	defer a.mu.RUnlock()
@@ -269,7 +271,7 @@ func (a *Adapter) Close(ctx context.Context) error {
 	a.closed = true
 	a.mu.Unlock()
 	if early {
-		a.log.Warn("migrate: the hub closes before it does without the old backend: histories of its rooms may not have been copied",
+		a.log.Warn("migrate: the hub closes while it still needs the old backend: histories of its rooms may not have been copied",
 			"migration", a.name)
 	}
 	a.end()
@@ -280,7 +282,7 @@ func (a *Adapter) Close(ctx context.Context) error {
 func (a *Adapter) shut() error {
 	var both sync.WaitGroup
 	for _, s := range []*side{&a.from, &a.to} {
-		both.Go(func() { _ = s.Close(context.Background()) }) // without an end it returns nil
+		both.Go(func() { _ = s.Close(context.Background()) }) // it returns nil, since the context does not end
 	}
 	both.Wait()
 	return nil

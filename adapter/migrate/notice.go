@@ -19,7 +19,7 @@ const (
 
 	// fillerHub is the hub of fillers. No hub has the ID 0.
 	fillerHub = 0
-	// fillerMost is how many messages a frame may have.
+	// fillerMost is the largest number of messages that a frame may have.
 	fillerMost = wire.MaxCount
 )
 

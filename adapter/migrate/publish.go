@@ -9,8 +9,8 @@ import (
 	"github.com/fanoutgo/fanout/adapter/migrate/internal/flip"
 )
 
-// enter waits until the hub publishes, and says to which backend. After it, if
-// that is the old one, leave is called.
+// enter waits until the hub may publish, and says to which backend. The caller
+// calls leave when its call of the backend has ended.
 func (a *Adapter) enter(ctx context.Context) (old bool, err error) {
 	if a.flipped.Load() && a.life.Err() == nil {
 		return false, nil
@@ -116,8 +116,8 @@ func (c *completion) Complete(receivers int, err error) {
 	c.done.Complete(receivers, err)
 }
 
-// noteHub notes whose frames these are. A hub says hello to everyone before
-// anybody can take it for one that does not take part.
+// noteHub notes the hub that publishes through this adapter. A hub says hello
+// to everyone early enough not to be taken for one that does not take part.
 func (a *Adapter) noteHub(frame []byte) {
 	hub, ok := hubOf(frame)
 	if !ok {

@@ -85,8 +85,8 @@ func (a *Adapter) take(name string, old bool, call lane.Call) {
 	})
 }
 
-// tellLane tells a lane something, makes the calls that follow, and begins what
-// the lane asks for.
+// tellLane passes an event to a lane, makes the calls that the lane returns,
+// and begins the task that it asks for.
 func (a *Adapter) tellLane(c *channel, f func(*lane.Lane, []lane.Call) ([]lane.Call, lane.Task)) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -106,8 +106,8 @@ func (a *Adapter) tellLane(c *channel, f func(*lane.Lane, []lane.Call) ([]lane.C
 	}
 }
 
-// down returns 1 if the channel is interrupted at the new backend while that
-// does not count yet.
+// down returns 1 if the channel is interrupted at the new backend and the old
+// one still counts, otherwise 0.
 func (c *channel) down() int {
 	if c.lane.State().OldCounts() && c.lane.NewDown() {
 		return 1
@@ -151,7 +151,8 @@ func (a *Adapter) mark(name string) {
 // the order of what it brings is not known.
 const drainIn = 5 * time.Second
 
-// drain finds out when all has come that the old backend has for a channel.
+// drain finds out when everything that the old backend has for a channel has
+// arrived.
 func (a *Adapter) drain(c *channel) {
 	ctx, cancel := context.WithTimeout(a.life, drainIn)
 	defer cancel()
@@ -180,7 +181,7 @@ func (a *Adapter) drain(c *channel) {
 // markerIn is how long a marker may take until another one is sent.
 const markerIn = time.Second
 
-// drained waits until a channel has no longer to wait for the old backend.
+// drained waits until a channel no longer has to wait for the old backend.
 func (a *Adapter) drained(ctx context.Context, c *channel) bool {
 	ctx, cancel := context.WithTimeout(ctx, markerIn)
 	defer cancel()

@@ -19,8 +19,8 @@ import (
 )
 
 // TestServersContract is TestContract with real servers, from classic Pub/Sub
-// on a server to sharded Pub/Sub on a cluster: the cases of histories and, after
-// the flip, of slots that move.
+// on a server to sharded Pub/Sub on a cluster: the cases of histories and,
+// after the flip, of slots that move.
 func TestServersContract(t *testing.T) {
 	for name, flipped := range map[string]bool{"before the flip": false, "after the flip": true} {
 		t.Run(name, func(t *testing.T) {

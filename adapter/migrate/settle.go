@@ -14,7 +14,7 @@ import (
 	"github.com/fanoutgo/fanout/internal/backoff"
 )
 
-// A Settlement is how far a hub has come to do without the old backend.
+// A Settlement says whether a hub still needs the old backend.
 type Settlement uint8
 
 const (
@@ -24,11 +24,11 @@ const (
 	Settling
 	// Settled: no room that the hub had at the flip needs the old backend. When
 	// all hubs are Settled, the second deploy may begin. A hub that was started
-	// after the flip knows nothing of the rooms of the one that it replaces.
+	// after the flip does not know the rooms of the hub that it replaces.
 	Settled
 	// GaveUp: for ten minutes no room could be drained or copied. The hub tries
-	// again once a minute, and is Settled if it succeeds. Rooms are copied also
-	// when somebody uses them.
+	// again once a minute, and is Settled if it succeeds. A room's history is also
+	// copied when somebody uses the room.
 	GaveUp
 )
 
@@ -42,21 +42,22 @@ const (
 	// earlier, and may need some seconds to notice that it has lost one. Until
 	// then it interrupts the channel, and members are told.
 	settleAfter = 10 * time.Second
-	// settleFor is for how long a hub tries without getting on.
+	// settleFor is how long a hub tries without progress.
 	settleFor = 10 * time.Minute
 	// gaveUpPause is how often it tries after that.
 	gaveUpPause = time.Minute
 	// settlers is how many channels a hub settles at a time.
 	settlers = 16
-	// carryIn bounds the copying of a history that nobody waits for. What was
-	// copied remains, and the next attempt continues from there.
+	// carryIn bounds the copying of a history that nobody waits for. The next
+	// attempt continues where it ended.
 	carryIn = 30 * time.Second
 	// maxGone is how many rooms are remembered whose members have left since the
 	// flip, so that their histories are copied as well.
 	maxGone = 10_000
 )
 
-// A settling is how it goes. The lock of the adapter guards it.
+// A settling is the progress of a hub's Settlement. The lock of the adapter
+// guards it.
 type settling struct {
 	state    Settlement
 	left     int
@@ -74,7 +75,8 @@ func (a *Adapter) keepGoneLocked(c *channel) {
 	}
 }
 
-// whyUnsettledLocked says what the hub waits for after the flip; empty: nothing.
+// whyUnsettledLocked says what the hub waits for after the flip; empty:
+// nothing.
 func (a *Adapter) whyUnsettledLocked() string {
 	s := &a.settling
 	switch {
@@ -88,11 +90,11 @@ func (a *Adapter) whyUnsettledLocked() string {
 	return fmt.Sprintf("the old backend is needed for %d rooms or other channels", s.left)
 }
 
-// settleAll has all channels of the hub do without the old backend some seconds
-// after the flip, whether something comes for them or not. It returns when that
-// is so, or when the hub closes. If it has not got on for settleFor, it says so
-// and tries less often. Hubs begin with different channels: the marker of one
-// serves all.
+// settleAll makes all channels of the hub independent of the old backend some
+// seconds after the flip, also those that receive nothing. It returns when no
+// channel needs the old backend, or when the hub closes. If it makes no
+// progress for settleFor, it says so and tries less often. Hubs begin with
+// different channels: the marker of one serves all.
 func (a *Adapter) settleAll() {
 	if !backoff.Sleep(a.life, settleAfter) {
 		return
@@ -106,12 +108,12 @@ func (a *Adapter) settleAll() {
 			return
 		case len(left) == 0:
 			a.endSettling(Settled)
-			a.log.Info("migrate: the hub does without the old backend",
+			a.log.Info("migrate: the hub no longer needs the old backend",
 				"migration", a.name, "channels", all, "took", time.Since(began).Round(time.Millisecond))
 			return
 		case a.stuck():
 			err := a.endSettling(GaveUp)
-			a.log.Warn("migrate: the hub has stopped trying to do without the old backend, and tries again once a minute: until then histories are copied when rooms are used",
+			a.log.Warn("migrate: the hub still needs the old backend, has made no progress for ten minutes, and from now on tries once a minute: histories are copied when rooms are used",
 				"migration", a.name, "channels", all, "left", len(left), "error", err)
 			pause = backoff.Backoff{First: gaveUpPause, Max: gaveUpPause}
 		}
@@ -187,11 +189,11 @@ func (a *Adapter) settleSome(channels []*channel) (left []*channel) {
 	return left
 }
 
-// errUndrained says that a marker did not come back.
+// errUndrained means that a marker did not come back.
 var errUndrained = errors.New("the old backend does not bring what is published to it")
 
-// settle finds out that all has come that the old backend has for a channel, and
-// copies its history. It returns nil if nothing is left to do.
+// settle waits until everything that the old backend has for a channel has
+// arrived, and copies its history. It returns nil if nothing is left to do.
 func (a *Adapter) settle(c *channel) error {
 	if c.isGone() {
 		return a.carry(c)
@@ -236,7 +238,7 @@ func (a *Adapter) carry(c *channel) error {
 	return a.writeMark(ctx, c.name, one, markComplete)
 }
 
-// over reports whether the channel has no longer to wait for the old backend.
+// over reports whether the channel no longer has to wait for the old backend.
 func (c *channel) over() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()

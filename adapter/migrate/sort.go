@@ -10,9 +10,9 @@ import (
 	"github.com/fanoutgo/fanout/internal/backoff"
 )
 
-// sortIn bounds the wait for what the new backend knows of copies. After that
-// frames are delivered that may be copies, and the hub compares their positions
-// with the history.
+// sortIn bounds how long the new backend may take to say what is a copy. After
+// that, frames that may be copies are delivered, and the hub compares their
+// positions with the history.
 const sortIn = 5 * time.Second
 
 // sort finds out which frames of a channel are copies.
@@ -30,8 +30,8 @@ func (a *Adapter) sort(c *channel) {
 	}
 }
 
-// askForCopy returns the copy of a channel's history, without the old backend. If
-// it is not complete, it tells the lane where it is, and returns nil.
+// askForCopy returns the copy of a channel's history, without the old backend.
+// If it is not complete, it tells the lane where it is, and returns nil.
 func (a *Adapter) askForCopy(c *channel) (*historyCopy, error) {
 	ctx, cancel := context.WithTimeout(a.life, sortIn)
 	defer cancel()
@@ -49,9 +49,9 @@ func (a *Adapter) askForCopy(c *channel) (*historyCopy, error) {
 	}
 }
 
-// copyAtNew returns the copy of a channel's history if it is complete, or there
-// is none; and otherwise nil, and its epoch. A hub claims the channel before it
-// copies anything.
+// copyAtNew returns the copy of a channel's history if it is complete or there
+// is none. Otherwise it returns nil and the epoch of the copy. A hub claims the
+// channel before it copies anything.
 func (a *Adapter) copyAtNew(ctx context.Context, channel string) (made *historyCopy, epoch uint64, err error) {
 	if made, err = a.readMark(ctx, channel); err != nil || made != nil {
 		return made, 0, err
@@ -66,8 +66,8 @@ func (a *Adapter) copyAtNew(ctx context.Context, channel string) (made *historyC
 	return nil, firstEpoch(&page), err
 }
 
-// awaitCopy waits until the copy of a channel's history is complete, for as long
-// as it is being made. If the hub that makes it has died this one goes on.
+// awaitCopy waits until the copy of a channel's history is complete. If the hub
+// that makes the copy has died, this one continues it.
 func (a *Adapter) awaitCopy(c *channel) (*historyCopy, error) {
 	keep := c.keep.Load()
 	if keep == nil {
@@ -84,8 +84,8 @@ func (a *Adapter) awaitCopy(c *channel) (*historyCopy, error) {
 	}
 }
 
-// copied tells the lane of a channel which frames are copies. After Close the
-// receiver is called no more.
+// copied tells the lane of a channel which frames are copies. After Close it
+// does not call the receiver.
 func (a *Adapter) copied(name string, made *historyCopy) {
 	if c := a.lookup(name); c != nil && a.close.Enter() {
 		defer a.close.Leave()

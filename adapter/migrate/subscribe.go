@@ -33,7 +33,7 @@ type channel struct {
 	gone  bool
 }
 
-// Subscribe returns when the subscription stands at the backend that the hubs
+// Subscribe returns when the channel is subscribed at the backend that the hubs
 // publish to. Before they have flipped, the channel is subscribed at the new
 // one in the background.
 func (a *Adapter) Subscribe(ctx context.Context, name string) error {
@@ -62,9 +62,10 @@ func (a *Adapter) Subscribe(ctx context.Context, name string) error {
 	return nil
 }
 
-// channel returns the hub's channel of a name, which it makes if need be. If the
-// hubs have flipped since the caller entered at the old backend, it leaves, and
-// old is false: lanes that are made after the flip are not told of it.
+// channel returns the hub's channel of a name, and makes it if there is none.
+// If the hubs have flipped since the caller entered at the old backend, channel
+// calls leave, and stillOld is false: a lane that is made after the flip is not
+// told of the flip.
 func (a *Adapter) channel(name string, old bool) (_ *channel, stillOld bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -89,7 +90,8 @@ func (a *Adapter) channel(name string, old bool) (_ *channel, stillOld bool) {
 	return c, old
 }
 
-// follow begins to subscribe a channel at the new backend, once.
+// follow begins to subscribe a channel at the new backend, unless it has begun
+// before.
 func (a *Adapter) follow(c *channel) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -171,7 +173,8 @@ func (a *Adapter) leaveChannel(ctx context.Context, name string) error {
 	return errors.Join(errOld, errNew)
 }
 
-// addDown counts a channel that is interrupted at the new backend, or no longer.
+// addDown counts a channel that is interrupted at the new backend, or no
+// longer.
 func (a *Adapter) addDown(n int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -13,7 +13,8 @@ import (
 	"github.com/fanoutgo/fanout/internal/backoff"
 )
 
-// The log of the hubs, and the note at the new backend that they have flipped.
+// The names of the log that the hubs share, and of the note at the new backend
+// that they have flipped.
 const (
 	logPublisher = "migrate"
 	noteText     = "migrate1 flipped"
@@ -29,7 +30,7 @@ const talkIn = 2 * time.Second
 // hub says that it does not listen to both.
 const pendingFor = 2 * time.Second
 
-// wake has the node asked what is to be done.
+// wake has the goroutine of talk ask the node what to do.
 func (a *Adapter) wake() {
 	select {
 	case a.kick <- struct{}{}:
@@ -126,8 +127,8 @@ func (a *Adapter) update(f func(now time.Time)) {
 	f(time.Now())
 }
 
-// announce tells the other hubs of this one: at both backends if the hubs have
-// flipped, since some may hear only one of them.
+// announce tells the other hubs how far this one is. After the flip it does so
+// at both backends, since some hubs may listen to only one of them.
 func (a *Adapter) announce(said *flip.Announcement) {
 	text, err := json.Marshal(said)
 	if err != nil {
@@ -136,7 +137,7 @@ func (a *Adapter) announce(said *flip.Announcement) {
 	ctx, cancel := context.WithTimeout(a.life, talkIn)
 	defer cancel()
 	var both sync.WaitGroup
-	both.Go(func() { _, _ = a.from.Publish(ctx, a.control, text) }) // the next one may arrive
+	both.Go(func() { _, _ = a.from.Publish(ctx, a.control, text) }) // if it is lost, the next one may arrive
 	if said.Phase == flip.Flipped {
 		both.Go(func() { _, _ = a.to.Publish(ctx, a.control, text) })
 	}
@@ -208,7 +209,7 @@ func (a *Adapter) appendEntry(e *flip.Entry) error {
 	return err
 }
 
-// refusedLog gives up the log if the old backend refuses it.
+// refusedLog stops using the log if the old backend refuses it.
 func (a *Adapter) refusedLog(err error) {
 	if errors.Is(err, adapter.ErrRefused) {
 		a.log.Warn("migrate: the old backend keeps no history, so the hubs do not flip", "error", err)

@@ -18,7 +18,8 @@ import (
 // appendIn is how long one Append may take.
 const appendIn = flushIn
 
-// errSilent means that the stream did not answer: nobody knows what it did.
+// errSilent means that the stream did not answer: it may or may not have kept
+// the record.
 var errSilent = errors.New("the stream does not answer")
 
 // errRace means that another hub has appended to the room meanwhile.
@@ -33,8 +34,9 @@ func (a *Adapter) Append(ctx context.Context, channel string, r adapter.Record) 
 	return at, -1, nil
 }
 
-// keepRecord appends a record. Where the stream did not answer, and it cannot
-// be found out, the error does not wrap adapter.ErrUnsent, whatever came later.
+// keepRecord appends a record. If the stream once did not answer, and it cannot
+// be found out whether it kept the record, the error does not wrap
+// adapter.ErrUnsent, whatever later attempts returned.
 func (a *Adapter) keepRecord(ctx context.Context, channel string, r *adapter.Record) (adapter.Position, error) {
 	at, unclear, err := a.tryRecord(ctx, channel, r)
 	switch {
@@ -72,7 +74,7 @@ func (a *Adapter) tryRecord(ctx context.Context, channel string, r *adapter.Reco
 			}
 			continue
 		case errors.Is(err, errSilent) && r.Publisher != "" && ctx.Err() == nil:
-			unclear = true // if the stream has it, it knows it again
+			unclear = true // if the stream has the record, it recognises the repeated one
 			continue
 		case err != nil:
 			a.heads.drop(channel)
@@ -89,8 +91,8 @@ func (a *Adapter) tryRecord(ctx context.Context, channel string, r *adapter.Reco
 	}
 }
 
-// position returns that of a record that was kept before, or of the last one if
-// it has been removed since.
+// position returns the position of a record that was kept before, or of the
+// channel's last record if that one has been removed since.
 func (a *Adapter) position(ctx context.Context, nc *nats.Conn, p int, channel string, seq uint64) (adapter.Position, error) {
 	h, err := a.get(ctx, nc, p, channel, map[string]any{"seq": seq})
 	if err == nil && h.seq == 0 {
@@ -105,7 +107,7 @@ func (a *Adapter) position(ctx context.Context, nc *nats.Conn, p int, channel st
 	return h.at, nil
 }
 
-// cause is err, or why ctx has ended if that is the reason.
+// cause returns err, or why ctx has ended if err is a consequence of that.
 func (a *Adapter) cause(ctx context.Context, err error) error {
 	if ctx.Err() == nil || errors.Is(err, adapter.ErrRefused) {
 		return err
@@ -129,7 +131,7 @@ func (a *Adapter) ready() (*nats.Conn, error) {
 	return a.link.nc, nil
 }
 
-// saw notes how far a stream is.
+// saw notes the latest number of a stream that this adapter has seen.
 func (a *Adapter) saw(p int, seq uint64) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -137,8 +139,8 @@ func (a *Adapter) saw(p int, seq uint64) {
 }
 
 // streamAndHead returns the stream and the last record of a channel. Fresh
-// means that what is remembered does not do. If the stream has less of the
-// channel than it had, it has lost something.
+// means that what is remembered is not good enough. If the stream has fewer
+// records of the channel than before, it has lost some.
 func (a *Adapter) streamAndHead(ctx context.Context, nc *nats.Conn, p int, channel string, fresh bool) (*stream, head, error) {
 	s, err := a.stream(ctx, nc, p)
 	if err != nil {
@@ -207,12 +209,12 @@ func (a *Adapter) store(ctx context.Context, nc *nats.Conn, p int, seq uint64, n
 		return nil, fmt.Errorf("the frame is just being stored: %w", ack.Error)
 	}
 	if ack.Error.Code >= 500 && ack.Error.ErrorCode != codeInsufficient {
-		return nil, ack.Error // the leader failed on the way, perhaps
+		return nil, ack.Error // the leader may have failed while it stored the record
 	}
 	return nil, fmt.Errorf("%w: %w", adapter.ErrUnsent, ack.Error)
 }
 
-// messageID is what a stream recognises a repeated frame by.
+// messageID returns the ID by which a stream recognises a repeated frame.
 func messageID(channel string, r *adapter.Record) string {
 	sum := sha256.Sum256(fmt.Appendf(nil, "%d:%s%d:%s%d %d", len(channel), channel, len(r.Publisher), r.Publisher, r.Stream, r.Seq))
 	return hex.EncodeToString(sum[:16])
@@ -235,6 +237,6 @@ func (a *Adapter) trim(nc *nats.Conn, p int, channel string, r *record, seq uint
 func (a *Adapter) purge(nc *nats.Conn, p int, channel string, request map[string]any) {
 	request["filter"] = a.storeSubject(p, channel)
 	data, _ := json.Marshal(request)
-	// If it is lost the next one does it.
+	// If it is lost, the next purge does its work.
 	_ = nc.PublishRequest("$JS.API.STREAM.PURGE."+a.streamName(p), a.o.Prefix+".nobody", data)
 }

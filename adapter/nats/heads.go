@@ -12,21 +12,21 @@ type head struct {
 	time time.Time
 }
 
-// heads remembers the last records of channels that this hub appends to. That
-// one of them is old costs a round trip.
+// heads remembers the last records of channels that this hub appends to. One
+// that is out of date costs a round trip.
 type heads struct {
 	mu    sync.Mutex
 	known map[string]head
 	ages  map[string][]sample
 }
 
-// A sample is when a stream had come to a number.
+// A sample is a number of a stream, and when the stream had reached it.
 type sample struct {
 	seq  uint64
 	time time.Time
 }
 
-// samples is how many samples there are, at most, in the time that a channel
+// samples is the largest number of samples in the time for which a channel
 // keeps its messages.
 const samples = 8
 

@@ -17,7 +17,7 @@ const (
 	readIn     = 2 * flushIn // how long one History may take
 	batchLen   = 256         // records that are read at once
 	batchBytes = 8 << 20
-	seekFrom   = 4 * batchLen // with more records to skip their place is looked for
+	seekFrom   = 4 * batchLen // with more records to skip than this, seek looks for the place
 )
 
 // An entry is a record in its stream.
@@ -68,11 +68,12 @@ func (a *Adapter) readPage(ctx context.Context, nc *nats.Conn, channel string, q
 	return page, a.fill(ctx, nc, p, &page, q, s, &oldest, &h)
 }
 
-// retries is how often a replica is asked that does not have the latest yet.
+// retries is how often a replica is asked again that does not have the latest
+// records yet.
 const retries = 20
 
 // oldest returns the oldest record that is not older than age. It is not ok if
-// all are.
+// all records are older.
 func (a *Adapter) oldest(ctx context.Context, nc *nats.Conn, p int, s *stream, h *head, age time.Duration) (e entry, ok bool, err error) {
 	since := time.Now().Add(s.skew).Add(-age)
 	for attempt := range retries {
@@ -87,8 +88,9 @@ func (a *Adapter) oldest(ctx context.Context, nc *nats.Conn, p int, s *stream, h
 	return e, false, errors.New("the stream does not give what it has said it has")
 }
 
-// currentHead returns the head of a channel in the epoch of now: if that has
-// not begun yet a record without messages begins it, so that all agree on it.
+// currentHead returns the head of a channel in the current epoch. If that epoch
+// has not begun yet, currentHead appends a record without messages to begin it,
+// so that all hubs agree on it.
 func (a *Adapter) currentHead(ctx context.Context, nc *nats.Conn, p int, channel string) (*stream, head, error) {
 	for attempt := 0; ; attempt++ {
 		s, h, err := a.streamAndHead(ctx, nc, p, channel, true)
@@ -129,7 +131,7 @@ func wanted(h *head, since adapter.Position) func(*record) bool {
 	return func(r *record) bool { return r.at.Epoch > since.Epoch }
 }
 
-// fill adds to a page what comes from its First on and after q.Since.
+// fill adds to a page the frames from its First on that come after q.Since.
 func (a *Adapter) fill(ctx context.Context, nc *nats.Conn, p int, page *adapter.Page, q *adapter.Query, s *stream, oldest *entry, h *head) error {
 	after := wanted(h, q.Since)
 	want := func(r *record) bool { return r.at.Offset >= page.First && after(r) }
@@ -167,7 +169,7 @@ func (a *Adapter) fill(ctx context.Context, nc *nats.Conn, p int, page *adapter.
 			retry = 0
 			continue
 		}
-		// A replica answered that does not have the latest yet.
+		// The replica that answered does not have the latest records yet.
 		if retry++; retry > retries {
 			return errors.New("the stream does not give what it has said it has")
 		}
@@ -203,7 +205,8 @@ func (a *Adapter) seek(ctx context.Context, nc *nats.Conn, p int, h *head, oldes
 	return low, nil
 }
 
-// firstSince returns the first record of a channel that is not older.
+// firstSince returns the first record of a channel that is not older than
+// since.
 func (a *Adapter) firstSince(ctx context.Context, nc *nats.Conn, p int, channel string, since time.Time) (entry, bool, error) {
 	return a.one(ctx, nc, p, channel, map[string]any{"start_time": since.UTC()})
 }
@@ -231,8 +234,8 @@ func (a *Adapter) one(ctx context.Context, nc *nats.Conn, p int, channel string,
 	}
 }
 
-// batch reads records of a channel from a number on. It may come with none if
-// the replica that answers does not have them yet.
+// batch reads records of a channel from a number on. It returns none if the
+// replica that answers does not have them yet.
 func (a *Adapter) batch(ctx context.Context, nc *nats.Conn, p int, channel string, seq uint64, most int) ([]entry, error) {
 	inbox := nc.NewInbox()
 	sub, err := nc.SubscribeSync(inbox)

@@ -25,7 +25,7 @@ type link struct {
 }
 
 // clientOptions returns the options of the client. The adapter has to know of
-// each break, so it sets what is about connections.
+// each break, so it sets the options about connections itself.
 func (a *Adapter) clientOptions(url string) (nats.Options, error) {
 	o := nats.GetDefaultOptions()
 	for _, server := range strings.Split(url, ",") {
@@ -146,7 +146,7 @@ func (a *Adapter) down(err error) {
 }
 
 // lost is called when the client has given up a connection, as it does when a
-// server speaks another protocol: another one is made.
+// server speaks another protocol. It begins to make another one.
 func (a *Adapter) lost(nc *nats.Conn) {
 	a.mu.Lock()
 	if a.closing || a.link.nc != nc {
@@ -168,7 +168,8 @@ func (a *Adapter) lost(nc *nats.Conn) {
 
 var denial = regexp.MustCompile(`(?i)permissions violation for (publish|subscription) to "([^"]+)"`)
 
-// denied returns what a client's error says that the server does not permit.
+// denied returns what the server does not permit, as an error of the client
+// says it.
 func denied(err error) (key string, ok bool) {
 	if !errors.Is(err, nats.ErrPermissionViolation) {
 		return "", false

@@ -23,14 +23,14 @@ type Options struct {
 	Prefix string
 
 	// Partitions is the number of subjects that rooms are spread over, 1 to
-	// 1024. It is the same on all hubs, and cannot be changed without
-	// stopping all of them and giving up what histories have. Default 64: a hub
-	// with few rooms then gets a small part of the traffic, and a server
-	// has at most 64 subjects for each hub, and 64 streams.
+	// 1024. It is the same on all hubs, and can be changed only by stopping all of
+	// them and giving up the histories. Default 64: a hub with few rooms then gets
+	// a small part of the traffic, and a server has at most 64 subjects for each
+	// hub, and 64 streams.
 	Partitions int
 
-	// Linger is how long a hub stays subscribed to a partition after it has
-	// left its last room there. Default 10 s; negative: not at all.
+	// Linger is how long a hub stays subscribed to a partition after it has left
+	// its last room there. Default 10 s; a negative Linger unsubscribes at once.
 	Linger time.Duration
 
 	// Replicas is how many servers keep a history: 1, 3 or 5. Default 3 if the
@@ -43,11 +43,12 @@ type Options struct {
 	PingInterval time.Duration
 
 	// Connect are options of the client: credentials, TLS, a name. The adapter
-	// sets those about reconnecting, pings and buffers itself; handlers
-	// that are given here are called as well.
+	// itself sets the options about reconnecting, pings and buffers. It also calls
+	// the handlers that are given here.
 	Connect []nats.Option
 
-	// Logger gets broken links, and why there are none. Default slog.Default().
+	// Logger gets warnings about connections that break or cannot be made. Default
+	// slog.Default().
 	Logger *slog.Logger
 }
 

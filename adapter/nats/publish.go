@@ -11,9 +11,9 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// A queue is what the sender sends, in this order. The sender takes all that is
-// there and writes it, and the confirmer then waits once for the server to have
-// it: so those that publish at the same time share a round trip.
+// A queue has the items that the sender sends, in order. The sender takes all
+// items and writes them, and the confirmer then waits once until the server has
+// them. So publishes at the same time share a round trip.
 type queue struct {
 	mu     sync.Mutex
 	items  []*item
@@ -157,7 +157,7 @@ func (a *Adapter) publishError(channel string, err error) error {
 	return fmt.Errorf("nats: publish to %q: %w", channel, err)
 }
 
-// why is the error of ctx, with what is wrong with the backend.
+// why returns the error of ctx, with what is wrong with the backend.
 func (a *Adapter) why(ctx context.Context) error {
 	if err := a.Health(); err != nil {
 		return fmt.Errorf("%w (%w)", context.Cause(ctx), err)
@@ -310,9 +310,9 @@ func (q *queue) note(err error) {
 	q.err = err
 }
 
-// settleDenials waits until the client has told of the last thing that the
-// server did not permit: it tells so in the order of the server, on another
-// goroutine, and the client's last error may be known before.
+// settleDenials waits until the client has reported the last thing that the
+// server did not permit. The client reports these in the server's order, on
+// another goroutine, and may set its last error before it does.
 func (q *queue) settleDenials(nc *nats.Conn) {
 	key, ok := denied(nc.LastError())
 	if !ok {

@@ -11,8 +11,8 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// read is the reader: all calls of the receiver are made here, one after the
-// other, and it waits for nobody.
+// read is the reader. It makes all calls of the receiver, one after the other,
+// and waits for nothing else.
 func (a *Adapter) read() {
 	tick := time.NewTicker(tickEvery)
 	defer tick.Stop()
@@ -256,7 +256,7 @@ func (a *Adapter) noteBreaks() {
 	signal(a.work)
 }
 
-// over ends a round that comes to nothing.
+// over ends a round that has failed.
 func (a *Adapter) over() {
 	if a.round != nil {
 		close(a.round.done)
@@ -264,7 +264,7 @@ func (a *Adapter) over() {
 	}
 }
 
-// finish ends the round if all have answered that will.
+// finish ends the round if no more answers are to be expected.
 func (a *Adapter) finish(now time.Time) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -299,7 +299,7 @@ func (a *Adapter) finish(now time.Time) {
 	for _, p := range r.partitions {
 		if a.partitions[p].sub == nil {
 			r.vain = true
-			continue // it could not be subscribed: again
+			continue // it could not be subscribed: the next round tries again
 		}
 		if err := a.link.denied["subscription "+a.subject(p)]; err != nil {
 			a.refusePartition(p, err)
@@ -350,7 +350,7 @@ func (a *Adapter) refuse(list []*channel, err error) {
 	}
 }
 
-// deadlines looks at what did not come.
+// deadlines acts on answers and frames that did not come in time.
 func (a *Adapter) deadlines(now time.Time) {
 	a.mu.Lock()
 	defer a.mu.Unlock()

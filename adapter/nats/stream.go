@@ -24,8 +24,8 @@ const (
 	codeStreamNotFound   = 10059
 	codeMessageNotFound  = 10037
 	codeWrongSequence    = 10071
-	codeWrongSequenceToo = 10164 // while another one is just being stored
-	codeTwiceAtOnce      = 10158 // the same message ID is just being stored
+	codeWrongSequenceToo = 10164 // while another message is being stored
+	codeTwiceAtOnce      = 10158 // while a message with the same ID is being stored
 	codeInsufficient     = 10023 // resources
 	codeNotForAccount    = 10039
 	codeNotEnabled       = 10076
@@ -35,15 +35,15 @@ const (
 // noteAge is how much longer than its messages the stream keeps a record.
 const noteAge = 24 * time.Hour
 
-// dedupe is in which a stream recognises a message ID.
+// dedupe is the time in which a stream recognises a message ID.
 const dedupe = 2 * time.Minute
 
 func (a *Adapter) streamName(p int) string {
 	return strings.ToUpper(strings.ReplaceAll(a.o.Prefix, ".", "_")) + "_" + strconv.Itoa(p)
 }
 
-// storeSubject is where only the stream listens. A channel's name may be
-// anything of up to a kilobyte; a subject may not.
+// storeSubject returns the subject to which only the stream listens. A
+// channel's name may be anything of up to a kilobyte; a subject may not.
 func (a *Adapter) storeSubject(p int, channel string) string {
 	sum := sha256.Sum256([]byte(channel))
 	return fmt.Sprintf("%s.h.%d.%s", a.o.Prefix, p, hex.EncodeToString(sum[:16]))
@@ -52,7 +52,7 @@ func (a *Adapter) storeSubject(p int, channel string) string {
 // A stream is what is known of a partition's stream.
 type stream struct {
 	created time.Time
-	skew    time.Duration // the server's clock is ahead of ours by
+	skew    time.Duration // how far the server's clock is ahead of ours
 	life    uint64        // of the one server that has it; 0: it has replicas
 	// floor: epochs that began before this, in ms, are over. The stream lacks
 	// something that it had.
@@ -62,7 +62,7 @@ type stream struct {
 // now is the time at the server, in ms since 1970.
 func (s *stream) now() uint64 { return uint64(max(1, time.Now().Add(s.skew).UnixMilli())) }
 
-// streams are those that were looked at since the connection was made.
+// streams are the streams that were looked at since the connection was made.
 type streams struct {
 	mu     sync.Mutex
 	known  map[int]*stream
@@ -70,12 +70,13 @@ type streams struct {
 	behind map[int]time.Time // since when a stream lacks what it had
 }
 
-// believeLoss is how long a stream with replicas may lack what it had: a leader
-// that has been cut off answers until it notices.
+// believeLoss is how long a stream with replicas must lack records that it had
+// before they count as lost: a leader that was cut off continues to answer
+// until it notices.
 const believeLoss = 10 * time.Second
 
-// lost notes that a stream lacks what it had. It returns an error as long as
-// that may be cured by waiting.
+// lost notes that a stream lacks records that it had. It returns an error as
+// long as they may come back.
 func (s *streams) lost(p int, was *stream) (*stream, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -94,7 +95,7 @@ func (s *streams) lost(p int, was *stream) (*stream, error) {
 	return &now, nil
 }
 
-// forgetStreams has each stream looked at again before it is used.
+// forgetStreams makes the adapter look at each stream again before it is used.
 func (a *Adapter) forgetStreams() {
 	a.streams.mu.Lock()
 	defer a.streams.mu.Unlock()
@@ -129,7 +130,7 @@ func (a *Adapter) stream(ctx context.Context, nc *nats.Conn, p int) (*stream, er
 		if apiCode(err) == codeStreamNotFound {
 			began = time.Now()
 			handle, err = js.CreateStream(ctx, config)
-			if apiCode(err) == codeNameInUse { // another hub was faster, with other replicas perhaps
+			if apiCode(err) == codeNameInUse { // another hub was faster, perhaps with another number of replicas
 				handle, err = js.Stream(ctx, config.Name)
 			}
 		}
@@ -147,7 +148,7 @@ func (a *Adapter) stream(ctx context.Context, nc *nats.Conn, p int) (*stream, er
 		now.skew = info.TimeStamp.Sub(began.Add(time.Since(began) / 2))
 	}
 	if info.Config.Replicas <= 1 {
-		now.life = 1 // in a cluster we don't learn whether its server was started anew
+		now.life = 1 // in a cluster it cannot be known whether the server was restarted
 		if !clustered {
 			sum := sha256.Sum256([]byte(nc.ConnectedServerId()))
 			now.life = binary.BigEndian.Uint64(sum[:]) | 1
@@ -198,7 +199,8 @@ func (a *Adapter) streamConfig(p int, clustered bool) jetstream.StreamConfig {
 	}
 }
 
-// fits reports whether a stream that is there does what ours do.
+// fits returns an error if an existing stream is not configured as this adapter
+// needs it.
 func fits(has, want jetstream.StreamConfig) error {
 	var wrong []string
 	if len(has.Subjects) != 1 || has.Subjects[0] != want.Subjects[0] {
@@ -222,7 +224,7 @@ func fits(has, want jetstream.StreamConfig) error {
 	return fmt.Errorf("%w: stream %s is not as this adapter makes it: %s", adapter.ErrRefused, has.Name, strings.Join(wrong, ", "))
 }
 
-// streamError says what an error of JetStream means.
+// streamError adds to an error of JetStream what it means.
 func (a *Adapter) streamError(nc *nats.Conn, err error) error {
 	code := apiCode(err)
 	has, _ := nc.ConnectedServerJetStream()
@@ -259,8 +261,8 @@ func (a *Adapter) last(ctx context.Context, nc *nats.Conn, p int, channel string
 	return a.get(ctx, nc, p, channel, map[string]any{"last_by_subj": a.storeSubject(p, channel)})
 }
 
-// get reads a record of a channel from the stream's leader. It is none, with no
-// number, if there is none.
+// get reads a record of a channel from the stream's leader. If there is none,
+// the head has the number 0.
 func (a *Adapter) get(ctx context.Context, nc *nats.Conn, p int, channel string, which map[string]any) (head, error) {
 	request, _ := json.Marshal(which)
 	m, err := a.request(ctx, nc, "$JS.API.STREAM.MSG.GET."+a.streamName(p), request)
@@ -292,8 +294,8 @@ func (a *Adapter) get(ctx context.Context, nc *nats.Conn, p int, channel string,
 }
 
 // answerWithin is how long the leader of a stream may take to answer. A stream
-// that has no leader, since it is new or has just lost it, does not answer at
-// all, so that what may be asked again is.
+// without a leader, because it is new or has just lost its leader, does not
+// answer at all. So requests that may be repeated are repeated.
 const answerWithin = time.Second
 
 // untilAnswered repeats a request until it is answered or ctx ends.
@@ -334,8 +336,8 @@ func stored(data []byte, channel string) (record, error) {
 	return record{}, fmt.Errorf("%w: %w: the stream has what no adapter has written", adapter.ErrRefused, adapter.ErrBrokenHistory)
 }
 
-// continues returns the record that comes next after a head, without what is
-// in it. Where the head is of another life of the server it begins an epoch.
+// continues returns the record that follows a head, without its contents. If
+// the head is from before the server was restarted, the record begins an epoch.
 func (s *stream) continues(h head, channel string) record {
 	r := record{at: h.at, ordinal: h.ordinal + 1, life: s.life, before: h.before, channel: channel}
 	switch {
@@ -351,7 +353,7 @@ func (s *stream) continues(h head, channel string) record {
 	return r
 }
 
-// pause waits a moment after somebody else was faster, longer each time.
+// pause waits a moment after another hub was faster, longer each time.
 func pause(ctx context.Context, attempt int) error {
 	limit := time.Millisecond << min(attempt, 6)
 	t := time.NewTimer(rand.N(limit))

@@ -11,8 +11,8 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// A partition is a subject, and the channels of this hub in it. What is
-// promised of it, the tracker knows. Guarded by Adapter.mu.
+// A partition is a subject, and the channels of this hub in it. The tracker
+// knows its State. Guarded by Adapter.mu.
 type partition struct {
 	index    int
 	sub      *nats.Subscription
@@ -29,7 +29,8 @@ const (
 	lost                 // was confirmed, and its receiver was told Interrupted
 )
 
-// A channel is one that is subscribed to, or shall be. Guarded by Adapter.mu.
+// A channel is a channel that is subscribed, or is being subscribed. Guarded by
+// Adapter.mu.
 type channel struct {
 	name    string
 	in      *partition
@@ -43,8 +44,8 @@ type channel struct {
 // A round confirms subscriptions. The adapter asks all hubs, itself included,
 // to answer. When its own question comes back, everything that the
 // server had for it before has come, and the server has the subscriptions.
-// Hubs that are connected to other servers answer in the partitions that were
-// subscribed: then those servers know of it too.
+// Hubs at other servers answer in the partitions that were subscribed: when an
+// answer arrives, those servers know of the subscriptions, too.
 type round struct {
 	id         uint64
 	began      time.Time
@@ -54,8 +55,8 @@ type round struct {
 	seen       bool          // the question has come back
 	notBefore  time.Time     // hubs that are not known yet may answer until then
 	answered   chan struct{} // closed when nothing is missing
-	settled    bool          // the keeper knows what was not permitted
-	vain       bool          // something did not work: not again at once
+	settled    bool          // the keeper knows what the server did not permit
+	vain       bool          // something failed: the next round waits a moment
 	done       chan struct{} // closed when it is over, however it ended
 }
 
@@ -88,8 +89,8 @@ func (a *Adapter) Subscribe(ctx context.Context, name string) error {
 	return nil
 }
 
-// want has a channel subscribed. It returns what to wait for, or nil if it
-// is live.
+// want begins to subscribe a channel. It returns a channel that is closed when
+// the subscription is live, or nil if it is live already.
 func (a *Adapter) want(name string) (c *channel, ready chan struct{}, err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -246,8 +247,8 @@ func (a *Adapter) begin() *round {
 	return r
 }
 
-// open subscribes to partitions. What fails here is tried again in the next
-// round: this one then does not end well.
+// open subscribes to partitions. A partition that cannot be subscribed makes
+// the round fail, and is tried again in the next one.
 func (a *Adapter) open(nc *nats.Conn, synced bool, partitions []int) error {
 	if !synced {
 		if _, err := nc.ChanSubscribe(a.syncSubject(), a.inbox); err != nil {

@@ -18,19 +18,19 @@ const (
 	kindAsk    = 'A' // to all: asker, round, the partitions that it has subscribed to
 )
 
-// errMalformed is for what no adapter has sent.
+// errMalformed means bytes that no adapter has sent.
 var errMalformed = errors.New("malformed")
 
-// partitionOf returns where a channel belongs. It never changes: hubs of all
-// versions have to agree.
+// partitionOf returns the partition of a channel. The function never changes,
+// because hubs of all versions have to agree.
 func partitionOf(channel string, partitions int) int {
 	h := fnv.New64a()
 	h.Write([]byte(channel))
 	return int(h.Sum64() % uint64(partitions))
 }
 
-// A reader takes values off a payload. After the first that is not there it
-// yields zeros, and bad is true.
+// A reader takes values off a payload. After a value that is missing or
+// malformed it returns zeros, and bad is true.
 type reader struct {
 	rest []byte
 	bad  bool
@@ -73,8 +73,8 @@ func appendFrame(b []byte, id numbers.ID, n uint64, channel string, frame []byte
 	return append(b, frame...)
 }
 
-// frameOverhead is the most that appendFrame and a record add to a frame, but
-// for the channel's name and past epochs.
+// frameOverhead is the most that appendFrame and a record add to a frame, apart
+// from the channel's name and past epochs.
 const frameOverhead = 128
 
 type mark struct {

@@ -32,14 +32,14 @@ func (ch *change) stop() {
 }
 
 // Change makes the given partitions the current ones, on this hub and all
-// others. Each of them calls Change; it returns when all have switched. What
-// then is neither in partitions nor needed is closed. A partition that was
-// given before may have no Adapter here.
+// others. Each of them calls Change; it returns when all have switched.
+// Partitions that are then neither given nor needed are closed. For a partition
+// that this hub knows already, Adapter may be nil.
 //
 // If ctx ends first, Change returns an error that says what it was waiting for,
-// and the change goes on. Another call of Change replaces it as long as no hub
-// is drained; after that Change refuses anything else ([adapter.ErrRefused])
-// until the change is complete.
+// and the change continues. Until a hub is drained, another call of Change
+// replaces the change. After that Change refuses other partitions
+// ([adapter.ErrRefused]) until the change is complete.
 func (a *Adapter) Change(ctx context.Context, partitions []Partition) error {
 	if err := a.awaitLearned(ctx); err != nil {
 		return fmt.Errorf("partition: change: %w", err)
@@ -67,7 +67,7 @@ func (a *Adapter) Change(ctx context.Context, partitions []Partition) error {
 
 // addParts adds the partitions that are new.
 func (a *Adapter) addParts(partitions []Partition) (names []string, err error) {
-	a.adding.Lock() // attaching waits for nothing
+	a.adding.Lock() // attaching does not wait
 	defer a.adding.Unlock()
 	a.mu.RLock()
 	names, err = a.check(partitions)
@@ -133,7 +133,7 @@ func (ch *change) want(names, listed []string) bool {
 	ch.owner.mu.Unlock()
 	s := m.State()
 	if s.Stage == rollout.Steady && slices.Equal(s.Names, s.Want) {
-		ch.steady() // a change was given up, or partitions leave or come that are not in the set
+		ch.steady() // a change was given up, or partitions come or leave that are not in the set
 		return true
 	}
 	for _, r := range ch.owner.allRoutes() {
@@ -212,8 +212,8 @@ func (ch *change) view() *view {
 	return v
 }
 
-// steady leaves the homes that are over, and closes partitions that are no
-// longer needed.
+// steady unsubscribes rooms from their old homes, and closes partitions that
+// are no longer needed.
 func (ch *change) steady() {
 	a, v := ch.owner, ch.view()
 	a.setView(a.ctx, v)
@@ -243,8 +243,8 @@ func (a *Adapter) retire(p *part) {
 // settle is how often channels that are being subscribed are looked at.
 const settle = 20 * time.Millisecond
 
-// open subscribes what moves at its new home as well, and waits until publishes
-// that do not know of the change have ended.
+// open also subscribes channels that move at their new homes, and waits until
+// publishes that began before the change have ended.
 func (a *Adapter) open(ctx context.Context, v *view) {
 	a.setView(ctx, v)
 	a.awaitSettled(ctx)
@@ -257,7 +257,8 @@ func (a *Adapter) open(ctx context.Context, v *view) {
 	a.awaitPast(ctx, n)
 }
 
-// awaitSettled waits until what moves is subscribed at its new home.
+// awaitSettled waits until the channels that move are subscribed at their new
+// homes.
 func (a *Adapter) awaitSettled(ctx context.Context) {
 	tick := time.NewTicker(settle)
 	defer tick.Stop()
@@ -274,7 +275,8 @@ func (a *Adapter) awaitSettled(ctx context.Context) {
 	}
 }
 
-// drain holds publishes to what moves, and waits for those that are under way.
+// drain holds publishes to channels that move, and waits for those that are
+// under way.
 func (a *Adapter) drain(ctx context.Context, v *view) {
 	a.setView(ctx, v)
 	a.mu.RLock()

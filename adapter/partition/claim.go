@@ -14,11 +14,11 @@ const (
 	// claimFor is how long a claim lasts. A hub copies only in the first half
 	// of it, and claims anew after that.
 	claimFor = 10 * time.Second
-	// released is what the entry of a claim says that was given up.
+	// released is the text of a claim that was given up.
 	released = "released"
 )
 
-// claimKeep has a message more than is needed.
+// claimKeep keeps one message more than is needed.
 var claimKeep = adapter.Retention{Messages: 2, Age: time.Hour}
 
 // A claim keeps other hubs from copying a room's history. It is the last entry
@@ -60,12 +60,12 @@ func (c *claim) hold(ctx context.Context) (mine bool, err error) {
 // release lets the next hub have the claim at once.
 func (c *claim) release(ctx context.Context) {
 	if last, entry, err := c.read(ctx); err == nil && string(entry.Frame) == c.holder {
-		_ = c.write(ctx, last, released) // otherwise it ends by itself
+		_ = c.write(ctx, last, released) // if that fails the claim ends after claimFor
 	}
 }
 
-// read returns the number of the last entry, and the entry; a zero one if none
-// is kept.
+// read returns the number of the last entry, and the entry, which is zero if
+// none is kept.
 func (c *claim) read(ctx context.Context) (last uint64, entry adapter.KeptFrame, err error) {
 	q := adapter.Query{Limit: claimKeep.Messages, Keep: claimKeep, Time: time.Now()}
 	page, err := c.part.history.History(ctx, c.channel, q)
@@ -86,7 +86,7 @@ func (c *claim) write(ctx context.Context, last uint64, text string) error {
 }
 
 // alone runs f while no other hub copies the history to p. If another hub
-// finishes first, it returns the lineage that this hub has noted.
+// finishes first, alone returns the lineage that the other hub has noted.
 func (m *move) alone(ctx context.Context, p *part, f func(*claim) (lineage, error)) (lineage, error) {
 	c := m.claim(p)
 	var wait backoff.Backoff
@@ -111,5 +111,5 @@ func (m *move) alone(ctx context.Context, p *part, f func(*claim) (lineage, erro
 	}
 }
 
-// errOvertaken is why a copy is not continued.
+// errOvertaken means that another hub continues the copy.
 var errOvertaken = errors.New("another hub has gone on with copying the history")

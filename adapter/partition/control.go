@@ -28,11 +28,10 @@ type control struct {
 }
 
 const (
-	// maxEvents is how many events may wait for run before messages of others
-	// are dropped, which are asked for again.
+	// maxEvents bounds the events that wait for run. Beyond that, messages of
+	// other adapters are dropped, and asked for again later.
 	maxEvents = 8192
-	// startPatience is Options.Patience for an adapter that starts: the others
-	// do not answer later than that.
+	// startPatience takes the place of Options.Patience in an adapter that starts.
 	startPatience = 500 * time.Millisecond
 	// speechTimeout bounds how long a partition may take for one message.
 	speechTimeout = 2 * time.Second
@@ -63,7 +62,7 @@ func (c *control) init(a *Adapter, names []string) {
 
 func (c *control) is(channel string) bool { return channel == c.all || channel == c.own }
 
-// waiting says what the adapter waits for; "" if for nothing.
+// waiting says what the adapter waits for. It is empty if it waits for nothing.
 func (c *control) waiting() string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -88,7 +87,7 @@ func (c *control) full() bool {
 	return len(c.events) >= maxEvents
 }
 
-// kick has the others asked whether something has happened.
+// kick makes the adapter ask the others how far they are.
 func (c *control) kick() { c.add(func(time.Time) { c.machine.Check() }) }
 
 // join makes a partition one on which adapters talk.
@@ -129,8 +128,8 @@ func (c *control) notice(p *part, channel string, s status) {
 	c.kick() // something may have been missed
 }
 
-// checkDeaf holds publishes if no other hub can reach this one: they may take
-// it for gone, and change partitions without it.
+// checkDeaf holds publishes if no other hub can reach this one: the others may
+// take it for gone, and change partitions without it.
 func (a *Adapter) checkDeaf() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -149,7 +148,8 @@ func (a *Adapter) hears() bool {
 	return false
 }
 
-// checked ends the time of being deaf, when the others have been asked.
+// checked ends the time in which publishes are held because the hub was deaf.
+// It is called when the others have been asked.
 func (a *Adapter) checked() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -159,7 +159,7 @@ func (a *Adapter) checked() {
 	}
 }
 
-// speak publishes what is to be said on a partition.
+// speak publishes this adapter's messages on a partition.
 func (c *control) speak(p *part) {
 	defer close(p.silent)
 	for {
@@ -189,10 +189,10 @@ func (c *control) speak(p *part) {
 	}
 }
 
-// say has a message published on a partition. It reports false if the partition
-// is not ready for it.
+// say queues a message to be published on a partition. It reports false if the
+// partition is not ready for it.
 func (p *part) say(channel string, m message) bool {
-	if !p.hears() { // Health may be about something else
+	if !p.hears() { // Health is not asked: it may be about something else
 		return false
 	}
 	select {
@@ -328,8 +328,8 @@ func (c *control) bye(ctx context.Context, parts []*part) {
 
 const byeTimeout = 250 * time.Millisecond
 
-// parts returns the partitions that take part in changes: those that are
-// current, are to be, or were.
+// parts returns the partitions that take part in changes: those of the current
+// set, of the next one, and of the one before.
 func (c *control) parts() []*part {
 	a, s := c.owner, c.machine.State()
 	a.mu.RLock()

@@ -53,14 +53,14 @@ type mark struct {
 }
 
 const (
-	// copyMemory is how long a publisher is remembered that says nothing, and
-	// manyCopies the number of publishers from which on others are forgotten.
-	// The second copy of a frame may not come later than that.
+	// copyMemory is how long a silent publisher is remembered, once there are more
+	// than manyCopies publishers. The second copy of a frame is recognised if it
+	// comes within that time.
 	copyMemory = time.Minute
 	manyCopies = 256
 )
 
-// first reports whether a copy is the first of its frame that comes. The copies
+// first reports whether a copy is the first of its frame to arrive. The copies
 // of one publisher have growing numbers on each partition.
 func (c *copies) first(from, number uint64, now time.Time) bool {
 	m, known := c.last[from]

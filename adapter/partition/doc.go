@@ -12,8 +12,8 @@
 //	...
 //	hub, err := fanout.New(a, nil)
 //
-// All hubs need the same names for the same backends, in any order. A name is
-// all that decides which rooms a partition has, so keep it when the backend
+// All hubs need the same names for the same backends, in any order. The names
+// alone decide which rooms a partition has, so keep a name when the backend
 // moves to another address.
 //
 // # Which partition has what
@@ -30,10 +30,10 @@
 // by which direct messages come, the channel to everyone, and those of users.
 // Each of these is on several partitions, two by default ([Options.Copies]). A
 // publisher sends a copy to each, and receivers drop the second by its number.
-// With two copies, one partition may be down and nothing of these is lost. So
-// a direct message costs two publishes. When a link breaks or comes back while
-// the other copy stands, the channel is reported as interrupted and restored at
-// once: a copy may have been the only one.
+// With two copies, no such message is lost while one partition is down, and a
+// direct message costs two publishes. When a link breaks or comes back while
+// the other copy still arrives, the channel is reported as interrupted and
+// restored at once: a copy may have been the only one.
 //
 // A program that is no hub and publishes to the channel to everyone should
 // publish to one partition only. Its messages are delivered as they are.
@@ -55,42 +55,44 @@
 //	switched   publishes to the new home, and still listens at the old one
 //	steady     has left the old home
 //
-// So whatever the order in which hubs learn of it, nothing is lost: until the
-// last one is ready nothing changes, and Change waits. From drained to
-// switched publishes to the rooms that move are held, for a few round trips.
-// Rooms that stay are not touched. If Change ends with its context, the change
-// goes on when the missing hubs come; to give it up while no hub is drained,
-// call Change with the old partitions.
+// So nothing is lost, whatever the order in which hubs learn of the change:
+// nothing changes until the last one is ready, and Change waits for that. From
+// drained to switched publishes to the rooms that move are held, for a few
+// round trips. Rooms that stay are not touched. If Change ends with its
+// context, the change continues when the missing hubs come; to give it up while
+// no hub is drained, call Change with the old partitions.
 //
-// How does an adapter know that it has heard from all? The backend tells how
-// many have received its question. Where it cannot ([adapter.Adapter.Publish]
-// returns -1), an adapter asks for [Options.Patience] before the first step,
-// and a hub that does not answer for that long counts as gone. So does a
-// partition that cannot be reached for that long: a dead one can be removed.
+// An adapter knows that it has heard from all others because the backend says
+// how many have received its question. Where the backend cannot say it
+// ([adapter.Adapter.Publish] returns -1), an adapter asks for the time of
+// [Options.Patience] before the first step, and a hub that does not answer in
+// that time counts as gone. A partition that cannot be reached for that long
+// counts as gone, too, so a dead one can be removed.
 //
-// A backend counts a hub whose machine has died until it notices, which may take
-// minutes. A hub that starts waits once for [Options.Patience] for an answer
-// that is missing, and so does each change, if the hub was never heard. One that
-// was heard, and has not left, is waited for while the backend counts it: Change
-// takes until then, and Health says how many answers are missing.
+// When a machine dies, the backend may count its hub for some minutes more. If
+// that hub was never heard, a hub that starts waits for its answer for
+// [Options.Patience], once, and so does each change. If it was heard and has
+// not left, Change waits for as long as the backend counts it, and Health says
+// how many answers are missing.
 //
 // A hub that starts asks the others which partitions are current, and uses
 // those. If it was not given one of them, rooms there are refused with
 // [adapter.ErrUnsent] or wait, and Health names the partition, until Change
-// brings it. So a rolling deploy may start new processes with the new set; they
-// use the old one until the last old process has gone or was told. For a
-// partition that is to go, give them [Partition.Leaving].
+// brings it. So a rolling deploy may start new processes with the new set: they
+// use the old one until the last old process has gone or has called Change. For
+// a partition that is to go, give them [Partition.Leaving].
 //
-// A hub that no other can reach, because its subscriptions at all partitions are
-// interrupted, holds its publishes: the others may take it for gone. It asks
-// them as soon as it can.
+// A hub that no other can reach, because its subscriptions at all partitions
+// are interrupted, holds its publishes: the others may take it for gone. It
+// asks them as soon as it can.
 //
 // A hub that was cut off from all others, or that they took for gone, may find
 // that they have switched without it. It then follows, and reports its rooms
-// that have moved as interrupted and restored: their members get a gap. This is
-// later than the contract of adapters asks for, since it did not know. The same
-// happens to a hub whose links to some partitions work and to others do not,
-// for longer than Patience, if the other hubs change the set meanwhile.
+// that have moved as interrupted and restored: their members get a gap. The gap
+// comes later than the contract of adapters asks for, because the hub did not
+// know of the change. The same happens to a hub that has lost its links to some
+// partitions, and not to others, for longer than Patience, if the other hubs
+// change the set meanwhile.
 //
 // The current set is in the memory of hubs only. When all of them stop, start
 // them with the partitions that they had, and change these afterwards.
@@ -101,30 +103,31 @@
 // history, copies what is kept to the new home; rooms in use are copied at once
 // when a hub has switched. Offsets stay what they were, so a position from
 // before the move is good after it: Resume gets every message, and no gap. The
-// copies keep their epochs. What is published after the move has a new epoch,
-// larger than the old ones also where servers' clocks differ, which
-// [adapter.Page.Before] continues as a whole one.
+// copies keep their epochs. Messages that are published after the move have a
+// new epoch, which is larger than the old ones even if the servers' clocks
+// differ. In [adapter.Page.Before] it follows the old epochs without a hole.
 //
-// A room that nobody uses is not copied until somebody does. So a partition
+// A room that nobody uses is not copied until somebody uses it. So a partition
 // that goes has to stay readable for as long as rooms keep messages: give it to
 // Change with [Partition.Leaving], and leave it out a Retention.Age later. If
-// it is left out at once, only rooms that hubs have used since they started
-// are copied; the history of others begins anew, and a Resume says that
-// messages are missing. If the old home cannot be read, a room waits for it,
-// unless that partition has been left out of the set: then its history begins
-// anew after Patience.
+// it is left out at once, only rooms that hubs have used since they started are
+// copied; the history of others begins anew, and a Resume says that messages
+// are missing. If the old home cannot be read, a room waits for it, unless that
+// partition has been left out of the set: then its history begins anew after
+// Patience.
 //
 // Each room that has moved has a small record at its new home, under a channel
-// name of its own (fanout:r:m:{room}), which lives at least twice as long as the
-// messages. One hub at a time copies a room. Which one it is stands under
-// fanout:r:c:{room} for an hour; a hub that does not finish is replaced after
-// ten seconds, and until then publishes to the room wait or fail.
+// name of its own (fanout:r:m:{room}), which lives at least twice as long as
+// the messages. One hub at a time copies a room. The hub that does so is noted
+// under fanout:r:c:{room}, for an hour. Another hub replaces it if it does not
+// finish within ten seconds; until then publishes to the room wait or fail.
 //
-// A server that loses what it has, as by FLUSHALL, loses the record as well. The
-// history begins anew there, with positions that come after all others. Limit:
-// a hub that finds out about the room only then looks for it at the old home
-// again. If that still has the room and its clock is ahead, the hubs disagree
-// about positions until they have looked the room up again, within six hours.
+// A server that loses its data, for example by FLUSHALL, loses the record as
+// well. The history then begins anew, with positions after all earlier ones.
+// There is one limit: a hub that uses the room for the first time after that
+// looks for its history at the old home. If the old home still has it, and its
+// clock is ahead, hubs disagree about positions until they have all looked the
+// room up again, which they do within six hours.
 //
 // # Health
 //

@@ -32,7 +32,7 @@ func (a *Adapter) Append(ctx context.Context, name string, r adapter.Record) (at
 	at, receivers, err = room.part.history.Append(ctx, name, r)
 	a.rooms.appended(name, &r, err)
 	if err != nil {
-		return at, 0, err // the partition's errors say what was done
+		return at, 0, err // the partition's error says whether it was kept
 	}
 	return room.line.global(at), receivers, nil
 }
@@ -93,7 +93,7 @@ func (l *lineage) chain(p *adapter.Page) (head adapter.Position, before []adapte
 	var own []adapter.PastEpoch
 	for _, past := range p.Before {
 		if past.Epoch < l.Native {
-			continue // what it had before, or while it was being copied
+			continue // an epoch from before the move, or from while the history was being copied
 		}
 		lowest = min(lowest, past.Last)
 		past.Epoch += l.Shift
@@ -116,8 +116,8 @@ func (l *lineage) chain(p *adapter.Page) (head adapter.Position, before []adapte
 	return adapter.Position{Epoch: p.Head.Epoch + l.Shift, Offset: p.Head.Offset}, append(before, own...)
 }
 
-// continues reports whether a page goes on from what was moved: the partition
-// has not lost that, and begun anew.
+// continues reports whether a page continues the history that was moved. It
+// does not if the partition has lost that history and begun anew.
 func (l *lineage) continues(p *adapter.Page) bool {
 	return p.Head.Epoch <= l.Native || slices.ContainsFunc(p.Before, func(past adapter.PastEpoch) bool {
 		return past.Epoch <= l.Native
@@ -146,7 +146,7 @@ func (h *home) native(since adapter.Position, p *adapter.Page) adapter.Position 
 		from = min(since.Offset, before[i].Last)
 	case since.Epoch > head.Epoch:
 		from = head.Offset
-	default: // it is on no epoch that is known: what came in later ones
+	default: // its epoch is not known: read what came in later epochs
 		for _, past := range before {
 			if past.Epoch < since.Epoch {
 				from = past.Last

@@ -6,13 +6,13 @@ import (
 	"github.com/fanoutgo/fanout/internal/backoff"
 )
 
-// begin subscribes a leg, and tries again what the backend refuses until it is
-// left: Subscribe leaves it, but a change of partitions does not.
+// begin subscribes a leg. If the backend refuses, it tries again until the leg
+// is given up, which Subscribe does, and a change of partitions does not.
 func (r *route) begin(l *leg, ticket chan struct{}) {
 	<-ticket
 	defer l.part.give(r.name, ticket)
 	r.mu.Lock()
-	l.status = sound // what was said before was of an earlier subscription
+	l.status = sound // notices until now were about an earlier subscription
 	r.mu.Unlock()
 	for l.ctx.Err() == nil {
 		err := l.part.adapter.Subscribe(l.ctx, r.name)
@@ -32,19 +32,20 @@ func (r *route) begin(l *leg, ticket chan struct{}) {
 	}
 }
 
-// changedLeg tells the hub what follows from what has happened to a leg. The
+// changedLeg tells the hub what an event at a leg means for the channel. The
 // caller holds mu.
 func (r *route) changedLeg(l *leg) {
 	before := r.told
 	r.update()
 	if r.wide && r.up && r.told == sound && before == sound && !l.prospective {
-		// The other copies stand. A publisher may have had only this one.
+		// The other copies still arrive. But a publisher may have reached only this
+		// one.
 		r.call(interrupted)
 		r.call(sound)
 	}
 }
 
-// update tells the hub how the route stands. The caller holds mu.
+// update tells the hub the status of the route. The caller holds mu.
 func (r *route) update() {
 	if !r.up || r.over {
 		return
@@ -58,8 +59,8 @@ func (r *route) update() {
 	r.call(now)
 }
 
-// stands returns how the route stands: a room as its worst leg, a channel with
-// copies as its best.
+// stands returns the status of the route: of a room that of its worst leg, of a
+// channel with copies that of its best.
 func (r *route) stands() status {
 	worst, best := sound, interrupted
 	for _, l := range r.legs {

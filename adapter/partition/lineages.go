@@ -94,7 +94,7 @@ func (l *lineages) forget(v *view) {
 	}
 }
 
-// moved returns the rooms whose homes have to be found out again.
+// moved returns the rooms whose homes have to be looked up again.
 func (l *lineages) moved() map[string]adapter.Retention {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -107,7 +107,7 @@ func (l *lineages) moved() map[string]adapter.Retention {
 	return moved
 }
 
-// appended notes the outcome of an Append.
+// appended notes how an Append ended.
 func (l *lineages) appended(name string, r *adapter.Record, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -135,8 +135,8 @@ func (l *lineages) doubts(v *view, copies int) map[string]adapter.Record {
 	return doubts
 }
 
-// resolve finds out, before rooms move, which of the last Appends are kept: a
-// publisher that repeats one would not be recognised at the new home.
+// resolve finds out, before rooms move, which of the last Appends were kept: if
+// a publisher repeated one later, the new home would not recognise it.
 func (a *Adapter) resolve(ctx context.Context, v *view) {
 	ctx, cancel := context.WithTimeout(ctx, a.opts.Patience)
 	defer cancel()

@@ -16,7 +16,7 @@ import (
 const (
 	// moveTimeout bounds finding a room's history and copying it.
 	moveTimeout = 30 * time.Second
-	// askTimeout bounds reading at a partition that need not have it.
+	// askTimeout bounds reading at a partition that may not have the history.
 	askTimeout = time.Second
 	// movePage and moveBytes bound a page that is copied.
 	movePage  = 512
@@ -30,8 +30,8 @@ const (
 	maxAge = 366 * 24 * time.Hour
 )
 
-// mover is the publisher of what is copied: so each frame is kept once, however
-// many hubs copy it.
+// mover is the publisher of copied frames. It is the same for all hubs, so each
+// frame is kept once, however many hubs copy it.
 const mover = "fanout.move"
 
 // ensure returns the partition that has a room's history, and copies it there
@@ -116,8 +116,8 @@ func (m *move) find(ctx context.Context, p *part) (lineage, error) {
 }
 
 // elsewhere returns the other partition that has most of the history. Must says
-// that the room has moved from one in the last change, which was asked; the
-// others only may have some.
+// that the room moved in the last change, and that its old home was asked;
+// other partitions may have a part of the history or none.
 func (m *move) elsewhere(ctx context.Context, p *part) (best site, must bool, err error) {
 	a, old := m.adapter, ""
 	if m.view.old != nil {
@@ -239,7 +239,7 @@ func (m *move) copy(ctx context.Context, c *claim, from, to *site) (lineage, err
 	if err != nil {
 		return lineage{}, err
 	}
-	at := top.Head.Offset // what the home has up to here are the same messages
+	at := top.Head.Offset // up to here the home has the same messages
 	q := adapter.Query{Limit: movePage, Bytes: moveBytes, Keep: m.keep, Time: time.Now()}
 	var page adapter.Page
 	for more := true; more; more = page.More {
@@ -294,9 +294,9 @@ func (m *move) append(ctx context.Context, c *claim, from *site, at *uint64, f a
 	return nil
 }
 
-// keepAt appends n messages after an offset, if the claim still holds. An
-// error says that the history has not the end that was expected: the next try
-// begins with reading where it ends.
+// keepAt appends n messages after an offset, if the claim still holds. It fails
+// if the history does not end where it was expected to. The next attempt first
+// reads where it ends.
 func (m *move) keepAt(ctx context.Context, c *claim, from *site, after, n uint64, k *kept) error {
 	if mine, err := c.hold(ctx); err != nil || !mine {
 		return cmp.Or(err, errOvertaken)

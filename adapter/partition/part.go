@@ -14,7 +14,7 @@ type part struct {
 	name    string
 	adapter adapter.Adapter
 	history adapter.Historian      // nil: it keeps none
-	async   adapter.AsyncPublisher // nil: it has not the capability
+	async   adapter.AsyncPublisher // nil: it does not have the capability
 	health  adapter.HealthChecker  // as async
 
 	ctx    context.Context // ends when the partition is closed
@@ -52,7 +52,7 @@ func (p *part) hears() bool {
 	return p.listens && !p.deaf
 }
 
-// problem is why the partition is not healthy.
+// problem returns why the partition is not healthy, or nil.
 func (p *part) problem() error {
 	if p.health == nil {
 		return nil
@@ -66,8 +66,8 @@ type turn struct {
 	queue []chan struct{} // the first has the turn
 }
 
-// take asks for the turn of a channel. It is the caller's when the ticket is
-// closed; give gives it on.
+// take asks for the turn of a channel. The caller has the turn once the ticket
+// is closed, and passes it on with give.
 func (p *part) take(channel string) (ticket chan struct{}) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -26,9 +26,9 @@ type Partition struct {
 	// attaches and closes it. Change accepts nil for a name that it knows.
 	Adapter adapter.Adapter
 
-	// Leaving says that the partition is not in the set: no room belongs to it.
-	// Its adapter is there for a change that takes it out, and for histories
-	// that have not moved yet.
+	// Leaving says that no room belongs to the partition any more. Its adapter is
+	// still needed for the change that removes it, and for histories that have not
+	// moved yet.
 	Leaving bool
 }
 
@@ -37,9 +37,9 @@ type Options struct {
 	// Prefix is that of the hub (fanout.Options.Prefix). Default "fanout".
 	Prefix string
 
-	// Copies is on how many partitions inboxes, users and the channel to
-	// everyone are. One fewer may be down. Default 2, or all if there are
-	// fewer. All hubs need the same number.
+	// Copies is the number of partitions on which inboxes, users' channels and the
+	// channel to everyone are. All but one of these may be down. Default 2, or 1
+	// if there is only one partition. All hubs need the same number.
 	Copies int
 
 	// Patience is how long a change of partitions waits for a hub that does not
@@ -239,7 +239,7 @@ func (a *Adapter) Health() error {
 	return errors.Join(errs...)
 }
 
-// errMissing is why rooms cannot be reached whose partition is unknown here.
+// errMissing means that this hub does not have the partition of a room.
 var errMissing = errors.New("it is current, but this hub was not given its adapter: call Change")
 
 // Close closes the adapters of all partitions.

@@ -6,9 +6,9 @@ import (
 )
 
 // Pick returns the name that a room belongs to: the one with the highest score.
-// If names change, only rooms of names that were removed, and a new name's
-// share of all rooms, belong to another one. The order of names does not
-// matter. Pick returns "" if there are none.
+// When names change, the rooms of names that were removed and a new name's
+// share of all rooms get another name, and no others do. The order of names
+// does not matter. Pick returns "" if there are none.
 //
 // The algorithm is fixed, so that it can be written in other languages, with
 // unsigned numbers of 64 bits that wrap around:
@@ -39,8 +39,9 @@ func Pick(names []string, room string) string {
 	return best
 }
 
-// Rank returns the names in the order in which a room prefers them: without the
-// first one, Pick returns the second. It does not change names.
+// Rank returns the names in the order in which a room prefers them: Pick
+// returns the first, and would return the second if the first were removed.
+// Rank does not modify names.
 func Rank(names []string, room string) []string {
 	r := fnv(room)
 	ranked := slices.Clone(names)
@@ -79,7 +80,7 @@ type channel struct {
 	wide bool   // it is on several partitions
 }
 
-// parse reads the name of a channel, prefix:kind:{name}. What has another form
+// parse reads the name of a channel, prefix:kind:{name}. A name of another form
 // is hashed as a whole.
 func parse(name string) channel {
 	open := strings.IndexByte(name, '{')

@@ -31,7 +31,7 @@ func (a *Adapter) Publish(ctx context.Context, name string, frame []byte) (recei
 	if err != nil {
 		return 0, fmt.Errorf("partition: publish to %q: %w", name, adapter.Unsent(err))
 	}
-	return p.adapter.Publish(ctx, name, frame) // its errors say what was done
+	return p.adapter.Publish(ctx, name, frame) // its error says whether it was sent
 }
 
 // PublishAsync publishes on the room's partition, if its adapter can do so
@@ -84,27 +84,28 @@ func (d *completion) release() {
 }
 
 const (
-	// copyGrace is how long Publish waits for further copies when a partition
-	// has taken one, and copyTimeout how long a copy may take.
+	// copyGrace is how long Publish waits for the other copies once a partition
+	// has taken one. A copy may take copyTimeout.
 	copyGrace   = 100 * time.Millisecond
 	copyTimeout = 5 * time.Second
 )
 
-// errBusy is why a partition gets no copy while it has not taken the one
+// errBusy means that a partition gets no copy because it has not taken the one
 // before.
 var errBusy = errors.New("the partition has not taken the frame before")
 
-// errUnhealthy is why a partition gets no copy while others can take theirs.
+// errUnhealthy means that a partition gets no copy because it is not healthy
+// and another one is.
 var errUnhealthy = errors.New("the partition is not healthy")
 
-// A copyResult is what a partition has said to a copy.
+// A copyResult is how publishing a copy on a partition ended.
 type copyResult struct {
 	receivers int
 	err       error
 }
 
-// publishCopies publishes a frame on several partitions. Those that are not
-// healthy are left out if another one is.
+// publishCopies publishes a frame on several partitions. It leaves out those
+// that are not healthy, unless none is healthy.
 func (a *Adapter) publishCopies(ctx context.Context, v *view, name string, c channel, frame []byte) (int, error) {
 	var parts, healthy []*part
 	var errs []error
@@ -173,8 +174,8 @@ func (s *copySent) Complete(receivers int, err error) {
 	s.results <- copyResult{receivers, err}
 }
 
-// awaitCopies waits until all partitions have taken their copies; once one has,
-// only briefly.
+// awaitCopies waits until all partitions have taken their copies. Once one has,
+// it waits only for copyGrace.
 func (a *Adapter) awaitCopies(ctx context.Context, results <-chan copyResult, n int, whole bool, errs []error) (int, error) {
 	var grace <-chan time.Time
 	taken, receivers, counted := 0, 0, true
@@ -226,7 +227,7 @@ func joined(errs []error) error {
 	return e
 }
 
-// A partial is an error without some of those that its causes have.
+// A partial is an error that hides some of the errors that its causes wrap.
 type partial struct {
 	error
 	not []error

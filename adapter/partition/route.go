@@ -14,7 +14,7 @@ import (
 
 var errUnattached = errors.New("the adapter has no receiver yet")
 
-// A status is how a subscription stands.
+// A status is the status of a subscription.
 type status uint8
 
 const (
@@ -65,8 +65,8 @@ func (a *Adapter) route(channel string) *route {
 const wideGrace = time.Second
 
 // Subscribe subscribes at the channel's partition, and at its new one while it
-// moves. Of a channel that is on several partitions, those that are down may
-// follow later.
+// moves. If a channel is on several partitions, those that are down may be
+// subscribed later.
 func (a *Adapter) Subscribe(ctx context.Context, name string) error {
 	err := a.subscribe(ctx, name)
 	if err != nil {
@@ -158,8 +158,8 @@ func (r *route) await(ctx context.Context) error {
 	}
 }
 
-// down returns the partitions of the route that are not healthy, for a channel
-// with copies.
+// down returns the unhealthy partitions of the route, if its channel has
+// copies.
 func (r *route) down() (down []*part) {
 	if !r.wide {
 		return nil
@@ -175,7 +175,8 @@ func (r *route) down() (down []*part) {
 	return down
 }
 
-// because adds to an error which partitions have not confirmed.
+// because adds to an error the partitions that have not confirmed the
+// subscription.
 func (r *route) because(err error) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -190,8 +191,8 @@ func (r *route) because(err error) error {
 	return err
 }
 
-// ready reports whether enough is subscribed. If not, it may be after a while.
-// The caller holds mu.
+// ready reports whether enough legs are subscribed. If they are not, again is
+// when to look again, if that is not 0. The caller holds mu.
 func (r *route) ready(down []*part) (ready bool, again time.Duration, err error) {
 	confirmed, lacks, hope := 0, false, false
 	for _, l := range r.legs {
@@ -216,7 +217,8 @@ func (r *route) ready(down []*part) (ready bool, again time.Duration, err error)
 	return err == nil && confirmed > 0 && !lacks, 0, err
 }
 
-// follow subscribes where the view says, and leaves where it does not.
+// follow subscribes the channel on the partitions that the view names, and
+// unsubscribes it from the others.
 func (r *route) follow() {
 	r.mu.Lock()
 	if r.over {
@@ -311,7 +313,7 @@ func (a *Adapter) Unsubscribe(ctx context.Context, name string) error {
 	return nil
 }
 
-// end ends a route. It waits for the partitions, until ctx ends, if it is to.
+// end ends a route. With wait, it waits for the partitions until ctx ends.
 func (a *Adapter) end(ctx context.Context, name string, wait bool) error {
 	a.mu.Lock()
 	r := a.routes[name]
@@ -341,8 +343,8 @@ func (a *Adapter) end(ctx context.Context, name string, wait bool) error {
 	return errors.Join(errs...)
 }
 
-// leave unsubscribes a leg in the background, when it is its turn, and returns a
-// channel that gets the outcome; nil if there is nothing to wait for.
+// leave unsubscribes a leg in the background, when it is its turn, and returns
+// a channel that gets the outcome; nil if there is nothing to wait for.
 func (r *route) leave(ctx context.Context, l *leg, ticket chan struct{}) <-chan error {
 	l.cancel()
 	if l.part == nil {

@@ -11,8 +11,8 @@ import (
 	"github.com/fanoutgo/fanout/adapter/partition/internal/rollout"
 )
 
-// A view is what channels go by at one time. It is replaced at each step of a
-// change, and never changed.
+// A view says on which partitions channels are, at one stage of a change. It is
+// never modified, and replaced at each step.
 type view struct {
 	epoch uint64 // 0: it is not known yet which set is current
 	stage rollout.Stage
@@ -31,7 +31,8 @@ func (v *view) moves(c channel, copies int) bool {
 	return v.next != nil && !slices.Equal(v.cur.homes(c, copies), v.next.homes(c, copies))
 }
 
-// count counts a publish that begins; Done of what it returns ends it.
+// count counts a publish that begins. The caller calls Done of the result when
+// it has ended.
 func (v *view) count(c channel, copies int) *sync.WaitGroup {
 	calls := &v.rest
 	if v.moves(c, copies) {
@@ -59,8 +60,8 @@ func (v *view) listens(c channel, copies int) []string {
 	return slices.Compact(names)
 }
 
-// prospective reports whether nothing can be published yet to a channel on one
-// of the partitions on which it is subscribed.
+// prospective reports whether a channel is already subscribed on a partition to
+// which nothing is published yet.
 func (v *view) prospective(c channel, copies int, name string) bool {
 	return v.next != nil && v.stage < rollout.Drained && !slices.Contains(v.cur.homes(c, copies), name)
 }
@@ -74,8 +75,8 @@ func (a *Adapter) missing(v *view) []string {
 	return slices.DeleteFunc(slices.Clone(v.cur.names), func(name string) bool { return a.parts[name] != nil })
 }
 
-// enter returns the view for a publish, when the publish need not wait any
-// more, and what to call Done of at its end.
+// enter waits until a publish may begin, and returns the view for it. The
+// caller calls Done of the WaitGroup when the publish has ended.
 func (a *Adapter) enter(ctx context.Context, c channel) (*view, *sync.WaitGroup, error) {
 	for {
 		a.mu.RLock()
@@ -119,8 +120,8 @@ func (a *Adapter) part(name string) (*part, error) {
 	return nil, fmt.Errorf("partition %q: %w", name, errMissing)
 }
 
-// setView replaces the view, unless ctx has ended, and has all channels
-// subscribed where it says.
+// setView replaces the view, unless ctx has ended, and begins to subscribe all
+// channels on the partitions that it names.
 func (a *Adapter) setView(ctx context.Context, v *view) {
 	v.changed = make(chan struct{})
 	a.mu.Lock()

@@ -43,7 +43,7 @@ func natsOptions(c config) []nats.Option {
 	return options
 }
 
-// checkNATS connects once, since the adapter would go on trying, and looks
+// checkNATS connects once, since the adapter would keep trying, and looks
 // whether the servers can keep a history if there is to be one.
 func checkNATS(ctx context.Context, where string, c config, options []nats.Option, log *slog.Logger) error {
 	nc, err := nats.Connect(where, append([]nats.Option{nats.Timeout(5 * time.Second), nats.NoReconnect()}, options...)...)

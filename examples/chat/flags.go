@@ -76,7 +76,7 @@ func parseFlags(args []string, stderr io.Writer) (config, error) {
 	fs.StringVar(&t.cert, "tls-cert", "", "`file` with the certificate (PEM) that the chat shows to the backend")
 	fs.StringVar(&t.key, "tls-key", "", "`file` with the key (PEM) of -tls-cert")
 	fs.BoolVar(&c.history, "history", false, "keep the latest 200 messages of each room for 24 hours: in the backend, or with memory in this process")
-	fs.DurationVar(&c.gather, "gather", 0, "after a write to a page, wait so `long` and write at once what was said meanwhile; 50ms makes a busy room cheaper")
+	fs.DurationVar(&c.gather, "gather", 0, "how `long` to gather messages for a page after a write to it, before they are written together; 50ms makes a busy room cheaper")
 	fs.IntVar(&c.pages, "pages", usual.pages, "how `many` pages may be open at a time")
 	err := fs.Parse(args)
 	if errors.Is(err, flag.ErrHelp) {

@@ -76,8 +76,8 @@ func (c *config) setTarget(t texts) error {
 }
 
 // shares returns a server that both backends of a migration would use in the
-// same way; "" if there is none. From classic to sharded Pub/Sub a chat may go on
-// the same servers.
+// same way; "" if there is none. From classic to sharded Pub/Sub a chat may go
+// on the same servers.
 func (c *config) shares(to *backend, servers []string) string {
 	from := backendNamed(c.adapter)
 	if from.where != to.where || (from.name == "redis") != (to.name == "redis") {
@@ -97,8 +97,8 @@ func (c config) there() config {
 	return c
 }
 
-// openBackend returns the adapter of the chat: that of one backend, or of two of
-// which one counts. The second result ends what the adapter uses.
+// openBackend returns the adapter of the chat: that of one backend, or of two
+// of which one counts. The second result ends what the adapter uses.
 func openBackend(ctx context.Context, c config, log *slog.Logger) (fanout.Adapter, func(), error) {
 	from, endFrom, err := backendNamed(c.adapter).open(ctx, c, log)
 	if err != nil || c.target == nil {

@@ -62,8 +62,8 @@ func TestChatsThatMigrate(t *testing.T) {
 	require.Contains(t, stderr.String(), "chat: no Redis at 127.0.0.1:1")
 }
 
-// A chat of the first deploy whose hubs have flipped is one with a chat that has
-// NATS alone.
+// A chat of the first deploy whose hubs have flipped is one with a chat that
+// has NATS alone.
 func TestChatThatHasMigrated(t *testing.T) {
 	s, there := redistest.NewServer(t, redistest.Options{}), startPlainNATS(t)
 	addr, err := s.HostAddr(t.Context())

@@ -9,8 +9,8 @@ import (
 	"github.com/fanoutgo/fanout"
 )
 
-// A people is the frame for who is in the room, on all processes. It has no text,
-// so it cannot be mistaken for a message.
+// A people is the frame for who is in the room, on all processes. It has no
+// text, so it cannot be mistaken for a message.
 type people struct {
 	People change `json:"people"`
 }
@@ -51,9 +51,9 @@ func namesOf(persons []fanout.Person) (names []string) {
 // in the room.
 const maxKicks = 4
 
-// serveKick serves POST /kick?room=R&name=N&by=M: it closes the pages that N has
-// open in the room, on all processes, and tells them who wanted it. There is no
-// login here, so anybody may kick anybody.
+// serveKick serves POST /kick?room=R&name=N&by=M: it closes the pages that N
+// has open in the room, on all processes, and tells them who wanted it. There
+// is no login here, so anybody may kick anybody.
 func (s *server) serveKick(w http.ResponseWriter, r *http.Request) {
 	v, err := visitOf(r)
 	by := r.URL.Query().Get("by")
@@ -94,8 +94,8 @@ func (s *server) serveKick(w http.ResponseWriter, r *http.Request) {
 // kick closes the pages that a name has open in a room, and returns how many
 // these were.
 //
-// If a process does not answer, the pages on the others are closed all the same,
-// and the error says which one it was.
+// If a process does not answer, the pages on the others are closed all the
+// same, and the error says which one it was.
 func (s *server) kick(ctx context.Context, room, name, reason string) (n int, err error) {
 	asking, cancel := context.WithTimeout(ctx, s.timing.join/2) // the rest is for closing
 	defer cancel()

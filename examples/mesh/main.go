@@ -91,8 +91,7 @@ func startServer(o options) (*server.Server, error) {
 		return nil, err
 	}
 	config := &server.Options{ServerName: o.name, NoLog: true, NoSigs: true}
-	// A server of a mesh has to have a port for clients. This one is for
-	// nobody.
+	// A server of a mesh must have a port for clients. No client uses this one.
 	config.Host, config.Port, config.Cluster.NoAdvertise = "127.0.0.1", server.RANDOM_PORT, true
 	config.Cluster.Name = "mesh"
 	config.Cluster.Host = listen.Hostname()
@@ -134,7 +133,7 @@ func receive(member *fanout.Member, out io.Writer) {
 // speak publishes each line.
 func speak(ctx context.Context, room *fanout.Room, name string, in io.Reader) error {
 	lines := make(chan string)
-	go func() { // it ends with the process, at the latest: a terminal cannot be interrupted
+	go func() { // it may run until the process ends, since reading from a terminal cannot be interrupted
 		defer close(lines)
 		for s := bufio.NewScanner(in); s.Scan(); {
 			select {

@@ -10,8 +10,9 @@
 //	answers to questions ─▶ take ──┼─▶ Follower ─▶ step ─▶ the room's log
 //	HubGone, HubCame ──────────────┘
 //
-// The lock of the room guards all that changes. One goroutine of the hub,
-// [Announcer.Run], does what is due; each question to other hubs has one.
+// The lock of the room guards everything that changes. One goroutine of the
+// hub, [Announcer.Run], does what is due. Each question to other hubs has a
+// goroutine of its own.
 package announcer
 
 import (
@@ -28,8 +29,8 @@ import (
 	"github.com/fanoutgo/fanout/internal/schedule"
 )
 
-// Sender is the sender of changes. Hubs' IDs are others, and those of frames
-// are made of numbers.
+// Sender is the sender of changes. It is not the ID of any hub: those are made
+// of digits.
 const Sender = "presence"
 
 // Env is the hub.
@@ -73,8 +74,8 @@ type Host interface {
 	Use()
 	// Release ends a Use.
 	Release()
-	// Append puts an entry into the room's log. What it returns is called after
-	// the lock has been released.
+	// Append puts an entry into the room's log. The caller calls wake after it has
+	// released the lock.
 	Append(e item.Entry) (wake func())
 }
 
@@ -86,7 +87,7 @@ type Member interface {
 	Entry() control.Entry
 }
 
-// An Announcer has rooms with presence do what is due. Init makes it. Its
+// An Announcer makes rooms with presence do what is due. Init makes it. Its
 // methods may be called concurrently, but Run only once.
 type Announcer struct {
 	env   Env
@@ -130,8 +131,8 @@ func (a *Announcer) each(f func(*Room)) {
 	}
 }
 
-// HubGone takes the members of a hub that has ended off the lists: at once, or
-// after the grace period if it ended in order.
+// HubGone removes the members of a hub that has ended from the lists: at once,
+// or after the grace period if the hub ended in order.
 func (a *Announcer) HubGone(hub uint64, inOrder bool) {
 	now := time.Now()
 	a.each(func(r *Room) { r.hubGone(hub, inOrder, now) })

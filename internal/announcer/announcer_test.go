@@ -117,7 +117,8 @@ func (m member) Entry() control.Entry {
 	return control.Entry{Number: uint64(m), Name: []byte("someone")}
 }
 
-// join brings a member into the room of a hub, and waits until that is announced.
+// join brings a member into the room of a hub, and waits until that is
+// announced.
 func (h *hub) join(m member) {
 	h.mu.Lock()
 	h.room.Came(m)
@@ -149,7 +150,7 @@ func TestRoom(t *testing.T) {
 			require.Zero(t, hubs[0].count(t))
 		})
 	})
-	t.Run("takes members of a dead hub off, unless it is back", func(t *testing.T) {
+	t.Run("removes members of a dead hub, unless it is back", func(t *testing.T) {
 		in(t, 2, func(t *testing.T, hubs []*hub) {
 			hubs[1].join(7)
 			hubs[0].HubGone(2, false)
@@ -159,7 +160,7 @@ func TestRoom(t *testing.T) {
 			require.Zero(t, hubs[0].count(t))
 		})
 	})
-	t.Run("asks a hub that is back for what came while it was gone", func(t *testing.T) {
+	t.Run("asks a hub that is back for the announcements of the time when it was gone", func(t *testing.T) {
 		in(t, 2, func(t *testing.T, hubs []*hub) {
 			hubs[0].gone[2] = true
 			hubs[1].join(7)

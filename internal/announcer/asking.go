@@ -15,13 +15,13 @@ const (
 	// settleTime is how long the first list of a room waits for hubs that do
 	// not answer.
 	settleTime = 5 * time.Second
-	// snapshotTimeout bounds how long one hub is asked for its list. It is asked
-	// again after that.
+	// snapshotTimeout bounds how long one hub may take to send its list. After
+	// that it is asked again.
 	snapshotTimeout = 10 * time.Second
 	// maxSnapshots bounds the questions for lists that are under way at a time.
 	maxSnapshots = 64
-	// askOneByOne is up to how many hubs of a room are asked by themselves.
-	// More are asked by one question in the room's channel.
+	// askOneByOne is the largest number of hubs of a room that are asked one by
+	// one. More are asked by one question in the room's channel.
 	askOneByOne = 4
 )
 
@@ -54,7 +54,7 @@ func (r *Room) askEverybody() {
 	r.settling = true
 	r.asks++
 	if r.asking {
-		return // it notices
+		return // settle notices
 	}
 	r.asking = true
 	ctx, f := r.ctx, r.follower
@@ -82,8 +82,8 @@ func (r *Room) settle(ctx context.Context, f *presence.Follower) {
 }
 
 // settled notes that all hubs have been asked, and whether all have answered.
-// It reports false if they are to be asked again. If it is late, the first list
-// waits no longer.
+// It returns false if they are to be asked again. With late, the first list
+// does not wait any longer.
 func (r *Room) settled(f *presence.Follower, doubts uint64, asks int, answered, late bool) (complete bool) {
 	r.mu.Lock()
 	wake := nothing
@@ -100,7 +100,8 @@ func (r *Room) settled(f *presence.Follower, doubts uint64, asks int, answered, 
 	return complete
 }
 
-// ask asks a hub for its list, beside. An earlier question to it ends.
+// ask asks a hub for its list, on another goroutine. It ends an earlier
+// question to that hub.
 func (r *Room) ask(a presence.Ask) {
 	r.mu.AssertHeld()
 	if cancel := r.asked[a.Hub]; cancel != nil {
@@ -116,8 +117,8 @@ func (r *Room) ask(a presence.Ask) {
 }
 
 // question asks a hub for its list, or all hubs by the room's channel (hub 0),
-// and gives the lists to the Follower. Hubs that know nothing of presence have
-// no members in the room that anybody could see.
+// and gives the lists to the Follower. Hubs of a release without presence
+// announce no members.
 func (r *Room) question(ctx context.Context, f *presence.Follower, a presence.Ask) error {
 	slots, env := r.announcer.slots, &r.announcer.env
 	select {

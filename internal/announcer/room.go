@@ -12,8 +12,8 @@ import (
 	"github.com/fanoutgo/fanout/internal/presence"
 )
 
-// A Room tracks who is in a room with presence. Those of its methods that say so
-// are called with the lock of the room held, the others without.
+// A Room tracks who is in a room with presence. Methods that say so are called
+// with the lock of the room held, the others without.
 type Room struct {
 	// Params are those of the room. They do not change.
 	Params presence.Params
@@ -30,10 +30,10 @@ type Room struct {
 	ctx      context.Context               // of its questions
 	cancel   context.CancelFunc            // ends it
 	asked    map[uint64]context.CancelFunc // ends the last question to each hub
-	settling bool                          // all hubs are being asked, so that asking one is of no use
+	settling bool                          // all hubs are being asked, so there is no need to ask one
 	asking   bool                          // settle is running
 	asks     int                           // how often askEverybody was called
-	// owed are hubs that were taken for gone when an announcement or a list of
+	// owed has hubs that were taken for gone when an announcement or a list of
 	// theirs came. They are asked when they are back.
 	owed   map[uint64]bool
 	list   []byte // encoded
@@ -59,8 +59,8 @@ const (
 )
 
 // Came notes that a member has joined the room. The lock is held, as for Went
-// and Changed. The Local is told by the announcer: a member's info has a lock
-// that comes before that of the room.
+// and Changed. The announcer tells the Local later, because the lock of a
+// member's info comes before that of the room.
 func (r *Room) Came(m Member) { r.note(m, came) }
 
 // Went notes that a member has left the room.
@@ -79,7 +79,7 @@ func (r *Room) note(m Member, what change) {
 	r.announcer.due.At(r, time.Now())
 }
 
-// run does what is due: it is called by the announcer only.
+// run does what is due. Only the announcer calls it.
 func (r *Room) run(now time.Time) {
 	r.mu.Lock()
 	events := r.events
@@ -154,8 +154,8 @@ func (r *Room) see() {
 	}
 }
 
-// send publishes an announcement. If that fails the numbers are announced
-// again, and others ask for what they miss.
+// send publishes an announcement. If that fails, its numbers are announced
+// again, and other hubs ask for what they miss.
 func (r *Room) send(a *control.Announcement) {
 	send := r.announcer.env.Notices
 	ctx, cancel := context.WithTimeout(send.Context, notices.Timeout)
@@ -163,11 +163,11 @@ func (r *Room) send(a *control.Announcement) {
 	receivers, err := r.host.Outgoing().Notify(ctx, send.Frame(a))
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.local.Sent(err == nil && receivers != 0, time.Now()) // it is there while one is under way
+	r.local.Sent(err == nil && receivers != 0, time.Now()) // the Local is there while an announcement is under way
 	r.schedule()
 }
 
-// schedule has the announcer look at the room when something is due.
+// schedule makes the announcer call run when something is due.
 func (r *Room) schedule() {
 	r.mu.AssertHeld()
 	var at time.Time
@@ -196,8 +196,8 @@ func (r *Room) Snapshot(q *control.Question) *control.Answer {
 }
 
 // Restored is called, with the lock held, after an interruption of the room's
-// subscription: announcements of others may be missing, and those of this hub
-// at others. What it returns is called after the lock has been released.
+// subscription: announcements of other hubs may be missing here, and those of
+// this hub elsewhere. The caller calls wake after it has released the lock.
 func (r *Room) Restored() (wake func()) {
 	r.mu.AssertHeld()
 	now := time.Now()
@@ -216,7 +216,7 @@ func (r *Room) back() {
 	r.repeat(time.Now())
 }
 
-// repeat has the hub announce again what it announced last.
+// repeat makes the hub repeat its last announcement.
 func (r *Room) repeat(now time.Time) {
 	r.mu.AssertHeld()
 	if r.local != nil {
@@ -225,8 +225,8 @@ func (r *Room) repeat(now time.Time) {
 	}
 }
 
-// step does what follows from an event of the Follower. What it returns is
-// called after the lock has been released.
+// step acts on a Step of the Follower. The caller calls wake after it has
+// released the lock.
 func (r *Room) step(s presence.Step) (wake func()) {
 	r.mu.AssertHeld()
 	r.see()
@@ -262,7 +262,7 @@ func (r *Room) Receive(from uint64, payload []byte) {
 	switch {
 	case r.follower == nil:
 	case r.announcer.env.IsGone(from):
-		r.owed[from] = true // it would bring its members back
+		r.owed[from] = true // applying it would bring its members back
 	default:
 		wake = r.step(r.follower.Receive(from, a, time.Now()))
 	}
@@ -270,8 +270,9 @@ func (r *Room) Receive(from uint64, payload []byte) {
 	wake()
 }
 
-// hubGone takes the members of a hub that has ended off the list. A hub that was
-// taken for dead may be back by now: it has announced its members again, or will.
+// hubGone removes the members of a hub that has ended from the list. A hub that
+// was taken for dead may be back by now: then it has announced its members
+// again, or will.
 func (r *Room) hubGone(hub uint64, inOrder bool, now time.Time) {
 	r.mu.Lock()
 	wake := nothing
@@ -314,7 +315,8 @@ func (r *Room) Number() uint64 {
 }
 
 // List returns the list of who is there, encoded, and the number of the last
-// change in it. It is made once for all members that need it. The lock is held.
+// change in it. It is encoded once for all members that need it. The lock is
+// held.
 func (r *Room) List() (list []byte, number uint64) {
 	number = r.Number()
 	if number > 0 && r.listed != number {

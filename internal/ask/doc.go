@@ -1,4 +1,4 @@
-// Package ask is the asking and the answering of questions between hubs.
+// Package ask decides how hubs ask each other questions, and answer them.
 // Commands are questions, too.
 //
 //	asker: Question                              hub: Commands, Pages
@@ -12,16 +12,16 @@
 // [Question] knows when an asker has everything: when as many hubs as got a
 // question have answered it, or, where the backend does not count, all those of
 // the hubs that are there which say that they listen; and when each has sent
-// its last page or is gone. What is late is sent again, by attempts that are
-// numbered, so that the count of a later attempt is compared with the answers
-// to it. The states of a hub:
+// its last page or is gone. A question that is late is sent again. Attempts are
+// numbered, so that the count of an attempt is compared with the answers to
+// that attempt. The states of a hub:
 //
 //	Silent ─ Answer, not the last ─▶ Answering ─ the last page ─▶ Finished
 //	   └───────────── Gone ──────────────┴──▶ Ended
 //
 // [Commands] runs a question once, however often and in however many channels
 // it comes. [Pages] sends an answer of any length in pages, no more than the
-// asker has room for, and again what was lost.
+// asker has room for, and sends lost pages again.
 //
 // The package has no lock, clock, goroutine or I/O.
 package ask

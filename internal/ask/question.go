@@ -22,7 +22,7 @@ const (
 type State uint8
 
 const (
-	// Silent means that the hub has not answered. Mostly it was not asked.
+	// Silent means that the hub has not answered. Usually it was not asked.
 	Silent State = iota
 	// Answering means that some of the answer is here, or that the hub says
 	// that it is working.
@@ -33,7 +33,7 @@ const (
 	Ended
 )
 
-// A Question is one that was asked and waits for its answers.
+// A Question has been asked, and waits for its answers.
 type Question struct {
 	credit   uint64
 	attempt  uint64
@@ -54,7 +54,7 @@ type channel struct {
 	receivers int    // of that attempt
 }
 
-// A hub is one that may answer.
+// A hub is a hub that may answer.
 type hub struct {
 	state    State
 	known    bool // it was there when the question was asked
@@ -206,7 +206,7 @@ func (q *Question) Consumed(id uint64, pages uint64) (a Actions) {
 	return a
 }
 
-// Gone says that a hub has ended.
+// Gone notes that a hub has ended.
 func (q *Question) Gone(id uint64, now time.Time) (a Actions) {
 	h := q.hubs[id]
 	if h == nil || h.state == Ended {
@@ -220,8 +220,8 @@ func (q *Question) Gone(id uint64, now time.Time) (a Actions) {
 	return a
 }
 
-// Absent says that a hub that may have been asked is not there: it is not
-// waited for. The count of a backend is right without it.
+// Absent notes that a hub that may have been asked is not there: it is not
+// waited for. A backend does not count it either.
 func (q *Question) Absent(id uint64) {
 	if h := q.hubs[id]; h != nil {
 		h.state = Ended
@@ -239,7 +239,7 @@ func (q *Question) Next() time.Time {
 	return at
 }
 
-// Tick sends again what is late.
+// Tick sends again questions and credits that are late.
 func (q *Question) Tick(now time.Time) (a Actions) {
 	if q.Done() {
 		return a
@@ -315,7 +315,7 @@ func (q *Question) answers(c int, attempt uint64) (n int) {
 	return n
 }
 
-// owes reports whether a hub listens to a channel and has not answered.
+// owes reports whether a hub listens to a channel and has yet to answer.
 func (q *Question) owes(h *hub, c int) bool {
 	return h.state != Ended && h.listens[c] && h.answered[c] == 0
 }

@@ -21,11 +21,11 @@ import (
 
 // An Ack is a publisher that does not wait.
 type Ack struct {
-	done  func(error) // nil: it does not want to know
+	done  func(error) // nil: the publisher is not told
 	bytes int64       // that it has of the buffer
 }
 
-// MessageCost is what a message takes of the buffer, beside its data.
+// MessageCost is what a message takes of the buffer, besides its data.
 const MessageCost = 256
 
 // Publishers are those of a hub. Init makes them. The methods may be called
@@ -103,8 +103,8 @@ func (p *Publishers) awaitBuffer(ctx context.Context, bytes int64) error {
 	return p.env.Explain(ctx, fmt.Errorf("waiting for space in Options.PublishBuffer: %w", err))
 }
 
-// jointly returns what is to be called n times, and calls done the last time.
-// All are called by the one goroutine for that.
+// jointly returns a function that calls done when it is called for the n-th
+// time. The one goroutine for callbacks makes all these calls.
 func jointly(n int, done func(error)) func(error) {
 	errs := make([]error, 0, n)
 	return func(err error) {
@@ -114,8 +114,8 @@ func jointly(n int, done func(error)) func(error) {
 	}
 }
 
-// Tell has publishers told what became of their messages. The operation of each
-// is over when it has been told. The list is kept.
+// Tell tells publishers, in their turn, what became of their messages. The
+// operation of each ends when it has been told. Tell keeps the list.
 func (p *Publishers) Tell(to []Ack, err error) {
 	var bytes int64
 	for i := range to {

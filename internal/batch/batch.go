@@ -1,5 +1,5 @@
-// Package batch takes the messages out of a frame and makes entries of a room's
-// log of them, no more at a time than are needed:
+// Package batch decodes the messages of a frame and makes them entries of a
+// room's log, no more at a time than are needed:
 //
 //	frame ── Open ──▶ Batch ── Unpack ──▶ Unpacker ── Fill, or Read and Entry ──▶ entries
 //	         checked           decoded one by one
@@ -100,8 +100,8 @@ type Unpacker struct {
 	filters item.Maker
 	unknown NotUnderstood // since it was last taken
 
-	// Data that shares the frame's bytes keeps all of the frame alive. It does
-	// if it has at least shares bytes.
+	// Data shares the frame's bytes if it has at least shares bytes. Then it keeps
+	// the whole frame alive.
 	shares int
 	block  []byte // room for other data
 }
@@ -143,8 +143,8 @@ func (u *Unpacker) Read() bool {
 // To returns the members that the message that was read last names.
 func (u *Unpacker) To() wire.List { return u.view.To }
 
-// NoneUnderstood reports whether a field of the frame's header makes that no
-// message of the frame is understood. Then nobody can tell whom they are for.
+// NoneUnderstood reports whether no message of the frame is understood because
+// of a field of its header. Then it is not known whom the messages are for.
 func (u *Unpacker) NoneUnderstood() bool { return u.body.Unknown() != 0 }
 
 // Entry makes an entry of the message that was read last.

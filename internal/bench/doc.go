@@ -15,11 +15,11 @@
 // They are printed as met or not, with what was measured.
 //
 // Redis servers run as processes if a redis-server is on the PATH, otherwise in
-// containers. NATS servers are further processes of this program. Bench is a module of its own, so that users of fanout do not
-// download its peers.
+// containers. NATS servers are further processes of this program. Bench is a
+// module of its own, so that users of fanout do not download its peers.
 //
 // The files: main.go reads flags, suite.go defines what suites consist of,
-// run.go runs them, table.go, markdown.go and picture.go show the results, meter.go measures
-// processor time and memory, servers.go starts Redis. Each suite has a file of
-// its name, and each peer one that begins with peer_.
+// run.go runs them, table.go, markdown.go and picture.go show the results,
+// meter.go measures processor time and memory, servers.go starts Redis. Each
+// suite has a file of its name, and each peer one that begins with peer_.
 package main

@@ -26,8 +26,8 @@ type batch[T, V any] struct {
 	value V
 }
 
-// Add has Call called with value for each of to, after everything that was
-// added before. The queue keeps to.
+// Add makes the queue call Call with value for each of to, after everything
+// that was added before. The queue keeps to.
 func (q *Queue[T, V]) Add(to []T, value V) {
 	q.mu.Lock()
 	q.queue = append(q.queue, batch[T, V]{to, value})

@@ -20,7 +20,7 @@ type Calls[T any] struct {
 	begun int
 }
 
-// Add has Call called with x, after everything that was added before.
+// Add makes Calls call Call with x, after everything that was added before.
 func (c *Calls[T]) Add(x T) {
 	c.mu.Lock()
 	c.queue = append(c.queue, x)

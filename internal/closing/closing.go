@@ -1,6 +1,6 @@
-// Package closing is what the Close methods of adapters have in common: they
-// run once, wait for the goroutines that the adapter has started, and let no
-// more begin; and a caller waits no longer than its context.
+// Package closing has what the Close methods of adapters have in common: they
+// run once, let no more goroutines begin, and wait for those that the adapter
+// has started. A caller waits no longer than its context.
 //
 //	Go, Enter ─▶ tasks under way ────────────────────────────┐
 //	Begin ─────▶ none begin any more ─▶ shut has returned ─▶ all have ended ─▶ Wait
@@ -49,9 +49,9 @@ func (c *Closing) Go(f func()) bool {
 	return true
 }
 
-// Begin begins to close: it lets no more tasks begin, and calls shut, which ends
-// what is under way, on a goroutine. Begin does not wait. Only the first call has
-// an effect. A nil shut does nothing.
+// Begin begins to close: it lets no more tasks begin, and calls shut, which
+// ends what is under way, on a goroutine. Begin does not wait. Only the first
+// call has an effect. A nil shut does nothing.
 func (c *Closing) Begin(shut func() error) {
 	select {
 	case c.begun <- struct{}{}:

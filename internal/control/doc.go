@@ -1,6 +1,6 @@
-// Package control is the format of what hubs tell each other beside messages:
+// Package control is the format of what hubs tell each other besides messages:
 // questions, commands and their answers, who is in a room, and which hubs there
-// are. A control payload rides in an extension field of an ordinary message.
+// are. A control payload is sent in a notice of its own: see package wire.
 //
 //	version  kind  fields of the kind …            (later fields)
 //	┌──────┬──────┬────────────────────────────┬ ─ ─ ─ ─ ─ ─ ─ ┐

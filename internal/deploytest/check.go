@@ -1,6 +1,6 @@
 package deploytest
 
-// check holds what was received against what was published.
+// check compares what was received with what was published.
 func (d *Deploy) check(clients []*listener) {
 	for _, l := range d.members {
 		if len(l.gaps) > 0 && !d.mayMiss(l.room) {
@@ -28,12 +28,23 @@ func (d *Deploy) check(clients []*listener) {
 			}
 		}
 	}
-	d.T.Logf("%d and %d messages, %d members, %d gaps", len(d.sent["plain"]), len(d.sent["kept"]), len(d.members), func() (n int) {
-		for _, l := range d.members {
-			n += len(l.gaps)
-		}
-		return n
-	}())
+	f := d.Figures()
+	d.T.Logf("%d messages, %d members, %d gaps", f.Messages, len(d.members), f.Gaps)
+}
+
+// Figures are sums over both rooms of a Deploy: messages that were published,
+// and gaps that members were told of.
+type Figures struct{ Messages, Gaps int }
+
+// Figures returns the figures. It is called after Run.
+func (d *Deploy) Figures() (f Figures) {
+	for _, room := range rooms {
+		f.Messages += len(d.sent[room])
+	}
+	for _, l := range d.members {
+		f.Gaps += len(l.gaps)
+	}
+	return f
 }
 
 // sinceFlip returns the members of the room with a history, with what was
@@ -69,7 +80,7 @@ func (d *Deploy) mayMiss(room string) bool {
 	return d.Early != nil
 }
 
-// checkClients checks what came to the client that went from hub to hub.
+// checkClients checks what the client that moved from hub to hub received.
 func (d *Deploy) checkClients(clients []*listener) {
 	var all []string
 	for _, c := range clients {
@@ -94,7 +105,7 @@ func (d *Deploy) once(what string, got []string) {
 	}
 }
 
-// complete checks that all came that was published after a moment.
+// complete checks that every message that was published after a moment arrived.
 func (d *Deploy) complete(what, room string, since int, got []string) {
 	has := make(map[string]bool)
 	for _, text := range got {
@@ -110,7 +121,7 @@ func (d *Deploy) complete(what, room string, since int, got []string) {
 	}
 }
 
-// sameOrder checks that what both have is in the same order.
+// sameOrder checks that messages that both received are in the same order.
 func (d *Deploy) sameOrder(what string, a, b []string) {
 	place := make(map[string]int)
 	for i, text := range b {
@@ -128,8 +139,8 @@ func (d *Deploy) sameOrder(what string, a, b []string) {
 	}
 }
 
-// nothingBetween checks that a member had all that another one had between two
-// messages that both had, unless the first was told of a gap there.
+// nothingBetween checks that between two messages that both members received,
+// the first received all that the other one did, or was told of a gap there.
 func (d *Deploy) nothingBetween(l, other *listener) {
 	place, has := make(map[string]int), make(map[string]bool)
 	for i, text := range other.got {

@@ -1,5 +1,5 @@
 // Package deploytest restarts hubs one after the other, as a rolling deploy
-// does, and holds what their members receive against what was published. It is
+// does, and compares what their members receive with what was published. It is
 // for tests of package adapter/migrate with several backends.
 package deploytest
 
@@ -27,13 +27,13 @@ type Deploy struct {
 	Options  migrate.Options        // their Prefix is that of the hubs
 	Pause    func() time.Duration   // between two messages of a publisher
 	Lossy    bool                   // links break: the room without a history has gaps
-	// Unordered: the room without a history has an order for each publisher
-	// alone.
+	// Unordered: the room without a history has only an order for each publisher.
 	Unordered bool
-	// Early: the second deploy begins so much after the flip, and restarts all
-	// at once, though histories may not have been copied. Members may be told of
-	// gaps then in the room with a history, and still miss nothing without one.
-	// A message from before the flip may come again, at another place.
+	// Early returns how long after the flip the second deploy begins. It then
+	// restarts all hubs at once, although histories may not have been copied.
+	// Members may be told of gaps in the room with a history, and still miss
+	// nothing without a gap. A message from before the flip may come again, at
+	// another place.
 	Early func() time.Duration
 
 	mu      sync.Mutex
@@ -42,7 +42,8 @@ type Deploy struct {
 	members []*listener
 }
 
-// A message is one that was published: when, as numbers of an order of its own.
+// A message is a published message. Its times are numbers in the order of
+// events.
 type message struct {
 	text       string
 	began, end int // end is 0 until Publish has returned nil
@@ -73,7 +74,7 @@ type listener struct {
 var rooms = []string{"plain", "kept"}
 
 // longest is the longest time between two steps of a deploy. It is longer than
-// hubs take to copy what is quiet.
+// hubs take to copy the histories of quiet rooms.
 const longest = time.Minute
 
 func (d *Deploy) hubOptions() *fanout.Options {
@@ -115,7 +116,7 @@ func (d *Deploy) start(name, kind string) *process {
 	return p
 }
 
-// listen has a member join a room, or resume it.
+// listen makes a member join a room, or resume it.
 func (d *Deploy) listen(hub *fanout.Hub, room string, since *fanout.Position) *listener {
 	m, err := hub.Connect(nil)
 	require.NoError(d.T, err)
@@ -186,7 +187,7 @@ func (d *Deploy) publish(ctx context.Context, hub *fanout.Hub, room, name string
 }
 
 // end ends a process as a deploy does: it publishes nothing more, and its
-// members have what was published before.
+// members have received what was published before.
 func (d *Deploy) end(p *process) {
 	p.stop()
 	p.stopped.Wait()
@@ -201,7 +202,8 @@ func (d *Deploy) end(p *process) {
 	}
 }
 
-// drain waits until a listener has all that was published before.
+// drain waits until a listener has received everything that was published
+// before.
 func (d *Deploy) drain(l *listener) {
 	d.mu.Lock()
 	sent := slices.Clone(d.sent[l.room])
@@ -234,7 +236,7 @@ func (d *Deploy) until(what string, cond func() bool) {
 	}
 }
 
-// Run is the deploy.
+// Run makes the deploy.
 func (d *Deploy) Run() {
 	d.sent = make(map[string][]message)
 	processes := make([]*process, 3)

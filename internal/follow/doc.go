@@ -1,6 +1,6 @@
-// Package follow follows the history of one room, as a hub does that is
-// subscribed to it. It decides in which order frames go into the room's log,
-// what is missing before them, and when the history has to be read.
+// Package follow follows the history of one room, for a hub that is subscribed
+// to the room. It decides in which order frames go into the room's log, what is
+// missing before them, and when the history has to be read.
 //
 //	           Subscribed            Head               Drained
 //	    Off ──────────────▶ Opening ──────▶ CatchingUp ─────────▶ Live
@@ -27,18 +27,19 @@
 //	            Refused                             Blind, or Live after what was held
 //	(any)       Unsubscribed                        Off
 //
-// A frame that arrives has the position after the last one, and then it is the
-// next in the log. If it has not, or if the subscription was interrupted, the
-// history is read from the last position on. Frames that arrive meanwhile are
-// held, so that the log gets each message once and in order:
+// If a frame that arrives has the position after the last one, it is the next
+// frame in the log. If it has another position, or if the subscription was
+// interrupted, the history is read from the last position on. Frames that
+// arrive meanwhile are held, so that the log gets each message once and in
+// order:
 //
 //	log:      … 41 42 43 │               page:  44 45 46 47 48
 //	arrived:             │ 46 47 48      then:  held frames that are beyond 48
 //
 // A held frame may have a place that the history does not have, because a
-// server lags behind, because the history was flushed, or because somebody has
-// made the frame up. The history is then read again, with pauses. After about
-// two seconds the frame is delivered without a position, after an Unknown gap.
+// server lags behind, because the history was flushed, or because the frame was
+// forged. The history is then read again, with pauses. After about two seconds
+// the frame is delivered without a position, after an Unknown gap.
 //
 // Whoever reads for a [Follower] calls, each time with the room's lock:
 //
@@ -49,6 +50,6 @@
 //	Refused               the history cannot be read
 //
 // A Follower has no lock, clock, goroutine or I/O. Its owner's lock guards it,
-// and times are arguments. It does not look into frames: it knows their headers
-// and positions, and hands back what it was given.
+// and times are arguments. It knows the headers and positions of frames, not
+// their contents, which it passes back as they are.
 package follow

@@ -14,8 +14,8 @@ const (
 	PageMessages = 2048
 	PageBytes    = 2 << 20
 
-	// maxHeld bounds what is held while the history is read, in bytes. What is
-	// more is read, too.
+	// maxHeld bounds what is held while the history is read, in bytes. Frames
+	// beyond that are dropped, and read from the history.
 	maxHeld = 4 << 20
 
 	// drainFrames is how many held frames go into the log at a time.
@@ -39,16 +39,17 @@ type following[B any] struct {
 	state State
 	link  link
 	next  next
-	// lost: what was dropped the history may not have. An Unknown gap is due.
+	// lost: a frame was dropped that the history may not have. An Unknown gap is
+	// due.
 	lost bool
 	// impatient: held frames that the history does not have are delivered.
 	impatient bool
 
 	pos    adapter.Position    // of the last message in the log
-	began  adapter.Position    // where pos was at first: nobody here misses what is before
+	began  adapter.Position    // pos when the room was subscribed: members miss nothing from before
 	before []adapter.PastEpoch // as the last page had it
-	// witnessed is the epoch in which the reading began. If the link was not
-	// broken since, all that was ever published in it has come.
+	// witnessed is the epoch in which the reading began. If the link has not been
+	// broken since, everything that was published in it has arrived.
 	witnessed uint64
 	// trimmed is the number of messages that were reported missing by their
 	// positions, and that no publisher's numbers have shown yet.
@@ -60,18 +61,18 @@ type following[B any] struct {
 	held    int        // bytes in pending
 }
 
-// doubts are what is known of frames that contradict the history.
+// doubts are about frames that contradict the history.
 type doubts struct {
 	patience
-	beside     adapter.Position // of the last one that was delivered all the same
-	comparedAt time.Time        // when the history was last read because of one from before pos
+	beside     adapter.Position // of the last one that was delivered nevertheless
+	comparedAt time.Time        // when the history was last read because of a frame from before pos
 }
 
 // Init makes f ready for use. Numbers are those of the room's publishers; the
 // owner begins their runs when the room is subscribed.
 func (f *Follower[B]) Init(numbers *sequence.Tracker) { f.numbers = numbers }
 
-// State returns where the room stands.
+// State returns the state of the room.
 func (f *Follower[B]) State() State { return f.state }
 
 // Position returns the position of the last message in the log.
@@ -88,7 +89,7 @@ func (f *Follower[B]) Reading() bool {
 	return f.state == Opening || f.state == CatchingUp || f.state == Stalled || f.state == Retrying
 }
 
-// CatchesUp reports whether the log gets what it lacks as fast as it comes.
+// CatchesUp reports whether the log is catching up with the history.
 func (f *Follower[B]) CatchesUp() bool { return f.Reading() && f.state != Stalled }
 
 // Follows reports whether what is published from now on goes into the log, or
@@ -103,12 +104,12 @@ func (f *Follower[B]) Unreadable() bool { return f.state == Blind || f.state == 
 // Generation returns what a reader begins with.
 func (f *Follower[B]) Generation() int { return f.generation }
 
-// Current reports whether a reader that began in a generation is to go on. It
-// asks each time it has taken the lock.
+// Current reports whether a reader that began in a generation is to continue.
+// The reader asks each time it has taken the lock.
 func (f *Follower[B]) Current(generation int) bool { return f.generation == generation }
 
-// Subscribed says that the subscription stands. The head of the history is to
-// be read, unless it is known.
+// Subscribed says that the room is subscribed. The head of the history is to be
+// read, unless it is known.
 func (f *Follower[B]) Subscribed() Read {
 	if f.state != Off {
 		return Read{}
@@ -126,10 +127,11 @@ func (f *Follower[B]) Unsubscribed() {
 }
 
 // Interrupted says that frames may be missing from here on. Unclean means that
-// some may be missing from before: the old home may have taken them.
+// earlier frames may be missing, too: the old home may have taken frames that
+// never arrive.
 func (f *Follower[B]) Interrupted(unclean bool) { f.link = f.link.interrupted(unclean) }
 
-// Restored says that the subscription stands again.
+// Restored says that the subscription is restored.
 func (f *Follower[B]) Restored() Read {
 	f.link = f.link.restored()
 	return f.Read()
@@ -158,8 +160,8 @@ func (f *Follower[B]) begin() {
 	}
 }
 
-// Receive takes a frame that has arrived. If it is its turn, placed is true and
-// a is to be appended. Otherwise the frame is held.
+// Receive takes a frame that has arrived. If it is the next one, placed is true
+// and a is to be appended. Otherwise the frame is held.
 func (f *Follower[B]) Receive(b *Frame[B], now time.Time) (a Append, placed bool, read Read) {
 	if !f.Reading() || f.state == Stalled && !b.At.IsZero() {
 		if a, placed = f.place(b, now, true); placed {
@@ -184,7 +186,7 @@ func (f *Follower[B]) hold(b *Frame[B]) {
 	}
 	f.pending = append(f.pending, *b)
 	if f.next == overflown {
-		// The history has most of it. What has no position it does not have.
+		// The history has the dropped frames, except those without a position.
 		f.lost = f.lost || f.state == Stalled ||
 			slices.ContainsFunc(f.pending, func(b Frame[B]) bool { return b.At.IsZero() })
 		f.pending, f.held, f.old = nil, 0, 0
@@ -220,7 +222,7 @@ func (f *Follower[B]) NoProgress(now time.Time) (wait time.Duration, refused boo
 }
 
 // Refused ends a series of readings because the history cannot be read. The
-// room goes on as one without a history does, with what was held.
+// room continues with the held frames, like a room without a history.
 func (f *Follower[B]) Refused(err error, now time.Time) []Held[B] {
 	f.err = err
 	pending, known := f.pending, f.Known()
@@ -236,7 +238,7 @@ func (f *Follower[B]) Refused(err error, now time.Time) []Held[B] {
 	for i := range pending {
 		b := &pending[i]
 		a, placed := f.place(b, now, true)
-		if !placed { // something is missing here as well
+		if !placed { // something is missing before this frame, too
 			held = append(held, Held[B]{Append: f.lose()})
 			a, _ = f.place(b, now, true)
 		}
@@ -245,7 +247,7 @@ func (f *Follower[B]) Refused(err error, now time.Time) []Held[B] {
 	return held
 }
 
-// lose reports that messages may be missing, and takes the next frame as it
+// lose reports that messages may be missing. The next frame is taken as it
 // comes.
 func (f *Follower[B]) lose() Append {
 	f.state = Blind
@@ -253,7 +255,8 @@ func (f *Follower[B]) lose() Append {
 }
 
 // Fallback takes a frame of this hub's own that could not be published, for the
-// members of this hub. If it comes back after all it is known by its numbers.
+// members of this hub. If it arrives after all, its numbers show that members
+// have had it.
 func (f *Follower[B]) Fallback(b *Frame[B]) Append {
 	v := f.numbers.AcceptBeside(&b.Header, &f.trimmed)
 	a := Append{Messages: true, Skip: v.Skip, Sender: v.Sender}

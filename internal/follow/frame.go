@@ -34,14 +34,15 @@ type Append struct {
 	// members that were there. Gap is for all members.
 	Earlier, Gap roomlog.Gap
 
-	// Messages: the frame's follow. Skip is the number of the first ones that
-	// are left out, and Had how many of the next ones members have had at
-	// another place: they are for those that resume. Positions: they have those
-	// of the frame. Sender is the publishing hub; empty: it is none.
+	// Messages is set if the frame's messages follow. The first Skip of them are
+	// left out. Members have had the next Had of them at another place, so these
+	// are only for members that resume. Positions is set if the messages have the
+	// positions of the frame. Sender is the hub that published the frame, or empty
+	// if no hub did.
 	Messages  bool
 	Positions bool
-	// Restart: the latest messages begin anew after From, because what is
-	// before that is not complete. This comes before the messages.
+	// Restart is set if the room's recent messages begin anew after From, because
+	// there is a gap before that. It takes effect before the messages are added.
 	Restart bool
 
 	Skip, Had int
@@ -49,7 +50,7 @@ type Append struct {
 	From      adapter.Position // of Restart
 
 	Repeated  int    // messages that came before
-	Recovered uint64 // messages that were read, and had not arrived
+	Recovered uint64 // messages read from the history that had not arrived
 }
 
 // Missed is the number of messages that an append reports missing.
@@ -57,9 +58,8 @@ func (a *Append) Missed() int { return a.Earlier.Missed + a.Gap.Missed }
 
 func (a *Append) restart(from adapter.Position) { a.Restart, a.From = true, from }
 
-// A Held frame was held, and is so no more: Append says what of it goes into
-// the log. Before all frames there may be an Append without one, which has only
-// a gap.
+// A Held frame was held, and is now released: Append says which of its messages
+// go into the log. The first Held may have no frame, and only a gap.
 type Held[B any] struct {
 	Append
 	Frame Frame[B]

@@ -8,8 +8,8 @@ import (
 	"github.com/fanoutgo/fanout/internal/roomlog"
 )
 
-// Head notes where the history is, when it is read for the first time since the
-// room was subscribed. The log begins there, and so do the latest messages.
+// Head notes the head of the history, which is read first after the room was
+// subscribed. The log and the recent messages begin there.
 func (f *Follower[B]) Head(p *adapter.Page) adapter.Position {
 	f.state = CatchingUp
 	f.pos, f.began, f.before = p.Head, p.Head, p.Before
@@ -52,8 +52,8 @@ func (f *Follower[B]) PageEnd(p *Page, now time.Time) (a Append) {
 	return a
 }
 
-// gapBefore says what is missing between the log and a page, once for each
-// page, and takes the position to where the page goes on.
+// gapBefore reports what is missing between the log and a page, once for each
+// page, and moves the position to where the page begins.
 func (f *Follower[B]) gapBefore(a *Append, p *Page, now time.Time) {
 	if p.begun {
 		return
@@ -71,10 +71,10 @@ func (f *Follower[B]) gapBefore(a *Append, p *Page, now time.Time) {
 	f.miss(a, after.Missed, after.Lost)
 }
 
-// enterEpoch goes on in an epoch of a page: from here on its offsets tell. If
-// something may have been lost on the way there, though it had been
-// acknowledged, then what the publishers' numbers show to be missing from here
-// on is that.
+// enterEpoch continues in an epoch of a page, whose offsets count from here on.
+// If messages may have been lost at the change of epochs although they had been
+// acknowledged, the numbers of their publishers show them to be missing from
+// here on.
 func (f *Follower[B]) enterEpoch(a *Append, p *Page, epoch uint64, now time.Time) {
 	if f.pos.Epoch == epoch {
 		return
@@ -101,8 +101,8 @@ func (f *Follower[B]) skipTo(a *Append, offset uint64) {
 	f.miss(a, missed, absurd)
 }
 
-// miss adds messages that are missing by their positions. Whose they were is
-// seen later, and they are not counted again then.
+// miss adds messages that are missing by their positions. It is seen later who
+// published them, and they are not counted again then.
 func (f *Follower[B]) miss(a *Append, missed int, unknown bool) {
 	if missed > 0 {
 		f.numbers.Trim()
@@ -112,8 +112,9 @@ func (f *Follower[B]) miss(a *Append, missed int, unknown bool) {
 	a.Gap.Unknown = a.Gap.Unknown || unknown
 }
 
-// goBack returns where to go on in a history that is at head, which is before
-// the place where the log was: at the held frames of it.
+// goBack returns where to continue in a history whose head is before the
+// position of the log: before the first held frame that is in that history, or
+// at the head.
 func (f *Follower[B]) goBack(head adapter.Position) adapter.Position {
 	for i := range f.pending {
 		b := &f.pending[i]
@@ -125,12 +126,12 @@ func (f *Follower[B]) goBack(head adapter.Position) adapter.Position {
 }
 
 // Drain returns held frames that go into the log, when there is no more to
-// read. Frames that do not fit stay, and those that come after them and fit do
-// not wait for them; what has no position does, to keep its place. If there are
-// more than a few frames, more is set, and Drain is to be called again.
-// Otherwise Drained is.
+// read. Frames that do not fit stay held. Later frames that fit do not wait for
+// them, but those without a position do, to keep their place. If there are more
+// than drainFrames frames, more is set, and the caller calls Drain again.
+// Otherwise it calls Drained.
 func (f *Follower[B]) Drain(now time.Time) (held []Held[B], more bool) {
-	if f.lost && f.next != overflown { // it is told before what has come since
+	if f.lost && f.next != overflown { // the gap is before the frames that have come since
 		f.lost = false
 		held = append(held, Held[B]{Append: Append{Gap: roomlog.Gap{Unknown: true}}})
 	}
@@ -173,7 +174,7 @@ func (f *Follower[B]) release(stay, at int) {
 	f.pending = f.pending[:n]
 }
 
-// Drained says what follows when Drain has taken what fits.
+// Drained says how to continue when Drain has returned all frames that fit.
 func (f *Follower[B]) Drained(now time.Time) (step Step, wait time.Duration) {
 	f.impatient = false
 	switch {
@@ -185,7 +186,7 @@ func (f *Follower[B]) Drained(now time.Time) (step Step, wait time.Duration) {
 			f.doubts.progress()
 		}
 		return Done, 0
-	case f.old == 0: // what is missing may have come since the reading began
+	case f.old == 0: // what is missing may have been kept since the reading began
 		wait = f.pause(now)
 	default:
 		if wait, f.impatient = f.doubt().noProgress(now); f.impatient {

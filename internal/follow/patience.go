@@ -7,9 +7,8 @@ import "time"
 // double from firstWait to lastWait, for waitTime. Then it is delivered without
 // a position.
 //
-// A room in which that has happened is not patient for waitMemory after the
-// last time: such a frame costs it one reading, and those are at least
-// waitPause apart.
+// For waitMemory after the last time, another such frame costs the room only
+// one reading. These readings are at least waitPause apart.
 const (
 	firstWait  = 50 * time.Millisecond
 	lastWait   = 800 * time.Millisecond
@@ -26,8 +25,8 @@ type patience struct {
 	gaveUp time.Time     // when it ended last
 }
 
-// noProgress says how long to wait after a reading that brought nothing, or
-// that it was the last one.
+// noProgress returns how long to wait after a reading that brought nothing, or
+// that no further reading is to be made.
 func (p *patience) noProgress(now time.Time) (wait time.Duration, giveUp bool) {
 	if p.since.IsZero() {
 		p.since, p.delay = now, firstWait

@@ -9,8 +9,9 @@ import (
 )
 
 // place returns what goes into the log if the frame is the next one, or came
-// before. It is not placed if something is missing before it. Compares allows
-// that also for a frame that contradicts the place where the log is.
+// before. It is not placed if something is missing before it. With compares, it
+// need not be placed either if it contradicts the position of the log: then the
+// history is read.
 func (f *Follower[B]) place(b *Frame[B], now time.Time, compares bool) (a Append, placed bool) {
 	switch {
 	case b.At.IsZero():
@@ -40,8 +41,8 @@ func (f *Follower[B]) place(b *Frame[B], now time.Time, compares bool) (a Append
 	return f.follow(a, b), true
 }
 
-// unkept takes a frame that the history does not have: only numbers tell what
-// is missing before it.
+// unkept takes a frame that the history does not have. Only its numbers show
+// what is missing before it.
 func (f *Follower[B]) unkept(b *Frame[B]) Append {
 	a := Append{Messages: true}
 	if !b.hubs() {
@@ -65,8 +66,8 @@ func (f *Follower[B]) follow(a Append, b *Frame[B]) Append {
 	if b.hubs() {
 		v := f.numbers.AcceptNext(&b.Header, overlap, &f.trimmed)
 		f.count(&a, &v)
-		// What members have had before, at another place, is for those that
-		// resume.
+		// Messages that members have had before, at another place, are only for
+		// members that resume.
 		a.Had, a.Sender = v.Skip-overlap, v.Sender
 		a.Repeated = max(0, v.Repeated-overlap)
 	}
@@ -78,7 +79,7 @@ func (f *Follower[B]) follow(a Append, b *Frame[B]) Append {
 	return a
 }
 
-// count adds what a frame's numbers say to be missing.
+// count adds to a the messages that are missing by a frame's numbers.
 func (f *Follower[B]) count(a *Append, v *sequence.Verdict) {
 	if v.Earlier > 0 {
 		a.Earlier = roomlog.Gap{Missed: v.Earlier, From: v.From, Until: f.numbers.Run()}
@@ -87,9 +88,9 @@ func (f *Follower[B]) count(a *Append, v *sequence.Verdict) {
 	a.Gap.Unknown = a.Gap.Unknown || v.Unknown
 }
 
-// pass takes a frame whose place in the order the log is beyond: it came
-// before. If the numbers say that it did not, another was made up in its place,
-// and it is missing.
+// pass takes a frame whose place in the order the log has passed, so it came
+// before. If its numbers say that it did not, a forged frame has taken its
+// place, and its messages are missing.
 func (f *Follower[B]) pass(b *Frame[B]) (a Append) {
 	if !b.hubs() {
 		a.Repeated = b.Messages
@@ -98,14 +99,14 @@ func (f *Follower[B]) pass(b *Frame[B]) (a Append) {
 	v := f.numbers.AcceptLate(&b.Header, b.Header.Count, &f.trimmed)
 	a.Repeated = v.Repeated
 	if b.At.Epoch == f.began.Epoch && b.At.Offset <= f.began.Offset {
-		return a // it was on its way when the hub came
+		return a // it was under way when the room was subscribed
 	}
 	f.count(&a, &v)
 	return a
 }
 
-// pastEpoch takes a frame of an epoch that is over. Unless it came before, it
-// is not in the history: it was taken by a server that has been replaced.
+// pastEpoch takes a frame of an epoch that is over. If it did not come before,
+// it is not in the history: a server that has been replaced has taken it.
 func (f *Follower[B]) pastEpoch(b *Frame[B]) (a Append) {
 	if last, ok := f.lastOf(b.At.Epoch); ok && b.At.Offset <= last {
 		return f.pass(b)
@@ -122,9 +123,9 @@ func (f *Follower[B]) pastEpoch(b *Frame[B]) (a Append) {
 	return a
 }
 
-// unplaced takes a frame whose position the history does not have. It may lack
-// what was published before, so what publishers' next numbers show to be
-// missing is that. The log stays where it is in the history.
+// unplaced takes a frame whose position the history does not have. Messages
+// that were published before it may be missing, and the next numbers of their
+// publishers will show it. The position of the log does not change.
 func (f *Follower[B]) unplaced(b *Frame[B], now time.Time) (a Append) {
 	d, unknown := f.doubt(), b.Unreadable
 	if d.beside != b.before() {
@@ -146,11 +147,10 @@ func (f *Follower[B]) unplaced(b *Frame[B], now time.Time) (a Append) {
 	return a
 }
 
-// compare reports whether the history is to be read because of a frame that is
-// from before the place where the log is, and did not come before. The
-// frame may come from a server that has been replaced. Or the log's place is
-// wrong: it was forged, or the history is gone and its server's clock was set
-// back.
+// compare reports whether to read the history because of a frame from before
+// the position of the log that did not come before. The frame may be from a
+// server that has been replaced. Or the position of the log is wrong: it was
+// forged, or the history is gone and its server's clock was set back.
 func (f *Follower[B]) compare(now time.Time) bool {
 	d := f.doubt()
 	if !d.comparedAt.IsZero() && now.Sub(d.comparedAt) < compareEvery {

@@ -1,11 +1,12 @@
 package follow
 
-// A State is where a room stands with its history.
+// A State says how much of its history a room has, and what it does to get the
+// rest.
 type State uint8
 
 const (
-	// Off: nothing is known and nobody reads. The room is not subscribed, or
-	// what was read first was refused.
+	// Off: nothing is known, and the history is not read. The room is not
+	// subscribed, or the first reading was refused.
 	Off State = iota
 	// Opening: the head of the history is being read. That is the place where
 	// the log begins.
@@ -32,14 +33,14 @@ var stateNames = [...]string{"Off", "Opening", "Live", "CatchingUp", "Stalled", 
 
 func (s State) String() string { return stateNames[s] }
 
-// A link is how the subscription stands.
+// A link is the state of the subscription.
 type link uint8
 
 const (
-	sound  link = iota // it stands, and the log has what came over it
+	sound  link = iota // it is up, and the log has what came over it
 	moving             // it was interrupted in good order: what the old home took has come
-	broken             // it was interrupted: the old home may have taken what never comes
-	mended             // it was broken, stands again, and the history is yet to be read
+	broken             // it was interrupted: the old home may have taken frames that never arrive
+	mended             // it was broken and is up again, and the history has not been read since
 )
 
 // interrupted returns the link after an interruption.
@@ -50,7 +51,7 @@ func (l link) interrupted(unclean bool) link {
 	return moving
 }
 
-// restored returns the link after the subscription stands again.
+// restored returns the link after the subscription was restored.
 func (l link) restored() link {
 	if l.unclean() {
 		return mended
@@ -66,10 +67,10 @@ func (l link) caughtUp() link {
 	return l
 }
 
-// unclean reports whether a home may have taken what never came.
+// unclean reports whether a home may have taken frames that never arrived.
 func (l link) unclean() bool { return l == broken || l == mended }
 
-// A next is what is to follow the reading that is under way.
+// A next says whether another reading is to follow the one under way.
 type next uint8
 
 const (

@@ -22,8 +22,8 @@ type Hub interface {
 	NotifyHub(hub uint64, notice []byte) error
 }
 
-// Hellos are what a hub and the others tell each other of themselves. Init
-// makes them. The methods may be called concurrently, but Run only once.
+// Hellos send and receive the hellos of a hub. Init makes them. The methods may
+// be called concurrently, but Run only once.
 type Hellos struct {
 	hub  Hub
 	num  uint64
@@ -32,9 +32,8 @@ type Hellos struct {
 	mu    locks.Mutex[locks.Innermost] // guards table
 	table *peers.Table
 
-	// fresh has hubs that table knows to be there, each in the place that its
-	// ID gives. It is cleared now and then, so that the table hears of them
-	// again.
+	// fresh has hubs that were heard lately, each at an index that its ID gives.
+	// It is cleared from time to time, so that the table is told of them again.
 	fresh [256]atomic.Uint64
 }
 
@@ -52,8 +51,8 @@ func (y *Hellos) SetLevel(level int) {
 	y.table = peers.New(y.num, level)
 }
 
-// Heard notes that a frame of a hub has come. It costs next to nothing for a
-// hub that has been heard lately.
+// Heard notes that a frame of a hub has come. It is very cheap for a hub that
+// has been heard lately.
 func (y *Hellos) Heard(hub uint64) {
 	if at := &y.fresh[hub%uint64(len(y.fresh))]; at.Load() != hub {
 		at.Store(hub)
@@ -76,8 +75,8 @@ func (y *Hellos) Receive(hello *wire.Hello) {
 	}
 }
 
-// Run sends hellos until ctx ends. It is called once the hub hears what is sent
-// to it.
+// Run sends hellos until ctx ends. It is called once the hub receives what is
+// sent to it.
 func (y *Hellos) Run(ctx context.Context) {
 	y.mu.Lock()
 	y.table.Start(time.Now())
@@ -118,11 +117,11 @@ func (y *Hellos) send(say *peers.Say) {
 		y.mu.Unlock()
 	}
 	for _, hub := range say.Inboxes {
-		_ = y.hub.NotifyHub(hub, frame) // it hears the next hello to everyone
+		_ = y.hub.NotifyHub(hub, frame) // if it is lost, the hub hears the next hello to everyone
 	}
 }
 
-// Level returns the format level that all hubs read that are there.
+// Level returns the format level that all hubs that are there can read.
 func (y *Hellos) Level() int {
 	y.mu.Lock()
 	defer y.mu.Unlock()
@@ -130,15 +129,15 @@ func (y *Hellos) Level() int {
 }
 
 // Others returns the other hubs that are there, with the time at which each was
-// noted for the last time.
+// heard last.
 func (y *Hellos) Others() map[uint64]time.Time {
 	y.mu.Lock()
 	defer y.mu.Unlock()
 	return y.table.Others(time.Now())
 }
 
-// Gone takes somebody's word that a hub has ended. It is there again when
-// something comes from it.
+// Gone notes that another hub says that a hub has ended. The hub is there again
+// when something comes from it.
 func (y *Hellos) Gone(hub uint64) {
 	y.mu.Lock()
 	defer y.mu.Unlock()

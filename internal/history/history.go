@@ -9,7 +9,7 @@
 //	                             there is beyond what the history has
 //
 // Everything here comes from outside: numbers are compared before they are
-// subtracted, and what nobody can have said is not believed.
+// subtracted, and impossible values are not believed.
 package history
 
 import (
@@ -26,7 +26,7 @@ const (
 	MaxEpoch  = 1<<44 - 1
 	MaxOffset = 1<<53 - 1
 
-	// MaxAhead is how far an epoch may lie ahead of the hub's clock.
+	// MaxAhead is how far an epoch may be ahead of the hub's clock.
 	MaxAhead = 366 * 24 * time.Hour
 	// written is when this was written: a clock that is before it is wrong.
 	written = 1_767_225_600_000 // 2026-01-01, in ms since 1970
@@ -42,7 +42,7 @@ func BelievedEpoch(epoch uint64, now int64) bool {
 func BelievedOffset(offset uint64) bool { return offset > 0 && offset <= MaxOffset }
 
 // Count returns how many messages lie between two offsets that are n apart. If
-// n is absurd nobody has said that many, and the count is 0.
+// n is absurd, no publisher can have sent that many, and the count is 0.
 func Count(n uint64) (messages int, absurd bool) {
 	if n >= sequence.MaxHole {
 		return 0, true
@@ -80,8 +80,8 @@ func broken(format string, args ...any) error {
 	return fmt.Errorf("%w: %w: "+format, append([]any{adapter.ErrRefused, adapter.ErrBrokenHistory}, args...)...)
 }
 
-// Progresses reports whether the frames of a page go on from a position, and
-// come to more if more is announced.
+// Progresses reports whether the frames of a page continue from a position, and
+// there are some if more is announced.
 func Progresses(p *adapter.Page, since adapter.Position) bool {
 	if p.More && len(p.Frames) == 0 {
 		return false
@@ -154,8 +154,8 @@ func Has(p *adapter.Page, at adapter.Position) bool {
 	return ok && at.Offset <= last
 }
 
-// Whole reports whether nothing was lost on the way from one epoch to another,
-// as far as the backend knows; or the hub, which has witnessed one of them.
+// Whole reports whether nothing was lost between one epoch and another, as far
+// as the backend knows, or the hub, which has witnessed one of them.
 func Whole(p *adapter.Page, from, to, witnessed uint64) bool {
 	return !slices.ContainsFunc(p.Before, func(past adapter.PastEpoch) bool {
 		return from <= past.Epoch && past.Epoch < to && !past.Whole && past.Epoch != witnessed

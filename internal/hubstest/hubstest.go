@@ -1,7 +1,7 @@
 // Package hubstest tests what hubs on one backend ask and command each other:
 // what the methods of fanout.Selection and fanout.Hub promise of other hubs,
-// written once for all backends. What needs faults of its own, such as a hub
-// that is cut off, is tested where the backend is.
+// written once for all backends. Tests that need faults of a backend, such as a
+// hub that is cut off, are in the backend's package.
 package hubstest
 
 import (
@@ -28,24 +28,25 @@ type Backend struct {
 	Move func(ctx context.Context, channel string) error
 }
 
-// promises are tested with three hubs each, and a prefix of their own.
+// promises are tested one by one, each with three hubs and a prefix of its own.
 var promises = []struct {
 	name string
 	test func(t *testing.T, x *hubs)
 }{
 	{"all members are listed and counted, those of a room or a user, one, and those here", lists},
 	{"members join, leave and are closed: all, those of a room or a user, one", commands},
-	{"a question to nobody is complete at once, with nothing", nobody},
+	{"a question that selects no member is complete at once", nobody},
 	{"questions leave nothing behind", leftovers},
-	{"no name changes the way that anything takes", names},
+	{"no name changes how a message or question travels", names},
 	{"hubs of two releases answer each other", releases},
-	{"a person who comes back within the grace period is no event, here and elsewhere", grace},
-	{"lists and changes are what Members says, and who is in", presence},
+	{"a person who comes back within the grace period is no event, on the same hub and on others", grace},
+	{"lists and changes agree with Members, and with who is in the room", presence},
 	{"questions are answered while the room moves", moving},
 }
 
-// Run tests hubs on a backend. Each of its subtests calls backend. If parallel
-// they run in parallel, for which servers on a busy machine are too slow.
+// Run tests hubs on a backend. Each of its subtests calls backend. With
+// parallel they run in parallel; servers on a busy machine are too slow for
+// that.
 func Run(t *testing.T, parallel bool, backend func(*testing.T) *Backend) {
 	for i, p := range promises {
 		t.Run(p.name, func(t *testing.T) {
@@ -97,8 +98,8 @@ func (x *hubs) open(t testing.TB, wrap func(adapter.Adapter) adapter.Adapter) {
 	})
 }
 
-// ready waits until all hubs know each other: where the backend does not count,
-// those that are known are asked.
+// ready waits until all hubs know each other. On a backend that does not count
+// receivers, a hub asks those that it knows.
 func (x *hubs) ready(t testing.TB) {
 	t.Helper()
 	require.Eventually(t, func() bool {
@@ -113,8 +114,8 @@ func within(t testing.TB) context.Context {
 	return ctx
 }
 
-// enter connects a user to a hub, and has the member join rooms. All channels of
-// the member are subscribed then.
+// enter connects a user to a hub, and joins the member to rooms. When it
+// returns, all channels of the member are subscribed.
 func (x *hubs) enter(t testing.TB, hub int, user string, rooms ...string) *fanout.Member {
 	t.Helper()
 	return enter(t, x.all[hub], user, rooms...)

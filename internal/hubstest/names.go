@@ -8,8 +8,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// names has rooms and users of the same odd names, in two applications. What is
-// for one of them reaches no other.
+// names uses the same odd names for rooms and users, in two applications. A
+// message to one of them reaches no other.
 func names(t *testing.T, x *hubs) {
 	stranger := &hubs{backend: x.backend, prefix: x.prefix + ":r:"}
 	stranger.open(t, nil)

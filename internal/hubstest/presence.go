@@ -15,8 +15,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A List is who is in a room with presence, as a member has received it: its
-// list, and the changes since.
+// A List is the list of who is in a room with presence, as a member has
+// received it: a list, and the changes since.
 type List struct {
 	mu      sync.Mutex // guards all below
 	people  map[string]string
@@ -109,8 +109,9 @@ func (l *List) check(want map[string]string) error {
 	return nil
 }
 
-// grace has persons come back in all ways. When the one that does not is said to
-// have left, so would be those that left before.
+// grace makes persons come back in all ways. When the one that does not come
+// back is announced as left, those that left before it would have been
+// announced, too.
 func grace(t *testing.T, x *hubs) {
 	const room = "watched"
 	l := Watch(t, x.enter(t, 0, "watcher", room))
@@ -133,8 +134,8 @@ func grace(t *testing.T, x *hubs) {
 	require.Equal(t, []string{"ann", "bob", "cat", "eve", "watcher"}, l.Names())
 }
 
-// presence has people come and go at random, with links that break, and compares
-// what everybody knows at moments at which nobody moves.
+// presence makes people come and go at random, while links break, and compares
+// what all members know at moments at which nobody moves.
 func presence(t *testing.T, x *hubs) {
 	w := &walk{T: t, hubs: x, dice: rand.New(rand.NewPCG(1, 2)), lists: make(map[*fanout.Member]*List)}
 	for range 4 {
@@ -214,7 +215,7 @@ func (w *walk) compare() {
 	require.EventuallyWithT(w, func(c *assert.CollectT) { assert.NoError(c, w.check(want)) }, 20*time.Second, 5*time.Millisecond, "all know who is there")
 }
 
-// check returns an error if anybody does not know who is in the room.
+// check returns an error if a member or hub does not know who is in the room.
 func (w *walk) check(want map[string]string) error {
 	for _, l := range w.lists {
 		if err := l.check(want); err != nil {

@@ -54,8 +54,8 @@ func lists(t *testing.T, x *hubs) {
 	}
 }
 
-// atOnce is more than a question takes that waits for nothing, on a machine that
-// is not busy at the moment.
+// atOnce is longer than a question takes that waits for nothing, on a machine
+// that is not busy at the moment.
 const atOnce = 50 * time.Millisecond
 
 func nobody(t *testing.T, x *hubs) {
@@ -102,7 +102,7 @@ func length[T any](list func(func(T, error) bool)) (n int, err error) {
 	return n, nil
 }
 
-// Answer has members answer questions, each with its ID, until they end.
+// Answer makes members answer questions, each with its ID, until they end.
 func Answer(t testing.TB, members ...*fanout.Member) {
 	var answering sync.WaitGroup
 	for _, m := range members {
@@ -135,7 +135,7 @@ func replies(ctx context.Context, s fanout.Selection) (got []string, err error) 
 	return got, nil
 }
 
-// Each hub asks in all ways that a question can end.
+// Each hub asks questions that end in all possible ways.
 func leftovers(t *testing.T, x *hubs) {
 	var members, mutes []*fanout.Member
 	for i := range x.all {
@@ -239,8 +239,8 @@ func moving(t *testing.T, x *hubs) {
 	}
 }
 
-// goroutines returns the stacks of these hubs' goroutines that are in a function
-// whose name contains a text.
+// goroutines returns the stacks of these hubs' goroutines that are in a
+// function whose name contains a text.
 func (x *hubs) goroutines(t testing.TB, text string) (stacks []string) {
 	for _, stack := range strings.Split(profile(t), "\n\n") {
 		if strings.Contains(stack, fmt.Sprintf("%q:%q", label, x.prefix)) && strings.Contains(stack, text) {

@@ -45,7 +45,7 @@ func (r Release) rewrite(frame []byte) []byte {
 // it.
 func Longer(payload []byte) []byte { return append(append([]byte(nil), payload...), "later"...) }
 
-// UnknownOp has a question ask for what no release knows.
+// UnknownOp makes a question ask for something that no release knows.
 func UnknownOp(payload []byte) []byte {
 	p, _ := control.Decode(payload)
 	if q, ok := p.(*control.Question); ok && q.Op != control.OpRoll && q.Op != control.OpPresence {
@@ -79,7 +79,8 @@ func releases(t *testing.T, x *hubs) {
 	}
 }
 
-// AskEverything has a hub ask and command the members of all hubs in all ways.
+// AskEverything makes a hub ask and command the members of all hubs in all
+// ways.
 func AskEverything(t testing.TB, h *fanout.Hub, all []*fanout.Hub) {
 	t.Helper()
 	var members []*fanout.Member

@@ -19,8 +19,8 @@ import (
 type Thing interface {
 	// IdleSince returns when the thing last became idle.
 	IdleSince() time.Time
-	// LeaveIfUsed reports whether the thing is in use. If so it is out of the
-	// queue, and notes that: it is added again when it becomes idle.
+	// LeaveIfUsed reports whether the thing is in use. If it is, the queue drops
+	// it, and the thing notes that it has to be added again when it becomes idle.
 	LeaveIfUsed() bool
 }
 
@@ -32,7 +32,7 @@ type Queue[T Thing] struct {
 }
 
 // Add adds a thing that has just become idle. It reports whether the queue was
-// empty: then somebody has to be told to sweep it.
+// empty: if so, the caller wakes the goroutine that sweeps.
 func (q *Queue[T]) Add(x T) (first bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -40,9 +40,9 @@ func (q *Queue[T]) Add(x T) (first bool) {
 	return len(q.list) == 1
 }
 
-// Sweep calls expire, without locks, for each thing that has been idle for a
-// time by now; it is out of the queue then. Sweep returns when the next one
-// will have been, or the zero time if there is none.
+// Sweep calls expire, without locks, for each thing that has been idle for the
+// time after. The thing is then out of the queue. Sweep returns when to call it
+// next, or the zero time if the queue is empty.
 func (q *Queue[T]) Sweep(after time.Duration, now time.Time, expire func(T)) time.Time {
 	for {
 		x, second, n := q.front()
@@ -55,7 +55,7 @@ func (q *Queue[T]) Sweep(after time.Duration, now time.Time, expire func(T)) tim
 		if early && (n == 1 || !since.After(second.IdleSince())) {
 			return due
 		}
-		q.pop(early) // an early one that is not the oldest was used meanwhile
+		q.pop(early) // if it is early and became idle after the next one, it was used meanwhile
 		if !used && !early {
 			expire(x)
 		}
@@ -96,7 +96,7 @@ type Sweeper struct{ kick chan struct{} }
 // NewSweeper returns a Sweeper.
 func NewSweeper() *Sweeper { return &Sweeper{make(chan struct{}, 1)} }
 
-// Wake has Run look at once. It does not wait.
+// Wake makes Run call its sweeps at once. It does not wait.
 func (s *Sweeper) Wake() {
 	select {
 	case s.kick <- struct{}{}:
@@ -104,8 +104,8 @@ func (s *Sweeper) Wake() {
 	}
 }
 
-// Run calls all sweeps after Wake, and when the first of the times has come
-// that they returned last; the zero time is none. It returns when ctx ends.
+// Run calls all sweeps after each Wake, and at the earliest of the times that
+// they returned last. A zero time does not count. It returns when ctx ends.
 func (s *Sweeper) Run(ctx context.Context, sweeps ...func(now time.Time) time.Time) {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()

@@ -41,7 +41,7 @@ func TestQueue(t *testing.T) {
 		next = q.Sweep(after, at(s), func(x *thing) { expired = append(expired, x) })
 		return expired, next
 	}
-	t.Run("expires what has been idle for long enough", func(t *testing.T) {
+	t.Run("expires things that have been idle for long enough", func(t *testing.T) {
 		q, things := setUp(0, 1, 5)
 		expired, next := sweep(q, 9)
 		require.Empty(t, expired)
@@ -54,7 +54,7 @@ func TestQueue(t *testing.T) {
 		require.Zero(t, next)
 		require.True(t, q.Add(things[0]), "it is empty")
 	})
-	t.Run("lets go of what is in use", func(t *testing.T) {
+	t.Run("drops a thing that is in use", func(t *testing.T) {
 		q, things := setUp(0, 1)
 		things[0].used = true
 		expired, next := sweep(q, 10)
@@ -63,7 +63,7 @@ func TestQueue(t *testing.T) {
 		require.False(t, things[0].queued)
 		require.True(t, things[1].queued)
 	})
-	t.Run("puts what was used meanwhile to the back", func(t *testing.T) {
+	t.Run("moves a thing that was used meanwhile to the back", func(t *testing.T) {
 		q, things := setUp(0, 1, 2)
 		things[0].since = at(8)
 		expired, next := sweep(q, 12)

@@ -7,15 +7,14 @@ import (
 	"github.com/fanoutgo/fanout/internal/locks"
 )
 
-// Rounds look at things again and again, all of them in one round, until
-// nothing is left to do for them. The next round is when the first of them asks
-// for it.
+// Rounds visit things repeatedly, all of them in one round, until each is done.
+// The next round begins when the first of them asks for it.
 //
 //	Add ─▶ fresh ─▶ Sweep: visit each ─▶ done: it is out
 //	                  ▲                └▶ again: it stays
 //	                  └── when the first is due ──┘
 //
-// The zero value has nothing. One goroutine sweeps; all may add.
+// The zero value is empty. One goroutine sweeps; any may add.
 type Rounds[T any] struct {
 	all []T       // Sweep's own, like due
 	due time.Time // of the next round
@@ -29,8 +28,9 @@ type entry[T any] struct {
 	due   time.Time
 }
 
-// Add has a thing visited from a time on. It reports whether somebody has to be
-// told to sweep. A thing is added again only after a visit has found it done.
+// Add adds a thing whose first visit is due at a time. It reports whether the
+// caller has to wake the goroutine that sweeps. A thing may be added again only
+// after a visit has found it done.
 func (r *Rounds[T]) Add(x T, due time.Time) (first bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

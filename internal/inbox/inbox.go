@@ -49,7 +49,7 @@ func (b *Inbox) Interrupted() {
 }
 
 // Restored notes that an interruption is over. It reports whether direct
-// messages may be missing: programs that use none do not hear of links that
+// messages may be missing: programs that use none are not told of links that
 // broke.
 func (b *Inbox) Restored() (lost bool) {
 	b.mu.Lock()

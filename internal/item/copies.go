@@ -13,9 +13,9 @@ import (
 //
 //   - from a publish that is not over in all of its rooms. Those end within an
 //     age of the first copy;
-//   - from what has come to a room, and the member has not read yet. So what is
-//     older than that is forgotten only when the member has passed all places
-//     at which its rooms ended at the time;
+//   - from what has come to a room, and the member has not read yet. So a copy
+//     is forgotten only when the member has passed all places at which its
+//     rooms ended some time after it came;
 //   - from the history of a room that the member resumes. Nobody knows which
 //     that will be, so the budget is larger where rooms keep histories.
 //
@@ -31,7 +31,7 @@ type Copies[P any] struct {
 	marked uint32
 }
 
-// The blocks of a once.Set that a member has of copies.
+// Numbers of blocks of a member's once.Set.
 const (
 	copiesBudget     = 1 << 10 / once.BlockSize  // nothing is forgotten
 	copiesBudgetKept = 64 << 10 / once.BlockSize // where rooms keep histories

@@ -1,10 +1,9 @@
-// Package item has the entries of a room's log: messages, and what says whom of
-// a room each message is for.
+// Package item has the entries of a room's log: messages, and filters that say
+// for which members of the room each message is.
 //
 // A message that is for everyone in the room has no filter. Another one has a
 // [Filter], which is made once for the message, in time that does not depend on
-// the number of members, and is asked for each member when that reads the
-// message:
+// the number of members, and is asked whenever a member reads the message:
 //
 //	Excludes(number)                 Except names the member
 //	ExcludesRooms, ExcludesRoom      ExceptRooms names a room in which the
@@ -17,7 +16,7 @@
 //
 // Members are known here by their numbers, rooms by a hash of their names, and
 // the time when a message arrived by its number among the arrivals that left
-// out rooms. A list of names would keep the frame alive that it came in.
+// out rooms. A list of names would keep alive the frame in which it came.
 package item
 
 import "github.com/fanoutgo/fanout/adapter"

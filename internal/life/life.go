@@ -9,17 +9,17 @@
 //	 ▼
 //	Gone
 //
-// A room is idle while it has no members and no uses. A use is a call that works
-// with it. Release, and Rest after Leave, report whether the room has become
-// idle and is to be put into a queue. It is in one queue at most, and stays
-// there when it is used again, until its turn has come: then Dequeue, Linger or
-// Forget says what becomes of it.
+// A room is idle while it has no members and no uses. A use is a call that
+// works with it. Release, and Rest after Leave, report whether the room has
+// become idle and is to be put into a queue. It is in one queue at most, and
+// it stays there when it is used again. When its turn has come, Dequeue, Linger
+// or Forget says what happens to it.
 //
 // Nothing here has a lock, clock, goroutine or I/O. The lock of the room guards
 // its Life. Times are arguments, in nanoseconds of a clock that nobody sets.
 package life
 
-// A State is how a room stands at the adapter.
+// A State is the state of a room at the adapter.
 type State uint8
 
 const (
@@ -48,7 +48,7 @@ type Life struct {
 	queued        bool
 }
 
-// State returns how the room stands at the adapter.
+// State returns the state of the room at the adapter.
 func (l *Life) State() State { return l.state }
 
 // Interrupted reports whether the adapter says that frames may be missing.
@@ -71,13 +71,14 @@ func (l *Life) Subscribed(ok bool) {
 // Interrupt says that frames may be missing from here on.
 func (l *Life) Interrupt() { l.interrupted = true }
 
-// Restore says that the subscription stands again.
+// Restore says that the subscription is restored.
 func (l *Life) Restore() { l.interrupted = false }
 
 // Ended says that the subscription has ended that was Ending.
 func (l *Life) Ended() { l.state, l.interrupted = Off, false }
 
-// Use has the room in use until Release. It reports false if the room is Gone.
+// Use marks the room as used until Release. It returns false if the room is
+// Gone.
 func (l *Life) Use() bool {
 	if l.state == Gone {
 		return false

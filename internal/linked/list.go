@@ -3,8 +3,8 @@
 // millions of them: members of rooms, connections of users.
 //
 // A list that is long is walked some elements at a time, and may change in
-// between. The place of a [Walk] is kept by an element of its own, a mark, which
-// everything else passes over:
+// between. The place of a [Walk] is kept by an element of its own, a mark,
+// which everything else passes over:
 //
 //	List ─▶ e ⇄ d ⇄ c ⇄ mark ⇄ b ⇄ a
 //	        └──┬──┘              └─┬─┘
@@ -77,11 +77,11 @@ type Walk[E any, P Element[E]] struct {
 	list  *List[E, P]
 	mark  P
 	begun bool
-	on    bool // the mark is in the list
+	on    bool // the mark is in the list: the walk is not over
 }
 
-// Next appends the next elements to buf, as many as there is room for: one at
-// least. If there is room left the walk is over.
+// Next appends the next elements to buf, up to its capacity, which must have
+// room for at least one. If room is left, the walk is over.
 func (w *Walk[E, P]) Next(buf []P) []P {
 	at := P(w.list.first)
 	if w.begun {

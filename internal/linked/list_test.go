@@ -64,7 +64,7 @@ func TestList(t *testing.T) {
 		l.Add(all[1])
 		require.Equal(t, []int{1, 3, 2}, numbers(l))
 	})
-	t.Run("is left early", func(t *testing.T) {
+	t.Run("stops when yield returns false", func(t *testing.T) {
 		l, _ := with(3)
 		for e := range l.All {
 			require.Equal(t, 3, e.number)
@@ -74,7 +74,7 @@ func TestList(t *testing.T) {
 }
 
 func TestWalk(t *testing.T) {
-	t.Run("sees everything, some elements at a time", func(t *testing.T) {
+	t.Run("sees all elements, some at a time", func(t *testing.T) {
 		for n := range 8 {
 			l, _ := with(n)
 			w := l.Walk(new(element))
@@ -105,7 +105,7 @@ func TestWalk(t *testing.T) {
 		}
 		require.True(t, l.Empty())
 	})
-	t.Run("goes on where its neighbours were removed", func(t *testing.T) {
+	t.Run("continues after its neighbours were removed", func(t *testing.T) {
 		l, all := with(5)
 		w := l.Walk(new(element))
 		w.Next(make([]*element, 0, 2))

@@ -23,7 +23,7 @@ func (m *Mutex[R]) Lock() {
 	m.holder.Store(g)
 }
 
-// TryLock tries to lock m. It is for the order as Lock is.
+// TryLock tries to lock m. For the order of locks it counts like Lock.
 func (m *Mutex[R]) TryLock() bool {
 	if !m.mu.TryLock() {
 		return false

@@ -2,7 +2,7 @@
 
 package locks
 
-// goroutine returns a number that the calling goroutine has, and no other one
-// that lives: the address of the runtime's descriptor. Taking the number from a
-// stack trace would make tests some hundred times slower.
+// goroutine returns a number that no other running goroutine has: the address
+// of the runtime's descriptor. Taking the number from a stack trace would make
+// tests some hundred times slower.
 func goroutine() uintptr

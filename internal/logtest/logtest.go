@@ -1,4 +1,4 @@
-// Package logtest has what a Logger has written, for tests.
+// Package logtest records what a Logger writes, for tests.
 package logtest
 
 import (

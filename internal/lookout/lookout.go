@@ -1,9 +1,9 @@
 // Package lookout drives package watch: it knows which hubs are there.
 //
-// What others say comes in order, by way of Receive; one goroutine, Run, is
-// there for what is due; what is sent is sent by goroutines of its own. Run and
-// Receive may report changes at the same time: a hub may be back before all have
-// been told that it was gone, so they ask IsGone.
+// Receive takes, in order, what other hubs say. One goroutine, Run, does what
+// is due, and what is sent is sent on further goroutines. Run and Receive may
+// report changes at the same time: a hub may be back before everything has been
+// told that it was gone, so those that are told ask IsGone.
 //
 //	Receive ─▶ Watch ─▶ Actions ─┬─▶ probes, answers, words to everyone
 //	Run ─▶ Tick ──▲              └─▶ Env.Changed: who has come, gone, died
@@ -25,8 +25,8 @@ const (
 	// probeTimeout bounds how long the backend may take for a probe. After that
 	// it says nothing about its receiver.
 	probeTimeout = time.Second
-	// helloPause is how long after a word to everyone that could not be sent
-	// the hub says hello again.
+	// helloPause is how long the hub waits before it says hello again, after a
+	// message to everyone that could not be sent.
 	helloPause = time.Second
 	// leaveTimeout bounds how long Leave waits until the others have been told.
 	leaveTimeout = time.Second
@@ -57,7 +57,7 @@ type Lookout struct {
 	mu      locks.Mutex[locks.Innermost] // guards all below
 	watch   *watch.Watch
 	helloAt time.Time // when to say hello; zero: it has been said
-	silent  bool      // nothing is said: before hello, and after Leave
+	silent  bool      // nothing is sent: before hello, and after Leave
 	spoke   time.Time // when hello was said for the first time
 }
 
@@ -124,8 +124,8 @@ func (l *Lookout) step(now time.Time) (next time.Time) {
 // be held.
 func (l *Lookout) Restored() { l.hello(0) }
 
-// hello has the hub say hello after a while: it may not have been heard, or may
-// not have heard others.
+// hello makes the hub say hello after a time: it may not have been heard, or
+// may not have heard others.
 func (l *Lookout) hello(after time.Duration) {
 	l.mu.Lock()
 	if at := time.Now().Add(after); !l.silent && (l.helloAt.IsZero() || at.Before(l.helloAt)) {
@@ -135,7 +135,7 @@ func (l *Lookout) hello(after time.Duration) {
 	l.wake()
 }
 
-// wake has Run look again.
+// wake makes Run look again.
 func (l *Lookout) wake() {
 	select {
 	case l.kick <- struct{}{}:
@@ -171,7 +171,7 @@ func (l *Lookout) Receive(from uint64, p control.Payload) {
 	l.do(&a)
 }
 
-// do carries out what the watch wants. Whatever is sent is sent beside.
+// do carries out the actions of the watch. It sends on other goroutines.
 func (l *Lookout) do(a *watch.Actions) {
 	send := l.env.Notices
 	l.mu.Lock()
@@ -199,7 +199,7 @@ func (l *Lookout) IsGone(hub uint64) bool {
 	return l.watch.State(hub) == watch.Gone
 }
 
-// newTime is how long after its first hello a hub may not know all others.
+// newTime is how long after its first hello a hub may not yet know all others.
 const newTime = 5 * time.Second
 
 // IsNew reports whether the hub may not know all others. The lock of a room may
@@ -216,8 +216,7 @@ func (l *Lookout) SetUncounted() { l.uncounted.Store(true) }
 // Uncounted reports whether the backend is known not to count receivers.
 func (l *Lookout) Uncounted() bool { return l.uncounted.Load() }
 
-// probe sends a probe. One to the hub itself takes the same way, by the
-// backend.
+// probe sends a probe. A probe to the hub itself goes through the backend, too.
 func (l *Lookout) probe(m watch.Message) {
 	send := l.env.Notices
 	ctx, cancel := context.WithTimeout(send.Context, probeTimeout)
@@ -235,8 +234,8 @@ func (l *Lookout) probe(m watch.Message) {
 	l.watch.Probed(m.Hub, outcome, time.Now())
 }
 
-// say tells everyone. If that fails it has the hub say hello again; the rest
-// others find out by probes.
+// say tells all hubs. If that fails, the hub says hello again; everything else
+// the others find out by probes.
 func (l *Lookout) say(all []control.Payload) {
 	for _, p := range all {
 		if err := l.env.Notices.NotifyEveryone(l.env.Notices.Frame(p)); err != nil {
@@ -245,9 +244,9 @@ func (l *Lookout) say(all []control.Payload) {
 	}
 }
 
-// Leave is called when the hub closes. It tells the others, unless it is known
-// that they cannot be reached (down): if they are not told they notice that the
-// hub is gone. It returns when ctx ends, and after a second at the latest.
+// Leave is called when the hub closes. It tells the others, unless down reports
+// that they cannot be reached: then they notice by themselves that the hub is
+// gone. It returns when ctx ends, and after a second at the latest.
 func (l *Lookout) Leave(ctx context.Context, down func() bool) {
 	l.mu.Lock()
 	if l.silent {
@@ -269,9 +268,9 @@ func (l *Lookout) Leave(ctx context.Context, down func() bool) {
 }
 
 // Others returns the other hubs that are there, with the time at which each was
-// heard for the last time. The heard map has the hubs that were heard in the
-// last minutes; Others changes it. Hubs of an earlier release are not watched:
-// they are there for as long as heard has them.
+// heard last. The heard map has the hubs that were heard in the last minutes;
+// Others modifies it. Hubs of an earlier release are not watched: they count as
+// there for as long as heard has them.
 func (l *Lookout) Others(heard map[uint64]time.Time) map[uint64]time.Time {
 	l.mu.Lock()
 	defer l.mu.Unlock()

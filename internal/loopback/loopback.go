@@ -1,5 +1,5 @@
-// Package loopback has the adapter of a hub that has no backend: what the hub
-// publishes comes back to it at once, in the same call, and what is kept is
+// Package loopback has the adapter of a hub without a backend: frames that the
+// hub publishes come back to it at once, in the same call, and histories are
 // kept in memory.
 package loopback
 

@@ -1,5 +1,5 @@
-// Package notices sends notices: frames without messages, in which hubs tell
-// each other what is not for members.
+// Package notices sends notices: frames without messages, by which hubs talk to
+// each other.
 package notices
 
 import (
@@ -72,7 +72,7 @@ func (s *Sender) notify(c Channel, notice []byte) error {
 	return err
 }
 
-// Beside calls f on a goroutine of its own, and holds a channel until f has
+// Beside calls f on a goroutine of its own, and holds the channel until f has
 // returned.
 func (s *Sender) Beside(c Channel, f func()) {
 	c.Hold()

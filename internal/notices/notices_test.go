@@ -39,8 +39,8 @@ func (o *channel) Notify(ctx context.Context, notice []byte) (receivers int, err
 
 var errEnded = errors.New("the hub has ended")
 
-// in runs a test with a hub that has number 7, the channel of everyone, and that
-// of the inbox of hub 9.
+// in runs a test with a hub that has number 7, the channel of everyone, and
+// that of the inbox of hub 9.
 func in(t *testing.T, test func(t *testing.T, s *Sender, end context.CancelCauseFunc, everyone, inbox *channel)) {
 	synctest.Test(t, func(t *testing.T) {
 		var wg sync.WaitGroup

@@ -1,8 +1,8 @@
 // Package outbox gathers the messages that a hub publishes to one channel into
 // frames, and numbers them. It is group commit, as databases do it: while one
 // frame is under way the next one fills, and it goes when the first has
-// arrived. There is no timer, so an idle channel adds no latency, and under
-// load frames are as large as the backend is slow.
+// arrived. There is no timer, so an idle channel adds no latency. Under load,
+// the slower the backend, the larger are the frames.
 //
 //	           ┌──────┐  Begin   ┌─────────┐
 //	           │ Idle │ ───────▶ │ Sending │ ◀─┐
@@ -18,10 +18,10 @@
 // that may have arrived are not: if it did not arrive, receivers count its
 // messages as missing.
 //
-// A notice has its turn like a frame, and no number: it is what hubs tell each
-// other beside messages.
+// A notice is something that hubs tell each other besides messages. It takes
+// its turn like a frame, and has no number.
 //
 // The package has no lock, clock or goroutine. Begin, Gather, Queue, Withdraw
-// and Next need the lock of the outbox's owner. Number and Done are the turn
-// holder's, without a lock.
+// and Next need the lock of the outbox's owner. Number and Done need no lock,
+// and are called by the holder of the turn.
 package outbox

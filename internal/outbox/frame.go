@@ -7,10 +7,10 @@ import (
 	"github.com/fanoutgo/fanout/internal/wire"
 )
 
-// A Frame is messages to one channel that travel together. They are written
-// where they are sent from, so nobody keeps what their publishers passed in.
-// Until Next returns the frame its outbox's lock guards it; then it is the turn
-// holder's.
+// A Frame is messages to one channel that travel together. They are encoded as
+// they are added, so the frame does not refer to the publishers' data. Until
+// Next returns the frame, the lock of its outbox guards it; from then on it
+// belongs to the holder of the turn.
 type Frame[W any] struct {
 	bytes     []byte // room for a header, then the messages; once numbered, the frame
 	count     int    // of messages
@@ -64,7 +64,8 @@ func (f *Frame[W]) Ends() time.Time { return f.ends }
 // Bytes returns the frame as it is sent. It is numbered.
 func (f *Frame[W]) Bytes() []byte { return f.bytes }
 
-// Forget drops the frame's bytes: its waiters may live for long.
+// Forget drops the frame's bytes, since its waiters may be kept for a long
+// time.
 func (f *Frame[W]) Forget() { f.bytes = nil }
 
 // Header returns the header of a numbered frame.
@@ -85,8 +86,8 @@ func (f *Frame[W]) fits(size int) bool {
 	return !f.notice && len(f.bytes)-wire.Overhead+size <= MaxFrame
 }
 
-// withdraw notes that a message is not to be sent. The messages are not moved
-// before close, since others know the places of theirs.
+// withdraw notes that a message is not to be sent. No message is moved before
+// close, since other publishers know the places of theirs.
 func (f *Frame[W]) withdraw(at Span) {
 	f.withdrawn = append(f.withdrawn, at)
 	if f.count--; f.count == 0 {

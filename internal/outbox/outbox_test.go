@@ -81,7 +81,7 @@ func TestOutboxStates(t *testing.T) {
 }
 
 func TestOutboxGathers(t *testing.T) {
-	t.Run("what comes meanwhile goes together", func(t *testing.T) {
+	t.Run("messages that come meanwhile go together", func(t *testing.T) {
 		x := newTester(t)
 		f := x.alone("a")
 		x.gather("b")
@@ -148,7 +148,7 @@ func TestOutboxWithdraw(t *testing.T) {
 		f, _ := x.Next(start)
 		x.requireFrame(x.number(f), 2, "c")
 	})
-	t.Run("comes too late for what is under way", func(t *testing.T) {
+	t.Run("comes too late for a frame that is under way", func(t *testing.T) {
 		x := newTester(t)
 		x.Done(x.alone("a"), Taken)
 		b, at := x.gather("b")

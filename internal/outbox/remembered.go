@@ -3,9 +3,9 @@ package outbox
 import "time"
 
 const (
-	// RememberedFor is how long the numbers of a channel are remembered that
-	// nothing is published to. While they are, receivers can tell how many
-	// messages they missed; after that the channel begins a new stream.
+	// RememberedFor is how long the numbers of a channel are remembered after it
+	// was last published to. While they are, receivers can tell how many messages
+	// they missed; after that the channel begins a new stream.
 	RememberedFor = 10 * time.Minute
 	// maxRemembered bounds the number of channels that are remembered.
 	maxRemembered = 100_000

@@ -21,7 +21,7 @@ func TestRemembered(t *testing.T) {
 			require.Zero(t, stream+next)
 		}
 	})
-	t.Run("forgets what is too old", func(t *testing.T) {
+	t.Run("forgets numbers that are too old", func(t *testing.T) {
 		var r Remembered
 		r.Keep("a", 1, 1, now)
 		r.Keep("b", 2, 2, now.Add(time.Minute))
@@ -34,7 +34,7 @@ func TestRemembered(t *testing.T) {
 		require.Zero(t, r.Forget(now.Add(time.Hour)))
 		require.Equal(t, Remembered{}, r, "nothing is held")
 	})
-	t.Run("keeps what was kept again since", func(t *testing.T) {
+	t.Run("keeps numbers that were kept again since", func(t *testing.T) {
 		var r Remembered
 		r.Keep("a", 1, 1, now)
 		r.Take("a")

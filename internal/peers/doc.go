@@ -3,8 +3,8 @@
 //
 // A hub says hello on the channel of everyone: when it starts, asking the
 // others to answer, and every half minute after that. An answer goes to the
-// inbox of the hub that asked. When many ask at a time, as after a restart of
-// everything, one hello to everyone is the answer for all of them.
+// inbox of the hub that asked. When many hubs ask at the same time, as after a
+// restart of all of them, one hello to everyone answers them all.
 //
 //	          Said: the backend took the hello     settleTime is over
 //	┌────────┐             ┌───────────┐             ┌─────────┐
@@ -15,12 +15,12 @@
 //	           ◀── hello ──────── inbox, from each of the others, spread over
 //	                              half a second
 //
-// A hub that is heard by its frames, and has not said hello, counts as one of
+// A hub whose frames are heard, and that has not said hello, counts as one of
 // the oldest release. A hub that is not heard for four periods is forgotten.
 //
-// What hubs say of themselves may be forged. That can hold the level down, for
-// as long as it goes on; it cannot raise it above what the true hubs say, and
-// the number of hubs that are remembered is bounded.
+// What hubs say of themselves may be forged. Forged hellos can hold the level
+// down for as long as they are sent. They cannot raise it above what the real
+// hubs say, and the number of hubs that are remembered is bounded.
 //
 // A Table has no lock, clock, goroutine or I/O. Its owner's lock guards it.
 package peers

@@ -15,9 +15,9 @@ const (
 	perPeer = 300 * time.Millisecond
 	// lives is how many periods a hub is remembered after it was last heard.
 	lives = 4
-	// firstHello is the least time, and half of the most, from Start to the
-	// first hello: hubs that start together are spread over it, and a program
-	// that ends at once bothers nobody.
+	// The first hello is sent between firstHello and twice that after Start. So
+	// hubs that start together do not all say hello at once, and a program that
+	// ends at once does not say it at all.
 	firstHello = 500 * time.Millisecond
 	// settleTime is how long answers to the first hello are awaited.
 	settleTime = 2 * time.Second
@@ -61,7 +61,7 @@ type Table struct {
 	state    State
 	settles  time.Time // when Listening ends
 	peers    map[uint64]peer
-	crowded  time.Time // until then there may be hubs that were forgotten too early
+	crowded  time.Time // until then there may be hubs that had to be forgotten too early
 	lowest   int       // of all levels
 	until    time.Time // lowest is right until then; zero: it has to be found
 	nextSay  time.Time // when the next hello to everyone is due
@@ -77,7 +77,7 @@ type Table struct {
 type peer struct {
 	level int // 0: it has not said
 	heard time.Time
-	gone  bool // somebody says that it has ended, and nothing has come since
+	gone  bool // another hub says that it has ended, and nothing has come from it since
 }
 
 // A Say is what a hub has to send now.
@@ -98,7 +98,7 @@ func New(self uint64, level int) *Table {
 // Start says that the hub can be heard from now on. Next is called after it.
 func (t *Table) Start(now time.Time) { t.nextSay = now.Add(firstHello + t.spread(firstHello)) }
 
-// spread is a part of d that differs from hub to hub.
+// spread returns a part of d that differs from hub to hub.
 func (t *Table) spread(d time.Duration) time.Duration { return time.Duration(t.self % uint64(d)) }
 
 // Hello notes what a hub says of itself. It reports whether the time of the
@@ -108,7 +108,7 @@ func (t *Table) Hello(h *wire.Hello, now time.Time) (sooner bool) {
 		return false
 	}
 	t.note(h.Hub, h.Level, now)
-	if !h.Answer || t.state == Silent { // it hears our first hello
+	if !h.Answer || t.state == Silent { // it will hear the first hello of this hub
 		return false
 	}
 	return t.ask(h.Hub, now)
@@ -141,7 +141,8 @@ func (t *Table) Frame(hub uint64, now time.Time) {
 	}
 }
 
-// note notes that a hub is there. Level 0 is one that it has not said.
+// note notes that a hub is there. A level of 0 means that it has not said its
+// level.
 func (t *Table) note(hub uint64, level int, now time.Time) {
 	p, known := t.peers[hub]
 	if !known && len(t.peers) == maxPeers {
@@ -155,8 +156,9 @@ func (t *Table) note(hub uint64, level int, now time.Time) {
 	t.peers[hub] = p
 }
 
-// makeRoom forgets the hub that has not been heard for longest. If it is there
-// it may be of any release, for as long as it would have been remembered.
+// makeRoom forgets the hub that has not been heard for longest. That hub may
+// still be there, of any release, which counts for as long as it would have
+// been remembered.
 func (t *Table) makeRoom(now time.Time) {
 	var oldest uint64
 	var heard time.Time
@@ -173,7 +175,7 @@ func (t *Table) period() time.Duration { return max(period, time.Duration(len(t.
 func (t *Table) life() time.Duration   { return lives * t.period() }
 
 // Next returns what to send now, and when to ask again if nothing happens
-// before that. Its caller sends it, and tells Said what became of it.
+// before that. The caller sends s, and calls Said with the outcome.
 func (t *Table) Next(now time.Time) (s Say, again time.Time) {
 	t.forget(now)
 	if t.state == Listening && !now.Before(t.settles) {
@@ -192,7 +194,7 @@ func (t *Table) Next(now time.Time) (s Say, again time.Time) {
 		t.asked, t.askedAll = nil, false
 	}
 	if s.Everyone {
-		t.nextSay = now.Add(lastRetry) // unless Said says otherwise
+		t.nextSay = now.Add(lastRetry) // unless Said changes it
 	}
 	again = t.nextSay
 	if waiting && t.answers.Before(again) {
@@ -232,8 +234,8 @@ func (t *Table) forget(now time.Time) {
 // State returns the state of the table.
 func (t *Table) State() State { return t.state }
 
-// Gone takes somebody's word that a hub has ended. Should it be there after
-// all, its level still counts for as long as that of one that is silent.
+// Gone notes that another hub says that a hub has ended. In case it is still
+// there, its level counts for as long as that of a silent hub.
 func (t *Table) Gone(hub uint64) {
 	if p, known := t.peers[hub]; known {
 		p.gone = true
@@ -242,7 +244,7 @@ func (t *Table) Gone(hub uint64) {
 }
 
 // Others returns the other hubs that are there, with the time at which each was
-// noted for the last time.
+// heard last.
 func (t *Table) Others(now time.Time) map[uint64]time.Time {
 	t.forget(now)
 	others := make(map[uint64]time.Time, len(t.peers))
@@ -254,9 +256,9 @@ func (t *Table) Others(now time.Time) map[uint64]time.Time {
 	return others
 }
 
-// Level returns the lowest level among the hubs that are there: what all of
-// them can read. While it is not known who is there it is that of the oldest
-// release.
+// Level returns the lowest level among the hubs that are there: all of them can
+// read it. While it is not known which hubs are there, it is the level of the
+// oldest release.
 func (t *Table) Level(now time.Time) int {
 	if now.Before(t.until) {
 		return t.lowest

@@ -74,9 +74,9 @@ func (c *chosen) count(ctx context.Context) (uint64, error) {
 	return c.each(ctx, func(Member) error { return nil })
 }
 
-// each calls f for each of the members until it returns an error, and returns
-// how many it was called for. Members that come or go meanwhile may or may not
-// be among them.
+// each calls f for each of the members until f returns an error, and returns
+// how many members it was called for. Members that come or go meanwhile may or
+// may not be among them.
 func (c *chosen) each(ctx context.Context, f func(Member) error) (count uint64, err error) {
 	for i, r := range c.rooms {
 		err := r.Walk(ctx, func(m Member) error {

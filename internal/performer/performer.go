@@ -1,4 +1,4 @@
-// Package performer does on a hub what questions of hubs ask for: it finds the
+// Package performer carries out the questions of hubs on one hub: it finds the
 // members that a question selects, and counts, lists, asks or commands them.
 //
 //	Perform ─▶ choose ─┬─ rooms ────────────▶ Room.Walk ──┐
@@ -12,7 +12,7 @@
 //	      OpCount ────────────────────────────────────────┘
 //
 // A Performer remembers nothing, and has no lock. It runs on the goroutine of
-// its caller, which package questions has for each question.
+// its caller. Package questions has one for each question.
 package performer
 
 import (
@@ -63,8 +63,8 @@ type Member interface {
 	Join(ctx context.Context, room string) error
 	// Leave takes it out of a room.
 	Leave(room string)
-	// Finish closes it with a reason. In the room where the question came, if
-	// it came in one, it gets what was there before the place.
+	// Finish closes it with a reason. If the question came in a room, the member
+	// first receives the messages of that room from before the place.
 	Finish(reason string, place any)
 }
 
@@ -83,8 +83,8 @@ type Room interface {
 	Expel()
 }
 
-// A Performer does what questions ask for. Init makes it. Its methods may be
-// called concurrently.
+// A Performer carries out questions. Init makes it. Its methods may be called
+// concurrently.
 type Performer struct{ env Env }
 
 // Init makes p, which is zero, the performer of a hub.
@@ -127,7 +127,7 @@ func (p *Performer) Perform(ctx context.Context, from uint64, q *control.Questio
 	return 0, questions.ErrNotUnderstood
 }
 
-// ask puts a question to members, and hands on their answers until all have
+// ask asks members a question, and passes on their answers until all have
 // answered or ended.
 func (p *Performer) ask(ctx context.Context, from uint64, q *control.Question, c *chosen, t questions.Taker) (count uint64, err error) {
 	poll := p.env.Poll(q.Data)
@@ -145,8 +145,8 @@ func (p *Performer) ask(ctx context.Context, from uint64, q *control.Question, c
 	return count, poll.Collect(ctx, count, t)
 }
 
-// join brings the members into rooms. One that cannot join does not keep the
-// others from it: the first error is returned when all have tried.
+// join brings the members into rooms. If one cannot join, the others still do.
+// The first error is returned when all have tried.
 func (c *chosen) join(ctx context.Context, rooms []string) (count uint64, err error) {
 	var failed error
 	count, err = c.each(ctx, func(m Member) error {
@@ -162,8 +162,9 @@ func (c *chosen) join(ctx context.Context, rooms []string) (count uint64, err er
 }
 
 // expel announces that members are about to be taken out of rooms. A member
-// whose Join has been admitted, and that is not in its room yet, is not found
-// there. Users, members and everyone are found without rooms.
+// whose Join was admitted, but that is not in its room yet, is not found by a
+// walk over the room. Selections of users, members and everyone do not need
+// this: they do not go by rooms.
 func (c *chosen) expel() {
 	for _, r := range c.rooms {
 		r.Expel()

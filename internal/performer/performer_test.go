@@ -258,7 +258,7 @@ func TestPerformCommands(t *testing.T) {
 		require.EqualValues(t, 2, count)
 		require.Equal(t, []string{"2 joins x", "2 joins y"}, h.done)
 	})
-	t.Run("stops joining when the time is over", func(t *testing.T) {
+	t.Run("stops joining when its context ends", func(t *testing.T) {
 		h := newHub()
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
@@ -267,19 +267,19 @@ func TestPerformCommands(t *testing.T) {
 		require.ErrorIs(t, err, context.Canceled)
 		require.Len(t, h.done, 1)
 	})
-	t.Run("leaves rooms, which is announced before", func(t *testing.T) {
+	t.Run("leaves rooms, after Expel", func(t *testing.T) {
 		h := newHub()
 		_, err := perform(t, h, control.Question{Op: control.OpLeave})
 		require.NoError(t, err)
 		require.Equal(t, []string{"expels", "1 leaves x", "1 leaves y", "2 leaves x", "2 leaves y"}, h.done)
 	})
-	t.Run("finishes members at a place, which is announced before", func(t *testing.T) {
+	t.Run("finishes members at a place, after Expel", func(t *testing.T) {
 		h := newHub()
 		_, err := perform(t, h, control.Question{Op: control.OpClose})
 		require.NoError(t, err)
 		require.Equal(t, []string{"expels", "1 finishes: bye at here", "2 finishes: bye at here"}, h.done)
 	})
-	t.Run("does not know those of later releases", func(t *testing.T) {
+	t.Run("does not understand commands of later releases", func(t *testing.T) {
 		_, err := perform(t, newHub(), control.Question{Op: 99})
 		require.Equal(t, questions.ErrNotUnderstood, err)
 	})

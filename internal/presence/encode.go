@@ -70,8 +70,8 @@ func Decode(b []byte) (*Change, error) {
 	return c, nil
 }
 
-// A decoder takes fields off an encoded change. After one that is bad it
-// returns zeros.
+// A decoder takes fields off an encoded change. After a bad field it returns
+// zeros.
 type decoder struct {
 	rest []byte
 	bad  bool

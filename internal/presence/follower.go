@@ -9,8 +9,8 @@ import (
 
 const (
 	// MaxMembers is the most members that a hub may list. It and maxPeers bound
-	// what is remembered, in case somebody makes hubs or members up. Members
-	// that are only counted take no memory, and maxCount bounds those of a hub.
+	// what is remembered of forged hubs and members. Members that are only counted
+	// take no memory; maxCount bounds their number for each hub.
 	MaxMembers = 65536
 	maxPeers   = 4096
 	maxCount   = 1 << 32
@@ -30,10 +30,10 @@ const (
 	Unknown State = iota
 	// Following means that the hub's list is exact.
 	Following
-	// Stale means that something was missed: the old list stands, and a
-	// snapshot was asked for. Announcements wait for it.
+	// Stale means that something was missed: the old list is kept, and a snapshot
+	// was asked for. Announcements wait for it.
 	Stale
-	// Leaving means that the hub has ended in order. Its list stands until the
+	// Leaving means that the hub has ended in order. Its list is kept until the
 	// grace period is over.
 	Leaving
 )
@@ -48,7 +48,7 @@ type Follower struct {
 	settled bool   // the first lists are here: changes are made
 	large   bool   // some hub announces a summary
 
-	// What the event that is under way has done.
+	// What the current event has changed.
 	touched map[personKey]before
 	counted bool // count may have changed
 	ask     []Ask
@@ -157,9 +157,10 @@ func (f *Follower) add(hub uint64) *peer {
 	return p
 }
 
-// wait keeps an announcement until there is a snapshot. One that repeats the
-// numbers shows whether the snapshot is older than that, so it waits, too. The
-// oldest go first: what they say is in the snapshot of somebody who asks later.
+// wait keeps an announcement until there is a snapshot. An announcement that
+// repeats the numbers waits, too, because it shows whether the snapshot is
+// older. If there are too many, the oldest are dropped: a snapshot that is
+// asked for later includes them.
 func (p *peer) wait(a *control.Announcement) {
 	if n := len(p.waiting); a.Again && n > 0 && p.waiting[n-1].Life == a.Life && p.waiting[n-1].Seq >= a.Seq {
 		return
@@ -176,7 +177,7 @@ func (p *peer) wait(a *control.Announcement) {
 	p.waiting = append(p.waiting, &kept)
 }
 
-// clone copies an entry, which does not keep the payload alive then.
+// clone copies an entry, so that it does not keep the payload alive.
 func clone(e *control.Entry) *control.Entry {
 	c := *e
 	c.Name, c.Data = slices.Clone(e.Name), slices.Clone(e.Data)
@@ -194,7 +195,7 @@ func (f *Follower) apply(hub uint64, p *peer, a *control.Announcement) bool {
 	case a.Seq != p.seq+1:
 		return false
 	case a.Mode != p.mode && a.Mode != control.ModeSummary:
-		return false // it lists again: the list has to be asked for
+		return false // the hub lists its members again: ask for the list
 	}
 	p.seq = a.Seq
 	if a.Mode == control.ModeSummary {
@@ -287,7 +288,7 @@ func (f *Follower) Snapshot(hub uint64, a *control.Answer, doubts uint64, now ti
 	return f.step()
 }
 
-// Came says that a hub is there again whose announcements were not believed
+// Came says that a hub is there again whose announcements were ignored
 // meanwhile. It is asked until it answers.
 func (f *Follower) Came(hub uint64, now time.Time) Step {
 	p := f.peers[hub]

@@ -15,10 +15,10 @@ type Params struct {
 }
 
 const (
-	// perHub is the window for each hub in the room: together they announce
-	// some 17 times a second at most, and more often only if there are so many
-	// hubs that maxWindow is shorter than that, or if the changes of a window
-	// take more than maxBytes: the next announcement does not wait then.
+	// perHub is the window for each hub in the room: together the hubs announce
+	// some 17 times a second at most. They announce more often only if there are
+	// so many hubs that maxWindow limits the window, or if the changes of a window
+	// take more than maxBytes: then the next announcement does not wait.
 	perHub    = 60 * time.Millisecond
 	minWindow = 100 * time.Millisecond
 	maxWindow = 2 * time.Second
@@ -44,14 +44,14 @@ type Local struct {
 	mode   control.Mode
 	hubs   int // in the room
 
-	members map[uint64]*member // by number: who is here, and who is held or not yet announced as left
+	members map[uint64]*member // by number: those that are here, held, or not yet announced as left
 	users   map[string]*user   // that have members
 	changed []uint64           // numbers of members to be announced, in order
 	held    []holding          // in the order of their times
 
 	count   int // of members that are announced
 	digest  uint64
-	turned  bool // the mode has changed, which is to be announced
+	turned  bool // the mode has changed, and that is not announced yet
 	sending bool // an announcement is under way
 	last    time.Time
 	more    bool // changes did not fit into the last announcement
@@ -61,7 +61,7 @@ type Local struct {
 	confirmed bool
 }
 
-// A holding is a member that is held until a time.
+// A holding is a member that is held, and until when.
 type holding struct {
 	number uint64
 	until  time.Time
@@ -78,15 +78,16 @@ func NewLocal(life uint64, p Params) *Local {
 
 // Join takes a member into the room. Its bytes are kept. A member that left may
 // join again, as the same user. If another connection of its user is held, that
-// one is announced as left together with the new one, which is no event.
+// one is announced as left together with the new one, so for other members
+// nothing happens.
 func (l *Local) Join(e control.Entry) {
 	m := l.members[e.Number]
 	if m == nil {
-		m = &member{fate: ended, user: l.userOf(e.Name)} // it becomes here below
+		m = &member{fate: ended, user: l.userOf(e.Name)} // its fate becomes here below
 		l.members[e.Number] = m
 	}
 	m.Entry = e
-	l.change(m) // before the one that was held
+	l.change(m) // announced before the one that was held
 	var old *member
 	if m.user != nil {
 		old = m.user.held
@@ -104,7 +105,7 @@ func (l *Local) Leave(number uint64, now time.Time) {
 		return
 	}
 	if u := m.user; l.params.Grace <= 0 || u == nil || u.announced == 0 || u.here > 1 {
-		l.end(m) // there is no user, nobody knows of it, or it is still here
+		l.end(m) // it has no user, or was not announced, or its user is still here
 		return
 	}
 	m.become(held)
@@ -124,13 +125,13 @@ func (l *Local) release() {
 	l.held = l.held[1:]
 }
 
-// end has a member announced as left.
+// end marks a member to be announced as left.
 func (l *Local) end(m *member) {
 	m.become(ended)
 	if m.announced {
 		l.change(m)
 	} else {
-		l.forget(m) // nobody knows of it
+		l.forget(m) // it was not announced
 	}
 }
 
@@ -149,8 +150,8 @@ func (l *Local) change(m *member) {
 	}
 }
 
-// See tells how many hubs are in the room, and how many connections on all of
-// them, as the Follower knows it.
+// See takes the number of hubs in the room and of connections on all hubs, as
+// the Follower knows them.
 func (l *Local) See(hubs, total int) {
 	l.hubs = max(hubs, 1)
 	mode := l.mode
@@ -193,8 +194,8 @@ func (l *Local) Next() (at time.Time) {
 	return at
 }
 
-// Announce returns what is to be announced now; nil if nothing is. Until Sent
-// is called there is nothing more to announce.
+// Announce returns the announcement that is due, or nil. It returns no other
+// one until Sent is called.
 func (l *Local) Announce(now time.Time) *control.Announcement {
 	for len(l.held) > 0 && !now.Before(l.held[0].until) {
 		l.release()
@@ -222,7 +223,7 @@ func (l *Local) header() *control.Announcement {
 	return a
 }
 
-// announce makes the next announcement, of as many changes as fit.
+// announce makes the next announcement, with as many changes as fit.
 func (l *Local) announce(now time.Time) *control.Announcement {
 	var joined []control.Entry
 	var left []uint64
@@ -266,8 +267,8 @@ func (l *Local) announce(now time.Time) *control.Announcement {
 	return a
 }
 
-// apply takes a change of a member into what is announced. It reports false if
-// the member has left.
+// apply updates the announced state of a member. It returns false if the member
+// has left.
 func (l *Local) apply(m *member) bool {
 	if m.announced {
 		l.digest ^= m.sum
@@ -286,7 +287,7 @@ func (l *Local) apply(m *member) bool {
 
 // sample returns some of the members that are announced.
 func (l *Local) sample() (some []control.Entry) {
-	for _, m := range l.members { // in no order, which is as good as any
+	for _, m := range l.members { // in no particular order
 		if m.announced {
 			if some = append(some, m.shown); len(some) == maxSample {
 				break
@@ -296,8 +297,9 @@ func (l *Local) sample() (some []control.Entry) {
 	return some
 }
 
-// Sent says what became of the announcement that is under way. If others may
-// not have it, it is repeated, without its changes: those that miss it ask.
+// Sent says whether the announcement that is under way was published. If other
+// hubs may not have it, it is repeated without its changes: hubs that missed it
+// ask.
 func (l *Local) Sent(ok bool, now time.Time) {
 	l.sending = false
 	switch {
@@ -312,8 +314,8 @@ func (l *Local) Sent(ok bool, now time.Time) {
 	}
 }
 
-// Repeat has the last announcement repeated soon: others may have missed it, or
-// have taken this hub for gone.
+// Repeat asks for the last announcement to be repeated soon: other hubs may
+// have missed it, or have taken this hub for gone.
 func (l *Local) Repeat(now time.Time) {
 	if l.seq > 0 {
 		l.again, l.confirmed = now.Add(firstAgain), false
@@ -326,8 +328,8 @@ func (l *Local) Idle() bool {
 	return len(l.members) == 0 && len(l.changed) == 0 && !l.sending && l.again.IsZero()
 }
 
-// Snapshot returns who is announced. If what the asker has of the question is
-// right, that is all that the answer says.
+// Snapshot returns the members that are announced. If the question shows that
+// the asker's list is right, the answer only says so.
 func (l *Local) Snapshot(q *control.Question) *control.Answer {
 	h := l.header()
 	a := &control.Answer{

@@ -11,7 +11,7 @@ import (
 
 func TestLocal(t *testing.T) {
 	params := Params{Grace: time.Second, Limit: 100}
-	t.Run("announces at once when it was idle, and gathers for a window then", func(t *testing.T) {
+	t.Run("announces at once when it was idle, and then gathers for a window", func(t *testing.T) {
 		l := NewLocal(1, params)
 		require.Nil(t, l.Announce(start))
 		l.Join(entry(1, "", "a"))
@@ -149,7 +149,7 @@ func TestLocal(t *testing.T) {
 			})
 		}
 	})
-	t.Run("forgets a user that nobody has heard of", func(t *testing.T) {
+	t.Run("forgets a user that was never announced", func(t *testing.T) {
 		l := NewLocal(1, params)
 		l.Join(entry(1, "ann", ""))
 		l.Join(entry(2, "ann", ""))
@@ -211,7 +211,7 @@ func TestLocal(t *testing.T) {
 		l.Leave(2, start)
 		require.Nil(t, announce(4*time.Second))
 	})
-	t.Run("repeats what it could not publish", func(t *testing.T) {
+	t.Run("repeats an announcement that it could not publish", func(t *testing.T) {
 		l := NewLocal(1, params)
 		l.Join(entry(1, "", ""))
 		first := l.Announce(start)
@@ -243,7 +243,7 @@ func TestLocal(t *testing.T) {
 			l.Repeat(start)
 		}
 	})
-	t.Run("cuts what does not fit, and goes on at once", func(t *testing.T) {
+	t.Run("splits changes that do not fit, and sends the rest at once", func(t *testing.T) {
 		l := NewLocal(1, Params{Limit: 100_000})
 		f := NewFollower()
 		f.Settle()

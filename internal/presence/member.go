@@ -18,11 +18,11 @@ type member struct {
 	sum       uint64        // of shown, in the digest
 }
 
-// A user is counted, so that nothing takes longer the more connections it has.
+// A user has counts, so that nothing takes longer if it has more connections.
 type user struct {
 	here      int     // members whose fate is here
 	announced int     // members that are announced
-	held      *member // the one that is held; there is none while others are here
+	held      *member // the member that is held; nil while others are here
 }
 
 // A fate is what is to become of a member.
@@ -37,8 +37,8 @@ const (
 	ended
 )
 
-// userOf returns the user of that name, which is new if there is none; nil if
-// the name is empty.
+// userOf returns the user of a name, and makes it if there is none. It returns
+// nil if the name is empty.
 func (l *Local) userOf(name []byte) *user {
 	if len(name) == 0 {
 		return nil
@@ -70,7 +70,7 @@ func (m *member) become(next fate) {
 	m.fate = next
 }
 
-// announced counts a member that is announced now, or no longer.
+// announced adds a member to the announced ones, or removes it.
 func (l *Local) announced(m *member, by int) {
 	l.count += by
 	if m.user != nil {

@@ -29,7 +29,7 @@ type Person struct {
 	Info   []byte
 }
 
-// join takes a member of a hub into the list, or its new info.
+// join adds a member of a hub to the list, or replaces its info.
 func (f *Follower) join(hub uint64, p *peer, e *control.Entry) {
 	if old := p.members[e.Number]; old != nil {
 		f.leave(hub, p, e.Number)
@@ -50,7 +50,7 @@ func (f *Follower) join(hub uint64, p *peer, e *control.Entry) {
 	who.connections = slices.Insert(who.connections, at, c)
 }
 
-// leave takes a member of a hub off the list.
+// leave removes a member of a hub from the list.
 func (f *Follower) leave(hub uint64, p *peer, number uint64) {
 	e := p.members[number]
 	if e == nil {
@@ -107,7 +107,7 @@ func (f *Follower) replace(hub uint64, p *peer, entries []control.Entry) {
 	}
 }
 
-// summarize has a hub counted, and not listed.
+// summarize counts the members of a hub without listing them.
 func (f *Follower) summarize(hub uint64, p *peer, count uint64, sample []control.Entry) {
 	f.replace(hub, p, nil)
 	p.mode, p.sample = control.ModeSummary, nil
@@ -129,7 +129,7 @@ func (f *Follower) touch(k personKey) {
 	f.touched[k] = was
 }
 
-// step returns what the event has done.
+// step returns what the current event has changed.
 func (f *Follower) step() (s Step) {
 	s.Ask, f.ask = f.ask, nil
 	touched, counted := f.touched, f.counted
@@ -184,7 +184,7 @@ func (f *Follower) summarized() bool {
 	return false
 }
 
-// List returns who is there, as a change that forgets what was before.
+// List returns the list of who is there, as a Change with Reset set.
 func (f *Follower) List() *Change {
 	c := &Change{Number: f.number, Reset: true, Large: f.large, Count: f.count}
 	for k, who := range f.people {

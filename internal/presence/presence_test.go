@@ -82,7 +82,7 @@ func TestLoad(t *testing.T) {
 }
 
 func TestArrivals(t *testing.T) {
-	t.Run("300 at once are a handful of notices", func(t *testing.T) {
+	t.Run("300 arrivals at once take a handful of notices", func(t *testing.T) {
 		w := newWire(3, Params{Limit: 1000})
 		for n := range uint64(300) {
 			w.locals[n%3+1].Join(entry(n+1, fmt.Sprint(n), ""))
@@ -98,7 +98,7 @@ func TestArrivals(t *testing.T) {
 		require.Equal(t, 300, w.followers[0].Total())
 		require.LessOrEqual(t, w.notices[0], 9)
 	})
-	t.Run("nobody hears anything when nobody comes or goes", func(t *testing.T) {
+	t.Run("nothing is sent while nobody comes or goes", func(t *testing.T) {
 		w := newWire(3, Params{Limit: 1000})
 		w.locals[1].Join(entry(1, "", ""))
 		w.flush()
@@ -183,7 +183,7 @@ func TestFollower(t *testing.T) {
 		require.Equal(t, 3, f.Total())
 		require.Equal(t, Step{}, f.Snapshot(1, a, 0, start), "nobody asked")
 	})
-	t.Run("is not content with a list that is older than what was announced", func(t *testing.T) {
+	t.Run("does not accept a list that is older than the announcements", func(t *testing.T) {
 		for _, known := range []bool{true, false} {
 			l, f := follower()
 			if !known {
@@ -227,7 +227,7 @@ func TestFollower(t *testing.T) {
 		old.Join(entry(10, "", ""))
 		require.Equal(t, Step{}, f.Receive(1, old.Announce(start), start))
 	})
-	t.Run("a doubt that was unfounded", func(t *testing.T) {
+	t.Run("a doubt without a cause changes nothing", func(t *testing.T) {
 		l, f := follower()
 		ask := f.Doubt(start).Ask[0]
 		a := l.Snapshot(&control.Question{Life: ask.Life, Seq: ask.Seq, Digest: ask.Digest})

@@ -13,9 +13,9 @@ import (
 	"github.com/fanoutgo/fanout/internal/wire"
 )
 
-// transmit publishes a frame until the backend takes it, ctx ends, or trying
-// again is of no use. The failed parameter is the error of a first attempt, if
-// there was one.
+// transmit publishes a frame, again if that fails, until the backend takes it,
+// ctx ends, or another attempt cannot succeed. The failed parameter is the
+// error of a first attempt, if there was one.
 func (c *Channel) transmit(ctx context.Context, f *frame, failed error) outcome {
 	if _, ok := ctx.Deadline(); !ok && !c.env.Alone {
 		var hold deadline.Hold
@@ -37,7 +37,7 @@ func (c *Channel) transmit(ctx context.Context, f *frame, failed error) outcome 
 // retry is transmit after an attempt that has failed.
 func (c *Channel) retry(ctx context.Context, f *frame, failed error) outcome {
 	noneSent := true   // by any attempt
-	frame := f.Bytes() // f keeps them: to members of this hub it is not sent again
+	frame := f.Bytes() // f keeps the original: for the members of this hub it is not a repeated frame
 	var err error
 	for pause := (backoff.Backoff{}); ; {
 		noneSent = noneSent && errors.Is(failed, adapter.ErrUnsent)
@@ -65,12 +65,12 @@ func (c *Channel) retry(ctx context.Context, f *frame, failed error) outcome {
 }
 
 // gaveUp is the error of a publish whose context has ended, after an attempt
-// that failed with last. The noneSent parameter reports that no attempt has sent
-// anything.
+// that failed with last. The noneSent parameter reports that no attempt has
+// sent anything.
 func (e *Env) gaveUp(ctx context.Context, noneSent bool, last error) error {
 	err := context.Cause(ctx)
 	if errors.Is(last, err) {
-		err = last // which says more
+		err = last // it says more
 	} else {
 		err = fmt.Errorf("%w (last: %w)", err, unsent.Hide(last))
 	}

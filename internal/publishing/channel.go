@@ -10,8 +10,8 @@ import (
 	"github.com/fanoutgo/fanout/internal/wire"
 )
 
-// A Channel is a channel that a hub publishes to. Init makes it. Its methods may
-// be called concurrently while it is held, without locks. It implements
+// A Channel is a channel that a hub publishes to. Init makes it. Its methods
+// may be called concurrently while it is held, without locks. It implements
 // notices.Channel, and adapter.Completion for the frame under way.
 type Channel struct {
 	env     *Env
@@ -20,11 +20,11 @@ type Channel struct {
 	keep    *adapter.Retention
 	invalid error
 	inbox   bool
-	loops   bool // what is published is delivered here, at once, and to nobody else
+	loops   bool // there is no backend: messages are delivered here, at once
 
-	sending *frame // under way with env.Async. The turn holder's
+	sending *frame // under way with env.Async; belongs to the holder of the turn
 
-	mu  locks.Mutex[locks.Innermost] // guards box, but for what is the turn holder's
+	mu  locks.Mutex[locks.Innermost] // guards box, except for what belongs to the holder of the turn
 	box outbox.Outbox[waiters]
 }
 
@@ -48,15 +48,16 @@ func (c *Channel) Init(env *Env, owner Owner, o Options) {
 	c.box.Restore(env.Numbers.take(o.Name))
 }
 
-// Forget remembers the channel's numbers for a later Channel of the name.
-// Nobody holds the channel, or will. It may be called under locks.
+// Forget stores the channel's numbers for a later Channel of the same name. The
+// channel is not held, and is not used any more. Forget may be called under
+// locks.
 func (c *Channel) Forget() {
 	stream, next := c.box.Numbers()
 	c.env.Numbers.keep(c.name, stream, next)
 }
 
-// Hold keeps the channel from being forgotten until Release. The caller holds it
-// already, or its owner never forgets it.
+// Hold keeps the channel from being forgotten until Release. The caller holds
+// it already, or its owner never forgets it.
 func (c *Channel) Hold() { c.owner.Hold() }
 
 // Release ends a Hold.
@@ -65,7 +66,7 @@ func (c *Channel) Release() { c.owner.Release(1) }
 // Keeps reports whether what is published goes into a history.
 func (c *Channel) Keeps() bool { return c.keep != nil }
 
-// wrap adds to an error what the message was for.
+// wrap adds to an error the name of what the message was for.
 func (c *Channel) wrap(err error) error {
 	if err == nil {
 		return nil
@@ -73,7 +74,7 @@ func (c *Channel) wrap(err error) error {
 	return c.owner.Wrap(err)
 }
 
-// check returns an error if nothing can be published, or not with ctx.
+// check returns an error if nothing can be published, or if ctx has ended.
 func (c *Channel) check(ctx context.Context) error {
 	if ctx.Err() == nil && c.invalid == nil {
 		return nil
@@ -89,7 +90,7 @@ func (c *Channel) refusal(ctx context.Context) error {
 	return c.owner.Wrap(adapter.Unsent(err))
 }
 
-// deliver publishes a message for a hub that is alone.
+// deliver publishes a message on a hub without a backend.
 func (c *Channel) deliver(m *wire.Message) {
 	c.env.Published.Add(1)
 	c.env.Frames.Add(1)

@@ -55,9 +55,9 @@ type Env struct {
 	Published, Frames, Received *atomic.Uint64
 }
 
-// An Owner is what has a channel: a room, or the inbox of another hub. Its
-// members are the members of this hub that listen to the channel. Its methods
-// are called without locks and without waiting for the backend.
+// An Owner owns a channel: it is a room, or the inbox of another hub. Its
+// members are the members of this hub in the room. Its methods are called
+// without locks and without waiting for the backend.
 type Owner interface {
 	// Hold keeps the channel from being forgotten. The caller holds it already.
 	Hold()
@@ -70,7 +70,7 @@ type Owner interface {
 	// and no place in the history. It is not called for an inbox.
 	Deliver(e item.Entry)
 	// DeliverFrame gives a frame that the backend did not take to the owner's
-	// members. If the frame arrives after all, they know it by its numbers. It
-	// is not called for an inbox.
+	// members. If the frame arrives after all, its numbers show that members have
+	// had it. It is not called for an inbox.
 	DeliverFrame(frame []byte)
 }

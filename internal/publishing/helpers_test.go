@@ -76,8 +76,8 @@ func (b *backend) count() int {
 	return len(b.sent)
 }
 
-// A handOver is an adapter.AsyncPublisher. It takes what it is given if takes is
-// set.
+// A handOver is an adapter.AsyncPublisher. It takes what it is given if takes
+// is set.
 type handOver struct {
 	*backend
 	takes, panics bool

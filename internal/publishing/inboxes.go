@@ -19,7 +19,7 @@ type Inboxes struct {
 	channel func(hub string) string
 	// wrap returns the error of a message to the members of a hub.
 	wrap func(hub string, err error) error
-	// sweepLater has Sweep called.
+	// sweepLater arranges for Sweep to be called.
 	sweepLater func()
 
 	mu    locks.Mutex[locks.Inboxes] // guards all below
@@ -27,8 +27,8 @@ type Inboxes struct {
 }
 
 // Init makes s, which is zero, the inboxes that a hub publishes to. The
-// functions give an inbox its name, wrap the error of a message to the members
-// of a hub, and have Sweep called; none of them waits.
+// functions return the name of an inbox, wrap the error of a message to the
+// members of a hub, and arrange for Sweep to be called. None of them waits.
 func (s *Inboxes) Init(env *Env, channel func(hub string) string, wrap func(hub string, err error) error, sweepLater func()) {
 	s.env, s.channel, s.wrap, s.sweepLater = env, channel, wrap, sweepLater
 	s.byHub = make(map[string]*inbox)

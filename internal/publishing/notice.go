@@ -10,9 +10,10 @@ import (
 	"github.com/fanoutgo/fanout/internal/wire"
 )
 
-// Notify sends a notice, which has no number, in its turn, and waits until the
-// backend has taken it. It returns how many hubs that reached, -1 if the backend
-// cannot tell. The notice goes into no history.
+// Notify sends a notice when it has the turn, and waits until the backend has
+// taken it. It returns the number of hubs that got the notice, or -1 if the
+// backend does not count them. A notice has no number, and goes into no
+// history.
 func (c *Channel) Notify(ctx context.Context, notice []byte) (receivers int, err error) {
 	f := outbox.NewNotice[waiters](notice)
 	w := &f.Waiters

@@ -7,9 +7,9 @@ import (
 	"github.com/fanoutgo/fanout/internal/outbox"
 )
 
-// Numbers are the numbers of a hub's channels that are forgotten. The zero value
-// is empty. The methods may be called concurrently, and under locks that are
-// not innermost.
+// Numbers are the numbers of a hub's channels that are forgotten. The zero
+// value is empty. The methods may be called concurrently, and under locks that
+// are not innermost.
 type Numbers struct {
 	mu   locks.Mutex[locks.Innermost] // guards kept
 	kept outbox.Remembered

@@ -12,8 +12,9 @@ import (
 	"github.com/fanoutgo/fanout/internal/wire"
 )
 
-// waiters are the publishers of a frame. Channel.mu guards count and cancel, and
-// the rest until the frame has begun; then that is the turn holder's.
+// waiters are the publishers of a frame. Channel.mu guards count and cancel. It
+// also guards the rest until the frame has begun; from then on the rest belongs
+// to the holder of the turn.
 type waiters struct {
 	count int           // of publishers that wait for done
 	done  chan struct{} // closed when err is set; nil: nobody waits
@@ -23,7 +24,7 @@ type waiters struct {
 
 	receivers int // of a notice; see adapter.Adapter.Publish
 
-	cancel context.CancelFunc // ends sending the frame; nil: it is not to be ended
+	cancel context.CancelFunc // ends sending the frame; nil if nothing may end it
 }
 
 // abandoned reports whether nobody waits for the outcome of a frame.
@@ -35,11 +36,11 @@ func (c *Channel) abandoned(f *frame) bool {
 // Publish sends a message and returns when the backend has taken it. Its error
 // is the owner's.
 //
-// Publish may run on a goroutine that has begun with a small stack, and growing
-// that costs more than everything that is done here. So each case has a function
-// of its own, with the variables that it needs, and so has what is unusual. (To
-// measure it, -run 'half load' of internal/bench's redis suite publishes in such
-// goroutines.)
+// Publish may run on a new goroutine with a small stack, and growing the stack
+// costs more than everything that Publish does. So each case, and what is
+// rarely needed, is a function of its own with the variables that it needs. (To
+// measure this, run the redis suite of internal/bench with -run 'half load',
+// which publishes in such goroutines.)
 func (c *Channel) Publish(ctx context.Context, m *wire.Message) error {
 	if err := c.check(ctx); err != nil {
 		return err
@@ -123,8 +124,8 @@ func (c *Channel) withdraw(f *frame, at outbox.Span) (unsent bool) {
 	return false
 }
 
-// PublishAsync sends a message, and has a told when the backend has taken it.
-// The caller holds the channel and gives up that hold: it ends when a is told.
+// PublishAsync sends a message, and tells a when the backend has taken it. It
+// takes over the caller's hold of the channel, which ends when a is told.
 func (c *Channel) PublishAsync(m *wire.Message, a async.Ack) {
 	if err := c.check(context.Background()); err != nil || c.loops {
 		if err == nil {

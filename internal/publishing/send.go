@@ -13,22 +13,22 @@ import (
 // which the caller holds.
 func (c *Channel) send(ctx context.Context, f *frame) (err error) {
 	end := outcome{err: errPanic}
-	defer c.next(false)                        // also after a panic: others must not wait for ever
-	defer func() { err = c.account(f, end) }() // and others may have seen the numbers
+	defer c.next(false)                        // also after a panic, so that others do not wait for ever
+	defer func() { err = c.account(f, end) }() // also after a panic: others may have seen the numbers
 	end = c.transmit(ctx, f, nil)
 	return nil
 }
 
-// next begins to send what has gathered, or gives up the turn, which the caller
-// holds. On a goroutine of the adapter's (theirs) the adapter is not asked for
-// its health.
+// next begins to send the frame that has gathered, or gives up the turn, which
+// the caller holds. With theirs, it runs on a goroutine of the adapter, and
+// must not ask the adapter for its health.
 func (c *Channel) next(theirs bool) {
 	for {
 		c.mu.Lock()
 		f, expired := c.box.Next(time.Now())
 		c.mu.Unlock()
 		for _, old := range expired {
-			c.number(old) // its numbers are used again, unless it is delivered here
+			c.number(old) // they are used again, unless the frame is delivered here
 			err := context.DeadlineExceeded
 			if !theirs {
 				err = c.env.WithHealth(err)
@@ -50,8 +50,8 @@ func (c *Channel) next(theirs bool) {
 func (c *Channel) number(f *frame) { c.box.Number(f, c.env.Hub, c.env.NewStream, time.Now()) }
 
 // start begins to send a frame, and returns. All of the frame's publishers may
-// leave before it has arrived, so start holds the channel until then. The caller
-// holds the turn, which start takes over.
+// leave before it has arrived, so start holds the channel until then. The
+// caller holds the turn, which start takes over.
 func (c *Channel) start(f *frame) {
 	c.Hold()
 	c.number(f)
@@ -123,7 +123,7 @@ func (c *Channel) finish(f *frame, err error, theirs bool) {
 
 // tell tells the publishers of a frame what became of it.
 func (c *Channel) tell(f *frame, err error) {
-	f.Forget() // its acks may wait for long
+	f.Forget() // since its acks may be kept for a long time
 	w := &f.Waiters
 	if w.done != nil {
 		w.err = err
@@ -146,7 +146,7 @@ type outcome struct {
 func (c *Channel) account(f *frame, end outcome) error {
 	if f.Notice() {
 		f.Waiters.receivers = end.receivers
-		if end.err == nil && len(f.Waiters.acks) > 0 { // it is of PublishUnkeptAsync
+		if end.err == nil && len(f.Waiters.acks) > 0 { // it is a message of PublishUnkeptAsync
 			c.env.Published.Add(1)
 			c.env.Frames.Add(1)
 		}

@@ -23,7 +23,7 @@ type answering struct {
 	page control.Answer // being filled
 	size int            // of its entries
 
-	resting bool // it has given up its place among those that are busy
+	resting bool // it no longer counts as busy
 
 	mu      locks.Mutex[locks.Innermost] // guards all below
 	pages   *ask.Pages
@@ -32,8 +32,8 @@ type answering struct {
 	copies  []uint64
 }
 
-// newAnswering returns the answering of a question that its asker waits for as
-// long as wait.
+// newAnswering returns the answering of a question whose asker waits for the
+// time wait.
 func (s *Switchboard) newAnswering(key ask.Key, q *control.Question, copies []uint64, wait time.Duration) *answering {
 	a := &answering{
 		board: s, key: key, question: q, kick: make(chan struct{}, 1),
@@ -100,8 +100,8 @@ func (a *answering) delivered() bool {
 	return a.pages.Done()
 }
 
-// answer deals with the question and sends the answer. The hub is not closed
-// meanwhile. If the answer is one page it is the result.
+// answer performs the question and sends the answer. The hub is not closed
+// meanwhile. If the answer has one page, that page is the result.
 func (a *answering) answer(n *note) (result []byte, answered bool) {
 	env := &a.board.env
 	if !env.Ops.Enter(1) {
@@ -145,8 +145,8 @@ func (a *answering) closing() bool {
 	}
 }
 
-// answerPresence puts what a hub that follows a room wants to know of this one
-// into the answer.
+// answerPresence answers a hub that follows a room with presence, and asks who
+// is announced on this hub.
 func (a *answering) answerPresence() (status control.Status, err error) {
 	snapshot := a.board.env.Presence(a.question)
 	page := &a.page
@@ -160,8 +160,8 @@ func (a *answering) answerPresence() (status control.Status, err error) {
 	return snapshot.Status, nil
 }
 
-// maxEntryOverhead is more than the fields of a page take beside its entries,
-// but for the list of copies.
+// maxEntryOverhead is more than the fields of a page take, apart from its
+// entries and the list of copies.
 const maxEntryOverhead = 64
 
 // Put implements Taker: it adds an entry to the answer.
@@ -209,7 +209,8 @@ func (a *answering) send(status control.Status) (page []byte, err error) {
 // transmit sends a page. If that fails the asker asks for it again.
 func (a *answering) transmit(page []byte) { _, _ = a.board.transmit(a.ctx, a.key.Hub, page) }
 
-// await waits for news of the asker, and sends again what it has not got.
+// await waits for news of the asker, and sends pages again that the asker has
+// not received.
 func (a *answering) await() error {
 	if err := a.board.await(a.ctx, a.kick); err != nil {
 		return err

@@ -12,21 +12,21 @@ import (
 	"github.com/fanoutgo/fanout/internal/locks"
 )
 
-// absentTime is how long notices to a hub have to reach nobody until an asker
-// takes the hub for gone.
+// absentTime is how long notices to a hub must have reached nobody before an
+// asker takes the hub for gone.
 const absentTime = 2 * time.Second
 
-// unheardTime is how long a question waits for a hub that was never heard of,
-// on a backend that does not count receivers. Hubs know of each other a second
-// after they start.
+// unheardTime is how long a question waits for a hub that was never heard, on a
+// backend that does not count receivers. Hubs know of each other a second after
+// they start.
 const unheardTime = 2 * time.Second
 
 // maxNews bounds the answers that wait for their asker. Hubs send no more pages
 // than they have credit for, so only forged ones are dropped.
 const maxNews = 4096
 
-// A Take is called for each page of an answer, outside of the operation that
-// asks. It returns false if the caller wants no more.
+// A Take is called for each page of an answer, outside the operation that asks.
+// It returns false if the caller wants no more pages.
 type Take func(hub uint64, a *control.Answer) bool
 
 // Incomplete is the error of a question that not all hubs have answered, or not
@@ -73,7 +73,7 @@ type asking struct {
 	mu        locks.Mutex[locks.Innermost] // guards news, heard and abandoned
 	news      []news
 	heard     map[uint64]bool // hubs that have answered
-	abandoned bool            // nobody waits, which those that were heard are told
+	abandoned bool            // nobody waits any more, and hubs that were heard are told so
 	kick      chan struct{}   // capacity 1: there is news
 }
 
@@ -96,8 +96,8 @@ type news struct {
 // returns false, or with an error: one of a publish, ErrClosed, or an
 // *Incomplete. It waits as long as Env.Bound says.
 //
-// The lanes function is called when the hub hears what is sent to it. It may
-// call a user's code, and panic.
+// The lanes function is called once the hub receives what is sent to it. It may
+// call the user's code, and panic.
 func (s *Switchboard) Ask(ctx context.Context, q *control.Question, take Take, lanes Lanes) error {
 	op := s.env.Ops.Begin()
 	if op == nil {
@@ -278,7 +278,7 @@ func (a *asking) answer(n *news, now time.Time) {
 	a.do(a.state.Consumed(n.from, a.consumed[n.from]))
 }
 
-// do carries out what the question wants. Whatever is sent is sent beside, so
+// do carries out the actions of the question. It sends on other goroutines, so
 // that answers are taken meanwhile.
 func (a *asking) do(act ask.Actions) {
 	send := a.board.env.Notices
@@ -320,8 +320,9 @@ func (a *asking) missing(hub uint64, now time.Time) {
 	}
 }
 
-// roll asks which hubs listen to the channels of the selection. For inboxes it
-// is known: if the backend counts, a hub that is not there is not waited for.
+// roll asks which hubs listen to the channels of the selection. For inboxes
+// this is known: if the backend counts receivers, a hub that is not there is
+// not waited for.
 func (a *asking) roll() {
 	now := time.Now()
 	env := &a.board.env
@@ -347,10 +348,11 @@ func (a *asking) roll() {
 	env.Notices.Beside(everyone, func() { _, _ = everyone.Notify(a.ctx, frame) }) // it is sent again
 }
 
-// awaits reports whether the answer of a hub that is not known to be there is
-// waited for. On a backend that counts, one that has got the question is, and
-// one that has not got a command is not. On others one that was never heard of
-// may have started a moment ago, and is waited for as long as that can be so.
+// awaits reports whether to wait for the answer of a hub that is not known to
+// be there. On a backend that counts receivers, that is so if the hub got the
+// question, and not if it did not get a command. On others, a hub that was
+// never heard may have started a moment ago, and is waited for until it would
+// have been heard.
 func (a *asking) awaits(hub uint64, now time.Time) bool {
 	env := &a.board.env
 	switch {
@@ -363,7 +365,8 @@ func (a *asking) awaits(hub uint64, now time.Time) bool {
 }
 
 // abandon tells the hubs that have begun to answer, or keep pages, that nobody
-// waits. Others are told when their answers come: see Switchboard.answered.
+// waits any more. Other hubs are told when their answers come: see
+// Switchboard.answered.
 func (a *asking) abandon() {
 	a.mu.Lock()
 	a.abandoned = true
@@ -373,7 +376,7 @@ func (a *asking) abandon() {
 	a.mu.Unlock()
 	for hub := range a.open {
 		a.board.env.Notices.Go(func() {
-			_, _ = a.board.send(hub, &control.Cancel{ID: a.question.ID}) // it notices the end of the time, too
+			_, _ = a.board.send(hub, &control.Cancel{ID: a.question.ID}) // if it is lost, the hub notices when the asker's time is over
 		})
 	}
 }

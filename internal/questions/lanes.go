@@ -18,12 +18,13 @@ type Lane struct {
 	Hub   uint64
 }
 
-// Lanes returns the channels of a question, held, and may complete the
-// question.
+// Lanes returns the channels of a question, which are held. It may fill in
+// fields of the question.
 type Lanes func(*control.Question) []Lane
 
-// InboxLanes returns the inboxes of the hubs that have some members, held, each
-// with the IDs of its members. Names that are no member IDs are left out.
+// InboxLanes returns the inboxes of the hubs that hold some members, each with
+// the IDs of its members. The channels are held. Names that are not member IDs
+// are left out.
 func InboxLanes(send *notices.Sender, ids []string) (lanes []Lane) {
 	byHub := make(map[uint64]int)
 	for _, id := range ids {

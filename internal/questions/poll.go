@@ -11,17 +11,18 @@ import (
 )
 
 const (
-	// gatherTime is how long replies wait for others to travel with.
+	// gatherTime is how long a reply waits for others, to be sent together with
+	// them.
 	gatherTime = 5 * time.Millisecond
 	// maxReplies bounds the replies that wait to be sent, in bytes. A member
 	// whose reply does not fit waits until there is room.
 	maxReplies = 1 << 20
 )
 
-// A Poll is a question to members of this hub that some have not answered. Its
-// methods may be called concurrently.
+// A Poll is a question to members of this hub. Its methods may be called
+// concurrently.
 type Poll struct {
-	// Data is the question, at an address of its own.
+	// Data is the question. No other question has its data at the same address.
 	Data []byte
 
 	board *Switchboard
@@ -47,15 +48,16 @@ func (s *Switchboard) Poll(data []byte) *Poll {
 	return p
 }
 
-// PollOf returns the question with some data, which is not a copy; nil if there
-// is none.
+// PollOf returns the poll whose Data is data itself, not a copy of it; nil if
+// there is none.
 func (s *Switchboard) PollOf(data []byte) *Poll {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.polls[unsafe.SliceData(data)]
 }
 
-// MemberGone says that a member has ended: nobody waits for its answers.
+// MemberGone says that a member has ended: its answers are no longer waited
+// for.
 func (s *Switchboard) MemberGone(member uint64) {
 	s.mu.Lock()
 	var polls []*Poll
@@ -123,10 +125,10 @@ func (p *Poll) Close() {
 	p.mu.Unlock()
 }
 
-// Collect hands on the answers of count members, until all have answered or
-// ended.
+// Collect passes on the answers of count members, until all of them have
+// answered or ended.
 func (p *Poll) Collect(ctx context.Context, count uint64, t Taker) error {
-	if err := t.Flush(count); err != nil { // now its asker knows how many there are
+	if err := t.Flush(count); err != nil { // so that the asker knows how many members there are
 		return err
 	}
 	t.Rest()

@@ -146,7 +146,7 @@ func in(t *testing.T, n int, test func(t *testing.T, n *net)) {
 	})
 }
 
-// ask has the first hub ask everyone, and returns the sum of the counts.
+// ask makes the first hub ask everyone, and returns the sum of the counts.
 func (n *net) ask(ctx context.Context, q control.Question) (sum uint64, err error) {
 	return n.askLanes(ctx, q, func(q *control.Question) []Lane {
 		q.Scope = control.ScopeEveryone
@@ -286,7 +286,7 @@ func TestAsk(t *testing.T) {
 			require.Equal(t, []uint64{9, 9}, lives)
 		})
 	})
-	t.Run("fails while the hub does not hear what is sent to it", func(t *testing.T) {
+	t.Run("fails while the hub's own channels are not subscribed", func(t *testing.T) {
 		in(t, 1, func(t *testing.T, n *net) {
 			n.hubs[0].listens = adapter.ErrRefused
 			_, err := n.ask(t.Context(), count)
@@ -309,7 +309,7 @@ func TestAsk(t *testing.T) {
 			require.ErrorContains(t, errors.Unwrap(err), "the link is down")
 		})
 	})
-	t.Run("ends its operation when a user's code panics", func(t *testing.T) {
+	t.Run("ends its operation when user code panics", func(t *testing.T) {
 		in(t, 1, func(t *testing.T, n *net) {
 			require.Panics(t, func() {
 				_, _ = n.askLanes(t.Context(), count, func(*control.Question) []Lane { panic("Options.Room") })
@@ -412,7 +412,7 @@ func TestAskHere(t *testing.T) {
 		}
 	}
 	question := control.Question{Op: control.OpMembers}
-	t.Run("hands on each entry, and the count", func(t *testing.T) {
+	t.Run("passes on each entry, and the count", func(t *testing.T) {
 		in(t, 2, func(t *testing.T, n *net) {
 			h := n.hubs[0]
 			h.perform = entries(3)
@@ -517,7 +517,7 @@ func TestPoll(t *testing.T) {
 			require.Equal(t, 3*time.Second, time.Since(begun).Truncate(time.Second))
 		})
 	})
-	t.Run("takes no answers once nobody waits", func(t *testing.T) {
+	t.Run("takes no answers after Close", func(t *testing.T) {
 		in(t, 1, func(t *testing.T, n *net) {
 			p := n.hubs[0].Poll(nil)
 			p.Add(1)
@@ -529,7 +529,7 @@ func TestPoll(t *testing.T) {
 			require.Nil(t, n.hubs[0].PollOf(p.Data))
 		})
 	})
-	t.Run("has an answer wait for room", func(t *testing.T) {
+	t.Run("makes an answer wait until there is room", func(t *testing.T) {
 		in(t, 1, func(t *testing.T, n *net) {
 			p := n.hubs[0].Poll(nil)
 			defer p.Close()
@@ -566,8 +566,8 @@ func TestLastPageOfAnAbandonedQuestion(t *testing.T) {
 	})
 }
 
-// The page comes between the moments in which those that were heard are told, and
-// in which the question is forgotten.
+// The page comes between the moments in which those that were heard are told,
+// and in which the question is forgotten.
 func TestPageOfAnAbandonedQuestion(t *testing.T) {
 	in(t, 2, func(t *testing.T, n *net) {
 		n.hubs[1].perform = func(_ context.Context, _ *control.Question, to Taker) (uint64, error) {

@@ -16,11 +16,11 @@ import (
 )
 
 const (
-	// maxNotes bounds the control notices that wait to be dealt with. More are
+	// maxNotes bounds the control notices that wait to be handled. More are
 	// dropped, and their senders ask again.
 	maxNotes = 4096
-	// maxAnswering bounds the questions that are answered at a time. To others
-	// the answer is to ask again later.
+	// maxAnswering bounds the questions that are answered at a time. The answer to
+	// any other is to ask again later.
 	maxAnswering = 256
 	// maxPolls bounds the questions that members of this hub have not answered.
 	maxPolls = 2048
@@ -34,7 +34,7 @@ type Env struct {
 	Closing <-chan struct{} // closed when the hub begins to close
 
 	// Bound returns ctx if it has a deadline, and otherwise a context that ends
-	// after Timeout and with the hub. The caller releases it.
+	// after Timeout or with the hub. The caller releases it.
 	Bound   func(ctx context.Context) (bounded context.Context, release func())
 	Timeout time.Duration
 	// AwaitOwn waits until the hub hears what is sent to its own channels.
@@ -48,14 +48,14 @@ type Env struct {
 	// Listens returns the indexes of the names of a question whose channels
 	// this hub is subscribed to.
 	Listens func(q *control.Question) []uint64
-	// Perform does on this hub what a question asks for. It returns the number
-	// of members that were selected, and hands the entries of the answer to t.
-	// The from hub asks, and place is that of [Switchboard.Put].
+	// Perform carries out a question of the hub from on this hub. It returns the
+	// number of members that were selected, and passes the entries of the answer
+	// to t. The place parameter is that of [Switchboard.Put].
 	Perform func(ctx context.Context, from uint64, q *control.Question, place any, t Taker) (count uint64, err error)
 	// Presence returns who is announced on this hub in the room of a question.
 	// The answer has no ID yet.
 	Presence func(q *control.Question) *control.Answer
-	// Received is told of what any hub has sent, before it is dealt with.
+	// Received is told what any hub has sent, before it is handled.
 	Received func(from uint64, p control.Payload)
 	// IsGone reports whether a hub is known to have ended.
 	IsGone func(hub uint64) bool
@@ -65,7 +65,7 @@ type Env struct {
 	Uncounted func()
 	// Malformed is told of what cannot be decoded.
 	Malformed func(err error)
-	// SweepLater has [Switchboard.Sweep] called before long.
+	// SweepLater arranges for [Switchboard.Sweep] to be called soon.
 	SweepLater func()
 }
 
@@ -79,13 +79,13 @@ type Taker interface {
 	// Flush hands on what has been put, and the number of members that were
 	// selected.
 	Flush(count uint64) error
-	// Rest makes the hub free for another question, while members that have got
-	// this one think.
+	// Rest says that the question no longer counts as busy, while members think
+	// about their answers.
 	Rest()
 }
 
-// A Switchboard is what a hub and the others ask and tell each other. Init
-// makes it. Its methods may be called concurrently.
+// A Switchboard has the questions that a hub asks and those that it answers.
+// Init makes it. Its methods may be called concurrently.
 type Switchboard struct {
 	env Env
 
@@ -114,8 +114,8 @@ func (s *Switchboard) Init(env *Env) {
 	s.polls = make(map[*byte]*Poll)
 }
 
-// Put takes the payload of a notice that a hub has sent. A question is
-// performed with the place, which says where the notice came. Put does not
+// Put takes the payload of a notice that a hub has sent. The place says where
+// in a room the notice came; a question is performed with it. Put does not
 // wait.
 func (s *Switchboard) Put(from uint64, payload []byte, place any) {
 	s.mu.Lock()
@@ -176,7 +176,7 @@ func (s *Switchboard) handle(n *note) {
 }
 
 // answered takes a page of an answer. If nobody waits for it, and the hub that
-// answers keeps further pages, that hub is told.
+// answers keeps further pages, answered tells that hub.
 func (s *Switchboard) answered(from uint64, p *control.Answer) {
 	s.mu.Lock()
 	a := s.questions[p.ID&^1]
@@ -232,11 +232,11 @@ func (s *Switchboard) asked(n *note, q *control.Question) {
 	s.Reply(n.from, reply)
 }
 
-// maxWait bounds how long a hub deals with a question, in ms.
+// maxWait bounds how long a hub works on a question, in ms.
 const maxWait = uint64(10 * time.Minute / time.Millisecond)
 
-// again returns an answer that was given before, or a sign of life, as the
-// answer to a later copy.
+// again returns the answer to a later copy of a question: the result, if there
+// is one, otherwise a sign of life.
 func again(result []byte, to *control.Answer) *control.Answer {
 	p, _ := control.Decode(result)
 	old, ok := p.(*control.Answer)
@@ -252,7 +252,8 @@ func again(result []byte, to *control.Answer) *control.Answer {
 // them.
 const sweepPause = time.Minute
 
-// Sweep forgets answers that nobody asks for, and says when to look again.
+// Sweep forgets answers that nobody asks for any more, and returns when to call
+// it again.
 func (s *Switchboard) Sweep(now time.Time) time.Time {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -262,8 +263,8 @@ func (s *Switchboard) Sweep(now time.Time) time.Time {
 	return now.Add(sweepPause)
 }
 
-// Reply sends a payload to a hub's inbox, unless too many are being sent: what
-// is lost is asked for again. It does not wait.
+// Reply sends a payload to a hub's inbox, unless too many are being sent: then
+// the other hub asks again. Reply does not wait.
 func (s *Switchboard) Reply(to uint64, p control.Payload) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -284,8 +285,8 @@ func (s *Switchboard) idle() {
 	s.mu.Unlock()
 }
 
-// send sends a payload to a hub's inbox, in notices.Timeout, and returns how
-// many hubs that reached.
+// send sends a payload to a hub's inbox, within notices.Timeout, and returns
+// how many hubs got it.
 func (s *Switchboard) send(to uint64, p control.Payload) (receivers int, err error) {
 	ctx, cancel := context.WithTimeout(s.env.Notices.Context, notices.Timeout)
 	defer cancel()
@@ -293,7 +294,7 @@ func (s *Switchboard) send(to uint64, p control.Payload) (receivers int, err err
 }
 
 // transmit sends an encoded payload to a hub's inbox, and returns how many hubs
-// that reached.
+// got it.
 func (s *Switchboard) transmit(ctx context.Context, to uint64, payload []byte) (receivers int, err error) {
 	if to == s.env.Notices.Hub {
 		s.Put(to, payload, nil)
@@ -302,8 +303,8 @@ func (s *Switchboard) transmit(ctx context.Context, to uint64, payload []byte) (
 	return s.env.Notices.Tell(ctx, to, payload)
 }
 
-// credit takes a credit for an answer. For one that was given in one page,
-// which its asker misses, the page is sent again.
+// credit takes a credit for an answer. If the answer was a single page, its
+// asker misses that page, and it is sent again.
 func (s *Switchboard) credit(key ask.Key, c *control.Credit) {
 	s.mu.Lock()
 	a := s.answers[key]
@@ -319,8 +320,8 @@ func (s *Switchboard) credit(key ask.Key, c *control.Credit) {
 	}
 }
 
-// HubGone tells those that ask that a hub is gone, and ends what is answered to
-// it.
+// HubGone tells the questions under way that a hub is gone, and ends the
+// answers to it.
 func (s *Switchboard) HubGone(hub uint64) {
 	s.mu.Lock()
 	askings := slices.Collect(maps.Values(s.questions))
@@ -355,8 +356,8 @@ func (s *Switchboard) await(ctx context.Context, news <-chan struct{}) error {
 	}
 }
 
-// signal says that there is news, now or when it is next waited for. The
-// channel has a capacity of 1.
+// signal wakes the receiver of news, now or when it next waits. The channel has
+// a capacity of 1.
 func signal(news chan struct{}) {
 	select {
 	case news <- struct{}{}:

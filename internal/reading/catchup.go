@@ -10,8 +10,9 @@ import (
 	"github.com/fanoutgo/fanout/internal/work"
 )
 
-// CatchUp has the log catch up with the history: what is published by now is in
-// the log when the reading has ended, or is reported missing there.
+// CatchUp makes the log catch up with the history: when the reading has ended,
+// everything that has been published by now is in the log or is reported
+// missing there.
 func (h *History[H, W]) CatchUp() { h.Begin(h.Follower.Read()) }
 
 // Begin begins a reading that the follower asks for.
@@ -24,9 +25,9 @@ func (h *History[H, W]) Begin(read follow.Read) {
 	h.host.Reader().Pool.AddAfter(read.After, func(one *work.Task) { h.catchUp(one, generation, 0) })
 }
 
-// catchUp reads a page of what the log lacks, and has the next one read when it
-// is the room's turn again, until the log lacks nothing or the room has been
-// unsubscribed.
+// catchUp reads a page of what the log lacks, and asks for the next one, for
+// when it is the room's turn again. It stops when the log lacks nothing or the
+// room has been unsubscribed.
 func (h *History[H, W]) catchUp(one *work.Task, generation int, delay retry) {
 	reader, mu := h.host.Reader(), h.host.Mutex()
 	mu.Lock()
@@ -36,7 +37,7 @@ func (h *History[H, W]) catchUp(one *work.Task, generation int, delay retry) {
 		return
 	}
 	q.Keep, q.Time = h.Keep, time.Now()
-	head := q.Limit == 0 // only where the history stands
+	head := q.Limit == 0 // only the head of the history
 	page, err := reader.page(one.Context(), h.host.Channel(), q)
 	if reader.Context.Err() != nil {
 		return
@@ -72,20 +73,20 @@ func (h *History[H, W]) catchUp(one *work.Task, generation int, delay retry) {
 	}
 }
 
-// catchUpAgain has the history read again, after a wait.
+// catchUpAgain arranges for the history to be read again after a wait.
 func (h *History[H, W]) catchUpAgain(one *work.Task, wait time.Duration, generation int, delay retry) {
 	h.host.Reader().Pool.Again(one, wait, func(one *work.Task) { h.catchUp(one, generation, delay) })
 }
 
-// goOn drains what was held, and has the history read again if something is
-// missing.
+// goOn drains the held frames, and arranges for the history to be read again if
+// something is still missing.
 func (h *History[H, W]) goOn(one *work.Task, generation int) {
 	if again, wait := h.drain(generation); again {
 		h.catchUpAgain(one, wait, generation, 0)
 	}
 }
 
-// open notes where the history stands, in which the log begins.
+// open notes the head of the history, where the log begins.
 func (h *History[H, W]) open(generation int, page *adapter.Page) {
 	mu := h.host.Mutex()
 	mu.Lock()
@@ -96,8 +97,8 @@ func (h *History[H, W]) open(generation int, page *adapter.Page) {
 }
 
 // put puts a page into the log as fast as it can. Members that keep up find it
-// there, because the log is wide meanwhile; others fall out of the window, as
-// they do when that much is published.
+// there, because the log holds more than its window meanwhile. Others fall out
+// of the window, as they do when that many messages are published.
 func (h *History[H, W]) put(generation int, page *adapter.Page) {
 	p := follow.NewPage(page)
 	for i, frame := range page.Frames {
@@ -145,9 +146,9 @@ func (h *History[H, W]) endPage(generation int, p *follow.Page) {
 	h.host.Wake(w)
 }
 
-// drain puts into the log what was held during a reading, a few frames at a
-// time, and ends the reading if nothing is missing. Otherwise the history is to
-// be read again, after a wait.
+// drain puts the held frames into the log, a few at a time, and ends the
+// reading if nothing is missing. Otherwise again is set, and the history has to
+// be read again after a wait.
 func (h *History[H, W]) drain(generation int) (again bool, wait time.Duration) {
 	mu := h.host.Mutex()
 	for {
@@ -200,7 +201,7 @@ func (h *History[H, W]) complain(err error) {
 	}
 }
 
-// putHeld puts frames into the log that were held.
+// putHeld puts held frames into the log.
 func (h *History[H, W]) putHeld(held []follow.Held[batch.Kept]) []W {
 	h.host.Mutex().AssertHeld()
 	ws := make([]W, len(held))

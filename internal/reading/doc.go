@@ -18,7 +18,7 @@
 // Host.Put returns is run when the lock has been released.
 //
 // A reading that fails is tried again after a delay, which doubles from
-// backoff.First to backoff.Max. When the backend refuses, or goes on announcing
-// messages that it does not give, the reading ends: the log and the members go
-// on without what is missing there. See retry.
+// backoff.First to backoff.Max. When the backend refuses, or continues to
+// announce messages that it does not return, the reading ends: the log and the
+// members continue without what is missing there. See retry.
 package reading

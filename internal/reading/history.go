@@ -32,12 +32,12 @@ type Host[W any] interface {
 	// the frame, which may be nil if there are none.
 	Put(a *follow.Append, b *batch.KeptFrame) W
 	// Widened is called when the room begins to hold more than its window. The
-	// host must then call Narrow from time to time, until that succeeds.
+	// host must then call Narrow from time to time, until it returns true.
 	Widened()
-	// WidenLog has the log hold more than its window, until Narrow succeeds.
+	// WidenLog makes the log hold more than its window until Narrow returns true.
 	WidenLog()
-	// CaughtUp is called when the log has got at once what it lacked: members
-	// may have fallen out of the window because of that.
+	// CaughtUp is called when the log has received all that it lacked, at once:
+	// members may have fallen out of the window because of that.
 	CaughtUp()
 	// Kept is called when there are messages in the Store that expire. The host
 	// must then call Store.Expire from time to time, until nothing is left.
@@ -62,8 +62,8 @@ type History[H Host[W], W any] struct {
 
 	host H
 
-	// Follower says what goes into the log, Store has what members get that
-	// come from behind. Its times are those of package clock.
+	// Follower says what goes into the log. Store has what members that come from
+	// behind get. Its times are those of package clock.
 	Follower follow.Follower[batch.Kept]
 	Store    replay.Store[item.Entry]
 }
@@ -83,15 +83,15 @@ func (h *History[H, W]) Forget() {
 	h.Store.Forget()
 }
 
-// Add keeps messages that go into the log, and were kept at a time, for members
-// that come later.
+// Add stores messages that go into the log for members that come later. They
+// were kept in the history at the time kept.
 func (h *History[H, W]) Add(entries []item.Entry, kept int64) {
 	h.host.Mutex().AssertHeld()
 	h.Store.Add(entries, kept, h.host.Window())
 	h.expire()
 }
 
-// expire has the host look after messages that expire.
+// expire tells the host that there are messages that expire, unless it knows.
 func (h *History[H, W]) expire() {
 	if h.Store.BeginExpiry() {
 		h.host.Kept()
@@ -105,8 +105,8 @@ func (h *History[H, W]) widen() {
 	}
 }
 
-// Narrow ends what widen began, if it has not been needed for long enough, and
-// reports whether it did: then the log is to be narrow as well.
+// Narrow ends what widen began, if it has not been needed for a while, and
+// reports whether it did. If so, the log is narrowed as well.
 func (h *History[H, W]) Narrow(now int64) bool {
 	h.host.Mutex().AssertHeld()
 	return h.Store.Narrow(now, h.Follower.CatchesUp(), h.host.Window())

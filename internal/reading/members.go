@@ -19,8 +19,8 @@ type Member interface {
 	// Advance gives the member its next part, if that is there. It is called
 	// without locks.
 	Advance() (Step, error)
-	// WhenMoved returns a channel that is closed when the member no longer
-	// needs a reading. The lock of the room is held.
+	// WhenMoved returns a channel that is closed when the member no longer needs a
+	// reading. The lock of the room is held during the call.
 	WhenMoved() <-chan struct{}
 	// Wait waits until one of the channels is closed. It ends earlier, with an
 	// error, with ctx, the member or the hub. It is called without locks.
@@ -29,7 +29,7 @@ type Member interface {
 	Done() <-chan struct{}
 }
 
-// A Step is what came of an Advance.
+// A Step is the result of an Advance.
 type Step struct {
 	// Verdict is Complete if the member has a part, or needs none.
 	Verdict replay.Verdict
@@ -38,8 +38,8 @@ type Step struct {
 	Changed <-chan struct{}
 }
 
-// Assemble gives a replay its next part, or says what is needed for it. The
-// error of Unreadable is why the history cannot be read.
+// Assemble gives a replay its next part, or says what is needed first. With
+// Unreadable, the error says why the history cannot be read.
 func (h *History[H, W]) Assemble(rp *Replay) (replay.Verdict, error) {
 	h.host.Mutex().AssertHeld()
 	f := &h.Follower
@@ -51,8 +51,8 @@ func (h *History[H, W]) Assemble(rp *Replay) (replay.Verdict, error) {
 	return v, nil
 }
 
-// AwaitLog has the log catch up, and returns a channel that is closed when it
-// may have.
+// AwaitLog makes the log catch up, and returns a channel that is closed when it
+// may have done so.
 func (h *History[H, W]) AwaitLog() <-chan struct{} {
 	h.host.Mutex().AssertHeld()
 	if h.host.Follows() {
@@ -62,8 +62,9 @@ func (h *History[H, W]) AwaitLog() <-chan struct{} {
 }
 
 // Await returns when a member has its next part or has left, or when ctx or the
-// member has ended: the caller looks which. It returns an error if the history
-// cannot be read; one that comes from an end may be nil.
+// member has ended; the caller finds out which. It returns an error if the
+// history cannot be read. If it returns because of an end, the error may be
+// nil.
 func (h *History[H, W]) Await(ctx context.Context, m Member) error {
 	for {
 		s, err := m.Advance()
@@ -120,8 +121,8 @@ func (h *History[H, W]) Fetch(ctx context.Context, m Member, rp *Replay) error {
 	return q.Err
 }
 
-// serve has the history read for the members that wait for it, unless it is
-// being read for them.
+// serve begins to read the history for the members that wait for it, unless
+// that has begun.
 func (h *History[H, W]) serve() {
 	h.host.Mutex().AssertHeld()
 	if h.Store.Start() {
@@ -129,8 +130,8 @@ func (h *History[H, W]) serve() {
 	}
 }
 
-// readForMembers reads one page for the members that wait, and has the next one
-// read when it is the room's turn again.
+// readForMembers reads one page for the members that wait, and asks for the
+// next one, for when it is the room's turn again.
 func (h *History[H, W]) readForMembers(one *work.Task, delay retry) {
 	reader, mu := h.host.Reader(), h.host.Mutex()
 	mu.Lock()
@@ -153,7 +154,7 @@ func (h *History[H, W]) readForMembers(one *work.Task, delay retry) {
 	if reader.Context.Err() != nil {
 		o, err = refused, adapter.ErrClosed
 	}
-	if o == failed || o == stuck { // the next attempt ends if nobody waits by then
+	if o == failed || o == stuck { // the next attempt does nothing if no member waits by then
 		reader.Pool.Again(one, time.Duration(delay), func(one *work.Task) { h.readForMembers(one, delay) })
 		return
 	}

@@ -30,7 +30,7 @@ type Reader struct {
 
 	// Counted is called for each reading.
 	Counted func()
-	// Believed reports whether a history can have begun an epoch by now.
+	// Believed reports whether an epoch is believable: not too far in the future.
 	Believed func(epoch uint64) bool
 	// Malformed is told of a frame that cannot be read.
 	Malformed func(channel string, err error)

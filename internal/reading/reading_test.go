@@ -214,7 +214,7 @@ func (r *room) subscribe() {
 	synctest.Wait()
 }
 
-// catchUp has the log catch up, and waits until it has, or d is over.
+// catchUp makes the log catch up, and waits until it has, or d is over.
 func (r *room) catchUp(d time.Duration) {
 	r.mu.Lock()
 	r.history.CatchUp()
@@ -223,7 +223,7 @@ func (r *room) catchUp(d time.Duration) {
 	synctest.Wait()
 }
 
-// arrive has a frame arrive that was kept.
+// arrive makes a kept frame arrive.
 func (r *room) arrive(offset int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -252,7 +252,7 @@ func TestCatchUp(t *testing.T) {
 			require.NotNil(t, r.Changed())
 		})
 	})
-	t.Run("puts what was missed into the log, a page at a time, and then what was held", func(t *testing.T) {
+	t.Run("puts missed messages into the log, a page at a time, and then held frames", func(t *testing.T) {
 		in(t, 2, func(t *testing.T, r *room) {
 			r.subscribe()
 			r.backend.pageOf = 3
@@ -287,7 +287,7 @@ func TestCatchUp(t *testing.T) {
 			require.Equal(t, "2", r.logged())
 		})
 	})
-	t.Run("goes on with a gap when the backend refuses", func(t *testing.T) {
+	t.Run("continues after a gap when the backend refuses", func(t *testing.T) {
 		in(t, 1, func(t *testing.T, r *room) {
 			r.subscribe()
 			r.publish(3)
@@ -299,7 +299,7 @@ func TestCatchUp(t *testing.T) {
 			require.Equal(t, []string{"lobby: " + adapter.ErrRefused.Error()}, r.told)
 		})
 	})
-	t.Run("says nothing of an adapter that has closed", func(t *testing.T) {
+	t.Run("does not log the error of an adapter that has closed", func(t *testing.T) {
 		in(t, 1, func(t *testing.T, r *room) {
 			r.subscribe()
 			r.backend.errs = []error{adapter.ErrClosed}
@@ -307,7 +307,7 @@ func TestCatchUp(t *testing.T) {
 			require.Empty(t, r.told)
 		})
 	})
-	t.Run("gives up a history that announces more and gives nothing", func(t *testing.T) {
+	t.Run("gives up a history that announces messages and returns none", func(t *testing.T) {
 		in(t, 1, func(t *testing.T, r *room) {
 			r.subscribe()
 			r.publish(1)
@@ -457,7 +457,7 @@ func TestAwait(t *testing.T) {
 			require.Equal(t, "3 4 5 6 7 8 9", r.resume(2).read(t))
 		})
 	})
-	t.Run("has members share readings", func(t *testing.T) {
+	t.Run("shares readings among members", func(t *testing.T) {
 		in(t, 8, func(t *testing.T, r *room) {
 			r.subscribe()
 			reads := r.backend.reads
@@ -486,7 +486,7 @@ func TestAwait(t *testing.T) {
 			require.Equal(t, "3 4 5", r.logged(), "the log has read it, too")
 		})
 	})
-	t.Run("reports what cannot be read or understood as missing", func(t *testing.T) {
+	t.Run("reports messages that cannot be read or understood as missing", func(t *testing.T) {
 		in(t, 2, func(t *testing.T, r *room) {
 			h := wire.Header{Hub: 7, Stream: 1, Seq: 1, Count: 1}
 			message := func(m *wire.Message) []byte { return wire.AppendMessage(wire.AppendHeader(nil, &h), m) }
@@ -596,8 +596,8 @@ func TestAwait(t *testing.T) {
 	})
 }
 
-// Nothing is read for a member when what it needs has come meanwhile, or when
-// it has stopped waiting.
+// The history is not read for a member if what it needs has come meanwhile, or
+// if it has stopped waiting.
 func TestFetchReadsNoMoreThanIsNeeded(t *testing.T) {
 	in(t, 4, func(t *testing.T, r *room) {
 		r.subscribe()

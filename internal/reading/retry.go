@@ -24,15 +24,15 @@ const (
 	// failed: the backend was not reached, or did not do what was asked.
 	// Another attempt may succeed.
 	failed
-	// stuck: the backend announces more, and gives nothing new. That may be
-	// over soon, or never.
+	// stuck: the backend announces more messages and returns none. That may change
+	// soon, or never.
 	stuck
 	// refused: another attempt would have the same result.
 	refused
 )
 
-// judge says what came of a reading of what comes after since. The error of one
-// that is stuck is errNoProgress.
+// judge returns the outcome of a reading of what comes after since. If it is
+// stuck, the error is errNoProgress.
 func judge(page *adapter.Page, since adapter.Position, err error) (outcome, error) {
 	switch {
 	case errors.Is(err, adapter.ErrRefused), errors.Is(err, adapter.ErrClosed):

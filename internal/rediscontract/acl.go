@@ -107,7 +107,7 @@ func runACL(t *testing.T, s servers, nodes []*redistest.Node, rights, history, s
 	}
 }
 
-// speak has a hub do everything that hubs do.
+// speak makes a hub do everything that hubs do.
 func speak(t testing.TB, client rueidis.Client, keep int, newAdapter NewAdapter) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)

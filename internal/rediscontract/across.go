@@ -16,10 +16,10 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// RunAcross tests what three hubs ask and command each other, on servers that a
-// client leads to: with faults of their links here, and what needs none in
-// package hubstest. Move may be nil; see [hubstest.Backend]. RunAcross logs how
-// long questions take.
+// RunAcross tests what three hubs ask and command each other, on the servers of
+// a client. It runs the tests of package hubstest, and tests with faults of the
+// hubs' links. Move may be nil; see [hubstest.Backend]. RunAcross logs how long
+// questions take.
 func RunAcross(t *testing.T, client func(testing.TB, ...func(*rueidis.ClientOption)) rueidis.Client, newAdapter NewAdapter, move func(ctx context.Context, channel string) error) {
 	t.Run("as on any backend", func(t *testing.T) {
 		hubstest.Run(t, false, func(*testing.T) *hubstest.Backend {
@@ -201,7 +201,7 @@ func (x *across) leaving(t *testing.T) {
 	}
 }
 
-// many logs the figures that are to be shown: Members of 3 × 1,000, and Count.
+// many logs how long Count takes, and Members with 3 × 1,000 members.
 func (x *across) many(t *testing.T) {
 	for range 1000 {
 		x.everywhere(t, "many")

@@ -12,10 +12,10 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// RunClusterDown tests that a cluster that is down, because a slot has no owner,
-// is a clear error of everything that needs it, and of nothing when it is back.
-// Histories need a cluster that is whole. Rooms without a history do not, but
-// sharded ones need their own slot.
+// RunClusterDown tests that, while a cluster is down because a slot has no
+// owner, everything that needs the cluster returns a clear error, and that
+// everything works again when it is back. Histories need a cluster that is
+// whole. Rooms without a history do not, but sharded ones need their own slot.
 func RunClusterDown(t *testing.T, isSharded bool, newAdapter NewAdapter) {
 	t.Parallel()
 	c := redistest.NewCluster(t, redistest.Options{})
@@ -107,8 +107,8 @@ func (d *downed) say(room, text string) {
 // say that the slot has no owner.
 var why = regexp.MustCompile("the cluster is down, or nobody serves the slot.*CLUSTERDOWN|no node of the cluster owns the slot")
 
-// saysWhy waits until the error of a call says what is wrong, which is none that
-// trying again would not cure.
+// saysWhy waits until the error of a call says what is wrong. The error must
+// not be final, since trying again helps.
 func (d *downed) saysWhy(what string, call func() error) {
 	d.Helper()
 	var err error
@@ -122,7 +122,7 @@ func (d *downed) saysWhy(what string, call func() error) {
 // takeSlot takes a slot from its owner, which it returns.
 func (d *downed) takeSlot(c *redistest.Cluster, slot int) (owner *redistest.Node) {
 	owner = c.Owner(slot)
-	nodes := append([]*redistest.Node{owner}, c.Nodes()...) // it tells the others, so it is the first to forget
+	nodes := append([]*redistest.Node{owner}, c.Nodes()...) // it tells the others about the slot, so it is the first to forget it
 	for i, n := range nodes {
 		err := n.Do(d.Context(), "CLUSTER", "DELSLOTS", strconv.Itoa(slot)).Error()
 		require.True(d, err == nil || i > 0 && n == owner, err)

@@ -175,7 +175,7 @@ var openings = []struct {
 		o := s.ClientOption()
 		o.Username, o.Password = "chat", "secret"
 		h := Open(t, open, o)
-		h.TellsWhy("does not take the user or password")
+		h.TellsWhy("does not accept the user or password")
 		redistest.Must(t, s.Do(t.Context(), "ACL", "SETUSER", "chat", ">secret").Error())
 		h.Recovers()
 	}},
@@ -194,7 +194,7 @@ var openings = []struct {
 		o.ForceSingleClient = false
 		o.InitAddress = []string{o.InitAddress[0], o.InitAddress[0]}
 		h := Open(t, open, o)
-		h.TellsWhy("the server is no cluster: give the client one address")
+		h.TellsWhy("the server is not a cluster: give the client one address")
 	}},
 	{"TLS to a server without", func(t *testing.T, open OpenLogged) {
 		s := redistest.NewServer(t, redistest.Options{})

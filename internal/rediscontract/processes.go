@@ -108,17 +108,17 @@ type processServers interface {
 	HostAddrs(context.Context) (map[string]string, error)
 }
 
-// What [fanout.Hub.Hubs] promises of backends that count receivers, and of those
-// that do not.
+// The times that [fanout.Hub.Hubs] promises for backends that count receivers,
+// and for those that do not.
 const (
 	GoneWithin          = 4 * time.Second
 	GoneWithinUncounted = 8 * time.Second
 )
 
-// RunProcesses tests what two hubs make of a third one that is a process with
-// 1,000 members: it is paused for a second, which nobody notices, and then
-// killed, which both notice within a time. N tries have hubs of their own each, and run
-// in batches. It logs how long it took.
+// RunProcesses tests what two hubs notice of a third one, which is a process
+// with 1,000 members. It is paused for a second, which they must not notice,
+// and then killed, which both must notice within a time. N tries have hubs of
+// their own each, and run in batches. It logs how long it took.
 func RunProcesses(t *testing.T, n int, s processServers, newAdapter NewAdapter, goneWithin time.Duration) {
 	tries := make([]*try, n)
 	for i := range tries {
@@ -228,7 +228,7 @@ func (*try) until(ctx context.Context, cond func() error) error {
 	}
 }
 
-// A way is one in which a hub tells what is there: members of the room, or hubs.
+// A way is one of the ways in which a hub shows members of the room, or hubs.
 type way struct {
 	name   string
 	with   int // of the process
@@ -277,7 +277,8 @@ func (w *way) check(ctx context.Context, y *try, i int, with bool) error {
 	return nil
 }
 
-// agree returns an error if a hub does not see what is there in any way.
+// agree returns an error if, in one of the ways, a hub does not see what is
+// there.
 func (y *try) agree(ctx context.Context, i int, with bool) error {
 	for _, w := range ways {
 		if err := w.check(ctx, y, i, with); err != nil {
@@ -287,8 +288,8 @@ func (y *try) agree(ctx context.Context, i int, with bool) error {
 	return nil
 }
 
-// pause pauses the process for a second. Nothing may change, then and for a while
-// after.
+// pause pauses the process for a second. Nothing may change, then and for a
+// while after.
 func (y *try) pause(ctx context.Context) error {
 	before := [2]int{y.lists[0].Notices(), y.lists[1].Notices()}
 	if err := y.process.Pause(); err != nil {
@@ -302,7 +303,7 @@ func (y *try) pause(ctx context.Context) error {
 			if err := y.agree(ctx, i, true); err != nil {
 				return err
 			}
-			time.Sleep(200 * time.Millisecond) // not to keep the machine busy
+			time.Sleep(200 * time.Millisecond) // so that the machine is not busy all the time
 		}
 		return nil
 	})

@@ -23,8 +23,8 @@ func requirePartial(t testing.TB, err error) *fanout.PartialError {
 	return partial
 }
 
-// silent cuts a hub off for as long as a question takes, so that the servers and
-// the other hubs take it for there.
+// silent cuts a hub off for as long as a question takes, so that the servers
+// and the other hubs take it for there.
 func (x *across) silent(t *testing.T) {
 	members := x.everywhere(t, "silent")
 	s := x.hubs[0].In("silent")
@@ -104,7 +104,7 @@ func (x *across) hubLeaves(t *testing.T) {
 	x.requireCount(t, 3, s)
 }
 
-// local asks a hub that is cut off: it needs nobody for that.
+// local asks a hub about itself while it is cut off: that needs no other hub.
 func (x *across) local(t *testing.T) {
 	members := x.everywhere(t, "local")
 	hubstest.Answer(t, members...)
@@ -132,8 +132,8 @@ func (x *across) local(t *testing.T) {
 	}, 20*time.Second, 50*time.Millisecond, "the others are there")
 }
 
-// otherPrefix has a hub of another application on the same servers, in rooms of
-// the same names.
+// otherPrefix tests a hub of another application on the same servers, in rooms
+// of the same names.
 func (x *across) otherPrefix(t *testing.T) {
 	other := x.newHubOf(t, "across other", new(redistest.Net))
 	m, err := other.Connect(&fanout.MemberOptions{User: "ann"})
@@ -156,7 +156,7 @@ func (x *across) otherPrefix(t *testing.T) {
 	defer cancel()
 	n, err := other.To(ann.ID()).Count(ctx)
 	require.Zero(t, n)
-	if err != nil { // where the backend does not count, a hub that is named is waited for
+	if err != nil { // on a backend that does not count receivers, a hub that is named is waited for
 		require.Equal(t, ann.ID()[:16], requirePartial(t, err).Silent[0].ID)
 	}
 	_ = other.To(ann.ID()).Close(ctx, "of another application")
@@ -210,7 +210,7 @@ func (x *across) userCommands(t *testing.T) {
 	require.NoError(t, bob.Close())
 }
 
-// arrivals has 300 members join within a moment: slowly enough for each to be
+// arrivals makes 300 members join within a moment, slowly enough for each to be
 // announced by itself.
 func (x *across) arrivals(t *testing.T) {
 	const room = "arrivals, watched"

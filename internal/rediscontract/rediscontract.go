@@ -54,8 +54,8 @@ func RunOpenedServer(t *testing.T, server func(testing.TB) *redistest.Server, op
 	}, &adaptertest.Options{Parallel: true})
 }
 
-// RunCluster runs the contract on a cluster with replicas. If only is not nil it
-// chooses the cases.
+// RunCluster runs the contract on a cluster with replicas. If only is not nil
+// it chooses the cases.
 func RunCluster(t *testing.T, cluster func(testing.TB) *redistest.Cluster, newAdapter NewAdapter, only func(adaptertest.Case) bool) {
 	adaptertest.Run(t, func(t testing.TB, n int) adaptertest.Nodes {
 		return ClusterNodes(t, cluster(t), n, newAdapter)
@@ -106,9 +106,9 @@ func adapters(t testing.TB, n int, newAdapter func(*redistest.Net) (adapter.Adap
 	return ns
 }
 
-// move gives the channel's slot to another primary: to one that never was a
-// replica if there is one, since others do not vouch for a history that comes
-// to them within a second of their first call.
+// move gives the channel's slot to another primary: if possible to one that
+// never was a replica, since other primaries cannot be sure of a history that
+// comes to them within a second of their first call.
 func move(ctx context.Context, c *redistest.Cluster, channel string) error {
 	slot := redistest.Slot(channel)
 	from := c.Owner(slot)

@@ -29,7 +29,7 @@ var Restrictions = []Restriction{
 	{Name: "no functions", Rights: []string{"-function", "-fcall", "-fcall_ro"}},
 	// Scripts ask for the section replication. The hub may ask for the section
 	// server, which has a run_id, and does not tell whether the server ever was
-	// a replica. So hubs do not vouch for a history that has moved.
+	// a replica. So hubs cannot be sure that a history that has moved is complete.
 	{
 		Name: "no INFO in scripts", Rights: []string{"-role", "-cluster|myid", "-info", "+info|server"},
 		WaiveMoves: []string{"history-survives-move"},
@@ -60,8 +60,8 @@ func (u user) Client(t testing.TB, options ...func(*rueidis.ClientOption)) rueid
 	})...)
 }
 
-// Concerned chooses the cases that refused commands make different: histories
-// need them, and what finds a channel's home again after it has moved or failed.
+// Concerned chooses the cases that depend on the refused commands: those of
+// histories, and those in which a channel's home moves or fails.
 func Concerned(c adaptertest.Case) bool {
 	return c.MovesHome() || strings.HasPrefix(c.Name, "history-") || strings.HasPrefix(c.Name, "outage-")
 }
@@ -83,7 +83,8 @@ func RunRestricted(t *testing.T, server func(testing.TB) *redistest.Server, newA
 // imitate services. Its slots move, or its
 // primaries fail, but not both: where a server that was a replica gets a slot,
 // scripts cannot know whether it was one when the history's last frame was
-// kept. They do not vouch for that history, as the contract wants it.
+// kept. They cannot be sure that the history is complete, as the contract
+// demands.
 func RunRestrictedCluster(t *testing.T, cluster func(testing.TB) *redistest.Cluster, moves bool, newAdapter NewAdapter) {
 	for i, r := range Restrictions {
 		t.Run(r.Name, func(t *testing.T) {

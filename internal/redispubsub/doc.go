@@ -41,13 +41,13 @@
 // engine has at that node: its key is the replica with its primary. Publishing,
 // histories and all other channels stay at the owner.
 //
-// A replica gets what is published over the cluster bus, which loses messages
-// without a word when a connection breaks, and the reply to a publish does not
-// count its subscribers. So the session of such a link has a fed, which decides
-// with package feed whether anything may have been lost, and ends the session
-// if so: its subscriptions are interrupted then, and the link proves anew that
-// the replica is fed before they are confirmed. If it cannot, readers avoids
-// the replica for a while, and the subs move to another node of the shard.
+// A replica gets what is published over the cluster bus, which silently loses
+// messages when a connection breaks, and the reply to a publish does not count
+// its subscribers. So the session of such a link has a fed, which decides with
+// package feed whether anything may have been lost, and ends the session if so:
+// its subscriptions are interrupted then, and the link proves anew that the
+// replica is fed before they are confirmed. If it cannot, readers avoids the
+// replica for a while, and the subs move to another node of the shard.
 //
 // # Which server is at the other end
 //

@@ -54,7 +54,7 @@ var (
 	// errRESP2 means that a connection cannot be used both for subscriptions and
 	// for questions.
 	errRESP2 = errors.New("reading from replicas needs RESP3 (AlwaysRESP2 of the client's options)")
-	// errLinks means that a server does not say what is connected to it.
+	// errLinks means that a server does not say which nodes are connected to it.
 	errLinks = errors.New("reading from replicas needs CLUSTER LINKS and ROLE")
 )
 
@@ -62,7 +62,7 @@ func newFed(ses *session) *fed {
 	return &fed{ses: ses, number: ses.link.engine.feds.Add(1), news: make(chan struct{}, 1), waiting: make(map[*sub]uint64)}
 }
 
-// await has a sub that the server has confirmed wait for a probe. The link's
+// await makes a sub that the server has confirmed wait for a probe. The link's
 // goroutine begins a round after each batch of confirmations.
 func (f *fed) await(s *sub) {
 	f.mu.Lock()
@@ -77,8 +77,8 @@ func (f *fed) dismiss(s *sub) {
 	delete(f.waiting, s)
 }
 
-// prove proves that the replica is fed. It fails if it is not in a part of the
-// ProbeTimeout.
+// prove proves that the replica is fed. It fails if that takes more than a part
+// of the ProbeTimeout.
 func (f *fed) prove(ctx context.Context) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, f.ses.link.engine.cfg.ProbeTimeout/2, feed.ErrLate)
 	defer cancel()
@@ -306,8 +306,8 @@ func (f *fed) heard(m rueidis.PubSubMessage) bool {
 	return true
 }
 
-// arrived notes that a probe has come, and returns the subs that have waited for
-// it.
+// arrived notes that a probe has come, and returns the subs that have waited
+// for it.
 func (f *fed) arrived(n uint64) (subs []*sub, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -358,8 +358,8 @@ func (f *fed) check() error {
 	return err
 }
 
-// round looks and sends a probe, without waiting. Callers that come while a
-// round is under way have another one follow.
+// round looks and sends a probe, without waiting. A call while a round is under
+// way makes another one follow.
 func (f *fed) round() {
 	if f.rounds.Add(1) > 1 {
 		return

@@ -74,7 +74,7 @@ func (i *inspector) init(e *Engine) {
 	i.replaced = make(map[string]*throttle)
 }
 
-// inspectSoon has an address inspected now. It does not wait.
+// inspectSoon makes run inspect an address now. It does not wait.
 func (i *inspector) inspectSoon(addr string) {
 	if addr == "" {
 		return
@@ -160,7 +160,7 @@ func (i *inspector) start(addrs []string, fresh bool) {
 		if busy {
 			continue
 		}
-		i.engine.wg.Go(func() { // run is one of those that are waited for
+		i.engine.wg.Go(func() { // Close waits for run, so wg is not zero
 			trouble := i.inspect(addr, fresh)
 			if trouble {
 				backoff.Sleep(i.engine.ctx, backoff.Max/2)

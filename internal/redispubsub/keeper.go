@@ -231,7 +231,7 @@ func (k *keeper) found(s *keeping) *keeping {
 	return s
 }
 
-// forget has the keeper find out again, since the node may be another server.
+// forget makes the keeper find out again, since the node may be another server.
 func (k *keeper) forget() {
 	k.none.Store(nil)
 	if s := k.state.Load(); s != nil {

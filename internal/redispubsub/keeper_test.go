@@ -97,7 +97,8 @@ func TestFlushedServers(t *testing.T) {
 	}
 }
 
-// Where nobody knows which server it is each new connection counts as a loss.
+// If a server does not say which one it is, each new connection counts as a
+// loss.
 func TestUnknownServers(t *testing.T) {
 	s := redistest.NewServer(t, redistest.Options{})
 	var log logtest.Text
@@ -147,8 +148,8 @@ func TestToldServersThatRestart(t *testing.T) {
 	require.Greater(t, second.Epoch, first.Epoch)
 }
 
-// Where there is no way, errors and Health say why; once a right is granted
-// histories work.
+// If a node can keep no histories, errors and Health say why. Once a right is
+// granted, histories work.
 func TestServersThatKeepNone(t *testing.T) {
 	s := redistest.NewServer(t, redistest.Options{})
 	var log logtest.Text

@@ -19,7 +19,7 @@ import (
 const (
 	// defaultOutput is the default of the hard limit of a subscriber's output
 	// buffer (client-output-buffer-limit pubsub), in bytes. It is assumed for
-	// servers that do not let us ask.
+	// servers that may not be asked.
 	defaultOutput = 32 << 20
 	// besides is the least that a server keeps for a subscriber in addition to
 	// one frame, in bytes: channel names, headers, and a buffer for replies.
@@ -33,8 +33,8 @@ const (
 )
 
 // limits knows how long a frame may be. A server would accept a longer one, and
-// then cut off every subscriber that should get it, and with it all rooms of
-// that hub. So such a frame is refused before it is sent.
+// then disconnect every hub that should get it, in all its rooms. So such a
+// frame is refused before it is sent.
 //
 // The lowest limit of any node applies to all.
 type limits struct {
@@ -63,7 +63,7 @@ func (e *Engine) checkLength(ctx context.Context, n int) error {
 	case err != nil:
 		return adapter.Unsent(fmt.Errorf("%s: publish: %w", e.cfg.Name, err))
 	case int64(n) > most:
-		return adapter.Unsent(fmt.Errorf("%s: publish: %w: a frame of %d bytes is too long: the servers take %d at most, by client-output-buffer-limit for pubsub (or proto-max-bulk-len, client-query-buffer-limit), and would cut off all who subscribe to it",
+		return adapter.Unsent(fmt.Errorf("%s: publish: %w: a frame of %d bytes is too long: with their client-output-buffer-limit for pubsub (or proto-max-bulk-len, client-query-buffer-limit) the servers accept %d at most, and would disconnect all subscribers",
 			e.cfg.Name, adapter.ErrRefused, n, most))
 	}
 	return nil

@@ -74,7 +74,7 @@ func (l *link) release(s *sub) {
 	l.wake()
 }
 
-// resubscribe has the server confirm a subscription again.
+// resubscribe makes the server confirm a subscription again.
 func (l *link) resubscribe(s *sub) {
 	s.lost(l, false)
 	l.mu.Lock()
@@ -83,7 +83,7 @@ func (l *link) resubscribe(s *sub) {
 	l.wake()
 }
 
-// postpone has a sub's seat looked at after a pause.
+// postpone makes Next look at a sub's seat after a pause.
 func (l *link) postpone(s *sub, pause time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -97,7 +97,7 @@ func (l *link) nextDue() time.Time {
 	return l.seats.Due()
 }
 
-// resume has the postponed seats looked at that are due.
+// resume makes Next look at the postponed seats that are due.
 func (l *link) resume() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -147,7 +147,7 @@ func (l *link) trouble() error {
 	return explain(l.answer)
 }
 
-// age is how long there has been a need for the link.
+// age returns how long the link has been needed.
 func (l *link) age() time.Duration { return time.Since(l.since) }
 
 // unused reports whether no subscriber has a seat on the link.

@@ -30,7 +30,7 @@ func (h *halting) Receive(channel string, _ []byte) {
 }
 
 // A call that waits for a channel's receiver holds up nothing else: other
-// channels go on, on other connections.
+// channels on other connections continue.
 func TestAReceiverThatStandsStill(t *testing.T) {
 	const channel = "fanout:r:{still}"
 	for name, wait := range map[string]func(e *Engine){
@@ -89,7 +89,7 @@ func (s *stuck) Handle(context.Context, slog.Record) error {
 	return nil
 }
 
-// A Logger that blocks holds up nothing: links come back all the same.
+// A Logger that blocks holds up nothing: links come back.
 func TestALoggerThatStandsStill(t *testing.T) {
 	s := server(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)

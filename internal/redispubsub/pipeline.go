@@ -267,11 +267,11 @@ func (p *pipeline) hangUp(ctx context.Context) error {
 	return fmt.Errorf("the connection to %s is open after QUIT: %w", p.addr, errors.Join(results[0].Error(), errReply))
 }
 
-// pin has a command, and what is sent with it, use the first of the connections
-// that a client keeps to a server, which is the one that the inspector checks.
-// A client of a cluster has one for each node, unless its options say
-// otherwise. Other clients choose any connection for commands with a key,
-// except for slot 0, which always uses the first.
+// pin makes a command, and the commands of its batch, use the first of the
+// connections that a client keeps to a server, which is the one that the
+// inspector checks. A client of a cluster has one for each node, unless its
+// options say otherwise. Other clients choose any connection for commands with
+// a key, except for slot 0, which always uses the first.
 func (e *Engine) pin(cmd rueidis.Completed) rueidis.Completed {
 	if e.mode.hasSlots() {
 		return cmd

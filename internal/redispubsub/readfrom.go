@@ -35,7 +35,7 @@ func (r ReadFrom) check(cfg Config) error {
 	case r > ReadAllNodes:
 		return fmt.Errorf("%w: %s: ReadFrom is %d, which is not defined", adapter.ErrInvalidOption, cfg.Name, r)
 	case r >= ReadReplicas && cfg.ProbeInterval < 0:
-		return fmt.Errorf("%w: %s: ReadFrom has rooms read from replicas, which needs probes: ProbeInterval must not be negative", adapter.ErrInvalidOption, cfg.Name)
+		return fmt.Errorf("%w: %s: ReadFrom reads rooms from replicas, which needs probes: ProbeInterval must not be negative", adapter.ErrInvalidOption, cfg.Name)
 	}
 	return nil
 }
@@ -119,9 +119,9 @@ func (r *readers) home(s *sub, owner string) linkKey {
 	return linkKey{addr: owner}
 }
 
-// candidates returns where rooms of a primary may be subscribed. The order is
-// another one for each engine, which spreads hubs evenly over the nodes, and it
-// changes as little as possible when nodes come and go.
+// candidates returns where rooms of a primary may be subscribed. Each engine
+// has an order of its own, which spreads hubs evenly over the nodes and changes
+// as little as possible when nodes come and go.
 func (r *readers) candidates(primary string) (keys []linkKey) {
 	if r.engine.cfg.ReadFrom == ReadAllNodes {
 		keys = append(keys, linkKey{addr: primary})
@@ -153,7 +153,8 @@ func mix(x uint64) uint64 {
 	return x ^ x>>33
 }
 
-// avoid has rooms not read from a replica until a later attempt has succeeded.
+// avoid keeps rooms from being read from a replica until a later attempt has
+// succeeded.
 func (r *readers) avoid(key linkKey) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -193,7 +194,7 @@ func (r *readers) due(primary string) (keys []linkKey) {
 	return keys
 }
 
-// forget drops what is known about replicas that are none any longer.
+// forget drops what is known about nodes that are no longer replicas.
 func (r *readers) forget(tab *table) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

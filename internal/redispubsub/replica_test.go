@@ -41,8 +41,8 @@ func standsAt(e *Engine, channel string) string {
 }
 
 // A replica accepts subscriptions and messages for its primary's slots as if
-// they were its own. An engine that was led there does not stay, and what it
-// publishes there to nobody goes to the primary.
+// they were its own. An engine that was led there does not stay, and messages
+// that reached no subscriber there go to the primary.
 func TestNobodyStaysAtAReplica(t *testing.T) {
 	t.Parallel()
 	c := redistest.NewCluster(t, redistest.Options{Primaries: 3, Replicas: 1})
@@ -145,7 +145,7 @@ func TestNobodyStaysAtANodeThatItsClientHasForgotten(t *testing.T) {
 	}
 }
 
-// While its client knows no node at all, a hub goes on to look for one.
+// While its client knows no node at all, a hub continues to look for one.
 func TestTheTopologyGoesOnToAskWhileTheClientKnowsNobody(t *testing.T) {
 	t.Parallel()
 	c := redistest.NewCluster(t, redistest.Options{Primaries: 3, Replicas: 1})

@@ -64,8 +64,8 @@ func TestParsePage(t *testing.T) {
 	require.True(t, page.More)
 }
 
-// Whatever the keys of a history contain: what comes of it is an error, or a
-// page that can be counted with.
+// Whatever the keys of a history contain, the result is an error or a page that
+// is consistent.
 func FuzzParsePage(f *testing.F) {
 	f.Add("20", int64(9), "10:4:1,", int64(0), "20-8", "1 1", "20-9", "2 1", 1000)
 	f.Add("17592186044416", int64(math.MaxInt64), "1:18446744073709551615:1,", int64(1), "1-18446744073709551615", "1 1", "-", "9223372036854775808 1", -1)

@@ -98,7 +98,7 @@ func (n *NodeReport) advise(m mode) {
 		say("The server counted %d receivers where there was one: numbers of receivers cannot be trusted, and broken subscriptions are noticed late.", n.Counts)
 	}
 	if names := n.refused(ForLeaving); len(names) > 0 {
-		say("Without %s, rooms that were left stay subscribed, and their messages go on to arrive: grant the right.", strings.Join(names, ", "))
+		say("Without %s, rooms that were left stay subscribed, and their messages continue to arrive: grant the right.", strings.Join(names, ", "))
 	}
 	switch safety := n.refused(ForSafety); {
 	case slices.Contains(safety, "INFO") && slices.Contains(safety, "ROLE"):
@@ -115,10 +115,10 @@ func (n *NodeReport) advise(m mode) {
 		say("The server does not say which one it is: each new connection counts as a possible loss in histories. Grant INFO if you can.")
 	}
 	if strings.HasPrefix(n.Eviction, "allkeys") || strings.HasPrefix(n.Eviction, "volatile") {
-		say("Under %s a full server evicts histories. Give it memory enough, or set maxmemory-policy to noeviction.", n.Eviction)
+		say("Under %s a full server evicts histories. Give it enough memory, or set maxmemory-policy to noeviction.", n.Eviction)
 	}
 	if n.OutputLimit > 0 && n.OutputLimit < defaultOutput {
-		say("A subscriber for which more than %d bytes wait is cut off: raise client-output-buffer-limit for pubsub to 32 MiB or more.", n.OutputLimit)
+		say("A subscriber for which more than %d bytes wait is disconnected: raise client-output-buffer-limit for pubsub to 32 MiB or more.", n.OutputLimit)
 	}
 	if n.ManyShards {
 		say("The endpoint hides many shards, so rooms are subscribed slot by slot. Choose a cluster policy that shows the shards (the OSS Cluster API).")

@@ -113,9 +113,9 @@ func (e *Engine) resend(ctx context.Context, channel, at string, frame []byte) (
 }
 
 // resubscribeAndResend is called when a frame reached no subscriber although we
-// are subscribed: so our subscription is broken. It has the subscription
-// confirmed again, and sends the frame again. (Subscribers of a replica may
-// have received the first one; hubs recognise the second.)
+// are subscribed: so our subscription is broken. It waits until the
+// subscription is confirmed again, and sends the frame again. (Subscribers of a
+// replica may have received the first one; hubs recognise the second.)
 func (e *Engine) resubscribeAndResend(ctx context.Context, s *sub, frame []byte) (int, error) {
 	var pause backoff.Backoff
 	_, _, confirms := s.state()
@@ -144,9 +144,9 @@ func (e *Engine) resubscribeAndResend(ctx context.Context, s *sub, frame []byte)
 	}
 }
 
-// resubscribe has a subscription confirmed again, unless it is lost or the
-// number of its confirmations is no longer confirms. It looks into everything
-// that may be wrong with its home.
+// resubscribe makes the home confirm a subscription again, unless the
+// subscription is lost or the number of its confirmations is no longer
+// confirms. It checks everything that may be wrong with the home.
 func (e *Engine) resubscribe(s *sub, confirms uint32) {
 	if home, on, now := s.state(); on && now == confirms && home != nil {
 		home.resubscribe(s)
@@ -155,10 +155,10 @@ func (e *Engine) resubscribe(s *sub, confirms uint32) {
 	}
 }
 
-// resubscribeSoon has our own subscription confirmed again after a frame that
-// is not sent again reached no subscriber. If the frame is kept the receiver
-// then reads it from the history. Most likely the slot is moving, and the old home is about to say so:
-// it gets moveGrace for that.
+// resubscribeSoon makes the home confirm our own subscription again, after a
+// frame that is not sent again reached no subscriber. If the frame is kept the
+// receiver then reads it from the history. Most likely the slot is moving, and
+// the old home is about to say so: it gets moveGrace for that.
 func (e *Engine) resubscribeSoon(s *sub) {
 	home, on, confirms := s.state()
 	if !on || home == nil || home.primary != "" || !e.mode.countsAll() || !s.resubscribing.CompareAndSwap(false, true) {

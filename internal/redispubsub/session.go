@@ -199,9 +199,9 @@ func (ses *session) unsubscribed(channel string) {
 	}
 }
 
-// check has the server asked whether it is a primary, after it has confirmed
-// subscriptions. A replica accepts subscriptions too, but may not get what
-// others publish, or in another order.
+// check asks the server, after it has confirmed subscriptions, whether it is a
+// primary. It does not wait. A replica accepts subscriptions too, but may not
+// get what others publish, or in another order.
 func (ses *session) check() {
 	if ses.fed != nil {
 		ses.fed.round()

@@ -58,9 +58,9 @@ func TestWhatIsToldWhenTheHomeMoves(t *testing.T) {
 	require.Empty(t, string(*told))
 }
 
-// A frame that a hub has sent late is not handed over after later ones.
-// Whatever a server has published is, since it may be the start of something
-// new.
+// A frame that a hub has sent late is not delivered after later ones. A frame
+// that a server has published is always delivered, since it may begin a new
+// history.
 func TestLateFrames(t *testing.T) {
 	home := new(link)
 	for _, c := range []struct {
@@ -85,8 +85,8 @@ func TestLateFrames(t *testing.T) {
 	}
 }
 
-// A frame that a node has accepted once may have arrived, whatever becomes of
-// the second attempt.
+// A frame that a node has accepted once may have arrived, whatever the second
+// attempt returns.
 func TestSendingAgainIsNeverUnsent(t *testing.T) {
 	e := &Engine{cfg: Config{Name: "test"}}
 	for _, err := range []error{
@@ -101,8 +101,8 @@ func TestSendingAgainIsNeverUnsent(t *testing.T) {
 	}
 }
 
-// A Publish that fails because the engine closes says so, and not that a
-// context has ended that the caller does not know.
+// A Publish that fails because the engine closes returns ErrClosed, not the
+// error of a context that the caller does not know.
 func TestPublishWhileTheEngineClosesIsErrClosed(t *testing.T) {
 	e := newEngine(t, redistest.NewServer(t, redistest.Options{}).Client(t), -1)
 	e.mu.Lock()

@@ -75,7 +75,7 @@ func (t *topology) askNode(addr string, node rueidis.Client) (*table, error) {
 }
 
 // askRole is askNode without a cluster: the one primary owns everything. A
-// server that does not let us ask counts as the primary.
+// server that may not be asked counts as the primary.
 func askRole(ctx context.Context, addr string, node rueidis.Client) (*table, error) {
 	replica, err := isReplica(ctx, node)
 	switch {

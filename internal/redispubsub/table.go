@@ -71,8 +71,8 @@ func (t *table) owners() *[slots]uint32 {
 	return &all
 }
 
-// describe notes the ID of an owner. Only the goroutine that makes the table may
-// call it.
+// describe notes the ID of an owner. Only the goroutine that makes the table
+// may call it.
 func (t *table) describe(owner, id string) { t.ids[owner] = id }
 
 // addReplica notes a replica of an owner. Only the goroutine that makes the

@@ -108,7 +108,7 @@ func (t *topology) ask() {
 	}
 }
 
-// verifyLater has the node of a link asked, in a round that begins soon,
+// verifyLater makes the next round, which begins soon, ask the node of a link
 // whether it owns the slots that are subscribed there.
 func (t *topology) verifyLater(l *link) {
 	t.verifyNextRound(l)
@@ -122,8 +122,8 @@ func (t *topology) verifyNextRound(l *link) {
 	t.verify[l] = struct{}{}
 }
 
-// refreshTable has all nodes asked again: a node did not answer a publisher, or
-// answered as one that does not own the slot.
+// refreshTable makes the next round ask all nodes: a node did not answer a
+// publisher, or answered as one that does not own the slot.
 func (t *topology) refreshTable() {
 	t.markStale()
 	t.ask()
@@ -174,7 +174,7 @@ func (t *topology) run() {
 		switch served, sure := t.round(); {
 		case !served:
 			timer.Reset(pause.Next())
-		case !sure: // which is not urgent, and must not delay others
+		case !sure: // verifying is not urgent, and must not delay others
 			pause.Reset()
 			timer.Reset(backoff.Max)
 		default:
@@ -187,8 +187,8 @@ func (t *topology) run() {
 	}
 }
 
-// refreshEvery returns how often the nodes are asked without a reason; 0: never,
-// since nodes that redirect say when the owner of a slot changes.
+// refreshEvery returns how often the nodes are asked without a reason; 0:
+// never, since nodes that redirect say when the owner of a slot changes.
 func (t *topology) refreshEvery() time.Duration {
 	switch e := t.engine; {
 	case !e.mode.redirects():

@@ -24,9 +24,9 @@
 //
 // # How much is tested
 //
-// Without more, as in make test, tests run on servers of [DefaultImage] alone,
-// and those that take long skip. FANOUT_TEST_ALL=1, as in make test-all, adds
-// the other servers and what takes long: see [Images], [Long] and [Rounds].
+// By default, as in make test, tests run only on servers of [DefaultImage], and
+// tests that take long are skipped. FANOUT_TEST_ALL=1, as in make test-all,
+// adds the other servers and the long tests: see [Images], [Long] and [Rounds].
 //
 // # Servers that tests share
 //

@@ -26,7 +26,7 @@ var dockerHealth = sync.OnceValue(func() (err error) {
 	}()
 	tclog.SetDefault(tclog.NewNoopLogger())
 	// The reaper of testcontainers is a container with an image of its own,
-	// which not every machine can pull. Sweeping does without.
+	// which not every machine can pull. The sweep does not need it.
 	if _, set := os.LookupEnv(reaperSwitch); !set {
 		os.Setenv(reaperSwitch, "true")
 	}

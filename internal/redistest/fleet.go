@@ -73,8 +73,8 @@ func (f *fleet) ClientOption() rueidis.ClientOption {
 	}
 }
 
-// HostAddrs returns where each node can be dialed from here, by the address that
-// it announces. It is for clients in other processes of this machine.
+// HostAddrs returns where each node can be dialed from here, by the address
+// that it announces. It is for clients in other processes of this machine.
 func (f *fleet) HostAddrs(ctx context.Context) (map[string]string, error) {
 	addrs := make(map[string]string)
 	for _, n := range f.nodes {

@@ -30,9 +30,9 @@ func (c *Cluster) WaitHealthy(ctx context.Context) error {
 // stuckAfter is how many rounds of questions a node may leave unanswered. A
 // primary of Redis 8.0.2 that was paused or cut off, and comes back just after
 // its replica took over, sometimes hangs for good and uses a whole processor.
-// It looks like valkey issue 609: data that it had not read yet makes it
-// believe that the two replicate each other, and it follows that circle. That
-// is a bug of the server, which no test of ours is about.
+// It looks like valkey issue 609: data that it has not read yet makes it
+// believe that the two servers replicate each other, and it follows that
+// circle. That is a bug of the server, which these tests are not about.
 const stuckAfter = 3
 
 // restartStuck restarts nodes that should answer and do not.
@@ -116,10 +116,10 @@ func (c *Cluster) inStep(ctx context.Context) error {
 }
 
 // inStep writes a key, and returns an error if not that many replicas have got
-// it. INFO does not tell: for up to a second a primary takes a replica for
+// it. INFO does not show it: for up to a second a primary takes a replica for
 // online and sends it nothing, because it waits for an acknowledgement of the
-// copy of what was there before. If the primary dies then, all that was written
-// meanwhile is lost.
+// initial copy. If the primary dies then, everything that was written meanwhile
+// is lost.
 func (n *Node) inStep(ctx context.Context, replicas int, key string) error {
 	r := n.DoMulti(ctx, []string{"SET", key, "1"}, []string{"WAIT", strconv.Itoa(replicas), "500"}, []string{"DEL", key})
 	for _, r := range r {

@@ -14,9 +14,9 @@ const (
 
 // DefaultImage is the server of tests that run on a single one, and the only
 // server of make test. It is the oldest that the project promises to work with:
-// what works there works with the others, while a command or an argument that
-// only newer servers know fails at once. It is also the redis-server of Debian
-// 12 and Ubuntu 24.04, and with it that of machines without Docker.
+// what works there works with the others, and a command or argument that only
+// newer servers know fails at once. It is also the redis-server of Debian 12
+// and Ubuntu 24.04, and with it that of machines without Docker.
 const DefaultImage = Redis70
 
 // all reports whether FANOUT_TEST_ALL=1 asks for all tests, as make test-all

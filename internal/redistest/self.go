@@ -13,9 +13,9 @@ import (
 	"testing"
 )
 
-// A Self is the test program, run once more, as a process that a test can pause
-// and kill. What the process is to do, its TestMain has to find in an environment
-// variable. It ends when its input does.
+// A Self is a second process of the test program, which a test can pause and
+// kill. An environment variable tells its TestMain what to do. The process ends
+// when its input ends.
 type Self struct {
 	cmd    *exec.Cmd
 	input  io.Closer
@@ -76,7 +76,7 @@ func (s *Self) Line(ctx context.Context) (string, error) {
 	}
 }
 
-// Pause has the process stand still.
+// Pause stops the process until Unpause.
 func (s *Self) Pause() error { return s.cmd.Process.Signal(processSignals[pause]) }
 
 // Unpause ends a Pause.

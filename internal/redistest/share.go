@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// keptIdle is how long servers are kept that no test has.
+// keptIdle is how long servers are kept that no test uses.
 const keptIdle = 10 * time.Second
 
 type shareable interface {
@@ -16,7 +16,7 @@ type shareable interface {
 	Close() error
 }
 
-// A sharing is a cluster or server that tests share. It runs while tests have
+// A sharing is a cluster or server that tests share. It runs while tests use
 // it, and for keptIdle after that.
 type sharing[T shareable] struct {
 	start func(context.Context) (T, error)

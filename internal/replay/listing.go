@@ -14,7 +14,7 @@ type Listing[E Item] struct {
 	begun  bool
 	items  []E
 	missed int
-	absurd bool         // more than missed are, or may be
+	absurd bool         // more than missed are missing, or may be
 	info   adapter.Page // without frames: the state of the history
 }
 
@@ -24,8 +24,8 @@ func NewListing[E Item](since adapter.Position, limit int) *Listing[E] {
 	return &Listing[E]{since: since, at: since, limit: limit}
 }
 
-// Next says after which position to read, and how many messages are missing. 0
-// or less is no limit.
+// Next returns the position after which to read, and how many more messages are
+// wanted; 0 or less means that there is no limit.
 func (l *Listing[E]) Next() (at adapter.Position, limit int) { return l.at, l.limit - len(l.items) }
 
 // Ahead reports whether the position is ahead of a history that is at head.
@@ -35,7 +35,7 @@ func (l *Listing[E]) Ahead(head adapter.Position) bool {
 
 // Add adds the next page, and reports whether it was the last.
 func (l *Listing[E]) Add(p *Page[E]) (done bool) {
-	if !l.begun || p.from != l.at { // what was between has been trimmed meanwhile, or the history has changed
+	if !l.begun || p.from != l.at { // the messages between have been trimmed meanwhile, or the history is another one
 		l.items, l.missed, l.absurd, l.info = nil, 0, false, p.info
 	} else { // the first page says what was trimmed before, the last where it ends
 		l.info.Head, l.info.Before = p.info.Head, p.info.Before
@@ -64,9 +64,9 @@ func (l *Listing[E]) Items() []E {
 	return l.items
 }
 
-// Gap is what is missing among them, or before.
+// Gap returns what is missing among the messages or before them.
 func (l *Listing[E]) Gap() roomlog.Gap {
-	newcomer := l.since.IsZero() // to it nothing is missing before the first
+	newcomer := l.since.IsZero() // for a newcomer nothing is missing before the first message
 	if newcomer && l.missed == 0 && !l.absurd {
 		return roomlog.Gap{}
 	}

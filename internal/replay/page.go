@@ -33,14 +33,15 @@ type Page[E Item] struct {
 }
 
 // A hole stands for the messages of a frame that cannot be read, or of frames
-// that should be in a page and are not.
+// that are not in a page and should be.
 type hole struct {
 	before uint64 // offset before its first message
 	at     adapter.Position
 }
 
-// missedAfter is how many messages were in it, of those after an offset. They
-// are more than anybody can have published if absurd is set; then it is 0.
+// missedAfter returns how many messages of the hole come after an offset. If
+// that is more than anybody can have published, it returns 0, and absurd is
+// set.
 func (h *hole) missedAfter(offset uint64) (missed int, absurd bool) {
 	return history.Count(h.at.Offset - min(max(h.before, offset), h.at.Offset))
 }
@@ -71,8 +72,8 @@ func NewPage[E Item](since adapter.Position, read *adapter.Page) *Page[E] {
 	return p
 }
 
-// Frame begins the next frame: the offset of its first message, and the
-// position of its last one. The messages of one that is unreadable are missing.
+// Frame begins the next frame, given the offset of its first message and the
+// position of its last one. The messages of an unreadable frame are missing.
 func (p *Page[E]) Frame(first uint64, at adapter.Position, unreadable bool) {
 	if unreadable {
 		p.bad = append(p.bad, hole{p.before, at})
@@ -117,13 +118,13 @@ func (p *Page[E]) covers(at adapter.Position) bool {
 	return !at.Before(p.since) && (p.last || at.Before(p.end))
 }
 
-// next returns what comes after a position that the page covers, up to the next
-// place where something is missing or may be. For a newcomer nothing is missing
-// that was published before it came.
+// next returns the messages after a position that the page covers, up to the
+// next place where something is or may be missing. For a newcomer, nothing from
+// before it came is missing.
 func (p *Page[E]) next(at adapter.Position, newcomer bool) Part[E] {
 	a := history.Compare(&p.info, at)
 	next := Part[E]{gap: roomlog.Gap{Missed: a.Missed, Unknown: a.Lost}, end: p.end}
-	if at.IsZero() && !newcomer { // there was no history when it came: all of it is new
+	if at.IsZero() && !newcomer { // there was no history when the member came, so all of it is new
 		missed, absurd := history.Count(a.From)
 		next.gap = roomlog.Gap{Missed: missed, Unknown: absurd}
 	}
@@ -156,7 +157,7 @@ func (p *Page[E]) next(at adapter.Position, newcomer bool) Part[E] {
 	case len(bad) > 0:
 		next.end = rest[n-1].Place()
 	case counts && !a.Lost && !p.whole(epoch, p.end.Epoch):
-		if n > 0 { // it is told of that with the next part
+		if n > 0 { // the next part begins with that gap
 			next.end = rest[n-1].Place()
 		} else {
 			next.gap.Unknown = true
@@ -170,8 +171,8 @@ func (p *Page[E]) whole(from, to uint64) bool {
 	return from == to || history.Whole(&p.info, from, to, 0)
 }
 
-// contiguousFrom returns the first of the items from which on nothing can be
-// missing among them, and the position before it.
+// contiguousFrom returns the first item after which nothing can be missing in
+// the page, and the position before it.
 func (p *Page[E]) contiguousFrom() (first int, start adapter.Position) {
 	start = p.from
 	if len(p.bad) > 0 {

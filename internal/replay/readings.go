@@ -2,21 +2,21 @@ package replay
 
 import "github.com/fanoutgo/fanout/adapter"
 
-// A Request is a member's wish for what comes after a position.
+// A Request is what a member asks for: the messages after a position.
 type Request[E Item] struct {
 	at    adapter.Position
 	begun bool // a reading that has begun since may serve it
 	next  bool // the next reading begins at it
 
-	// Done is the owner's, to wait for Page or Err.
+	// Done belongs to the owner, which waits there for Page or Err.
 	Done chan struct{}
 	Page *Page[E]
 	Err  error
 }
 
-// Readings are the members' wishes for a room's history, the oldest first. One
-// reading at a time serves as many as it can, and the oldest after two readings
-// at the latest.
+// Readings are the requests of members for a room's history, the oldest first.
+// One reading at a time serves as many requests as it can. The oldest is served
+// after two readings at the latest.
 type Readings[E Item] struct {
 	list    []*Request[E]
 	reading bool // somebody serves them
@@ -42,8 +42,8 @@ func (q *Readings[E]) Leave(r *Request[E]) {
 // Waiting reports whether there are requests.
 func (q *Readings[E]) Waiting() bool { return len(q.list) > 0 }
 
-// Start reports whether a reading is to begin: there are requests, and nobody
-// reads. The caller does from here on, and calls Begin.
+// Start reports whether a reading is to begin: there are requests, and none is
+// under way. If so, the caller begins one, and calls Begin.
 func (q *Readings[E]) Start() bool {
 	if q.reading || !q.Waiting() {
 		return false
@@ -52,9 +52,9 @@ func (q *Readings[E]) Start() bool {
 	return true
 }
 
-// Begin says after which position to read. It is not ok if nobody waits: then
-// the reading has ended. Where whole is set the history is so short that it is
-// read from its beginning.
+// Begin returns the position after which to read. It is not ok if there is no
+// request: then the reading has ended. With whole, the history is so short that
+// it is read from its beginning.
 func (q *Readings[E]) Begin(whole bool) (since adapter.Position, ok bool) {
 	if !q.Waiting() {
 		q.reading = false
@@ -62,7 +62,7 @@ func (q *Readings[E]) Begin(whole bool) (since adapter.Position, ok bool) {
 	}
 	oldest := q.list[0]
 	since = oldest.at
-	if !oldest.next { // a reading from a little earlier may serve it, too
+	if !oldest.next { // a reading that begins a little earlier may serve it, too
 		for _, r := range q.list {
 			if r.at.Before(since) && r.at.Epoch == oldest.at.Epoch && r.at.Offset+PageMessages/2 > oldest.at.Offset {
 				since = r.at

@@ -9,7 +9,7 @@ import (
 )
 
 // An Item is a message of a room with a history. One that does not count is not
-// for those that come later.
+// delivered to members that come later.
 type Item interface {
 	roomlog.Item
 	// Place is where it is in the history; zero: it is not there.
@@ -20,43 +20,42 @@ type Item interface {
 type Window struct{ Messages, Bytes int }
 
 const (
-	// chunkMessages and chunkBytes bound a chunk of Recent: what a member holds
-	// that stops reading while it reads from there.
+	// chunkMessages and chunkBytes bound a chunk of Recent. A member that stops
+	// reading keeps one chunk in memory.
 	chunkMessages = 64
 	chunkBytes    = 64 << 10
 
 	// wideBytes is what a room may hold beyond its window while its history is
-	// read, and for WideTime after that: members that come from behind meet
+	// read, and for WideTime after that. So members that come from behind find
 	// what was published meanwhile, however small the window is.
 	wideBytes = 4 << 20
 	// WideTime is how long a room stays wide when its history is not read any
 	// more.
 	WideTime = time.Second
-	// entryBytes is about what an item takes beside its data.
+	// entryBytes is roughly the memory of an item without its data.
 	entryBytes = 80
 )
 
-// Recent are the latest messages of a room, without a gap among them. They are
-// in a chain of chunks: members hold one of them and not all.
+// Recent are the recent messages of a room, without a gap among them. They are
+// in a chain of chunks, so that a member keeps one chunk in memory and not all.
 type Recent[E Item] struct {
 	chunks []*chunk[E]      // the last one grows
 	count  int              // of items
 	bytes  int              // of their data
-	start  adapter.Position // what comes after it is here
-	// whole: there is nothing before start, or it is no longer kept.
+	start  adapter.Position // the messages after it are here
+	// whole is set if the history keeps nothing from before start.
 	whole bool
 }
 
-// A chunk is a run of messages. What is in it is never changed; members have
-// slices of it.
+// A chunk is a run of messages. It grows, but its messages never change, since
+// members have slices of it.
 type chunk[E Item] struct {
 	items []E
 	times []int64 // when each was kept
 	bytes int
 }
 
-// Reset empties r: what follows comes after start. Before the first message of
-// a history there is nothing.
+// Reset empties r. The messages that are added next come after start.
 func (r *Recent[E]) Reset(start adapter.Position) {
 	*r = Recent[E]{start: start, whole: start.Offset == 0}
 }
@@ -102,8 +101,8 @@ func (r *Recent[E]) exceeds(messages, bytes int) bool { return r.count > message
 // fits reports whether r is within what a wide room may hold.
 func (r *Recent[E]) fits() bool { return r.bytes+r.count*entryBytes <= wideBytes }
 
-// cut drops the oldest chunks, so that the rest is no more than a window and a
-// chunk; or, in a wide room, than that may hold.
+// cut drops the oldest chunks, until no more than a window and a chunk are left
+// or, in a wide room, no more than that may hold.
 func (r *Recent[E]) cut(w Window, wide bool) {
 	n := 0
 	for ; n < len(r.chunks)-1; n++ {
@@ -120,16 +119,16 @@ func (r *Recent[E]) cut(w Window, wide bool) {
 	}
 }
 
-// drop counts a chunk out that is the first one.
+// drop subtracts the first chunk from the totals.
 func (r *Recent[E]) drop(c *chunk[E]) {
 	r.count -= len(c.items)
 	r.bytes -= c.bytes
 	r.start = c.items[len(c.items)-1].Place()
 }
 
-// expire drops the chunks of which everything was kept before the oldest time.
-// The backend no longer has that either, so r is as whole as it was.
-// It returns when the newest message of the first chunk that is left was kept.
+// expire drops the chunks whose messages were all kept before the oldest time.
+// The backend no longer has them either, so r stays whole if it was. It returns
+// when the newest message of the first remaining chunk was kept.
 func (r *Recent[E]) expire(oldest int64) (first int64, empty bool) {
 	n := 0
 	for ; n < len(r.chunks); n++ {
@@ -162,9 +161,10 @@ func (r *Recent[E]) search(after func(e *E) bool) (c, i int) {
 	return c, i
 }
 
-// next returns some of the messages after a position, if all up to pos, where
-// the log stands, are here: those that keep allows to be handed out. The zero
-// position asks for all that is kept. Where r ends the part does at pos.
+// next returns some of the messages after a position, if r has all of them up
+// to pos, the position of the log. It leaves out messages that keep no longer
+// allows. The zero position asks for all that is kept. A part with the last
+// messages of r ends at pos.
 func (r *Recent[E]) next(since, pos adapter.Position, keep adapter.Retention, now int64) (p Part[E], ok bool) {
 	oldest := now - keep.Age.Nanoseconds()
 	if since.IsZero() {
@@ -184,8 +184,8 @@ func (r *Recent[E]) next(since, pos adapter.Position, keep adapter.Retention, no
 	}
 	c, i := r.search(func(e *E) bool { return since.Before((*e).Place()) })
 	if c == len(r.chunks) {
-		// Nothing was published since, but since may lie on a way that the
-		// history has not gone.
+		// Nothing was published since, but since may be on a branch that the history
+		// has left.
 		return Part[E]{end: pos}, since.Epoch == pos.Epoch || since == r.start
 	}
 	next := r.chunks[c].items[i].Place()
@@ -208,13 +208,14 @@ func (r *Recent[E]) part(c, i int, pos adapter.Position) Part[E] {
 	return p
 }
 
-// extend puts what was read before r, if it reaches it. Pos is where r ends.
+// extend puts the messages of a page before those of r, if the page reaches r.
+// Pos is where r ends.
 func (r *Recent[E]) extend(p *Page[E], pos adapter.Position, w Window, wide bool) {
 	if p.end.Before(r.start) || len(p.items) == 0 || !p.from.Before(r.start) {
 		return
 	}
 	first, start := p.contiguousFrom()
-	// What is beyond pos is still on its way to us, and will be added then.
+	// Messages beyond pos are still on their way to the log, and are added later.
 	n := p.after(pos)
 	if n <= first {
 		return

@@ -22,13 +22,13 @@ type Replay[E Item] struct {
 	// items are shared with others: read only.
 	items []E
 
-	base    adapter.Position // where the log stood at the cursor; what is after it the cursor passes over
-	counted int              // messages after base that it has got or was told of
+	base    adapter.Position // where the log was when the cursor was opened; the cursor passes over what comes after it
+	counted int              // messages after base that it has received, or was told are missing
 	page    *Page[E]         // that was read for it
-	head    adapter.Position // where the history is that it is ahead of
+	head    adapter.Position // the head of the history, if the member is ahead of it
 
 	met      bool  // the log goes on after items
-	newcomer bool  // it asked for all that is kept: nothing is missing before base
+	newcomer bool  // it asked for all that is kept, so nothing is missing before base
 	again    bool  // it was ahead of the history, which was read again
 	retried  bool  // the history could not be read, and was tried again
 	waits    uint8 // times that it waited for the log
@@ -45,16 +45,16 @@ func Resume[E Item](since adapter.Position) *Replay[E] {
 // come to a position.
 func Refill[E Item](at adapter.Position) *Replay[E] { return &Replay[E]{at: at, base: at} }
 
-// Begin notes where the log stands, as the member's cursor is opened there.
+// Begin notes the position of the log, where the member's cursor is opened.
 func (r *Replay[E]) Begin(pos adapter.Position) { r.base, r.counted = pos, 0 }
 
-// At is where the member is when it has read the part.
+// At returns where the member is when it has read the part.
 func (r *Replay[E]) At() adapter.Position { return r.at }
 
-// Head is where the history is that the replay is ahead of.
+// Head returns the head of the history, if the replay is ahead of it.
 func (r *Replay[E]) Head() adapter.Position { return r.head }
 
-// Met reports whether the log goes on after the part.
+// Met reports whether the log continues after the part.
 func (r *Replay[E]) Met() bool { return r.met }
 
 // Empty reports whether the part has been read.
@@ -63,7 +63,7 @@ func (r *Replay[E]) Empty() bool { return r.gap.IsZero() && len(r.items) == 0 }
 // Gap is what is missing before the messages of the part.
 func (r *Replay[E]) Gap() roomlog.Gap { return r.gap }
 
-// TakeGap returns the gap, which has been told then.
+// TakeGap returns the gap, and removes it.
 func (r *Replay[E]) TakeGap() roomlog.Gap {
 	gap := r.gap
 	r.gap = roomlog.Gap{}
@@ -83,19 +83,19 @@ func (r *Replay[E]) Advance(n int) {
 // Deliver gives the replay a page that was read for it.
 func (r *Replay[E]) Deliver(p *Page[E]) { r.page = p }
 
-// Meet notes that the member's cursor is at the end of the log. What it passed
-// over there, and the history has not given, is missing: what had no position,
-// and what was missing before.
+// Meet notes that the member's cursor is at the end of the log. What the cursor
+// passed over, and the history did not have, is missing: messages without a
+// position, and gaps.
 func (r *Replay[E]) Meet(passed roomlog.Gap) {
 	r.gap.Missed += min(max(0, passed.Missed-r.counted), math.MaxInt-r.gap.Missed)
 	r.gap.Unknown = r.gap.Unknown || passed.Unknown
 	r.met = true
 }
 
-// Abandon ends a replay whose history cannot be read: the member goes on with
+// Abandon ends a replay whose history cannot be read: the member continues with
 // the log, which is at pos, and the rest is a gap. It is called before the
-// cursor is put there, and Meet after it. If inWindow is true neither is
-// needed: what is still in the window is not missing.
+// cursor is moved to the end of the log, and Meet after that. If inWindow is
+// true neither is needed, because all that is missing is still in the window.
 func (r *Replay[E]) Abandon(pos adapter.Position) (inWindow bool) {
 	if r.at == r.base && r.counted == 0 {
 		return true
@@ -123,7 +123,7 @@ func (r *Replay[E]) give(p Part[E]) {
 	r.gap, r.items, r.at = p.gap, p.items, p.end
 }
 
-// A Verdict says what came of asking for the next part.
+// A Verdict is the result of Assemble.
 type Verdict uint8
 
 const (
@@ -140,12 +140,12 @@ const (
 	Unreadable
 )
 
-// A Log is where the log stands.
+// A Log says where the log of the room is in the history.
 type Log struct {
 	At    adapter.Position // of its last message
 	Known bool             // else At is not known
-	// Blind: what is between the log and the next frame could not be read.
-	// Refused: it is not being read now, either.
+	// Blind is set if the history between the log and the next frame could not be
+	// read, and Refused if it is not being read now either.
 	Blind, Refused bool
 }
 
@@ -154,7 +154,7 @@ func (s *Store[E]) Assemble(r *Replay[E], log Log, keep adapter.Retention, now i
 	switch {
 	case !log.Known:
 		return LogBehind
-	case log.Blind: // what is missing is in the history, if that can be read by now
+	case log.Blind: // what is missing is in the history, which it may be possible to read by now
 		if log.Refused && r.retried {
 			return Unreadable
 		}
@@ -186,21 +186,22 @@ func (s *Store[E]) Assemble(r *Replay[E], log Log, keep adapter.Retention, now i
 			return AheadOfHistory
 		}
 	} else if log.At.Before(r.at) && history.Has(&p.info, r.at) && r.waits < maxWaits {
-		// This hub lags behind the one that the position comes from. What is
-		// missing here until then is not missing for the member.
+		// This hub lags behind the hub that gave out the position. What is missing
+		// here up to that position is not missing for the member.
 		r.waits++
 		return LogBehind
 	}
 	return r.takePage(p, log.At)
 }
 
-// takePage gives the replay what a page has, up to where the log stands.
+// takePage gives the replay the messages of a page, up to the position of the
+// log.
 func (r *Replay[E]) takePage(p *Page[E], pos adapter.Position) Verdict {
 	next := p.next(r.at, r.newcomer && (r.base.IsZero() || r.at.Before(r.base)))
 	n := after(next.items, pos)
 	if n < len(next.items) || !next.end.Before(pos) {
 		next.items, next.end, r.met = next.items[:n:n], pos, true
-		if n == 0 { // what is missing after pos is still on its way to the log
+		if n == 0 { // messages that are missing after pos are still on their way to the log
 			next.gap.Missed = min(next.gap.Missed, int(min(pos.Offset-min(r.at.Offset, pos.Offset), math.MaxInt)))
 		}
 	}

@@ -61,7 +61,7 @@ func TestReadings(t *testing.T) {
 		require.Equal(t, at(want), since)
 	}
 	served := func(r *Request[message]) bool { return r.Page != nil }
-	t.Run("one reading serves those that are near", func(t *testing.T) {
+	t.Run("one reading serves requests that are near", func(t *testing.T) {
 		var q Readings[message]
 		a, b, c := q.Join(at(500)), q.Join(at(100)), q.Join(at(900))
 		begin(t, &q, 100)
@@ -84,13 +84,13 @@ func TestReadings(t *testing.T) {
 		q.Deliver(pageOf(900, 901, 1000, 5000))
 		require.True(t, served(oldest))
 	})
-	t.Run("those far behind do not come first", func(t *testing.T) {
+	t.Run("requests that are far behind do not come first", func(t *testing.T) {
 		var q Readings[message]
 		q.Join(at(100_000))
 		q.Join(at(1))
 		begin(t, &q, 100_000)
 	})
-	t.Run("a page from before the request says nothing about what is new", func(t *testing.T) {
+	t.Run("a page from before the request does not serve a request for newer messages", func(t *testing.T) {
 		var q Readings[message]
 		q.Join(at(1))
 		begin(t, &q, 1)
@@ -102,7 +102,7 @@ func TestReadings(t *testing.T) {
 		q.Deliver(pageOf(10, 11, 10, 10))
 		require.True(t, served(late))
 	})
-	t.Run("who has gone is forgotten, and an error is for all", func(t *testing.T) {
+	t.Run("a request that has left is forgotten, and an error is for all", func(t *testing.T) {
 		var q Readings[message]
 		gone, stays := q.Join(at(1)), q.Join(at(2))
 		q.Leave(gone)
@@ -158,7 +158,7 @@ func TestRecent(t *testing.T) {
 		tl.cut(w, false)
 		require.LessOrEqual(t, tl.bytes, w.Bytes)
 	})
-	t.Run("meets what was read", func(t *testing.T) {
+	t.Run("is extended by a page that reaches it", func(t *testing.T) {
 		tl := fill(1000, false)
 		tl.extend(pageOf(400, 401, 970, 970), at(1000), w, true)
 		require.Equal(t, offsets(itemsOf(401, 1000)), all(t, tl, at(400), at(1000)))
@@ -176,7 +176,7 @@ func TestPage(t *testing.T) {
 		require.Equal(t, 49, p.next(adapter.Position{}, false).gap.Missed)
 		require.Equal(t, 40, p.next(at(9), false).gap.Missed)
 	})
-	t.Run("what may be missing on the way is told in its place", func(t *testing.T) {
+	t.Run("messages that may be missing are a gap in their place", func(t *testing.T) {
 		p := pageOf(5, 6, 8, 8)
 		later := itemsOf(9, 10)
 		for i := range later {

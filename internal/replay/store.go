@@ -11,24 +11,25 @@ import (
 // behind, while it is wide.
 const maxPages = 16
 
-// A Store is what a room has of its history for members that come from behind.
-// The zero Store has nothing.
+// A Store has parts of a room's history, for members that come from behind. The
+// zero Store is empty.
 type Store[E Item] struct {
 	Recent[E]
 	Readings[E]
 	pages []*Page[E] // read lately
 
-	// wide: the history is read, or was until wideAt: the room holds more than
-	// its window, so that members meet what has come meanwhile.
+	// wide is set if the history is being read, or was until wideAt. The room then
+	// holds more than its window, so that members find what has come meanwhile.
 	wide bool
 	// expires: Expire is called from time to time.
 	expires bool
 	wideAt  int64
 }
 
-// Messages expire a chunk at a time. Chunks that expire soon after one another
-// do so together: Expire asks to be called again after expirePause at the
-// earliest, or an expireShare of the age that messages may reach.
+// Messages expire a chunk at a time. Chunks that would expire soon after one
+// another expire together: Expire asks to be called again after expirePause at
+// the earliest, or after one expireShare-th of the age that messages may reach,
+// if that is longer.
 const (
 	expirePause = time.Second
 	expireShare = 8
@@ -40,9 +41,9 @@ func (s *Store[E]) Forget() { s.Recent, s.pages = Recent[E]{}, nil }
 // Wide reports whether the room holds more than its window.
 func (s *Store[E]) Wide() bool { return s.wide }
 
-// Widen has the room hold more than its window for a while, because its history
-// is read. It reports whether that begins with this call: then Narrow is to be
-// called from time to time until it succeeds.
+// Widen makes the room hold more than its window for a while, because its
+// history is read. It reports whether that begins with this call. If so, the
+// caller calls Narrow from time to time until it returns true.
 func (s *Store[E]) Widen(now int64) (begins bool) {
 	begins = !s.wide
 	s.wide, s.wideAt = true, now
@@ -63,17 +64,17 @@ func (s *Store[E]) Narrow(now int64, busy bool, w Window) bool {
 	return true
 }
 
-// BeginExpiry reports whether Expire is to be called from time to time from here
-// on: there are messages, and it is not being called.
+// BeginExpiry reports whether the caller has to begin to call Expire from time
+// to time: there are messages, and that has not begun.
 func (s *Store[E]) BeginExpiry() bool {
 	begins := !s.expires && !s.Empty()
 	s.expires = s.expires || begins
 	return begins
 }
 
-// Expire drops messages that are older than the history keeps them, and says
-// when to call it again, or that no messages are left. They may have become as
-// much older as an eighth of that age, or a second.
+// Expire drops messages that are older than the history keeps them, and returns
+// when to call it again, or that no messages are left. A message may be dropped
+// late, by up to an eighth of that age or a second.
 func (s *Store[E]) Expire(now int64, age time.Duration) (next int64, empty bool) {
 	first, empty := s.expire(now - age.Nanoseconds())
 	if s.expires = !empty; empty {
@@ -86,8 +87,8 @@ func (s *Store[E]) Expire(now int64, age time.Duration) (next int64, empty bool)
 // Add appends messages that went into the log, and were kept at a time.
 func (s *Store[E]) Add(items []E, kept int64, w Window) { s.add(items, kept, w, s.wide) }
 
-// Remember keeps a page for members that come later. Pos is where the log
-// stands.
+// Remember keeps a page for members that come later. Pos is the position of the
+// log.
 func (s *Store[E]) Remember(p *Page[E], pos adapter.Position, w Window) {
 	s.extend(p, pos, w, s.wide)
 	if s.wide && p.info.Head.Epoch == pos.Epoch {

@@ -7,7 +7,7 @@ import "sync/atomic"
 type Owner interface{ Wake() }
 
 // A Cursor is a place in a log. One goroutine at a time may use it (its owner
-// sees to that); appends to the log go on meanwhile. A cursor is opened once
+// sees to that); appends to the log continue meanwhile. A cursor is opened once
 // and closed once, and not used again.
 type Cursor[T Item, O Owner] struct {
 	log   *Log[T, O]

@@ -65,8 +65,8 @@ func (l *Limits[T]) Policy() Policy { return l.policy }
 type Policy uint8
 
 const (
-	Oldest Policy = iota // it goes on at the oldest item that is kept
-	Newest               // it goes on at the newest item; Cursor.Overrun knows before the cursor does
+	Oldest Policy = iota // it continues at the oldest item that is kept
+	Newest               // it continues at the newest item; Cursor.Overrun knows before the cursor does
 	Track                // as Oldest; Cursor.Overrun knows as well
 )
 

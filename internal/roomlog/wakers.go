@@ -9,9 +9,9 @@ import (
 // wakeShare is the number of cursors that a waker takes at a time.
 const wakeShare = 64
 
-// Wakers wake crowds of parked cursors, on goroutines of their own. While they
-// are at it more may be appended, and a cursor's owner that is woken finds all
-// of it: in a burst nobody is woken twice. The zero value is ready for Start.
+// Wakers wake crowds of parked cursors, on goroutines of their own. Meanwhile
+// more may be appended, and a cursor's owner that is woken finds all of it: in
+// a burst no owner is woken twice. The zero value is ready for Start.
 type Wakers[T Item, O Owner] struct {
 	mu      locks.Mutex[locks.Innermost] // guards all below
 	work    sync.Cond
@@ -36,7 +36,7 @@ func (w *Wakers[T, O]) Stop() {
 	w.work.Broadcast()
 }
 
-// Add has cursors woken. It does not wait.
+// Add makes the wakers wake cursors. It does not wait.
 func (w *Wakers[T, O]) Add(crowd Wakeups[T, O]) {
 	w.mu.Lock()
 	w.queue = append(w.queue, crowd)

@@ -17,7 +17,7 @@ type Schedule[T comparable] struct {
 
 	mu    locks.Mutex[locks.Innermost] // guards all below
 	due   map[T]time.Time
-	queue queue[T] // with entries that are out of date: due is right
+	queue queue[T] // may have entries that are out of date; due has the valid times
 }
 
 // Init makes s, which is zero, an empty schedule.
@@ -25,8 +25,8 @@ func (s *Schedule[T]) Init() {
 	s.kick, s.due = make(chan struct{}, 1), make(map[T]time.Time)
 }
 
-// At has a thing called for at a time. If it is in the schedule already, with
-// an earlier time, that stands.
+// At schedules a thing for a time. If the thing is in the schedule already,
+// with an earlier time, that time stays.
 func (s *Schedule[T]) At(thing T, at time.Time) {
 	s.mu.Lock()
 	old, some := s.due[thing]

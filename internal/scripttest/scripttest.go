@@ -1,6 +1,6 @@
-// Package scripttest tests machines by scripts: text files in testdata that have
-// the events of a machine and, beside each, what the machine is to decide. They
-// can be read without Go.
+// Package scripttest tests machines by scripts: text files in testdata that
+// have the events of a machine and, next to each, what the machine must decide.
+// They can be read without Go.
 package scripttest
 
 import (
@@ -15,9 +15,9 @@ import (
 
 var update = flag.Bool("update", false, "write what the scripts in testdata give into them")
 
-// Run plays each file of testdata whose name ends with .script. Play returns the
-// script with the decisions that the machine has made, and the test fails if
-// they differ from those in the file.
+// Run plays each file of testdata whose name ends with .script. Play returns
+// the script with the decisions that the machine has made, and the test fails
+// if they differ from those in the file.
 func Run(t *testing.T, play func(t *testing.T, script string) string) {
 	files, err := filepath.Glob("testdata/*.script")
 	require.NoError(t, err)

@@ -10,7 +10,7 @@ func (l *line) has(stream, seq, end uint64) bool {
 	return l.stream == stream && l.floor <= seq && end <= l.next && !l.isOpen(stream, seq, end)
 }
 
-// reaches reports whether a frame is of the line, or comes after it.
+// reaches reports whether a frame belongs to the line, or comes after it.
 func (l *line) reaches(h *wire.Header) bool { return l.stream == h.Stream && l.floor <= h.Seq }
 
 // leave keeps the line that is followed as the other one, if it has anything.
@@ -22,8 +22,7 @@ func (s *publisher) leave() {
 	s.proof = 0
 }
 
-// begin follows a stream from a number on, or from where it is on the other
-// line.
+// begin follows a stream from a number on, or from where the other line has it.
 func (s *publisher) begin(number, from uint64) {
 	other := s.other
 	s.leave()
@@ -34,15 +33,15 @@ func (s *publisher) begin(number, from uint64) {
 	}
 }
 
-// choose follows the line that a frame is of, where positions tell the order:
-// it needs no evidence.
+// choose follows the line that a frame belongs to, in a room where positions
+// show the order. It needs no evidence.
 func (s *publisher) choose(h *wire.Header) {
 	other := s.other
 	switch {
 	case other != nil && other.reaches(h) && other.floor == s.floor && other.next == h.Seq:
-		s.line, s.other = *other, nil // the suspiciousHole jump was made up
+		s.line, s.other = *other, nil // the jump over suspiciousHole numbers was forged
 	case other != nil && other.reaches(h) && other.next == h.Seq && s.next < h.Seq:
-		*other, s.line = s.line, *other // what is between the lines may come yet
+		*other, s.line = s.line, *other // what is between the lines may still come
 	case s.reaches(h):
 	case other != nil && other.reaches(h):
 		*other, s.line = s.line, *other
@@ -54,9 +53,9 @@ func (s *publisher) choose(h *wire.Header) {
 	}
 }
 
-// jump goes on at seq, which is not before the next number, and returns how
-// many numbers lie between; none if that is absurd. They are accounted for if
-// they will be reported missing.
+// jump continues at seq, which is not before the next number, and returns how
+// many numbers lie between; 0 if that is absurd. With reported, these will be
+// reported missing, and are accounted for.
 func (s *publisher) jump(seq uint64, reported bool) (hole uint64, absurd bool) {
 	if hole = seq - s.next; hole == 0 {
 		return 0, false
@@ -80,10 +79,10 @@ func (s *publisher) jump(seq uint64, reported bool) (hole uint64, absurd bool) {
 	return hole, false
 }
 
-// astray takes a frame that is not of the line that is followed: of a smaller
-// stream, or from before the line begins. Its messages are out of order, and
-// are not delivered. They are missing, unless they are accounted for in the
-// other line.
+// astray takes a frame that is not in the line that is followed: it is of a
+// smaller stream, or from before the line begins. Its messages are out of
+// order, so they are not delivered, and they are missing unless they are
+// accounted for in the other line.
 func (s *publisher) astray(h *wire.Header, v *Verdict) {
 	end := h.Seq + uint64(h.Count)
 	v.Skip = h.Count
@@ -104,7 +103,7 @@ func (s *publisher) astray(h *wire.Header, v *Verdict) {
 	}
 	v.Missed += int(end - max(h.Seq, o.next))
 	o.next = end
-	if o.stream == s.stream && s.floor <= o.next { // they have met
+	if o.stream == s.stream && s.floor <= o.next { // the two lines have met
 		s.floor, s.next, s.other = o.floor, max(s.next, o.next), nil
 		return
 	}
@@ -113,10 +112,10 @@ func (s *publisher) astray(h *wire.Header, v *Verdict) {
 	}
 }
 
-// recall takes a frame all of whose numbers are accounted for. If they have
-// been reported missing in a suspiciousHole jump, and come one after the other
-// from its beginning on, then the jump was made up: what comes after them is
-// delivered, though it was reported missing.
+// recall takes a frame all of whose numbers are accounted for. If they were
+// reported missing because of a jump over suspiciousHole numbers, and now come
+// one after the other from its beginning on, then the jump was forged: the
+// frames after them are delivered, though they were reported missing.
 func (s *publisher) recall(h *wire.Header, end uint64) {
 	o := s.other
 	if o == nil || o.stream != h.Stream || h.Seq != o.next || h.Stream != s.stream || end > s.next {
@@ -128,8 +127,8 @@ func (s *publisher) recall(h *wire.Header, end uint64) {
 	}
 }
 
-// speaks counts a frame that speaks for the other line, and reports whether
-// that is enough.
+// speaks counts a frame as evidence for the other line, and reports whether
+// there is enough.
 func (s *publisher) speaks(h *wire.Header) bool {
 	if h.Resent {
 		return false // it may be late

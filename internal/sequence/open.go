@@ -2,16 +2,16 @@ package sequence
 
 import "slices"
 
-// maxOpen bounds the open numbers of a hub. When there are more runs of them,
-// the one that was found first counts as accounted for.
+// maxOpen bounds the runs of open numbers of a hub. When there are more, the
+// one that was found first counts as accounted for.
 const maxOpen = 16
 
 // A span is a run of numbers, without the end.
 type span struct{ from, end uint64 }
 
-// open are the numbers of a line that are not accounted for. In a room with a
-// history there are some after a hole that is not reported: their publisher
-// could not send them, as far as anybody can tell.
+// open are the numbers of a line that are not accounted for. They come from
+// holes in a room with a history, which are not reported: it is assumed that
+// the publisher could not send these messages.
 type open []span
 
 // add adds a span, which may be empty.
@@ -45,8 +45,8 @@ func (l *line) isOpen(stream, seq, end uint64) bool {
 }
 
 // fill accounts for a frame whose numbers are open. It returns how many open
-// ones are before it in the same hole; none if they are not reported, since
-// they stay open then.
+// numbers are before the frame in the same hole, or 0 if reported is false:
+// then they stay open.
 func (l *line) fill(seq, end uint64, reported bool) (before uint64) {
 	i := l.open.find(seq, end)
 	was := (*l.open)[i]

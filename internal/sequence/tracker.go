@@ -14,9 +14,9 @@ const (
 	// has not been heard for longest is forgotten when there are more.
 	maxPublishers = 2048
 
-	// MaxHole is the size from which a hole is not believed: at a million
-	// messages a second it takes more than an hour to make one. It is reported
-	// as a gap of unknown size. The sum of a few smaller holes fits an int.
+	// MaxHole is the size from which a hole is not believed, and reported as a gap
+	// of unknown size: at a million messages a second it takes more than an hour
+	// to make one. The sum of a few smaller holes fits an int.
 	MaxHole = min(1<<32, math.MaxInt/4)
 
 	// suspiciousHole is the size from which the numbers before a hole are
@@ -34,7 +34,7 @@ const (
 	clockSkew = 250 * time.Millisecond
 )
 
-// stranger stands for all publishers without a hub.
+// stranger represents all publishers that are not hubs.
 const stranger = 0
 
 // A Tracker knows the publishers of one channel. The zero Tracker knows none.
@@ -49,7 +49,7 @@ type Tracker struct {
 	// heard is the hub whose frame was the first to be delivered in this run.
 	// others is set once a frame of a second hub was delivered.
 	heard   uint64
-	frames  uint32 // counter for age
+	frames  uint32 // counts frames, for publisher.age
 	others  bool
 	started bool
 }
@@ -94,11 +94,12 @@ type Verdict struct {
 // Lost is the number of messages that are missing.
 func (v *Verdict) Lost() int { return v.Earlier + v.Missed }
 
-// BeginRun says that the subscription stands, anew.
+// BeginRun says that the channel has been subscribed, for the first time or
+// again.
 func (t *Tracker) BeginRun(now time.Time) {
 	t.run++
 	if t.run > 1 {
-		t.since = now.UnixMilli() // before the first, there was nobody to see an order
+		t.since = now.UnixMilli() // before the first run no member was here to see an order
 	}
 	t.heard, t.others, t.started = 0, false, false
 }
@@ -158,7 +159,8 @@ func (t *Tracker) AcceptUnkept(h *wire.Header, trimmed *uint64) (v Verdict) {
 		v.Missed = int(hole)
 	}
 	if !inRun && t.heardOther(h.Hub) && t.late(h) {
-		// Others may have had it before what we have delivered in this run.
+		// Other hubs may have delivered it before what this hub has delivered in this
+		// run.
 		v.Missed += h.Count - v.Skip
 		v.Skip = h.Count
 		return v
@@ -171,20 +173,20 @@ func (t *Tracker) AcceptUnkept(h *wire.Header, trimmed *uint64) (v Verdict) {
 func (t *Tracker) AcceptStranger() { t.note(stranger) }
 
 // AcceptNext is Accept for a frame that is the next one in the history of the
-// room. There the order and what is missing is told by positions. Numbers tell
-// what came before, though it has another position now, and, for the first
-// frame of each hub in a run, what a server has lost. (Within a run a hole is a
-// message that its publisher knows it could not send. Should it come after all,
-// it is delivered where it comes.)
+// room. There, positions show the order and what is missing. Numbers show which
+// messages came before at another position and, for the first frame of each hub
+// in a run, what a server has lost. (Within a run a hole is a message that
+// could not be sent, as its publisher knows. If it comes after all, it is
+// delivered where it comes.)
 //
-// The first passed messages of the frame have positions that the log is beyond,
-// so they will not be delivered. Those that were not delivered before either
-// are missing; trimmed is the number of messages that have been reported
-// missing by their positions, and AcceptNext takes from it what it finds to be
-// among them.
+// The first passed messages of the frame have positions that the log has
+// passed, so they will not be delivered. Those that were not delivered before
+// either are missing. The trimmed parameter is the number of messages that have
+// been reported missing by their positions; AcceptNext subtracts the missing
+// messages that are among them.
 func (t *Tracker) AcceptNext(h *wire.Header, passed int, trimmed *uint64) Verdict {
 	v, s := t.acceptKept(h, passed, trimmed)
-	if passed < h.Count { // all that was lost or trimmed is before it
+	if passed < h.Count { // all messages that were lost or trimmed come before it
 		s.run, s.trimmed = t.run, false
 	}
 	return v
@@ -238,7 +240,7 @@ func (t *Tracker) acceptKept(h *wire.Header, passed int, trimmed *uint64) (v Ver
 	unseen := uint64(max(0, passed-seen))
 	unseen -= take(trimmed, unseen)
 	if !known && passed == h.Count {
-		unseen = 0 // it was on its way when we came
+		unseen = 0 // it was under way when the room was subscribed
 	}
 	if fresh {
 		v.Earlier, v.From, v.Unknown = int(hole+unseen), from, absurd
@@ -262,15 +264,15 @@ func (t *Tracker) Accounted(h *wire.Header) bool {
 	return true
 }
 
-// take takes up to n from a number that is left.
+// take subtracts up to n from left, and returns how much.
 func take(left *uint64, n uint64) uint64 {
 	n = min(n, *left)
 	*left -= n
 	return n
 }
 
-// Trim says that messages have been reported missing by their positions. Whose
-// they were is seen when each publisher is heard again.
+// Trim says that messages have been reported missing by their positions. It is
+// seen who published them when each publisher is heard again.
 func (t *Tracker) Trim() {
 	for i := range t.publishers {
 		t.publishers[i].trimmed = true
@@ -278,7 +280,7 @@ func (t *Tracker) Trim() {
 }
 
 // late reports whether a frame may have been sent before the run began: because
-// it is sent again, or because it waited in a server that was cut off.
+// it was sent repeatedly, or because it waited in a server that was cut off.
 func (t *Tracker) late(h *wire.Header) bool {
 	return h.Resent || t.since != 0 && h.Time < uint64(max(0, t.since-clockSkew.Milliseconds()))
 }
@@ -325,7 +327,8 @@ func (t *Tracker) find(h *wire.Header) (s *publisher, known bool) {
 	return &t.publishers[t.last], false
 }
 
-// prune forgets the older half. A hub that is heard again begins anew.
+// prune forgets the half that was not heard for longest. If such a hub is heard
+// again, its numbers begin anew.
 func (t *Tracker) prune() {
 	kept := make([]publisher, 0, maxPublishers)
 	for _, s := range t.publishers {

@@ -105,14 +105,14 @@ func TestNumbers(t *testing.T) {
 		"the frame begins there: deliver it": `
 			1 1/1-2 => 1-2
 			1 1/3-3 => 3`,
-		"it begins later: what is between is missing": `
+		"it begins later: the messages between are missing": `
 			1 1/1-2 => 1-2
 			1 1/6-7 => 6-7, missed 3`,
-		"it begins earlier: drop what was delivered before": `
+		"it begins earlier: drop messages that were delivered before": `
 			1 1/1-5 => 1-5
 			1 1/4-7 => 6-7, repeated 2
 			1 1/1-7 => repeated 7`,
-		"what was reported missing is not delivered late": `
+		"a message that was reported missing is not delivered late": `
 			1 1/1-1 => 1
 			1 1/4-4 => 4, missed 2
 			1 1/2-3 => repeated 2`,
@@ -125,19 +125,19 @@ func TestNumbers(t *testing.T) {
 			1 2/1-1 => 1
 			1 1/4-5 => repeated 2
 			1 2/2-2 => 2`,
-		"what is dropped and was not accounted for is missing": `
+		"a dropped message that was not accounted for is missing": `
 			1 1/1-5 => 1-5
 			1 2/1-1 => 1
 			1 1/5-7 resent => missed 2
 			1 1/5-7 resent => repeated 3
 			1 1/9-9 => missed 2
 			1 2/2-2 => 2`,
-		"so is what comes from before the first that was heard": `
+		"so is a message from before the first that was heard": `
 			1 1/5-5 => 5
 			1 1/3-4 => missed 2
 			1 1/3-4 => repeated 2
 			1 1/6-6 => 6`,
-		"what was missed before the run concerns those who were there": `
+		"messages missed before the run concern members that were there": `
 			1 1/1-1 => 1
 			run
 			1 1/4-4 => 4, earlier 2 after run 1
@@ -147,7 +147,7 @@ func TestNumbers(t *testing.T) {
 			run
 			1 1/9-9 => 9, earlier 2 after run 2
 			1 2/3-3 => 3, missed 2`,
-		"a frame that others may have had in another place is not delivered": `
+		"a frame that other hubs may have delivered at another place is not delivered": `
 			1 1/1-1 => 1
 			2 1/1-1 => 1
 			run
@@ -157,7 +157,7 @@ func TestNumbers(t *testing.T) {
 			3 1/3-4 old => missed 2
 			3 1/5-5 old => 5
 			4 1/5-5 => 5`,
-		"if no other hub was heard it is": `
+		"it is delivered if no other hub was heard": `
 			1 1/1-1 => 1
 			run
 			1 1/2-2 resent => 2`,
@@ -212,7 +212,7 @@ func TestForgedNumbers(t *testing.T) {
 			1 1/8-8 => repeated 1
 			1 1/9-9 => repeated 1
 			1 1/10-10 => 10`,
-		"what goes on after the jump is evidence for it": `
+		"a frame that continues after the jump is evidence for the jump": `
 			1 1/1-5 => 1-5
 			1 2/1-1 => 1
 			1 1/6-6 => missed 1
@@ -244,10 +244,10 @@ func TestForgedNumbers(t *testing.T) {
 	}
 }
 
-// In a room with a history positions tell the order.
+// In a room with a history positions determine the order.
 func TestNumbersOfARoomWithAHistory(t *testing.T) {
 	for name, script := range map[string]string{
-		"within a run a hole is what could not be sent": `
+		"within a run a hole stands for messages that could not be sent": `
 			kept 1 1/1-2 => 1-2
 			kept 1 1/5-5 => 5
 			kept 1 1/3-3 => 3
@@ -255,7 +255,7 @@ func TestNumbersOfARoomWithAHistory(t *testing.T) {
 			kept 1 1/5-5 => repeated 1
 			kept 1 1/6-6 => 6
 			kept 1 2/4-4 => 4`,
-		"what came before, at another place": `
+		"messages that came before, at another place": `
 			kept 1 1/1-4 => 1-4
 			kept 1 1/3-6 => 5-6, repeated 2
 			kept 1 1/3-6 => repeated 4`,
@@ -272,51 +272,51 @@ func TestNumbersOfARoomWithAHistory(t *testing.T) {
 			run
 			kept 1 1/9-9 => 9
 			kept 1 1/4-4 => 4`,
-		"but not for a server that has lost what is in them": `
+		"but not if a server has lost the messages in them": `
 			kept 1 1/1-1 => 1
 			kept 1 1/9-9 => 9
 			run
 			kept 1 1/5-5 => 5, earlier 3 after run 1
 			kept 1 1/4-4 => repeated 1
 			kept 1 1/6-6 => 6`,
-		"what is trimmed and passed leaves the rest of it trimmed": `
+		"a trimmed frame that is passed leaves the rest trimmed": `
 			kept 1 1/1-2 => 1-2
 			trim 6
 			late 1 1/3-3 passed 1 => 
 			run
 			kept 1 1/9-9 => 9
 			kept 1 1/11-11 => 11`,
-		"so it does of a hub that was not heard before": `
+		"so does one of a hub that was not heard before": `
 			kept 2 1/1-1 => 1
 			trim 6
 			late 1 1/1-1 passed 1 =>
 			run
 			kept 1 1/7-7 => 7`,
-		"what is passed says nothing of what a server has lost": `
+		"a passed frame does not show what a server has lost": `
 			kept 1 1/1-2 => 1-2
 			run
 			late 1 1/2-2 passed 1 => repeated 1
 			kept 1 1/5-5 => 5, earlier 2 after run 1`,
-		"what was trimmed shows in a frame that is not kept": `
+		"a frame that is not kept shows what was trimmed": `
 			kept 1 1/1-2 => 1-2
 			trim 4
 			unkept 1 1/6-6 => 6
 			unkept 1 1/9-9 => 9, missed 1`,
-		"what comes from before a hub was heard": `
+		"messages from before a hub was heard": `
 			kept 2 1/1-1 => 1
 			trim 2
 			kept 1 1/3-3 => 3
 			late 1 1/1-1 passed 1 =>
 			run
 			kept 1 1/6-6 => 6, earlier 2 after run 1`,
-		"what a server has lost": `
+		"messages that a server has lost": `
 			kept 1 1/1-2 => 1-2
 			kept 2 1/1-1 => 1
 			run
 			kept 1 1/5-5 => 5, earlier 2 after run 1
 			run
 			kept 2 3/3-3 => 3, earlier 2 after run 1`,
-		"what was trimmed is not counted twice": `
+		"trimmed messages are not counted twice": `
 			kept 1 1/1-2 => 1-2
 			kept 2 1/1-1 => 1
 			run
@@ -333,19 +333,19 @@ func TestNumbersOfARoomWithAHistory(t *testing.T) {
 			run
 			kept 1 1/3-9 passed 4 => 7-9, earlier 4 after run 1
 			kept 2 1/1-5 passed 2 => 3-5, missed 2`,
-		"and that is counted by positions": `
+		"the trimmed part is counted by positions": `
 			kept 1 1/1-2 => 1-2
 			run
 			trim 6
 			kept 1 1/4-9 passed 4 => 8-9
 			kept 2 1/1-5 passed 2 => 3-5, missed 1`,
-		"a frame in whose place another was made up": `
+		"a frame whose place a forged one has taken": `
 			kept 1 1/1-2 => 1-2
 			kept 7 1/1-1 => 1
 			kept 1 1/3-4 passed 2 => missed 2
 			kept 1 1/3-4 passed 2 => repeated 2
 			kept 1 1/5-5 => 5`,
-		"a frame that was on its way when we came": `
+		"a frame that was under way when the room was subscribed": `
 			kept 1 1/3-4 passed 2 =>
 			kept 1 1/5-5 => 5`,
 		"forged numbers do not mute": `
@@ -425,8 +425,8 @@ func FuzzNumbers(f *testing.F) {
 	})
 }
 
-// A history was read while its trimmed part was still on its way: what comes of
-// it goes on in one line of numbers, what is read in the other one.
+// A history was read while its trimmed part was still under way: frames that
+// arrive continue one line of numbers, frames that are read the other.
 func TestKeptFramesOfTwoLinesInTurn(t *testing.T) {
 	var tr Tracker
 	tr.BeginRun(time.Unix(1, 0))

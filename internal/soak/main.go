@@ -1,7 +1,7 @@
 // Soak lets hubs, publishers and clients run on real clusters while these have
 // one fault after the other, and verifies from the records that package fanout
-// keeps its guarantees; see packages world and check. (The tests of adapter/nats
-// do the same with NATS.)
+// keeps its guarantees; see packages world and check. (The tests of
+// adapter/nats do the same with NATS.)
 //
 //	go run ./internal/soak -server redis8 -seed 7          # one run, 2 minutes
 //	go run ./internal/soak -seeds 10                       # ten on each server

@@ -82,7 +82,7 @@ const (
 )
 
 // Keep makes attempts until one succeeds or ctx ends. After one that has failed
-// it calls failed, which reports whether to go on.
+// it calls failed, which reports whether to continue.
 func (t *Trial) Keep(ctx context.Context, attempt func() error, failed func(error) (goOn bool)) {
 	for pause := backoff.First; ; pause = min(2*pause, lastPause) {
 		outdated := time.AfterFunc(failureAge, t.Retry)

@@ -10,8 +10,8 @@ import (
 	"github.com/fanoutgo/fanout/adapter"
 )
 
-// Mark has an error say that nothing was sent, if that is so. If it is not, the
-// error of a later attempt must not say it either.
+// Mark makes an error say that nothing was sent, if no attempt has sent
+// anything. Otherwise it removes that from the error of a later attempt.
 func Mark(err error, unsent bool) error {
 	switch says := errors.Is(err, adapter.ErrUnsent); {
 	case unsent && !says:

@@ -18,7 +18,8 @@ const (
 	Somebody
 )
 
-// Tick sends the probes that are due and judges the hubs that are watched.
+// Tick sends the probes that are due, and decides which watched hubs are
+// suspected or gone.
 func (w *Watch) Tick(now time.Time) Actions {
 	if late := now.Sub(w.next); late > w.params.Tick && !w.next.IsZero() {
 		w.shift(late)
@@ -26,7 +27,7 @@ func (w *Watch) Tick(now time.Time) Actions {
 	w.forget(now)
 	w.rewatch()
 	if w.deaf(now) {
-		// Silence of others says nothing: the time does not count.
+		// The silence of others means nothing while this hub did not run.
 		for _, h := range w.watched {
 			if !h.waiting.IsZero() {
 				h.waiting = h.waiting.Add(now.Sub(w.last))
@@ -50,7 +51,7 @@ func (w *Watch) Tick(now time.Time) Actions {
 	return w.take()
 }
 
-// shift moves what is waited for by time in which the hub did not run.
+// shift moves deadlines by the time in which the hub did not run.
 func (w *Watch) shift(by time.Duration) {
 	move := func(t *time.Time) {
 		if !t.IsZero() {
@@ -79,7 +80,8 @@ func (w *Watch) deaf(now time.Time) bool {
 	return !w.self.waiting.IsZero() && now.Sub(w.self.waiting) > w.params.Tick
 }
 
-// judge draws the conclusions from probes of a hub.
+// judge decides, by the outcome of its probes, whether a hub is suspected or
+// gone.
 func (w *Watch) judge(h *hub, now time.Time) {
 	silent := time.Duration(0)
 	if !h.waiting.IsZero() {
@@ -114,7 +116,7 @@ func (w *Watch) probe(h *hub, now time.Time) {
 	w.out.Probe = append(w.out.Probe, Message{h.id, &control.Probe{Number: w.number, Hubs: uint64(w.alive), Digest: w.digest}})
 }
 
-// Probed says what became of a probe that was sent to a hub.
+// Probed notes the outcome of a probe that was sent to a hub.
 func (w *Watch) Probed(id uint64, o Outcome, now time.Time) {
 	h := w.find(id)
 	if h == nil || h.state == Gone {
@@ -130,7 +132,7 @@ func (w *Watch) Probed(id uint64, o Outcome, now time.Time) {
 		if h.waiting.IsZero() && h.heard.Before(h.sent) { // the ack may have been faster
 			h.waiting = now
 		}
-	case Failed: // evidence has to be without a break
+	case Failed: // evidence must not be interrupted
 		h.absent, h.waiting = time.Time{}, time.Time{}
 		if h == &w.self {
 			h.waiting = w.last // it does not hear itself
@@ -145,7 +147,7 @@ func (w *Watch) Receive(from uint64, m *control.Probe, now time.Time) Actions {
 	switch {
 	case from == w.self.id:
 	case !m.Ack && h == nil:
-		w.sendRoster(from, true) // who is it?
+		w.sendRoster(from, true) // it is unknown here: ask who is there
 	case !m.Ack && known:
 		w.tell(from, &control.Probe{Ack: true, Number: m.Number, Hubs: uint64(w.alive), Digest: w.digest})
 	case m.Ack && known:
@@ -154,8 +156,8 @@ func (w *Watch) Receive(from uint64, m *control.Probe, now time.Time) Actions {
 	return w.take()
 }
 
-// compare sends a hub the list if its own differs, and did so before: word of
-// what has changed may be on its way.
+// compare sends a hub the list if the hub's own list differs, and already did
+// so before: a first difference may be due to news that is under way.
 func (w *Watch) compare(h *hub, m *control.Probe) {
 	differs := m.Hubs != uint64(w.alive) || m.Digest != w.digest
 	if differs && h.differs {

@@ -49,8 +49,8 @@ var Default = Params{
 }
 
 const (
-	// maxHubs bounds the hubs that are remembered, in case somebody makes them
-	// up. More are ignored.
+	// maxHubs bounds the hubs that are remembered, since hubs may be forged. More
+	// are ignored.
 	maxHubs = 16384
 	// rosterPage is the number of hubs in one payload.
 	rosterPage = 2048
@@ -90,7 +90,7 @@ type hub struct {
 	sent    time.Time // when the last probe was sent
 	waiting time.Time // since when an ack is waited for; zero: none is
 	absent  time.Time // since when probes have reached nobody; zero: they do
-	differs bool      // its list was another one at the last ack
+	differs bool      // its list differed at the last ack
 }
 
 // Actions are what the owner of a Watch does after an event.
@@ -102,8 +102,8 @@ type Actions struct {
 	Came []uint64 // hubs that are there now
 	Left []uint64 // hubs that have ended in order
 	Died []uint64 // hubs that have ended otherwise
-	// Back means that others have taken this hub for gone, and learn now that
-	// it is not.
+	// Back means that other hubs took this one for gone, and now learn that it is
+	// not.
 	Back bool
 }
 
@@ -113,8 +113,8 @@ type Message struct {
 	Payload control.Payload
 }
 
-// New returns the Watch of a hub, which is there alone. Since is in ms since
-// 1970.
+// New returns the Watch of a hub, which knows of no other hub. Since is when
+// the hub began, in ms since 1970.
 func New(self, since uint64, p Params) *Watch {
 	w := &Watch{params: p, self: hub{id: self, since: since, state: Alive}, hubs: make(map[uint64]*hub)}
 	w.alive, w.digest = 1, sum(&w.self)
@@ -149,8 +149,7 @@ func (w *Watch) State(id uint64) State {
 	return Unknown
 }
 
-// LastHeard returns when something came from a hub for the last time; zero if
-// nothing has.
+// LastHeard returns when something last came from a hub; zero if nothing has.
 func (w *Watch) LastHeard(id uint64) time.Time {
 	if h := w.find(id); h != nil {
 		return h.heard
@@ -224,7 +223,7 @@ func (w *Watch) tellGone(h *hub, now time.Time) {
 	}
 }
 
-// Hello takes the word of a hub that it is there, or about to leave.
+// Hello takes a hub's announcement that it is there, or about to leave.
 func (w *Watch) Hello(from uint64, m *control.Hello, now time.Time) Actions {
 	if from == w.self.id {
 		w.hear(from, now)
@@ -273,8 +272,8 @@ func (w *Watch) refute(from, incarnation uint64, gone bool) {
 	w.out.Back = w.out.Back || gone
 }
 
-// enter takes a hub into the list, and reports whether it was not there. One
-// that is gone comes back with a higher incarnation only.
+// enter adds a hub to the list, and reports whether it was not there before. A
+// hub that is gone comes back only with a higher incarnation.
 func (w *Watch) enter(k control.Known, now time.Time) (came bool) {
 	h := w.hubs[k.Hub]
 	switch {
@@ -300,8 +299,8 @@ func (w *Watch) enter(k control.Known, now time.Time) (came bool) {
 	return true
 }
 
-// end takes somebody's word that a hub is gone. A hub that was never heard of
-// is remembered as well, since its own word may come later.
+// end notes that a hub is gone, as another hub says. A hub that was never heard
+// of is remembered as gone, too, since its own Hello may still arrive.
 func (w *Watch) end(id, incarnation uint64, now time.Time) {
 	h := w.hubs[id]
 	switch {
@@ -322,22 +321,22 @@ func (w *Watch) end(id, incarnation uint64, now time.Time) {
 	}
 }
 
-// wake sees to it that Tick is called soon. Where nobody was watched it may
-// have been due only when a hub that is gone is forgotten.
+// wake makes Tick due soon. If no hub was watched before, Tick may be due only
+// when a hub that is gone is to be forgotten.
 func (w *Watch) wake(now time.Time) {
 	if next := now.Add(w.params.Tick); w.next.IsZero() || next.Before(w.next) {
 		w.next, w.last = next, now
 	}
 }
 
-// bury takes a hub off the list of those that are there.
+// bury removes a hub from the list of those that are there.
 func (w *Watch) bury(h *hub, now time.Time) {
 	w.count(h, -1)
 	h.state, h.goneAt = Gone, now
 	w.graves = append(w.graves, h)
 }
 
-// count adds a hub to the ranks of watchers, or takes it off.
+// count adds a hub to the ranking of watchers, or removes it.
 func (w *Watch) count(h *hub, by int) {
 	w.alive += by
 	w.digest ^= sum(h)
@@ -373,7 +372,7 @@ func (w *Watch) rewatch() {
 		}
 	}
 	slices.SortFunc(w.watched, func(a, b *hub) int { return cmp.Compare(a.id, b.id) })
-	for _, h := range old { // what was found out before is not evidence later
+	for _, h := range old { // evidence from an earlier watch does not count
 		if !slices.Contains(w.watched, h) && h.state != Gone {
 			h.state, h.waiting, h.absent = Alive, time.Time{}, time.Time{}
 		}
@@ -383,7 +382,7 @@ func (w *Watch) rewatch() {
 // score ranks hub w as a watcher of hub t.
 func score(w, t uint64) uint64 { return mix(w ^ mix(t)) }
 
-// sum is the part of a hub in the digest of a list.
+// sum returns the part of a hub in the digest of a list.
 func sum(h *hub) uint64 { return mix(h.id + mix(h.incarnation+1)) }
 
 // mix is the finalizer of SplitMix64.

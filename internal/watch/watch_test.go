@@ -55,7 +55,7 @@ func testWatch(t *testing.T, hubs int, counts bool) {
 		require.Zero(t, w.deaths())
 		w.agree()
 	})
-	t.Run("a hub that was stopped for long comes back, and accuses nobody", func(t *testing.T) {
+	t.Run("a hub that was stopped for long comes back, and suspects no other", func(t *testing.T) {
 		w := newWorld(t, hubs, counts)
 		n := w.victim()
 		w.pause(n, 30*time.Second)
@@ -87,7 +87,7 @@ func testWatch(t *testing.T, hubs int, counts bool) {
 		require.Zero(t, w.deaths())
 		w.agree()
 	})
-	t.Run("a hub that does not hear itself accuses nobody", func(t *testing.T) {
+	t.Run("a hub that does not hear itself suspects no other", func(t *testing.T) {
 		w := newWorld(t, hubs, false)
 		n := w.victim()
 		n.offline, n.silent = true, true
@@ -107,7 +107,7 @@ func testWatch(t *testing.T, hubs int, counts bool) {
 		require.Zero(t, w.deaths())
 		w.agree()
 	})
-	t.Run("what a hub did not hear of it learns from lists", func(t *testing.T) {
+	t.Run("a hub learns from lists what it did not hear", func(t *testing.T) {
 		w := newWorld(t, hubs, counts)
 		n := w.victim()
 		n.silent = true
@@ -191,7 +191,7 @@ func TestHello(t *testing.T) {
 		require.Equal(t, Alive, w.State(2))
 		require.Equal(t, now, w.LastHeard(2))
 	})
-	t.Run("is overtaken by the word of an end", func(t *testing.T) {
+	t.Run("is overtaken by the news of an end", func(t *testing.T) {
 		w := New(1, 0, Default)
 		w.Verdict(2, &control.Verdict{Gone: true, Hub: 2, Incarnation: 3}, now)
 		w.Verdict(2, &control.Verdict{Gone: true, Hub: 2, Incarnation: 5}, now)
@@ -209,7 +209,7 @@ func TestHello(t *testing.T) {
 		require.Empty(t, w.Verdict(2, &control.Verdict{Hub: 1}, now).Say, "which was answered before")
 		require.NotEmpty(t, w.Roster(2, &control.Roster{Hubs: []control.Known{{Hub: 1, Incarnation: 1, Gone: true}}}, now).Say)
 	})
-	t.Run("is the answer to word of its own end", func(t *testing.T) {
+	t.Run("is the answer to the news of its own end", func(t *testing.T) {
 		w := New(1, 7, Default)
 		a := w.Verdict(2, &control.Verdict{Hub: 1, Gone: true}, now)
 		hello := &control.Hello{Incarnation: 1, Since: 7}

@@ -12,8 +12,8 @@ const (
 	MaxFields = 64
 	// MaxFieldBytes is the largest length of a block, in bytes.
 	MaxFieldBytes = 64 << 10
-	// MaxField is the largest number of a field. Those from PrivateFields on
-	// are never given by this module: they are for experiments.
+	// MaxField is the largest number of a field. This module never uses those from
+	// PrivateFields on: they are for experiments.
 	MaxField      = 1<<16 - 1
 	PrivateFields = 1 << 15
 )

@@ -13,7 +13,7 @@ const MaxRoom = 255
 // DefaultPrefix begins all channel names unless another is given.
 const DefaultPrefix = "fanout"
 
-// CheckRoom says what is wrong with a room name, if anything is.
+// CheckRoom returns what is wrong with a room name, or nil.
 func CheckRoom(name string) error {
 	switch {
 	case name == "":
@@ -26,7 +26,7 @@ func CheckRoom(name string) error {
 	return nil
 }
 
-// CheckPrefix says what is wrong with a prefix of channel names.
+// CheckPrefix returns what is wrong with a prefix of channel names, or nil.
 func CheckPrefix(prefix string) error {
 	switch {
 	case prefix == "" || len(prefix) > 64:
@@ -39,9 +39,9 @@ func CheckPrefix(prefix string) error {
 	return nil
 }
 
-// Names forms the names of channels. The kind of a channel stands outside the
-// hash tag and the name inside, so what belongs to a room shares a slot, and no
-// room can be called so that its channel is another's.
+// Names forms the names of channels. The kind of a channel is outside the hash
+// tag and the name inside. So everything that belongs to a room shares a slot,
+// and no room can have a name that makes its channel another one's.
 type Names struct{ Prefix string }
 
 // Room is the channel of a room.

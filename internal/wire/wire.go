@@ -2,9 +2,9 @@
 // the names of the channels they send them to. WIRE.md at the top of the module
 // describes both for authors of other implementations.
 //
-// What was not in the format from the beginning is in [Fields]. A reader skips
-// a field that it does not know, or, where the field says that it has to be
-// understood, knows which messages it cannot read.
+// Additions to the format are in [Fields]. A reader skips a field that it does
+// not know. If the field says that it has to be understood, the reader knows
+// which messages it cannot read.
 //
 // Decoding allocates nothing. [Decode] checks the whole frame first, so that a
 // frame is either read completely or refused; a [Decoder] then reads one
@@ -159,8 +159,8 @@ func Again(frame []byte, mayHaveArrived bool, time uint64) []byte {
 	return again
 }
 
-// IsFirst reports whether a frame of a hub's is sent for the first time, or was
-// surely never taken before.
+// IsFirst reports whether a frame of a hub's is sent for the first time, or has
+// certainly never been accepted before.
 func IsFirst(frame []byte) bool {
 	return len(frame) >= headerMin && [3]byte(frame) == magic && frame[3] == Version && frame[4] == kindMessages &&
 		frame[5]&flagResent == 0

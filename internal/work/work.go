@@ -23,7 +23,7 @@ import (
 )
 
 const (
-	// maxFast is enough to have what tasks ask for travel together, and few
+	// maxFast is enough for the requests of tasks to travel together, and few
 	// enough not to fill a server's memory with answers.
 	maxFast = 128
 	maxSlow = 1024
@@ -76,8 +76,8 @@ func (t *Task) Context() context.Context { return t.ctx }
 // functions in goroutines that its owner waits for, as sync.WaitGroup.Go does.
 func (p *Pool) Init(ctx context.Context, run func(func())) { p.ctx, p.run = ctx, run }
 
-// Add has f run, which ends soon after its task's context. A pool that has
-// stopped runs nothing.
+// Add makes the pool run f, which must return soon after its task's context
+// ends. A pool that has stopped runs nothing.
 func (p *Pool) Add(f func(*Task)) { p.push(&Task{f: f}) }
 
 // AddAfter is Add after a while.
@@ -89,8 +89,8 @@ func (p *Pool) AddAfter(d time.Duration, f func(*Task)) {
 	time.AfterFunc(d, func() { p.Add(f) })
 }
 
-// Again has f run after a while, because a task failed. If that was slow this
-// one is taken to be slow as well.
+// Again makes the pool run f after a while, because a task failed. If that task
+// was slow, this one counts as slow as well.
 func (p *Pool) Again(failed *Task, d time.Duration, f func(*Task)) {
 	p.mu.Lock()
 	t := &Task{f: f, slow: failed.slow || errors.Is(context.Cause(failed.ctx), errCrowded)}
@@ -108,8 +108,8 @@ func (p *Pool) Aside(f func()) {
 	}
 }
 
-// Stop has the pool begin no more tasks. Its owner then ends the context of the
-// pool, which ends the tasks under way, and waits for them.
+// Stop makes the pool begin no more tasks. Its owner then ends the context of
+// the pool, which ends the tasks under way, and waits for them.
 func (p *Pool) Stop() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -125,7 +125,7 @@ func (p *Pool) lane(t *Task) *lane {
 	return &p.fast
 }
 
-// push has a task run in its lane.
+// push puts a task into its lane.
 func (p *Pool) push(t *Task) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -9,9 +9,9 @@
 // replace the count of receivers, by which a publisher finds out such things at
 // a primary:
 //
-//   - A [View] is what the replica says of itself: who its primary is, and since
-//     when that primary's connection has existed. While views are equal, nothing
-//     was lost between them, since a connection of TCP loses nothing.
+//   - A [View] is what the replica says of itself: who its primary is, and
+//     since when that primary's connection has existed. While views are equal,
+//     nothing was lost between them, since a connection of TCP loses nothing.
 //   - Probes are messages that the session publishes at the primary, with
 //     numbers, and receives from the replica. They show that the connection of
 //     the view is the one that messages take, and that they arrive in time. A

@@ -31,12 +31,12 @@
 // Three things make this correct:
 //
 //   - One goroutine sends the commands and waits for the replies to one batch
-//     before it calls Next again. So a leave never overtakes a join: a seat that
-//     is wanted again while it is Leaving stays so until the reply, and is asked
-//     for after that.
+//     before it calls Next again. So a leave never overtakes a join: a seat
+//     that is wanted again while it is Leaving stays so until the reply, and is
+//     asked for after that.
 //   - The reply to a command that unsubscribes looks like the notice that a
-//     server sends by itself when a slot moves away. The state tells them apart:
-//     in Leaving it is the reply, in On and Again it is the notice.
+//     server sends by itself when a slot moves away. The state tells them
+//     apart: in Leaving it is the reply, in On and Again it is the notice.
 //   - A subscriber that takes over a seat from another one gets a confirmation
 //     of its own. What is under way from before must not pass for what it was
 //     promised.

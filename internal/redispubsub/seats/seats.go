@@ -99,7 +99,8 @@ func (t *Table[S]) Release(s S, channel string) {
 	}
 }
 
-// Renew has the server confirm the subscription of s again, if it is confirmed.
+// Renew makes Next ask for a new confirmation of the subscription of s, if it
+// is confirmed.
 func (t *Table[S]) Renew(s S, channel string) {
 	if st := t.seats[channel]; st != nil && st.sub == s && st.state == On {
 		st.state = Again
@@ -247,7 +248,7 @@ func (t *Table[S]) Ended(channel string) (s S, unsolicited bool) {
 	return st.sub, true
 }
 
-// Postpone has a channel looked at again when it is due.
+// Postpone makes Next look at a channel again when it is due.
 func (t *Table[S]) Postpone(channel string, due time.Time) {
 	if st := t.seats[channel]; st != nil {
 		t.later = append(t.later, postponed[S]{st, due})
@@ -265,7 +266,7 @@ func (t *Table[S]) Due() (due time.Time) {
 	return due
 }
 
-// Resume has Next look at the channels that are due by now.
+// Resume makes Next look at the channels that are due by now.
 func (t *Table[S]) Resume(now time.Time) {
 	t.later = slices.DeleteFunc(t.later, func(p postponed[S]) bool {
 		if p.due.After(now) {

@@ -9,9 +9,9 @@
 //	                                     connect to another hub
 //
 // A run is: the residents join, the publishers start, each fault happens and
-// ends, everybody hears everybody again, nobody moves until all clients know who
-// is in the rooms with presence, the publishers publish their last
-// message, and all clients receive it.
+// ends, everybody hears everybody again, nobody moves until all clients know
+// who is in the rooms with presence, the publishers publish their last message,
+// and all clients receive it.
 //
 // The package knows no backend. Package soak, and the tests of backends in
 // modules of their own, say what the servers are and what can happen to them.

@@ -29,8 +29,9 @@ type Room struct {
 	lists [][]*check.List // by moment
 }
 
-// Every other room has a history, and a quarter of the rooms presence. Most keep more than is published in a run.
-// Some keep so little that a client that is away for a while loses messages.
+// Every other room has a history, and a quarter of the rooms presence. Most
+// keep more than is published in a run. Some keep so little that a client that
+// is away for a while loses messages.
 const (
 	keepsAll  = 100_000
 	keepsFew  = 50

@@ -17,8 +17,8 @@ var (
 	ErrMalformed = errors.New("wire: malformed frame")
 )
 
-// A View is a message of a frame as a [Decoder] reads it. It shares the bytes of
-// the frame.
+// A View is a message of a frame as a [Decoder] reads it. It shares the bytes
+// of the frame.
 type View struct {
 	ID          uint64 // as in Message
 	Except      List
@@ -36,8 +36,8 @@ type View struct {
 	rare bool
 }
 
-// View returns m as a decoder that knows its fields would read it. Fields and Data
-// are shared.
+// View returns m as a decoder that knows its fields would read it. Fields and
+// Data are shared.
 func (m *Message) View() View {
 	return View{
 		ID: m.ID, Except: makeList(m.Except), ExceptRooms: makeList(m.ExceptRooms), To: makeList(m.To),
@@ -45,9 +45,9 @@ func (m *Message) View() View {
 	}
 }
 
-// A List is a list of a message in its encoding: the number of entries, then each
-// with its length. It is nil if the message has none. Lists are made by a Decoder
-// and by Message.View only, so they are known to be well-formed.
+// A List is a list of a message in its encoding: the number of entries, then
+// each with its length. It is nil if the message has none. Lists are made by a
+// Decoder and by Message.View only, so they are known to be well-formed.
 type List []byte
 
 func makeList(list []string) List {
@@ -86,8 +86,8 @@ type Decoder struct {
 }
 
 // Decode checks a frame and reads its header. The decoder that it returns reads
-// the messages; they share the frame's bytes. Decode takes time in proportion to
-// the number of messages, list entries and fields, and allocates nothing.
+// the messages; they share the frame's bytes. Decode takes time in proportion
+// to the number of messages, list entries and fields, and allocates nothing.
 //
 // Of a frame whose header has a field that has to be understood and is not
 // known, only the header is read. Its messages have nothing but
@@ -193,8 +193,9 @@ func (d *Decoder) Data() int { return d.data }
 // unreadable; 0 if there is none.
 func (d *Decoder) Unknown() uint32 { return d.unknown }
 
-// plain takes a message of the most frequent form off b: no lists, no ID, and less
-// than 16 KiB of data. It is not ok if the message has another form, or is broken.
+// plain takes a message of the most frequent form off b: no lists, no ID, and
+// less than 16 KiB of data. It is not ok if the message has another form, or is
+// broken.
 func plain(b []byte) (data, rest []byte, ok bool) {
 	if len(b) < 3 || b[0]&^flagVolatile != 0 {
 		return nil, nil, false

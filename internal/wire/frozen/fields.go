@@ -18,9 +18,9 @@ const (
 	PrivateFields = 1 << 15
 )
 
-// The fields that this release understands, as sets of numbers below 64. A field
-// whose number is in none of them is skipped or, if its must-understand bit is
-// set, makes its messages unreadable.
+// The fields that this release understands, as sets of numbers below 64. A
+// field whose number is in none of them is skipped or, if its must-understand
+// bit is set, makes its messages unreadable.
 const (
 	headerFields  fieldSet = 0
 	messageFields fieldSet = 0
@@ -31,8 +31,8 @@ type fieldSet uint64
 
 func (s fieldSet) has(number uint32) bool { return number < 64 && s>>number&1 == 1 }
 
-// A Field is something that was added to the format after its first release, and
-// that a reader may not know.
+// A Field is something that was added to the format after its first release,
+// and that a reader may not know.
 type Field struct {
 	Number uint32 // from 1 to MaxField
 	Must   bool   // who does not know the field cannot make use of the rest

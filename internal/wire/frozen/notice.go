@@ -9,8 +9,9 @@ import (
 
 // Kinds of frames from kindNotices on are notices: what hubs tell each other,
 // and never a message that a member gets. They have no sequence number, so
-// nothing is missing when one is not understood, and a receiver drops those that
-// it does not know. A frame of an unknown kind below that may have had messages.
+// nothing is missing when one is not understood, and a receiver drops those
+// that it does not know. A frame of an unknown kind below that may have had
+// messages.
 const (
 	kindNotices = 0x80
 	kindHello   = 0x80
@@ -64,9 +65,9 @@ func AppendHello(b []byte, h *Hello) []byte {
 	return appendFields(b, f)
 }
 
-// DecodeHello reads a notice that is a hello. Another one, of a later release, is
-// ErrNotice, and so is a hello with a field that has to be understood and is not
-// known: they are to be dropped.
+// DecodeHello reads a notice that is a hello. Another one, of a later release,
+// is ErrNotice, and so is a hello with a field that has to be understood and is
+// not known: they are to be dropped.
 func DecodeHello(frame []byte) (h Hello, err error) {
 	if len(frame) < headerMin || [3]byte(frame) != magic || frame[3] != Version || frame[4] < kindNotices {
 		return h, fmt.Errorf("%w: no notice", ErrMalformed)

@@ -1,6 +1,6 @@
 // Package frozen is package wire as it was in the oldest release that is
-// supported, for tests in which hubs of two releases meet. It is not changed until
-// support for that release ends; then the next one takes its place.
+// supported, for tests in which hubs of two releases meet. It is not changed
+// until support for that release ends; then the next one takes its place.
 //
 // Format level 1: frames of messages with fields, and hellos.
 package frozen
@@ -141,8 +141,8 @@ func AppendHeader(b []byte, h *Header) []byte {
 }
 
 // Again returns a frame to be sent after an attempt that failed. If that may
-// have arrived all the same it says so; if not, it has a new time. It is a copy:
-// whoever was given the first may still hold it.
+// have arrived all the same it says so; if not, it has a new time. It is a
+// copy: whoever was given the first may still hold it.
 func Again(frame []byte, mayHaveArrived bool, time uint64) []byte {
 	again := append([]byte(nil), frame...)
 	if mayHaveArrived {

@@ -139,7 +139,7 @@ func (c *cluster) append(e Entry) {
 	}
 }
 
-// until lets time pass until all that live are in a phase.
+// until lets time pass until all hubs that are there are in a phase.
 func (c *cluster) until(p Phase, within time.Duration) {
 	c.t.Helper()
 	for end := c.now.Add(within); ; c.step() {
@@ -279,7 +279,7 @@ func TestAttempt(t *testing.T) {
 		c.nodes[2].busy = false
 		c.until(Flipped, 20*time.Second)
 	})
-	t.Run("fails when the leader dies, and all go on", func(t *testing.T) {
+	t.Run("fails when the leader dies, and all continue", func(t *testing.T) {
 		c := newCluster(t, 3)
 		c.nodes[1].busy = true
 		for c.nodes[1].Phase() != Pausing {
@@ -302,7 +302,7 @@ func TestAttempt(t *testing.T) {
 		c.nodes[1].busy = false
 		c.until(Flipped, 30*time.Second)
 	})
-	t.Run("without a hub that lives is ended by it", func(t *testing.T) {
+	t.Run("without a hub that is there is ended by that hub", func(t *testing.T) {
 		c := newCluster(t, 2)
 		c.until(Both, time.Second)
 		n := c.nodes[1]
@@ -326,9 +326,9 @@ func TestLease(t *testing.T) {
 	c.until(Flipped, 40*time.Second)
 }
 
-// TestSimulation has hubs that come, die and are cut off by chance, and
-// announcements that are lost. Nobody publishes to the old backend when the
-// hubs flip, and in the end they do.
+// TestSimulation makes hubs start, die and be cut off at random, and loses
+// announcements. No hub publishes to the old backend when the hubs flip, and in
+// the end they do flip.
 func TestSimulation(t *testing.T) {
 	for seed := range uint64(300) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {

@@ -67,7 +67,7 @@ const maxHubs = 1 << 14
 // unasked is a count that is not known yet.
 const unasked = -2
 
-// New returns the node of a hub. A hub that holds lets no flip happen.
+// New returns the node of a hub. With hold, the hub prevents the flip.
 func New(id string, hold bool, timing Timing, now time.Time) *Node {
 	return &Node{
 		id: id, hold: hold, time: timing, since: now, count: unasked,
@@ -75,7 +75,7 @@ func New(id string, hold bool, timing Timing, now time.Time) *Node {
 	}
 }
 
-// Phase returns where the hub stands.
+// Phase returns the phase of the hub.
 func (n *Node) Phase() Phase { return n.phase }
 
 // Peers returns how many other hubs are there.
@@ -123,8 +123,8 @@ func (n *Node) SetReady(ready bool) {
 	}
 }
 
-// SetIdle says whether nothing that the hub publishes is under way, and all
-// that it subscribes to stands at both.
+// SetIdle says whether nothing that the hub publishes is under way, and all its
+// subscriptions are confirmed at both.
 func (n *Node) SetIdle(idle bool) { n.idle = idle }
 
 // Counted says how many hubs the old backend has; -1: it cannot tell.
@@ -227,8 +227,8 @@ func (n *Node) lead(now time.Time) {
 	n.members = members
 }
 
-// settle returns for how long a number of hubs must agree. A hub says hello
-// every half minute, or less often where there are more than a hundred.
+// settle returns how long a number of hubs must agree. A hub says hello every
+// half minute, or less often where there are more than a hundred.
 func (n *Node) settle(hubs int) time.Duration {
 	if n.time.Settle > 0 {
 		return n.time.Settle
@@ -247,8 +247,8 @@ func (n *Node) live(now time.Time) map[string]*peer {
 	return there
 }
 
-// disagree says what has to change before the hubs can be said to agree; empty:
-// they do.
+// disagree says what has to change before the hubs agree. It is empty if they
+// do.
 func (n *Node) disagree(now time.Time) string {
 	switch {
 	case n.hold:
@@ -258,7 +258,7 @@ func (n *Node) disagree(now time.Time) string {
 	case !n.ready:
 		return "this hub does not listen to both yet"
 	case now.Before(n.notBefore):
-		return "an attempt has failed, and the next one is later"
+		return "an attempt has failed, and the next one has not begun yet"
 	}
 	live := n.live(now)
 	ids := slices.Sorted(maps.Keys(live)) // so that the answer stays the same while nothing changes
@@ -322,7 +322,7 @@ func (n *Node) Why(now time.Time) string {
 		if why := cmp.Or(n.disagree(now), n.stranger(now)); why != "" {
 			return why
 		}
-		return fmt.Sprintf("all hubs listen to both, and flip if that is so for %v", n.settle(len(n.live(now))))
+		return fmt.Sprintf("all hubs listen to both, and flip when they have done so for %v", n.settle(len(n.live(now))))
 	case Pausing:
 		return "the hubs are about to flip"
 	}

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// A Phase is where a hub stands in a migration.
+// A Phase is the phase of a migration that a hub is in.
 type Phase uint8
 
 const (
@@ -27,9 +27,9 @@ func (p Phase) String() string {
 // Timing are the times of a Node.
 type Timing struct {
 	Beat     time.Duration // between announcements
-	Settle   time.Duration // all must agree for so long; 0: see settle
-	Lease    time.Duration // after that without an echo the hub stops publishing
-	Dead     time.Duration // after that without a word another hub is gone
+	Settle   time.Duration // how long all must agree; 0: see settle
+	Lease    time.Duration // after this time without an echo the hub stops publishing
+	Dead     time.Duration // after this time without an announcement another hub is gone
 	Attempt  time.Duration // how long the leader waits for all to pause
 	Patience time.Duration // how long others wait for the leader
 	Retry    time.Duration // between two attempts
@@ -48,7 +48,7 @@ type Kind byte
 
 const (
 	Join   Kind = 'j' // a hub is there, and will publish to the old backend
-	Commit Kind = 'c' // all have paused: from here on to the new one
+	Commit Kind = 'c' // all have paused: from here on hubs publish to the new backend
 	Abort  Kind = 'a' // the attempt has failed
 )
 

@@ -109,7 +109,7 @@ func (c *copies) have(at adapter.Position) bool {
 // Begin puts a lane into its state if the hubs have flipped before it began.
 func (l *Lane) Begin() { l.state = New }
 
-// State returns where the channel stands.
+// State returns the state of the channel.
 func (l *Lane) State() State { return l.state }
 
 // NewDown reports whether the subscription at the new backend is interrupted.
@@ -216,8 +216,8 @@ func (l *Lane) Copied(upTo adapter.Position, calls []Call) ([]Call, Task) {
 	return l.step(calls, sorted)
 }
 
-// Unsorted says that it cannot be found out what is a copy. All is delivered,
-// until Copied says more.
+// Unsorted says that it cannot be found out which frames are copies. All of
+// them are delivered, until Copied says more.
 func (l *Lane) Unsorted(calls []Call) ([]Call, Task) {
 	if l.copies.known == known {
 		return calls, Nothing
@@ -263,7 +263,8 @@ func (l *Lane) takeOver(calls []Call) []Call {
 	return calls
 }
 
-// release delivers what is held, as far as it is known what is a copy.
+// release delivers held frames, up to the first one that may be a copy as long
+// as that is not known.
 func (l *Lane) release(calls []Call) []Call {
 	held := l.held
 	l.held, l.bytes = nil, 0

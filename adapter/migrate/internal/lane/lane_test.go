@@ -10,10 +10,10 @@ import (
 )
 
 // play calls the methods of a lane. Words of a line: o or n for the old or the
-// new backend, and f<text>, k<epoch>-<offset>, i, m, r for a frame, a kept frame
-// and the notices; flip, marked, nohead, drained, unsorted,
-// head=<epoch>-<offset>, copying=<epoch>, copied=<epoch>-<offset>. The result is
-// what the receiver is called with, and "drain" or "sort" where the owner is
+// new backend, and f<text>, k<epoch>-<offset>, i, m, r for a frame, a kept
+// frame and the notices; flip, marked, nohead, drained, unsorted,
+// head=<epoch>-<offset>, copying=<epoch>, copied=<epoch>-<offset>. The result
+// is what the receiver is called with, and "drain" or "sort" where the owner is
 // asked to.
 func play(t *testing.T, l *Lane, line string) string {
 	t.Helper()

@@ -1,6 +1,6 @@
 package lane
 
-// A State is where a channel stands between the backends.
+// A State is the state of a channel between the two backends.
 type State uint8
 
 const (
@@ -11,8 +11,8 @@ const (
 
 	// Quiet: as in Old, but the hubs have flipped.
 	Quiet
-	// QuietEnded: as in Quiet, and nothing more comes by the old backend. An
-	// interruption of it is of no consequence.
+	// QuietEnded: as in Quiet, and nothing more comes by the old backend. Its
+	// interruptions are ignored.
 	QuietEnded
 	// QuietHeaded: as in Quiet, and it is known where the history ended at the
 	// old backend.
@@ -28,8 +28,8 @@ const (
 	// at the old backend.
 	DrainingHeaded
 
-	// New: what either brings is delivered, but for copies, and the state of the
-	// subscription at the new backend is that of the channel.
+	// New: what either backend brings is delivered, except for copies, and the
+	// state of the subscription at the new backend is that of the channel.
 	New
 	// Sorting: as in New, but the new backend has brought a frame that may be a
 	// copy. It is held, and what comes after it, until that is known.
@@ -45,8 +45,7 @@ func (s State) OldCounts() bool { return s < New }
 // drains reports whether the owner has been asked to drain the old backend.
 func (s State) drains() bool { return s >= Draining && s < New }
 
-// ended reports whether an interruption of the old backend is of no
-// consequence.
+// ended reports whether interruptions of the old backend are ignored.
 func (s State) ended() bool { return s == QuietEnded || s == DrainingEnded || !s.OldCounts() }
 
 // headed reports whether it is known where the history ended at the old

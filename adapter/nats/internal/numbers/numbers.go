@@ -2,20 +2,20 @@
 // of them, has lost. NATS itself does not say: a server that has no route to
 // another one, and a client that reads too slowly, drop messages in silence.
 //
-// Each publisher numbers its frames in each partition from 1, and says now and
-// then how far it has come (Mark), so that the loss of its last frames shows
-// as well. Of a stream, whose frames have the stream's own numbers, others say
-// how far they have seen it (Claim).
+// Each publisher numbers its frames in each partition from 1, and says from
+// time to time how far it has come (Mark), so that the loss of its last frames
+// is noticed as well. The frames of a stream have the stream's own numbers, and
+// hubs say how far they have seen it (Claim).
 //
 //	frame 6, frame 7, frame 9 …      8 is missing: a gap
 //	frame 6, frame 7, mark 8         8 is missing: a gap
 //	frame 6, nothing for DeadAfter   the publisher died: a gap, since
 //	                                 nobody will say what came after 6
 //
-// A partition is in one of three states. Off: nothing is known and nothing is
-// asked. Opening: a subscription is being made or made again; numbers are
-// noted, and what is missing is no gap, since nothing was promised. Standing:
-// everything is promised, so whatever is missing is a gap.
+// A partition is in one of three states. Off: it is not subscribed. Opening: a
+// subscription is being made, or made again; numbers are noted, and missing
+// frames are no gap, because none was promised. Standing: all frames are
+// promised, so each missing one is a gap.
 //
 // A Tracker has no lock, clock or goroutine.
 package numbers
@@ -34,7 +34,7 @@ const (
 // An ID names a publisher: the process's end of the adapter, in one life.
 type ID uint64
 
-// A State is what is promised of a partition.
+// A State says whether the frames of a partition are promised.
 type State uint8
 
 const (
@@ -105,9 +105,9 @@ func (t *Tracker) hear(id ID, now time.Time) *peer {
 	return p
 }
 
-// Frame notes frame n of a publisher, which has come. If it is not to be
-// delivered it was reported missing before, or has been there. A gap means
-// that frames before it are missing.
+// Frame notes that frame n of a publisher has arrived. If it is not to be
+// delivered, it was reported missing before, or it has arrived before. A gap
+// means that frames before it are missing.
 func (t *Tracker) Frame(p int, id ID, n uint64, now time.Time) (deliver, gap bool) {
 	peer := t.hear(id, now)
 	seen := peer.seen[p]
@@ -137,22 +137,22 @@ func (t *Tracker) Mark(p int, id ID, n uint64, now time.Time) (gap bool) {
 // Heard notes that a publisher lives.
 func (t *Tracker) Heard(id ID, now time.Time) { t.hear(id, now) }
 
-// Resume begins the wait for all publishers anew: nothing could be heard until
-// now.
+// Resume restarts the time in which each publisher must be heard, because
+// nothing could be heard until now.
 func (t *Tracker) Resume(now time.Time) {
 	for _, p := range t.peers {
 		p.heard = now
 	}
 }
 
-// Bye forgets a publisher that has said how far it came, and ends.
+// Bye forgets a publisher that has closed, after it has said how far it came.
 func (t *Tracker) Bye(id ID) { delete(t.peers, id) }
 
 // Kept notes that frame n of a partition's stream has come.
 func (t *Tracker) Kept(p int, n uint64) (gap bool) {
 	s := &t.partitions[p].kept
-	// A stream that was never heard of begins with 1. One that goes back is
-	// another one.
+	// A stream that was never heard of begins with 1. If the numbers go back, it
+	// is another stream.
 	missing := n > s.last+1 && n-1 > s.reported || s.known && n <= s.last
 	gap = missing && t.partitions[p].state == Standing
 	if n <= s.last {
@@ -170,7 +170,7 @@ func (t *Tracker) Claim(p int, n uint64, now time.Time) {
 	s := &t.partitions[p].kept
 	switch state := t.partitions[p].state; {
 	case state == Off:
-	case !s.known && state == Opening: // whatever it has now was before us
+	case !s.known && state == Opening: // the frames that it has now were kept before this hub subscribed
 		s.known, s.last = true, n
 	case state == Opening:
 		s.last = max(s.last, n)
@@ -183,9 +183,9 @@ func (t *Tracker) Claim(p int, n uint64, now time.Time) {
 	}
 }
 
-// Tick calls gap for each partition of which frames are missing that nothing
-// more will be heard of: the publisher is dead, or a frame that others have
-// seen does not come.
+// Tick calls gap for each partition in which missing frames can only be noticed
+// by time: the publisher is dead, or a frame that others have seen has not
+// come.
 func (t *Tracker) Tick(now time.Time, gap func(p int)) {
 	for id, peer := range t.peers {
 		if now.Sub(peer.heard) < DeadAfter {

@@ -33,9 +33,10 @@ func (m *Machine) complete(now time.Time) bool {
 	return reached && (m.self.Stage <= Steady || m.allSpoke(now))
 }
 
-// without reports whether to go on though some that are counted have not
-// answered: none of them is known, and they were not waited for shortly. A
-// backend counts a dead hub until it notices.
+// without reports whether to go on although some hubs that the backend counts
+// have not answered: none of them is known, and they were missing before or
+// have been waited for long enough. A backend counts a dead hub until it
+// notices that it is dead.
 func (m *Machine) without(partition string, a *ask, now time.Time) bool {
 	known := m.allAnswered
 	if m.self.Stage <= Steady {
@@ -44,12 +45,12 @@ func (m *Machine) without(partition string, a *ask, now time.Time) bool {
 	return known() && (a.missing() <= m.absent[partition] || now.Sub(m.began) >= m.patience)
 }
 
-// missing is how many that are counted have not answered.
+// missing returns the number of hubs that are counted and have not answered.
 func (a *ask) missing() int { return max(0, a.receivers-len(a.heard)) }
 
-// allSpoke reports whether each peer that is known has answered somewhere, or
-// not for long: one whose link is broken is not counted, and publishes that it
-// has begun may still arrive.
+// allSpoke reports whether each known peer has answered somewhere or has been
+// silent for long enough. A peer whose link is broken is not counted, and
+// publishes that it has begun may still arrive.
 func (m *Machine) allSpoke(now time.Time) bool {
 	for hub, p := range m.peers {
 		silent := now.Sub(m.since)

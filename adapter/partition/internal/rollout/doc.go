@@ -9,12 +9,12 @@
 //	  all Switched, done │       all Flushed             all Drained     │
 //	                  Switched ◀───────────── Flushed ◀──────────────────┘
 //
-// "All" is found out by rounds: an adapter asks on every partition, the backend
-// says how many have got the question, and the round is complete when as many
-// have answered there. Hubs that ask or say something meanwhile count, too. An
-// adapter that comes later asks before it does anything, and waits until all
-// have answered; so either it is in the round of everybody else, or it learns
-// of the step.
+// An adapter learns by rounds what all others have done. It asks on every
+// partition, the backend says how many adapters have received the question, and
+// the round is complete when that many have answered there. Adapters that ask
+// or say something meanwhile count, too. An adapter that starts later asks
+// before it does anything else, and waits until all have answered. So either it
+// takes part in the rounds of all others, or it learns of the step.
 //
 // A Machine has no lock, clock, goroutine or I/O. Times are arguments.
 package rollout

@@ -83,7 +83,8 @@ func New(hub string, names []string, patience, start time.Duration) *Machine {
 // State returns what to tell others.
 func (m *Machine) State() State { return m.self }
 
-// Want sets the set that is wanted. It is refused from Drained on.
+// Want sets the set that is wanted. It returns false if it is too late for
+// another set, which is so from Drained on.
 func (m *Machine) Want(names []string) bool {
 	if m.self.Stage >= Drained && !slices.Equal(names, m.self.Want) {
 		return false
@@ -146,7 +147,8 @@ func (m *Machine) Due(now time.Time) (due bool, wait time.Duration) {
 	return wait <= 0, max(0, wait)
 }
 
-// failed reports whether the question could not be put on a partition.
+// failed reports whether there is a partition on which the question could not
+// be asked.
 func (m *Machine) failed() bool {
 	for _, a := range m.round.asks {
 		if a.failed {
@@ -181,7 +183,7 @@ func (m *Machine) Asked(id uint64, partition string, receivers int) {
 	}
 }
 
-// AskFailed says that the question could not be put on a partition.
+// AskFailed says that the question could not be asked on a partition.
 func (m *Machine) AskFailed(id uint64, partition string, now time.Time) {
 	if _, ok := m.failing[partition]; !ok {
 		m.failing[partition] = now
@@ -270,7 +272,8 @@ func (m *Machine) Decide(now time.Time) Action {
 	return None
 }
 
-// endRound notes who has not answered, and forgets the peers that have not spoken since the round began.
+// endRound notes who has not answered, and forgets the peers that have not
+// spoken since the round began.
 func (m *Machine) endRound() {
 	m.round.over, m.check = true, false
 	m.settled, m.began = m.self.Stage >= Ready, time.Time{}
@@ -283,10 +286,10 @@ func (m *Machine) endRound() {
 	maps.DeleteFunc(m.peers, func(_ string, p peer) bool { return p.at.Before(m.round.began) })
 }
 
-// others reports whether to go where others are.
+// others returns the action if other adapters are further than this one.
 func (m *Machine) others() Action {
 	if (m.self.Stage == Drained || m.self.Stage == Flushed) && m.any(m.self.Epoch, m.self.Want) {
-		return None // it goes there by itself
+		return None // it gets there by its own steps
 	}
 	content := slices.Equal(m.self.Want, m.self.Names)
 	if m.adopt() {
@@ -306,7 +309,7 @@ func (m *Machine) others() Action {
 	return None
 }
 
-// adopt takes over the newest set of all, if that is not the own.
+// adopt takes over the newest set, if another adapter has a newer one.
 func (m *Machine) adopt() bool {
 	newest := m.self
 	for _, p := range m.peers {

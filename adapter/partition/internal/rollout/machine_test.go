@@ -113,7 +113,7 @@ func TestMachine(t *testing.T) {
 		require.False(t, due)
 		require.Zero(t, wait, "nothing is asked in peace")
 	})
-	t.Run("waits for everybody that is counted", func(t *testing.T) {
+	t.Run("waits for all hubs that are counted", func(t *testing.T) {
 		b := newBench(t).steady()
 		b.Want(two)
 		b.is(Enter, Opening)
@@ -156,7 +156,7 @@ func TestMachine(t *testing.T) {
 		b.round(3, other(1, one, two, Ready))
 		b.is(None, Ready)
 	})
-	t.Run("hears those that come while it asks", func(t *testing.T) {
+	t.Run("hears hubs that come while it asks", func(t *testing.T) {
 		b := newBench(t).steady()
 		b.Want(two)
 		b.is(Enter, Opening)
@@ -187,7 +187,7 @@ func TestMachine(t *testing.T) {
 		b.round(1)
 		b.is(Enter, Drained)
 	})
-	t.Run("waits where nobody counts", func(t *testing.T) {
+	t.Run("waits where the backend does not count", func(t *testing.T) {
 		b := newBench(t)
 		b.round(-1)
 		b.is(None, Learning)
@@ -214,7 +214,7 @@ func TestMachine(t *testing.T) {
 		b.pass(start)
 		b.is(Enter, Steady)
 	})
-	t.Run("never goes on without any answer", func(t *testing.T) {
+	t.Run("never continues without any answer", func(t *testing.T) {
 		b := newBench(t)
 		id := b.Begin([]string{"a"}, b.now)
 		b.AskFailed(id, "a", b.now)
@@ -274,8 +274,8 @@ func TestMachine(t *testing.T) {
 	})
 }
 
-// TestMachines has several machines change sets, with messages that take any
-// time. Nobody switches while another publishes to the old homes.
+// TestMachines lets several machines change sets, with messages that take any
+// time. No machine switches while another publishes to the old homes.
 func TestMachines(t *testing.T) {
 	for seed := range uint64(200) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) { newNet(t, seed).run() })

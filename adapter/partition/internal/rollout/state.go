@@ -47,8 +47,8 @@ type State struct {
 	Done  bool     `json:"done,omitempty"` // the work of the stage is done
 }
 
-// progress is how far a peer is on the way from an epoch to the set want: the
-// stage, or 0 if it is not on that way.
+// progress returns the stage of a peer that changes from an epoch to the set
+// want, or 0 if it does not make that change.
 func (s *State) progress(from uint64, want []string) Stage {
 	switch {
 	case s.Epoch > from+1, s.Epoch == from+1 && slices.Equal(s.Names, want):
@@ -62,8 +62,8 @@ func (s *State) progress(from uint64, want []string) Stage {
 	}
 }
 
-// before reports whether the current set of s gives way to that of t: it is
-// older, or of two that began in the same epoch the one that sorts later.
+// before reports whether the current set of t takes precedence over that of s:
+// it is newer, or it began in the same epoch and sorts earlier.
 func (s *State) before(t *State) bool {
 	if s.Epoch != t.Epoch {
 		return s.Epoch < t.Epoch
