@@ -243,7 +243,7 @@ func TestCloseOfASelection(t *testing.T) {
 			_, err := m.Receive(within(t))
 			var closed *fanout.ClosedError
 			require.ErrorAs(t, err, &closed)
-			require.Equal(t, "kicked", closed.Reason)
+			require.Equal(t, &fanout.ClosedError{Reason: "kicked"}, closed)
 			require.ErrorIs(t, m.Err(), fanout.ErrClosed)
 		}
 		t.Log("to close again is harmless")

@@ -95,7 +95,7 @@ func (c *command) run(t *testing.T) {
 		_, err := m.Receive(within(t))
 		closed := new(fanout.ClosedError)
 		require.ErrorAs(t, err, &closed)
-		require.Equal(t, "that is all", closed.Reason)
+		require.Equal(t, &fanout.ClosedError{Reason: "that is all"}, closed)
 		require.NoError(t, m.Close())
 	}
 	require.NoError(t, c.s.Close(within(t), "again"))
