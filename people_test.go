@@ -378,7 +378,7 @@ func TestAHubThatEndsDoesNotFailTheRest(t *testing.T) {
 	})
 }
 
-// A command whose answer is lost is sent again, and runs once.
+// A command whose answer is lost is sent again.
 func TestCommandsAreSentAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		bus := memory.NewBus()

@@ -22,6 +22,7 @@ func profile(t testing.TB) string {
 func commands(t *testing.T, x *hubs) {
 	for i, h := range x.all {
 		for _, which := range []string{"all", "a room", "a user", "one"} {
+			t.Logf("hub %d commands %s", i, which)
 			var ann, bob, cat []*fanout.Member
 			for hub := range x.all {
 				ann = append(ann, x.enter(t, hub, "ann", "room"))
