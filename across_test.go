@@ -44,7 +44,8 @@ func TestAcrossHubs(t *testing.T) {
 						}
 						return node, breaks
 					},
-					Move: func(context.Context, string) error { // all channels at once, and what comes meanwhile is lost
+					// Move moves all channels. What comes meanwhile is lost.
+					Move: func(context.Context, string) error {
 						for _, node := range nodes {
 							node.Move()
 							node.CutSubscriber()

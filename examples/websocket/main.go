@@ -138,7 +138,7 @@ func goodbye(err error) (status websocket.StatusCode, reason string) {
 	switch {
 	case errors.As(err, &bye) && bye.Draining:
 		return websocket.StatusGoingAway, "the server is shutting down"
-	case errors.As(err, &bye): // Selection.Close, by any process; a close frame has room for 123 bytes
+	case errors.As(err, &bye): // Selection.Close, by any process
 		return statusKicked, bye.Reason
 	case errors.Is(err, fanout.ErrSlow):
 		return websocket.StatusTryAgainLater, "the connection is too slow for the room"
