@@ -3,10 +3,22 @@ package fanout_test
 import (
 	"context"
 	"testing"
+	"time"
 
 	"github.com/fanoutgo/fanout/adapter"
 	"github.com/fanoutgo/fanout/adapter/memory"
 	"github.com/fanoutgo/fanout/internal/hubstest"
+)
+
+const (
+	// outage is how long a link is down that breaks for a moment: long enough
+	// for others to announce who comes.
+	outage = 200 * time.Millisecond
+	// moveTime is how long channels have no server for a hub that notices at
+	// once, and lateTime for how much longer others have none: a question is
+	// sent again meanwhile.
+	moveTime = 10 * time.Millisecond
+	lateTime = 250 * time.Millisecond
 )
 
 // Three hubs ask and command each other. Packages sharded and adapter/redis
@@ -23,15 +35,26 @@ func TestAcrossHubs(t *testing.T) {
 					Open: func(testing.TB) (adapter.Adapter, func()) {
 						node := bus.NewAdapter()
 						nodes = append(nodes, node)
-						breaks := func() { node.Cut(); node.Heal() }
+						breaks := func() { // what others publish meanwhile is lost
+							node.Cut()
+							time.AfterFunc(outage, node.Heal)
+						}
 						if !counts {
 							return uncounted{node}, breaks
 						}
 						return node, breaks
 					},
-					Move: func(context.Context, string) error { // all channels at once
+					// Move moves all channels. What comes meanwhile is lost.
+					Move: func(context.Context, string) error {
 						for _, node := range nodes {
 							node.Move()
+							node.CutSubscriber()
+						}
+						<-time.After(moveTime)
+						nodes[0].Heal() // the one that asks
+						<-time.After(lateTime)
+						for _, node := range nodes {
+							node.Heal()
 						}
 						return nil
 					},

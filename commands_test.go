@@ -42,6 +42,38 @@ func TestCommandReachesAHubWhoseLinkBreaksForAMoment(t *testing.T) {
 	}
 }
 
+// A command whose answers are lost is sent again and again, and runs once: the
+// member that leaves after it has run stays out.
+func TestCommandThatIsSentAgainRunsOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bus := memory.NewBus()
+		a, joined := newHub(t, bus, nil), 0
+		var b *fanout.Hub
+		b = newHub(t, bus, &fanout.Options{OnJoin: func(room string, m *fanout.Member) {
+			if room == "y" {
+				joined++
+				_ = b.Room("y").Leave(context.Background(), m) // checked below
+			}
+		}})
+		bob := connect(t, b, "x")
+		time.Sleep(5 * time.Second)
+		restored := time.Now().Add(2 * time.Second)
+		copies := 0
+		bus.Intercept(func(_ context.Context, f memory.Frame) memory.Fate {
+			if strings.Contains(f.Channel, ":r:{x}") {
+				copies++
+			}
+			return memory.Fate{Drop: strings.Contains(f.Channel, a.ID()) && time.Now().Before(restored)}
+		})
+		defer bus.Intercept(nil)
+		require.NoError(t, a.In("x").Join(within(t), "y"))
+		synctest.Wait()
+		require.Greater(t, copies, 2)
+		require.Equal(t, 1, joined)
+		require.Equal(t, []string{"x"}, bob.Rooms())
+	})
+}
+
 // A member of a hub that died long ago holds up no command.
 func TestCommandToAMemberOfADeadHubReturnsAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

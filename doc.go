@@ -173,7 +173,7 @@
 //	n, err := hub.In("lobby").Count(ctx)
 //	for m, err := range hub.In("lobby").Members(ctx) { ... } // in pages, however many
 //	err = hub.User("ann").Join(ctx, "game:7")
-//	err = hub.User("ann").Close(ctx, "logged out")   // a *ClosedError for the members
+//	err = hub.User("ann").Close(ctx, "logged out")   // a *ClosedError with the reason
 //	for reply, err := range hub.In("game:7").Ask(ctx, []byte("ready?")) { ... }
 //
 // A member answers a question with [Member.Reply]. To let other hubs ask a task
@@ -209,7 +209,8 @@
 //     which the next step ends.
 //  2. [Hub.Drain]. Members receive what is in their rooms, and then a
 //     [*ClosedError]; the code that serves a member's connection says goodbye
-//     to its client.
+//     to its client. ClosedError.Draining says that the client should connect
+//     again, to another process, unlike one that [Selection.Close] has closed.
 //  3. Wait for Shutdown, and for connections that were hijacked, such as those
 //     of WebSockets, which Shutdown does not wait for.
 //  4. [Hub.Close], which also finishes publishes that are under way.

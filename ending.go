@@ -73,9 +73,9 @@ func (e *ending) over(n int) error {
 }
 
 // Err returns why the member has ended, or nil while it has not: a
-// [*ClosedError] with the reason that [Hub.Drain] or another hub gave,
-// [ErrSlow], or [ErrClosed]. Receive returns the same error, wrapped. Err is
-// not nil once the channel of Done is closed.
+// [*ClosedError] after [Selection.Close] or [Hub.Drain], [ErrSlow] if it was too
+// slow, or [ErrClosed] after Member.Close or [Hub.Close]. Receive returns the
+// same error, wrapped. Err is not nil once the channel of Done is closed.
 func (m *Member) Err() error { return m.endError() }
 
 // endError returns the final error, or nil while the member has not ended.
@@ -117,16 +117,16 @@ func (m *Member) standing() (last *ending, err error) {
 const closeGrace = 5 * time.Second
 
 // finish closes the member in order. It receives what is in its rooms by now,
-// and then a *ClosedError with the reason. In the room of a place, if there is
-// one, it receives what comes before that. From now on the member counts as
+// and then final. In the room of a place, if there is one, it receives what
+// comes before that. From now on the member counts as
 // gone: it is in no room, and a Join fails. It ends when Receive returns the
 // final error, or at the deadline (zero: there is none). A member that has read
 // everything and that nobody has ever received from ends at once.
 //
 // It has no effect on a member that is finishing or has ended. Locks of rooms
 // must not be held.
-func (m *Member) finish(reason string, deadline time.Time, at roomPlace) {
-	e := &ending{err: &ClosedError{Reason: reason}, deadline: deadline, marks: make(map[*membership]uint64)}
+func (m *Member) finish(final *ClosedError, deadline time.Time, at roomPlace) {
+	e := &ending{err: final, deadline: deadline, marks: make(map[*membership]uint64)}
 	if left := m.retire(e, at); !left {
 		m.end(e.err)
 		return
@@ -236,14 +236,14 @@ func (m *Member) passedOver(ms *membership) {
 	}
 }
 
-// drainReason is the reason of the ClosedError of members that Drain ends.
-const drainReason = "hub is closing"
+// errDraining is the final error of members that Drain ends.
+var errDraining = ClosedError{Reason: "hub is closing", Draining: true}
 
 // Drain ends the hub's members in order, before [Hub.Close]. From now on
 // Connect fails with [ErrClosed]. Drain first waits, for a second at most,
 // until messages that the backend has acknowledged have come. Then joins fail
 // as well. Each member receives what is in its rooms by then, and after that a
-// [*ClosedError] with the reason "hub is closing". Publishing still works.
+// [*ClosedError] whose Draining is true. Publishing still works.
 //
 // Drain returns nil when all members have ended. A member that somebody
 // receives from ends when Receive has returned the error. If ctx ends first,
@@ -262,7 +262,8 @@ func (h *Hub) Drain(ctx context.Context) error {
 	members := slices.Collect(maps.Values(h.members))
 	h.mu.RUnlock()
 	for _, m := range members {
-		m.finish(drainReason, time.Time{}, roomPlace{})
+		final := errDraining // a user may change it
+		m.finish(&final, time.Time{}, roomPlace{})
 	}
 	select {
 	case <-drained:

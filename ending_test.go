@@ -25,12 +25,13 @@ func rest(t testing.TB, m *fanout.Member) (got []string, final error) {
 	return got, nil
 }
 
-func requireReason(t testing.TB, err error, reason string) {
+// requireDrained checks the final error of a member whose hub has drained.
+func requireDrained(t testing.TB, err error) {
 	t.Helper()
 	require.ErrorIs(t, err, fanout.ErrClosed)
 	var c *fanout.ClosedError
 	require.ErrorAs(t, err, &c)
-	require.Equal(t, reason, c.Reason)
+	require.Equal(t, &fanout.ClosedError{Reason: "hub is closing", Draining: true}, c)
 }
 
 func TestHubDrain(t *testing.T) {
@@ -48,8 +49,8 @@ func TestHubDrain(t *testing.T) {
 		go func() { drained <- hubs[0].Drain(within(t)) }()
 		got, final := rest(t, m)
 		require.Len(t, got, 2000)
-		requireReason(t, final, "hub is closing")
-		requireReason(t, m.Err(), "hub is closing")
+		requireDrained(t, final)
+		requireDrained(t, m.Err())
 		require.NoError(t, <-drained)
 	})
 	t.Run("refuses members and joins", func(t *testing.T) {
@@ -69,7 +70,7 @@ func TestHubDrain(t *testing.T) {
 			require.Zero(t, h.Stats().Members)
 			got, final := rest(t, m)
 			require.Equal(t, numbers(1, 3), got)
-			requireReason(t, final, "hub is closing")
+			requireDrained(t, final)
 			require.NoError(t, <-drained)
 			<-m.Done()
 		})
@@ -98,8 +99,8 @@ func TestHubDrain(t *testing.T) {
 			err := h.Drain(ctx)
 			require.ErrorIs(t, err, context.DeadlineExceeded)
 			require.ErrorContains(t, err, "had not received everything: 2")
-			requireReason(t, idle.Err(), "hub is closing")
-			requireReason(t, busy.Err(), "hub is closing")
+			requireDrained(t, idle.Err())
+			requireDrained(t, busy.Err())
 			require.NoError(t, h.Drain(t.Context()), "nobody is left")
 		})
 	})
@@ -107,7 +108,7 @@ func TestHubDrain(t *testing.T) {
 		h := newHub(t, nil, nil)
 		m := connect(t, h, "x")
 		require.NoError(t, h.Drain(within(t)))
-		requireReason(t, m.Err(), "hub is closing")
+		requireDrained(t, m.Err())
 	})
 	t.Run("wakes a Receive that waits", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
@@ -120,7 +121,7 @@ func TestHubDrain(t *testing.T) {
 			}()
 			synctest.Wait()
 			require.NoError(t, h.Drain(t.Context()))
-			requireReason(t, <-ended, "hub is closing")
+			requireDrained(t, <-ended)
 		})
 	})
 	t.Run("ends with the hub", func(t *testing.T) {
@@ -133,7 +134,7 @@ func TestHubDrain(t *testing.T) {
 			synctest.Wait()
 			require.NoError(t, h.Close(t.Context()))
 			require.ErrorIs(t, <-drained, fanout.ErrClosed)
-			requireReason(t, m.Err(), "hub is closing")
+			requireDrained(t, m.Err())
 			require.ErrorIs(t, h.Drain(t.Context()), fanout.ErrClosed)
 		})
 	})
@@ -151,7 +152,7 @@ func TestHubDrain(t *testing.T) {
 		go func() { drained <- h.Drain(within(t)) }()
 		got, final := rest(t, m)
 		require.ElementsMatch(t, append(numbers(1, 1000), "direct", "all"), got)
-		requireReason(t, final, "hub is closing")
+		requireDrained(t, final)
 		require.NoError(t, <-drained)
 	})
 }
@@ -165,6 +166,27 @@ func TestMemberErr(t *testing.T) {
 		m := connect(t, h)
 		m.Close()
 		require.Equal(t, fanout.ErrClosed, m.Err())
+	})
+	t.Run("tells a kick from a drain, whatever the reason", func(t *testing.T) {
+		h := newHub(t, nil, nil)
+		kicked, drained := connect(t, h), connect(t, h)
+		require.NoError(t, h.To(kicked.ID()).Close(t.Context(), "hub is closing"))
+		require.NoError(t, h.Drain(t.Context()))
+		require.Equal(t, &fanout.ClosedError{Reason: "hub is closing"}, kicked.Err())
+		requireDrained(t, drained.Err())
+	})
+	t.Run("is that of the kick for a member that reads yet when the hub drains", func(t *testing.T) {
+		h := newHub(t, nil, nil)
+		m := connect(t, h, "x")
+		publish(t, h.Room("x"), 1, 1)
+		require.NoError(t, h.In("x").Close(t.Context(), "kicked"))
+		drained := make(chan error)
+		go func() { drained <- h.Drain(within(t)) }()
+		got, final := rest(t, m)
+		require.Equal(t, []string{"1"}, got)
+		require.NoError(t, <-drained)
+		require.ErrorIs(t, final, m.Err())
+		require.Equal(t, &fanout.ClosedError{Reason: "kicked"}, m.Err())
 	})
 	t.Run("is ErrSlow for a member that was too slow", func(t *testing.T) {
 		m := connect(t, h, "x")

@@ -108,12 +108,18 @@ var (
 	errEmptyBuffer = errors.New("ReceiveBatch needs a buffer for at least one message")
 )
 
-// A ClosedError is the final error of a member that was closed with a reason,
-// as [Selection.Close] and [Hub.Drain] do. errors.Is(err, ErrClosed) is true.
-// The reason of Drain is "hub is closing": clients should connect again then.
+// A ClosedError is the final error of a member that [Selection.Close] or
+// [Hub.Drain] has closed. Draining says which, and so whether the client should
+// connect again. errors.Is(err, ErrClosed) is true.
 type ClosedError struct {
-	// Reason is what the closer has given, in plain text. It may be empty.
+	// Reason is what the caller of Selection.Close gave, in plain text. It may
+	// be empty. That of Drain is "hub is closing".
 	Reason string
+	// Draining is true if the hub ends all its members because its process is
+	// about to stop: the client should connect again, to another process. If it
+	// is false somebody has closed this member, and the client should not
+	// connect again by itself.
+	Draining bool
 }
 
 func (e *ClosedError) Error() string {

@@ -101,8 +101,11 @@ func ExampleSelection_Close() {
 	var closed *fanout.ClosedError
 	if errors.As(err, &closed) {
 		fmt.Println(closed.Reason)
+		fmt.Println("connect again:", closed.Draining)
 	}
-	// Output: logged out elsewhere
+	// Output:
+	// logged out elsewhere
+	// connect again: false
 }
 
 // A member of a room with presence keeps a list of who is there.

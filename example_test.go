@@ -410,7 +410,7 @@ func ExampleHub_Drain() {
 		defer close(received)
 		for msg, err := range member.Messages(ctx) {
 			if bye := new(fanout.ClosedError); errors.As(err, &bye) {
-				fmt.Println("closed:", bye.Reason)
+				fmt.Println("connect again:", bye.Draining)
 				return
 			}
 			fmt.Printf("%s\n", msg.Data)
@@ -425,7 +425,7 @@ func ExampleHub_Drain() {
 	hub.Close(closing)
 	// Output:
 	// last words
-	// closed: hub is closing
+	// connect again: true
 }
 
 // A user who was banned cannot join, however fast it tries.

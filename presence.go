@@ -321,7 +321,7 @@ func (v *memberView) Leave(room string) { (*Member)(v).leave(v.hub.names.Room(ro
 
 func (v *memberView) Finish(reason string, place any) {
 	at, _ := place.(roomPlace)
-	(*Member)(v).finish(reason, time.Now().Add(closeGrace), at)
+	(*Member)(v).finish(&ClosedError{Reason: reason}, time.Now().Add(closeGrace), at)
 }
 
 // A roomView is a room as packages announcer and performer see it: it

@@ -174,7 +174,7 @@ func TestMemberOnReady(t *testing.T) {
 		require.NoError(t, h.Room("x").Join(within(t), m))
 		publish(t, h.Room("x"), 1, 1)
 		require.NoError(t, h.Drain(within(t)))
-		requireReason(t, m.Err(), "hub is closing")
+		requireDrained(t, m.Err())
 	})
 	t.Run("may call the hub", func(t *testing.T) {
 		h := newHub(t, memory.NewBus(), nil)

@@ -231,11 +231,9 @@ func (c *socket) writePump(ctx context.Context, written chan<- struct{}) {
 	case errors.Is(err, fanout.ErrClosed):
 		status, reason := statusGoingAway, "the server has ended the connection"
 		if bye := (*fanout.ClosedError)(nil); errors.As(err, &bye) {
-			switch bye.Reason {
-			case "":
-			case "hub is closing":
+			if bye.Draining {
 				reason = "the server is shutting down"
-			default: // serveKick, here or on another process
+			} else { // serveKick, here or on another process
 				status, reason = statusKicked, bye.Reason
 			}
 		}

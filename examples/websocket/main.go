@@ -91,11 +91,7 @@ func serveClient(hub *fanout.Hub, w http.ResponseWriter, r *http.Request) {
 	var writing sync.WaitGroup
 	writing.Go(func() {
 		writeMessages(ctx, ws, member)
-		reason := "that was all"
-		if bye := new(fanout.ClosedError); errors.As(member.Err(), &bye) {
-			reason = bye.Reason
-		}
-		ws.Close(websocket.StatusGoingAway, reason) // ends Read
+		ws.Close(goodbye(member.Err())) // ends Read
 	})
 	defer writing.Wait()
 	defer cancel()
@@ -130,6 +126,24 @@ func writeMessages(ctx context.Context, ws *websocket.Conn, member *fanout.Membe
 			return
 		}
 	}
+}
+
+// statusKicked tells a client not to connect again by itself. It should after
+// any other status.
+const statusKicked websocket.StatusCode = 4001
+
+// goodbye returns what a client is told whose member has ended with an error.
+func goodbye(err error) (status websocket.StatusCode, reason string) {
+	bye := new(fanout.ClosedError)
+	switch {
+	case errors.As(err, &bye) && bye.Draining:
+		return websocket.StatusGoingAway, "the server is shutting down"
+	case errors.As(err, &bye): // Selection.Close, by any process
+		return statusKicked, bye.Reason
+	case errors.Is(err, fanout.ErrSlow):
+		return websocket.StatusTryAgainLater, "the connection is too slow for the room"
+	}
+	return websocket.StatusGoingAway, "that was all"
 }
 
 func wait(ctx context.Context, clients *sync.WaitGroup) error {

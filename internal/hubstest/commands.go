@@ -22,6 +22,7 @@ func profile(t testing.TB) string {
 func commands(t *testing.T, x *hubs) {
 	for i, h := range x.all {
 		for _, which := range []string{"all", "a room", "a user", "one"} {
+			t.Logf("hub %d commands %s", i, which)
 			var ann, bob, cat []*fanout.Member
 			for hub := range x.all {
 				ann = append(ann, x.enter(t, hub, "ann", "room"))
@@ -95,7 +96,7 @@ func (c *command) run(t *testing.T) {
 		_, err := m.Receive(within(t))
 		closed := new(fanout.ClosedError)
 		require.ErrorAs(t, err, &closed)
-		require.Equal(t, "that is all", closed.Reason)
+		require.Equal(t, &fanout.ClosedError{Reason: "that is all"}, closed)
 		require.NoError(t, m.Close())
 	}
 	require.NoError(t, c.s.Close(within(t), "again"))

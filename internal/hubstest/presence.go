@@ -20,6 +20,7 @@ import (
 type List struct {
 	mu      sync.Mutex // guards all below
 	people  map[string]string
+	count   int // of connections, as the last change says
 	notices int
 	left    []string // all that have ever left
 	wrong   []string // changes that did not fit
@@ -44,7 +45,11 @@ func (l *List) apply(c *fanout.PresenceChange) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.notices++
-	if c.Reset {
+	l.count = c.Count
+	if !c.Reset && l.people == nil {
+		l.wrong = append(l.wrong, "a change came before the list")
+	}
+	if c.Reset || l.people == nil {
 		l.people = make(map[string]string)
 	}
 	for _, p := range c.Joined {
@@ -54,6 +59,9 @@ func (l *List) apply(c *fanout.PresenceChange) {
 		l.people[nameOf(p)] = string(p.Info)
 	}
 	for _, p := range c.Updated {
+		if _, there := l.people[nameOf(p)]; !there {
+			l.wrong = append(l.wrong, "updated, and was not there: "+nameOf(p))
+		}
 		l.people[nameOf(p)] = string(p.Info)
 	}
 	for _, p := range c.Left {
@@ -80,6 +88,13 @@ func (l *List) Len() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return len(l.people)
+}
+
+// Count returns the number of connections that the last change tells of.
+func (l *List) Count() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.count
 }
 
 // Notices returns the number of changes that have come, with the list.
@@ -118,7 +133,7 @@ func grace(t *testing.T, x *hubs) {
 	ann, bob, cat, dan := x.enter(t, 1, "ann", room), x.enter(t, 1, "bob", room), x.enter(t, 1, "cat", room), x.enter(t, 1, "dan", room)
 	there := []string{"ann", "bob", "cat", "dan", "watcher"}
 	require.Eventually(t, func() bool { return slices.Equal(there, l.Names()) }, 20*time.Second, 5*time.Millisecond)
-	before := l.Notices()
+	before, began := l.Notices(), time.Now()
 	require.NoError(t, ann.Close())
 	require.NoError(t, bob.Close())
 	require.NoError(t, x.all[1].Room(room).Leave(within(t), cat))
@@ -129,6 +144,7 @@ func grace(t *testing.T, x *hubs) {
 	x.enter(t, 2, "bob", room)
 	require.NoError(t, x.all[1].Room(room).Join(within(t), cat))
 	require.Eventually(t, func() bool { return len(l.Left()) > 0 }, 20*time.Second, 5*time.Millisecond)
+	require.GreaterOrEqual(t, time.Since(began), watchedGrace, "a person is waited for until the grace period is over")
 	require.Equal(t, []string{"dan"}, l.Left())
 	require.Equal(t, before+2, l.Notices())
 	require.Equal(t, []string{"ann", "bob", "cat", "eve", "watcher"}, l.Names())
@@ -144,6 +160,7 @@ func presence(t *testing.T, x *hubs) {
 		}
 		w.compare()
 	}
+	w.count()
 }
 
 // A walk is people who come and go at random.
@@ -213,6 +230,20 @@ func (w *walk) compare() {
 		}
 	}
 	require.EventuallyWithT(w, func(c *assert.CollectT) { assert.NoError(c, w.check(want)) }, 20*time.Second, 5*time.Millisecond, "all know who is there")
+}
+
+// count has guests look in until one is told how many connections there are.
+// Some that have ended may count until the grace period is over.
+func (w *walk) count() {
+	want := len(w.members) + 1
+	for began, told := time.Now(), 0; told != want; {
+		require.Less(w, time.Since(began), 20*time.Second, "a guest is told of %d connections, and there are %d", told, want)
+		guest := w.enter(w, w.dice.IntN(len(w.all)), "", walkRoom)
+		l := Watch(w, guest)
+		require.Eventually(w, func() bool { return slices.Contains(l.Names(), guest.ID()) }, 20*time.Second, 5*time.Millisecond, "it is in its own list")
+		told = l.Count()
+		require.NoError(w, guest.Close())
+	}
 }
 
 // check returns an error if a member or hub does not know who is in the room.

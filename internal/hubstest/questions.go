@@ -14,9 +14,11 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
+// lists has each hub list and count members of all hubs, in all ways.
 func lists(t *testing.T, x *hubs) {
 	ann, also := x.enter(t, 0, "ann", "room"), x.enter(t, 1, "ann", "room", "other")
-	bob, nameless := x.enter(t, 1, "bob", "other"), x.enter(t, 2, "", "room")
+	bob, bobToo := x.enter(t, 1, "bob", "other"), x.enter(t, 1, "bob") // on one hub
+	nameless := x.enter(t, 2, "", "room")
 	alone := x.enter(t, 2, "")
 	type members = []*fanout.Member
 	for i, h := range x.all {
@@ -24,20 +26,21 @@ func lists(t *testing.T, x *hubs) {
 			s    fanout.Selection
 			want members
 		}{
-			"everyone":                   {h.Everyone(), members{ann, also, bob, nameless, alone}},
+			"everyone":                   {h.Everyone(), members{ann, also, bob, bobToo, nameless, alone}},
 			"a room":                     {h.In("room"), members{ann, also, nameless}},
 			"rooms, each member once":    {h.In("room", "other"), members{ann, also, bob, nameless}},
 			"a room but those of a room": {h.In("room").ExceptRooms("other"), members{ann, nameless}},
 			"a user":                     {h.User("ann"), members{ann, also}},
-			"users":                      {h.User("ann", "bob", "nobody"), members{ann, also, bob}},
+			"a user of one hub":          {h.User("bob"), members{bob, bobToo}},
+			"users":                      {h.User("ann", "bob", "nobody"), members{ann, also, bob, bobToo}},
 			"one":                        {h.To(alone.ID()), members{alone}},
-			"some":                       {h.To(ids(ann, bob, alone)...), members{ann, bob, alone}},
-			"everyone but one":           {h.Everyone().Except(bob.ID()), members{ann, also, nameless, alone}},
-			"everyone here":              {h.Everyone().Local(), []members{{ann}, {also, bob}, {nameless, alone}}[i]},
+			"some":                       {h.To(ids(ann, also, bob, alone)...), members{ann, also, bob, alone}},
+			"everyone but one":           {h.Everyone().Except(bob.ID()), members{ann, also, bobToo, nameless, alone}},
+			"everyone here":              {h.Everyone().Local(), []members{{ann}, {also, bob, bobToo}, {nameless, alone}}[i]},
 			"those of a room here":       {h.In("room").Local(), []members{{ann}, {also}, {nameless}}[i]},
 			"those of a user here":       {h.User("ann").Local(), []members{{ann}, {also}, nil}[i]},
 		} {
-			requireMembers(t, test.s, ids(test.want...), name, " as hub ", i, " sees it")
+			requireMembers(t, test.s, ids(test.want...), "%s, as hub %d sees it", name, i)
 		}
 		connections := make(map[string]int)
 		for u, err := range h.In("room", "other").Users(within(t)) {
@@ -50,8 +53,24 @@ func lists(t *testing.T, x *hubs) {
 			require.NoError(t, err)
 			hubs[info.ID] = info.Members
 		}
-		require.Equal(t, map[string]int{x.all[0].ID(): 1, x.all[1].ID(): 2, x.all[2].ID(): 2}, hubs)
+		require.Equal(t, map[string]int{x.all[0].ID(): 1, x.all[1].ID(): 3, x.all[2].ID(): 2}, hubs)
 	}
+	t.Log("a list of several pages of each hub")
+	want, got := make(map[string]string), make(map[string]string)
+	for i := range 90 {
+		info := strings.Repeat(string(rune('0'+i)), fanout.MaxInfo)
+		m, err := x.all[i%3].Connect(&fanout.MemberOptions{Info: []byte(info[:fanout.MaxInfo])})
+		require.NoError(t, err)
+		require.NoError(t, x.all[i%3].Room("large").Join(within(t), m))
+		want[m.ID()] = info[:8]
+	}
+	for m, err := range x.all[0].In("large").Members(within(t)) {
+		require.NoError(t, err)
+		require.NotContains(t, got, m.ID)
+		require.Len(t, m.Info, fanout.MaxInfo)
+		got[m.ID] = string(m.Info[:8])
+	}
+	require.Equal(t, want, got)
 }
 
 // atOnce is longer than a question takes that waits for nothing, on a machine
@@ -192,9 +211,11 @@ func moving(t *testing.T, x *hubs) {
 		t.Skip("rooms have no server of their own")
 	}
 	const room = "watched, moving"
+	var members []*fanout.Member
 	var lists []*List
 	for i := range x.all {
-		lists = append(lists, Watch(t, x.enter(t, i, fmt.Sprint("user ", i), room)))
+		members = append(members, x.enter(t, i, fmt.Sprint("user ", i), room))
+		lists = append(lists, Watch(t, members[i]))
 	}
 	stop := make(chan struct{})
 	var asking sync.WaitGroup
@@ -214,19 +235,26 @@ func moving(t *testing.T, x *hubs) {
 			}
 		}
 	})
-	for i := range 4 {
-		next := fmt.Sprint("elsewhere ", i)
+	commanded := 0
+	command := func() {
+		next := fmt.Sprint("elsewhere ", commanded)
+		commanded++
+		require.NoError(t, x.all[0].In(room).Join(within(t), next))
+		for i, m := range members {
+			require.Contains(t, m.Rooms(), next, "a command reaches hub %d, a move or not", i)
+		}
+		require.NoError(t, x.all[0].In(room).Leave(within(t), next))
+	}
+	for range 4 {
 		moved := make(chan error, 1)
 		go func() { moved <- x.backend.Move(t.Context(), x.prefix+":r:{"+room+"}") }()
-		require.NoError(t, x.all[0].In(room).Join(within(t), next))
-		require.NoError(t, <-moved)
-		require.NoError(t, x.all[0].In(room).Join(within(t), next+", moved"))
-		for _, other := range []string{next, next + ", moved"} { // a command reaches all, a move or not
-			n, err := x.all[1].In(other).Count(within(t))
-			require.NoError(t, err)
-			require.Equal(t, 3, n, other)
+		for len(moved) == 0 {
+			command()
 		}
+		require.NoError(t, <-moved)
+		command()
 	}
+	t.Logf("%d commands", commanded)
 	close(stop)
 	asking.Wait()
 	require.Positive(t, asked)
