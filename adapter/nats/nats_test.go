@@ -68,14 +68,16 @@ func streamOf(channel string) string {
 // NATS has no order among the frames of several publishers: a server delivers
 // what two connections send to two others at the same time in any order to
 // each. (Frames that are kept have one: the stream's.)
-var noOneOrder = &adaptertest.Options{Waive: []string{"one-order"}}
+var noOneOrder = &adaptertest.Options{Parallel: true, Waive: []string{"one-order"}}
 
 func TestContractOnOneServer(t *testing.T) {
+	t.Parallel()
 	f := startFleet(t, 1, nil)
 	adaptertest.Run(t, func(t testing.TB, n int) adaptertest.Nodes { return nodes(t, f, n) }, noOneOrder)
 }
 
 func TestContractOnACluster(t *testing.T) {
+	t.Parallel()
 	f := startFleet(t, 3, nil)
 	adaptertest.Run(t, func(t testing.TB, n int) adaptertest.Nodes { return nodes(t, f, n) }, noOneOrder)
 }
