@@ -121,6 +121,7 @@ func contractOnServers(t *testing.T, from, to end, flipped bool, only func(adapt
 		name := rand.Text()
 		if flipped {
 			ns.Faults = news.Faults
+			contracttest.LogFlip(t, from.adapter(t), name)
 			contracttest.NoteFlip(t, to.adapter(t), name)
 		}
 		o := &migrate.Options{Hold: true, Logger: slog.New(slog.DiscardHandler)}

@@ -36,7 +36,6 @@ var faults = []struct {
 func TestFaults(t *testing.T) {
 	for _, fault := range faults {
 		t.Run(fault.name, func(t *testing.T) {
-			t.Parallel()
 			f := startFleet(t, fault.servers, nil)
 			w := newWorld(t, f, 3, []string{"a", "b", "c", "kept a", "kept b"})
 			fault.happen(t, f, w)

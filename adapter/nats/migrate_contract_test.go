@@ -40,10 +40,11 @@ func TestContractOfMigrations(t *testing.T) {
 func migrating(t testing.TB, f *fleet, n int, away, flipped bool) (ns adaptertest.Nodes) {
 	onNATS, bus, name := nodes(t, f, n), memory.NewBus(), rand.Text()
 	if flipped {
-		var to contracttest.Historian = bus.NewAdapter()
-		if !away {
-			to = newAdapter(t, f.addr(0), nats.Options{})
+		from, to := contracttest.Historian(bus.NewAdapter()), contracttest.Historian(newAdapter(t, f.addr(0), nats.Options{}))
+		if away {
+			from, to = to, from
 		}
+		contracttest.LogFlip(t, from, name)
 		contracttest.NoteFlip(t, to, name)
 	}
 	o := &migrate.Options{Hold: true, Logger: slog.New(slog.DiscardHandler)}

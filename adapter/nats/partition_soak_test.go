@@ -98,7 +98,6 @@ func (s *soakedIndependents) faults() []soak.Fault {
 // package partition.
 func TestSoakOfPartitions(t *testing.T) {
 	long(t)
-	t.Parallel()
 	s := &soakedIndependents{independents: startIndependents(t, "a", "b"), t: t}
 	runSoak(t, s, s.faults(), 0)
 }

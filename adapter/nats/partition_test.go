@@ -43,7 +43,7 @@ func (s *independents) partitions(t testing.TB) (parts []partition.Partition, pr
 
 // nodes returns adapters, which go by other sets than those of other calls.
 func (s *independents) nodes(t testing.TB, n int) (nodes adaptertest.Nodes) {
-	o := &partition.Options{Prefix: rand.Text(), Patience: 2 * time.Second, Logger: slog.New(slog.DiscardHandler)}
+	o := &partition.Options{Prefix: rand.Text(), Patience: 500 * time.Millisecond, Logger: slog.New(slog.DiscardHandler)}
 	var hubs []*partition.Adapter
 	var proxies [][]*tcpproxy.Proxy // by hub
 	for range n {

@@ -16,15 +16,29 @@ type Historian interface {
 }
 
 // NoteFlip has the hubs of a migration that start after it begin flipped. It
-// closes the adapter, which is one of the new backend.
+// closes the adapter, which is one of the new backend. Hubs whose old backend
+// works need [LogFlip] as well.
 func NoteFlip(t testing.TB, to Historian, migration string) {
+	t.Helper()
+	appendFirst(t, to, migration, "migrate1 flipped")
+}
+
+// LogFlip is the entry of the hubs' log that they have flipped. It closes the
+// adapter, which is one of the old backend.
+func LogFlip(t testing.TB, from Historian, migration string) {
+	t.Helper()
+	appendFirst(t, from, migration, "migrate1 c 1 test")
+}
+
+// appendFirst appends the first entry of what hubs tell each other.
+func appendFirst(t testing.TB, a Historian, migration, text string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 20*time.Second)
 	defer cancel()
-	defer to.Close(ctx)
-	require.NoError(t, to.Attach(Nobody{}))
-	_, _, err := to.Append(ctx, "fanout:m:{"+migration+"}", adapter.Record{
-		Frame: []byte("migrate1 flipped"), Messages: 1, Time: time.Now(), Publisher: "migrate", Stream: 1, Seq: 1,
+	defer a.Close(ctx)
+	require.NoError(t, a.Attach(Nobody{}))
+	_, _, err := a.Append(ctx, "fanout:m:{"+migration+"}", adapter.Record{
+		Frame: []byte(text), Messages: 1, Time: time.Now(), Publisher: "migrate", Stream: 1, Seq: 1,
 		Keep: adapter.Retention{Messages: 10, Age: time.Hour},
 	})
 	require.NoError(t, err)
