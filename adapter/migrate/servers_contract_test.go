@@ -62,36 +62,26 @@ func TestServersContract(t *testing.T) {
 	}
 }
 
-// TestServersContractWhole has what TestServersContract leaves out, and the
-// whole contract on other pairs of backends.
+// TestServersContractWhole is the whole contract after the flip, between other
+// pairs of backends; and, which differs there, what concerns histories before it
+// and when primaries die.
 func TestServersContractWhole(t *testing.T) {
 	redistest.Long(t)
-	ofServers := func() (from, to end) {
-		return end{newSharded, nil, defaultServer}, end{newSharded, nil, redistest.SharedServer(redistest.Options{})}
-	}
-	toCluster := func() (from, to end) {
-		return end{newClassic, nil, defaultServer}, end{newSharded, replicated(), nil}
-	}
-	onCluster := func() (from, to end) {
-		c := replicated()
-		return end{newClassic, c, nil}, end{newSharded, c, nil}
-	}
+	second := redistest.SharedServer(redistest.Options{})
+	before, after, other := replicated(), replicated(), replicated()
 	for name, pair := range map[string]struct {
-		ends func() (from, to end)
-		only func(adaptertest.Case) bool // nil: all
+		from, to end
+		flipped  bool
+		only     func(adaptertest.Case) bool // nil: all
 	}{
-		"from a server to a cluster":              {toCluster, func(c adaptertest.Case) bool { return !aboutHistories(c) || fails(c) }},
-		"from classic to sharded, on one cluster": {onCluster, nil},
-		"from a server to another":                {ofServers, nil},
+		"from a server to a cluster, after the flip": {end{newClassic, nil, defaultServer}, end{newSharded, other, nil}, true, fails},
+		"from a server to another, after the flip":   {end{newSharded, nil, defaultServer}, end{newSharded, nil, second}, true, nil},
+		"on one cluster, before the flip":            {end{newClassic, before, nil}, end{newSharded, before, nil}, false, aboutHistories},
+		"on one cluster, after the flip":             {end{newClassic, after, nil}, end{newSharded, after, nil}, true, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			for phase, flipped := range map[string]bool{"before the flip": false, "after the flip": true} {
-				t.Run(phase, func(t *testing.T) {
-					from, to := pair.ends()
-					contractOnServers(t, from, to, flipped, pair.only)
-				})
-			}
+			contractOnServers(t, pair.from, pair.to, pair.flipped, pair.only)
 		})
 	}
 }
