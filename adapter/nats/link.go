@@ -85,7 +85,7 @@ func (a *Adapter) clientOptions(url string) (nats.Options, error) {
 func (a *Adapter) connectFirst() {
 	done := a.tryToConnect()
 	close(a.tried)
-	if !done {
+	if !done && backoff.Sleep(a.life, backoff.First) {
 		a.connect()
 	}
 }

@@ -17,6 +17,7 @@ import (
 // it, before and after the flip, with every fault of the backend that they
 // publish to.
 func TestContractOfMigrations(t *testing.T) {
+	long(t)
 	for name, phase := range map[string]struct{ away, flipped bool }{
 		"to NATS, before the flip":        {away: false, flipped: false},
 		"to NATS, after the flip":         {away: false, flipped: true},

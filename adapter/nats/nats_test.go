@@ -2,9 +2,12 @@ package nats_test
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"hash/fnv"
 	"log/slog"
+	"runtime"
+	"strconv"
 	"testing"
 	"time"
 
@@ -16,7 +19,20 @@ import (
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// TestMain has two parallel tests run for each processor, unless the command
+// line says otherwise: most of them wait for servers most of the time.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	const name = "test.parallel"
+	set := false
+	flag.Visit(func(f *flag.Flag) { set = set || f.Name == name })
+	if !set {
+		if err := flag.Set(name, strconv.Itoa(2*runtime.GOMAXPROCS(0))); err != nil {
+			panic(err)
+		}
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // newAdapter makes an adapter that reaches a server through a proxy.
 func newAdapter(t testing.TB, addr string, o nats.Options) *nats.Adapter {
