@@ -47,6 +47,11 @@ func appendFirst(t testing.TB, a Historian, migration, text string) {
 // Nobody is a receiver that does nothing.
 type Nobody struct{}
 
+// Receive implements adapter.Receiver, and so do the others.
 func (Nobody) Receive(string, []byte) {}
-func (Nobody) Interrupted(string)     {}
-func (Nobody) Restored(string)        {}
+
+// Interrupted does nothing.
+func (Nobody) Interrupted(string) {}
+
+// Restored does nothing.
+func (Nobody) Restored(string) {}
