@@ -2,10 +2,12 @@ package contracttest
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"time"
 
 	"github.com/fanoutgo/fanout/adapter"
+	"github.com/fanoutgo/fanout/internal/backoff"
 	"github.com/stretchr/testify/require"
 )
 
@@ -37,10 +39,14 @@ func appendFirst(t testing.TB, a Historian, migration, text string) {
 	defer cancel()
 	defer a.Close(ctx)
 	require.NoError(t, a.Attach(Nobody{}))
-	_, _, err := a.Append(ctx, "fanout:m:{"+migration+"}", adapter.Record{
+	r := adapter.Record{
 		Frame: []byte(text), Messages: 1, Time: time.Now(), Publisher: "migrate", Stream: 1, Seq: 1,
 		Keep: adapter.Retention{Messages: 10, Age: time.Hour},
-	})
+	}
+	_, _, err := a.Append(ctx, "fanout:m:{"+migration+"}", r)
+	for wait := (backoff.Backoff{}); errors.Is(err, adapter.ErrUnsent) && wait.Wait(ctx); { // as a hub does
+		_, _, err = a.Append(ctx, "fanout:m:{"+migration+"}", r)
+	}
 	require.NoError(t, err)
 }
 
