@@ -49,10 +49,7 @@ func TestContractOnServers(t *testing.T) {
 			}
 			return restart(ctx, s.Node)
 		}
-		move := contracttest.Moves(hubs, contractNames)
-		nodes.Faults.Move = func(ctx context.Context, channel string) error {
-			return errors.Join(onCluster.Faults.Move(ctx, channel), move(ctx, channel))
-		}
+		nodes.Faults.Move = contracttest.Moves(hubs, contractNames)
 		return nodes
 	}, &adaptertest.Options{Timeout: 2 * time.Minute, Parallel: true})
 }
