@@ -24,8 +24,8 @@ var (
 )
 
 // TestContractOnServers is the contract on a cluster, with sharded Pub/Sub, and
-// a server, with classic Pub/Sub. Slots of the cluster move and its primaries
-// die, the server dies and comes back, and rooms move between the two.
+// a server, with classic Pub/Sub. Primaries of the cluster die, the server dies
+// and comes back, and rooms move between the two.
 func TestContractOnServers(t *testing.T) {
 	redistest.Long(t)
 	t.Parallel()
