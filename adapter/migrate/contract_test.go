@@ -10,6 +10,7 @@ import (
 	"github.com/fanoutgo/fanout/adapter/adaptertest"
 	"github.com/fanoutgo/fanout/adapter/memory"
 	"github.com/fanoutgo/fanout/adapter/migrate"
+	"github.com/fanoutgo/fanout/internal/contracttest"
 	"github.com/stretchr/testify/require"
 )
 
@@ -69,24 +70,7 @@ func historyCases() (names []string) {
 }
 
 // writeNote has the adapters that are made after it begin flipped.
-func writeNote(t testing.TB, to *memory.Bus) { noteFlip(t, to.NewAdapter(), "test") }
-
-// noteFlip does so for a migration of any name. It closes the adapter, which is
-// one of the new backend.
-func noteFlip(t testing.TB, a historian, name string) {
-	defer a.Close(context.Background())
-	require.NoError(t, a.Attach(nobody{}))
-	_, _, err := a.Append(t.Context(), "fanout:m:{"+name+"}", adapter.Record{
-		Frame: []byte("migrate1 flipped"), Messages: 1, Time: time.Now(), Publisher: "migrate", Stream: 1, Seq: 1,
-		Keep: adapter.Retention{Messages: 10, Age: time.Hour},
-	})
-	require.NoError(t, err)
-}
-
-type historian interface {
-	adapter.Adapter
-	adapter.Historian
-}
+func writeNote(t testing.TB, to *memory.Bus) { contracttest.NoteFlip(t, to.NewAdapter(), "test") }
 
 // everyone has n hubs that are subscribed to the channel of everyone.
 func everyone(t testing.TB, from *memory.Bus, n int) {
@@ -98,11 +82,7 @@ func everyone(t testing.TB, from *memory.Bus, n int) {
 	}
 }
 
-type nobody struct{}
-
-func (nobody) Receive(string, []byte) {}
-func (nobody) Interrupted(string)     {}
-func (nobody) Restored(string)        {}
+type nobody = contracttest.Nobody
 
 // nodes are adapters under test.
 type nodes struct {
@@ -129,47 +109,15 @@ func (ns *nodes) all() (list []adapter.Adapter) {
 	return list
 }
 
-const outage = 20 * time.Millisecond
-
-// breakAll breaks the connections of adapters on which they receive.
-func breakAll(list ...*memory.Adapter) error {
-	for _, a := range list {
-		a.CutSubscriber()
-		time.AfterFunc(outage, a.Heal)
-	}
+func (ns *nodes) breakBoth(_ context.Context, i int) error {
+	contracttest.Break(ns.old[i], ns.new[i])
 	return nil
 }
 
-func (ns *nodes) breakBoth(_ context.Context, i int) error { return breakAll(ns.old[i], ns.new[i]) }
-
 // of returns the faults of one of the backends.
 func (ns *nodes) of(bus *memory.Bus, flipped bool) adaptertest.Faults {
-	list := ns.old
 	if flipped {
-		list = ns.new
+		return contracttest.MemoryFaults(bus, ns.new)
 	}
-	return adaptertest.Faults{
-		Break: func(_ context.Context, i int) error { return breakAll(list[i]) },
-		Cut:   func(_ context.Context, i int) error { list[i].Cut(); return nil },
-		Heal:  func(_ context.Context, i int) error { list[i].Heal(); return nil },
-		Move: func(ctx context.Context, _ string) error {
-			for i, a := range list {
-				if i%2 == 1 {
-					a.CutSubscriber()
-				}
-			}
-			bus.Failover(0, true)
-			for i, a := range list {
-				if i%2 == 0 {
-					a.Move()
-				}
-				time.AfterFunc(outage, a.Heal)
-			}
-			return ctx.Err()
-		},
-		Fail: func(context.Context, string) error {
-			bus.Failover(2, false)
-			return breakAll(list...)
-		},
-	}
+	return contracttest.MemoryFaults(bus, ns.old)
 }

@@ -49,7 +49,7 @@ func (a *Adapter) keepRecord(ctx context.Context, channel string, r *adapter.Rec
 }
 
 func (a *Adapter) tryRecord(ctx context.Context, channel string, r *adapter.Record) (at adapter.Position, unclear bool, err error) {
-	nc, err := a.ready()
+	nc, err := a.ready(ctx)
 	if err != nil {
 		return at, unclear, fmt.Errorf("%w: %w", adapter.ErrUnsent, err)
 	}
@@ -118,8 +118,12 @@ func (a *Adapter) cause(ctx context.Context, err error) error {
 	return context.Cause(ctx)
 }
 
-// ready returns the connection if it stands.
-func (a *Adapter) ready() (*nats.Conn, error) {
+// ready returns the connection if it stands. Before the first attempt to connect
+// has come to an end it waits for that.
+func (a *Adapter) ready(ctx context.Context) (*nats.Conn, error) {
+	if err := a.awaitTried(ctx); err != nil {
+		return nil, err
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.closing {

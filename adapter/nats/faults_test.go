@@ -26,7 +26,7 @@ var faults = []struct {
 	{"one of three servers is killed and comes back", 3, kill},
 	{"the leader of a stream is killed and comes back", 3, killLeader},
 	{"one of three servers is paused", 3, pauseServer},
-	{"one of three servers is cut off", 3, partition},
+	{"one of three servers is cut off", 3, cutServer},
 	{"the routes between servers are reset", 3, resetRoutes},
 	{"a hub is cut off", 1, cutHub},
 	{"a hub's connection is reset", 3, resetHub},
@@ -75,8 +75,8 @@ func pauseServer(t *testing.T, f *fleet, w *world) {
 	w.proxies[i].Hold(false)
 }
 
-// partition cuts a server off from the others. Its clients don't notice.
-func partition(t *testing.T, f *fleet, w *world) {
+// cutServer cuts a server off from the others. Its clients don't notice.
+func cutServer(t *testing.T, f *fleet, w *world) {
 	f.cut(f.last(), true)
 	<-time.After(5 * time.Second)
 	f.cut(f.last(), false)

@@ -29,7 +29,7 @@ type entry struct {
 
 // History implements adapter.Historian.
 func (a *Adapter) History(ctx context.Context, channel string, q adapter.Query) (adapter.Page, error) {
-	nc, err := a.ready()
+	nc, err := a.ready(ctx)
 	if err == nil {
 		var cancel, cancelIn context.CancelFunc
 		ctx, cancel = a.bound(ctx)

@@ -1,6 +1,7 @@
 package nats
 
 import (
+	"context"
 	"errors"
 	"math/rand/v2"
 	"regexp"
@@ -80,29 +81,64 @@ func (a *Adapter) clientOptions(url string) (nats.Options, error) {
 	return o, nil
 }
 
+// connectFirst makes the first connection.
+func (a *Adapter) connectFirst() {
+	done := a.tryToConnect()
+	close(a.tried)
+	if !done && backoff.Sleep(a.life, backoff.First) {
+		a.connect()
+	}
+}
+
+// awaitTried waits until the first attempt to connect has come to an end, which
+// is as long as the client's Timeout for each server. Before Attach there is
+// none.
+func (a *Adapter) awaitTried(ctx context.Context) error {
+	a.mu.Lock()
+	attached := a.receiver != nil
+	a.mu.Unlock()
+	if !attached {
+		return nil
+	}
+	select {
+	case <-a.tried:
+		return nil
+	default:
+	}
+	select {
+	case <-a.tried:
+	case <-a.life.Done():
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	return nil
+}
+
 // connect makes the connection, if it takes several attempts.
 func (a *Adapter) connect() {
 	var pause backoff.Backoff
-	for a.life.Err() == nil {
-		nc, err := a.opts.Connect()
-		if err != nil {
-			a.down(err)
-			if !pause.Wait(a.life) {
-				return
-			}
-			continue
-		}
-		a.mu.Lock()
-		a.link.nc = nc
-		closing := a.closing
-		a.mu.Unlock()
-		if closing {
-			nc.Close()
-			return
-		}
-		a.connected(nc)
-		return
+	for a.life.Err() == nil && !a.tryToConnect() && pause.Wait(a.life) {
 	}
+}
+
+// tryToConnect tries once to make the connection. It reports whether no other
+// attempt is needed.
+func (a *Adapter) tryToConnect() (done bool) {
+	nc, err := a.opts.Connect()
+	if err != nil {
+		a.down(err)
+		return false
+	}
+	a.mu.Lock()
+	a.link.nc = nc
+	closing := a.closing
+	a.mu.Unlock()
+	if closing {
+		nc.Close()
+		return true
+	}
+	a.connected(nc)
+	return true
 }
 
 func (a *Adapter) connected(nc *nats.Conn) {

@@ -110,6 +110,7 @@ type Adapter struct {
 	cancel context.CancelFunc
 	tasks  sync.WaitGroup // the adapter's goroutines
 	closed chan struct{}  // closed when Close is done
+	tried  chan struct{}  // closed when the first attempt to connect has come to an end
 
 	inbox   chan *nats.Msg // everything that is subscribed, in the order of the connection
 	changes chan struct{}  // for the reader: a link or a right has changed
@@ -149,7 +150,7 @@ var (
 // separated by commas, when it is attached. Nil options are the defaults.
 //
 // Connecting is tried again until it succeeds or the adapter is closed,
-// whatever the reason. The errors of New are options that cannot be
+// whatever the reason. Append and History wait for the first attempt. The errors of New are options that cannot be
 // (adapter.ErrInvalidOption).
 func New(url string, o *Options) (*Adapter, error) {
 	if o == nil {
@@ -163,6 +164,7 @@ func New(url string, o *Options) (*Adapter, error) {
 		o:          opts,
 		id:         numbers.ID(rand.Uint64()),
 		closed:     make(chan struct{}),
+		tried:      make(chan struct{}),
 		inbox:      make(chan *nats.Msg, inboxLen),
 		changes:    make(chan struct{}, 1),
 		work:       make(chan struct{}, 1),
@@ -198,7 +200,7 @@ func (a *Adapter) Attach(r adapter.Receiver) error {
 	a.receiver = r
 	a.kept, _ = r.(adapter.HistoryReceiver)
 	a.out.sent.Add(2)
-	a.tasks.Go(a.connect)
+	a.tasks.Go(a.connectFirst)
 	a.tasks.Go(a.read)
 	a.tasks.Go(a.keep)
 	a.tasks.Go(a.send)

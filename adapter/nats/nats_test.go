@@ -2,9 +2,12 @@ package nats_test
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"hash/fnv"
 	"log/slog"
+	"runtime"
+	"strconv"
 	"testing"
 	"time"
 
@@ -16,7 +19,20 @@ import (
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// TestMain has two parallel tests run for each processor, unless the command
+// line says otherwise: most of them wait for servers most of the time.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	const name = "test.parallel"
+	set := false
+	flag.Visit(func(f *flag.Flag) { set = set || f.Name == name })
+	if !set {
+		if err := flag.Set(name, strconv.Itoa(2*runtime.GOMAXPROCS(0))); err != nil {
+			panic(err)
+		}
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // newAdapter makes an adapter that reaches a server through a proxy.
 func newAdapter(t testing.TB, addr string, o nats.Options) *nats.Adapter {
@@ -68,14 +84,16 @@ func streamOf(channel string) string {
 // NATS has no order among the frames of several publishers: a server delivers
 // what two connections send to two others at the same time in any order to
 // each. (Frames that are kept have one: the stream's.)
-var noOneOrder = &adaptertest.Options{Waive: []string{"one-order"}}
+var noOneOrder = &adaptertest.Options{Parallel: true, Waive: []string{"one-order"}}
 
 func TestContractOnOneServer(t *testing.T) {
+	t.Parallel()
 	f := startFleet(t, 1, nil)
 	adaptertest.Run(t, func(t testing.TB, n int) adaptertest.Nodes { return nodes(t, f, n) }, noOneOrder)
 }
 
 func TestContractOnACluster(t *testing.T) {
+	t.Parallel()
 	f := startFleet(t, 3, nil)
 	adaptertest.Run(t, func(t testing.TB, n int) adaptertest.Nodes { return nodes(t, f, n) }, noOneOrder)
 }

@@ -2,6 +2,7 @@ package nats_test
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -35,6 +36,29 @@ func record(frame string) adapter.Record {
 // connected waits until an adapter can publish.
 func connected(t *testing.T, a *nats.Adapter) {
 	require.Eventually(t, func() bool { return a.Health() == nil }, 10*time.Second, time.Millisecond)
+}
+
+// Histories can be used from the moment that the adapter is attached, as soon as
+// it can connect. If it cannot, that is told soon.
+func TestFirstConnection(t *testing.T) {
+	use := func(t *testing.T, addr string) (read, kept error) {
+		a := attached(t, newAdapter(t, addr, nats.Options{}))
+		_, read = a.History(within(t), "room", adapter.Query{Limit: 1, Keep: record("").Keep, Time: time.Now()})
+		b := attached(t, newAdapter(t, addr, nats.Options{}))
+		_, _, kept = b.Append(within(t), "room", record("frame"))
+		return read, kept
+	}
+	t.Run("is waited for", func(t *testing.T) {
+		read, kept := use(t, startFleet(t, 1, nil).addr(0))
+		require.NoError(t, read)
+		require.NoError(t, kept)
+	})
+	t.Run("that fails is told", func(t *testing.T) {
+		read, kept := use(t, fmt.Sprint("127.0.0.1:", freePorts(t, 1)[0]))
+		require.ErrorContains(t, read, "not connected")
+		require.ErrorContains(t, kept, "not connected")
+		require.ErrorIs(t, kept, adapter.ErrUnsent)
+	})
 }
 
 func TestRefusals(t *testing.T) {

@@ -114,12 +114,19 @@ func TestSoak(t *testing.T) {
 	for i := range soak.Hubs {
 		s.proxies = append(s.proxies, newProxy(t, s.addr(i)))
 	}
+	faults, d := s.faults()[:3], time.Duration(0)
+	if everything() {
+		faults, d = s.faults(), 45*time.Second
+	}
+	runSoak(t, s, faults, d)
+}
+
+// runSoak has the faults happen to a world, each at least once, and at random
+// for as long as d.
+func runSoak(t *testing.T, s soak.Servers, faults []soak.Fault, d time.Duration) {
 	cfg := soak.Config{
 		Seed: uint64(time.Now().UnixNano()), Rooms: 12, Movers: 6, Pace: 40 * time.Millisecond,
-		Log: new(soak.Journal), Faults: s.faults()[:3], Unordered: true,
-	}
-	if os.Getenv("FANOUT_TEST_ALL") == "1" {
-		cfg.Faults, cfg.Time = s.faults(), 45*time.Second
+		Log: new(soak.Journal), Faults: faults, Time: d, Unordered: true,
 	}
 	report, err := soak.Run(t.Context(), cfg, s)
 	sum := check.Figures{Fault: "all"}

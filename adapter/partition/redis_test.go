@@ -8,7 +8,6 @@ import (
 
 	"github.com/fanoutgo/fanout"
 	"github.com/fanoutgo/fanout/adapter"
-	"github.com/fanoutgo/fanout/adapter/adaptertest"
 	"github.com/fanoutgo/fanout/adapter/partition"
 	"github.com/fanoutgo/fanout/adapter/redis"
 	"github.com/fanoutgo/fanout/internal/rediscontract"
@@ -25,74 +24,51 @@ var servers = []func(testing.TB) *redistest.Server{
 	redistest.SharedServer(redistest.Options{}),
 }
 
-// redisAdapter is an adapter for one of the servers: partitions need not be of
+// newRedis makes an adapter for one of the servers: partitions need not be of
 // one kind.
-func redisAdapter(t testing.TB, server int, client rueidis.Client) adapter.Adapter {
-	t.Helper()
-	var a adapter.Adapter
-	var err error
+func newRedis(server int, client rueidis.Client) (adapter.Adapter, error) {
 	if server%2 == 0 {
-		a, err = redis.New(client, &redis.Options{
-			ProbeInterval: rediscontract.ProbeInterval, ProbeTimeout: rediscontract.ProbeTimeout, Logger: quiet.Logger,
-		})
-	} else {
-		a, err = sharded.New(client, &sharded.Options{
-			ProbeInterval: rediscontract.ProbeInterval, ProbeTimeout: rediscontract.ProbeTimeout, Logger: quiet.Logger,
-		})
+		return newClassic(client)
 	}
-	require.NoError(t, err)
-	return a
+	return newSharded(client)
+}
+
+func newClassic(client rueidis.Client) (adapter.Adapter, error) {
+	return redis.New(client, &redis.Options{
+		ProbeInterval: rediscontract.ProbeInterval, ProbeTimeout: rediscontract.ProbeTimeout, Logger: quiet.Logger,
+	})
+}
+
+func newSharded(client rueidis.Client) (adapter.Adapter, error) {
+	return sharded.New(client, &sharded.Options{
+		ProbeInterval: rediscontract.ProbeInterval, ProbeTimeout: rediscontract.ProbeTimeout, Logger: quiet.Logger,
+	})
 }
 
 func redisParts(t testing.TB, net *redistest.Net, numbers ...int) (parts []partition.Partition) {
 	t.Helper()
 	for _, i := range numbers {
-		client := servers[i](t).Client(t, net.Option())
-		parts = append(parts, partition.Partition{Name: fmt.Sprint("redis", i), Adapter: redisAdapter(t, i, client)})
+		a, err := newRedis(i, servers[i](t).Client(t, net.Option()))
+		require.NoError(t, err)
+		parts = append(parts, partition.Partition{Name: fmt.Sprint("redis", i), Adapter: a})
 	}
 	return parts
-}
-
-func TestContractOnRedis(t *testing.T) {
-	redistest.Long(t)
-	t.Parallel()
-	adaptertest.Run(t, func(t testing.TB, n int) adaptertest.Nodes {
-		var nodes adaptertest.Nodes
-		nets := make([]*redistest.Net, n)
-		for i := range nets {
-			nets[i] = new(redistest.Net)
-			t.Cleanup(nets[i].HealAll)
-			a, err := partition.New(redisParts(t, nets[i], 0, 1), quiet)
-			require.NoError(t, err)
-			nodes.Adapters = append(nodes.Adapters, a)
-		}
-		nodes.Faults.Break = func(_ context.Context, i int) error {
-			nets[i].ResetAll()
-			nets[i].HealAll()
-			return nil
-		}
-		nodes.Faults.Cut = func(_ context.Context, i int) error { nets[i].CutAll(); return nil }
-		nodes.Faults.Heal = func(_ context.Context, i int) error { nets[i].HealAll(); return nil }
-		return nodes
-	}, &adaptertest.Options{Parallel: true})
 }
 
 // A partition of Redis comes and goes while members talk in a room that moves
 // to it and back. They get every message once, and in order.
 func TestChangeOnRedis(t *testing.T) {
 	t.Parallel()
-	// Prefix keeps the adapters apart from those of the contract.
-	o := &partition.Options{Prefix: "change", Patience: 2 * time.Second, Logger: quiet.Logger}
 	two, three := []string{"redis0", "redis1"}, []string{"redis0", "redis1", "redis2"}
 	room := roomOn(three, "redis2")
 	var adapters []*partition.Adapter
 	var hubs []*fanout.Hub
 	var members []*fanout.Member
 	for range 2 {
-		a, err := partition.New(redisParts(t, new(redistest.Net), 0, 1), o)
+		a, err := partition.New(redisParts(t, new(redistest.Net), 0, 1), quiet)
 		require.NoError(t, err)
 		h, err := fanout.New(a, &fanout.Options{
-			Prefix: "change", Logger: quiet.Logger,
+			Logger: quiet.Logger,
 			Room: func(string) fanout.RoomOptions {
 				return fanout.RoomOptions{Retain: fanout.Retention{Messages: 10_000, Age: time.Hour}}
 			},
