@@ -73,9 +73,9 @@ func (e *ending) over(n int) error {
 }
 
 // Err returns why the member has ended, or nil while it has not: a
-// [*ClosedError] after [Selection.Close] or [Hub.Drain], [ErrSlow] if it was too
-// slow, or [ErrClosed] after Member.Close or [Hub.Close]. Receive returns the
-// same error, wrapped. Err is not nil once the channel of Done is closed.
+// [*ClosedError] after [Selection.Close] or [Hub.Drain], [ErrSlow] if it was
+// too slow, or [ErrClosed] after Member.Close or [Hub.Close]. Receive returns
+// the same error, wrapped. Err is not nil once the channel of Done is closed.
 func (m *Member) Err() error { return m.endError() }
 
 // endError returns the final error, or nil while the member has not ended.

@@ -90,8 +90,8 @@ func replicated() func(testing.TB) *redistest.Cluster {
 	return redistest.SharedCluster(redistest.Options{Primaries: 3, Replicas: 1})
 }
 
-// aboutHistories chooses cases that differ where histories are copied, and those
-// in which homes move.
+// aboutHistories chooses cases that differ where histories are copied, and
+// those in which homes move.
 func aboutHistories(c adaptertest.Case) bool {
 	return c.MovesHome() || strings.HasPrefix(c.Name, "history-") || c.Name == "outage-append-tells-the-truth"
 }

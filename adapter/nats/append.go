@@ -118,8 +118,8 @@ func (a *Adapter) cause(ctx context.Context, err error) error {
 	return context.Cause(ctx)
 }
 
-// ready returns the connection if it stands. Before the first attempt to connect
-// has come to an end it waits for that.
+// ready returns the connection if it stands. Before the first attempt to
+// connect has come to an end it waits for that.
 func (a *Adapter) ready(ctx context.Context) (*nats.Conn, error) {
 	if err := a.awaitTried(ctx); err != nil {
 		return nil, err

@@ -150,8 +150,8 @@ var (
 // separated by commas, when it is attached. Nil options are the defaults.
 //
 // Connecting is tried again until it succeeds or the adapter is closed,
-// whatever the reason. Append and History wait for the first attempt. The errors of New are options that cannot be
-// (adapter.ErrInvalidOption).
+// whatever the reason. Append and History wait for the first attempt. The
+// errors of New are options that cannot be (adapter.ErrInvalidOption).
 func New(url string, o *Options) (*Adapter, error) {
 	if o == nil {
 		o = new(Options)

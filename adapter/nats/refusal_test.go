@@ -38,8 +38,8 @@ func connected(t *testing.T, a *nats.Adapter) {
 	require.Eventually(t, func() bool { return a.Health() == nil }, 10*time.Second, time.Millisecond)
 }
 
-// Histories can be used from the moment that the adapter is attached, as soon as
-// it can connect. If it cannot, that is told soon.
+// Histories can be used from the moment that the adapter is attached, as soon
+// as it can connect. If it cannot, that is told soon.
 func TestFirstConnection(t *testing.T) {
 	use := func(t *testing.T, addr string) (read, kept error) {
 		a := attached(t, newAdapter(t, addr, nats.Options{}))

@@ -16,8 +16,9 @@ func Home(names []string, channel string) string {
 }
 
 // Moves returns Faults.Move for hubs that have the same partitions: the
-// partition that has the channel leaves the set, and with the next move it comes
-// back. So histories move to a home that never had them, and to one that did.
+// partition that has the channel leaves the set, and with the next move it
+// comes back. So histories move to a home that never had them, and to one that
+// did.
 func Moves(hubs []*partition.Adapter, names []string) func(ctx context.Context, channel string) error {
 	left := ""
 	return func(ctx context.Context, channel string) error {

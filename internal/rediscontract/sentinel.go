@@ -11,8 +11,8 @@ import (
 
 // RunSentinel runs the contract on a primary with a replica, which the adapters
 // find by a sentinel: the cases in which the primary dies, each on servers of
-// its own, and then the others. A failover while the primary lives loses what it
-// takes meanwhile, so it is none that the contract means by a move.
+// its own, and then the others. A failover while the primary lives loses what
+// it takes meanwhile, so it is none that the contract means by a move.
 func RunSentinel(t *testing.T, newAdapter NewAdapter) {
 	adaptertest.Run(t, func(tb testing.TB, n int) adaptertest.Nodes {
 		s := redistest.NewSentinel(tb, redistest.Options{})
