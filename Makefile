@@ -6,12 +6,13 @@ SHELL       := bash
 .ONESHELL:
 .DEFAULT_GOAL := help
 
-# Packages are tested one after the other: two that both run clusters at a time
-# would make failovers wait for processor time, which tests take for trouble.
-# Within a package, tests that mostly wait run in parallel.
-P           ?= 1
+# Tests with servers mostly wait, so several run at a time: two packages, and
+# within a package eight tests, which with one server version keeps two
+# processors busy. With the race detector, and with all tests, that is too much:
+# failovers would wait for processor time, which tests take for trouble.
+P           ?= 2
 TIMEOUT     ?= 30m
-TESTFLAGS   ?=
+TESTFLAGS   ?= -parallel 8
 FUZZTIME    ?= 20s
 BENCH       ?= .
 BENCHFLAGS  ?= -benchmem
@@ -38,9 +39,16 @@ help: ## what there is to make
 test: ## set up what tests need, and run them, on one server version
 	@. .ci/setup
 	status=0
-	for m in $(MODULES); do # all of them, also after one has failed
-	  (cd "$$m" && go test -p $(P) -timeout $(TIMEOUT) $(TESTFLAGS) ./...) || status=1
+	# The packages that take longest are first: they decide when all have ended.
+	module() {
+	  (cd "$$1" && go test -p $(P) -timeout $(TIMEOUT) $(TESTFLAGS) $$(ls -d ./sharded ./adapter/redis 2>/dev/null) ./...)
+	}
+	# All modules are tested, also after one has failed.
+	if [ $(P) != 1 ]; then module ./ & fi
+	for m in $(MODULES); do
+	  [ "$$m" = ./ ] && [ $(P) != 1 ] || module "$$m" || status=1
 	done
+	if [ $(P) != 1 ]; then wait $$! || status=1; fi
 	if [ "$${FANOUT_TEST_ALL:-}" = 1 ]; then # and the order of locks is kept, which -race has no part in
 	  flags=$${GOFLAGS:-}
 	  FANOUT_TEST_ALL= GOFLAGS=$${flags//-race/} go test -tags lockcheck -timeout $(TIMEOUT) . ./internal/locks ./internal/roomlog ./internal/work ./internal/reading ./internal/publishing ./internal/questions ./internal/lookout ./internal/announcer || status=1
@@ -49,7 +57,7 @@ test: ## set up what tests need, and run them, on one server version
 
 .PHONY: test-all
 test-all: ## make test, and other server versions, long fault suites and soak
-	@FANOUT_TEST_ALL=1 $(MAKE) --no-print-directory test
+	@FANOUT_TEST_ALL=1 $(MAKE) --no-print-directory test P=1 TESTFLAGS="-parallel 3"
 
 .PHONY: lint
 lint: ## gofumpt, vet, staticcheck, errorlint, unparam and revive, in all modules
