@@ -30,11 +30,14 @@ func (a *Adapter) Append(ctx context.Context, name string, r adapter.Record) (at
 		r.Frame = k.seal()
 	}
 	at, receivers, err = room.part.history.Append(ctx, name, r)
-	a.rooms.appended(name, &r, err)
+	if err == nil {
+		at = room.line.global(at)
+	}
+	a.rooms.appended(name, &r, at, err)
 	if err != nil {
 		return at, 0, err // the partition's error says whether it was kept
 	}
-	return room.line.global(at), receivers, nil
+	return at, receivers, nil
 }
 
 // History reads the history on the room's partition. The first call for a room

@@ -28,8 +28,8 @@ type room struct {
 	doubtful *adapter.Record // the last Append, if it may or may not be kept
 }
 
-// resolved is the last Append of this hub before a room moved, if its publisher
-// does not know that it was kept.
+// resolved is the last Append of this hub that is known to be kept. The new home
+// of a room does not know how far its publishers have come.
 type resolved struct {
 	publisher    string
 	stream, next uint64
@@ -107,14 +107,25 @@ func (l *lineages) moved() map[string]adapter.Retention {
 	return moved
 }
 
+// resolve notes that a record is kept. The caller holds lineages.mu.
+func (r *room) resolve(record *adapter.Record, at adapter.Position) {
+	r.doubtful = nil
+	if record.Publisher == "" {
+		return // its frames are never recognised
+	}
+	r.home.resolved = resolved{record.Publisher, record.Stream, record.Seq + uint64(record.Messages), at}
+}
+
 // appended notes how an Append ended.
-func (l *lineages) appended(name string, r *adapter.Record, err error) {
+func (l *lineages) appended(name string, r *adapter.Record, at adapter.Position, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	room := l.rooms[name]
 	switch {
 	case room == nil:
-	case err == nil || errors.Is(err, adapter.ErrUnsent):
+	case err == nil:
+		room.resolve(r, at)
+	case errors.Is(err, adapter.ErrUnsent):
 		room.doubtful = nil
 	default:
 		doubtful := *r
@@ -150,8 +161,7 @@ func (a *Adapter) resolve(ctx context.Context, v *view) {
 			at, _, err := h.part.history.Append(ctx, name, record)
 			if err == nil {
 				a.rooms.mu.Lock()
-				r.doubtful = nil
-				r.home.resolved = resolved{record.Publisher, record.Stream, record.Seq + uint64(record.Messages), h.line.global(at)}
+				r.resolve(&record, h.line.global(at))
 				a.rooms.mu.Unlock()
 			}
 			if err == nil || errors.Is(err, adapter.ErrRefused) || errors.Is(err, adapter.ErrClosed) || !wait.Wait(ctx) {
@@ -161,8 +171,8 @@ func (a *Adapter) resolve(ctx context.Context, v *view) {
 	}
 }
 
-// resolvedBefore reports whether a record was found to be kept before the room
-// moved.
+// resolvedBefore reports whether a record is known to be kept, perhaps since
+// before the room moved.
 func (h *home) resolvedBefore(r *adapter.Record) (at adapter.Position, ok bool) {
 	d := &h.resolved
 	return d.at, d.publisher != "" && d.publisher == r.Publisher && d.stream == r.Stream && r.Seq < d.next
