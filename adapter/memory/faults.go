@@ -100,7 +100,7 @@ func (a *Adapter) Move() {
 // each history: as many as lost. This begins a new epoch. Whole says whether
 // the new server is sure that nothing is lost, as it is when a slot has moved.
 // Links are not touched.
-func (b *Bus) Failover(lost int, whole bool) { b.history.Lose(lost, whole) }
+func (b *Bus) Failover(lost int, whole bool) { b.history.Lose(lost, whole, time.Now()) }
 
 // Flush deletes all histories, as FLUSHALL does at a server.
 func (b *Bus) Flush() { b.history.Clear() }

@@ -82,7 +82,7 @@ type move struct {
 type site struct {
 	home
 	number  uint64           // of the entry that has the record
-	head    adapter.Position // as hubs know it; zero if the history is empty
+	head    adapter.Position // of the last message, as hubs know it; zero if there was none
 	partial bool             // it is a copy that is not complete
 }
 
@@ -165,7 +165,7 @@ func (m *move) site(ctx context.Context, p *part) (s site, age time.Duration, er
 	if err != nil || top.Head.IsZero() {
 		return s, age, err
 	}
-	s.head, _ = s.line.chain(&top)
+	s.head = lastOf(s.line.chain(&top))
 	if top.Head.Offset <= s.line.Base {
 		return s, age, nil
 	}
@@ -179,6 +179,20 @@ func (m *move) site(ctx context.Context, p *part) (s site, age time.Duration, er
 		s.partial, s.head = true, adapter.Position{Epoch: k.epoch, Offset: f.At.Offset}
 	}
 	return s, age, nil
+}
+
+// lastOf returns the position of the last message of a history with a head and
+// the epochs before it. A server that was started again, or has taken over from
+// another, begins an epoch though nothing is published: that makes a copy that
+// was left behind no newer than the history.
+func lastOf(head adapter.Position, before []adapter.PastEpoch) adapter.Position {
+	for _, past := range slices.Backward(before) {
+		if past.Last < head.Offset {
+			break
+		}
+		head = adapter.Position{Epoch: past.Epoch, Offset: past.Last}
+	}
+	return head
 }
 
 // besideChannel is a name under which more is kept of a room: its record (m),

@@ -236,3 +236,44 @@ func TestHubThatStopsWhileItCopies(t *testing.T) {
 		require.Equal(t, 6, read(hub(after.NewAdapter())))
 	})
 }
+
+// A room returns to a partition that it has left, and whose server has begun a
+// new epoch since, as one does that was started again. The history is that of
+// the partition which the room comes from.
+func TestReturnToARestartedPartition(t *testing.T) {
+	const channel = "fanout:r:{room}"
+	keep := adapter.Retention{Messages: 100, Age: time.Hour}
+	for _, lost := range []int{0, 2} {
+		t.Run(fmt.Sprint(lost, " lost"), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				bus := memory.NewBus()
+				name := newcomer("p0", "room")
+				a := attached(t, new(sink), partition.Partition{Name: "p0", Adapter: bus.NewAdapter()})
+				said := 0
+				say := func() {
+					for range 5 {
+						said++
+						_, _, err := a.Append(t.Context(), channel, adapter.Record{
+							Frame: fmt.Append(nil, said), Messages: 1, Keep: keep, Time: time.Now(), Publisher: "me", Stream: 1, Seq: uint64(said),
+						})
+						require.NoError(t, err)
+						time.Sleep(time.Second)
+					}
+				}
+				say()
+				require.NoError(t, a.Change(t.Context(), []partition.Partition{{Name: "p0"}, {Name: name, Adapter: memory.NewBus().NewAdapter()}}))
+				say()
+				bus.Failover(lost, lost == 0)
+				time.Sleep(time.Second)
+				require.NoError(t, a.Change(t.Context(), []partition.Partition{{Name: "p0"}, {Name: name, Leaving: true}}))
+				say()
+				page, err := a.History(t.Context(), channel, adapter.Query{Limit: 100, Keep: keep, Time: time.Now()})
+				require.NoError(t, err)
+				require.Len(t, page.Frames, said)
+				for i, f := range page.Frames {
+					require.Equal(t, fmt.Sprint(i+1), string(f.Frame))
+				}
+			})
+		})
+	}
+}

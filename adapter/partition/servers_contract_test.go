@@ -49,7 +49,13 @@ func TestContractOnServers(t *testing.T) {
 			}
 			return restart(ctx, s.Node)
 		}
-		nodes.Faults.Move = contracttest.Moves(hubs, contractNames)
+		moves := contracttest.Moves(hubs, contractNames)
+		nodes.Faults.Move = func(ctx context.Context, channel string) error {
+			if err := onCluster.Faults.Move(ctx, channel); err != nil {
+				return err
+			}
+			return moves(ctx, channel)
+		}
 		return nodes
 	}, &adaptertest.Options{Timeout: 2 * time.Minute, Parallel: true})
 }

@@ -263,7 +263,7 @@ func (c *channel) branch(since adapter.Position) uint64 {
 // Lose makes all histories lose a number of their latest frames, and begin a
 // new epoch, as when a server takes over that lacks them. Whole means that the
 // server claims to have all frames.
-func (s *Store) Lose(frames int, whole bool) {
+func (s *Store) Lose(frames int, whole bool, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, c := range s.channels {
@@ -276,7 +276,7 @@ func (s *Store) Lose(frames int, whole bool) {
 		if len(c.before) > maxPast {
 			c.before = slices.Delete(c.before, 0, 1)
 		}
-		c.head = adapter.Position{Epoch: c.head.Epoch + 1, Offset: last}
+		c.head = adapter.Position{Epoch: max(c.head.Epoch+1, uint64(now.UnixMilli())), Offset: last}
 		s.floor = max(s.floor, c.head.Epoch+1)
 		for publisher, m := range c.marks {
 			if m.offset > last {
