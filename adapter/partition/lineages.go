@@ -28,8 +28,8 @@ type room struct {
 	doubtful *adapter.Record // the last Append, if it may or may not be kept
 }
 
-// resolved is the last Append of this hub that is known to be kept. The new home
-// of a room does not know how far its publishers have come.
+// resolved is the last Append of this hub that is known to be kept. The new
+// home of a room does not know how far its publishers have come.
 type resolved struct {
 	publisher    string
 	stream, next uint64
