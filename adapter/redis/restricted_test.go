@@ -16,11 +16,7 @@ func TestContractRestricted(t *testing.T) {
 	redistest.OnImages(t, func(t *testing.T, image string) {
 		t.Parallel()
 		shared := redistest.SharedServer(redistest.Options{Image: image, Args: rediscontract.RestrictedArgs()})
-		only := rediscontract.Concerned
-		if image == redistest.DefaultImage {
-			only = nil
-		}
-		rediscontract.RunRestricted(t, shared, newAdapter, only)
+		rediscontract.RunRestricted(t, shared, newAdapter, rediscontract.Most(image))
 	})
 }
 

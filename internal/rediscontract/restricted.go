@@ -61,9 +61,20 @@ func (u user) Client(t testing.TB, options ...func(*rueidis.ClientOption)) rueid
 }
 
 // Concerned chooses the cases that depend on the refused commands: those of
-// histories, and those in which a channel's home moves or fails.
+// histories, those in which a channel's home moves or fails, and, where all
+// tests are asked for, outages, which take long.
 func Concerned(c adaptertest.Case) bool {
-	return c.MovesHome() || strings.HasPrefix(c.Name, "history-") || strings.HasPrefix(c.Name, "outage-")
+	return c.MovesHome() || strings.HasPrefix(c.Name, "history-") ||
+		redistest.All() && strings.HasPrefix(c.Name, "outage-")
+}
+
+// Most returns nil, for all cases, if all tests are asked for and the servers
+// are of [redistest.DefaultImage], and Concerned otherwise.
+func Most(image string) func(adaptertest.Case) bool {
+	if redistest.All() && image == redistest.DefaultImage {
+		return nil
+	}
+	return Concerned
 }
 
 // RunRestricted runs the contract on a single server, as users that imitate

@@ -19,15 +19,15 @@ const (
 // and Ubuntu 24.04, and with it that of machines without Docker.
 const DefaultImage = Redis70
 
-// all reports whether FANOUT_TEST_ALL=1 asks for all tests, as make test-all
+// All reports whether FANOUT_TEST_ALL=1 asks for all tests, as make test-all
 // does. Nothing else reads the variable.
-func all() bool { return os.Getenv("FANOUT_TEST_ALL") == "1" }
+func All() bool { return os.Getenv("FANOUT_TEST_ALL") == "1" }
 
 // Images returns the servers that a test runs on if it runs on more than one:
 // [DefaultImage], and with FANOUT_TEST_ALL=1 all that the project promises to
 // work with.
 func Images() []string {
-	if all() {
+	if All() {
 		return []string{Redis70, Redis80, Valkey81}
 	}
 	return []string{DefaultImage}
@@ -44,7 +44,7 @@ func OnImages(t *testing.T, f func(t *testing.T, image string)) {
 // asks for all tests.
 func Long(tb testing.TB) {
 	tb.Helper()
-	if !all() {
+	if !All() {
 		tb.Skip("skipped: it takes long; make test-all runs it, and so does FANOUT_TEST_ALL=1")
 	}
 }
@@ -52,7 +52,7 @@ func Long(tb testing.TB) {
 // Rounds returns how often a test repeats something: few times, or many with
 // FANOUT_TEST_ALL=1.
 func Rounds(few, many int) int {
-	if all() {
+	if All() {
 		return many
 	}
 	return few
