@@ -92,7 +92,7 @@ func (m *move) find(ctx context.Context, p *part) (lineage, error) {
 	if err != nil {
 		return lineage{}, err
 	}
-	if here.line.Set >= m.view.epoch || m.view.epoch == 1 && !here.head.IsZero() && !here.partial {
+	if here.line.Set >= m.view.epoch || m.view.old == nil && !here.head.IsZero() && !here.partial {
 		if here.line.Set > 0 && age > reload {
 			return m.note(ctx, p, &here.line, here.number)
 		}

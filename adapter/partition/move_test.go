@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -276,4 +277,55 @@ func TestReturnToARestartedPartition(t *testing.T) {
 			})
 		})
 	}
+}
+
+// All hubs stop and start again, and then a room returns to a partition to which
+// it had moved before. What is noted there of the earlier move is of no account.
+func TestReturnAfterAllHubsHaveStopped(t *testing.T) {
+	const channel = "fanout:r:{room}"
+	keep := adapter.Retention{Messages: 100, Age: time.Hour}
+	synctest.Test(t, func(t *testing.T) {
+		name := newcomer("p0", "room")
+		buses := map[string]*memory.Bus{"p0": memory.NewBus(), name: memory.NewBus()}
+		said := 0
+		// life starts a hub with some partitions, changes to others, and publishes
+		// before and after.
+		life := func(from, to []string) {
+			var parts []partition.Partition
+			for _, n := range from {
+				parts = append(parts, partition.Partition{Name: n, Adapter: buses[n].NewAdapter()})
+			}
+			a := attached(t, new(sink), parts...)
+			say := func() {
+				said++
+				_, _, err := a.Append(t.Context(), channel, adapter.Record{Frame: fmt.Append(nil, said), Messages: 1, Keep: keep, Time: time.Now()})
+				require.NoError(t, err)
+				time.Sleep(time.Second)
+			}
+			say()
+			parts = nil
+			for _, n := range to {
+				p := partition.Partition{Name: n}
+				if !slices.Contains(from, n) {
+					p.Adapter = buses[n].NewAdapter()
+				}
+				parts = append(parts, p)
+			}
+			if len(to) < len(from) {
+				parts = append(parts, partition.Partition{Name: name, Leaving: true})
+			}
+			require.NoError(t, a.Change(t.Context(), parts))
+			say()
+			page, err := a.History(t.Context(), channel, adapter.Query{Limit: 100, Keep: keep, Time: time.Now()})
+			require.NoError(t, err)
+			require.Len(t, page.Frames, said)
+			require.NoError(t, a.Close(t.Context()))
+			time.Sleep(time.Minute)
+		}
+		one, both := []string{"p0"}, []string{"p0", name}
+		for range 2 {
+			life(one, both)
+			life(both, one)
+		}
+	})
 }

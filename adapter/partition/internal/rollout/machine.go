@@ -233,7 +233,8 @@ func (m *Machine) Decide(now time.Time) Action {
 		if m.adopt() {
 			return Adopt
 		}
-		m.self.Epoch = 1
+		// Larger than any before all hubs stopped: see [State.Epoch].
+		m.self.Epoch = uint64(max(1, now.UnixMilli()))
 		return Enter
 	}
 	if action := m.others(); action != None {

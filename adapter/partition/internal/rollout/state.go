@@ -38,8 +38,13 @@ func (s Stage) String() string {
 
 // A State is what adapters tell each other. Names are sorted.
 type State struct {
-	Hub   string   `json:"hub"`
-	Epoch uint64   `json:"epoch"` // of the current set, which grows with each change; 0: not known
+	Hub string `json:"hub"`
+	// Epoch is that of the current set; 0: not known. It begins with the time at
+	// which the first adapter started, in ms since 1970, and grows by 1 with
+	// each change. Rooms note it where they move to, and such notes outlive the
+	// adapters: an epoch that began with 1 each time would be taken for one
+	// from before they stopped.
+	Epoch uint64   `json:"epoch"`
 	Names []string `json:"names"` // of the current set
 	Old   []string `json:"old,omitempty"`
 	Want  []string `json:"want"` // the set that is to be
