@@ -37,9 +37,9 @@
 //     backend, not before. A message that arrives late after an interruption,
 //     when other hubs may have delivered it earlier, is reported as missed.
 //     (Package sharded names the one moment in which a Redis Cluster has two
-//     orders. NATS has one order for each publisher, and for rooms with a
-//     history. Messages of [Selection.Local] and [Selection.Unkept] have a
-//     place of their own on each hub.)
+//     orders. NATS keeps only the order of each publisher, except in rooms
+//     with a history, which have one. Messages of [Selection.Local] and
+//     [Selection.Unkept] have a place of their own on each hub.)
 //  3. No silent loss. When a member misses messages, because it is slow, a link
 //     broke, slots moved or a primary died, it gets a [*GapError] before the
 //     next message of that room. For each member and room, the messages
@@ -126,9 +126,10 @@
 // message.
 //
 // Publishing to a room with a history costs Redis 13 to 25 µs more for each
-// frame. That doubles the cost of a message that is sent alone. A message that
-// is sent together with messages of many other rooms costs ten times as much.
-// In a busy room it matters little, since many messages share a frame.
+// frame. A message that is sent alone costs twice what it costs without a
+// history, and one that is sent together with messages of many other rooms ten
+// times as much. In a busy room it matters little, since many messages share a
+// frame.
 //
 // # Under load
 //

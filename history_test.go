@@ -2,6 +2,7 @@ package fanout_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -353,6 +354,18 @@ func TestParsePosition(t *testing.T) {
 	_, err := fanout.ParsePosition("v2-abc")
 	require.ErrorIs(t, err, fanout.ErrInvalidPosition)
 	require.ErrorContains(t, err, `"v2-abc" is of version v2, and this release reads v1`)
+}
+
+func TestPositionInJSON(t *testing.T) {
+	type message struct{ Since fanout.Position }
+	p := fanout.Position{Epoch: 1<<63 + 1, Offset: 9}
+	text, err := json.Marshal(message{p})
+	require.NoError(t, err)
+	require.Equal(t, `{"Since":"v1-9223372036854775809-9"}`, string(text))
+	var m message
+	require.NoError(t, json.Unmarshal(text, &m))
+	require.Equal(t, p, m.Since)
+	require.ErrorIs(t, json.Unmarshal([]byte(`{"Since":"9"}`), &m), fanout.ErrInvalidPosition)
 }
 
 func TestHistoryLeavesOutWhatWasVolatile(t *testing.T) {

@@ -45,11 +45,13 @@ type Message struct {
 // a room with [RoomOptions.Presence] receive them among its messages: see
 // [Message.Presence].
 //
-// The first that a member receives has Reset set, and lists who is there. The
-// others, applied to that list in order, keep it right. A member that has
-// fallen out of the room's window receives a list again. On all hubs the lists
-// say the same once nobody comes or goes and links are up, and then they say
-// what [Selection.Members] says, in terms of persons.
+// The first that a member receives has Reset set, and lists who is there. It
+// may lack the member itself, and others who have just come: they follow as
+// changes. Messages may come before it. The others, applied to that list in
+// order, keep it right. A member that has fallen out of the room's window
+// receives a list again. On all hubs the lists say the same once nobody comes
+// or goes and links are up, and then they say what [Selection.Members] says, in
+// terms of persons.
 type PresenceChange struct {
 	// Reset means that Joined is the whole list: forget what was before.
 	Reset bool
@@ -170,6 +172,16 @@ func ParsePosition(s string) (Position, error) {
 		return Position{}, fmt.Errorf("fanout: %w: %q is of version %s, and this release reads v1", ErrInvalidPosition, s, version)
 	}
 	return Position{}, fmt.Errorf("fanout: %w: %q is not v1-epoch-offset, as in \"v1-0-0\" and as Position.String writes it", ErrInvalidPosition, s)
+}
+
+// MarshalText returns what [Position.String] returns, so JSON has a position as
+// a string. (As numbers, JavaScript would round it.)
+func (p Position) MarshalText() ([]byte, error) { return []byte(p.String()), nil }
+
+// UnmarshalText reads what [ParsePosition] reads, with the same error.
+func (p *Position) UnmarshalText(text []byte) (err error) {
+	*p, err = ParsePosition(string(text))
+	return err
 }
 
 // otherVersion reports whether a string begins a position of another version.

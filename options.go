@@ -75,9 +75,9 @@ type Options struct {
 	Linger time.Duration
 
 	// PublishTimeout bounds a publish whose context has no deadline, including
-	// its retries. Such a publish ends up to an eighth earlier. PublishTimeout
-	// also bounds PublishAsync, except that an attempt that has begun is
-	// completed. Default 10 s.
+	// its retries. Such a publish may end earlier, by up to an eighth.
+	// PublishTimeout also bounds PublishAsync, except that an attempt that has
+	// begun is completed. Default 10 s.
 	PublishTimeout time.Duration
 
 	// PublishBuffer bounds the messages that PublishAsync has accepted and not
@@ -131,8 +131,8 @@ type RoomOptions struct {
 	//
 	// Changes that come together are told together. A member gets a notice at
 	// once in a quiet room, and some 17 a second at most, however many people
-	// there are; with more than 33 hubs in the room, half as many as there are
-	// hubs. That holds as long as the changes that a hub tells at a time fit
+	// there are; with h hubs in the room, of which there are more than 33, h/2 a
+	// second. That holds as long as the changes that a hub tells at a time fit
 	// into 48 KiB. More are told in several notices, one right after the other:
 	// some 20 if 1,000 people with 1 KB of Info each join one hub at once. A hub
 	// that was killed takes its members with it in one step, when the others

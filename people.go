@@ -198,10 +198,10 @@ func (s Selection) Leave(ctx context.Context, rooms ...string) error {
 }
 
 // Close ends the selected members, on their hubs. What was published before to
-// the rooms of the selection, by this hub or by one whose Publish has returned,
-// reaches them first; then Receive returns a [*ClosedError] with the reason, of
-// up to 1,024 bytes (a close frame of a WebSocket has room for 123). It does
-// not keep a client from connecting again: see [Options.Admit]. For
+// the rooms of the selection, by this hub, or by another whose Publish has
+// returned, reaches them first; then Receive returns a [*ClosedError] with the
+// reason, of up to 1,024 bytes (a close frame of a WebSocket has room for 123).
+// It does not keep a client from connecting again: see [Options.Admit]. For
 // selections of users, members and everyone, what was published before to the
 // same selection reaches them first, and what has come to their hub by then in
 // any room.

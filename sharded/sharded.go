@@ -112,8 +112,9 @@
 // there are, and rooms return to those that have shown that they work. That
 // interrupts them once more.
 //
-// Hubs without the option must not take counts for complete: on a cluster that
-// is in use, first deploy all hubs with PrimariesUncounted, and then with
+// The servers then count only some of the receivers, and hubs without the
+// option would take these counts for complete. So on a cluster that is in use,
+// first deploy all hubs with PrimariesUncounted, and then with
 // Replicas or AllNodes.
 //
 // Reading from replicas needs a cluster and RESP3, and the rights in the line

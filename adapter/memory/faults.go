@@ -184,6 +184,10 @@ func (b *Bus) Intercept(f Interceptor) {
 // interceptor says. What hubs tell each other, such as the probes by which they
 // find out which of them are there, is neither lost nor counted. It replaces
 // the number of an earlier call; 0 ends it.
+//
+// No backend may lose frames like this without telling the hub, so hubs notice
+// it late: with the next frame of the same publisher. In a room without a
+// history they do not notice that the first frames of a publisher are missing.
 func (b *Bus) DropNext(n int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

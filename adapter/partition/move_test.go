@@ -279,8 +279,9 @@ func TestReturnToARestartedPartition(t *testing.T) {
 	}
 }
 
-// All hubs stop and start again, and then a room returns to a partition to which
-// it had moved before. What is noted there of the earlier move is of no account.
+// All hubs stop and start again, and then a room returns to a partition to
+// which it had moved before. What is noted there of the earlier move is of no
+// account.
 func TestReturnAfterAllHubsHaveStopped(t *testing.T) {
 	const channel = "fanout:r:{room}"
 	keep := adapter.Retention{Messages: 100, Age: time.Hour}

@@ -1,8 +1,8 @@
 // Command fanout-check prints what works on a Redis server, cluster or service,
 // and what to do about the rest.
 //
-//	go run github.com/fanoutgo/fanout/cmd/fanout-check redis://user:password@10.0.0.1:6379
-//	go run github.com/fanoutgo/fanout/cmd/fanout-check rediss://cache.example.com:6380
+//	go run github.com/fanoutgo/fanout/cmd/fanout-check@latest redis://user:password@10.0.0.1:6379
+//	go run github.com/fanoutgo/fanout/cmd/fanout-check@latest rediss://cache.example.com:6380
 //
 // With rediss:// it uses TLS. Flag -classic checks for package adapter/redis
 // instead of package sharded. -single treats the server as a single one though
