@@ -15,9 +15,10 @@ import (
 
 // copies are the histories that this hub has copied, or found copied.
 type copies struct {
-	mu    sync.Mutex
-	known map[string]*copying
-	clock uint64 // the new backend's clock is not before this, in ms since 1970
+	mu     sync.Mutex
+	known  map[string]*copying
+	clock  uint64           // the new backend's clock is not before this, in ms since 1970
+	doubts map[string]doubt // of channels at the old backend
 }
 
 // A copying is a copy that is being made, or is complete.

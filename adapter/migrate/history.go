@@ -28,14 +28,24 @@ func (a *Adapter) Append(ctx context.Context, channel string, r adapter.Record) 
 		a.noteKeep(channel, r.Keep)
 	}
 	if err == nil && !old {
-		if _, err = a.copyOf(ctx, channel, r.Keep); err != nil {
+		if _, err = a.copyOf(ctx, channel, r.Keep); err == nil {
+			at, err = a.keptByOld(ctx, channel, &r)
+		}
+		if err != nil {
 			err = adapter.Unsent(err)
 		}
 	}
 	if err != nil {
 		return adapter.Position{}, 0, fmt.Errorf("migrate: append to %q: %w", channel, err)
 	}
-	return a.side(old).historian.Append(ctx, channel, r)
+	if !at.IsZero() {
+		return at, -1, nil
+	}
+	at, receivers, err = a.side(old).historian.Append(ctx, channel, r)
+	if old {
+		a.copies.appended(channel, &r, err)
+	}
+	return at, receivers, err
 }
 
 // History reads the history at the backend that the hubs publish to. It takes

@@ -157,7 +157,7 @@ func (ch *change) apply(action rollout.Action) {
 	}
 	switch {
 	case action == rollout.Adopt:
-		a.rooms.forget(nil)
+		a.rooms.forget(ch.view(), true)
 		ch.steady()
 	case s.Stage == rollout.Steady:
 		ch.steady()
@@ -167,7 +167,7 @@ func (ch *change) apply(action rollout.Action) {
 		ch.work(ctx, s.Stage, func() { a.drain(ctx, ch.view()) })
 	case s.Stage == rollout.Switched:
 		v := ch.view()
-		a.rooms.forget(v)
+		a.rooms.forget(v, false)
 		a.setView(ctx, v)
 		ch.work(ctx, s.Stage, func() {
 			linger := time.After(a.opts.Patience / lingerPart)

@@ -120,7 +120,10 @@
 //
 // Each room that has moved has a small record at its new home, under a channel
 // name of its own (fanout:r:m:{room}), which lives at least twice as long as
-// the messages. One hub at a time copies a room. The hub that does so is noted
+// the messages, and one at its old home that says where it has gone: the copy
+// that stays there is not taken for the history later. If what the new home had
+// is lost when the room returns, the history goes on after that copy, in a new
+// epoch. One hub at a time copies a room. The hub that does so is noted
 // under fanout:r:c:{room}, for an hour. Another hub replaces it if it does not
 // finish within ten seconds; until then publishes to the room wait or fail.
 //

@@ -25,6 +25,16 @@ func (a *Adapter) Append(ctx context.Context, name string, r adapter.Record) (at
 	if at, ok := room.resolvedBefore(&r); ok {
 		return at, -1, nil
 	}
+	if a.rooms.doubted(name, room.part, &r) {
+		at, kept, err := room.search(ctx, name, &r)
+		if err != nil {
+			return at, 0, fmt.Errorf("partition: publish to %q: %w", name, adapter.Unsent(err))
+		}
+		if kept {
+			a.rooms.appended(name, room.part, &r, at, nil)
+			return at, -1, nil
+		}
+	}
 	if room.line.Shift > 0 {
 		k := kept{kind: shifted, shift: room.line.Shift, frame: r.Frame}
 		r.Frame = k.seal()
@@ -33,7 +43,7 @@ func (a *Adapter) Append(ctx context.Context, name string, r adapter.Record) (at
 	if err == nil {
 		at = room.line.global(at)
 	}
-	a.rooms.appended(name, &r, at, err)
+	a.rooms.appended(name, room.part, &r, at, err)
 	if err != nil {
 		return at, 0, err // the partition's error says whether it was kept
 	}
@@ -61,11 +71,12 @@ func (a *Adapter) History(ctx context.Context, name string, q adapter.Query) (pa
 // A lineage says how the positions of a history that has moved follow from
 // those that its partition gives. Offsets are the same.
 type lineage struct {
-	Set    uint64              `json:"set"`    // the epoch of the set in which it moved
-	Base   uint64              `json:"base"`   // the offset of the last message before the move
-	Native uint64              `json:"native"` // the partition's epoch at that time
-	Shift  uint64              `json:"shift"`  // is added to the partition's epochs
-	Past   []adapter.PastEpoch `json:"past"`   // before the move
+	Set    uint64              `json:"set"`            // the epoch of the set in which it moved
+	Base   uint64              `json:"base"`           // the offset of the last message before the move
+	Native uint64              `json:"native"`         // the partition's epoch at that time
+	Shift  uint64              `json:"shift"`          // is added to the partition's epochs
+	Past   []adapter.PastEpoch `json:"past"`           // before the move
+	Left   string              `json:"left,omitempty"` // the partition to which it has gone from here; Set is 0 then
 }
 
 // global returns the position of a message of a hub that is at a position on

@@ -8,12 +8,14 @@ import (
 
 	"github.com/fanoutgo/fanout/adapter"
 	"github.com/fanoutgo/fanout/internal/backoff"
+	"github.com/fanoutgo/fanout/internal/wire"
 )
 
 // lineages is what is known of the histories that this hub has used.
 type lineages struct {
 	mu    sync.Mutex // guards all below
 	rooms map[string]*room
+	epoch uint64 // of the set for which homes are known
 }
 
 // A room is a room with a history.
@@ -25,7 +27,17 @@ type room struct {
 	home     home
 	loaded   time.Time
 	keep     adapter.Retention
-	doubtful *adapter.Record // the last Append, if it may or may not be kept
+	doubtful *doubt // the last Append, if it may or may not be kept
+}
+
+// A doubt is a record that may or may not be kept on a partition.
+type doubt struct {
+	adapter.Record
+	part *part
+}
+
+func (d *doubt) is(r *adapter.Record) bool {
+	return d != nil && d.Publisher == r.Publisher && d.Stream == r.Stream && d.Seq == r.Seq
 }
 
 // resolved is the last Append of this hub that is known to be kept. The new
@@ -74,21 +86,24 @@ func (l *lineages) lookup(r *room, p *part, now time.Time) (home, bool) {
 	return r.home, r.known && r.home.part == p && now.Sub(r.loaded) < reload
 }
 
-// found notes the home of a room.
-func (l *lineages) found(r *room, p *part, line lineage, keep adapter.Retention) home {
+// found notes the home of a room in a view. It is not known after that if the
+// set has changed meanwhile: the room may have gone, and come back.
+func (l *lineages) found(r *room, v *view, p *part, line lineage, keep adapter.Retention) home {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	r.home.part, r.home.line = p, line
-	r.known, r.loaded, r.keep = true, time.Now(), keep
+	r.known, r.loaded, r.keep = v.epoch >= l.epoch, time.Now(), keep
 	return r.home
 }
 
-// forget forgets the homes of rooms that have moved; of all without a view.
-func (l *lineages) forget(v *view) {
+// forget forgets the homes of rooms that have moved, or of all, before a view
+// becomes the current one.
+func (l *lineages) forget(v *view, all bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.epoch = v.epoch
 	for name, r := range l.rooms {
-		if v == nil || r.known && v.cur.pick(parse(name).key) != r.home.part.name {
+		if all || r.known && v.cur.pick(parse(name).key) != r.home.part.name {
 			r.known = false
 		}
 	}
@@ -116,8 +131,8 @@ func (r *room) resolve(record *adapter.Record, at adapter.Position) {
 	r.home.resolved = resolved{record.Publisher, record.Stream, record.Seq + uint64(record.Messages), at}
 }
 
-// appended notes how an Append ended.
-func (l *lineages) appended(name string, r *adapter.Record, at adapter.Position, err error) {
+// appended notes how an Append on a partition ended.
+func (l *lineages) appended(name string, p *part, r *adapter.Record, at adapter.Position, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	room := l.rooms[name]
@@ -125,12 +140,23 @@ func (l *lineages) appended(name string, r *adapter.Record, at adapter.Position,
 	case room == nil:
 	case err == nil:
 		room.resolve(r, at)
+	case r.Publisher == "": // nobody can find out
 	case errors.Is(err, adapter.ErrUnsent):
-		room.doubtful = nil
+		if !room.doubtful.is(r) { // otherwise an earlier attempt may have kept it
+			room.doubtful = nil
+		}
 	default:
-		doubtful := *r
-		room.doubtful = &doubtful
+		room.doubtful = &doubt{*r, p}
 	}
+}
+
+// doubted reports whether it is not known if a record was kept before its room
+// moved to a partition.
+func (l *lineages) doubted(name string, p *part, r *adapter.Record) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	room := l.rooms[name]
+	return room != nil && room.doubtful.is(r) && room.doubtful.part != p
 }
 
 // doubts returns the records that may or may not be kept, of rooms that move.
@@ -140,7 +166,7 @@ func (l *lineages) doubts(v *view, copies int) map[string]adapter.Record {
 	doubts := make(map[string]adapter.Record)
 	for name, r := range l.rooms {
 		if r.doubtful != nil && r.known && v.moves(parse(name), copies) {
-			doubts[name] = *r.doubtful
+			doubts[name] = r.doubtful.Record
 		}
 	}
 	return doubts
@@ -156,6 +182,7 @@ func (a *Adapter) resolve(ctx context.Context, v *view) {
 		a.rooms.mu.Lock()
 		h := r.home
 		a.rooms.mu.Unlock()
+		record.Frame = repeated(record.Frame)
 		var wait backoff.Backoff
 		for {
 			at, _, err := h.part.history.Append(ctx, name, record)
@@ -167,6 +194,42 @@ func (a *Adapter) resolve(ctx context.Context, v *view) {
 			if err == nil || errors.Is(err, adapter.ErrRefused) || errors.Is(err, adapter.ErrClosed) || !wait.Wait(ctx) {
 				break
 			}
+		}
+	}
+}
+
+// repeated returns a frame as it is sent when an earlier attempt may have
+// arrived: of a frame that is sent for the first time, a backend does not
+// believe that it has it.
+func repeated(frame []byte) []byte {
+	k, sealed := openKept(frame)
+	if !wire.IsFirst(k.frame) {
+		return frame
+	}
+	k.frame = wire.Again(k.frame, true, 0)
+	if sealed {
+		return k.seal()
+	}
+	return k.frame
+}
+
+// search looks for the frame of a record in a history that has moved. It is
+// needed if the old home could not be asked in time.
+func (h *home) search(ctx context.Context, name string, r *adapter.Record) (at adapter.Position, ok bool, err error) {
+	q := adapter.Query{Limit: movePage, Bytes: moveBytes, Keep: r.Keep, Time: time.Now()}
+	for {
+		page, err := h.read(ctx, name, q)
+		if err != nil {
+			return at, false, err
+		}
+		for _, f := range page.Frames {
+			if wire.Same(f.Frame, r.Frame) {
+				return f.At, true, nil
+			}
+			q.Since = f.At
+		}
+		if !page.More || len(page.Frames) == 0 {
+			return at, false, nil
 		}
 	}
 }

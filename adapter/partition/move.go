@@ -66,7 +66,7 @@ func (a *Adapter) ensure(ctx context.Context, v *view, name string, c channel, k
 	if err != nil {
 		return home{}, err
 	}
-	return a.rooms.found(r, p, line, keep), nil
+	return a.rooms.found(r, v, p, line, keep), nil
 }
 
 // A move finds a room's history, and moves it.
@@ -84,6 +84,20 @@ type site struct {
 	number  uint64           // of the entry that has the record
 	head    adapter.Position // of the last message, as hubs know it; zero if there was none
 	partial bool             // it is a copy that is not complete
+	expired bool             // no message is kept: it may be the rest of such a copy
+}
+
+// before reports whether another partition has more of the history.
+func (s *site) before(t *site) bool {
+	switch {
+	case s.expired && !t.expired && s.head.Offset < t.head.Offset:
+		return true
+	case t.expired && !s.expired && t.head.Offset < s.head.Offset:
+		return false
+	case s.head == t.head:
+		return !s.head.IsZero() && s.line.Left != "" && t.line.Left == ""
+	}
+	return s.head.Before(t.head)
 }
 
 // find returns the lineage of the history at its home.
@@ -92,33 +106,51 @@ func (m *move) find(ctx context.Context, p *part) (lineage, error) {
 	if err != nil {
 		return lineage{}, err
 	}
-	if here.line.Set >= m.view.epoch || m.view.old == nil && !here.head.IsZero() && !here.partial {
+	if here.line.Set >= m.view.epoch || m.view.old == nil && !here.head.IsZero() && !here.partial && here.line.Left == "" {
 		if here.line.Set > 0 && age > reload {
 			return m.note(ctx, p, &here.line, here.number)
 		}
 		return here.line, nil
 	}
-	best, must, err := m.elsewhere(ctx, p)
-	switch {
-	case err != nil:
+	others, must, unread, err := m.elsewhere(ctx, p)
+	if err != nil {
 		return lineage{}, err
-	case here.head.Before(best.head), here.partial && here.head == best.head:
-		return m.alone(ctx, p, func(c *claim) (lineage, error) { return m.copy(ctx, c, &best, &here) })
-	case here.partial: // the partition that it comes from is gone
-		return m.alone(ctx, p, func(*claim) (lineage, error) {
-			return m.settle(ctx, &here, &adapter.Page{Head: here.head})
-		})
-	case must: // so that the old home need not be asked again
-		here.line.Set = m.view.epoch
+	}
+	var best site
+	for _, s := range others {
+		if !s.partial && best.before(&s) {
+			best = s
+		}
+	}
+	if err := unread[here.line.Left]; err != nil && !here.before(&best) {
+		return lineage{}, err
+	}
+	switch {
+	case here.before(&best), here.partial && here.head == best.head:
+		// If the history has gone on from there, the partition that had it has lost
+		// it, unless it is this one, and the copy is not complete.
+		stale := best.line.Left != "" && !here.partial
+		if err := unread[best.line.Left]; stale && err != nil {
+			return lineage{}, err
+		}
+		return m.alone(ctx, p, func(c *claim) (lineage, error) { return m.copy(ctx, c, &best, &here, others, stale) })
+	case here.partial, here.line.Left != "" && best.before(&here):
+		// The partition that has the history is gone.
+		return m.alone(ctx, p, func(*claim) (lineage, error) { return m.anew(ctx, &here, others) })
+	case must, here.line.Left != "": // so that the old home need not be asked again
+		m.leave(ctx, others, p.name)
+		here.line.Set, here.line.Left = m.view.epoch, ""
 		return m.note(ctx, p, &here.line, here.number)
 	}
 	return here.line, nil
 }
 
-// elsewhere returns the other partition that has most of the history. Must says
+// elsewhere returns what the other partitions have of the history. Must says
 // that the room moved in the last change, and that its old home was asked;
-// other partitions may have a part of the history or none.
-func (m *move) elsewhere(ctx context.Context, p *part) (best site, must bool, err error) {
+// other partitions may have a part of the history or none. Unread says why some
+// of them could not be read.
+func (m *move) elsewhere(ctx context.Context, p *part) (others []site, must bool, unread map[string]error, err error) {
+	unread = make(map[string]error)
 	a, old := m.adapter, ""
 	if m.view.old != nil {
 		old = m.view.old.pick(m.channel.key)
@@ -131,7 +163,8 @@ func (m *move) elsewhere(ctx context.Context, p *part) (best site, must bool, er
 			continue
 		}
 		needed := other.name == old
-		if !needed && other.problem() != nil {
+		if problem := other.problem(); !needed && problem != nil {
+			unread[other.name] = m.unreadable(other.name, problem)
 			continue
 		}
 		bound, cancel := ctx, context.CancelFunc(func() {})
@@ -142,16 +175,19 @@ func (m *move) elsewhere(ctx context.Context, p *part) (best site, must bool, er
 		cancel()
 		switch {
 		case err != nil && needed:
-			return best, true, fmt.Errorf("the room has moved from partition %q, which cannot be read: %w", old, err)
+			return nil, true, nil, m.unreadable(old, err)
 		case err != nil:
+			unread[other.name] = m.unreadable(other.name, err)
 			continue
 		}
 		must = must || needed
-		if !s.partial && best.head.Before(s.head) {
-			best = s
-		}
+		others = append(others, s)
 	}
-	return best, must, nil
+	return others, must, unread, nil
+}
+
+func (m *move) unreadable(name string, err error) error {
+	return fmt.Errorf("the room has moved from partition %q, which cannot be read: %w", name, err)
 }
 
 // site reads what a partition has of the history, and how old its record is.
@@ -162,7 +198,7 @@ func (m *move) site(ctx context.Context, p *part) (s site, age time.Duration, er
 	}
 	q := adapter.Query{Keep: m.keep, Time: time.Now()}
 	top, err := p.history.History(ctx, m.name, q)
-	if err != nil || top.Head.IsZero() {
+	if err != nil || top.Head.Offset == 0 { // it has no message, though it may have an epoch
 		return s, age, err
 	}
 	s.head = lastOf(s.line.chain(&top))
@@ -171,7 +207,7 @@ func (m *move) site(ctx context.Context, p *part) (s site, age time.Duration, er
 	}
 	q.Since, q.Limit = adapter.Position{Epoch: top.Head.Epoch, Offset: top.Head.Offset - 1}, 1
 	last, err := p.history.History(ctx, m.name, q)
-	if err != nil || len(last.Frames) == 0 {
+	if s.expired = len(last.Frames) == 0; err != nil || s.expired {
 		return s, age, err
 	}
 	f := last.Frames[len(last.Frames)-1]
@@ -247,8 +283,9 @@ func (m *move) note(ctx context.Context, p *part, line *lineage, last uint64) (l
 	return noted, err
 }
 
-// copy copies a history to its home, and returns its lineage there.
-func (m *move) copy(ctx context.Context, c *claim, from, to *site) (lineage, error) {
+// copy copies a history to its home, and returns its lineage there. Stale says
+// that the history went on elsewhere, and that is lost.
+func (m *move) copy(ctx context.Context, c *claim, from, to *site, others []site, stale bool) (lineage, error) {
 	top, err := to.part.history.History(ctx, m.name, adapter.Query{Keep: m.keep, Time: time.Now()})
 	if err != nil {
 		return lineage{}, err
@@ -282,7 +319,53 @@ func (m *move) copy(ctx context.Context, c *claim, from, to *site) (lineage, err
 	if err := m.fill(ctx, c, from, &at, page.Head.Offset); err != nil {
 		return lineage{}, err
 	}
-	return m.settle(ctx, to, &page)
+	m.leave(ctx, others, to.part.name)
+	if stale {
+		return m.settle(ctx, to, &page, aheadOfAll())
+	}
+	return m.settle(ctx, to, &page, 0)
+}
+
+// leave notes at the other partitions that the history has gone to one. When
+// the room comes back, what they have is not taken for the whole, whatever the
+// epochs of sets are by then: they begin anew when all hubs are started again.
+func (m *move) leave(ctx context.Context, others []site, to string) {
+	m.adapter.mu.RLock()
+	current := m.adapter.view.epoch == m.view.epoch
+	m.adapter.mu.RUnlock()
+	for _, s := range others {
+		if !current || s.line.Left == to || s.line.Set == 0 && s.line.Left == "" && s.head.IsZero() {
+			continue
+		}
+		line := s.line
+		line.Set, line.Left = 0, to
+		if _, err := m.note(ctx, s.part, &line, s.number); err != nil {
+			m.adapter.opts.Logger.Warn("partition: it could not be noted that a room has moved",
+				"channel", m.name, "from", s.part.name, "to", to, "error", err)
+		}
+	}
+}
+
+// aheadOfAll returns an epoch that comes after all that were given out, as far
+// as clocks of servers and hubs do not differ by more than a minute.
+func aheadOfAll() uint64 { return uint64(time.Now().Add(time.Minute).UnixMilli()) }
+
+// anew begins a part of the history whose positions come after all that were
+// given out, after what a partition has, since the rest is lost.
+func (m *move) anew(ctx context.Context, here *site, others []site) (lineage, error) {
+	top, err := here.part.history.History(ctx, m.name, adapter.Query{Keep: m.keep, Time: time.Now()})
+	if err != nil {
+		return lineage{}, err
+	}
+	page := adapter.Page{Head: here.head}
+	switch {
+	case !here.partial:
+		page.Head, page.Before = here.line.chain(&top)
+	case here.head.Epoch == 0: // its last entry is a filler, which has no epoch
+		page.Head.Epoch = top.Head.Epoch
+	}
+	m.leave(ctx, others, here.part.name)
+	return m.settle(ctx, here, &page, aheadOfAll())
 }
 
 // fill appends fillers for messages up to an offset.
@@ -325,8 +408,9 @@ func (m *move) keepAt(ctx context.Context, c *claim, from *site, after, n uint64
 	return err
 }
 
-// settle notes that a history has been copied, up to the head of a page.
-func (m *move) settle(ctx context.Context, to *site, page *adapter.Page) (lineage, error) {
+// settle notes that a history has been copied, up to the head of a page. The
+// epochs that follow come after a floor; it is not 0 if messages are lost.
+func (m *move) settle(ctx context.Context, to *site, page *adapter.Page, floor uint64) (lineage, error) {
 	// Another hub may have been faster, and published.
 	line, _, number, err := m.record(ctx, to.part)
 	if err != nil || line.Set >= m.view.epoch {
@@ -341,13 +425,13 @@ func (m *move) settle(ctx context.Context, to *site, page *adapter.Page) (lineag
 	}
 	line = lineage{Set: m.view.epoch, Base: page.Head.Offset, Native: top.Head.Epoch}
 	line.Past = append(slices.Clone(page.Before), adapter.PastEpoch{
-		Epoch: page.Head.Epoch, Last: page.Head.Offset, Whole: top.Head.Offset == page.Head.Offset,
+		Epoch: page.Head.Epoch, Last: page.Head.Offset, Whole: floor == 0 && top.Head.Offset == page.Head.Offset,
 	})
 	if len(line.Past) > maxPast {
 		line.Past = line.Past[len(line.Past)-maxPast:]
 	}
-	if page.Head.Epoch >= line.Native {
-		line.Shift = page.Head.Epoch + 1 - line.Native
+	if floor = max(floor, page.Head.Epoch); floor >= line.Native {
+		line.Shift = floor + 1 - line.Native
 	}
 	return m.note(ctx, to.part, &line, number)
 }

@@ -11,7 +11,10 @@
 // message at a time, whose data and lists share the frame's bytes.
 package wire
 
-import "encoding/binary"
+import (
+	"bytes"
+	"encoding/binary"
+)
 
 const (
 	// Version is the version of the format that this package speaks.
@@ -164,6 +167,16 @@ func Again(frame []byte, mayHaveArrived bool, time uint64) []byte {
 func IsFirst(frame []byte) bool {
 	return len(frame) >= headerMin && [3]byte(frame) == magic && frame[3] == Version && frame[4] == kindMessages &&
 		frame[5]&flagResent == 0
+}
+
+// Same reports whether two frames are attempts to send one.
+func Same(f, g []byte) bool {
+	x, _, err := Decode(f)
+	if err != nil || x.Count == 0 {
+		return bytes.Equal(f, g)
+	}
+	y, _, err := Decode(g)
+	return err == nil && x.Hub == y.Hub && x.Stream == y.Stream && x.Seq == y.Seq && x.Count == y.Count
 }
 
 // AppendMessage appends a message to the frame b.

@@ -1,0 +1,83 @@
+package migrate
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/fanoutgo/fanout/adapter"
+	"github.com/fanoutgo/fanout/internal/wire"
+)
+
+// A doubt is the last Append of a channel at the old backend, if it may or may
+// not be kept. The new backend does not know how far publishers have come.
+type doubt struct {
+	publisher   string
+	stream, seq uint64
+}
+
+func doubtOf(r *adapter.Record) doubt { return doubt{r.Publisher, r.Stream, r.Seq} }
+
+// appended notes how an Append at the old backend ended.
+func (c *copies) appended(channel string, r *adapter.Record, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case err == nil:
+		delete(c.doubts, channel)
+	case r.Publisher == "": // it is never recognised
+	case errors.Is(err, adapter.ErrUnsent):
+		if c.doubts[channel] != doubtOf(r) { // otherwise an earlier attempt may have kept it
+			delete(c.doubts, channel)
+		}
+	default:
+		if c.doubts == nil {
+			c.doubts = make(map[string]doubt)
+		}
+		c.doubts[channel] = doubtOf(r)
+	}
+}
+
+// keptByOld returns where a frame is that the old backend has kept, if its
+// publisher does not know that and repeats it after the flip. Its history has
+// been copied. Zero: it has not kept it.
+func (a *Adapter) keptByOld(ctx context.Context, channel string, r *adapter.Record) (at adapter.Position, err error) {
+	a.copies.mu.Lock()
+	d, ok := a.copies.doubts[channel]
+	a.copies.mu.Unlock()
+	if !ok {
+		return at, nil
+	}
+	if d == doubtOf(r) {
+		if at, err = a.search(ctx, channel, r); err != nil {
+			return at, err
+		}
+		if !at.IsZero() {
+			return at, nil // the doubt stays: the answer may not reach the publisher
+		}
+	}
+	a.copies.mu.Lock()
+	delete(a.copies.doubts, channel)
+	a.copies.mu.Unlock()
+	return at, nil
+}
+
+// search returns the position of a frame in a history; zero if it is not there.
+func (a *Adapter) search(ctx context.Context, channel string, r *adapter.Record) (adapter.Position, error) {
+	q := adapter.Query{Limit: copyPage, Bytes: copyBytes, Keep: r.Keep, Time: time.Now()}
+	for {
+		page, err := a.read(ctx, channel, q)
+		if err != nil {
+			return adapter.Position{}, err
+		}
+		for _, f := range page.Frames {
+			if wire.Same(f.Frame, r.Frame) {
+				return f.At, nil
+			}
+			q.Since = f.At
+		}
+		if !page.More || len(page.Frames) == 0 {
+			return adapter.Position{}, nil
+		}
+	}
+}
