@@ -202,7 +202,7 @@ func (ch *change) work(ctx context.Context, s rollout.Stage, f func()) {
 // view returns the view that the machine's state asks for.
 func (ch *change) view() *view {
 	s := ch.control.machine.State()
-	v := &view{epoch: s.Epoch, stage: s.Stage, cur: newSet(s.Names)}
+	v := &view{era: s.Era, epoch: s.Epoch, stage: s.Stage, cur: newSet(s.Names)}
 	if s.Stage >= rollout.Opening && s.Stage < rollout.Switched {
 		v.next = newSet(s.Want)
 	}
@@ -249,7 +249,7 @@ func (a *Adapter) open(ctx context.Context, v *view) {
 	a.setView(ctx, v)
 	a.awaitSettled(ctx)
 	// From here on Subscribe waits for both homes.
-	a.setView(ctx, &view{epoch: v.epoch, stage: rollout.Ready, cur: v.cur, next: v.next, old: v.old})
+	a.setView(ctx, &view{era: v.era, epoch: v.epoch, stage: rollout.Ready, cur: v.cur, next: v.next, old: v.old})
 	a.awaitSettled(ctx)
 	a.mu.RLock()
 	n := len(a.past) - 1 // the last is the one of Opening, which knows of the change

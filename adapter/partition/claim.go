@@ -96,9 +96,9 @@ func (m *move) alone(ctx context.Context, p *part, f func(*claim) (lineage, erro
 			return lineage{}, err
 		}
 		line, _, _, err := m.record(ctx, p)
-		if err == nil && line.Set < m.view.epoch && mine {
+		if err == nil && !m.done(&line) && mine {
 			line, err = f(c)
-		} else if err == nil && line.Set < m.view.epoch {
+		} else if err == nil && !m.done(&line) {
 			if !wait.Wait(ctx) {
 				return lineage{}, fmt.Errorf("another hub copies it: %w", context.Cause(ctx))
 			}

@@ -95,9 +95,7 @@
 // change the set meanwhile.
 //
 // The current set is in the memory of hubs only. When all of them stop, start
-// them with the partitions that they had, and change these afterwards. Sets are
-// told apart by the time at which the first hub started, so a clock must not be
-// set back in between to before an earlier start.
+// them with the partitions that they had, and change these afterwards.
 //
 // # Histories that move
 //

@@ -71,6 +71,7 @@ func (a *Adapter) History(ctx context.Context, name string, q adapter.Query) (pa
 // A lineage says how the positions of a history that has moved follow from
 // those that its partition gives. Offsets are the same.
 type lineage struct {
+	Era    uint64              `json:"era,omitempty"`  // of Set
 	Set    uint64              `json:"set"`            // the epoch of the set in which it moved
 	Base   uint64              `json:"base"`           // the offset of the last message before the move
 	Native uint64              `json:"native"`         // the partition's epoch at that time

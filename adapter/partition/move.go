@@ -106,7 +106,7 @@ func (m *move) find(ctx context.Context, p *part) (lineage, error) {
 	if err != nil {
 		return lineage{}, err
 	}
-	if here.line.Set >= m.view.epoch || m.view.old == nil && !here.head.IsZero() && !here.partial && here.line.Left == "" {
+	if m.done(&here.line) || m.view.old == nil && !here.head.IsZero() && !here.partial && here.line.Left == "" {
 		if here.line.Set > 0 && age > reload {
 			return m.note(ctx, p, &here.line, here.number)
 		}
@@ -139,16 +139,20 @@ func (m *move) find(ctx context.Context, p *part) (lineage, error) {
 		return m.alone(ctx, p, func(*claim) (lineage, error) { return m.anew(ctx, &here, others) })
 	case must, here.line.Left != "": // so that the old home need not be asked again
 		m.leave(ctx, others, p.name)
-		here.line.Set, here.line.Left = m.view.epoch, ""
+		here.line.Era, here.line.Set, here.line.Left = m.view.era, m.view.epoch, ""
 		return m.note(ctx, p, &here.line, here.number)
 	}
 	return here.line, nil
 }
 
+// done reports whether a record says that the history has moved as the view
+// asks for. Of a record of another era it is not known.
+func (m *move) done(line *lineage) bool { return line.Era == m.view.era && line.Set >= m.view.epoch }
+
 // elsewhere returns what the other partitions have of the history. Must says
 // that the room moved in the last change, and that its old home was asked;
-// other partitions may have a part of the history or none. Unread says why some
-// of them could not be read.
+// other partitions may have a part of the history or none. Unread says why
+// some of them could not be read.
 func (m *move) elsewhere(ctx context.Context, p *part) (others []site, must bool, unread map[string]error, err error) {
 	unread = make(map[string]error)
 	a, old := m.adapter, ""
@@ -277,7 +281,7 @@ func (m *move) note(ctx context.Context, p *part, line *lineage, last uint64) (l
 		return lineage{}, err
 	}
 	noted, _, _, err := m.record(ctx, p)
-	if err == nil && noted.Set < line.Set {
+	if err == nil && noted.Era == line.Era && noted.Set < line.Set {
 		err = errors.New("the record of how it moved was not kept")
 	}
 	return noted, err
@@ -413,7 +417,7 @@ func (m *move) keepAt(ctx context.Context, c *claim, from *site, after, n uint64
 func (m *move) settle(ctx context.Context, to *site, page *adapter.Page, floor uint64) (lineage, error) {
 	// Another hub may have been faster, and published.
 	line, _, number, err := m.record(ctx, to.part)
-	if err != nil || line.Set >= m.view.epoch {
+	if err != nil || m.done(&line) {
 		return line, err
 	}
 	top, err := to.part.history.History(ctx, m.name, adapter.Query{Keep: m.keep, Time: time.Now()})
@@ -423,7 +427,7 @@ func (m *move) settle(ctx context.Context, to *site, page *adapter.Page, floor u
 	if top.Head.Offset < page.Head.Offset {
 		return lineage{}, errors.New("the new home has lost a part of what was copied")
 	}
-	line = lineage{Set: m.view.epoch, Base: page.Head.Offset, Native: top.Head.Epoch}
+	line = lineage{Era: m.view.era, Set: m.view.epoch, Base: page.Head.Offset, Native: top.Head.Epoch}
 	line.Past = append(slices.Clone(page.Before), adapter.PastEpoch{
 		Epoch: page.Head.Epoch, Last: page.Head.Offset, Whole: floor == 0 && top.Head.Offset == page.Head.Offset,
 	})

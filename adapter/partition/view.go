@@ -14,6 +14,7 @@ import (
 // A view says on which partitions channels are, at one stage of a change. It is
 // never modified, and replaced at each step.
 type view struct {
+	era   uint64 // of the epoch: see rollout.State
 	epoch uint64 // 0: it is not known yet which set is current
 	stage rollout.Stage
 	cur   *set // what is published to

@@ -233,8 +233,7 @@ func (m *Machine) Decide(now time.Time) Action {
 		if m.adopt() {
 			return Adopt
 		}
-		// Larger than any before all hubs stopped: see [State.Epoch].
-		m.self.Epoch = uint64(max(1, now.UnixMilli()))
+		m.self.Epoch, m.self.Era = 1, uint64(max(1, now.UnixMilli()))
 		return Enter
 	}
 	if action := m.others(); action != None {
@@ -322,6 +321,9 @@ func (m *Machine) adopt() bool {
 		return false
 	}
 	m.self.Epoch, m.self.Names, m.self.Old = newest.Epoch, newest.Names, newest.Old
+	if newest.Era > 0 {
+		m.self.Era = newest.Era
+	}
 	return true
 }
 

@@ -39,12 +39,11 @@ func (s Stage) String() string {
 // A State is what adapters tell each other. Names are sorted.
 type State struct {
 	Hub string `json:"hub"`
-	// Epoch is that of the current set; 0: not known. It begins with the time at
-	// which the first adapter started, in ms since 1970, and grows by 1 with
-	// each change. Rooms note it where they move to, and such notes outlive the
-	// adapters: an epoch that began with 1 each time would be taken for one
-	// from before they stopped.
-	Epoch uint64   `json:"epoch"`
+	// Era is when the first adapter started, in ms since 1970; 0: not known, as an
+	// earlier release does not say it. Epochs begin with 1 in each era. Rooms note
+	// both where they move to, and such notes outlive the adapters.
+	Era   uint64   `json:"era,omitempty"`
+	Epoch uint64   `json:"epoch"` // of the current set, which grows with each change; 0: not known
 	Names []string `json:"names"` // of the current set
 	Old   []string `json:"old,omitempty"`
 	Want  []string `json:"want"` // the set that is to be
@@ -68,10 +67,15 @@ func (s *State) progress(from uint64, want []string) Stage {
 }
 
 // before reports whether the current set of t takes precedence over that of s:
-// it is newer, or it began in the same epoch and sorts earlier.
+// it is newer. Of two with the same epoch, that of the older era does, since
+// an adapter that starts while it can reach nobody begins an era; then the one
+// that sorts earlier.
 func (s *State) before(t *State) bool {
 	if s.Epoch != t.Epoch {
 		return s.Epoch < t.Epoch
+	}
+	if s.Era != t.Era && s.Era > 0 && t.Era > 0 {
+		return s.Era > t.Era
 	}
 	return slices.Compare(s.Names, t.Names) > 0
 }
