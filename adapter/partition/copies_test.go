@@ -11,7 +11,6 @@ import (
 	"github.com/fanoutgo/fanout/adapter"
 	"github.com/fanoutgo/fanout/adapter/memory"
 	"github.com/fanoutgo/fanout/adapter/partition"
-	"github.com/fanoutgo/fanout/internal/wire"
 	"github.com/stretchr/testify/require"
 )
 
@@ -26,9 +25,9 @@ type restarts struct {
 	at    []adapter.Position
 }
 
-const auditChannel = "fanout:r:{room}"
+const movedChannel = "fanout:r:{room}"
 
-var auditKeep = adapter.Retention{Messages: 100, Age: time.Hour}
+var movedKeep = adapter.Retention{Messages: 100, Age: time.Hour}
 
 func (w *restarts) part(name string, leaving bool) partition.Partition {
 	if w.buses[name] == nil {
@@ -69,8 +68,8 @@ func (w *restarts) change(names []string, leaving ...string) {
 func (w *restarts) say() {
 	for range 5 {
 		w.said++
-		at, _, err := w.a.Append(w.t.Context(), auditChannel, adapter.Record{
-			Frame: fmt.Append(nil, w.said), Messages: 1, Keep: auditKeep, Time: time.Now(),
+		at, _, err := w.a.Append(w.t.Context(), movedChannel, adapter.Record{
+			Frame: fmt.Append(nil, w.said), Messages: 1, Keep: movedKeep, Time: time.Now(),
 		})
 		require.NoError(w.t, err)
 		w.at = append(w.at, at)
@@ -80,7 +79,7 @@ func (w *restarts) say() {
 
 func (w *restarts) check() {
 	w.t.Helper()
-	page, err := w.a.History(w.t.Context(), auditChannel, adapter.Query{Limit: 100, Keep: auditKeep, Time: time.Now()})
+	page, err := w.a.History(w.t.Context(), movedChannel, adapter.Query{Limit: 100, Keep: movedKeep, Time: time.Now()})
 	require.NoError(w.t, err)
 	var got []string
 	for _, f := range page.Frames {
@@ -97,7 +96,7 @@ func (w *restarts) check() {
 	}
 }
 
-func TestAuditRestartOfAllHubs(t *testing.T) {
+func TestRestartOfAllHubs(t *testing.T) {
 	name := newcomer("p0", "room")
 	one, two := []string{"p0"}, []string{"p0", name}
 	for title, f := range map[string]func(w *restarts){
@@ -204,7 +203,7 @@ func TestAuditRestartOfAllHubs(t *testing.T) {
 
 // A partition dies after a room has moved there, and is removed: the room goes
 // on at a partition that has a stale copy.
-func TestAuditDeadPartition(t *testing.T) {
+func TestDeadPartition(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		name := newcomer("p0", "room")
 		w := newWorld("p0", name)
@@ -234,7 +233,7 @@ func TestAuditDeadPartition(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, "5", string(msg.Data))
 		require.True(t, at.Before(msg.Position), "%v %v", at, msg.Position)
-		page, err := w.adapters[0].History(t.Context(), auditChannel, adapter.Query{Limit: 100, Keep: auditKeep, Time: time.Now()})
+		page, err := w.adapters[0].History(t.Context(), movedChannel, adapter.Query{Limit: 100, Keep: movedKeep, Time: time.Now()})
 		require.NoError(t, err)
 		t.Log(at, page.Head, page.Before, page.First, page.Frames)
 		n := member(t, h[0], "bob")
@@ -245,7 +244,7 @@ func TestAuditDeadPartition(t *testing.T) {
 }
 
 // A copy ends in fillers when the partition that it comes from goes.
-func TestAuditPartialFiller(t *testing.T) {
+func TestCopyThatEndsInFillers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		name := newcomer("p0", "room")
 		w := &restarts{t: t, buses: make(map[string]*memory.Bus)}
@@ -257,7 +256,7 @@ func TestAuditPartialFiller(t *testing.T) {
 		w.part(name, false)
 		delete(w.known, name)
 		w.buses[name].Intercept(func(_ context.Context, f memory.Frame) (fate memory.Fate) {
-			if f.Channel == auditChannel {
+			if f.Channel == movedChannel {
 				if n++; n > 1 {
 					fate.Refuse, fate.Err = true, fmt.Errorf("full")
 				}
@@ -268,14 +267,14 @@ func TestAuditPartialFiller(t *testing.T) {
 		w.buses[name].Intercept(nil)
 		w.buses["p0"].Cut()
 		w.change([]string{name})
-		page, err := w.a.History(t.Context(), auditChannel, adapter.Query{Limit: 100, Keep: auditKeep, Time: time.Now()})
+		page, err := w.a.History(t.Context(), movedChannel, adapter.Query{Limit: 100, Keep: movedKeep, Time: time.Now()})
 		require.NoError(t, err)
 		t.Log(page.Head, page.Before, len(page.Frames))
 		require.NotZero(t, page.Head.Epoch)
 		last := w.at[len(w.at)-1]
 		w.say()
 		require.True(t, last.Before(w.at[len(w.at)-1]), "%v %v", last, w.at[len(w.at)-1])
-		page, err = w.a.History(t.Context(), auditChannel, adapter.Query{Limit: 100, Keep: auditKeep, Time: time.Now()})
+		page, err = w.a.History(t.Context(), movedChannel, adapter.Query{Limit: 100, Keep: movedKeep, Time: time.Now()})
 		require.NoError(t, err)
 		t.Log(page.Head, page.Before, len(page.Frames))
 		for _, past := range page.Before {
@@ -284,38 +283,8 @@ func TestAuditPartialFiller(t *testing.T) {
 	})
 }
 
-// A frame may have been kept, and the next attempt fails for certain.
-func TestAuditDoubt(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		name := newcomer("p0", "room")
-		w := &restarts{t: t, buses: make(map[string]*memory.Bus)}
-		w.start([]string{"p0"})
-		w.say()
-		r := adapter.Record{Frame: []byte("6"), Messages: 1, Keep: auditKeep, Time: time.Now(), Publisher: "me", Stream: 1, Seq: 1}
-		fate := memory.Fate{Err: fmt.Errorf("lost on the way back")}
-		w.buses["p0"].Intercept(func(_ context.Context, f memory.Frame) memory.Fate {
-			if f.Channel != auditChannel {
-				return memory.Fate{}
-			}
-			return fate
-		})
-		_, _, err := w.a.Append(t.Context(), auditChannel, r)
-		require.Error(t, err)
-		fate = memory.Fate{Refuse: true, Err: adapter.Unsent(fmt.Errorf("full"))}
-		_, _, err = w.a.Append(t.Context(), auditChannel, r)
-		require.ErrorIs(t, err, adapter.ErrUnsent)
-		w.buses["p0"].Intercept(nil)
-		w.said++
-		w.change([]string{"p0", name})
-		_, n, err := w.a.Append(t.Context(), auditChannel, r)
-		require.NoError(t, err)
-		require.Equal(t, -1, n)
-		w.check()
-	})
-}
-
 // A copy that was given up has expired when the room comes again.
-func TestAuditExpiredPartial(t *testing.T) {
+func TestExpiredCopy(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		name := newcomer("p0", "room")
 		w := &restarts{t: t, buses: make(map[string]*memory.Bus)}
@@ -325,7 +294,7 @@ func TestAuditExpiredPartial(t *testing.T) {
 		w.part(name, false)
 		delete(w.known, name)
 		w.buses[name].Intercept(func(_ context.Context, f memory.Frame) (fate memory.Fate) {
-			if f.Channel == auditChannel {
+			if f.Channel == movedChannel {
 				if n++; n > 2 {
 					fate.Refuse, fate.Err = true, fmt.Errorf("full")
 				}
@@ -338,7 +307,7 @@ func TestAuditExpiredPartial(t *testing.T) {
 		time.Sleep(90 * time.Minute)
 		w.say()
 		w.change([]string{"p0", name})
-		page, err := w.a.History(t.Context(), auditChannel, adapter.Query{Limit: 100, Keep: auditKeep, Time: time.Now()})
+		page, err := w.a.History(t.Context(), movedChannel, adapter.Query{Limit: 100, Keep: movedKeep, Time: time.Now()})
 		require.NoError(t, err)
 		t.Log(page.Head, page.Before, len(page.Frames))
 		require.Len(t, page.Frames, 5)
@@ -346,7 +315,7 @@ func TestAuditExpiredPartial(t *testing.T) {
 }
 
 // A hub finds out where a room is, while the room moves away and returns.
-func TestAuditSlowFind(t *testing.T) {
+func TestRoomReturnsWhileItIsLookedFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		name := newcomer("p0", "room")
 		buses := map[string]*memory.Bus{"p0": memory.NewBus(), name: memory.NewBus()}
@@ -355,7 +324,7 @@ func TestAuditSlowFind(t *testing.T) {
 		said := uint64(0)
 		say := func(a *partition.Adapter) {
 			said++
-			at, _, err := a.Append(t.Context(), auditChannel, adapter.Record{Frame: fmt.Append(nil, said), Messages: 1, Keep: auditKeep, Time: time.Now()})
+			at, _, err := a.Append(t.Context(), movedChannel, adapter.Record{Frame: fmt.Append(nil, said), Messages: 1, Keep: movedKeep, Time: time.Now()})
 			require.NoError(t, err)
 			require.Equal(t, said, at.Offset)
 			time.Sleep(time.Second)
@@ -363,7 +332,7 @@ func TestAuditSlowFind(t *testing.T) {
 		say(quick)
 		read := make(chan error, 1)
 		go func() {
-			_, err := slow.History(t.Context(), auditChannel, adapter.Query{Limit: 100, Keep: auditKeep, Time: time.Now()})
+			_, err := slow.History(t.Context(), movedChannel, adapter.Query{Limit: 100, Keep: movedKeep, Time: time.Now()})
 			read <- err
 		}()
 		change := func(set func(bus func(string) adapter.Adapter) []partition.Partition) {
@@ -385,7 +354,7 @@ func TestAuditSlowFind(t *testing.T) {
 		require.NoError(t, <-read)
 		say(slow)
 		say(quick)
-		page, err := quick.History(t.Context(), auditChannel, adapter.Query{Limit: 100, Keep: auditKeep, Time: time.Now()})
+		page, err := quick.History(t.Context(), movedChannel, adapter.Query{Limit: 100, Keep: movedKeep, Time: time.Now()})
 		require.NoError(t, err)
 		require.Len(t, page.Frames, int(said))
 	})
@@ -399,57 +368,16 @@ type lagging struct {
 
 func (l *lagging) History(ctx context.Context, channel string, q adapter.Query) (adapter.Page, error) {
 	page, err := l.Adapter.History(ctx, channel, q)
-	if channel == auditChannel && !l.read {
+	if channel == movedChannel && !l.read {
 		l.read = true
 		time.Sleep(15 * time.Second)
 	}
 	return page, err
 }
 
-// A strict adapter refuses, as that of Redis does, a frame that is sent for the
-// first time and that the history has.
-type strict struct{ *memory.Adapter }
-
-func (s strict) Append(ctx context.Context, channel string, r adapter.Record) (adapter.Position, int, error) {
-	at, n, err := s.Adapter.Append(ctx, channel, r)
-	if err == nil && n == -1 && wire.IsFirst(r.Frame) {
-		return at, 0, adapter.Unsent(fmt.Errorf("%w: %w", adapter.ErrBrokenHistory, adapter.ErrRefused))
-	}
-	return at, n, err
-}
-
-// A frame that may have been kept, by its first attempt, is recognised after
-// its room has moved.
-func TestAuditDoubtOfFirstAttempt(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		bus, name := memory.NewBus(), newcomer("p0", "room")
-		a := attached(t, new(sink), partition.Partition{Name: "p0", Adapter: strict{bus.NewAdapter()}})
-		frame := wire.AppendHeader(nil, &wire.Header{Hub: 1, Time: 1, Stream: 1, Seq: 1, Count: 1})
-		frame = wire.AppendMessage(frame, &wire.Message{Data: []byte("x")})
-		r := adapter.Record{Frame: frame, Messages: 1, Keep: auditKeep, Time: time.Now(), Publisher: "me", Stream: 1, Seq: 1}
-		bus.Intercept(func(_ context.Context, f memory.Frame) (fate memory.Fate) {
-			if f.Channel == auditChannel {
-				fate.Err = fmt.Errorf("lost on the way back")
-			}
-			return fate
-		})
-		_, _, err := a.Append(t.Context(), auditChannel, r)
-		require.Error(t, err)
-		bus.Intercept(nil)
-		require.NoError(t, a.Change(t.Context(), []partition.Partition{{Name: "p0"}, {Name: name, Adapter: strict{memory.NewBus().NewAdapter()}}}))
-		r.Frame = wire.Again(frame, true, 0)
-		_, n, err := a.Append(t.Context(), auditChannel, r)
-		require.NoError(t, err)
-		require.Equal(t, -1, n)
-		page, err := a.History(t.Context(), auditChannel, adapter.Query{Limit: 100, Keep: auditKeep, Time: time.Now()})
-		require.NoError(t, err)
-		require.Len(t, page.Frames, 1)
-	})
-}
-
 // The new home of a room loses what it has. A hub that comes then finds what
 // the old home has, and does not say that this is all.
-func TestAuditStaleSource(t *testing.T) {
+func TestStaleSource(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		name := newcomer("p0", "room")
 		two := []string{"p0", name}
@@ -463,7 +391,7 @@ func TestAuditStaleSource(t *testing.T) {
 		w.buses[name].Flush()
 		require.NoError(t, old.Close(context.Background()))
 		w.say()
-		page, err := w.a.History(t.Context(), auditChannel, adapter.Query{Since: w.at[2], Limit: 100, Keep: auditKeep, Time: time.Now()})
+		page, err := w.a.History(t.Context(), movedChannel, adapter.Query{Since: w.at[2], Limit: 100, Keep: movedKeep, Time: time.Now()})
 		require.NoError(t, err)
 		t.Log(page.Head, page.Before, page.First, page.Frames)
 		for _, past := range page.Before {
@@ -472,56 +400,5 @@ func TestAuditStaleSource(t *testing.T) {
 		for i := range w.at[1:] {
 			require.True(t, w.at[i].Before(w.at[i+1]))
 		}
-	})
-}
-
-// The link that makes an Append uncertain is still broken when the room moves.
-// Another hub copies the history, and the frame is in it once.
-func TestAuditDoubtWithBrokenLink(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		bus, after, name := memory.NewBus(), memory.NewBus(), newcomer("p0", "room")
-		link := bus.NewAdapter()
-		cut := attached(t, new(sink), partition.Partition{Name: "p0", Adapter: link})
-		other := attached(t, new(sink), partition.Partition{Name: "p0", Adapter: bus.NewAdapter()})
-		r := adapter.Record{Frame: []byte("x"), Messages: 1, Keep: auditKeep, Time: time.Now(), Publisher: "me", Stream: 1, Seq: 1}
-		_, _, err := cut.Append(t.Context(), auditChannel, r)
-		require.NoError(t, err)
-		read := func(a *partition.Adapter) adapter.Page {
-			page, err := a.History(t.Context(), auditChannel, adapter.Query{Limit: 100, Keep: auditKeep, Time: time.Now()})
-			require.NoError(t, err)
-			return page
-		}
-		read(other)
-		link.CutInbound()
-		r.Seq++
-		r.Frame = []byte("y")
-		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-		defer cancel()
-		done := make(chan error, 2)
-		_, _, err = link.Append(ctx, auditChannel, r) // as the adapter does before it is deaf
-		require.Error(t, err)
-		require.NotErrorIs(t, err, adapter.ErrUnsent)
-		link.Heal()
-		bus.Intercept(func(_ context.Context, f memory.Frame) (fate memory.Fate) {
-			if f.Channel == auditChannel && f.From == link {
-				fate.Refuse, fate.Err = true, fmt.Errorf("nobody knows")
-			}
-			return fate
-		})
-		_, _, err = cut.Append(ctx, auditChannel, r)
-		require.Error(t, err)
-		for _, a := range []*partition.Adapter{cut, other} {
-			go func() {
-				done <- a.Change(ctx, []partition.Partition{{Name: "p0"}, {Name: name, Adapter: after.NewAdapter()}})
-			}()
-		}
-		require.NoError(t, <-done)
-		require.NoError(t, <-done)
-		at, n, err := cut.Append(ctx, auditChannel, r)
-		require.NoError(t, err)
-		require.Equal(t, -1, n)
-		page := read(cut)
-		require.Len(t, page.Frames, 2)
-		require.Equal(t, at, page.Frames[1].At)
 	})
 }

@@ -11,7 +11,7 @@ import (
 
 // A process of the next deploy starts while no other hub can be reached. The
 // others keep their set.
-func TestAuditStartsAlone(t *testing.T) {
+func TestHubStartsAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld("a", "b")
 		first := hubOn(t, w.add(t, quiet, "a", "b"))

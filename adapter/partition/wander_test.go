@@ -18,7 +18,7 @@ import (
 
 // A room moves to and fro, used or not, while hubs and servers are restarted
 // and copies end halfway. Its history stays whole.
-func TestAuditWander(t *testing.T) {
+func TestWander(t *testing.T) {
 	for seed := range uint64(redistest.Rounds(60, 1000)) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) { wander(t, seed) })
@@ -50,8 +50,8 @@ func wander(t *testing.T, seed uint64) {
 		switch random.IntN(7) {
 		case 0, 1:
 			w.said++
-			at, _, err := w.a.Append(t.Context(), auditChannel, adapter.Record{
-				Frame: fmt.Append(nil, w.said), Messages: 1, Keep: auditKeep, Time: time.Now(),
+			at, _, err := w.a.Append(t.Context(), movedChannel, adapter.Record{
+				Frame: fmt.Append(nil, w.said), Messages: 1, Keep: movedKeep, Time: time.Now(),
 			})
 			require.NoError(t, err)
 			w.at = append(w.at, at)
@@ -63,7 +63,7 @@ func wander(t *testing.T, seed uint64) {
 				n := random.IntN(4)
 				what = fmt.Sprint("stopped after ", n, " ")
 				to.Intercept(func(_ context.Context, f memory.Frame) (fate memory.Fate) {
-					if f.Channel == auditChannel {
+					if f.Channel == movedChannel {
 						if n--; n < 0 {
 							fate.Refuse, fate.Err = true, adapter.Unsent(fmt.Errorf("full"))
 						}
@@ -92,7 +92,7 @@ func wander(t *testing.T, seed uint64) {
 					since = w.at[from-1]
 				}
 			}
-			page, err := w.a.History(t.Context(), auditChannel, adapter.Query{Since: since, Limit: 100, Keep: auditKeep, Time: time.Now()})
+			page, err := w.a.History(t.Context(), movedChannel, adapter.Query{Since: since, Limit: 100, Keep: movedKeep, Time: time.Now()})
 			require.NoError(t, err)
 			var got []string
 			for _, f := range page.Frames {

@@ -14,7 +14,7 @@ import (
 
 // The old backend keeps a frame, and the answer is lost. The hub repeats it
 // after the flip.
-func TestAuditDoubtAtTheFlip(t *testing.T) {
+func TestDoubtAtTheFlip(t *testing.T) {
 	inBubble(t, "adapter", func(t *testing.T) {
 		const channel = "fanout:r:{room}"
 		keep := adapter.Retention{Messages: 100, Age: time.Hour}
@@ -51,7 +51,7 @@ func TestAuditDoubtAtTheFlip(t *testing.T) {
 }
 
 // The same with hubs: a message is in the history once.
-func TestAuditDoubtOfHub(t *testing.T) {
+func TestHubInDoubt(t *testing.T) {
 	inBubble(t, "hub", func(t *testing.T) {
 		w := newWorld(t, 3, 100)
 		a, err := migrate.New("test", w.from.NewAdapter(), w.to.NewAdapter(), &migrate.Options{Settle: time.Millisecond})
