@@ -227,10 +227,12 @@ func fits(has, want jetstream.StreamConfig) error {
 // streamError adds to an error of JetStream what it means.
 func (a *Adapter) streamError(nc *nats.Conn, err error) error {
 	code := apiCode(err)
+	connected := nc.IsConnected() // otherwise the client does not know what the server has
 	has, _ := nc.ConnectedServerJetStream()
+	connected = connected && nc.IsConnected()
 	refused := code == codeNotForAccount || code == codeNotEnabled ||
 		errors.Is(err, jetstream.ErrJetStreamNotEnabled) || errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount) ||
-		errors.Is(err, nats.ErrNoResponders) && !has
+		errors.Is(err, nats.ErrNoResponders) && connected && !has
 	if refused {
 		return fmt.Errorf("%w: the NATS server has no JetStream, which histories need: %w", adapter.ErrRefused, err)
 	}
