@@ -3,6 +3,7 @@ package nats_test
 import (
 	"crypto/rand"
 	"log/slog"
+	"strings"
 	"testing"
 
 	"github.com/fanoutgo/fanout/adapter/adaptertest"
@@ -15,7 +16,7 @@ import (
 
 // TestContractOfMigrations is the contract of hubs that change to NATS or from
 // it, before and after the flip, with every fault of the backend that they
-// publish to.
+// publish to. Where that is the memory, only histories may depend on NATS.
 func TestContractOfMigrations(t *testing.T) {
 	long(t)
 	for name, phase := range map[string]struct{ away, flipped bool }{
@@ -26,7 +27,7 @@ func TestContractOfMigrations(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			f, o := startFleet(t, 1, nil), &adaptertest.Options{Parallel: true}
+			f, o := startFleet(t, 1, nil), &adaptertest.Options{Parallel: true, Only: ofHistories}
 			if phase.away != phase.flipped {
 				o = noOneOrder // of NATS, which they publish to
 			}
@@ -35,6 +36,11 @@ func TestContractOfMigrations(t *testing.T) {
 			}, o)
 		})
 	}
+}
+
+// ofHistories chooses the cases of histories.
+func ofHistories(c adaptertest.Case) bool {
+	return c.MovesHome() || strings.HasPrefix(c.Name, "history-")
 }
 
 // migrating returns adapters of a migration between NATS and a bus in memory.
