@@ -39,16 +39,10 @@ help: ## what there is to make
 test: ## set up what tests need, and run them, on one server version
 	@. .ci/setup
 	status=0
-	# The packages that take longest are first: they decide when all have ended.
-	module() {
-	  (cd "$$1" && go test -p $(P) -timeout $(TIMEOUT) $(TESTFLAGS) $$(ls -d ./sharded ./adapter/redis 2>/dev/null) ./...)
-	}
-	# All modules are tested, also after one has failed.
-	if [ $(P) != 1 ]; then module ./ & fi
-	for m in $(MODULES); do
-	  [ "$$m" = ./ ] && [ $(P) != 1 ] || module "$$m" || status=1
+	for m in $(MODULES); do # all of them, also after one has failed
+	  # The packages that take longest are first: they decide when all have ended.
+	  (cd "$$m" && go test -p $(P) -timeout $(TIMEOUT) $(TESTFLAGS) $$(ls -d ./sharded ./adapter/redis 2>/dev/null) ./...) || status=1
 	done
-	if [ $(P) != 1 ]; then wait $$! || status=1; fi
 	if [ "$${FANOUT_TEST_ALL:-}" = 1 ]; then # and the order of locks is kept, which -race has no part in
 	  flags=$${GOFLAGS:-}
 	  FANOUT_TEST_ALL= GOFLAGS=$${flags//-race/} go test -tags lockcheck -timeout $(TIMEOUT) . ./internal/locks ./internal/roomlog ./internal/work ./internal/reading ./internal/publishing ./internal/questions ./internal/lookout ./internal/announcer || status=1
