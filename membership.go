@@ -154,7 +154,7 @@ func (ms *membership) tell() {
 }
 
 // doneWaiting is called when a membership has been put into its room: nothing
-// waits for that any more.
+// waits for that now.
 func (ms *membership) doneWaiting() {
 	ms.room.mu.AssertHeld()
 	ms.tell()

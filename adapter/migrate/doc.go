@@ -87,7 +87,7 @@
 //
 // If a room's history was not copied, a hub that has only the new backend
 // begins a new one. If a part was copied, such a hub continues after that part.
-// The rest of the old history is not copied any more. Members that have been in
+// The rest of the old history is no longer copied. Members that have been in
 // the room since before the flip, at a hub with this package, get a gap and
 // then all of the new history. If the copy was under way, one old message may
 // come again.

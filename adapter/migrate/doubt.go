@@ -18,7 +18,9 @@ type doubt struct {
 
 func doubtOf(r *adapter.Record) doubt { return doubt{r.Publisher, r.Stream, r.Seq} }
 
-// appended notes how an Append at the old backend ended.
+// appended notes how an Append at the old backend ended. A doubt is remembered
+// until its channel is appended to again, so there is at most one for each
+// channel whose last Append this hub did not get an answer to.
 func (c *copies) appended(channel string, r *adapter.Record, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -2,6 +2,7 @@ package partition_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"testing"
 	"testing/synctest"
@@ -201,6 +202,22 @@ func TestRestartOfAllHubs(t *testing.T) {
 	}
 }
 
+// full makes a partition that is new take a number of the room's frames, and
+// refuse the next ones.
+func (w *restarts) full(name string, after int) {
+	w.part(name, false)
+	delete(w.known, name)
+	n := 0
+	w.buses[name].Intercept(func(_ context.Context, f memory.Frame) (fate memory.Fate) {
+		if f.Channel == movedChannel {
+			if n++; n > after {
+				fate.Refuse, fate.Err = true, errors.New("full")
+			}
+		}
+		return fate
+	})
+}
+
 // A partition dies after a room has moved there, and is removed: the room goes
 // on at a partition that has a stale copy.
 func TestDeadPartition(t *testing.T) {
@@ -233,9 +250,6 @@ func TestDeadPartition(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, "5", string(msg.Data))
 		require.True(t, at.Before(msg.Position), "%v %v", at, msg.Position)
-		page, err := w.adapters[0].History(t.Context(), movedChannel, adapter.Query{Limit: 100, Keep: movedKeep, Time: time.Now()})
-		require.NoError(t, err)
-		t.Log(at, page.Head, page.Before, page.First, page.Frames)
 		n := member(t, h[0], "bob")
 		require.NoError(t, h[0].Room("room").Resume(t.Context(), n, at))
 		require.Contains(t, next(t, n), "miss")
@@ -252,31 +266,19 @@ func TestCopyThatEndsInFillers(t *testing.T) {
 		for range 40 {
 			w.say() // only 100 are kept
 		}
-		n := 0
-		w.part(name, false)
-		delete(w.known, name)
-		w.buses[name].Intercept(func(_ context.Context, f memory.Frame) (fate memory.Fate) {
-			if f.Channel == movedChannel {
-				if n++; n > 1 {
-					fate.Refuse, fate.Err = true, fmt.Errorf("full")
-				}
-			}
-			return fate
-		})
+		w.full(name, 1)
 		w.change([]string{"p0", name})
 		w.buses[name].Intercept(nil)
 		w.buses["p0"].Cut()
 		w.change([]string{name})
 		page, err := w.a.History(t.Context(), movedChannel, adapter.Query{Limit: 100, Keep: movedKeep, Time: time.Now()})
 		require.NoError(t, err)
-		t.Log(page.Head, page.Before, len(page.Frames))
 		require.NotZero(t, page.Head.Epoch)
 		last := w.at[len(w.at)-1]
 		w.say()
 		require.True(t, last.Before(w.at[len(w.at)-1]), "%v %v", last, w.at[len(w.at)-1])
 		page, err = w.a.History(t.Context(), movedChannel, adapter.Query{Limit: 100, Keep: movedKeep, Time: time.Now()})
 		require.NoError(t, err)
-		t.Log(page.Head, page.Before, len(page.Frames))
 		for _, past := range page.Before {
 			require.NotZero(t, past.Epoch)
 		}
@@ -290,17 +292,7 @@ func TestExpiredCopy(t *testing.T) {
 		w := &restarts{t: t, buses: make(map[string]*memory.Bus)}
 		w.start([]string{"p0"})
 		w.say()
-		n := 0
-		w.part(name, false)
-		delete(w.known, name)
-		w.buses[name].Intercept(func(_ context.Context, f memory.Frame) (fate memory.Fate) {
-			if f.Channel == movedChannel {
-				if n++; n > 2 {
-					fate.Refuse, fate.Err = true, fmt.Errorf("full")
-				}
-			}
-			return fate
-		})
+		w.full(name, 2)
 		w.change([]string{"p0", name})
 		w.buses[name].Intercept(nil)
 		w.change([]string{"p0"}, name)
@@ -309,7 +301,6 @@ func TestExpiredCopy(t *testing.T) {
 		w.change([]string{"p0", name})
 		page, err := w.a.History(t.Context(), movedChannel, adapter.Query{Limit: 100, Keep: movedKeep, Time: time.Now()})
 		require.NoError(t, err)
-		t.Log(page.Head, page.Before, len(page.Frames))
 		require.Len(t, page.Frames, 5)
 	})
 }
@@ -393,7 +384,6 @@ func TestStaleSource(t *testing.T) {
 		w.say()
 		page, err := w.a.History(t.Context(), movedChannel, adapter.Query{Since: w.at[2], Limit: 100, Keep: movedKeep, Time: time.Now()})
 		require.NoError(t, err)
-		t.Log(page.Head, page.Before, page.First, page.Frames)
 		for _, past := range page.Before {
 			require.False(t, past.Whole, "%v", past)
 		}

@@ -3,6 +3,7 @@ package partition
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -122,8 +123,8 @@ func (l *lineages) moved() map[string]adapter.Retention {
 	return moved
 }
 
-// resolve notes that a record is kept. The caller holds lineages.mu.
-func (r *room) resolve(record *adapter.Record, at adapter.Position) {
+// noteKept notes that a record is kept. The caller holds lineages.mu.
+func (r *room) noteKept(record *adapter.Record, at adapter.Position) {
 	r.doubtful = nil
 	if record.Publisher == "" {
 		return // its frames are never recognised
@@ -139,7 +140,7 @@ func (l *lineages) appended(name string, p *part, r *adapter.Record, at adapter.
 	switch {
 	case room == nil:
 	case err == nil:
-		room.resolve(r, at)
+		room.noteKept(r, at)
 	case r.Publisher == "": // nobody can find out
 	case errors.Is(err, adapter.ErrUnsent):
 		if !room.doubtful.is(r) { // otherwise an earlier attempt may have kept it
@@ -147,6 +148,7 @@ func (l *lineages) appended(name string, p *part, r *adapter.Record, at adapter.
 		}
 	default:
 		room.doubtful = &doubt{*r, p}
+		room.doubtful.Frame = slices.Clone(r.Frame) // the caller owns it
 	}
 }
 
@@ -188,7 +190,7 @@ func (a *Adapter) resolve(ctx context.Context, v *view) {
 			at, _, err := h.part.history.Append(ctx, name, record)
 			if err == nil {
 				a.rooms.mu.Lock()
-				r.resolve(&record, h.line.global(at))
+				r.noteKept(&record, h.line.global(at))
 				a.rooms.mu.Unlock()
 			}
 			if err == nil || errors.Is(err, adapter.ErrRefused) || errors.Is(err, adapter.ErrClosed) || !wait.Wait(ctx) {

@@ -26,7 +26,7 @@ type Partition struct {
 	// attaches and closes it. Change accepts nil for a name that it knows.
 	Adapter adapter.Adapter
 
-	// Leaving says that no room belongs to the partition any more. Its adapter is
+	// Leaving says that no room belongs to the partition now. Its adapter is
 	// still needed for the change that removes it, and for histories that have not
 	// moved yet.
 	Leaving bool

@@ -3,7 +3,7 @@
 // has started. A caller waits no longer than its context.
 //
 //	Go, Enter ─▶ tasks under way ────────────────────────────┐
-//	Begin ─────▶ none begin any more ─▶ shut has returned ─▶ all have ended ─▶ Wait
+//	Begin ─────▶ no more begin       ─▶ shut has returned ─▶ all have ended ─▶ Wait
 package closing
 
 import (

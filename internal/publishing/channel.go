@@ -49,7 +49,7 @@ func (c *Channel) Init(env *Env, owner Owner, o Options) {
 }
 
 // Forget stores the channel's numbers for a later Channel of the same name. The
-// channel is not held, and is not used any more. Forget may be called under
+// channel is not held, and is no longer used. Forget may be called under
 // locks.
 func (c *Channel) Forget() {
 	stream, next := c.box.Numbers()

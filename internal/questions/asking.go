@@ -73,7 +73,7 @@ type asking struct {
 	mu        locks.Mutex[locks.Innermost] // guards news, heard and abandoned
 	news      []news
 	heard     map[uint64]bool // hubs that have answered
-	abandoned bool            // nobody waits any more, and hubs that were heard are told so
+	abandoned bool            // nobody waits now, and hubs that were heard are told so
 	kick      chan struct{}   // capacity 1: there is news
 }
 
@@ -365,7 +365,7 @@ func (a *asking) awaits(hub uint64, now time.Time) bool {
 }
 
 // abandon tells the hubs that have begun to answer, or keep pages, that nobody
-// waits any more. Other hubs are told when their answers come: see
+// waits now. Other hubs are told when their answers come: see
 // Switchboard.answered.
 func (a *asking) abandon() {
 	a.mu.Lock()

@@ -252,7 +252,7 @@ func again(result []byte, to *control.Answer) *control.Answer {
 // them.
 const sweepPause = time.Minute
 
-// Sweep forgets answers that nobody asks for any more, and returns when to call
+// Sweep forgets answers that nobody asks for now, and returns when to call
 // it again.
 func (s *Switchboard) Sweep(now time.Time) time.Time {
 	s.mu.Lock()
