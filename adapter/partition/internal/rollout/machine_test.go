@@ -72,6 +72,25 @@ func other(epoch uint64, names, want []string, s Stage) State {
 	return State{Hub: "other", Epoch: epoch, Names: names, Want: want, Stage: s, Done: true}
 }
 
+// Which of two sets takes precedence.
+func TestStateBefore(t *testing.T) {
+	set := func(epoch, era uint64, names []string) State { return State{Epoch: epoch, Era: era, Names: names} }
+	for _, test := range []struct {
+		name       string
+		less, more State
+	}{
+		{"a later set of any era", set(1, 5, one), set(2, 9, two)},
+		{"of one epoch, the older era", set(1, 9, one), set(1, 5, two)},
+		{"of one epoch and era, the one that sorts earlier", set(1, 5, two), set(1, 5, one)},
+		{"where an era is not known, too", set(1, 0, two), set(1, 5, one)},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			require.True(t, test.less.before(&test.more))
+			require.False(t, test.more.before(&test.less))
+		})
+	}
+}
+
 func TestMachine(t *testing.T) {
 	t.Run("takes each step when all have taken the one before", func(t *testing.T) {
 		b := newBench(t).steady()
