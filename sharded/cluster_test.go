@@ -133,6 +133,7 @@ func TestOneConnectionForEachPrimaryWhateverTheRooms(t *testing.T) {
 }
 
 func TestPubSubSubscriberOverTheOutputBufferLimit(t *testing.T) {
+	t.Parallel()
 	c := redistest.NewCluster(t, redistest.Options{Args: []string{"--client-output-buffer-limit", "pubsub 256kb 0 0"}})
 	w := newWorld(t, c, 2, roomNames(6))
 	// The hub reads nothing for a while, and the servers give it up.

@@ -229,7 +229,8 @@ func TestHistoryOfLongMessages(t *testing.T) {
 // A primary that was killed comes back as a replica and is made the primary
 // again, while the client, which has forgotten it, is told by nobody.
 func TestAPrimaryThatReturnsIsFound(t *testing.T) {
-	c := cluster(t)
+	t.Parallel()
+	c := redistest.NewCluster(t, withReplicas)
 	w := newWorld(t, c, 2, roomNames(6))
 	n := c.Owner(slotOf(w.rooms[0]))
 	redistest.Must(t, n.Kill(within(t)))

@@ -19,10 +19,15 @@ import (
 )
 
 // wide are clusters with two replicas for each primary. They let tests drop
-// what comes over the cluster bus.
-var wide = redistest.SharedClusters(redistest.Options{
-	Primaries: 3, Replicas: 2, Args: []string{"--enable-debug-command", "yes"},
-})
+// what comes over the cluster bus. Replicas stay with their primary.
+var (
+	wide            = redistest.SharedClusters(withTwoReplicas)
+	wideWithFaults  = redistest.SharedClusters(withTwoReplicas)
+	withTwoReplicas = redistest.Options{
+		Primaries: 3, Replicas: 2,
+		Args: []string{"--enable-debug-command", "yes", "--cluster-allow-replica-migration", "no"},
+	}
+)
 
 // reads makes adapters that read rooms from some nodes.
 func reads(from sharded.ReadFrom) rediscontract.NewAdapter {
@@ -35,7 +40,7 @@ func reads(from sharded.ReadFrom) rediscontract.NewAdapter {
 	}
 }
 
-// All tests of replicas share the clusters, one after the other.
+// Tests of replicas share two clusters, each one after the other.
 func TestReplicas(t *testing.T) {
 	t.Parallel()
 	redistest.OnImages(t, func(t *testing.T, image string) {
@@ -45,12 +50,14 @@ func TestReplicas(t *testing.T) {
 		})
 		t.Run("report the last message if it is lost", func(t *testing.T) { testLastMessage(t, wide(t, image)) })
 	})
-	t.Run("faults", func(t *testing.T) {
-		for _, f := range replicaFaults {
-			t.Run(f.name, func(t *testing.T) { testReplicaFault(t, f) })
-		}
-	})
 	t.Run("ReadFrom", testReadFrom)
+}
+
+func TestFaultsOfReplicas(t *testing.T) {
+	t.Parallel()
+	for _, f := range replicaFaults {
+		t.Run(f.name, func(t *testing.T) { testReplicaFault(t, f) })
+	}
 }
 
 // replicaFaults are what happens to the nodes of the shard of the first room,
@@ -86,7 +93,7 @@ func testReplicaFault(t *testing.T, f replicaFault) {
 	if f.long {
 		redistest.Long(t)
 	}
-	c := wide(t, redistest.DefaultImage)
+	c := wideWithFaults(t, redistest.DefaultImage)
 	rooms := append(roomNames(9), kept+"1", kept+"2", kept+"3")
 	w := newWorldOf(t, c, 3, rooms, reads(sharded.Replicas))
 	w.two = f.two

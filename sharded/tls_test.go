@@ -38,7 +38,7 @@ func TestTLS(t *testing.T) {
 			w.verdict()
 
 			for text, config := range map[string]*tls.Config{
-				"certificate required":                    {RootCAs: client.RootCAs, ServerName: client.ServerName},
+				"may want a client certificate":           {RootCAs: client.RootCAs, ServerName: client.ServerName},
 				"certificate signed by unknown authority": {ServerName: client.ServerName, Certificates: client.Certificates},
 			} {
 				option.TLSConfig = config

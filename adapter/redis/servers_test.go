@@ -47,7 +47,7 @@ func TestTLS(t *testing.T) {
 		says   string // "": it works
 	}{
 		"with a certificate":        {client, ""},
-		"without a certificate":     {&tls.Config{RootCAs: client.RootCAs, ServerName: client.ServerName}, "certificate required"},
+		"without a certificate":     {&tls.Config{RootCAs: client.RootCAs, ServerName: client.ServerName}, "may want a client certificate"},
 		"with an unknown authority": {&tls.Config{ServerName: client.ServerName, Certificates: client.Certificates}, "certificate signed by unknown authority"},
 		"without TLS":               {nil, "expect TLS"},
 	} {

@@ -173,14 +173,25 @@ func (o *Opened) noSlots(client rueidis.Client) bool {
 
 // explain is the function explain for errors of the client's constructor.
 func (o *Opened) explain(err error) error {
-	hungUp := errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET)
+	hungUp := errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
+		errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
+	// A server that closes the connection at once may do so before its alert has
+	// been read, which then is lost.
+	wantsCertificate := hungUp || strings.Contains(err.Error(), "certificate required")
 	switch {
 	case hungUp && o.option.TLSConfig == nil:
 		return fmt.Errorf("the server hung up: it may expect TLS (TLSConfig of the client's options): %w", err)
+	case wantsCertificate && withoutCertificate(o.option.TLSConfig):
+		return fmt.Errorf("the server may want a client certificate (Certificates in TLSConfig of the client's options): %w", err)
 	case errors.Is(err, context.DeadlineExceeded) && o.option.TLSConfig != nil:
 		return fmt.Errorf("the server is silent, or does not speak TLS at this address (TLSConfig of the client's options): %w", err)
 	}
 	return explain(err)
+}
+
+// withoutCertificate reports whether TLS is used without a client certificate.
+func withoutCertificate(c *tls.Config) bool {
+	return c != nil && len(c.Certificates) == 0 && c.GetClientCertificate == nil
 }
 
 // start makes the engine.
