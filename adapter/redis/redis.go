@@ -69,8 +69,8 @@
 //   - the first message that a hub publishes at the new node may overtake the
 //     one before it: members then get that one reported as missed;
 //   - the bus loses messages, and says nothing, if the connection between the
-//     two nodes breaks: members are told before the next message of the same
-//     hub.
+//     two nodes breaks just then: members are told when the same hub publishes
+//     again, and not at all if it never does.
 package redis
 
 import (
