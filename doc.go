@@ -46,7 +46,9 @@
 //     received and those reported missed add up to what was published since it
 //     joined. Where the number cannot be known yet the error says so;
 //     [GapError] lists the cases in which it never can. (Messages of
-//     [Selection.Volatile] and [Selection.Unkept] are not counted.)
+//     [Selection.Volatile] and [Selection.Unkept] are not counted. In rooms
+//     without a history, adapter/nats, and adapter/redis on a cluster, each
+//     document one loss that may go unnoticed if the publisher then dies.)
 //  4. With history, no loss. A room with retention ([RoomOptions]) reads from
 //     the history what a member missed, whatever the reason: a broken link, a
 //     slot that moved, a server that was replaced, or a member that fell out of

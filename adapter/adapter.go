@@ -19,9 +19,12 @@ import "context"
 //   - order: frames reach every subscriber in one order, the same for all;
 //   - once: a frame is delivered once for each Publish, except that a Publish
 //     that the adapter itself had to repeat may deliver its frame twice;
-//   - honesty: the receiver misses frames only between an Interrupted and its
-//     Restored. (A frame that was being delivered when the link broke was
-//     published before the break.)
+//   - honesty: the receiver misses a frame only if it was lost between an
+//     Interrupted and its Restored. (A frame that was being delivered when the
+//     link broke was published before the break. Where a channel moves to
+//     another home, a frame that was published before Restored may be lost, and
+//     an earlier one of the same hub may still come after Restored, by a slower
+//     way: hubs number their frames.)
 //
 // An adapter belongs to one hub. fanout.New attaches it; Hub.Close closes it,
 // or New if it fails. Package adaptertest holds this contract as a test suite.
@@ -123,7 +126,8 @@ type Receiver interface {
 	Interrupted(channel string)
 
 	// Restored reports that the backend has confirmed the subscription again:
-	// every later frame arrives. For one channel, calls of Interrupted and
-	// Restored alternate. Some frames may arrive between the two.
+	// every frame that is published after this arrives. For one channel, calls
+	// of Interrupted and Restored alternate. Some frames may arrive between the
+	// two.
 	Restored(channel string)
 }

@@ -54,7 +54,7 @@ func (e *env) hidesNoLoss(once bool, fault func(channels []string, streams []*nu
 		channels = append(channels, channel)
 		e.join(channel, e.nodes[1], e.nodes[2])
 		for _, n := range e.nodes[:2] {
-			streams = append(streams, &numbered{from: n, channel: channel})
+			streams = append(streams, &numbered{from: n, channel: channel, to: e.nodes[1:]})
 		}
 	}
 	ctx, stop := context.WithCancel(e.ctx)
@@ -75,8 +75,8 @@ func (e *env) hidesNoLoss(once bool, fault func(channels []string, streams []*nu
 	}
 	for _, s := range streams {
 		e.settle(s.from, s.channel, e.nodes[1], e.nodes[2])
-		for _, n := range e.nodes[1:] {
-			e.compare(s, n, once)
+		for to := range s.to {
+			e.compare(s, to, once)
 		}
 	}
 }
@@ -96,8 +96,10 @@ func (e *env) more(streams []*numbered, by int, count func(*numbered) int) {
 type numbered struct {
 	from    *node
 	channel string
+	to      []*node // those that are subscribed
 
 	mu      sync.Mutex
+	began   [][]int // by frame, for each of to: the calls of its receiver before Publish was called
 	results []error // of Publish, by frame
 	ok      int
 }
@@ -120,12 +122,16 @@ func (s *numbered) run(ctx context.Context) {
 	pace := time.NewTicker(2 * time.Millisecond)
 	defer pace.Stop()
 	for i := 0; ctx.Err() == nil; i++ {
+		began := make([]int, len(s.to))
+		for k, n := range s.to {
+			began[k] = n.heard.calls(s.channel)
+		}
 		// Not ctx, which would cancel the last one.
 		one, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 		_, err := s.from.publish(one, s.channel, s.frame(i))
 		cancel()
 		s.mu.Lock()
-		s.results = append(s.results, err)
+		s.began, s.results = append(s.began, began), append(s.results, err)
 		if err == nil {
 			s.ok++
 		}
@@ -137,9 +143,15 @@ func (s *numbered) run(ctx context.Context) {
 	}
 }
 
-// compare checks that n received what was published, or was told of the loss.
-// The stream has ended and is settled, so no frame of it can still arrive.
-func (e *env) compare(s *numbered, n *node, once bool) {
+// compare checks that a node received what was published, or was told of the
+// loss. The stream has ended and is settled, so no frame of it can still
+// arrive.
+//
+// A frame was lost in an interruption if that was between the frames before and
+// after it, or began after them and before Restored: the frame before it may
+// have come late, by another way, after Restored.
+func (e *env) compare(s *numbered, to int, once bool) {
+	n := s.to[to]
 	events := n.heard.events(s.channel)
 	heard := hear(events, s.from)
 	next := heard.next(s)
@@ -160,8 +172,8 @@ func (e *env) compare(s *numbered, n *node, once bool) {
 			last = places[0]
 		case last > next[i]:
 			e.failf("%v received %q before an earlier frame whose Publish had returned nil", n, events[next[i]].frame)
-		case !slices.Contains(heard.during[last:next[i]], true):
-			e.failf("%v missed %q on %q without being told: Publish returned nil, and there is no interruption between the frames of %v before and after it. All that it received there:\n%v",
+		case !slices.Contains(heard.during[min(last, s.began[i][to]):next[i]], true):
+			e.failf("%v missed %q on %q without being told: Publish returned nil, and there is no interruption between the frames of %v before and after it, nor since Publish was called. All that it received there:\n%v",
 				n, frame, s.channel, s.from, events)
 		}
 	}

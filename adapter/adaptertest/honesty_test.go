@@ -2,16 +2,20 @@ package adaptertest
 
 import (
 	"context"
+	"math"
+	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/fanoutgo/fanout/adapter"
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 )
 
 // A history is written as the result of each Publish, by number: "ok", "?" (it
 // may have been delivered) or "unsent"; and as what the other node received:
-// the numbers, and i and r for Interrupted and Restored.
+// the numbers, and i and r for Interrupted and Restored. Between these, p2 is
+// where Publish of 2 was called, if that was before the frame ahead of it came.
 func TestHonestyIsJudgedByWhatWasHeard(t *testing.T) {
 	for _, c := range []struct {
 		name    string
@@ -24,6 +28,9 @@ func TestHonestyIsJudgedByWhatWasHeard(t *testing.T) {
 		{"a loss that was not", "ok ok ok", "0 2 i r", `missed "1 of node 0"`},
 		{"a loss of the last", "ok ok", "i r 0", `missed "1 of node 0"`},
 		{"a loss after Restored", "ok ok ok ok", "0 i r 1 3", `missed "2 of node 0"`},
+		{"a loss before Restored, after which the one before it comes", "ok ok ok", "i p1 r 0 2", ""},
+		{"a loss before Interrupted, likewise", "ok ok ok ok", "0 p2 i r 1 3", ""},
+		{"a loss after Restored, likewise", "ok ok ok", "i r p1 0 2", `missed "1 of node 0"`},
 		{"a failure need not be told", "ok ? ok", "0 2", ""},
 		{"a failure may arrive", "ok ? ok", "0 1 2", ""},
 		{"a failure may arrive late, and a loss before that was told", "ok ? ok ok", "0 i r 1 3", ""},
@@ -37,15 +44,22 @@ func TestHonestyIsJudgedByWhatWasHeard(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			from, to := &node{index: 0}, &node{index: 1, heard: newRecorder()}
 			s := &numbered{from: from, channel: "x"}
+			s.to = []*node{to}
 			for _, word := range strings.Fields(c.results) {
+				s.began = append(s.began, []int{math.MaxInt})
 				s.results = append(s.results, map[string]error{"?": context.DeadlineExceeded, "unsent": adapter.ErrUnsent}[word])
 			}
 			for _, word := range strings.Fields(c.heard) {
-				switch word {
-				case "i":
+				frame, published := strings.CutPrefix(word, "p")
+				switch {
+				case word == "i":
 					to.heard.Interrupted("x")
-				case "r":
+				case word == "r":
 					to.heard.Restored("x")
+				case published:
+					i, err := strconv.Atoi(frame)
+					require.NoError(t, err)
+					s.began[i][0] = to.heard.calls("x")
 				default:
 					to.heard.Receive("x", []byte(word+" of node 0"))
 				}
@@ -57,7 +71,7 @@ func TestHonestyIsJudgedByWhatWasHeard(t *testing.T) {
 						said = f.err.Error()
 					}
 				}()
-				new(env).compare(s, to, true)
+				new(env).compare(s, 0, true)
 			}()
 			if c.says == "" {
 				assert.Empty(t, said)

@@ -23,13 +23,17 @@
 // numbers its frames in each partition, and publishes its latest number every
 // second. An adapter that misses a frame reports an interruption in all rooms
 // of that partition: at once if a later frame comes, after about a second if
-// none does, and after 6 seconds if the publisher has died meanwhile.
+// none does, and after 6 seconds if the publisher has died meanwhile. One loss
+// may go unnoticed: a hub publishes in a partition for the first time, NATS
+// drops all that, and the hub dies before it has said how far it came.
 //
 // When a connection breaks, which the client notices after 4 to 6 seconds of
 // silence, all its rooms are interrupted until the server and the other hubs
 // have answered over a new connection.
 //
-// Publish returns when the server that the hub is connected to has the frame.
+// Publish returns when the server that the hub is connected to has the frame. A
+// connection on which a write fails is closed, since the client would drop what
+// it could not write, and go on.
 //
 // # Order
 //

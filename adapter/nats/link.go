@@ -48,6 +48,7 @@ func (a *Adapter) clientOptions(url string) (nats.Options, error) {
 	o.PingInterval, o.MaxPingsOut = a.o.PingInterval, 2
 	o.FlusherTimeout = flushIn / 2 // no write takes longer
 	o.NoEcho = false
+	closeOnFailedWrite(&o)
 	o.CustomReconnectDelayCB = func(attempts int) time.Duration {
 		limit := min(backoff.First<<min(attempts, 10), backoff.Max)
 		return limit/2 + rand.N(limit/2+1)
@@ -91,7 +92,7 @@ func (a *Adapter) connectFirst() {
 }
 
 // awaitTried waits until the first attempt to connect has come to an end, which
-// is as long as the client's Timeout for each server. Before Attach there is
+// is as long as the client's Timeout for each address. Before Attach there is
 // none.
 func (a *Adapter) awaitTried(ctx context.Context) error {
 	a.mu.Lock()

@@ -60,9 +60,17 @@
 //
 // A room's messages are published and subscribed at the primary that owns the
 // slot of its channel, so that there is one order. While slots move, hubs may
-// disagree for some seconds about which node that is. No message is lost by
-// that, but in a room without a history members of two hubs may then see the
-// messages of two publishers in different orders.
+// disagree for some seconds about which node that is, and messages pass from
+// one node to the other over the cluster's bus. In a room without a history
+// this has three consequences:
+//
+//   - members of two hubs may see the messages of two publishers in different
+//     orders;
+//   - the first message that a hub publishes at the new node may overtake the
+//     one before it: members then get that one reported as missed;
+//   - the bus loses messages, and says nothing, if the connection between the
+//     two nodes breaks just then: members are told when the same hub publishes
+//     again, and not at all if it never does.
 package redis
 
 import (

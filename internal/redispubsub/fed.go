@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -298,7 +297,9 @@ func (f *fed) heard(m rueidis.PubSubMessage) bool {
 		f.ses.end(err)
 		return true
 	}
-	f.ses.link.confirm(f.ses, through)
+	for _, s := range through {
+		s.confirm(f.ses.link, f.ses)
+	}
 	select {
 	case f.news <- struct{}{}:
 	default:
@@ -322,16 +323,6 @@ func (f *fed) arrived(n uint64) (subs []*sub, err error) {
 		}
 	}
 	return subs, nil
-}
-
-// confirm confirms subs whose subscriptions still stand.
-func (l *link) confirm(ses *session, subs []*sub) {
-	l.mu.Lock()
-	subs = slices.DeleteFunc(subs, func(s *sub) bool { return l.live != ses || !l.seats.Stands(s, s.channel) })
-	l.mu.Unlock()
-	for _, s := range subs {
-		s.confirm(l)
-	}
 }
 
 // ended is called by the connection's reader when the server ends a

@@ -90,6 +90,14 @@ func (l *link) postpone(s *sub, pause time.Duration) {
 	l.seats.Postpone(s.channel, time.Now().Add(pause))
 }
 
+// stands reports whether a session is live and has a confirmed subscription of
+// a sub.
+func (l *link) stands(ses *session, s *sub) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.live == ses && l.seats.Stands(s, s.channel)
+}
+
 // nextDue returns when the first of the postponed seats is due.
 func (l *link) nextDue() time.Time {
 	l.mu.Lock()

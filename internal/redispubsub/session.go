@@ -172,7 +172,7 @@ func (ses *session) confirmed(channel string) {
 	case ses.fed != nil:
 		ses.fed.await(s)
 	default:
-		s.confirm(l)
+		s.confirm(l, ses)
 	}
 }
 

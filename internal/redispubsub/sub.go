@@ -163,11 +163,13 @@ func (s *sub) position(payload []byte) (at adapter.Position, frame []byte, drop 
 	return at, payload, false
 }
 
-// confirm notes that the home has confirmed the subscription.
-func (s *sub) confirm(by *link) {
+// confirm notes that the home has confirmed the subscription in a session. It
+// does nothing if the link has lost the subscription since: then lost may have
+// been called already.
+func (s *sub) confirm(by *link, ses *session) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.wanted || s.home.Load() != by {
+	if !s.wanted || s.home.Load() != by || !by.stands(ses, s) {
 		return
 	}
 	s.announced = nil

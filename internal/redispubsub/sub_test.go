@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"testing"
 	"unsafe"
@@ -25,8 +26,43 @@ func (w *word) Interrupted(string)                    { *w += "i" }
 func (w *word) Moving(string)                         { *w += "m" }
 func (w *word) Restored(string)                       { *w += "r" }
 
+// subscribed makes a link's server confirm the subscription of s.
+func subscribed(l *link, s *sub) {
+	l.seats.Want(s, s.channel, s.slot)
+	l.seats.Next()
+	l.seats.Confirmed(s.channel)
+}
+
+// The reader of a connection notes a confirmation, and the connection breaks
+// before it has told the sub.
+func TestAConfirmationThatALossOvertakes(t *testing.T) {
+	told := new(word)
+	e := &Engine{receiver: told}
+	l, s := newLink(e, linkKey{}), &sub{engine: e, wanted: true}
+	s.home.Store(l)
+	subscribed(l, s)
+	s.confirm(l, nil)
+	require.True(t, s.on())
+
+	l.broke(io.EOF)
+	subscribed(l, s)
+	l.broke(io.EOF)
+	s.confirm(l, nil)
+	require.False(t, s.on(), "nothing is subscribed")
+	require.Equal(t, "i", string(*told))
+
+	ses := new(session)
+	l.live = ses
+	subscribed(l, s)
+	s.confirm(l, nil) // of an earlier session
+	require.False(t, s.on())
+	s.confirm(l, ses)
+	require.True(t, s.on())
+	require.Equal(t, "ir", string(*told))
+}
+
 func TestWhatIsToldWhenTheHomeMoves(t *testing.T) {
-	from, to := new(link), new(link)
+	from, to := newLink(nil, linkKey{}), newLink(nil, linkKey{})
 	tests := []struct {
 		want   string
 		before func(s *sub)
@@ -37,15 +73,17 @@ func TestWhatIsToldWhenTheHomeMoves(t *testing.T) {
 		{"mr", func(s *sub) { s.lost(from, true); s.move(to); s.lost(from, false) }},
 		{"ir", func(s *sub) { s.move(to); s.lost(to, false) }},
 		{"ir", func(s *sub) { s.lost(from, false); s.lost(from, true); s.move(to) }},
-		{"mrmr", func(s *sub) { s.lost(from, true); s.move(to); s.confirm(to); s.lost(to, true) }},
+		{"mrmr", func(s *sub) { s.lost(from, true); s.move(to); s.confirm(to, nil); s.lost(to, true) }},
 	}
 	for _, test := range tests {
 		told := new(word)
 		s := &sub{engine: &Engine{receiver: told, keeper: told}, wanted: true}
 		s.home.Store(from)
-		s.confirm(from)
+		subscribed(from, s)
+		subscribed(to, s)
+		s.confirm(from, nil)
 		test.before(s)
-		s.confirm(to)
+		s.confirm(to, nil)
 		require.Equal(t, test.want, string(*told))
 	}
 
@@ -62,7 +100,7 @@ func TestWhatIsToldWhenTheHomeMoves(t *testing.T) {
 // that a server has published is always delivered, since it may begin a new
 // history.
 func TestLateFrames(t *testing.T) {
-	home := new(link)
+	home := newLink(nil, linkKey{})
 	for _, c := range []struct {
 		name, want string
 		payloads   [][]byte
@@ -77,7 +115,8 @@ func TestLateFrames(t *testing.T) {
 		told := new(word)
 		s := &sub{engine: &Engine{receiver: told, keeper: told}, wanted: true}
 		s.home.Store(home)
-		s.confirm(home)
+		subscribed(home, s)
+		s.confirm(home, nil)
 		for _, payload := range c.payloads {
 			s.deliver(home, payload)
 		}
