@@ -15,7 +15,7 @@ import (
 func TestSuiteChoosing(t *testing.T) {
 	quickly := func(t *testing.T, only, who string) *report {
 		var progress bytes.Buffer
-		o := &options{rounds: 1, duration: 100 * time.Millisecond, quick: true, only: only, who: who}
+		o := &options{rounds: 1, duration: 500 * time.Millisecond, quick: true, only: only, who: who}
 		r, err := run(context.Background(), choosingSuite, o, &progress)
 		if errors.Is(err, redistest.ErrUnavailable) {
 			t.Skip(err)
