@@ -337,6 +337,40 @@ func TestFramesOnTheirWayWhenAHubComes(t *testing.T) {
 	}
 }
 
+// A member that came before the room had a history, and falls out of the window,
+// is told what was trimmed before it gets the rest.
+func TestGapOfAMemberThatCameBeforeTheHistory(t *testing.T) {
+	for _, c := range []struct{ keep, window, published int }{
+		{100, 256, 300}, {126, 79, 300}, {100, 0, 1000}, {10, 20, 25}, {40, 50, 60}, {3, 4, 5}, {1000, 20, 100},
+	} {
+		t.Run(fmt.Sprintf("%d kept, a window of %d, %d published", c.keep, c.window, c.published), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				h := newHub(t, memory.NewBus(), &fanout.Options{Room: func(string) fanout.RoomOptions {
+					return fanout.RoomOptions{
+						Retain: fanout.Retention{Messages: c.keep},
+						Window: fanout.Window{Messages: c.window},
+					}
+				}})
+				m := connect(t, h, "x")
+				publish(t, h.Room("x"), 1, c.published)
+				next := 1
+				for next <= c.published {
+					msg, err := m.Receive(t.Context())
+					var gap *fanout.GapError
+					if errors.As(err, &gap) {
+						require.False(t, gap.Unknown)
+						next += gap.Missed
+						continue
+					}
+					require.NoError(t, err)
+					require.Equal(t, numbers(next, next)[0], string(msg.Data))
+					next++
+				}
+			})
+		})
+	}
+}
+
 // A member that is told what it missed, and then falls out of the window, gets
 // from the history only what came after that.
 func TestGapIsToldOnceBeforeTheWindowIsLeft(t *testing.T) {

@@ -100,7 +100,7 @@ func isOver(done <-chan struct{}) bool {
 func (h *History[H, W]) Fetch(ctx context.Context, m Member, rp *Replay) error {
 	mu := h.host.Mutex()
 	mu.Lock()
-	if h.Store.Has(rp.At(), h.Follower.Position(), h.Keep, clock.Now()) { // it has come meanwhile
+	if h.Store.Has(rp, h.Follower.Position(), h.Keep, clock.Now()) { // it has come meanwhile
 		mu.Unlock()
 		return nil
 	}

@@ -59,9 +59,13 @@ func (m *model) play(ops []byte) {
 				v.Replay, v.newcomer = Resume[message](adapter.Position{}), true
 			}
 		case 4: // one that is in the room fell out of the window
-			if from := m.log - min(m.log, n*5); from > 0 {
-				m.members = append(m.members, &visitor{Replay: Refill[message](at(from)), from: from, joined: true})
-				m.members[len(m.members)-1].base = at(m.log)
+			if from := m.log - min(m.log, n*5); m.log > 0 {
+				v := &visitor{Replay: Refill[message](at(from)), from: from, joined: true}
+				if from == 0 { // it came when there was no history
+					v.Replay = Refill[message](adapter.Position{})
+				}
+				v.base = at(m.log)
+				m.members = append(m.members, v)
 			}
 		case 5:
 			m.read(n % 2)

@@ -163,9 +163,10 @@ func (r *Recent[E]) search(after func(e *E) bool) (c, i int) {
 
 // next returns some of the messages after a position, if r has all of them up
 // to pos, the position of the log. It leaves out messages that keep no longer
-// allows. The zero position asks for all that is kept. A part with the last
-// messages of r ends at pos.
-func (r *Recent[E]) next(since, pos adapter.Position, keep adapter.Retention, now int64) (p Part[E], ok bool) {
+// allows. After the zero position a newcomer gets all that is kept, and another
+// member, which came before there was a history, all that has been published. A
+// part with the last messages of r ends at pos.
+func (r *Recent[E]) next(since, pos adapter.Position, newcomer bool, keep adapter.Retention, now int64) (p Part[E], ok bool) {
 	oldest := now - keep.Age.Nanoseconds()
 	if since.IsZero() {
 		if !r.whole {
@@ -177,7 +178,12 @@ func (r *Recent[E]) next(since, pos adapter.Position, keep adapter.Retention, no
 				c, i = c+1, 0
 			}
 		}
-		return r.part(c, i, pos), true
+		p = r.part(c, i, pos)
+		trimmed := pos.Offset // before the part
+		if len(p.items) > 0 {
+			trimmed = p.items[0].Place().Offset - 1
+		}
+		return p, newcomer || trimmed == 0
 	}
 	if since.Before(r.start) || pos.Before(since) || pos.Offset > since.Offset+uint64(keep.Messages) {
 		return p, false

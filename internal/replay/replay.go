@@ -80,6 +80,12 @@ func (r *Replay[E]) Advance(n int) {
 	}
 }
 
+// isNewcomer reports whether nothing that was trimmed before the next message is
+// missing for the member.
+func (r *Replay[E]) isNewcomer() bool {
+	return r.newcomer && (r.base.IsZero() || r.at.Before(r.base))
+}
+
 // Deliver gives the replay a page that was read for it.
 func (r *Replay[E]) Deliver(p *Page[E]) { r.page = p }
 
@@ -161,7 +167,7 @@ func (s *Store[E]) Assemble(r *Replay[E], log Log, keep adapter.Retention, now i
 		r.retried = true
 		return LogBehind
 	}
-	if p, ok := s.next(r.at, log.At, keep, now); ok {
+	if p, ok := s.next(r.at, log.At, r.isNewcomer(), keep, now); ok {
 		r.page = nil
 		if r.met = p.end == log.At; !r.met {
 			s.wideAt = now // others may follow
@@ -197,7 +203,7 @@ func (s *Store[E]) Assemble(r *Replay[E], log Log, keep adapter.Retention, now i
 // takePage gives the replay the messages of a page, up to the position of the
 // log.
 func (r *Replay[E]) takePage(p *Page[E], pos adapter.Position) Verdict {
-	next := p.next(r.at, r.newcomer && (r.base.IsZero() || r.at.Before(r.base)))
+	next := p.next(r.at, r.isNewcomer())
 	n := after(next.items, pos)
 	if n < len(next.items) || !next.end.Before(pos) {
 		next.items, next.end, r.met = next.items[:n:n], pos, true

@@ -128,7 +128,7 @@ func TestRecent(t *testing.T) {
 	all := func(t *testing.T, tl *Recent[message], since, pos adapter.Position) (list []uint64) {
 		t.Helper()
 		for {
-			p, ok := tl.next(since, pos, keep, start)
+			p, ok := tl.next(since, pos, true, keep, start)
 			require.True(t, ok)
 			require.LessOrEqual(t, len(p.items), chunkMessages)
 			list = append(list, offsets(p.items)...)
@@ -141,9 +141,9 @@ func TestRecent(t *testing.T) {
 		tl := fill(10_000, false)
 		require.LessOrEqual(t, tl.count, w.Messages+chunkMessages)
 		require.Equal(t, offsets(itemsOf(9993, 10_000)), all(t, tl, at(9992), at(10_000)))
-		_, ok := tl.next(at(100), at(10_000), keep, start)
+		_, ok := tl.next(at(100), at(10_000), true, keep, start)
 		require.False(t, ok)
-		_, ok = tl.next(adapter.Position{}, at(10_000), keep, start)
+		_, ok = tl.next(adapter.Position{}, at(10_000), true, keep, start)
 		require.False(t, ok, "the first are gone")
 	})
 	t.Run("is bounded when it is wide", func(t *testing.T) {
@@ -164,7 +164,7 @@ func TestRecent(t *testing.T) {
 		require.Equal(t, offsets(itemsOf(401, 1000)), all(t, tl, at(400), at(1000)))
 		short := fill(1000, false)
 		short.extend(pageOf(400, 401, 500, 1000), at(1000), w, true) // it ends too early
-		_, ok := short.next(at(400), at(1000), keep, start)
+		_, ok := short.next(at(400), at(1000), true, keep, start)
 		require.False(t, ok)
 	})
 }

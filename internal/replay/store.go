@@ -99,10 +99,10 @@ func (s *Store[E]) Remember(p *Page[E], pos adapter.Position, w Window) {
 	}
 }
 
-// Has reports whether what comes after a position is here.
-func (s *Store[E]) Has(at, pos adapter.Position, keep adapter.Retention, now int64) bool {
-	_, ok := s.next(at, pos, keep, now)
-	return ok || s.page(at, pos, keep, now) != nil
+// Has reports whether the next part of a replay is here.
+func (s *Store[E]) Has(r *Replay[E], pos adapter.Position, keep adapter.Retention, now int64) bool {
+	_, ok := s.next(r.at, pos, r.isNewcomer(), keep, now)
+	return ok || s.page(r.at, pos, keep, now) != nil
 }
 
 // page returns a page that was read lately and has what comes after a position.
