@@ -171,7 +171,7 @@ func (a *Adapter) makeCopy(ctx context.Context, channel string, keep adapter.Ret
 		}
 		if over, err := c.over(&now); over || err != nil {
 			if over {
-				c.agreed, err = a.agreedUpTo(ctx, channel, keep, c, c.epoch, c.agreed)
+				c.agreed, c.unsure, err = a.agreedUpTo(ctx, channel, keep, c, c.epoch, c.agreed)
 			}
 			return err
 		}

@@ -149,6 +149,7 @@ type historyCopy struct {
 	head   adapter.Position // at the old backend; zero: there was no history
 	before []adapter.PastEpoch
 	agreed uint64 // up to this offset both have the same
+	unsure bool   // that could not be found out: see agreedUpTo
 	epoch  uint64 // of the copy at the new backend
 	marked bool   // the new backend says so
 }
@@ -202,7 +203,7 @@ func (c *historyCopy) extend(page *adapter.Page) {
 	}
 	before := make([]adapter.PastEpoch, 0, len(c.before)+1+len(page.Before))
 	for _, past := range append(slices.Clone(c.before), adapter.PastEpoch{Epoch: c.head.Epoch, Last: c.head.Offset, Whole: true}) {
-		past.Whole = past.Whole && c.agreed >= past.Last
+		past.Whole = past.Whole && c.agreed >= past.Last && !c.unsure
 		past.Last = min(past.Last, c.agreed)
 		before = append(before, past)
 	}
