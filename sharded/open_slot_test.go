@@ -235,3 +235,41 @@ func TestHistoryInAnOpenSlotWaitsForTheStream(t *testing.T) {
 	got, _ := hear(t, m, 6)
 	require.Equal(t, count(1, 6), got)
 }
+
+// After a failover the first call begins an epoch. If that is a reading, and
+// the note moves before anything is published, the stream is still waited for:
+// another one at the new owner would keep the old one from moving.
+func TestHistoryInAnOpenSlotAfterAReading(t *testing.T) {
+	c := cluster(t)
+	for name, before := range map[string]func(n *redistest.Node, stream string){
+		"of a failover": func(n *redistest.Node, _ string) {
+			redistest.Must(t, c.Failover(within(t), c.ReplicasOf(n)[0]))
+		},
+		"of a history without its note": func(n *redistest.Node, stream string) {
+			require.NoError(t, n.Do(within(t), "DEL", stream+":at").Error())
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := keeping(t, c.Client(t), 100)
+			room := h.Room("read in an open slot " + name)
+			stream := "fanout:h:{" + room.Name() + "}"
+			say(t, room, 1, 3)
+			before(c.Owner(redistest.Slot(stream)), stream)
+			_, err := room.History(within(t), fanout.Position{}, 0)
+			require.NoError(t, err)
+			o := openSlotOf(t, c, stream)
+			o.move(stream + ":at")
+			ctx, cancel := context.WithTimeout(within(t), 300*time.Millisecond)
+			defer cancel()
+			err = room.Publish(ctx, []byte("4"))
+			require.ErrorIs(t, err, fanout.ErrUnsent)
+			require.ErrorContains(t, err, "TRYAGAIN")
+			o.finish()
+			say(t, room, 4, 4)
+			m := member(t, h)
+			require.NoError(t, room.Resume(within(t), m, fanout.Position{}))
+			got, _ := hear(t, m, 4)
+			require.Equal(t, count(1, 4), got)
+		})
+	}
+}

@@ -223,8 +223,9 @@ local function past(chain)
 end
 
 -- begin starts an epoch, because there is none or it is another server's. It
--- returns the epoch, its base, and whether there is a stream.
-local function begin(stream, key, now, epoch, offset, old)
+-- returns the epoch, its base, and whether there is a stream. If there is one it
+-- expires when it would have: open has to know that until renew is called.
+local function begin(stream, key, now, epoch, offset, old, expires)
   introduce(now)
   if told == 'unknown' then now = max(now, since + SKEW + 1) end
   local chain = ''
@@ -251,7 +252,9 @@ local function begin(stream, key, now, epoch, offset, old)
   end
   epoch = format('%.0f', now)
   local text = decimal(offset)
-  call('HSET', key, 's', FORMAT .. epoch .. ' ' .. text .. ' 0 ' .. reign, 'o', text, 'c', chain, 'n', node, 'u', run)
+  expires = e and expires or 0
+  call('HSET', key, 's', FORMAT .. epoch .. ' ' .. text .. ' ' .. decimal(expires) .. ' ' .. reign,
+    'o', text, 'c', chain, 'n', node, 'u', run)
   return epoch, offset, e ~= nil
 end
 
@@ -277,7 +280,8 @@ local function forget(key, from)
 end
 
 -- renew has the keys live for longer, and drops what is too old, of which field
--- t says where it ends. It is called whenever an eighth of the age is over.
+-- t says where it ends. It is called whenever an eighth of the age is over, and
+-- when there is a stream without a note.
 local function renew(stream, key, epoch, base, now, age, offset, fresh)
   local ttl = math.ceil(age * 9 / 8)
   local times, from = {}, nil
@@ -401,7 +405,7 @@ local function append(KEYS, ARGV)
   if mark and epoch then
     local counter, next = match(mark, '^(%d+) (%d+) ')
     if counter == ARGV[6] and number <= tonumber(next) and whole(match(mark, '(%d+)$'), 1, offset) then
-      if old ~= reign then epoch = begin(stream, key, now, epoch, offset, old) end
+      if old ~= reign then epoch = begin(stream, key, now, epoch, offset, old, expires) end
       return {epoch, decimal(offset), -1}
     end
   end
@@ -409,7 +413,7 @@ local function append(KEYS, ARGV)
   local there = true -- the stream, as far as we know
   if old ~= reign then
     if epoch then
-      epoch, base, there = begin(stream, key, now, epoch, offset, old)
+      epoch, base, there = begin(stream, key, now, epoch, offset, old, expires)
     else
       epoch, base, there = begin(stream, key, now)
       offset, mark = base, nil
@@ -488,9 +492,9 @@ local function read(KEYS, ARGV)
     if not last(stream) then return {} end
     epoch, base = begin(stream, key, now)
     offset, chain = base, call('HGET', key, 'c')
-    call('PEXPIRE', key, age + DAY) -- until something is appended
+    renew(stream, key, epoch, base, now, age, offset, true)
   elseif old ~= reign then
-    epoch, base = begin(stream, key, now, epoch, offset, old)
+    epoch, base = begin(stream, key, now, epoch, offset, old, expires)
     chain = call('HGET', key, 'c')
   end
   local page = {epoch, decimal(offset), chain, 0}
