@@ -206,13 +206,41 @@ local function last(stream)
   return epoch, offset, time
 end
 
+-- fields makes a table of names and values of a list of them.
+local function fields(list)
+  local of = {}
+  for i = 1, #list - 1, 2 do of[list[i]] = list[i + 1] end
+  return of
+end
+
+-- failedOver reports whether a replica may have taken over from a node before
+-- the slot came here: the node is down, or a replica, or not in the cluster.
+-- A node that gave us its last slot is a replica of ours. Where the cluster does
+-- not say who is in it, we take it that no node has failed.
+local function failedOver(from)
+  local shards = pcall('CLUSTER', 'SHARDS')
+  if shards.err then return false end
+  local known, there = false, false
+  for _, shard in ipairs(shards) do
+    local primary, has = nil, nil
+    for _, one in ipairs(fields(shard).nodes or {}) do
+      local n = fields(one)
+      if n.role == 'master' and n.health == 'online' then primary = n.id end
+      has, known = has or n.id == from, known or n.id == node
+    end
+    there = there or has and (primary == from or primary == node)
+  end
+  return known and not there
+end
+
 -- moved reports whether a history has come here from another node as keys do
 -- when their slot moves, with all that was in it: it is not that of the primary
 -- whose replica we were, and its last frame was kept there when we were already
--- what we are now, so it came neither by replication nor from our disk.
+-- what we are now, so it came neither by replication nor from our disk. Nor did
+-- it come from a replica of that node which has taken over.
 local function moved(from, old, time)
   if node == '' or from == node or former == old then return false end
-  return time and time - since > SKEW
+  return time and time - since > SKEW and not failedOver(from)
 end
 
 -- past returns a chain of past epochs if it is one.
