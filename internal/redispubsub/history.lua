@@ -34,6 +34,8 @@ local FORMAT = 'v1 ' -- of a history: begins field s of its note
 local MOST = 9007199254740991 -- 2^53-1: larger numbers are not exact here
 local MILLION = 1000000 -- more than a history keeps, or a frame has, of messages
 local LONGEST = 400 * DAY -- more than a history keeps its messages for
+local PARKED = ':moved' -- ends the name of the key of a parked note: see open
+local PARKING = 600000 -- ms for which a note is parked
 local TAG = '^[^{]*{([^}]+)}' -- what names of one slot have in common
 local MEMO = 100   -- of each kind of thing are remembered: more cost more than they save
 
@@ -329,25 +331,48 @@ local function renew(stream, key, epoch, base, now, age, offset, fresh)
 end
 
 -- open is for a slot that is moving, when a call names the note alone, which may
--- be at another node than the stream: then each is given only what it has. It
--- returns the note of a history whose stream is not here, which is none here any
--- more: seed is that, at the other node.
+-- be at another node than the stream: then each is given only what it has. The
+-- note has to follow a stream that is not here. The caller brings it to the other
+-- node, in steps of which any may be repeated, since replies may be lost:
+-- 1. we return the note;
+-- 2. a call with that as its seed parks it at the other node, in a key of its own,
+--    because a note that is at both nodes cannot be moved with the slot;
+-- 3. a call with any seed deletes it here;
+-- 4. the next call finds none here, goes to the other node, and adopts it there.
 local function open(stream, key, now, age, seed)
+  local parked = stream .. PARKED
+  if key == parked then
+    call('DEL', parked)
+    for i = 1, #seed, 2 do call('HSET', parked, seed[i], seed[i + 1]) end
+    call('PEXPIRE', parked, PARKING)
+    return {'MOVED', {}}
+  end
   local known = try('HGET', key, 's')
   local there = pcall('XREVRANGE', stream, '+', '-', 'COUNT', 1)
   if there.err and find(there.err, 'non local key', 1, true) then
-    local all = call('HGETALL', key)
+    if #seed == 0 then return {'MOVED', call('HGETALL', key)} end
     call('DEL', key)
-    return {'MOVED', all}
+    return {'MOVED', {}}
   end
   if known then
     local _, _, expires = position(known, call('HGET', key, 'o'), now)
     if #there == 0 and expires > now then refuse('TRYAGAIN the stream of the history is at another node') end
-  elseif #seed > 0 then
-    call('DEL', key)
-    for i = 1, #seed, 2 do call('HSET', key, seed[i], seed[i + 1]) end
-    call('PEXPIRE', key, age + DAY)
+    pcall('DEL', parked) -- a hub was late to park it
   end
+end
+
+-- adopt gives a history that has no note the one that is parked, and reports
+-- whether it did. A parked note is dropped if the history has gone on since.
+local function adopt(stream, key, age)
+  local parked = stream .. PARKED
+  local note = pcall('HGETALL', parked)
+  if note.err or #note == 0 then return false end
+  call('DEL', parked)
+  local e, o = last(stream)
+  if e == false or e and o ~= tonumber(fields(note).o) then return false end
+  for i = 1, #note, 2 do call('HSET', key, note[i], note[i + 1]) end
+  call('PEXPIRE', key, age + DAY)
+  return true
 end
 
 -- tail returns the elements of a list from one on, as many as are whole pairs.
@@ -428,6 +453,7 @@ local function append(KEYS, ARGV)
   end
   local note = pcall('HMGET', key, 's', 'o', publisher)
   if note.err then failed(note.err) end
+  if not note[1] and adopt(stream, key, age) then note = call('HMGET', key, 's', 'o', publisher) end
   local mark = note[3]
   local epoch, base, expires, old, offset = position(note[1], note[2], now)
   if mark and epoch then
@@ -514,6 +540,7 @@ local function read(KEYS, ARGV)
   end
   if told then try('HDEL', key, '-') end -- which a replica refuses
   local note = try('HMGET', key, 's', 'o', 'c')
+  if not note[1] and adopt(stream, key, age) then note = call('HMGET', key, 's', 'o', 'c') end
   local epoch, base, expires, old, offset = position(note[1], note[2], now)
   local chain = past(note[3])
   if not epoch then
