@@ -2,6 +2,9 @@ package sharded_test
 
 import (
 	"fmt"
+	"slices"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -80,7 +83,8 @@ func TestHistoryIgnoresTheClocksOfHubs(t *testing.T) {
 }
 
 // A server that takes over without the latest messages does not say that it has
-// all, whatever the clock of the hub that asks first.
+// all, whatever the clock of the hub that asks first. Nor does the next owner of
+// the slot, if nobody asked before the slot moved.
 func TestHistoryOfAFailoverIgnoresTheClocksOfHubs(t *testing.T) {
 	t.Parallel()
 	for _, by := range []time.Duration{-time.Hour, time.Hour} {
@@ -88,23 +92,80 @@ func TestHistoryOfAFailoverIgnoresTheClocksOfHubs(t *testing.T) {
 			t.Parallel()
 			c := redistest.NewCluster(t, redistest.Options{Primaries: 3, Replicas: 1})
 			right := newWrongClock(t, c, 0)
-			const channel = "fanout:r:{lost by a failover}"
+			for _, n := range c.Primaries() {
+				awaitTrust(t, n)
+			}
+			const channel, unasked = "fanout:r:{lost by a failover}", "unasked:r:{lost by a failover}"
 			right.keep(channel, 5)
+			right.keep(unasked, 5)
 			primary := c.Owner(redistest.Slot(channel))
 			replica := c.ReplicasOf(primary)[0]
 			require.Eventually(t, func() bool {
 				n, err := replica.Do(within(t), "DBSIZE").AsInt64()
-				return err == nil && n == 2
+				return err == nil && n == 4
 			}, 10*time.Second, 10*time.Millisecond)
 			redistest.Must(t, replica.Cut(within(t)))
 			right.keep(channel, 10)
+			right.keep(unasked, 10)
 			redistest.Must(t, primary.Kill(within(t)))
 			redistest.Must(t, replica.Heal(within(t)))
 			redistest.Must(t, c.WaitHealthy(within(t)))
-			page := newWrongClock(t, c, by).read(channel)
-			require.EqualValues(t, 5, page.Head.Offset)
-			require.Len(t, page.Before, 1)
-			require.False(t, page.Before[0].Whole)
+			wrong := newWrongClock(t, c, by)
+			lost := func(channel string) {
+				t.Helper()
+				page := wrong.read(channel)
+				require.EqualValues(t, 5, page.Head.Offset)
+				require.Len(t, page.Before, 1)
+				require.False(t, page.Before[0].Whole)
+			}
+			lost(channel)
+			other := c.Primaries()[slices.IndexFunc(c.Primaries(), func(n *redistest.Node) bool { return n != replica })]
+			redistest.Must(t, c.MigrateSlots(within(t), replica, other, []int{redistest.Slot(channel)}))
+			lost(unasked)
 		})
 	}
+}
+
+// A node that has given away its last slot becomes a replica of the node that
+// has it now. That is no failover: the histories have come whole.
+func TestHistoryOfANodeThatGaveAllItsSlots(t *testing.T) {
+	t.Parallel()
+	c := redistest.NewCluster(t, redistest.Options{Primaries: 3})
+	from, to := c.Nodes()[0], c.Nodes()[1]
+	slots := make([]int, redistest.Slots/3)
+	channel := ""
+	for i := range slots {
+		slots[i] = i
+	}
+	for n := 0; channel == "" || redistest.Slot(channel) >= len(slots); n++ {
+		channel = fmt.Sprintf("fanout:r:{given away %d}", n)
+	}
+	w := newWrongClock(t, c, 0)
+	awaitTrust(t, to)
+	w.keep(channel, 1)
+	if err := c.MigrateSlots(within(t), from, to, slots); err != nil {
+		require.ErrorContains(t, err, "only with masters") // it is none any more
+	}
+	require.Eventually(t, func() bool {
+		replicas, err := to.Do(within(t), "CLUSTER", "REPLICAS", to.ID()).AsStrSlice()
+		return err == nil && len(replicas) == 1
+	}, 10*time.Second, 10*time.Millisecond)
+	page := w.read(channel)
+	require.Len(t, page.Before, 1)
+	require.True(t, page.Before[0].Whole)
+}
+
+// awaitTrust waits until a server has been there for so long that a history
+// which is kept from now on, and comes to it with its slot, can be whole.
+func awaitTrust(t *testing.T, n *redistest.Node) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		info, err := n.Do(within(t), "INFO", "server").ToString()
+		require.NoError(t, err)
+		_, uptime, _ := strings.Cut(info, "uptime_in_seconds:")
+		uptime, _, _ = strings.Cut(uptime, "\r")
+		seconds, err := strconv.Atoi(uptime)
+		require.NoError(t, err)
+		return seconds >= 3
+	}, 10*time.Second, 50*time.Millisecond)
 }

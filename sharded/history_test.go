@@ -255,17 +255,7 @@ func TestCommandsOfAStranger(t *testing.T) {
 		require.NoError(t, h.Room("lobby").Join(within(t), m))
 		say(t, h.Room("lobby"), 1, 1) // loads the functions
 		hear(t, m, 1)
-		functions, err := node.Do(within(t), "FUNCTION", "LIST", "LIBRARYNAME", "fanout_*").ToArray()
-		require.NoError(t, err)
-		var digest string
-		for i := range functions {
-			library, err := functions[i].AsMap()
-			require.NoError(t, err)
-			name := library["library_name"]
-			text, err := name.ToString()
-			require.NoError(t, err)
-			digest = strings.TrimPrefix(text, "fanout_")
-		}
+		digest := libraryDigest(t, node)
 
 		spublish, fcall := wireCommand(t, "SPUBLISH "), wireCommand(t, "FCALL ")
 		n, err := node.Do(within(t), spublish...).AsInt64()
@@ -336,6 +326,20 @@ func TestCommandsOfAStranger(t *testing.T) {
 		require.Equal(t, long, string(msg.Data))
 		require.EqualValues(t, 4, msg.Position.Offset)
 	})
+}
+
+// libraryDigest returns what the names of the functions at a node end with.
+func libraryDigest(t *testing.T, n *redistest.Node) string {
+	t.Helper()
+	functions, err := n.Do(within(t), "FUNCTION", "LIST", "LIBRARYNAME", "fanout_*").ToArray()
+	require.NoError(t, err)
+	require.NotEmpty(t, functions)
+	library, err := functions[len(functions)-1].AsMap()
+	require.NoError(t, err)
+	name := library["library_name"]
+	text, err := name.ToString()
+	require.NoError(t, err)
+	return strings.TrimPrefix(text, "fanout_")
 }
 
 // wireCommand returns the words of the command in WIRE.md that begins so.

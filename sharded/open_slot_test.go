@@ -11,7 +11,9 @@ import (
 	"time"
 
 	"github.com/fanoutgo/fanout"
+	"github.com/fanoutgo/fanout/adapter"
 	"github.com/fanoutgo/fanout/internal/redistest"
+	"github.com/fanoutgo/fanout/internal/wire"
 	"github.com/redis/rueidis"
 	"github.com/stretchr/testify/require"
 )
@@ -234,4 +236,123 @@ func TestHistoryInAnOpenSlotWaitsForTheStream(t *testing.T) {
 	say(t, h.Room(name), 5, 6)
 	got, _ := hear(t, m, 6)
 	require.Equal(t, count(1, 6), got)
+}
+
+// After a failover the first call begins an epoch. If that is a reading, and
+// the note moves before anything is published, the stream is still waited for:
+// another one at the new owner would keep the old one from moving.
+func TestHistoryInAnOpenSlotAfterAReading(t *testing.T) {
+	c := cluster(t)
+	for name, before := range map[string]func(n *redistest.Node, stream string){
+		"of a failover": func(n *redistest.Node, _ string) {
+			redistest.Must(t, c.Failover(within(t), c.ReplicasOf(n)[0]))
+		},
+		"of a history without its note": func(n *redistest.Node, stream string) {
+			require.NoError(t, n.Do(within(t), "DEL", stream+":at").Error())
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := keeping(t, c.Client(t), 100)
+			room := h.Room("read in an open slot " + name)
+			stream := "fanout:h:{" + room.Name() + "}"
+			say(t, room, 1, 3)
+			before(c.Owner(redistest.Slot(stream)), stream)
+			_, err := room.History(within(t), fanout.Position{}, 0)
+			require.NoError(t, err)
+			o := openSlotOf(t, c, stream)
+			o.move(stream + ":at")
+			ctx, cancel := context.WithTimeout(within(t), 300*time.Millisecond)
+			defer cancel()
+			err = room.Publish(ctx, []byte("4"))
+			require.ErrorIs(t, err, fanout.ErrUnsent)
+			require.ErrorContains(t, err, "TRYAGAIN")
+			o.finish()
+			say(t, room, 4, 4)
+			m := member(t, h)
+			require.NoError(t, room.Resume(within(t), m, fanout.Position{}))
+			got, _ := hear(t, m, 4)
+			require.Equal(t, count(1, 4), got)
+		})
+	}
+}
+
+// In an open slot the note follows the stream by several calls. A hub that loses
+// the reply to one of them, or dies, loses nothing: the next call continues.
+func TestHistoryInAnOpenSlotOfAHubThatStops(t *testing.T) {
+	c := cluster(t)
+	for stop, step := range map[string]int{"after it has the note": 1, "after parking it": 2, "after deleting it": 3, "and the slot is closed": 4} {
+		t.Run(stop, func(t *testing.T) {
+			h := keeping(t, c.Client(t), 100)
+			a, err := newAdapter(c.Client(t))
+			require.NoError(t, err)
+			require.NoError(t, a.Attach(heedless{}))
+			defer a.Close(within(t))
+			room := h.Room("moves its note " + stop)
+			channel, stream := "fanout:r:{"+room.Name()+"}", "fanout:h:{"+room.Name()+"}"
+			say(t, room, 1, 3)
+			frame := wire.AppendHeader(nil, &wire.Header{Hub: 99, Stream: 1, Seq: 1, Count: 1, Time: uint64(time.Now().UnixMilli())})
+			frame = wire.AppendMessage(frame, &wire.Message{Data: []byte("4")})
+			r := adapter.Record{Frame: frame, Messages: 1, Keep: anHour, Publisher: "another", Stream: 1, Seq: 1}
+			_, _, err = a.(adapter.Historian).Append(within(t), channel, r)
+			require.NoError(t, err)
+			kept, err := room.History(within(t), fanout.Position{}, 0)
+			require.NoError(t, err)
+			require.Len(t, kept, 4)
+
+			o := openSlotOf(t, c, stream)
+			o.move(stream)
+			o.bringNote(stream, step)
+			if step == 4 {
+				o.finish()
+			}
+
+			r.Frame = wire.Again(frame, true, 0)
+			_, n, err := a.(adapter.Historian).Append(within(t), channel, r)
+			require.NoError(t, err)
+			require.Equal(t, -1, n, "it is known that the frame is kept")
+			say(t, room, 5, 6)
+			o.finish()
+			say(t, room, 7, 8)
+			all, err := room.History(within(t), fanout.Position{}, 0)
+			require.NoError(t, err)
+			var texts []string
+			for _, m := range all {
+				texts = append(texts, string(m.Data))
+			}
+			require.Equal(t, count(1, 8), texts)
+			m := member(t, h)
+			require.NoError(t, room.Resume(within(t), m, kept[1].Position))
+			texts, missed, _ := drain(m)
+			require.Equal(t, count(3, 8), texts)
+			require.Zero(t, missed)
+			exists, err := o.to.Do(within(t), "EXISTS", stream+":moved").AsInt64()
+			require.NoError(t, err)
+			require.Zero(t, exists)
+		})
+	}
+}
+
+// bringNote takes the first steps of a hub that brings the note of a history,
+// whose stream has moved, to the new owner.
+func (o *openSlot) bringNote(stream string, steps int) {
+	o.t.Helper()
+	read := func(key string, seed ...string) []string {
+		return append([]string{
+			"FCALL", "fanout_read_" + libraryDigest(o.t, o.from), "1", key,
+			"0", "0", "0", "100", "3600000", "1", stream,
+		}, seed...)
+	}
+	reply, err := o.from.Do(within(o.t), read(stream+":at")...).ToArray()
+	require.NoError(o.t, err)
+	require.Len(o.t, reply, 2)
+	note, err := reply[1].AsStrSlice()
+	require.NoError(o.t, err)
+	require.NotEmpty(o.t, note)
+	if steps >= 2 {
+		replies := o.to.DoMulti(within(o.t), []string{"ASKING"}, read(stream+":moved", note...))
+		require.NoError(o.t, replies[1].Error())
+	}
+	if steps >= 3 {
+		require.NoError(o.t, o.from.Do(within(o.t), read(stream+":at", "parked", "")...).Error())
+	}
 }

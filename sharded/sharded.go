@@ -176,8 +176,9 @@
 // and Health, say which commands are missing.
 //
 // The keys of a history are fanout:h:{room}, a stream, and fanout:h:{room}:at,
-// a note of the current position. A memory policy that evicts keys with an
-// expiry may evict them.
+// a note of the current position. While a slot moves there may be
+// fanout:h:{room}:moved, for at most ten minutes. A memory policy that evicts
+// keys with an expiry may evict them.
 //
 // # Errors
 //

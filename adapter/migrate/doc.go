@@ -42,7 +42,8 @@
 // and no other hub was heard at the old backend, or counted by it, one of them
 // asks the others to stop publishing. When no publish is under way, it
 // appends a commit to the history of that channel at the old backend, and all
-// continue at the new one. Publish waits meanwhile, for some round trips.
+// continue at the new one. Publish, Subscribe and History wait meanwhile, for
+// some round trips.
 //
 // If a hub does not answer, or starts just then, an entry of another kind comes
 // first, all continue at the old backend, and the hubs try again 10 s later.
@@ -90,7 +91,9 @@
 // The rest of the old history is no longer copied. Members that have been in
 // the room since before the flip, at a hub with this package, get a gap and
 // then all of the new history. If the copy was under way, one old message may
-// come again.
+// come again. If one of the backends no longer keeps messages by which the two
+// histories can be compared, the gap is of unknown size, and after it comes what
+// follows the member's position.
 //
 // Copies are as old as the flip: a message may stay for one Retention.Age
 // longer than it would have. A room that no hub has used between the flip and

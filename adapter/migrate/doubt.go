@@ -3,10 +3,9 @@ package migrate
 import (
 	"context"
 	"errors"
-	"time"
 
 	"github.com/fanoutgo/fanout/adapter"
-	"github.com/fanoutgo/fanout/internal/wire"
+	"github.com/fanoutgo/fanout/internal/search"
 )
 
 // A doubt is the last Append of a channel at the old backend, if it may or may
@@ -51,7 +50,10 @@ func (a *Adapter) keptByOld(ctx context.Context, channel string, r *adapter.Reco
 		return at, nil
 	}
 	if d == doubtOf(r) {
-		if at, err = a.search(ctx, channel, r); err != nil {
+		at, err = search.Frame(ctx, r, func(ctx context.Context, q adapter.Query) (adapter.Page, error) {
+			return a.read(ctx, channel, q)
+		})
+		if err != nil {
 			return at, err
 		}
 		if !at.IsZero() {
@@ -62,24 +64,4 @@ func (a *Adapter) keptByOld(ctx context.Context, channel string, r *adapter.Reco
 	delete(a.copies.doubts, channel)
 	a.copies.mu.Unlock()
 	return at, nil
-}
-
-// search returns the position of a frame in a history; zero if it is not there.
-func (a *Adapter) search(ctx context.Context, channel string, r *adapter.Record) (adapter.Position, error) {
-	q := adapter.Query{Limit: copyPage, Bytes: copyBytes, Keep: r.Keep, Time: time.Now()}
-	for {
-		page, err := a.read(ctx, channel, q)
-		if err != nil {
-			return adapter.Position{}, err
-		}
-		for _, f := range page.Frames {
-			if wire.Same(f.Frame, r.Frame) {
-				return f.At, nil
-			}
-			q.Since = f.At
-		}
-		if !page.More || len(page.Frames) == 0 {
-			return adapter.Position{}, nil
-		}
-	}
 }

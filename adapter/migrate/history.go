@@ -94,8 +94,8 @@ func (a *Adapter) read(ctx context.Context, channel string, q adapter.Query) (ad
 	}
 }
 
-// whichHistory waits until it is known which history counts. While the hubs
-// pause it is the old one, because nothing is published then.
+// whichHistory waits until it is known which history counts. While this hub
+// pauses, others may have flipped and have published to the new one.
 func (a *Adapter) whichHistory(ctx context.Context) (old bool, err error) {
 	for {
 		a.mu.RLock()
@@ -106,7 +106,7 @@ func (a *Adapter) whichHistory(ctx context.Context) (old bool, err error) {
 			return false, adapter.ErrClosed
 		case phase == flip.Flipped:
 			return false, nil
-		case phase != flip.Asking:
+		case phase == flip.Both:
 			return true, nil
 		}
 		select {
@@ -149,6 +149,7 @@ type historyCopy struct {
 	head   adapter.Position // at the old backend; zero: there was no history
 	before []adapter.PastEpoch
 	agreed uint64 // up to this offset both have the same
+	unsure bool   // that could not be found out: see agreedUpTo
 	epoch  uint64 // of the copy at the new backend
 	marked bool   // the new backend says so
 }
@@ -202,7 +203,7 @@ func (c *historyCopy) extend(page *adapter.Page) {
 	}
 	before := make([]adapter.PastEpoch, 0, len(c.before)+1+len(page.Before))
 	for _, past := range append(slices.Clone(c.before), adapter.PastEpoch{Epoch: c.head.Epoch, Last: c.head.Offset, Whole: true}) {
-		past.Whole = past.Whole && c.agreed >= past.Last
+		past.Whole = past.Whole && c.agreed >= past.Last && !c.unsure
 		past.Last = min(past.Last, c.agreed)
 		before = append(before, past)
 	}

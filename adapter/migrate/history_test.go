@@ -66,9 +66,11 @@ func (w *world) resume(h *fanout.Hub, since fanout.Position, messages int) (got 
 	m, err := h.Connect(nil)
 	require.NoError(w.t, err)
 	defer m.Close()
-	require.NoError(w.t, h.Room("room").Resume(w.t.Context(), m, since))
+	ctx, cancel := context.WithTimeout(w.t.Context(), time.Minute)
+	defer cancel()
+	require.NoError(w.t, h.Room("room").Resume(ctx, m, since))
 	for messages > 0 {
-		msg, err := m.Receive(w.t.Context())
+		msg, err := m.Receive(ctx)
 		if gap := new(fanout.GapError); errors.As(err, &gap) {
 			got = append(got, fmt.Sprintf("missed %d, unknown %v", gap.Missed, gap.Unknown))
 			continue

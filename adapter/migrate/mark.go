@@ -22,6 +22,7 @@ type mark struct {
 	Head   adapter.Position
 	Before []adapter.PastEpoch `json:",omitempty"`
 	Agreed uint64
+	Unsure bool `json:",omitempty"`
 	Epoch  uint64
 }
 
@@ -54,13 +55,13 @@ func (a *Adapter) readMark(ctx context.Context, channel string) (*historyCopy, e
 	if !ok || json.Unmarshal([]byte(text), &m) != nil {
 		return nil, nil
 	}
-	return &historyCopy{head: m.Head, before: m.Before, agreed: m.Agreed, epoch: m.Epoch, marked: true}, nil
+	return &historyCopy{head: m.Head, before: m.Before, agreed: m.Agreed, unsure: m.Unsure, epoch: m.Epoch, marked: true}, nil
 }
 
 // writeMark says that a copy is complete, or lost. If that fails, hubs that do
 // not know the copy read the old history's head, and settling tries again.
 func (a *Adapter) writeMark(ctx context.Context, channel string, c *historyCopy, number uint64) error {
-	text, err := json.Marshal(mark{Head: c.head, Before: c.before, Agreed: c.agreed, Epoch: c.epoch})
+	text, err := json.Marshal(mark{Head: c.head, Before: c.before, Agreed: c.agreed, Unsure: c.unsure, Epoch: c.epoch})
 	if err != nil {
 		return err // cannot happen
 	}

@@ -89,8 +89,10 @@ func (a *Adapter) awaitCopy(c *channel) (*historyCopy, error) {
 func (a *Adapter) copied(name string, made *historyCopy) {
 	if c := a.lookup(name); c != nil && a.close.Enter() {
 		defer a.close.Leave()
-		a.tellLane(c, func(l *lane.Lane, calls []lane.Call) ([]lane.Call, lane.Task) {
-			return l.Copied(adapter.Position{Epoch: made.epoch, Offset: made.agreed}, calls)
-		})
+		upTo := adapter.Position{Epoch: made.epoch, Offset: made.agreed}
+		if made.unsure {
+			upTo = adapter.Position{} // the hub compares positions with the history
+		}
+		a.tellLane(c, func(l *lane.Lane, calls []lane.Call) ([]lane.Call, lane.Task) { return l.Copied(upTo, calls) })
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/fanoutgo/fanout/adapter"
+	"github.com/fanoutgo/fanout/internal/search"
 )
 
 // Append keeps the frame on the room's partition. The first call for a room
@@ -26,11 +27,14 @@ func (a *Adapter) Append(ctx context.Context, name string, r adapter.Record) (at
 		return at, -1, nil
 	}
 	if a.rooms.doubted(name, room.part, &r) {
-		at, kept, err := room.search(ctx, name, &r)
+		// The old home could not be asked in time.
+		at, err := search.Frame(ctx, &r, func(ctx context.Context, q adapter.Query) (adapter.Page, error) {
+			return room.read(ctx, name, q)
+		})
 		if err != nil {
 			return at, 0, fmt.Errorf("partition: publish to %q: %w", name, adapter.Unsent(err))
 		}
-		if kept {
+		if !at.IsZero() {
 			a.rooms.appended(name, room.part, &r, at, nil)
 			return at, -1, nil
 		}

@@ -215,27 +215,6 @@ func repeated(frame []byte) []byte {
 	return k.frame
 }
 
-// search looks for the frame of a record in a history that has moved. It is
-// needed if the old home could not be asked in time.
-func (h *home) search(ctx context.Context, name string, r *adapter.Record) (at adapter.Position, ok bool, err error) {
-	q := adapter.Query{Limit: movePage, Bytes: moveBytes, Keep: r.Keep, Time: time.Now()}
-	for {
-		page, err := h.read(ctx, name, q)
-		if err != nil {
-			return at, false, err
-		}
-		for _, f := range page.Frames {
-			if wire.Same(f.Frame, r.Frame) {
-				return f.At, true, nil
-			}
-			q.Since = f.At
-		}
-		if !page.More || len(page.Frames) == 0 {
-			return at, false, nil
-		}
-	}
-}
-
 // resolvedBefore reports whether a record is known to be kept, perhaps since
 // before the room moved.
 func (h *home) resolvedBefore(r *adapter.Record) (at adapter.Position, ok bool) {

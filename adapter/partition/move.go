@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/fanoutgo/fanout/adapter"
+	"github.com/fanoutgo/fanout/adapter/partition/internal/locate"
 )
 
 const (
@@ -81,7 +82,7 @@ func (m *move) find(ctx context.Context, p *part) (lineage, error) {
 	if err != nil {
 		return lineage{}, err
 	}
-	if m.done(&here.line) || m.view.old == nil && !here.head.IsZero() && !here.partial && here.line.Left == "" {
+	if locate.Here(&here.has, m.done(&here.line), m.view.old != nil) == locate.Use {
 		if here.line.Set > 0 && age > reload {
 			return m.note(ctx, p, &here.line, here.number)
 		}
@@ -91,28 +92,20 @@ func (m *move) find(ctx context.Context, p *part) (lineage, error) {
 	if err != nil {
 		return lineage{}, err
 	}
-	var best site
+	q := locate.Question{Home: here.has, Must: must, Unread: unread}
 	for _, s := range others {
-		if !s.partial && best.before(&s) {
-			best = s
-		}
+		q.Others = append(q.Others, s.has)
 	}
-	if err := unread[here.line.Left]; err != nil && !here.before(&best) {
-		return lineage{}, err
-	}
-	switch {
-	case here.before(&best), here.partial && here.head == best.head:
-		// If the history has gone on from there, the partition that had it has lost
-		// it, unless it is this one, and the copy is not complete.
-		stale := best.line.Left != "" && !here.partial
-		if err := unread[best.line.Left]; stale && err != nil {
-			return lineage{}, err
-		}
-		return m.alone(ctx, p, func(c *claim) (lineage, error) { return m.copy(ctx, c, &best, &here, others, stale) })
-	case here.partial, here.line.Left != "" && best.before(&here):
-		// The partition that has the history is gone.
+	switch d := locate.Decide(&q); d.Action {
+	case locate.Wait:
+		return lineage{}, unread[d.Unread]
+	case locate.Copy:
+		return m.alone(ctx, p, func(c *claim) (lineage, error) {
+			return m.copy(ctx, c, &others[d.From], &here, others, d.Stale)
+		})
+	case locate.Anew:
 		return m.alone(ctx, p, func(*claim) (lineage, error) { return m.anew(ctx, &here, others) })
-	case must, here.line.Left != "": // so that the old home need not be asked again
+	case locate.Note:
 		m.leave(ctx, others, p.name)
 		here.line.Era, here.line.Set, here.line.Left = m.view.era, m.view.epoch, ""
 		return m.note(ctx, p, &here.line, here.number)
@@ -178,11 +171,11 @@ func (m *move) anew(ctx context.Context, here *site, others []site) (lineage, er
 	if err != nil {
 		return lineage{}, err
 	}
-	page := adapter.Page{Head: here.head}
+	page := adapter.Page{Head: here.has.Head}
 	switch {
-	case !here.partial:
+	case !here.has.Partial:
 		page.Head, page.Before = here.line.chain(&top)
-	case here.head.Epoch == 0: // its last entry is a filler, which has no epoch
+	case here.has.Head.Epoch == 0: // its last entry is a filler, which has no epoch
 		page.Head.Epoch = top.Head.Epoch
 	}
 	m.leave(ctx, others, here.part.name)
@@ -221,7 +214,7 @@ func (m *move) keepAt(ctx context.Context, c *claim, from *site, after, n uint64
 	}
 	at, _, err := c.part.history.Append(ctx, m.name, adapter.Record{
 		Frame: k.seal(), Messages: int(n), Keep: m.keep, Time: time.Now(),
-		Publisher: mover, Stream: from.head.Epoch, Seq: after + 1,
+		Publisher: mover, Stream: from.has.Head.Epoch, Seq: after + 1,
 	})
 	if err == nil && at.Offset != after+n {
 		err = errOvertaken

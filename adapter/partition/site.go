@@ -10,28 +10,14 @@ import (
 	"time"
 
 	"github.com/fanoutgo/fanout/adapter"
+	"github.com/fanoutgo/fanout/adapter/partition/internal/locate"
 )
 
 // A site is a partition with what it has of the history.
 type site struct {
 	home
-	number  uint64           // of the entry that has the record
-	head    adapter.Position // of the last message, as hubs know it; zero if there was none
-	partial bool             // it is a copy that is not complete
-	expired bool             // no message is kept: it may be the rest of such a copy
-}
-
-// before reports whether another partition has more of the history.
-func (s *site) before(t *site) bool {
-	switch {
-	case s.expired && !t.expired && s.head.Offset < t.head.Offset:
-		return true
-	case t.expired && !s.expired && t.head.Offset < s.head.Offset:
-		return false
-	case s.head == t.head:
-		return !s.head.IsZero() && s.line.Left != "" && t.line.Left == ""
-	}
-	return s.head.Before(t.head)
+	number uint64 // of the entry that has the record
+	has    locate.Site
 }
 
 // elsewhere returns what the other partitions have of the history. Must says
@@ -85,23 +71,24 @@ func (m *move) site(ctx context.Context, p *part) (s site, age time.Duration, er
 	if s.line, age, s.number, err = m.record(ctx, p); err != nil {
 		return s, 0, err
 	}
+	s.has.Left = s.line.Left
 	q := adapter.Query{Keep: m.keep, Time: time.Now()}
 	top, err := p.history.History(ctx, m.name, q)
 	if err != nil || top.Head.Offset == 0 { // it has no message, though it may have an epoch
 		return s, age, err
 	}
-	s.head = lastOf(s.line.chain(&top))
+	s.has.Head = lastOf(s.line.chain(&top))
 	if top.Head.Offset <= s.line.Base {
 		return s, age, nil
 	}
 	q.Since, q.Limit = adapter.Position{Epoch: top.Head.Epoch, Offset: top.Head.Offset - 1}, 1
 	last, err := p.history.History(ctx, m.name, q)
-	if s.expired = len(last.Frames) == 0; err != nil || s.expired {
+	if s.has.Expired = len(last.Frames) == 0; err != nil || s.has.Expired {
 		return s, age, err
 	}
 	f := last.Frames[len(last.Frames)-1]
 	if k, ok := openKept(f.Frame); ok && k.kind != shifted {
-		s.partial, s.head = true, adapter.Position{Epoch: k.epoch, Offset: f.At.Offset}
+		s.has.Partial, s.has.Head = true, adapter.Position{Epoch: k.epoch, Offset: f.At.Offset}
 	}
 	return s, age, nil
 }
@@ -180,7 +167,7 @@ func (m *move) leave(ctx context.Context, others []site, to string) {
 	current := m.adapter.view.epoch == m.view.epoch
 	m.adapter.mu.RUnlock()
 	for _, s := range others {
-		if !current || s.line.Left == to || s.line.Set == 0 && s.line.Left == "" && s.head.IsZero() {
+		if !current || s.line.Left == to || s.line.Set == 0 && s.line.Left == "" && s.has.Head.IsZero() {
 			continue
 		}
 		line := s.line

@@ -165,17 +165,28 @@ func (e *Engine) call(ctx context.Context, channel string, p *procedure, args ..
 // callOpen is call while the slot is open: some of its keys are at the old
 // owner and some at the new one, which may last. The call names one key, and
 // goes where that is. If the stream has already moved, or has expired, the note
-// moves too: a first call removes it, and the next one passes it along.
+// moves too: a first call returns it, the next one parks it at the new owner,
+// and the one after that deletes it at the old one. Whatever reply is lost, the
+// next call finds the note: see open in history.lua.
 func (e *Engine) callOpen(ctx context.Context, channel string, p *procedure, args []string) (reply []any, err error) {
 	stream, note := wire.HistoryKeys(channel)
 	args = append(args[:len(args):len(args)], stream)
-	for range callAttempts {
-		reply, err = e.loaded(ctx, &invocation{procedure: p, channel: channel, keys: []string{note}, args: args})
+	at := func(key string, args []string) ([]any, error) {
+		return e.loaded(ctx, &invocation{procedure: p, channel: channel, keys: []string{key}, args: args})
+	}
+	isParked := append(args[:len(args):len(args)], "parked", "")
+	for range callAttempts + 1 {
+		reply, err = at(note, args)
 		seed, moved := parseMoved(reply)
 		if err != nil || !moved {
 			return reply, err
 		}
-		args = append(args, seed...)
+		if len(seed) > 0 {
+			if _, err := at(stream+":moved", append(args[:len(args):len(args)], seed...)); err != nil {
+				return nil, err
+			}
+			args = isParked
+		}
 	}
 	return nil, adapter.Unsent(errors.New("the keys of the history are on the move"))
 }

@@ -34,6 +34,8 @@ local FORMAT = 'v1 ' -- of a history: begins field s of its note
 local MOST = 9007199254740991 -- 2^53-1: larger numbers are not exact here
 local MILLION = 1000000 -- more than a history keeps, or a frame has, of messages
 local LONGEST = 400 * DAY -- more than a history keeps its messages for
+local PARKED = ':moved' -- ends the name of the key of a parked note: see open
+local PARKING = 600000 -- ms for which a note is parked
 local TAG = '^[^{]*{([^}]+)}' -- what names of one slot have in common
 local MEMO = 100   -- of each kind of thing are remembered: more cost more than they save
 
@@ -206,13 +208,41 @@ local function last(stream)
   return epoch, offset, time
 end
 
+-- fields makes a table of names and values of a list of them.
+local function fields(list)
+  local of = {}
+  for i = 1, #list - 1, 2 do of[list[i]] = list[i + 1] end
+  return of
+end
+
+-- failedOver reports whether a replica may have taken over from a node before
+-- the slot came here: the node is down, or a replica, or not in the cluster.
+-- A node that gave us its last slot is a replica of ours. Where the cluster does
+-- not say who is in it, we take it that no node has failed.
+local function failedOver(from)
+  local shards = pcall('CLUSTER', 'SHARDS')
+  if shards.err then return false end
+  local known, there = false, false
+  for _, shard in ipairs(shards) do
+    local primary, has = nil, nil
+    for _, one in ipairs(fields(shard).nodes or {}) do
+      local n = fields(one)
+      if n.role == 'master' and n.health == 'online' then primary = n.id end
+      has, known = has or n.id == from, known or n.id == node
+    end
+    there = there or has and (primary == from or primary == node)
+  end
+  return known and not there
+end
+
 -- moved reports whether a history has come here from another node as keys do
 -- when their slot moves, with all that was in it: it is not that of the primary
 -- whose replica we were, and its last frame was kept there when we were already
--- what we are now, so it came neither by replication nor from our disk.
+-- what we are now, so it came neither by replication nor from our disk. Nor did
+-- it come from a replica of that node which has taken over.
 local function moved(from, old, time)
   if node == '' or from == node or former == old then return false end
-  return time and time - since > SKEW
+  return time and time - since > SKEW and not failedOver(from)
 end
 
 -- past returns a chain of past epochs if it is one.
@@ -223,8 +253,9 @@ local function past(chain)
 end
 
 -- begin starts an epoch, because there is none or it is another server's. It
--- returns the epoch, its base, and whether there is a stream.
-local function begin(stream, key, now, epoch, offset, old)
+-- returns the epoch, its base, and whether there is a stream. If there is one it
+-- expires when it would have: open has to know that until renew is called.
+local function begin(stream, key, now, epoch, offset, old, expires)
   introduce(now)
   if told == 'unknown' then now = max(now, since + SKEW + 1) end
   local chain = ''
@@ -251,7 +282,9 @@ local function begin(stream, key, now, epoch, offset, old)
   end
   epoch = format('%.0f', now)
   local text = decimal(offset)
-  call('HSET', key, 's', FORMAT .. epoch .. ' ' .. text .. ' 0 ' .. reign, 'o', text, 'c', chain, 'n', node, 'u', run)
+  expires = e and expires or 0
+  call('HSET', key, 's', FORMAT .. epoch .. ' ' .. text .. ' ' .. decimal(expires) .. ' ' .. reign,
+    'o', text, 'c', chain, 'n', node, 'u', run)
   return epoch, offset, e ~= nil
 end
 
@@ -277,7 +310,8 @@ local function forget(key, from)
 end
 
 -- renew has the keys live for longer, and drops what is too old, of which field
--- t says where it ends. It is called whenever an eighth of the age is over.
+-- t says where it ends. It is called whenever an eighth of the age is over, and
+-- when there is a stream without a note.
 local function renew(stream, key, epoch, base, now, age, offset, fresh)
   local ttl = math.ceil(age * 9 / 8)
   local times, from = {}, nil
@@ -297,25 +331,48 @@ local function renew(stream, key, epoch, base, now, age, offset, fresh)
 end
 
 -- open is for a slot that is moving, when a call names the note alone, which may
--- be at another node than the stream: then each is given only what it has. It
--- returns the note of a history whose stream is not here, which is none here any
--- more: seed is that, at the other node.
+-- be at another node than the stream: then each is given only what it has. The
+-- note has to follow a stream that is not here. The caller brings it to the other
+-- node, in steps of which any may be repeated, since replies may be lost:
+-- 1. we return the note;
+-- 2. a call with that as its seed parks it at the other node, in a key of its own,
+--    because a note that is at both nodes cannot be moved with the slot;
+-- 3. a call with any seed deletes it here;
+-- 4. the next call finds none here, goes to the other node, and adopts it there.
 local function open(stream, key, now, age, seed)
+  local parked = stream .. PARKED
+  if key == parked then
+    call('DEL', parked)
+    for i = 1, #seed, 2 do call('HSET', parked, seed[i], seed[i + 1]) end
+    call('PEXPIRE', parked, PARKING)
+    return {'MOVED', {}}
+  end
   local known = try('HGET', key, 's')
   local there = pcall('XREVRANGE', stream, '+', '-', 'COUNT', 1)
   if there.err and find(there.err, 'non local key', 1, true) then
-    local all = call('HGETALL', key)
+    if #seed == 0 then return {'MOVED', call('HGETALL', key)} end
     call('DEL', key)
-    return {'MOVED', all}
+    return {'MOVED', {}}
   end
   if known then
     local _, _, expires = position(known, call('HGET', key, 'o'), now)
     if #there == 0 and expires > now then refuse('TRYAGAIN the stream of the history is at another node') end
-  elseif #seed > 0 then
-    call('DEL', key)
-    for i = 1, #seed, 2 do call('HSET', key, seed[i], seed[i + 1]) end
-    call('PEXPIRE', key, age + DAY)
+    pcall('DEL', parked) -- a hub was late to park it
   end
+end
+
+-- adopt gives a history that has no note the one that is parked, and reports
+-- whether it did. A parked note is dropped if the history has gone on since.
+local function adopt(stream, key, age)
+  local parked = stream .. PARKED
+  local note = pcall('HGETALL', parked)
+  if note.err or #note == 0 then return false end
+  call('DEL', parked)
+  local e, o = last(stream)
+  if e == false or e and o ~= tonumber(fields(note).o) then return false end
+  for i = 1, #note, 2 do call('HSET', key, note[i], note[i + 1]) end
+  call('PEXPIRE', key, age + DAY)
+  return true
 end
 
 -- tail returns the elements of a list from one on, as many as are whole pairs.
@@ -396,12 +453,13 @@ local function append(KEYS, ARGV)
   end
   local note = pcall('HMGET', key, 's', 'o', publisher)
   if note.err then failed(note.err) end
+  if not note[1] and adopt(stream, key, age) then note = call('HMGET', key, 's', 'o', publisher) end
   local mark = note[3]
   local epoch, base, expires, old, offset = position(note[1], note[2], now)
   if mark and epoch then
     local counter, next = match(mark, '^(%d+) (%d+) ')
     if counter == ARGV[6] and number <= tonumber(next) and whole(match(mark, '(%d+)$'), 1, offset) then
-      if old ~= reign then epoch = begin(stream, key, now, epoch, offset, old) end
+      if old ~= reign then epoch = begin(stream, key, now, epoch, offset, old, expires) end
       return {epoch, decimal(offset), -1}
     end
   end
@@ -409,7 +467,7 @@ local function append(KEYS, ARGV)
   local there = true -- the stream, as far as we know
   if old ~= reign then
     if epoch then
-      epoch, base, there = begin(stream, key, now, epoch, offset, old)
+      epoch, base, there = begin(stream, key, now, epoch, offset, old, expires)
     else
       epoch, base, there = begin(stream, key, now)
       offset, mark = base, nil
@@ -482,15 +540,16 @@ local function read(KEYS, ARGV)
   end
   if told then try('HDEL', key, '-') end -- which a replica refuses
   local note = try('HMGET', key, 's', 'o', 'c')
+  if not note[1] and adopt(stream, key, age) then note = call('HMGET', key, 's', 'o', 'c') end
   local epoch, base, expires, old, offset = position(note[1], note[2], now)
   local chain = past(note[3])
   if not epoch then
     if not last(stream) then return {} end
     epoch, base = begin(stream, key, now)
     offset, chain = base, call('HGET', key, 'c')
-    call('PEXPIRE', key, age + DAY) -- until something is appended
+    renew(stream, key, epoch, base, now, age, offset, true)
   elseif old ~= reign then
-    epoch, base = begin(stream, key, now, epoch, offset, old)
+    epoch, base = begin(stream, key, now, epoch, offset, old, expires)
     chain = call('HGET', key, 'c')
   end
   local page = {epoch, decimal(offset), chain, 0}
