@@ -38,7 +38,7 @@ func (s *publisher) begin(number, from uint64) {
 func (s *publisher) choose(h *wire.Header) {
 	other := s.other
 	switch {
-	case other != nil && other.reaches(h) && other.floor == s.floor && other.next == h.Seq:
+	case other != nil && other.reaches(h) && other.stream == s.stream && other.floor == s.floor && other.next == h.Seq:
 		s.line, s.other = *other, nil // the jump over suspiciousHole numbers was forged
 	case other != nil && other.reaches(h) && other.next == h.Seq && s.next < h.Seq:
 		*other, s.line = s.line, *other // what is between the lines may still come

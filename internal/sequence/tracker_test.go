@@ -259,6 +259,12 @@ func TestNumbersOfARoomWithAHistory(t *testing.T) {
 			kept 1 1/1-4 => 1-4
 			kept 1 1/3-6 => 5-6, repeated 2
 			kept 1 1/3-6 => repeated 4`,
+		"an earlier stream that goes on leaves the later one as it is": `
+			kept 1 1/1-3 => 1-3
+			kept 1 2/1-1 => 1
+			kept 1 1/4-4 => 4
+			kept 1 2/1-1 => repeated 1
+			kept 1 2/2-2 => 2`,
 		"holes stay open": `
 			kept 1 1/1-3 => 1-3
 			kept 1 1/5-5 => 5
