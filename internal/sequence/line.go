@@ -53,6 +53,13 @@ func (s *publisher) choose(h *wire.Header) {
 	}
 }
 
+// isBehind reports whether the publisher was heard in the other line after the
+// one that is followed.
+func (s *publisher) isBehind() bool {
+	o := s.other
+	return o != nil && (o.stream > s.stream || o.stream == s.stream && s.next <= o.floor)
+}
+
 // jump continues at seq, which is not before the next number, and returns how
 // many numbers lie between; 0 if that is absurd. With reported, these will be
 // reported missing, and are accounted for.
