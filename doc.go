@@ -55,9 +55,9 @@
 //     the window. Two kinds of loss remain, each with a *GapError. Messages
 //     that have been trimmed are reported with their number. Messages that a
 //     server took and lost are reported as Unknown when another server takes
-//     over, and with their number when the publisher is heard again. For a
-//     member that resumes later they remain Unknown, since no hub counted them
-//     for it.
+//     over, or when they still arrive from the old server, and with their
+//     number when the publisher is heard again. For a member that resumes later
+//     they remain Unknown, since no hub counted them for it.
 //  5. Once. A message to several rooms reaches a member of several of them
 //     once, however far it lags in one of them, and also if it resumes them one
 //     after another. A publish that was retried after a broken link is not

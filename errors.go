@@ -210,9 +210,10 @@ type GapError struct {
 	// that were not for this member (Except, ExceptRooms, a second copy).
 	Missed int
 	// Unknown is set if more than Missed may be missing: a link was down, and
-	// it is not known yet what was published meanwhile. If messages were, the
-	// next message of their publisher shows how many, and another GapError
-	// follows, except in the cases listed at GapError.
+	// it is not known yet what was published meanwhile, or a server that has
+	// been replaced took a message, and its publisher may send it again. If
+	// messages are missing, the next message of their publisher shows how many,
+	// and another GapError follows, except in the cases listed at GapError.
 	Unknown bool
 }
 

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/fanoutgo/fanout"
+	"github.com/fanoutgo/fanout/adapter"
 	"github.com/fanoutgo/fanout/adapter/memory"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -356,6 +357,32 @@ func TestGuarantee4WhatTheServerLostIsReported(t *testing.T) {
 		// Members that had received lost messages are told, too, and have one order.
 		require.Equal(t, numbers(1, 8), receive(t, witness, 8))
 		require.Equal(t, []string{"gap 0+", "c1", "9"}, receive(t, witness, 3))
+	})
+}
+
+// A server that was replaced and does not know it yet takes a message, and its
+// publisher, which was not told that, sends it to the new server. Members get
+// it at its place in the history.
+func TestGuarantee4WhatAReplacedServerTookIsDeliveredIfItIsSentAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bus := memory.NewBus()
+		node := &forger{Adapter: bus.NewAdapter()}
+		a, b, c := newHub(t, bus, keeping(100)), newHubOn(t, node, keeping(100)), newHub(t, bus, keeping(100))
+		m := connect(t, b, "x")
+		publish(t, a.Room("x"), 1, 2)
+		require.Equal(t, numbers(1, 1), receive(t, m, 1))
+		second, err := m.Receive(within(t))
+		require.NoError(t, err)
+		bus.Failover(0, false)
+		publish(t, c.Room("x"), 101, 101)
+		require.Equal(t, numbers(101, 101), receive(t, m, 1))
+		node.hub.ReceiveKept(channelX, adapter.KeptFrame{
+			At: adapter.Position{Epoch: second.Position.Epoch >> 20, Offset: 3}, Frame: frameOf(numberOf(t, a), 1, 3, "3"),
+		})
+		publish(t, c.Room("x"), 102, 102)
+		publish(t, a.Room("x"), 3, 4)
+		require.Equal(t, []string{"gap 0+", "102", "3", "4"}, receive(t, m, 4))
+		require.Zero(t, b.Stats().Missed)
 	})
 }
 

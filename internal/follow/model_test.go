@@ -78,6 +78,9 @@ func (m *model) play(ops []byte, loses bool) {
 				m.interrupt(true)
 				m.history = m.history[:max(m.first, 1, len(m.history)-n%4)]
 				m.head.Offset = m.history[len(m.history)-1].At.Offset
+				for i := range m.past {
+					m.past[i].Last = min(m.past[i].Last, m.head.Offset)
+				}
 				m.begin(false)
 			}
 		case 15: // frames are on their way while others are published
@@ -88,6 +91,8 @@ func (m *model) play(ops []byte, loses bool) {
 				m.delayed = []Frame[[]int]{m.unkept(n % 4)}
 				m.arrive()
 				m.delayed = nil
+			} else if n == 14 && loses { // a server that has been replaced takes frames
+				m.take(m.published)
 			} else { // a hub fails to publish one, and says so
 				m.next[n%4]++
 				m.failed++
@@ -129,6 +134,31 @@ func (m *model) make(hub, n int) Frame[[]int] {
 	m.next[hub] += uint64(n)
 	m.history = append(m.history, b)
 	return b
+}
+
+// take has a server of a past epoch take a message, as one does that has been
+// replaced and does not know it yet. The publisher sends every other message
+// again, to the new server.
+func (m *model) take(n int) {
+	if len(m.past) == 0 || m.past[len(m.past)-1].Whole {
+		return
+	}
+	past, hub := m.past[len(m.past)-1], n%4
+	if !m.down {
+		m.delayed = append(m.delayed, Frame[[]int]{
+			Header:   wire.Header{Hub: uint64(hub + 1), Stream: 1, Seq: m.next[hub], Count: 1, Time: uint64(m.now.UnixMilli())},
+			Messages: 1, At: adapter.Position{Epoch: past.Epoch, Offset: past.Last + 9}, First: past.Last + 9, Size: 1000,
+		})
+		m.arrive()
+		m.delayed = nil
+	}
+	if n/4%2 == 0 {
+		m.publish((hub+1)%4, 1)
+		m.publish(hub, 1)
+		return
+	}
+	m.published++
+	m.next[hub]++
 }
 
 // unkept publishes a message that the backend does not keep.
@@ -284,6 +314,13 @@ func (m *model) require(known bool) {
 		require.Equal(m, 1, n, "message %d", id)
 	}
 	require.IsIncreasing(m, m.order)
+	for _, b := range m.history[m.first:] {
+		for _, id := range b.Body {
+			if m.delivered[id] == 0 { // quicker than require
+				require.Fail(m, "not delivered, though the history has it", "message %d", id)
+			}
+		}
+	}
 	if known {
 		require.False(m, m.unknown)
 	}

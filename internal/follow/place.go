@@ -106,7 +106,9 @@ func (f *Follower[B]) pass(b *Frame[B]) (a Append) {
 }
 
 // pastEpoch takes a frame of an epoch that is over. If it did not come before,
-// it is not in the history: a server that has been replaced has taken it.
+// it is not in the history: a server that has been replaced has taken it. It is
+// not known yet whether its messages are missing, since the publisher may send
+// them again: then they have a place in the history.
 func (f *Follower[B]) pastEpoch(b *Frame[B]) (a Append) {
 	if last, ok := f.lastOf(b.At.Epoch); ok && b.At.Offset <= last {
 		return f.pass(b)
@@ -114,10 +116,9 @@ func (f *Follower[B]) pastEpoch(b *Frame[B]) (a Append) {
 	if !b.hubs() {
 		return a
 	}
-	v := f.numbers.AcceptLate(&b.Header, 0, &f.trimmed)
-	v.Missed += b.Header.Count - v.Skip
+	v := f.numbers.AcceptTaken(&b.Header, &f.trimmed)
 	f.count(&a, &v)
-	if v.Lost() > 0 {
+	if !a.Gap.IsZero() || !a.Earlier.IsZero() {
 		a.restart(f.pos)
 	}
 	return a

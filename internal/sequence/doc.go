@@ -22,7 +22,8 @@
 //
 // In a room with a history, positions show what is missing, and a hole in the
 // numbers may be messages that the publisher could not send. These numbers stay
-// open: they are in the line, and are not accounted for.
+// open: they are in the line, and are not accounted for. The numbers of a frame
+// that a replaced server took wait for their publisher: see [taken].
 //
 // A Tracker has no lock, clock, goroutine or I/O. Its owner's lock guards it.
 package sequence

@@ -38,7 +38,7 @@ func (s *publisher) begin(number, from uint64) {
 func (s *publisher) choose(h *wire.Header) {
 	other := s.other
 	switch {
-	case other != nil && other.reaches(h) && other.floor == s.floor && other.next == h.Seq:
+	case other != nil && other.reaches(h) && other.stream == s.stream && other.floor == s.floor && other.next == h.Seq:
 		s.line, s.other = *other, nil // the jump over suspiciousHole numbers was forged
 	case other != nil && other.reaches(h) && other.next == h.Seq && s.next < h.Seq:
 		*other, s.line = s.line, *other // what is between the lines may still come
@@ -51,6 +51,13 @@ func (s *publisher) choose(h *wire.Header) {
 		s.leave()
 		s.line = lineAt(h)
 	}
+}
+
+// isBehind reports whether the publisher was heard in the other line after the
+// one that is followed.
+func (s *publisher) isBehind() bool {
+	o := s.other
+	return o != nil && (o.stream > s.stream || o.stream == s.stream && s.next <= o.floor)
 }
 
 // jump continues at seq, which is not before the next number, and returns how

@@ -62,6 +62,7 @@ type publisher struct {
 	id      unique.Handle[string] // of the hub, which is known in many rooms
 	run     uint32                // Tracker.run when it was last heard
 	age     uint32                // Tracker.frames when it was last heard
+	taken   *taken                // nil: there are none
 	trimmed bool                  // some of its messages may have been trimmed: see Trim
 	proof   uint8                 // frames in a row that speak for the other line
 }
@@ -131,6 +132,10 @@ func (t *Tracker) AcceptUnkept(h *wire.Header, trimmed *uint64) (v Verdict) {
 	}
 	s.run = t.run
 	end := h.Seq + uint64(h.Count)
+	hole := uint64(0)
+	if s.taken != nil {
+		v.Missed, hole = s.overtake(h, true, !inRun && s.taken.run != t.run, trimmed)
+	}
 	if s.isOpen(h.Stream, h.Seq, end) {
 		s.fill(h.Seq, end, false)
 		s.proof = 0
@@ -142,12 +147,12 @@ func (t *Tracker) AcceptUnkept(h *wire.Header, trimmed *uint64) (v Verdict) {
 		s.recall(h, end)
 		return v
 	}
-	hole := uint64(0)
 	if h.Seq < s.next {
 		v.Repeated = int(s.next - h.Seq)
 		v.Skip = v.Repeated
 	} else {
-		hole, v.Unknown = s.jump(h.Seq, true)
+		more, absurd := s.jump(h.Seq, true)
+		hole, v.Unknown = hole+more, absurd
 		if s.trimmed {
 			hole -= take(trimmed, hole)
 		}
@@ -156,7 +161,7 @@ func (t *Tracker) AcceptUnkept(h *wire.Header, trimmed *uint64) (v Verdict) {
 	if known && !inRun {
 		v.Earlier, v.From = int(hole), from
 	} else {
-		v.Missed = int(hole)
+		v.Missed += int(hole)
 	}
 	if !inRun && t.heardOther(h.Hub) && t.late(h) {
 		// Other hubs may have delivered it before what this hub has delivered in this
@@ -211,6 +216,31 @@ func (t *Tracker) AcceptLate(h *wire.Header, passed int, trimmed *uint64) Verdic
 	return v
 }
 
+// AcceptTaken is AcceptLate for a frame that a server took after it had been
+// replaced, so no history has it. The publisher may not have been told that the
+// server has it, and may send it again, so the verdict is Unknown. If the
+// publisher sends the same frame again, it is delivered then. If the publisher
+// sends a later one, whichever server takes it, the messages are missing before
+// that. If the publisher has been heard with a later one, they are missing now.
+func (t *Tracker) AcceptTaken(h *wire.Header, trimmed *uint64) (v Verdict) {
+	s, known := t.lookUp(h)
+	if !known {
+		s.trimmed = *trimmed > 0 // as in acceptKept
+	}
+	if s.choose(h); h.Seq+uint64(h.Count) <= s.next || s.isBehind() {
+		v = t.AcceptLate(h, 0, trimmed)
+		v.Missed += h.Count - v.Skip
+	} else {
+		missing := s.take(h, t.run)
+		if s.trimmed {
+			missing -= take(trimmed, missing)
+		}
+		v.Sender, v.Missed, v.Unknown = s.id.Value(), int(missing), true
+	}
+	v.Skip = h.Count
+	return v
+}
+
 func (t *Tracker) acceptKept(h *wire.Header, passed int, trimmed *uint64) (v Verdict, s *publisher) {
 	s, known := t.lookUp(h)
 	v.Sender = s.id.Value()
@@ -223,6 +253,10 @@ func (t *Tracker) acceptKept(h *wire.Header, passed int, trimmed *uint64) (v Ver
 	end := h.Seq + uint64(h.Count)
 	hole, absurd, seen := uint64(0), false, 0
 	reported := fresh || s.trimmed
+	lost, before := 0, uint64(0)
+	if s.taken != nil {
+		lost, before = s.overtake(h, reported, fresh && s.taken.run != t.run, trimmed)
+	}
 	switch {
 	case s.isOpen(h.Stream, h.Seq, end):
 		hole, end = s.fill(h.Seq, end, reported), s.next
@@ -234,7 +268,7 @@ func (t *Tracker) acceptKept(h *wire.Header, passed int, trimmed *uint64) (v Ver
 		hole, absurd = s.jump(h.Seq, reported && h.Seq-s.next < suspiciousHole)
 	}
 	s.next = end
-	if s.trimmed {
+	if hole += before; s.trimmed {
 		hole -= take(trimmed, hole)
 	}
 	unseen := uint64(max(0, passed-seen))
@@ -242,10 +276,10 @@ func (t *Tracker) acceptKept(h *wire.Header, passed int, trimmed *uint64) (v Ver
 	if !known && passed == h.Count {
 		unseen = 0 // it was under way when the room was subscribed
 	}
-	if fresh {
+	if v.Missed = lost; fresh {
 		v.Earlier, v.From, v.Unknown = int(hole+unseen), from, absurd
 	} else {
-		v.Missed = int(unseen)
+		v.Missed += int(unseen)
 	}
 	v.Skip, v.Repeated = max(passed, seen), seen
 	return v, s

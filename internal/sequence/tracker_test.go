@@ -15,9 +15,9 @@ var start = time.UnixMilli(1_700_000_000_000)
 
 // A script has a step on each line: what happens, and after => the verdict. A
 // frame is "hub stream/first-last"; "resent" or "old" may follow it. In rooms
-// with a history it begins with "kept", "late" or "unkept", and may end with
-// "passed n". A verdict is the numbers that are delivered,
-// and "missed n", "earlier n after run m", "unknown", "repeated n".
+// with a history it begins with "kept", "late", "taken" or "unkept", and may
+// end with "passed n". A verdict is the numbers that are delivered, and
+// "missed n", "earlier n after run m", "unknown", "repeated n".
 func play(t *testing.T, script string) {
 	t.Helper()
 	var tr Tracker
@@ -29,7 +29,7 @@ func play(t *testing.T, script string) {
 		var n, hub int
 		kind, rest, _ := strings.Cut(step, " ")
 		switch kind {
-		case "kept", "late", "unkept":
+		case "kept", "late", "taken", "unkept":
 			step = rest
 		}
 		switch _, err := fmt.Sscanf(step, "trim %d", &n); {
@@ -63,6 +63,8 @@ func play(t *testing.T, script string) {
 			v = tr.AcceptNext(&h, passed, &trimmed)
 		case "late":
 			v = tr.AcceptLate(&h, passed, &trimmed)
+		case "taken":
+			v = tr.AcceptTaken(&h, &trimmed)
 		case "unkept":
 			v = tr.AcceptUnkept(&h, &trimmed)
 		default:
@@ -259,6 +261,12 @@ func TestNumbersOfARoomWithAHistory(t *testing.T) {
 			kept 1 1/1-4 => 1-4
 			kept 1 1/3-6 => 5-6, repeated 2
 			kept 1 1/3-6 => repeated 4`,
+		"an earlier stream that goes on leaves the later one as it is": `
+			kept 1 1/1-3 => 1-3
+			kept 1 2/1-1 => 1
+			kept 1 1/4-4 => 4
+			kept 1 2/1-1 => repeated 1
+			kept 1 2/2-2 => 2`,
 		"holes stay open": `
 			kept 1 1/1-3 => 1-3
 			kept 1 1/5-5 => 5
@@ -292,6 +300,95 @@ func TestNumbersOfARoomWithAHistory(t *testing.T) {
 			late 1 1/1-1 passed 1 =>
 			run
 			kept 1 1/7-7 => 7`,
+		"what a replaced server took, and the publisher sends again": `
+			kept 1 1/1-1 => 1
+			run
+			kept 2 1/1-1 => 1
+			taken 1 1/2-3 => unknown
+			taken 1 1/2-3 => unknown
+			kept 1 1/2-3 => 2-3
+			kept 1 1/2-3 => repeated 2
+			taken 1 1/2-3 => repeated 2
+			kept 1 1/4-4 => 4
+			kept 1 1/5-5 => 5`,
+		"what a replaced server took is missing if the publisher goes on": `
+			kept 1 1/1-1 => 1
+			taken 1 1/2-2 => unknown
+			kept 1 1/1-1 => repeated 1
+			kept 1 1/3-4 => 3-4, missed 1
+			kept 1 1/5-5 => 5
+			taken 1 1/6-7 => unknown
+			kept 1 1/9-9 => 9, missed 2
+			kept 1 1/6-7 => repeated 2
+			kept 1 1/8-8 => 8`,
+		"also if it was not heard in this run, or not at all": `
+			kept 1 1/1-1 => 1
+			run
+			taken 1 1/3-3 => unknown
+			kept 1 1/4-4 => 4, earlier 1 after run 1, missed 1
+			taken 2 1/7-7 => unknown
+			kept 2 1/8-8 => 8, missed 1`,
+		"also if its next message is not kept": `
+			kept 1 1/1-1 => 1
+			taken 1 1/2-2 => unknown
+			unkept 1 1/3-3 => 3, missed 1
+			taken 1 1/4-4 => unknown
+			unkept 1 1/4-4 => 4`,
+		"it is missing at once if the publisher has gone on before": `
+			kept 1 1/1-1 => 1
+			kept 1 1/3-3 => 3
+			taken 1 1/2-2 => missed 1
+			kept 1 2/1-1 => 1
+			taken 1 1/4-4 => missed 1
+			kept 1 2/2-2 => 2`,
+		"also if it begins a larger stream": `
+			kept 1 1/1-1 => 1
+			taken 1 1/2-3 => unknown
+			kept 1 2/1-1 => 1, missed 2`,
+		"it is missing from before the run if it was taken before": `
+			kept 1 1/1-1 => 1
+			taken 1 1/2-2 => unknown
+			run
+			kept 1 1/3-3 => 3, earlier 1 after run 1`,
+		"it is missing though the hole before the next message may have been trimmed": `
+			kept 1 1/1-1 => 1
+			kept 2 1/1-1 => 1
+			taken 1 1/2-2 => unknown
+			run
+			kept 1 1/1-1 => repeated 1
+			trim 1
+			kept 2 1/3-3 => 3
+			kept 1 1/3-3 => 3, missed 1`,
+		"it arrives while the history is read, which has what is before": `
+			kept 1 1/1-1 => 1
+			run
+			taken 1 1/5-5 => unknown
+			kept 1 1/2-3 => 2-3
+			kept 1 1/4-4 => 4
+			kept 1 1/6-6 => 6, missed 1`,
+		"what was taken, sent again and trimmed": `
+			kept 1 1/1-1 => 1
+			taken 1 1/2-2 => unknown
+			trim 1
+			kept 1 1/3-3 => 3`,
+		"also if the replaced server took that as well": `
+			kept 1 1/1-1 => 1
+			taken 1 1/2-3 => unknown
+			taken 1 1/4-4 => missed 2, unknown
+			taken 1 1/2-3 => unknown
+			taken 1 1/5-5 => missed 1, unknown
+			kept 1 1/5-5 => 5
+			kept 1 1/6-6 => 6`,
+		"the holes between taken frames stay open": `
+			kept 1 1/1-1 => 1
+			taken 1 1/5-5 => unknown
+			taken 1 1/3-3 => missed 1, unknown
+			taken 1 1/8-8 => missed 1, unknown
+			kept 1 1/7-7 => 7
+			kept 1 1/2-2 => 2
+			kept 1 1/3-3 => repeated 1
+			kept 1 1/4-4 => 4
+			kept 1 1/8-8 => 8`,
 		"a passed frame does not show what a server has lost": `
 			kept 1 1/1-2 => 1-2
 			run
@@ -408,6 +505,8 @@ func FuzzNumbers(f *testing.F) {
 				v = tr.AcceptNext(&h, int(step[4])%(h.Count+1), &trimmed)
 			case 6:
 				v = tr.AcceptLate(&h, int(step[4])%(h.Count+1), &trimmed)
+			case 9:
+				v = tr.AcceptTaken(&h, &trimmed)
 			case 7:
 				v = tr.AcceptBeside(&h, &trimmed)
 			case 8:

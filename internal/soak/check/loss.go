@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/fanoutgo/fanout"
 )
 
 // A lossCheck looks for messages that a chain lacks.
@@ -308,6 +310,9 @@ func (l *lossCheck) hole(p *gapPlace) {
 		l.told = now.Epoch
 	}
 	hole := int(now.Offset) - int(before.Offset) - 1
+	if hole > 0 {
+		hole -= l.hadBetween(before, now)
+	}
 	wrong := false
 	switch {
 	case len(p.gaps) == 0:
@@ -324,12 +329,24 @@ func (l *lossCheck) hole(p *gapPlace) {
 	}
 	if wrong {
 		f := l.fail(Silence, l.client, p.to, "%v was followed by %v, and %d was reported missing", before, now, p.sum)
-		// A place may also be taken by a message that was stored twice: then
-		// nothing is missing.
+		// A place may also be taken by a message that was stored twice, and that
+		// nobody received there: then nothing is missing.
 		if l.silent == 0 && slices.ContainsFunc(l.lacks, func(s [2]int) bool { return s[0] < p.at && p.at <= s[1] }) {
 			f.Silent += max(hole-p.sum, 0)
 		}
 	}
+}
+
+// hadBetween returns how many messages others received between two positions
+// and the client at another place: servers had lost them, and they were stored
+// again.
+func (l *lossCheck) hadBetween(before, now fanout.Position) (n int) {
+	for at := range l.places {
+		if before.Before(at) && at.Before(now) && at.Offset > before.Offset && at.Offset < now.Offset && l.at[l.of(l.places[at])] >= 0 {
+			n++
+		}
+	}
+	return n
 }
 
 // sums compares the numbers of all gaps with the number of missing messages.

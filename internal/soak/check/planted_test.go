@@ -369,6 +369,11 @@ var planted = []struct {
 	{"by the servers, and in silence", keeps, func(r *check.Room) {
 		crash(r, func(s *check.Stay) { drop(s, nil, 30) })
 	}, check.Silence},
+	{"by the servers, after a client had it, and stored again", keeps, func(r *check.Room) { storeTwice(r) }, ""},
+	{"by the servers, stored again, and then lost in silence", keeps, func(r *check.Room) {
+		storeTwice(r)
+		drop(r.Stays[stayA], nil, 30)
+	}, check.Silence},
 	{"by servers that may be in doubt, but lose nothing", keeps, func(r *check.Room) { drop(r.Stays[stayA], unknown(1), 85) }, check.Kept},
 	{"a false alarm of such servers", keeps, func(r *check.Room) {
 		r.Stays[stayA].Events = slices.Insert(r.Stays[stayA].Events, 85, check.Event{At: published(85), Gap: true, Unknown: true})
@@ -508,6 +513,25 @@ func crash(r *check.Room, loses func(*check.Stay)) {
 		move(&r.Reads[0].Messages[i].Position)
 	}
 	r.Reads[0].Messages = r.Reads[0].Messages[1:]
+}
+
+// storeTwice makes the servers lose message 30 after client a has received it.
+// Its publisher sends it again: then it has a place after message 31.
+func storeTwice(r *check.Room) {
+	r.Stays, r.Reads = r.Stays[:stayC1], nil
+	for _, s := range r.Stays {
+		for i := find(s.Events, 31); i < len(s.Events); i++ {
+			s.Events[i].Position.Epoch = 2
+		}
+		s.Events[find(s.Events, 31)].Position.Offset--
+	}
+	a, b := r.Stays[stayA], r.Stays[stayB]
+	gap := check.Event{At: published(31), Gap: true, Unknown: true}
+	a.Events = slices.Insert(a.Events, find(a.Events, 31), gap)
+	swap(b, 30, 31)
+	second := &b.Events[find(b.Events, 30)]
+	second.Position, second.At = fanout.Position{Epoch: 2, Offset: at(31).Offset}, published(31)+20
+	b.Events = slices.Insert(b.Events, find(b.Events, 31), gap)
 }
 
 func TestACleanRunPasses(t *testing.T) {
