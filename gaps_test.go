@@ -337,8 +337,8 @@ func TestFramesOnTheirWayWhenAHubComes(t *testing.T) {
 	}
 }
 
-// A member that came before the room had a history, and falls out of the window,
-// is told what was trimmed before it gets the rest.
+// A member that came before the room had a history, and falls out of the
+// window, is told what was trimmed before it gets the rest.
 func TestGapOfAMemberThatCameBeforeTheHistory(t *testing.T) {
 	for _, c := range []struct{ keep, window, published int }{
 		{100, 256, 300}, {126, 79, 300}, {100, 0, 1000}, {10, 20, 25}, {40, 50, 60}, {3, 4, 5}, {1000, 20, 100},

@@ -83,8 +83,8 @@ func TestHistoryIgnoresTheClocksOfHubs(t *testing.T) {
 }
 
 // A server that takes over without the latest messages does not say that it has
-// all, whatever the clock of the hub that asks first. Nor does the next owner of
-// the slot, if nobody asked before the slot moved.
+// all, whatever the clock of the hub that asks first. Nor does the next owner
+// of the slot, if nobody asked before the slot moved.
 func TestHistoryOfAFailoverIgnoresTheClocksOfHubs(t *testing.T) {
 	t.Parallel()
 	for _, by := range []time.Duration{-time.Hour, time.Hour} {

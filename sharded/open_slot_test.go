@@ -276,8 +276,9 @@ func TestHistoryInAnOpenSlotAfterAReading(t *testing.T) {
 	}
 }
 
-// In an open slot the note follows the stream by several calls. A hub that loses
-// the reply to one of them, or dies, loses nothing: the next call continues.
+// In an open slot the note follows the stream by several calls. A hub that
+// loses the reply to one of them, or dies, loses nothing: the next call
+// continues.
 func TestHistoryInAnOpenSlotOfAHubThatStops(t *testing.T) {
 	c := cluster(t)
 	for stop, step := range map[string]int{"after it has the note": 1, "after parking it": 2, "after deleting it": 3, "and the slot is closed": 4} {

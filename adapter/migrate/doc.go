@@ -92,8 +92,8 @@
 // the room since before the flip, at a hub with this package, get a gap and
 // then all of the new history. If the copy was under way, one old message may
 // come again. If one of the backends no longer keeps messages by which the two
-// histories can be compared, the gap is of unknown size, and after it comes what
-// follows the member's position.
+// histories can be compared, the gap is of unknown size, and after it comes
+// what follows the member's position.
 //
 // Copies are as old as the flip: a message may stay for one Retention.Age
 // longer than it would have. A room that no hub has used between the flip and

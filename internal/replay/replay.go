@@ -80,8 +80,8 @@ func (r *Replay[E]) Advance(n int) {
 	}
 }
 
-// isNewcomer reports whether nothing that was trimmed before the next message is
-// missing for the member.
+// isNewcomer reports whether nothing that was trimmed before the next message
+// is missing for the member.
 func (r *Replay[E]) isNewcomer() bool {
 	return r.newcomer && (r.base.IsZero() || r.at.Before(r.base))
 }
