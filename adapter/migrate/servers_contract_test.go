@@ -62,8 +62,9 @@ func TestServersContract(t *testing.T) {
 	}
 }
 
-// TestServersContractWhole is the whole contract after the flip on one cluster,
-// and on other pairs of backends and before the flip what may differ there.
+// TestServersContractWhole is the whole contract, before the flip from a server
+// to another and after it on one cluster, and on other pairs of backends what
+// may differ there.
 func TestServersContractWhole(t *testing.T) {
 	redistest.Long(t)
 	second := redistest.SharedServer(redistest.Options{})
@@ -74,6 +75,7 @@ func TestServersContractWhole(t *testing.T) {
 		only     func(adaptertest.Case) bool // nil: all
 	}{
 		"from a server to a cluster, after the flip": {end{newClassic, nil, defaultServer}, end{newSharded, other, nil}, true, fails},
+		"from a server to another, before the flip":  {end{newSharded, nil, defaultServer}, end{newSharded, nil, second}, false, nil},
 		"from a server to another, after the flip":   {end{newSharded, nil, defaultServer}, end{newSharded, nil, second}, true, aboutHistories},
 		"on one cluster, before the flip":            {end{newClassic, before, nil}, end{newSharded, before, nil}, false, movesHistories},
 		"on one cluster, after the flip":             {end{newClassic, after, nil}, end{newSharded, after, nil}, true, nil},
