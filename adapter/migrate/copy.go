@@ -273,11 +273,12 @@ func (a *Adapter) copyPage(ctx context.Context, w *copyWriter, c *historyCopy, o
 	if err != nil {
 		return err
 	}
-	for _, f := range page.Frames {
-		first := w.at + 1
-		if page.First > first || f.At.Offset-w.at != messagesOf(f.Frame) {
-			first = max(first, f.At.Offset-min(f.At.Offset, messagesOf(f.Frame))+1)
+	for i := range page.Frames {
+		f := &page.Frames[i]
+		if f.At.Offset <= w.at { // the old backend has lost its history and begun another one
+			continue
 		}
+		first := max(w.at+1, firstOf(f, &page))
 		if err := w.fill(ctx, first-1, one); err != nil || !one.held() {
 			return err
 		}
@@ -304,13 +305,16 @@ func (c *historyCopy) positionOf(offset uint64) adapter.Position {
 	return adapter.Position{Epoch: c.head.Epoch, Offset: offset}
 }
 
-// messagesOf returns how many messages a frame has.
-func messagesOf(frame []byte) uint64 {
-	head, _, err := wire.Decode(frame)
-	if err != nil || head.Count == 0 {
-		return 1
+// firstOf returns the offset of the first message of a frame of a page. For a
+// frame that cannot be read, such as one of a later release, it returns where
+// the page begins. Pages are contiguous, so only the first frame of a page can
+// begin there. Any other one begins where the one before it ends.
+func firstOf(f *adapter.KeptFrame, page *adapter.Page) uint64 {
+	head, _, err := wire.Decode(f.Frame)
+	if err != nil {
+		return min(page.First, f.At.Offset)
 	}
-	return uint64(head.Count)
+	return f.At.Offset - min(f.At.Offset, uint64(head.Count)) + 1
 }
 
 // A copyWriter appends copies to the history of a channel at the new backend.
@@ -332,8 +336,8 @@ func (w *copyWriter) fill(ctx context.Context, upTo uint64, one *claim) error {
 	return nil
 }
 
-// errOvertaken says that another hub has already copied the frame, or has
-// published another one in its place.
+// errOvertaken says that another hub has already copied the frame, or a part of
+// what a filler stands for, or has published another frame in its place.
 var errOvertaken = errors.New("another hub has copied that")
 
 // append appends a frame that has the offsets up to last.
@@ -347,14 +351,14 @@ func (w *copyWriter) append(ctx context.Context, frame []byte, last uint64) erro
 		return err
 	}
 	switch {
-	case at.Offset > last:
-		return errOvertaken
-	case at.Offset < last:
+	case at.Offset == last:
+		w.at = last
+		return nil
+	case at.Offset <= w.at:
 		return fmt.Errorf("%w: %w: offset %d of the old history came to be %d in the new one",
 			adapter.ErrRefused, adapter.ErrBrokenHistory, last, at.Offset)
 	}
-	w.at = last
-	return nil
+	return errOvertaken
 }
 
 // awaitClock waits until the new backend's clock is beyond an epoch of the old
