@@ -42,7 +42,8 @@
 // and no other hub was heard at the old backend, or counted by it, one of them
 // asks the others to stop publishing. When no publish is under way, it
 // appends a commit to the history of that channel at the old backend, and all
-// continue at the new one. Publish waits meanwhile, for some round trips.
+// continue at the new one. Publish, Subscribe and History wait meanwhile, for
+// some round trips.
 //
 // If a hub does not answer, or starts just then, an entry of another kind comes
 // first, all continue at the old backend, and the hubs try again 10 s later.

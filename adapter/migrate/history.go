@@ -94,8 +94,8 @@ func (a *Adapter) read(ctx context.Context, channel string, q adapter.Query) (ad
 	}
 }
 
-// whichHistory waits until it is known which history counts. While the hubs
-// pause it is the old one, because nothing is published then.
+// whichHistory waits until it is known which history counts. While this hub
+// pauses, others may have flipped and have published to the new one.
 func (a *Adapter) whichHistory(ctx context.Context) (old bool, err error) {
 	for {
 		a.mu.RLock()
@@ -106,7 +106,7 @@ func (a *Adapter) whichHistory(ctx context.Context) (old bool, err error) {
 			return false, adapter.ErrClosed
 		case phase == flip.Flipped:
 			return false, nil
-		case phase != flip.Asking:
+		case phase == flip.Both:
 			return true, nil
 		}
 		select {

@@ -24,12 +24,13 @@ type Phase uint8
 const (
 	// Asking: the hub has just started, or has lost the old backend for some
 	// seconds, and does not know whether the others have flipped. It publishes
-	// nothing, and Publish waits.
+	// nothing: Publish, Subscribe and History wait.
 	Asking = Phase(flip.Asking)
 	// Both: it publishes to the old backend, and listens to both.
 	Both = Phase(flip.Both)
 	// Pausing: all hubs are about to flip. It publishes nothing for some
-	// milliseconds, or for a few seconds if a hub does not answer.
+	// milliseconds, or for a few seconds if a hub does not answer: Publish,
+	// Subscribe and History wait.
 	Pausing = Phase(flip.Pausing)
 	// Flipped: it publishes to the new backend, and listens to both.
 	Flipped = Phase(flip.Flipped)
