@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -139,6 +140,13 @@ func (e *env) same(what string, got, want []adapter.KeptFrame) {
 }
 
 func show(f adapter.KeptFrame) event { return event{kind: 'f', frame: string(f.Frame), at: f.At} }
+
+// endsAt reports whether a message is the last one of a page's history. The
+// history may have begun an epoch after it that has no message yet.
+func endsAt(page *adapter.Page, last adapter.Position) bool {
+	return page.Head == last || page.Head.Offset == last.Offset && page.Head.Epoch > last.Epoch &&
+		slices.Contains(page.Before, adapter.PastEpoch{Epoch: last.Epoch, Last: last.Offset, Whole: true})
+}
 
 // contiguous checks that the frames follow each other without a gap. Epochs may
 // change, as long as they grow.
