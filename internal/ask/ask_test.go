@@ -105,6 +105,71 @@ func TestQuestion(t *testing.T) {
 		q.Sent(0, 0, 1)
 		require.Equal(t, []int{0}, q.Gone(2, start).Send, "the count may have been with it")
 	})
+	t.Run("does not wait for a hub whose answers come after the news that it is gone", func(t *testing.T) {
+		for what, late := range map[string]func(q *Question){
+			"where it listens": func(q *Question) { q.Rolled(2, []uint64{0}, start) },
+			"that it works on it": func(q *Question) {
+				require.False(t, q.Answer(2, &control.Answer{Status: control.StatusWorking}, start))
+			},
+			"a page": func(q *Question) {
+				require.False(t, q.Answer(2, &control.Answer{Status: control.StatusMore}, start))
+			},
+		} {
+			q := New(1, 1, there(1))
+			q.Thorough()
+			q.Start(start)
+			q.Sent(0, 0, 1)
+			q.Gone(2, start) // it was not known
+			late(q)
+			q.Answer(1, last(0, 0), start)
+			q.Rolled(1, []uint64{0}, start)
+			require.True(t, q.Done(), what)
+		}
+	})
+	t.Run("a hub that is gone, and got the question, has been counted", func(t *testing.T) {
+		q := New(1, 1, nil)
+		q.Start(start)
+		q.Gone(2, start)
+		require.False(t, q.Answer(2, last(0, 0), start))
+		q.Answer(1, last(0, 0), start)
+		q.Sent(0, 0, 2)
+		require.True(t, q.Done())
+	})
+	t.Run("is soon sent again when a hub has ended, which may still be counted", func(t *testing.T) {
+		q := New(1, 1, there(1, 2))
+		q.Start(start)
+		q.Tick(at(200))
+		q.Tick(at(600))
+		require.Equal(t, []int{0}, q.Gone(2, at(700)).Send)
+		require.Equal(t, at(710), q.Next())
+		q.Tick(q.Next())
+		require.Equal(t, at(730), q.Next())
+	})
+	t.Run("does not wait for a hub that is not there any more", func(t *testing.T) {
+		thorough := func() *Question {
+			q := New(1, 1, there(1, 2))
+			q.Thorough()
+			q.Start(start)
+			q.Sent(0, 0, 1)
+			q.Answer(1, last(0, 0), start)
+			q.Rolled(1, []uint64{0}, start)
+			return q
+		}
+		q := thorough()
+		q.There(there(1, 2), at(200))
+		require.False(t, q.Done())
+		q.There(there(1), at(400))
+		require.True(t, q.Done())
+
+		t.Log("one that has begun to answer gets some time")
+		q = thorough()
+		q.Rolled(2, []uint64{0}, start)
+		q.Answer(2, &control.Answer{Status: control.StatusMore, Covers: []uint64{0}}, at(100))
+		q.There(there(1), at(5000))
+		require.False(t, q.Done())
+		q.There(there(1), at(5100))
+		require.True(t, q.Done())
+	})
 	t.Run("a thorough one waits for a hub that is known and was not counted", func(t *testing.T) {
 		q := New(1, 1, there(1, 2, 3))
 		q.Thorough()

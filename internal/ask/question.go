@@ -13,6 +13,13 @@ const (
 	// after twice that, up to maxResend.
 	firstResend = 200 * time.Millisecond
 	maxResend   = 2 * time.Second
+	// goneResend is the pause after the attempt that follows when a hub has
+	// ended. A hub that closes says so before it unsubscribes, so that attempt
+	// may still be counted with it.
+	goneResend = 10 * time.Millisecond
+	// begunTime is how long after its last sign of life a hub that has begun to
+	// answer, and is not known to be there, is waited for.
+	begunTime = 5 * time.Second
 	// rollAt is the attempt with which hubs are asked who listens, to know the
 	// names of those that are silent.
 	rollAt = 2
@@ -29,7 +36,8 @@ const (
 	Answering
 	// Finished means that the whole answer is here.
 	Finished
-	// Ended means that the hub is gone. What it sent before stays.
+	// Ended means that the hub is gone. What it sent before stays, later pages
+	// are not used, and nothing that still comes from it makes it another state.
 	Ended
 )
 
@@ -157,9 +165,6 @@ func (q *Question) Rolled(id uint64, channels []uint64, now time.Time) {
 // next one of the hub: if not, it is not used.
 func (q *Question) Answer(id uint64, a *control.Answer, now time.Time) bool {
 	h := q.hub(id)
-	if h.state == Ended {
-		return false
-	}
 	h.heard = now
 	if a.Status == control.StatusBusy || a.Attempt > q.attempt {
 		return false
@@ -169,11 +174,11 @@ func (q *Question) Answer(id uint64, a *control.Answer, now time.Time) bool {
 			h.answered[c] = max(h.answered[c], a.Attempt+1)
 		}
 	}
-	if h.state == Silent {
-		h.state = Answering
-	}
-	if h.state == Answering {
-		h.delay = firstResend
+	switch h.state {
+	case Ended:
+		return false
+	case Silent, Answering:
+		h.state, h.delay = Answering, firstResend
 		h.nudgeAt = now.Add(h.delay)
 	}
 	if !a.Status.HasPage() || h.state == Finished || a.Page != h.next {
@@ -206,18 +211,37 @@ func (q *Question) Consumed(id uint64, pages uint64) (a Actions) {
 	return a
 }
 
-// Gone notes that a hub has ended.
+// Gone notes that a hub has ended. It is remembered also if the question has
+// not heard of it, since what it has sent may still come.
 func (q *Question) Gone(id uint64, now time.Time) (a Actions) {
-	h := q.hubs[id]
-	if h == nil || h.state == Ended {
+	h := q.hub(id)
+	if h.state == Ended {
 		return a
 	}
 	waited := h.state == Answering || h.state == Silent
 	h.state = Ended
 	if waited && !q.Done() {
-		return q.resend(now) // the new count is without it
+		a = q.resend(now) // the new count is without it
+		q.delay = goneResend
+		q.resendAt = now.Add(q.delay)
 	}
 	return a
+}
+
+// There takes the hubs that are there now. A hub that was there, and is not any
+// more, is not waited for. One that has begun to answer is waited for a while:
+// it may not be known yet.
+func (q *Question) There(there []Known, now time.Time) {
+	ids := make(map[uint64]bool, len(there))
+	for _, k := range there {
+		ids[k.Hub] = true
+	}
+	for id, h := range q.hubs {
+		begun := h.state == Answering && now.Sub(h.heard) < begunTime
+		if h.state != Finished && !begun && !ids[id] {
+			h.state = Ended
+		}
+	}
 }
 
 // Absent notes that a hub that may have been asked is not there: it is not

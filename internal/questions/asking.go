@@ -12,15 +12,6 @@ import (
 	"github.com/fanoutgo/fanout/internal/locks"
 )
 
-// absentTime is how long notices to a hub must have reached nobody before an
-// asker takes the hub for gone.
-const absentTime = 2 * time.Second
-
-// unheardTime is how long a question waits for a hub that was never heard, on a
-// backend that does not count receivers. Hubs know of each other a second after
-// they start.
-const unheardTime = 2 * time.Second
-
 // maxNews bounds the answers that wait for their asker. Hubs send no more pages
 // than they have credit for, so only forged ones are dropped.
 const maxNews = 4096
@@ -131,14 +122,14 @@ func (s *Switchboard) ask(ctx context.Context, op *gate.Operation, q *control.Qu
 	var cancel context.CancelFunc
 	a.ctx, cancel = context.WithCancel(ctx)
 	defer cancel() // ends what is being sent
+	a.register()   // first: a hub that goes from now on is not known, or told by HubGone
+	defer a.forget()
 	there := s.env.Known()
 	a.question.Credit = ask.CreditFor(len(there))
 	a.state = ask.New(len(a.lanes), a.question.Credit, there)
 	if a.question.Op.IsCommand() {
 		a.state.Thorough()
 	}
-	a.register()
-	defer a.forget()
 	return a.run()
 }
 
@@ -208,7 +199,9 @@ func (a *asking) run() error {
 		select {
 		case <-a.kick:
 		case <-timer.C:
-			a.do(a.state.Tick(time.Now()))
+			now := time.Now()
+			a.state.There(a.there(now), now)
+			a.do(a.state.Tick(now))
 		case <-a.ctx.Done():
 			err := a.incomplete(context.Cause(a.ctx))
 			a.abandon()
@@ -226,9 +219,11 @@ func (a *asking) handle(n *news) {
 	case n.answer != nil && n.roll:
 		delete(a.absent, n.from)
 		a.state.Rolled(n.from, n.answer.Covers, now)
+		a.late(n, now)
 	case n.answer != nil:
 		delete(a.absent, n.from)
 		a.answer(n, now)
+		a.late(n, now)
 	case n.absent:
 		a.missing(n.from, now)
 	case n.gone:
@@ -306,62 +301,6 @@ func (a *asking) do(act ask.Actions) {
 	if act.Roll {
 		a.roll()
 	}
-}
-
-// missing notes that a hub that is to answer is not there.
-func (a *asking) missing(hub uint64, now time.Time) {
-	since, before := a.absent[hub]
-	switch {
-	case !before:
-		a.absent[hub] = now
-	case now.Sub(since) >= absentTime:
-		delete(a.open, hub)
-		a.do(a.state.Gone(hub, now))
-	}
-}
-
-// roll asks which hubs listen to the channels of the selection. For inboxes
-// this is known: if the backend counts receivers, a hub that is not there is
-// not waited for.
-func (a *asking) roll() {
-	now := time.Now()
-	env := &a.board.env
-	if a.lanes[0].Inbox {
-		there := make(map[uint64]bool)
-		for _, k := range env.Known() {
-			there[k.Hub] = true
-			a.state.Rolled(k.Hub, nil, now)
-		}
-		for i, l := range a.lanes {
-			switch {
-			case there[l.Hub], a.awaits(l.Hub, now):
-				a.state.Rolled(l.Hub, []uint64{uint64(i)}, now)
-			case a.uncounted:
-				a.state.Absent(l.Hub)
-			}
-		}
-		return
-	}
-	q := a.question
-	q.ID, q.Op, q.Data, q.Text, q.Rooms = q.ID|1, control.OpRoll, nil, nil, nil
-	frame, everyone := env.Notices.Frame(&q), env.Notices.Everyone()
-	env.Notices.Beside(everyone, func() { _, _ = everyone.Notify(a.ctx, frame) }) // it is sent again
-}
-
-// awaits reports whether to wait for the answer of a hub that is not known to
-// be there. On a backend that counts receivers, that is so if the hub got the
-// question, and not if it did not get a command. On others, a hub that was
-// never heard may have started a moment ago, and is waited for until it would
-// have been heard.
-func (a *asking) awaits(hub uint64, now time.Time) bool {
-	env := &a.board.env
-	switch {
-	case env.IsGone(hub):
-		return false
-	case a.uncounted:
-		return env.IsNew() || now.Sub(a.began) < unheardTime
-	}
-	return !a.question.Op.IsCommand()
 }
 
 // abandon tells the hubs that have begun to answer, or keep pages, that nobody

@@ -156,6 +156,12 @@ func (n *net) ask(ctx context.Context, q control.Question) (sum uint64, err erro
 	})
 }
 
+// command makes the first hub give everyone a command.
+func (n *net) command(ctx context.Context) error {
+	_, err := n.ask(ctx, control.Question{Op: control.OpJoin})
+	return err
+}
+
 // askMembers is ask for a question to some members, each of another hub.
 func (n *net) askMembers(ctx context.Context, op control.Op, hubs ...uint64) (sum uint64, err error) {
 	q := control.Question{Op: op, Scope: control.ScopeMembers}
@@ -224,6 +230,64 @@ func TestAsk(t *testing.T) {
 			require.NoError(t, err)
 			require.EqualValues(t, 1+2, sum)
 		})
+	})
+	t.Run("does not wait for a hub that goes while the question is prepared", func(t *testing.T) {
+		in(t, 3, func(t *testing.T, n *net) {
+			a := n.hubs[0]
+			n.hubs[2].deaf = true
+			n.hubs[2].gone.Store(true)
+			known := a.env.Known
+			a.env.Known = sync.OnceValue(func() []ask.Known {
+				there := known()
+				a.HubGone(3)
+				return there
+			})
+			began := time.Now()
+			require.NoError(t, n.command(t.Context()))
+			require.Zero(t, time.Since(began))
+		})
+	})
+	t.Run("does not wait for a hub that had ended before, and still says something", func(t *testing.T) {
+		in(t, 3, func(t *testing.T, n *net) {
+			a, c := n.hubs[0], n.hubs[2]
+			a.known = []int{1, 2}
+			c.ended.Store(true)
+			c.perform = func(ctx context.Context, _ *control.Question, _ Taker) (uint64, error) {
+				<-ctx.Done()
+				return 0, context.Cause(ctx)
+			}
+			time.AfterFunc(100*time.Millisecond, func() { c.gone.Store(true) })
+			began := time.Now()
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			defer cancel()
+			require.NoError(t, n.command(ctx))
+			require.LessOrEqual(t, time.Since(began), 500*time.Millisecond)
+		})
+	})
+	t.Run("does not wait for a hub that is not known any more", func(t *testing.T) {
+		for _, uncounted := range []bool{false, true} {
+			in(t, 3, func(t *testing.T, n *net) {
+				n.uncounted = uncounted
+				n.hubs[2].deaf = true
+				n.hubs[2].gone.Store(true)
+				a := n.hubs[0]
+				began, known := time.Now(), a.env.Known
+				a.env.Known = func() []ask.Known {
+					there := known()
+					if time.Since(began) >= 2*time.Second {
+						return there[:2]
+					}
+					return there
+				}
+				require.NoError(t, n.command(t.Context()))
+				require.LessOrEqual(t, time.Since(began), 4*time.Second)
+				if !uncounted {
+					return
+				}
+				_, err := n.askMembers(t.Context(), control.OpJoin, 2, 3)
+				require.NoError(t, err)
+			})
+		}
 	})
 	t.Run("ends when the hub closes", func(t *testing.T) {
 		in(t, 2, func(t *testing.T, n *net) {
