@@ -226,7 +226,9 @@ func (h *Hub) shutDown(ctx context.Context) {
 	case <-h.ops.Empty():
 	case <-ctx.Done():
 	}
-	h.lookout.Leave(ctx, h.isDown)
+	if !h.alone {
+		h.lookout.Leave(ctx, h.isDown)
+	}
 	h.cancel()
 	h.mu.Lock()
 	members := make([]*Member, 0, len(h.members))

@@ -319,3 +319,71 @@ func TestWatchFrames(t *testing.T) {
 		})
 	}
 }
+
+// An unsaid is an adapter whose hub says no hello, since it waits for one of
+// its own channels.
+type unsaid struct{ fanout.Adapter }
+
+func (a unsaid) Subscribe(ctx context.Context, channel string) error {
+	if channel != everyoneChannel {
+		return a.Adapter.Subscribe(ctx, channel)
+	}
+	<-ctx.Done()
+	return context.Cause(ctx)
+}
+
+func TestHubThatHasNotSaidHello(t *testing.T) {
+	for _, counts := range []bool{true, false} {
+		// known starts such a hub, which the others know by a message.
+		known := func(t *testing.T) (f *fleet, h *fanout.Hub) {
+			f = newFleet(t, 2, counts, nil)
+			connect(t, f.hubs[0], "r")
+			var a fanout.Adapter = f.bus.NewAdapter()
+			if !counts {
+				a = uncounted{a.(*memory.Adapter)}
+			}
+			h = newHubOn(t, unsaid{a}, nil)
+			require.NoError(t, h.In("r").Publish(within(t), []byte("1")))
+			synctest.Wait()
+			require.Equal(t, 3, f.hubs[0].Stats().Hubs)
+			return f, h
+		}
+		requireAtOnce := func(t *testing.T, f *fleet) {
+			t.Helper()
+			began := time.Now()
+			require.NoError(t, f.hubs[0].In("r").Join(within(t), "z"))
+			require.Less(t, time.Since(began), 100*time.Millisecond)
+			require.Equal(t, 2, f.hubs[0].Stats().Hubs)
+		}
+		t.Run(fmt.Sprintf("announces that it closes, counts=%v", counts), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f, h := known(t)
+				require.NoError(t, h.Close(within(t)))
+				synctest.Wait()
+				for range 3 { // also when the others have forgotten that it has ended
+					requireAtOnce(t, f)
+					time.Sleep(time.Minute)
+				}
+			})
+		})
+		t.Run(fmt.Sprintf("is not waited for when it was killed, counts=%v", counts), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f, _ := known(t)
+				began := time.Now()
+				require.NoError(t, f.hubs[0].In("r").Join(within(t), "z"))
+				require.Less(t, time.Since(began), 4*time.Second)
+				requireAtOnce(t, f)
+			})
+		})
+		t.Run(fmt.Sprintf("is not waited for while it only publishes, counts=%v", counts), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f, h := known(t)
+				for range 100 {
+					time.Sleep(time.Second)
+					require.NoError(t, h.In("r").Publish(within(t), []byte("2")))
+				}
+				requireAtOnce(t, f)
+			})
+		})
+	}
+}

@@ -136,12 +136,12 @@ func (y *Hellos) Others() map[uint64]time.Time {
 	return y.table.Others(time.Now())
 }
 
-// Gone notes that another hub says that a hub has ended. The hub is there again
-// when something comes from it.
+// Gone notes that a hub is said to have ended. It is there again when something
+// comes from it, but not by what comes in the first seconds.
 func (y *Hellos) Gone(hub uint64) {
 	y.mu.Lock()
 	defer y.mu.Unlock()
-	y.table.Gone(hub)
+	y.table.Gone(hub, time.Now())
 	y.fresh[hub%uint64(len(y.fresh))].CompareAndSwap(hub, 0)
 }
 

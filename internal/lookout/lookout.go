@@ -57,13 +57,26 @@ type Lookout struct {
 	mu      locks.Mutex[locks.Innermost] // guards all below
 	watch   *watch.Watch
 	helloAt time.Time // when to say hello; zero: it has been said
-	silent  bool      // nothing is sent: before hello, and after Leave
+	stage   stage     // what may be sent
 	spoke   time.Time // when hello was said for the first time
 }
 
+// A stage is how far a Lookout is.
+type stage uint8
+
+const (
+	// early means that the hub has not said hello. Others may know it by
+	// something else that it has sent.
+	early stage = iota
+	// looking means that the hub says hello, and watches others.
+	looking
+	// left means that Leave was called. Nothing more is sent.
+	left
+)
+
 // Init makes l, which is zero, the lookout of a hub.
 func (l *Lookout) Init(env *Env) {
-	l.env, l.kick, l.silent = *env, make(chan struct{}, 1), true
+	l.env, l.kick = *env, make(chan struct{}, 1)
 	l.watch = watch.New(env.Notices.Hub, uint64(time.Now().UnixMilli()), watch.Default)
 }
 
@@ -77,7 +90,9 @@ func (l *Lookout) Run(own <-chan struct{}) {
 		return
 	}
 	l.mu.Lock()
-	l.silent, l.spoke = false, time.Now()
+	if l.stage == early {
+		l.stage, l.spoke = looking, time.Now()
+	}
 	l.mu.Unlock()
 	l.hello(0)
 	timer := time.NewTimer(0)
@@ -128,7 +143,7 @@ func (l *Lookout) Restored() { l.hello(0) }
 // may not have heard others.
 func (l *Lookout) hello(after time.Duration) {
 	l.mu.Lock()
-	if at := time.Now().Add(after); !l.silent && (l.helloAt.IsZero() || at.Before(l.helloAt)) {
+	if at := time.Now().Add(after); l.stage == looking && (l.helloAt.IsZero() || at.Before(l.helloAt)) {
 		l.helloAt = at
 	}
 	l.mu.Unlock()
@@ -175,9 +190,9 @@ func (l *Lookout) Receive(from uint64, p control.Payload) {
 func (l *Lookout) do(a *watch.Actions) {
 	send := l.env.Notices
 	l.mu.Lock()
-	silent := l.silent
+	looks := l.stage == looking
 	l.mu.Unlock()
-	if !silent {
+	if looks {
 		for _, m := range a.Probe {
 			send.Go(func() { l.probe(m) })
 		}
@@ -244,17 +259,18 @@ func (l *Lookout) say(all []control.Payload) {
 	}
 }
 
-// Leave is called when the hub closes. It tells the others, unless down reports
-// that they cannot be reached: then they notice by themselves that the hub is
-// gone. It returns when ctx ends, and after a second at the latest.
+// Leave is called when the hub closes. It tells the others, also if the hub has
+// not said hello, since they may know it by what else it has sent. If down
+// reports that they cannot be reached, they notice by themselves that the hub
+// is gone. Leave returns when ctx ends, and after a second at the latest.
 func (l *Lookout) Leave(ctx context.Context, down func() bool) {
 	l.mu.Lock()
-	if l.silent {
+	if l.stage == left {
 		l.mu.Unlock()
 		return
 	}
 	a := l.watch.Leave()
-	l.silent = true
+	l.stage = left
 	l.mu.Unlock()
 	if down() {
 		return
@@ -269,8 +285,9 @@ func (l *Lookout) Leave(ctx context.Context, down func() bool) {
 
 // Others returns the other hubs that are there, with the time at which each was
 // heard last. The heard map has the hubs that were heard in the last minutes;
-// Others modifies it. Hubs of an earlier release are not watched: they count as
-// there for as long as heard has them.
+// Others modifies it. Hubs that are not watched, since they have not said hello
+// here, or are of an earlier release, count as there for as long as heard has
+// them.
 func (l *Lookout) Others(heard map[uint64]time.Time) map[uint64]time.Time {
 	l.mu.Lock()
 	defer l.mu.Unlock()

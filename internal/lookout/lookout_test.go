@@ -143,6 +143,30 @@ func TestLookout(t *testing.T) {
 			require.True(t, hubs[0].IsGone(3))
 		})
 	})
+	t.Run("tells others that the hub closes before it has said hello", func(t *testing.T) {
+		in(t, 2, func(t *testing.T, hubs []*hub) {
+			young := new(hub)
+			young.Init(&Env{
+				Notices: &notices.Sender{
+					Hub: 3, Context: t.Context(),
+					Everyone: func() notices.Channel { return channel{young, hubs} },
+				},
+				Changed: func(*watch.Actions) {},
+			})
+			young.Leave(t.Context(), up)
+			young.Leave(t.Context(), up)
+			own := make(chan struct{})
+			close(own)
+			ended, end := context.WithCancel(t.Context())
+			young.env.Notices.Context = ended
+			time.AfterFunc(time.Second, end)
+			young.Run(own) // says nothing any more
+			for _, h := range hubs {
+				h.require(t, 1, 1, 0)
+				require.True(t, h.IsGone(3))
+			}
+		})
+	})
 	t.Run("tells nobody while the backend is down", func(t *testing.T) {
 		in(t, 2, func(t *testing.T, hubs []*hub) {
 			hubs[1].Leave(t.Context(), func() bool { return true })

@@ -15,8 +15,10 @@
 //	           ◀── hello ──────── inbox, from each of the others, spread over
 //	                              half a second
 //
-// A hub whose frames are heard, and that has not said hello, counts as one of
-// the oldest release. A hub that is not heard for four periods is forgotten.
+// A hub whose frames are heard, and that has not said hello, has the level of
+// the oldest release. It may have ended too early to say hello, or only
+// publish: two seconds after its first frame it no longer counts as there. A
+// hub that is not heard for four periods is forgotten.
 //
 // What hubs say of themselves may be forged. Forged hellos can hold the level
 // down for as long as they are sent. They cannot raise it above what the real

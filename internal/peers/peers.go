@@ -35,6 +35,12 @@ const (
 	firstRetry = time.Second
 	lastRetry  = period
 
+	// helloTime is how long a hub that is heard, and does not say hello, is taken
+	// for one that is about to.
+	helloTime = 2 * time.Second
+	// lateTime is how long what a hub has sent before its end may still come.
+	lateTime = 5 * time.Second
+
 	// maxPeers bounds the hubs that are remembered.
 	maxPeers = 4096
 )
@@ -75,9 +81,10 @@ type Table struct {
 
 // A peer is another hub.
 type peer struct {
-	level int // 0: it has not said
-	heard time.Time
-	gone  bool // another hub says that it has ended, and nothing has come from it since
+	level int       // 0: it has not said
+	first time.Time // when something first came from it
+	heard time.Time // when something last came from it
+	gone  time.Time // when it was said to have ended; zero: it has sent something long after that
 }
 
 // A Say is what a hub has to send now.
@@ -152,7 +159,13 @@ func (t *Table) note(hub uint64, level int, now time.Time) {
 		p.level = level
 		t.until = time.Time{}
 	}
-	p.heard, p.gone = now, false
+	if !known {
+		p.first = now
+	}
+	if now.Sub(p.gone) >= lateTime {
+		p.gone = time.Time{}
+	}
+	p.heard = now
 	t.peers[hub] = p
 }
 
@@ -234,22 +247,24 @@ func (t *Table) forget(now time.Time) {
 // State returns the state of the table.
 func (t *Table) State() State { return t.state }
 
-// Gone notes that another hub says that a hub has ended. In case it is still
-// there, its level counts for as long as that of a silent hub.
-func (t *Table) Gone(hub uint64) {
+// Gone notes that a hub is said to have ended. What it has sent before may come
+// later, and does not bring it back. In case it is still there, its level counts
+// for as long as that of a silent hub.
+func (t *Table) Gone(hub uint64, now time.Time) {
 	if p, known := t.peers[hub]; known {
-		p.gone = true
+		p.gone = now
 		t.peers[hub] = p
 	}
 }
 
 // Others returns the other hubs that are there, with the time at which each was
-// heard last.
+// heard last. A hub that does not say hello, such as one that was killed too
+// early, or that only publishes, is among them only for helloTime.
 func (t *Table) Others(now time.Time) map[uint64]time.Time {
 	t.forget(now)
 	others := make(map[uint64]time.Time, len(t.peers))
 	for hub, p := range t.peers {
-		if !p.gone {
+		if p.gone.IsZero() && (p.level != 0 || now.Sub(p.first) < helloTime) {
 			others[hub] = p.heard
 		}
 	}

@@ -1,6 +1,8 @@
 package peers
 
 import (
+	"maps"
+	"slices"
 	"testing"
 	"time"
 
@@ -92,6 +94,49 @@ func TestLevel(t *testing.T) {
 		require.False(t, x.Hello(&wire.Hello{Hub: 7, Level: wire.OldestLevel, Answer: true}, now))
 		x.Frame(7, now)
 		require.Equal(t, newer, x.Level(now))
+	})
+}
+
+func TestOthers(t *testing.T) {
+	others := func(x *Table, now time.Time) (hubs []uint64) {
+		return slices.Sorted(maps.Keys(x.Others(now)))
+	}
+	t.Run("are those that have said hello, until they have not been heard for four periods", func(t *testing.T) {
+		x, now := settled(t)
+		x.Hello(hello(1, newer), now)
+		require.Equal(t, []uint64{1}, others(x, now.Add(lives*period-1)))
+		require.Empty(t, others(x, now.Add(lives*period)))
+	})
+	t.Run("are those that send other frames for a while, in which they can say hello", func(t *testing.T) {
+		x, now := settled(t)
+		x.Frame(1, now)
+		x.Frame(2, now)
+		x.Frame(1, now.Add(helloTime-1))
+		require.Equal(t, []uint64{1, 2}, others(x, now.Add(helloTime-1)))
+		require.Empty(t, others(x, now.Add(helloTime)))
+		x.Frame(1, now.Add(helloTime))
+		x.Hello(hello(2, newer), now.Add(helloTime))
+		require.Equal(t, []uint64{2}, others(x, now.Add(helloTime)))
+		require.Equal(t, wire.OldestLevel, x.Level(now.Add(helloTime)), "it may read what others publish")
+	})
+	t.Run("do not come back by what was sent before their end", func(t *testing.T) {
+		x, now := settled(t)
+		x.Hello(hello(1, newer), now)
+		x.Gone(1, now)
+		require.Empty(t, others(x, now))
+		x.Frame(1, now)
+		x.Hello(asks(1), now.Add(lateTime-1))
+		require.Empty(t, others(x, now.Add(2*time.Minute-1)))
+	})
+	t.Run("come back when something comes from them after that", func(t *testing.T) {
+		x, now := settled(t)
+		x.Hello(hello(1, newer), now)
+		x.Gone(1, now)
+		now = now.Add(lateTime)
+		x.Frame(1, now)
+		require.Equal(t, []uint64{1}, others(x, now))
+		x.Gone(2, now)
+		require.Equal(t, []uint64{1}, others(x, now), "it was never heard of")
 	})
 }
 

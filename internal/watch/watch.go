@@ -225,8 +225,13 @@ func (w *Watch) tellGone(h *hub, now time.Time) {
 
 // Hello takes a hub's announcement that it is there, or about to leave.
 func (w *Watch) Hello(from uint64, m *control.Hello, now time.Time) Actions {
-	if from == w.self.id {
+	switch {
+	case from == w.self.id:
 		w.hear(from, now)
+		return w.take()
+	case m.Leaving && w.hubs[from] == nil: // it ends before it was there
+		w.end(from, m.Incarnation, now)
+		w.out.Left = append(w.out.Left, from)
 		return w.take()
 	}
 	k := control.Known{Hub: from, Incarnation: m.Incarnation, Since: m.Since}

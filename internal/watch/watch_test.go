@@ -191,6 +191,17 @@ func TestHello(t *testing.T) {
 		require.Equal(t, Alive, w.State(2))
 		require.Equal(t, now, w.LastHeard(2))
 	})
+	t.Run("with which a hub leaves that never came is news of its end only", func(t *testing.T) {
+		w := New(1, 0, Default)
+		leaving := &control.Hello{Leaving: true}
+		require.Equal(t, Actions{Left: []uint64{2}}, w.Hello(2, leaving, now))
+		require.Equal(t, Gone, w.State(2))
+		require.Equal(t, 1, w.Len())
+		require.Empty(t, w.Hello(2, leaving, now).Left, "once")
+		require.Empty(t, w.Hello(2, &control.Hello{}, now).Came, "which was sent before, and comes late")
+		w.Tick(now.Add(Default.Grave))
+		require.Equal(t, Unknown, w.State(2))
+	})
 	t.Run("is overtaken by the news of an end", func(t *testing.T) {
 		w := New(1, 0, Default)
 		w.Verdict(2, &control.Verdict{Gone: true, Hub: 2, Incarnation: 3}, now)
