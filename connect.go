@@ -341,6 +341,7 @@ func (m *Member) leave(channel string) {
 	m.mu.Unlock()
 	if ms != nil {
 		m.remove(ms)
+		m.hub.switchboard.MemberLeft(m.num, (*memberView)(m).IsIn)
 	}
 }
 

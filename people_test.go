@@ -354,6 +354,31 @@ func TestAskOfMembersThatDoNotAnswer(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, expected("2", bob), got)
 		require.Less(t, time.Since(began), 2*time.Second)
+		for what, s := range map[string]fanout.Selection{"asked by another hub": a.In("x", "y"), "here": b.In("x", "y").Local()} {
+			t.Log("a member that leaves the rooms is not waited for,", what)
+			gone, back, here := connect(t, b, "x"), connect(t, b, "x"), connect(t, b, "x", "y")
+			time.AfterFunc(time.Second, func() {
+				b.Room("x").Leave(t.Context(), gone)
+				b.Room("x").Leave(t.Context(), here) // it is still in another one
+				require.NoError(t, b.To(back.ID()).Leave(t.Context(), "x"))
+				require.NoError(t, b.Room("x").Join(t.Context(), back)) // too late
+			})
+			time.AfterFunc(3*time.Second, func() {
+				for m, want := range map[*fanout.Member]error{gone: fanout.ErrNoQuestion, back: fanout.ErrNoQuestion, here: nil} {
+					msg, err := m.Receive(within(t))
+					require.NoError(t, err)
+					require.ErrorIs(t, m.Reply(within(t), msg, []byte("3")), want)
+				}
+			})
+			began = time.Now()
+			got, err = replies(within(t), s, "3")
+			require.NoError(t, err)
+			require.Len(t, got, 2)
+			require.Less(t, time.Since(began), 4*time.Second)
+			for _, m := range []*fanout.Member{gone, back, here} {
+				require.NoError(t, m.Close())
+			}
+		}
 		t.Log("an ordinary message is no question")
 		require.ErrorIs(t, bob.Reply(within(t), fanout.Message{}, nil), fanout.ErrNoQuestion)
 	})

@@ -18,6 +18,7 @@ package performer
 import (
 	"cmp"
 	"context"
+	"slices"
 
 	"github.com/fanoutgo/fanout/internal/control"
 	"github.com/fanoutgo/fanout/internal/questions"
@@ -128,13 +129,20 @@ func (p *Performer) Perform(ctx context.Context, from uint64, q *control.Questio
 }
 
 // ask asks members a question, and passes on their answers until all have
-// answered or ended.
+// answered, ended, or left the rooms through which they were asked.
 func (p *Performer) ask(ctx context.Context, from uint64, q *control.Question, c *chosen, t questions.Taker) (count uint64, err error) {
 	poll := p.env.Poll(q.Data)
 	defer poll.Close()
+	var channels []string
+	for _, r := range c.rooms {
+		channels = append(channels, r.Channel())
+	}
+	poll.Within(channels)
 	count, err = c.each(ctx, func(m Member) error {
 		poll.Add(m.Number())
-		if !m.Send(from, poll.Data) {
+		got := m.Send(from, poll.Data)
+		left := len(channels) > 0 && !slices.ContainsFunc(channels, m.IsIn) // before Add
+		if !got || left {
 			poll.Gone(m.Number())
 		}
 		return nil

@@ -38,6 +38,7 @@ type member struct {
 	ended   bool
 	refuses error // to join
 	deaf    bool  // it gets no messages
+	leaves  bool  // it leaves its rooms before it gets a message
 }
 
 func (m *member) note(format string, args ...any) {
@@ -65,8 +66,12 @@ func (m *member) Join(_ context.Context, room string) error {
 
 func (m *member) Send(from uint64, data []byte) bool {
 	m.note("gets %s of %d", data, from)
-	if m.deaf {
+	switch {
+	case m.deaf:
 		return false
+	case m.leaves:
+		m.rooms = nil
+		return true
 	}
 	time.AfterFunc(time.Duration(m.number)*time.Second, func() {
 		_, _ = m.hub.board.PollOf(data).Reply(context.Background(), control.Entry{Number: m.number, Data: []byte("yes")})
@@ -317,6 +322,21 @@ func TestPerformAsk(t *testing.T) {
 			require.Equal(t, 3*time.Second, time.Since(begun).Truncate(time.Second))
 			require.Equal(t, []string{"1 gets well? of 7", "2 gets well? of 7", "3 gets well? of 7"}, h.done)
 			require.Zero(t, h.board.Pending())
+		})
+	})
+	t.Run("does not wait for members that leave the rooms", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			h, list := newHub(), new(taker)
+			h.members[1].leaves = true // when it gets the question
+			h.members[2].rooms = []string{"b"}
+			time.AfterFunc(time.Second, func() {
+				h.members[3].rooms = nil
+				h.board.MemberLeft(3, h.members[3].IsIn)
+			})
+			count, err := h.Perform(t.Context(), 7, &question, nil, list)
+			require.NoError(t, err)
+			require.EqualValues(t, 3, count)
+			require.Equal(t, []uint64{2}, list.numbers())
 		})
 	})
 	t.Run("ends at once if nobody is selected", func(t *testing.T) {

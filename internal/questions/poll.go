@@ -28,6 +28,7 @@ type Poll struct {
 	board *Switchboard
 
 	mu      locks.Mutex[locks.Innermost] // guards all below
+	rooms   []string                     // see Within
 	waiting map[uint64]bool              // members that have not answered
 	replies []control.Entry
 	bytes   int
@@ -59,15 +60,40 @@ func (s *Switchboard) PollOf(data []byte) *Poll {
 // MemberGone says that a member has ended: its answers are no longer waited
 // for.
 func (s *Switchboard) MemberGone(member uint64) {
+	for _, p := range s.openPolls() {
+		p.Gone(member)
+	}
+}
+
+// MemberLeft says that a member has left a room. Polls that go by rooms no
+// longer wait for it if it is in none of theirs. The isIn function reports
+// whether it is in the room with a channel.
+func (s *Switchboard) MemberLeft(member uint64, isIn func(channel string) bool) {
+	for _, p := range s.openPolls() {
+		p.mu.Lock()
+		rooms := p.rooms
+		p.mu.Unlock()
+		if len(rooms) > 0 && !slices.ContainsFunc(rooms, isIn) {
+			p.Gone(member)
+		}
+	}
+}
+
+func (s *Switchboard) openPolls() (polls []*Poll) {
 	s.mu.Lock()
-	var polls []*Poll
+	defer s.mu.Unlock()
 	for _, p := range s.polls {
 		polls = append(polls, p)
 	}
-	s.mu.Unlock()
-	for _, p := range polls {
-		p.Gone(member)
-	}
+	return polls
+}
+
+// Within says that the question goes to the members of rooms, of which these
+// are the channels. It is called before Add.
+func (p *Poll) Within(rooms []string) {
+	p.mu.Lock()
+	p.rooms = rooms
+	p.mu.Unlock()
 }
 
 // Add notes that a member is about to get the question.

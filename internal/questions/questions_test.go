@@ -581,6 +581,33 @@ func TestPoll(t *testing.T) {
 			require.Equal(t, 3*time.Second, time.Since(begun).Truncate(time.Second))
 		})
 	})
+	t.Run("does not wait for a member that has left the rooms which it asks", func(t *testing.T) {
+		in(t, 1, func(t *testing.T, n *net) {
+			h := n.hubs[0]
+			rooms, elsewhere := h.Poll(nil), h.Poll(nil)
+			defer rooms.Close()
+			defer elsewhere.Close()
+			rooms.Within([]string{"a", "b"})
+			rooms.Add(1)
+			elsewhere.Add(1)
+			isIn := func(rooms ...string) func(string) bool {
+				return func(channel string) bool { return slices.Contains(rooms, channel) }
+			}
+			waits := func(p *Poll) bool {
+				_, all := p.takeReplies()
+				return !all
+			}
+			h.MemberLeft(2, isIn())
+			h.MemberLeft(1, isIn("b", "c"))
+			require.True(t, waits(rooms))
+			h.MemberLeft(1, isIn("c"))
+			require.False(t, waits(rooms))
+			require.True(t, waits(elsewhere), "it does not go by rooms")
+			open, err := rooms.Reply(t.Context(), control.Entry{Number: 1})
+			require.False(t, open)
+			require.NoError(t, err)
+		})
+	})
 	t.Run("takes no answers after Close", func(t *testing.T) {
 		in(t, 1, func(t *testing.T, n *net) {
 			p := n.hubs[0].Poll(nil)
