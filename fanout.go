@@ -109,7 +109,9 @@ type Hub struct {
 	closeErr  error           // of Close; set before closed
 	closeOnce sync.Once
 	awaited   atomic.Pointer[string] // what Close is waiting for
-	ops       *gate.Gate             // publishes in flight
+	ops       *gate.Gate             // publishes, questions and commands in flight
+
+	commandedJoins atomic.Int32 // for Selection.Join, under way
 }
 
 // New returns a Hub that uses the adapter a. With a nil adapter the rooms exist
