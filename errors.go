@@ -105,7 +105,7 @@ var (
 
 	errPanic = errors.New("the adapter panicked")
 
-	errEmptyBuffer = errors.New("ReceiveBatch needs a buffer for at least one message")
+	errEmptyBuffer = errors.New("the buffer has no room for a message")
 )
 
 // A ClosedError is the final error of a member that [Selection.Close] or
@@ -159,7 +159,7 @@ func (e *PublishError) Error() string {
 	case e.Hub != "":
 		to = "members of hub " + e.Hub
 	}
-	return "fanout: publish to " + to + ": " + e.Err.Error()
+	return publishTo + to + ": " + e.Err.Error()
 }
 
 // Unwrap returns the cause.
@@ -178,8 +178,22 @@ func failed(op string, err error) error {
 	if err == nil {
 		return nil
 	}
+	if _, publishes := errors.AsType[*PublishError](err); publishes {
+		err = partError{err}
+	}
 	return fmt.Errorf("fanout: %s: %w", op, err)
 }
+
+// publishTo begins the text of a PublishError.
+const publishTo = "fanout: publish to "
+
+// A partError is an error with a PublishError in it, for the error of an
+// operation that is not Publish: the text says only which part has failed.
+type partError struct{ error }
+
+func (e partError) Error() string { return strings.ReplaceAll(e.error.Error(), publishTo, "") }
+
+func (e partError) Unwrap() error { return e.error }
 
 // A GapError tells a member that messages of a room did not reach it. Receive
 // returns it at the place in the room's order where they are missing. It is not

@@ -368,16 +368,16 @@ func (h *Hub) Health(ctx context.Context) error {
 	}
 	if hc, ok := h.adapter.(adapter.HealthChecker); ok {
 		if err := hc.Health(); err != nil {
-			return fmt.Errorf("fanout: health: %w", err)
+			return failed("health", err)
 		}
 	}
 	ctx, release := h.bound(ctx)
 	defer release()
 	if err := h.awaitOwn(ctx, nil); err != nil {
-		return fmt.Errorf("fanout: health: the hub's own channels are not subscribed: %w", err)
+		return failed("health", fmt.Errorf("the hub's own channels are not subscribed: %w", err))
 	}
 	if err := h.echo(ctx); err != nil {
-		return fmt.Errorf("fanout: health: message through the backend to the hub itself: %w", err)
+		return failed("health", fmt.Errorf("message through the backend to the hub itself: %w", err))
 	}
 	return nil
 }
