@@ -31,11 +31,9 @@ type MemberOptions struct {
 	// workers can serve many members: OnReady hands the member to one of them.
 	// A member that is idle needs no goroutine then.
 	//
-	// One goroutine of the hub makes all these calls, so OnReady must not
-	// block. It must not call Close or Drain of its hub, which would wait for it
-	// until their ctx ends: Close waits for calls that are running, and Drain for
-	// members that learn by OnReady that they end. It may be called before Connect
-	// has returned.
+	// One goroutine of the hub makes all these calls, so OnReady must not block.
+	// It must not call Hub.Close or Hub.Drain, which would wait for it until their
+	// ctx ends. It may be called before Connect has returned.
 	OnReady func(*Member)
 }
 
@@ -212,7 +210,8 @@ func (m *Member) Info() []byte {
 
 // SetInfo replaces the member's info, of which the hub keeps a copy. Lists that
 // are asked for from now on have it, and rooms with [RoomOptions.Presence]
-// announce it. An info that is longer than MaxInfo is [ErrTooLarge].
+// announce it. An info that is longer than MaxInfo is [ErrTooLarge]. A member
+// that has ended keeps its info; the error is [ErrClosed] or [ErrSlow].
 func (m *Member) SetInfo(info []byte) error {
 	return failed("set info", m.setInfo(info))
 }
@@ -223,6 +222,9 @@ func (m *Member) setInfo(info []byte) error {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if err := m.refusal(); err != nil {
+		return err
+	}
 	m.extras().info = slices.Clone(info)
 	m.infoChanged()
 	return nil

@@ -20,8 +20,9 @@ import (
 // Test for them with errors.Is. The error of an ended context is found the same
 // way.
 var (
-	// ErrClosed is returned by every method of a closed Hub, Member or Adapter.
-	// From Receive it is final.
+	// ErrClosed means that a Hub, a Member or an Adapter is closed. From Receive
+	// it is final. What is done already is no error: a second Close, and
+	// Room.Leave of a member that has ended.
 	ErrClosed = adapter.ErrClosed
 
 	// ErrSlow is the final error of a member that fell out of the window of a
@@ -59,7 +60,7 @@ var (
 	ErrInvalidPosition = errors.New("invalid position")
 
 	// ErrNoQuestion means that a message cannot be answered: it is no question,
-	// the member has answered it, or its asker no longer waits.
+	// the member has answered it or has ended, or its asker no longer waits.
 	ErrNoQuestion = errors.New("not an open question")
 
 	// ErrNoHistory means that Resume or History was called for a room that

@@ -1,6 +1,7 @@
 package fanout
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -145,8 +146,7 @@ func (s Selection) Users(ctx context.Context) iter.Seq2[UserInfo, error] {
 // again. A hub that pauses for a second is not taken for gone. A hub that
 // closes announces it.
 func (h *Hub) Hubs(ctx context.Context) iter.Seq2[HubInfo, error] {
-	q := control.Question{Op: control.OpHubs}
-	return entries(ctx, h.Everyone(), "hubs", q, func(hub uint64, e *control.Entry) HubInfo {
+	return entries(ctx, h.Everyone(), "hubs", control.Question{Op: control.OpHubs}, func(hub uint64, e *control.Entry) HubInfo {
 		return HubInfo{
 			ID: hubID(hub), Since: time.UnixMilli(int64(e.Since)), Release: string(e.Name),
 			Members: int(e.Count), Rooms: int(e.Number),
@@ -248,8 +248,8 @@ type Reply struct {
 
 // Ask sends data to the selected members as a question, a direct message that
 // they answer with [Member.Reply], and yields the answers as they come. It ends
-// when all members that got the question have answered or ended. The way back
-// is between hubs only, so no client can answer for another.
+// when all members that got the question have answered or ended. Answers go
+// between hubs only, so no client can answer for another.
 //
 // A question is in no history. Which errors there are, and how long Ask waits,
 // is as with [Selection.Count]; members that have not answered in time are
@@ -297,12 +297,12 @@ func (m *Member) IsQuestion(msg Message) bool { return m.hub.pollOf(&msg) != nil
 
 // Reply answers a question: to is the message that the member has received,
 // with its Data as it was, not a copy. A member answers once; a second answer,
-// one to a message that is no question, and one after the asker has gone are
-// [ErrNoQuestion]. Reply copies data, and waits until the hub has taken it to
-// be sent, which may take until others have been sent. Other errors are
-// [ErrTooLarge] and that of ctx.
+// one to a message that is no question, one of a member that has ended, and one
+// after the asker has gone are [ErrNoQuestion]. Reply copies data, and waits
+// until the hub has taken it to be sent, which may take until others have been
+// sent. Other errors are [ErrTooLarge] and that of ctx.
 func (m *Member) Reply(ctx context.Context, to Message, data []byte) error {
-	if err := m.hub.checkSize(data); err != nil {
+	if err := cmp.Or(context.Cause(ctx), m.hub.checkSize(data)); err != nil {
 		return failed("reply", err)
 	}
 	p := m.hub.pollOf(&to)
@@ -316,7 +316,7 @@ func (m *Member) Reply(ctx context.Context, to Message, data []byte) error {
 	return failed("reply", err)
 }
 
-// pollOf returns the question that a message is, nil if it is none. All members
+// pollOf returns the question that a message is; nil: it is none. All members
 // share its data, which has an address of its own.
 func (h *Hub) pollOf(msg *Message) *questions.Poll { return h.switchboard.PollOf(msg.Data) }
 

@@ -60,6 +60,7 @@ func operationsOf(h *fanout.Hub, m *fanout.Member, room string, s fanout.Selecti
 		{"receive: ", func(ctx context.Context) error { return last(m.Messages(ctx)) }},
 		{"receive: ", func(ctx context.Context) error { _, err := m.ReceiveBatch(ctx, nil); return err }},
 		{"receive: ", func(context.Context) error { _, err := m.TryReceiveBatch(nil); return err }},
+		{"set info: ", func(context.Context) error { return m.SetInfo(make([]byte, fanout.MaxInfo+1)) }},
 		{"reply: ", func(ctx context.Context) error { return m.Reply(ctx, fanout.Message{}, nil) }},
 	}
 }
