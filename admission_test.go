@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/fanoutgo/fanout"
 	"github.com/fanoutgo/fanout/adapter/memory"
@@ -81,6 +82,106 @@ func TestOptionsAdmit(t *testing.T) {
 		require.PanicsWithValue(t, "admit", func() { h.Room("x").Join(within(t), m) })
 		panics = false
 		require.NoError(t, h.Room("x").Join(within(t), m))
+	})
+}
+
+func TestOptionsAdmitContext(t *testing.T) {
+	type end struct {
+		name string
+		end  func(ctx context.Context, h *fanout.Hub, m *fanout.Member) error
+		err  error // of Room.Join
+	}
+	ends := []end{
+		{"Room.Leave", func(ctx context.Context, h *fanout.Hub, m *fanout.Member) error { return h.Room("slow").Leave(ctx, m) }, fanout.ErrLeft},
+		{"Selection.Leave", func(ctx context.Context, h *fanout.Hub, m *fanout.Member) error {
+			return h.User("u").Leave(ctx, "slow")
+		}, fanout.ErrLeft},
+		{"Selection.Close", func(ctx context.Context, h *fanout.Hub, m *fanout.Member) error { return h.User("u").Close(ctx, "x") }, fanout.ErrClosed},
+		{"Member.Close", func(_ context.Context, _ *fanout.Hub, m *fanout.Member) error { return m.Close() }, fanout.ErrClosed},
+		{"Hub.Drain", func(ctx context.Context, h *fanout.Hub, _ *fanout.Member) error { return h.Drain(ctx) }, fanout.ErrClosed},
+		{"Hub.Close", func(ctx context.Context, h *fanout.Hub, _ *fanout.Member) error { return h.Close(ctx) }, fanout.ErrClosed},
+	}
+	joins := map[string]func(other, h *fanout.Hub, m *fanout.Member) error{
+		"Room.Join": func(_, h *fanout.Hub, m *fanout.Member) error { return h.Room("slow").Join(context.Background(), m) },
+		"Selection.Join of another hub": func(other, _ *fanout.Hub, _ *fanout.Member) error {
+			return other.User("u").Join(context.Background(), "slow")
+		},
+	}
+	for name, join := range joins {
+		for _, e := range ends {
+			t.Run(name+" ends with "+e.name, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					asked := make(chan struct{}, 1)
+					o := &fanout.Options{PublishTimeout: time.Hour, Admit: func(ctx context.Context, _ string, _ *fanout.Member) error {
+						asked <- struct{}{}
+						<-ctx.Done()
+						return ctx.Err()
+					}}
+					bus := memory.NewBus()
+					other, h := newHub(t, bus, nil), newHub(t, bus, o)
+					m := connectUser(t, h, "u")
+					require.NoError(t, h.Ready(t.Context()))
+					time.Sleep(5 * time.Second) // the hubs know each other
+					joined := make(chan error, 1)
+					go func() { joined <- join(other, h, m) }()
+					<-asked
+					ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+					defer cancel()
+					require.NoError(t, e.end(ctx, h, m))
+					synctest.Wait()
+					require.Len(t, joined, 1)
+					if err := <-joined; name == "Room.Join" {
+						require.ErrorIs(t, err, e.err)
+						require.NotErrorIs(t, err, context.Canceled)
+					} else {
+						require.NoError(t, err)
+					}
+				})
+			})
+		}
+	}
+	t.Run("ends when another Join brings the member into the room", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			first := true
+			h := newHub(t, nil, &fanout.Options{Admit: func(ctx context.Context, _ string, _ *fanout.Member) error {
+				if first {
+					first = false
+					<-ctx.Done()
+					return ctx.Err()
+				}
+				return nil
+			}})
+			m := connect(t, h)
+			joined := make(chan error, 1)
+			go func() { joined <- h.Room("x").Join(context.Background(), m) }()
+			synctest.Wait()
+			require.NoError(t, h.Room("x").Join(t.Context(), m))
+			require.NoError(t, <-joined)
+			require.Equal(t, []string{"x"}, m.Rooms())
+		})
+	})
+	t.Run("is named by a Close that waits for an Admit that ignores it", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			asked, admit := make(chan struct{}, 1), make(chan struct{})
+			bus := memory.NewBus()
+			other := newHub(t, bus, nil)
+			h := newHub(t, bus, &fanout.Options{Admit: func(context.Context, string, *fanout.Member) error {
+				asked <- struct{}{}
+				<-admit
+				return nil
+			}})
+			connectUser(t, h, "u")
+			require.NoError(t, h.Ready(t.Context()))
+			time.Sleep(5 * time.Second)
+			go other.User("u").Join(context.Background(), "slow")
+			<-asked
+			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+			defer cancel()
+			err := h.Close(ctx)
+			require.ErrorIs(t, err, context.DeadlineExceeded)
+			require.ErrorContains(t, err, "Options.Admit")
+			close(admit)
+		})
 	})
 }
 

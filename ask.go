@@ -1,6 +1,7 @@
 package fanout
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"iter"
@@ -73,13 +74,13 @@ func (m *Member) IsQuestion(msg Message) bool { return m.hub.pollOf(&msg) != nil
 
 // Reply answers a question: to is the message that the member has received,
 // with its Data as it was, not a copy. A member answers once; a second answer,
-// one to a message that is no question, one after the asker has gone, and one
-// after the member has left the rooms that were asked (see [Selection.Ask]) are
-// [ErrNoQuestion]. Reply copies data, and waits until the hub has taken it to
+// one to a message that is no question, one of a member that has ended or has
+// left the rooms that were asked (see [Selection.Ask]), and one after the asker
+// has gone are [ErrNoQuestion]. Reply copies data, and waits until the hub has taken it to
 // be sent, which may take until others have been sent. Other errors are
 // [ErrTooLarge] and that of ctx.
 func (m *Member) Reply(ctx context.Context, to Message, data []byte) error {
-	if err := m.hub.checkSize(data); err != nil {
+	if err := cmp.Or(context.Cause(ctx), m.hub.checkSize(data)); err != nil {
 		return failed("reply", err)
 	}
 	p := m.hub.pollOf(&to)

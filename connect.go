@@ -3,9 +3,7 @@ package fanout
 import (
 	"context"
 	"fmt"
-	"hash/maphash"
 	"slices"
-	"sync/atomic"
 	"time"
 
 	"github.com/fanoutgo/fanout/internal/callback"
@@ -33,8 +31,9 @@ type MemberOptions struct {
 	// workers can serve many members: OnReady hands the member to one of them.
 	// A member that is idle needs no goroutine then.
 	//
-	// One goroutine of the hub makes all these calls, so OnReady must not
-	// block. It may be called before Connect has returned.
+	// One goroutine of the hub makes all these calls, so OnReady must not block.
+	// It must not call Hub.Close or Hub.Drain, which would wait for it until their
+	// ctx ends. It may be called before Connect has returned.
 	OnReady func(*Member)
 }
 
@@ -211,7 +210,8 @@ func (m *Member) Info() []byte {
 
 // SetInfo replaces the member's info, of which the hub keeps a copy. Lists that
 // are asked for from now on have it, and rooms with [RoomOptions.Presence]
-// announce it. An info that is longer than MaxInfo is [ErrTooLarge].
+// announce it. An info that is longer than MaxInfo is [ErrTooLarge]. A member
+// that has ended keeps its info; the error is [ErrClosed] or [ErrSlow].
 func (m *Member) SetInfo(info []byte) error {
 	return failed("set info", m.setInfo(info))
 }
@@ -222,6 +222,9 @@ func (m *Member) setInfo(info []byte) error {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if err := m.refusal(); err != nil {
+		return err
+	}
 	m.extras().info = slices.Clone(info)
 	m.infoChanged()
 	return nil
@@ -242,14 +245,28 @@ func (a *admission) stands(r *room) bool {
 	return r.hub.opts.Admit == nil || r.name == "" || a.asked && a.expelled == r.hub.expelled.of(r.channel).Load()
 }
 
-// ask asks Options.Admit. No lock is held.
+// ask asks Options.Admit on behalf of a membership. The room's lock is held;
+// ask releases it. If the call has ended because there was nothing to decide
+// any more, the error says why, and is nil if the member has come into the
+// room.
 func (a *admission) ask(ctx context.Context, ms *membership) error {
 	if ctx.Err() != nil { // Admit may have been asked before
+		ms.room.mu.Unlock()
 		return context.Cause(ctx)
 	}
 	h := ms.room.hub
+	call, end := ms.beginCall(ctx)
+	ms.room.mu.Unlock()
+	defer end()
 	a.asked, a.expelled = true, h.expelled.of(ms.room.channel).Load()
-	if err := h.opts.Admit(ctx, ms.room.name, ms.member); err != nil {
+	err := h.opts.Admit(call, ms.room.name, ms.member)
+	switch {
+	case call.Err() != nil && ctx.Err() == nil:
+		if why := context.Cause(call); why != ErrJoined {
+			return why
+		}
+		return nil
+	case err != nil:
 		return notAdmitted{err}
 	}
 	return nil
@@ -259,19 +276,6 @@ func (a *admission) ask(ctx context.Context, ms *membership) error {
 type notAdmitted struct{ error }
 
 func (e notAdmitted) Unwrap() error { return e.error }
-
-// Expulsions count the commands that took members of rooms out of rooms. Such a
-// command cannot find a member whose Join was admitted and that is not in the
-// room yet, so that Join asks again. Rooms share the counts: it does no harm if
-// a Join asks once more than it has to.
-type expulsions struct {
-	seed   maphash.Seed
-	counts [64]atomic.Uint64
-}
-
-func (e *expulsions) of(channel string) *atomic.Uint64 {
-	return &e.counts[maphash.String(e.seed, channel)%uint64(len(e.counts))]
-}
 
 // reserve returns the membership of a room for a Join that begins: the existing
 // one, or a new one. A Resume (rp is not nil) needs a new one.

@@ -251,6 +251,10 @@ var errDraining = ClosedError{Reason: "hub is closing", Draining: true}
 // hub is closed meanwhile the error is ErrClosed. A second call waits for the
 // same members.
 //
+// A Drain that [MemberOptions.OnReady] calls would wait for itself until ctx
+// ends, since members learn by OnReady that they end. In [Options.OnJoin] and
+// OnLeave it delays the calls after it.
+//
 // The package documentation has the order in which to stop a server.
 func (h *Hub) Drain(ctx context.Context) error {
 	if h.isClosing() {

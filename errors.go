@@ -20,8 +20,9 @@ import (
 // Test for them with errors.Is. The error of an ended context is found the same
 // way.
 var (
-	// ErrClosed is returned by every method of a closed Hub, Member or Adapter.
-	// From Receive it is final.
+	// ErrClosed means that a Hub, a Member or an Adapter is closed. From Receive
+	// it is final. What is done already is no error: a second Close, and
+	// Room.Leave of a member that has ended.
 	ErrClosed = adapter.ErrClosed
 
 	// ErrSlow is the final error of a member that fell out of the window of a
@@ -59,8 +60,8 @@ var (
 	ErrInvalidPosition = errors.New("invalid position")
 
 	// ErrNoQuestion means that a message cannot be answered: it is no question,
-	// the member has answered it, or its asker no longer waits, at all or for this
-	// member. See Member.Reply.
+	// the member has answered it or has ended, or its asker no longer waits, at all
+	// or for this member. See Member.Reply.
 	ErrNoQuestion = errors.New("not an open question")
 
 	// ErrNoHistory means that Resume or History was called for a room that
@@ -106,7 +107,7 @@ var (
 
 	errPanic = errors.New("the adapter panicked")
 
-	errEmptyBuffer = errors.New("ReceiveBatch needs a buffer for at least one message")
+	errEmptyBuffer = errors.New("the buffer has no room for a message")
 )
 
 // A ClosedError is the final error of a member that [Selection.Close] or
@@ -160,7 +161,7 @@ func (e *PublishError) Error() string {
 	case e.Hub != "":
 		to = "members of hub " + e.Hub
 	}
-	return "fanout: publish to " + to + ": " + e.Err.Error()
+	return publishTo + to + ": " + e.Err.Error()
 }
 
 // Unwrap returns the cause.
@@ -179,8 +180,22 @@ func failed(op string, err error) error {
 	if err == nil {
 		return nil
 	}
+	if _, publishes := errors.AsType[*PublishError](err); publishes {
+		err = partError{err}
+	}
 	return fmt.Errorf("fanout: %s: %w", op, err)
 }
+
+// publishTo begins the text of a PublishError.
+const publishTo = "fanout: publish to "
+
+// A partError is an error with a PublishError in it, for the error of an
+// operation that is not Publish: the text says only which part has failed.
+type partError struct{ error }
+
+func (e partError) Error() string { return strings.ReplaceAll(e.error.Error(), publishTo, "") }
+
+func (e partError) Unwrap() error { return e.error }
 
 // A GapError tells a member that messages of a room did not reach it. Receive
 // returns it at the place in the room's order where they are missing. It is not

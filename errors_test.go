@@ -61,7 +61,7 @@ func TestErrorTexts(t *testing.T) {
 		check(receive(lost, ctx), fanout.ErrClosed, "fanout: receive: closed")
 		check(receive(slow, ctx), fanout.ErrSlow, "fanout: receive: member too slow")
 		check(receive(m, ended), context.Canceled, "fanout: receive: context canceled")
-		require.EqualError(t, bufferErr, "fanout: receive: ReceiveBatch needs a buffer for at least one message")
+		require.EqualError(t, bufferErr, "fanout: receive: the buffer has no room for a message")
 
 		check(h.Room("").Join(ctx, m), fanout.ErrInvalidRoom, `fanout: join room "": invalid room name: it is empty`)
 		check(h.Room("x").Join(ctx, nil), fanout.ErrInvalidMember, `fanout: join room "x": invalid member: the member is nil`)

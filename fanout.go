@@ -109,7 +109,9 @@ type Hub struct {
 	closeErr  error           // of Close; set before closed
 	closeOnce sync.Once
 	awaited   atomic.Pointer[string] // what Close is waiting for
-	ops       *gate.Gate             // publishes in flight
+	ops       *gate.Gate             // publishes, questions and commands in flight
+
+	commandedJoins atomic.Int32 // for Selection.Join, under way
 }
 
 // New returns a Hub that uses the adapter a. With a nil adapter the rooms exist
@@ -366,16 +368,16 @@ func (h *Hub) Health(ctx context.Context) error {
 	}
 	if hc, ok := h.adapter.(adapter.HealthChecker); ok {
 		if err := hc.Health(); err != nil {
-			return fmt.Errorf("fanout: health: %w", err)
+			return failed("health", err)
 		}
 	}
 	ctx, release := h.bound(ctx)
 	defer release()
 	if err := h.awaitOwn(ctx, nil); err != nil {
-		return fmt.Errorf("fanout: health: the hub's own channels are not subscribed: %w", err)
+		return failed("health", fmt.Errorf("the hub's own channels are not subscribed: %w", err))
 	}
 	if err := h.echo(ctx); err != nil {
-		return fmt.Errorf("fanout: health: message through the backend to the hub itself: %w", err)
+		return failed("health", fmt.Errorf("message through the backend to the hub itself: %w", err))
 	}
 	return nil
 }

@@ -187,14 +187,21 @@ func (r *room) unsubscribe() {
 }
 
 // Close ends the hub. It finishes publishes that have begun; every later call,
-// and every Join and Resume that is waiting, fails with [ErrClosed]. Then it
-// closes the members and the adapter. When Close returns nil, no goroutine,
-// subscription or connection of the hub is left.
+// and every Join and Resume that is waiting, fails with [ErrClosed]. The
+// contexts of calls of [Options.Admit] end. Then Close closes the members and
+// the adapter. When it returns nil, no goroutine, subscription or connection of
+// the hub is left.
 //
 // If ctx ends first, Close gives up the publishes and returns the error of ctx,
 // which says what it was waiting for. The rest continues in the background,
-// until calls of the adapter, its Close, and callbacks of PublishAsync have
-// returned. A second call waits for the first.
+// until calls of the adapter, its Close, and callbacks have returned. A second
+// call waits for the first.
+//
+// Close waits for callbacks that are running: those of PublishAsync,
+// [MemberOptions.OnReady], [Options.OnJoin] and OnLeave, and an Options.Room or
+// Options.Admit that [Selection.Join] has called. A Close that one of them
+// calls would wait for itself until ctx ends. A callback that has to end the
+// hub starts a goroutine that does.
 //
 // At the end Close waits up to a second for [Options.Logger]. If the Logger
 // does not return by then, the error says so, and one goroutine is left until
@@ -204,7 +211,7 @@ func (h *Hub) Close(ctx context.Context) error {
 		h.mu.Lock()
 		h.shut()
 		h.mu.Unlock()
-		h.await("publishes under way, and callbacks of PublishAsync")
+		h.await("publishes, questions and commands under way, and callbacks of PublishAsync")
 		h.ops.Close()
 		go h.shutDown(ctx) // waited for below, through h.closed
 	})
@@ -212,12 +219,21 @@ func (h *Hub) Close(ctx context.Context) error {
 	case <-h.closed:
 		return h.closeErr
 	case <-ctx.Done():
-		return fmt.Errorf("fanout: close: %w (waiting for %s)", context.Cause(ctx), *h.awaited.Load())
+		return fmt.Errorf("fanout: close: %w (waiting for %s)", context.Cause(ctx), h.waitingFor())
 	}
 }
 
 // await notes what Close is waiting for.
 func (h *Hub) await(what string) { h.awaited.Store(&what) }
+
+// waitingFor says what Close is waiting for.
+func (h *Hub) waitingFor() string {
+	what := *h.awaited.Load()
+	if n := h.commandedJoins.Load(); n > 0 {
+		what += fmt.Sprintf("; joins under way for Selection.Join, which call Options.Room and Options.Admit: %d", n)
+	}
+	return what
+}
 
 // shutDown does the work of Close. ctx bounds how long publishes are awaited.
 func (h *Hub) shutDown(ctx context.Context) {
@@ -247,8 +263,9 @@ func (h *Hub) shutDown(ctx context.Context) {
 		h.log.Error("fanout: closing the adapter", "hub", h.id, "error", err)
 	}
 	adapters.Remove(h.adapter)
-	h.await("publishes that were given up, and callbacks of PublishAsync")
+	h.await("publishes, questions and commands that were given up, and callbacks of PublishAsync")
 	<-h.ops.Empty()
+	h.await("calls of OnReady, OnJoin and OnLeave, and the hub's goroutines")
 	h.pool.Stop()
 	h.wakers.Stop()
 	h.wg.Wait()

@@ -190,3 +190,22 @@ func TestCloseEndsAWaitingReceiveAndJoin(t *testing.T) {
 		}
 	})
 }
+
+func TestMemberThatHasEnded(t *testing.T) {
+	h := newHub(t, nil, nil)
+	m, err := h.Connect(&fanout.MemberOptions{Info: []byte("old")})
+	require.NoError(t, err)
+	require.NoError(t, h.Room("x").Join(within(t), m))
+	require.NoError(t, m.Close())
+	t.Run("keeps its info", func(t *testing.T) {
+		require.ErrorIs(t, m.SetInfo([]byte("new")), fanout.ErrClosed)
+		require.Equal(t, "old", string(m.Info()))
+	})
+	t.Run("may leave and close again", func(t *testing.T) {
+		require.NoError(t, h.Room("x").Leave(t.Context(), m))
+		require.NoError(t, m.Close())
+	})
+	t.Run("does not answer", func(t *testing.T) {
+		require.ErrorIs(t, m.Reply(t.Context(), fanout.Message{}, nil), fanout.ErrNoQuestion)
+	})
+}

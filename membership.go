@@ -75,6 +75,7 @@ type waits struct {
 	// moved is closed when the member has left or is in the room, and when its
 	// Resume has failed; nil: nobody waits for that.
 	moved chan struct{}
+	calls []*admitCall // of Options.Admit
 }
 
 func (ms *membership) init(m *Member, r *room) {
@@ -158,6 +159,7 @@ func (ms *membership) tell() {
 func (ms *membership) doneWaiting() {
 	ms.room.mu.AssertHeld()
 	ms.tell()
+	ms.place.waits.endCalls(ErrJoined)
 	if ms.room.kept == nil && ms.room.presence() == nil {
 		ms.place = nil
 	} else {

@@ -47,13 +47,22 @@ type Options struct {
 	// either is undone or fails. Admit may be called concurrently, and more than
 	// once for a Join. A panic reaches the caller of Join; in [Selection.Join] it
 	// is an error of the hub ([PartialError].Failed).
+	//
+	// The context is that of the Join, or in Selection.Join one that ends when the
+	// hub that asks no longer waits. It also ends when the member leaves the room,
+	// is closed, by whatever means, or has come into the room by another Join, and
+	// when Close is called for the hub. What Admit returns after that has no
+	// effect. Close does not return before an Admit that Selection.Join has
+	// called, so Admit must not call [Hub.Close].
 	Admit func(ctx context.Context, room string, m *Member) error
 
 	// OnJoin and OnLeave are called after a member has joined or left a room of
 	// this hub: for each member in order, also when it ends. One goroutine
 	// makes all calls, without locks, so a call that takes long delays the
 	// others. Calls that wait for their turn take memory. The functions may
-	// call the hub, except Close.
+	// call the hub, except Close, which waits for them until its ctx ends.
+	// Drain waits for members to read what is left for them, and meanwhile no
+	// other call is made.
 	OnJoin, OnLeave func(room string, m *Member)
 
 	// MaxMessage is the greatest length of a message, in bytes: 1 to 256 MiB,

@@ -85,8 +85,12 @@ func (s Selection) Count(ctx context.Context) (int, error) {
 // no error. The body of the loop may call the hub, also [Hub.Close]: then
 // [ErrClosed] comes next.
 func (s Selection) Members(ctx context.Context) iter.Seq2[MemberInfo, error] {
-	q := control.Question{Op: control.OpMembers}
-	return entries(ctx, s, "members", q, func(hub uint64, e *control.Entry) MemberInfo {
+	return s.members(ctx, "members")
+}
+
+// members is Members for an operation, which errors name.
+func (s Selection) members(ctx context.Context, op string) iter.Seq2[MemberInfo, error] {
+	return entries(ctx, s, op, control.Question{Op: control.OpMembers}, func(hub uint64, e *control.Entry) MemberInfo {
 		m := MemberInfo{ID: item.MemberID(hubID(hub), e.Number), User: string(e.Name), Since: time.UnixMilli(int64(e.Since))}
 		if len(e.Data) > 0 {
 			m.Info = slices.Clone(e.Data) // not to keep the page
@@ -104,7 +108,7 @@ func (s Selection) Users(ctx context.Context) iter.Seq2[UserInfo, error] {
 	return func(yield func(UserInfo, error) bool) {
 		users := make(map[string]*UserInfo)
 		var failed error
-		for m, err := range s.Members(ctx) {
+		for m, err := range s.members(ctx, "users") {
 			if failed = err; err != nil || m.User == "" {
 				continue
 			}
@@ -141,8 +145,7 @@ func (s Selection) Users(ctx context.Context) iter.Seq2[UserInfo, error] {
 // again. A hub that pauses for a second is not taken for gone. A hub that
 // closes announces it.
 func (h *Hub) Hubs(ctx context.Context) iter.Seq2[HubInfo, error] {
-	q := control.Question{Op: control.OpHubs}
-	return entries(ctx, h.Everyone(), "hubs", q, func(hub uint64, e *control.Entry) HubInfo {
+	return entries(ctx, h.Everyone(), "hubs", control.Question{Op: control.OpHubs}, func(hub uint64, e *control.Entry) HubInfo {
 		return HubInfo{
 			ID: hubID(hub), Since: time.UnixMilli(int64(e.Since)), Release: string(e.Name),
 			Members: int(e.Count), Rooms: int(e.Number),

@@ -269,6 +269,9 @@ func answers(t testing.TB, members ...*fanout.Member) {
 					return
 				}
 				if m.IsQuestion(msg) {
+					ended, cancel := context.WithCancel(context.Background())
+					cancel()
+					assert.ErrorIs(t, m.Reply(ended, msg, nil), context.Canceled)
 					assert.NoError(t, m.Reply(context.Background(), msg, []byte(string(msg.Data)+" "+m.ID())))
 					assert.ErrorIs(t, m.Reply(context.Background(), msg, nil), fanout.ErrNoQuestion, "a second time")
 				}

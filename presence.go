@@ -303,6 +303,8 @@ func (v *memberView) Join(ctx context.Context, room string) (err error) {
 	if err := wire.CheckRoom(room); err != nil {
 		return fmt.Errorf("%w: %w", ErrInvalidRoom, err)
 	}
+	m.hub.commandedJoins.Add(1)
+	defer m.hub.commandedJoins.Add(-1)
 	defer func() {
 		if p := recover(); p != nil && m.refusal() == nil {
 			err = fmt.Errorf("join room %s: Options.Room or Options.Admit panicked: %v", quoteName(room), p)

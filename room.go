@@ -167,8 +167,9 @@ func (r *Room) History(ctx context.Context, since Position, limit int) ([]Messag
 // the room arrive at the member, not even those that it had not read yet. (A
 // Receive that is running may still return messages that it took before.)
 // Several calls of Leave, and of Join, may run at once. Leaving a room that the
-// member is not in is no error. Leave does not wait for the backend. Its errors
-// are [ErrInvalidRoom], [ErrInvalidMember] and [ErrClosed].
+// member is not in is no error, and neither is it for a member that has ended.
+// Leave does not wait for the backend, and ctx has no effect. Its errors are
+// [ErrInvalidRoom], [ErrInvalidMember] and, of a closed hub, [ErrClosed].
 func (r *Room) Leave(ctx context.Context, m *Member) error {
 	if err := r.check(context.WithoutCancel(ctx), m); err != nil {
 		return r.wrap("leave", err)

@@ -2,6 +2,8 @@ package fanout
 
 import (
 	"context"
+	"hash/maphash"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -115,7 +117,6 @@ func (r *room) await(ctx context.Context, ms *membership, rp *memberReplay) erro
 			r.mu.Unlock()
 			return nil
 		case r.follows() && !admitted.stands(r):
-			r.mu.Unlock()
 			if err := admitted.ask(ctx, ms); err != nil {
 				return err
 			}
@@ -157,6 +158,52 @@ func (r *room) await(ctx context.Context, ms *membership, rp *memberReplay) erro
 			return err
 		}
 	}
+}
+
+// An admitCall is a call of Options.Admit that is under way.
+type admitCall struct{ cancel context.CancelCauseFunc }
+
+// beginCall returns the context of a call of Options.Admit. It ends with ctx,
+// when the member leaves or ends (the cause is the membership's endError), when
+// another Join brings it into the room (ErrJoined), and when the hub closes
+// (ErrClosed). After the call end is called, without locks.
+func (ms *membership) beginCall(ctx context.Context) (call context.Context, end func()) {
+	ms.room.mu.AssertHeld()
+	call, cancel := context.WithCancelCause(ctx)
+	c := &admitCall{cancel}
+	w := ms.waiting()
+	w.calls = append(w.calls, c)
+	stop := context.AfterFunc(ms.room.hub.open, func() { cancel(ErrClosed) })
+	return call, func() {
+		stop()
+		cancel(nil)
+		ms.room.mu.Lock()
+		w.calls = slices.DeleteFunc(w.calls, func(o *admitCall) bool { return o == c })
+		ms.room.mu.Unlock()
+	}
+}
+
+// endCalls ends the calls of Options.Admit. It accepts a nil w.
+func (w *waits) endCalls(cause error) {
+	if w == nil {
+		return
+	}
+	for _, c := range w.calls {
+		c.cancel(cause)
+	}
+}
+
+// Expulsions count the commands that took members of rooms out of rooms. Such a
+// command cannot find a member whose Join was admitted and that is not in the
+// room yet, so that Join asks again. Rooms share the counts: it does no harm if
+// a Join asks once more than it has to.
+type expulsions struct {
+	seed   maphash.Seed
+	counts [64]atomic.Uint64
+}
+
+func (e *expulsions) of(channel string) *atomic.Uint64 {
+	return &e.counts[maphash.String(e.seed, channel)%uint64(len(e.counts))]
 }
 
 // whenChanged returns a channel that is closed when the subscription, or what
@@ -266,8 +313,11 @@ func (r *room) remove(ms *membership) {
 		queue = r.life.Release(uses, clock.Now())
 	}
 	ms.tell() // a Join that waits learns that it was overtaken
-	if p := ms.place; p != nil && p.waits != nil && p.waits.cancel != nil {
-		p.waits.cancel(ErrLeft)
+	if p := ms.place; p != nil {
+		p.waits.endCalls(ms.endError())
+		if p.waits != nil && p.waits.cancel != nil {
+			p.waits.cancel(ErrLeft)
+		}
 	}
 	subscribed := r.life.State() != life.Off
 	r.mu.Unlock()

@@ -285,3 +285,60 @@ func TestLogger(t *testing.T) {
 		assert.NoError(t, <-used)
 	})
 }
+
+// A callback that ends its own hub waits for itself, and learns it from the
+// error. Nothing hangs after that.
+func TestCallbackThatEndsItsHub(t *testing.T) {
+	closeHub := func(ctx context.Context, h *fanout.Hub) error { return h.Close(ctx) }
+	drainHub := func(ctx context.Context, h *fanout.Hub) error { return h.Drain(ctx) }
+	for _, c := range []struct {
+		name  string
+		end   func(context.Context, *fanout.Hub) error
+		where string // the callback
+		says  string
+	}{
+		{"Close in OnReady", closeHub, "OnReady", "calls of OnReady, OnJoin and OnLeave"},
+		{"Close in OnJoin", closeHub, "OnJoin", "calls of OnReady, OnJoin and OnLeave"},
+		{"Close in done", closeHub, "done", "callbacks of PublishAsync"},
+		{"Drain in OnReady", drainHub, "OnReady", "members that had not received everything: 1"},
+		{"Drain in OnJoin", drainHub, "OnJoin", ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var h *fanout.Hub
+				ended := make(chan error, 10)
+				endIn := func(where string) {
+					if c.where == where && len(ended) == 0 {
+						ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+						defer cancel()
+						ended <- c.end(ctx, h)
+					}
+				}
+				h = newHub(t, nil, &fanout.Options{OnJoin: func(string, *fanout.Member) { endIn("OnJoin") }})
+				o := &fanout.MemberOptions{}
+				if c.where == "OnReady" {
+					o.OnReady = func(m *fanout.Member) {
+						_, _ = m.TryReceiveBatch(make([]fanout.Message, 4))
+						endIn("OnReady")
+					}
+				}
+				m, err := h.Connect(o)
+				require.NoError(t, err)
+				if c.where != "OnReady" {
+					go func() {
+						for range m.Messages(context.Background()) {
+						}
+					}()
+				}
+				require.NoError(t, h.Room("x").Join(within(t), m))
+				require.NoError(t, h.Room("x").PublishAsync(within(t), nil, func(error) { endIn("done") }))
+				if err := <-ended; c.says == "" {
+					require.NoError(t, err)
+				} else {
+					require.ErrorIs(t, err, context.DeadlineExceeded)
+					require.ErrorContains(t, err, c.says)
+				}
+			})
+		})
+	}
+}

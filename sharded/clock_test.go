@@ -150,6 +150,7 @@ func TestHistoryOfANodeThatGaveAllItsSlots(t *testing.T) {
 		replicas, err := to.Do(within(t), "CLUSTER", "REPLICAS", to.ID()).AsStrSlice()
 		return err == nil && len(replicas) == 1
 	}, 10*time.Second, 10*time.Millisecond)
+	redistest.Must(t, c.WaitHealthy(within(t)))
 	page := w.read(channel)
 	require.Len(t, page.Before, 1)
 	require.True(t, page.Before[0].Whole)

@@ -11,9 +11,11 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"unicode/utf8"
 
 	"github.com/fanoutgo/fanout/adapter"
 	"github.com/fanoutgo/fanout/adapter/migrate/internal/flip"
+	"github.com/fanoutgo/fanout/internal/attached"
 	"github.com/fanoutgo/fanout/internal/closing"
 	"github.com/fanoutgo/fanout/internal/wire"
 )
@@ -135,9 +137,9 @@ var (
 // both, and closes them. The name is that of the migration. All hubs give the
 // same name, and each further migration of these hubs needs a new one.
 //
-// New fails if an adapter is nil, if the name is empty, longer than 100 bytes
-// or has one of the characters %{}, or if an option is out of range
-// ([adapter.ErrInvalidOption]).
+// New fails if an adapter is nil or a nil pointer, if the name is empty, longer
+// than 100 bytes, not UTF-8, or has one of the characters %{}, or if an option
+// is out of range ([adapter.ErrInvalidOption]).
 func New(name string, from, to adapter.Adapter, o *Options) (*Adapter, error) {
 	if o == nil {
 		o = new(Options)
@@ -150,15 +152,21 @@ func New(name string, from, to adapter.Adapter, o *Options) (*Adapter, error) {
 		opts.Logger = slog.Default()
 	}
 	switch {
-	case from == nil || to == nil || from == to:
+	case from == nil || to == nil || attached.Same(from, to):
 		return nil, fmt.Errorf("migrate: %w: two adapters are needed", adapter.ErrInvalidOption)
+	case attached.IsNil(from):
+		return nil, fmt.Errorf("migrate: %w: the old adapter is a nil %T", adapter.ErrInvalidOption, from)
+	case attached.IsNil(to):
+		return nil, fmt.Errorf("migrate: %w: the new adapter is a nil %T", adapter.ErrInvalidOption, to)
+	case !utf8.ValidString(name):
+		return nil, fmt.Errorf("migrate: %w: the name %q is not valid UTF-8", adapter.ErrInvalidOption, name)
 	case name == "" || len(name) > 100 || strings.ContainsAny(name, "%{}"):
 		return nil, fmt.Errorf("migrate: %w: the name %q is empty, longer than 100 bytes, or has one of %%{}", adapter.ErrInvalidOption, name)
 	case opts.Settle < 0:
 		return nil, fmt.Errorf("migrate: %w: a negative time", adapter.ErrInvalidOption)
 	}
 	if err := wire.CheckPrefix(opts.Prefix); err != nil {
-		return nil, fmt.Errorf("migrate: %w: %w", adapter.ErrInvalidOption, err)
+		return nil, fmt.Errorf("migrate: %w: Prefix %q: %w", adapter.ErrInvalidOption, opts.Prefix, err)
 	}
 	names := wire.Names{Prefix: opts.Prefix}
 	var id [8]byte

@@ -18,6 +18,9 @@ func TestNewRefusesBadOptions(t *testing.T) {
 	a, b := bus.NewAdapter(), bus.NewAdapter()
 	for name, f := range map[string]func() (*migrate.Adapter, error){
 		"no adapter":        func() (*migrate.Adapter, error) { return migrate.New("x", a, nil, nil) },
+		"a nil pointer":     func() (*migrate.Adapter, error) { return migrate.New("x", a, (*memory.Adapter)(nil), nil) },
+		"a nil pointer too": func() (*migrate.Adapter, error) { return migrate.New("x", (*memory.Adapter)(nil), a, nil) },
+		"a name in Latin-1": func() (*migrate.Adapter, error) { return migrate.New("x\xff", a, b, nil) },
 		"one adapter twice": func() (*migrate.Adapter, error) { return migrate.New("x", a, a, nil) },
 		"no name":           func() (*migrate.Adapter, error) { return migrate.New("", a, b, nil) },
 		"a long name":       func() (*migrate.Adapter, error) { return migrate.New(strings.Repeat("x", 101), a, b, nil) },

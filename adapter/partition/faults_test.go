@@ -253,18 +253,35 @@ func TestChange(t *testing.T) {
 	})
 }
 
+// An unkeyed adapter cannot be compared.
+type unkeyed struct {
+	adapter.Adapter
+	_ []int
+}
+
 func TestBadPartitionsAreRefused(t *testing.T) {
 	bus := memory.NewBus()
+	same := bus.NewAdapter()
 	for _, parts := range [][]partition.Partition{
 		nil,
 		{{Name: "a"}},
 		{{Adapter: bus.NewAdapter()}},
 		{{Name: "a", Adapter: bus.NewAdapter(), Leaving: true}},
 		{{Name: "a", Adapter: bus.NewAdapter()}, {Name: "a", Adapter: bus.NewAdapter()}},
+		{{Name: "a", Adapter: (*memory.Adapter)(nil)}},
+		{{Name: "a", Adapter: same}, {Name: "b", Adapter: same}},
+		{{Name: "a", Adapter: unkeyed{}}, {Name: "b"}},
+		{{Name: "a\xff", Adapter: bus.NewAdapter()}},
 	} {
 		_, err := partition.New(parts, nil)
 		require.ErrorIs(t, err, adapter.ErrInvalidOption)
 	}
 	_, err := partition.New([]partition.Partition{{Name: "a", Adapter: bus.NewAdapter()}}, &partition.Options{Copies: -1})
 	require.ErrorIs(t, err, adapter.ErrInvalidOption)
+	_, err = partition.New([]partition.Partition{{Name: "a", Adapter: bus.NewAdapter()}}, &partition.Options{Prefix: "{"})
+	require.ErrorIs(t, err, adapter.ErrInvalidOption)
+	require.ErrorContains(t, err, `Prefix "{"`)
+	a, err := partition.New([]partition.Partition{{Name: "a", Adapter: unkeyed{Adapter: same}}}, nil)
+	require.NoError(t, err)
+	defer a.Close(t.Context())
 }

@@ -11,19 +11,26 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"unicode/utf8"
 
 	"github.com/fanoutgo/fanout/adapter"
+	"github.com/fanoutgo/fanout/internal/attached"
 	"github.com/fanoutgo/fanout/internal/closing"
+	"github.com/fanoutgo/fanout/internal/wire"
 )
 
 // A Partition is one of the backends.
 type Partition struct {
 	// Name decides, with the names of the others, which rooms the partition
-	// has. All hubs give it the same name.
+	// has: valid UTF-8. All hubs give it the same name.
 	Name string
 
 	// Adapter is the hub's adapter for this backend. The partition adapter
 	// attaches and closes it. Change accepts nil for a name that it knows.
+	//
+	// Each partition needs a backend of its own. If two of them are on one
+	// backend, which cannot be noticed, each gets the frames of the other, and
+	// Join waits until its ctx ends.
 	Adapter adapter.Adapter
 
 	// Leaving says that no room belongs to the partition now. Its adapter is
@@ -34,7 +41,8 @@ type Partition struct {
 
 // Options configure an Adapter. Nil is the zero value, which has the defaults.
 type Options struct {
-	// Prefix is that of the hub (fanout.Options.Prefix). Default "fanout".
+	// Prefix is that of the hub (fanout.Options.Prefix): 1 to 64 bytes without
+	// braces. Default "fanout".
 	Prefix string
 
 	// Copies is the number of partitions on which inboxes, users' channels and the
@@ -61,7 +69,10 @@ func (o *Options) withDefaults() (Options, error) {
 		return opts, fmt.Errorf("partition: %w: Copies and Patience are positive", adapter.ErrInvalidOption)
 	}
 	if opts.Prefix == "" {
-		opts.Prefix = "fanout"
+		opts.Prefix = wire.DefaultPrefix
+	}
+	if err := wire.CheckPrefix(opts.Prefix); err != nil {
+		return opts, fmt.Errorf("partition: %w: Prefix %q: %w", adapter.ErrInvalidOption, opts.Prefix, err)
 	}
 	if opts.Copies == 0 {
 		opts.Copies = 2
@@ -113,8 +124,9 @@ var (
 )
 
 // New returns an adapter over some partitions, and owns their adapters. It
-// sends nothing. It fails if there is no partition, if one has no name or no
-// adapter, or if two have one name ([adapter.ErrInvalidOption]).
+// sends nothing. It fails if there is no partition, if one has no valid name or
+// no adapter, if two have one name or one adapter, or if an option is out of
+// its range ([adapter.ErrInvalidOption]).
 func New(partitions []Partition, o *Options) (*Adapter, error) {
 	opts, err := o.withDefaults()
 	if err != nil {
@@ -148,12 +160,21 @@ func (a *Adapter) check(partitions []Partition) (names []string, err error) {
 		switch {
 		case p.Name == "":
 			return nil, fmt.Errorf("%w: a partition has no name", adapter.ErrInvalidOption)
+		case !utf8.ValidString(p.Name):
+			return nil, fmt.Errorf("%w: the name of partition %q is not valid UTF-8", adapter.ErrInvalidOption, p.Name)
 		case seen[p.Name]:
 			return nil, fmt.Errorf("%w: two partitions are called %q", adapter.ErrInvalidOption, p.Name)
 		case p.Adapter == nil && known == nil:
 			return nil, fmt.Errorf("%w: partition %q has no adapter", adapter.ErrInvalidOption, p.Name)
-		case known != nil && p.Adapter != nil && p.Adapter != known.adapter:
+		case attached.IsNil(p.Adapter):
+			return nil, fmt.Errorf("%w: the adapter of partition %q is a nil %T", adapter.ErrInvalidOption, p.Name, p.Adapter)
+		case known != nil && p.Adapter != nil && !attached.Same(p.Adapter, known.adapter):
 			return nil, fmt.Errorf("%w: partition %q has an adapter already", adapter.ErrInvalidOption, p.Name)
+		}
+		for _, other := range partitions {
+			if other.Name != p.Name && attached.Same(p.Adapter, other.Adapter) {
+				return nil, fmt.Errorf("%w: partitions %q and %q have the same adapter", adapter.ErrInvalidOption, p.Name, other.Name)
+			}
 		}
 		seen[p.Name] = true
 		if !p.Leaving {

@@ -18,6 +18,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/fanoutgo/fanout/adapter/redis"
@@ -33,7 +34,7 @@ func run(args []string, out, complain io.Writer) int {
 	flags.SetOutput(complain)
 	classic := flags.Bool("classic", false, "check for adapter/redis (classic Pub/Sub) instead of sharded")
 	single := flags.Bool("single", false, "treat the server as a single one, though it says that it is a part of a cluster")
-	timeout := flags.Duration("timeout", 20*time.Second, "how long all of it may take")
+	timeout := flags.Duration("timeout", 20*time.Second, "how long all of it may take, connecting included")
 	flags.Usage = func() {
 		fmt.Fprintln(complain, "usage: fanout-check [flags] redis[s]://[user:password@]host:port")
 		flags.PrintDefaults()
@@ -50,7 +51,10 @@ func run(args []string, out, complain io.Writer) int {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), *timeout)
 	defer cancel()
-	report, err := check(ctx, flags.Arg(0), *classic, *single)
+	report, err := check(ctx, flags.Arg(0), *timeout, *classic, *single)
+	if err != nil && ctx.Err() != nil {
+		err = fmt.Errorf("%w (-timeout is %v)", err, *timeout)
+	}
 	if err != nil {
 		fmt.Fprintln(complain, "fanout-check:", err)
 		return 2
@@ -62,7 +66,7 @@ func run(args []string, out, complain io.Writer) int {
 	return 0
 }
 
-func check(ctx context.Context, url string, classic, single bool) (*sharded.Report, error) {
+func check(ctx context.Context, url string, timeout time.Duration, classic, single bool) (*sharded.Report, error) {
 	option, err := rueidis.ParseURL(url)
 	if err != nil {
 		// The error may quote the password.
@@ -70,13 +74,49 @@ func check(ctx context.Context, url string, classic, single bool) (*sharded.Repo
 	}
 	option.DisableCache = true
 	option.ForceSingleClient = option.ForceSingleClient || single
-	client, err := rueidis.NewClient(option)
+	if d := option.Dialer.Timeout; d == 0 || d > timeout {
+		option.Dialer.Timeout = min(timeout, rueidis.DefaultDialTimeout)
+	}
+	address := strings.Join(option.InitAddress, ", ")
+	client, err := connect(ctx, option)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("connect to %s: %w", address, err)
 	}
 	defer client.Close()
+	ask := sharded.Check
 	if classic {
-		return redis.Check(ctx, client)
+		ask = redis.Check
 	}
-	return sharded.Check(ctx, client)
+	report, err := ask(ctx, client)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", address, err)
+	}
+	return report, nil
+}
+
+// connect is rueidis.NewClient until ctx ends. NewClient has no context, and
+// has the time of Dialer for each connection that it tries; a client that comes
+// later is closed.
+func connect(ctx context.Context, option rueidis.ClientOption) (rueidis.Client, error) {
+	type result struct {
+		client rueidis.Client
+		err    error
+	}
+	made := make(chan result)
+	go func() {
+		client, err := rueidis.NewClient(option)
+		select {
+		case made <- result{client, err}:
+		case <-ctx.Done():
+			if err == nil {
+				client.Close()
+			}
+		}
+	}()
+	select {
+	case r := <-made:
+		return r.client, r.err
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
 }

@@ -2,7 +2,9 @@ package main
 
 import (
 	"bytes"
+	"net"
 	"testing"
+	"time"
 
 	"github.com/fanoutgo/fanout/internal/redistest"
 	"github.com/stretchr/testify/require"
@@ -37,4 +39,17 @@ func TestRun(t *testing.T) {
 			require.NotContains(t, out.String(), "hidden")
 		})
 	}
+}
+
+func TestTimeout(t *testing.T) {
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer silent.Close() // connections are made, and nobody answers
+	var out bytes.Buffer
+	began := time.Now()
+	require.Equal(t, 2, run([]string{"-timeout", "200ms", "redis://few:hidden@" + silent.Addr().String()}, &out, &out))
+	require.Less(t, time.Since(began), 3*time.Second)
+	require.Contains(t, out.String(), "connect to "+silent.Addr().String())
+	require.Contains(t, out.String(), "-timeout is 200ms")
+	require.NotContains(t, out.String(), "hidden")
 }

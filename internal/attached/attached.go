@@ -1,4 +1,5 @@
-// Package attached remembers which adapters belong to hubs of this process.
+// Package attached remembers which adapters belong to hubs of this process, and
+// checks adapters that users give.
 package attached
 
 import (
@@ -37,7 +38,7 @@ func (s *Adapters) Has(a adapter.Adapter) bool {
 }
 
 // isKey reports whether an adapter can be a key of a map.
-func isKey(a adapter.Adapter) bool { return reflect.ValueOf(a).Comparable() }
+func isKey(a adapter.Adapter) bool { return a != nil && reflect.ValueOf(a).Comparable() }
 
 // IsNil reports whether an adapter is a nil pointer, or the like, in a non-nil
 // interface.
@@ -48,3 +49,7 @@ func IsNil(a adapter.Adapter) bool {
 	}
 	return false
 }
+
+// Same reports whether two adapters are the same. Adapters that cannot be
+// compared never are.
+func Same(a, b adapter.Adapter) bool { return isKey(a) && isKey(b) && a == b }

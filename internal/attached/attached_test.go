@@ -34,3 +34,12 @@ func TestIsNil(t *testing.T) {
 	require.False(t, IsNil(unkeyed{}))
 	require.False(t, IsNil(nil), "which stands for a hub without an adapter")
 }
+
+func TestSame(t *testing.T) {
+	a, no := &pointer{}, unkeyed{}
+	require.True(t, Same(a, a))
+	require.False(t, Same(a, &pointer{Adapter: a}))
+	require.False(t, Same(no, no), "they cannot be compared")
+	require.False(t, Same(nil, a))
+	require.False(t, Same(nil, nil))
+}

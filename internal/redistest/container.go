@@ -219,11 +219,23 @@ func (m *containerMachine) signal(ctx context.Context, s serverSignal) error {
 	case kill:
 		err = m.kill(ctx)
 	case pause:
-		_, err = m.p.docker.ContainerPause(ctx, id, client.ContainerPauseOptions{})
+		err = m.pause(ctx)
 	case unpause:
 		_, err = m.p.docker.ContainerUnpause(ctx, id, client.ContainerUnpauseOptions{})
 	}
 	return err
+}
+
+// pause tries again where the kernel has not frozen all threads in time, which
+// happens on a busy machine.
+func (m *containerMachine) pause(ctx context.Context) error {
+	return poll(ctx, "pause a container", func(ctx context.Context) error {
+		_, err := m.p.docker.ContainerPause(ctx, m.c.GetContainerID(), client.ContainerPauseOptions{})
+		if err != nil && !strings.Contains(err.Error(), "unable to freeze") {
+			return final{err}
+		}
+		return err
+	})
 }
 
 // kill returns after the server has ended and no longer has a published port.
