@@ -60,8 +60,8 @@ var (
 	ErrInvalidPosition = errors.New("invalid position")
 
 	// ErrNoQuestion means that a message cannot be answered: it is no question,
-	// the member has answered it or has ended, or its asker no longer waits, at all
-	// or for this member. See Member.Reply.
+	// the member has answered it or has ended, or its asker no longer waits, at
+	// all or for this member. See Member.Reply.
 	ErrNoQuestion = errors.New("not an open question")
 
 	// ErrNoHistory means that Resume or History was called for a room that

@@ -1,6 +1,8 @@
 package fanout
 
 import (
+	"cmp"
+	"context"
 	"fmt"
 	"hash/fnv"
 	"strconv"
@@ -9,9 +11,11 @@ import (
 
 	"github.com/fanoutgo/fanout/adapter"
 	"github.com/fanoutgo/fanout/internal/announcer"
+	"github.com/fanoutgo/fanout/internal/control"
 	"github.com/fanoutgo/fanout/internal/history"
 	"github.com/fanoutgo/fanout/internal/item"
 	"github.com/fanoutgo/fanout/internal/presence"
+	"github.com/fanoutgo/fanout/internal/questions"
 )
 
 // A Message is what a member receives.
@@ -245,3 +249,34 @@ func (p Position) of(mark uint64) (adapter.Position, error) {
 	}
 	return p.private(), nil
 }
+
+// IsQuestion reports whether the message, which the member has received, is a
+// question that can be answered with Reply. A question can be answered while
+// its asker waits.
+func (m *Member) IsQuestion(msg Message) bool { return m.hub.pollOf(&msg) != nil }
+
+// Reply answers a question: to is the message that the member has received,
+// with its Data as it was, not a copy. A member answers once; a second answer,
+// one to a message that is no question, one of a member that has ended or has
+// left the rooms that were asked (see [Selection.Ask]), and one after the asker
+// has gone are [ErrNoQuestion]. Reply copies data, and waits until the hub has
+// taken it to be sent, which may take until others have been sent. Other errors
+// are [ErrTooLarge] and that of ctx.
+func (m *Member) Reply(ctx context.Context, to Message, data []byte) error {
+	if err := cmp.Or(context.Cause(ctx), m.hub.checkSize(data)); err != nil {
+		return failed("reply", err)
+	}
+	p := m.hub.pollOf(&to)
+	if p == nil {
+		return failed("reply", ErrNoQuestion)
+	}
+	open, err := p.Reply(ctx, control.Entry{Number: m.num, Name: []byte(m.User()), Data: data})
+	if !open {
+		err = ErrNoQuestion
+	}
+	return failed("reply", err)
+}
+
+// pollOf returns the question that a message is, nil if it is none. All members
+// share its data, which has an address of its own.
+func (h *Hub) pollOf(msg *Message) *questions.Poll { return h.switchboard.PollOf(msg.Data) }

@@ -238,6 +238,62 @@ func (s Selection) command(ctx context.Context, op string, what control.Op, room
 	return s.query(ctx, op, q, func(uint64, *control.Answer) bool { return true })
 }
 
+// A Reply is the answer of a member to Selection.Ask.
+type Reply struct {
+	Member string // its ID
+	User   string // of MemberOptions
+	Data   []byte
+}
+
+// Ask sends data to the selected members as a question, a direct message that
+// they answer with [Member.Reply], and yields the answers as they come. It ends
+// when all members that got the question have answered or ended. The way back
+// is between hubs only, so no client can answer for another.
+//
+// If the selection is one of rooms, a member that leaves them before it answers
+// is not waited for either, and its answer is no longer taken, even if it comes
+// back. A member that is still in another room of the selection is waited for.
+//
+// A question is in no history. Which errors there are, and how long Ask waits,
+// is as with [Selection.Count]; then PartialError.Unanswered is the number of
+// members that got the question and have not answered, with those that have
+// ended or left. Data may be as long as a message. The
+// body of the loop may call the hub, as that of [Selection.Members] may.
+func (s Selection) Ask(ctx context.Context, data []byte) iter.Seq2[Reply, error] {
+	return func(yield func(Reply, error) bool) {
+		if s.hub != nil {
+			if err := s.hub.checkSize(data); err != nil {
+				yield(Reply{}, failed("ask", err))
+				return
+			}
+		}
+		stopped, answers := false, 0
+		asked := make(map[uint64]int) // members by hub
+		q := &control.Question{Op: control.OpAsk, Data: data}
+		err := s.query(ctx, "ask", q, func(hub uint64, a *control.Answer) bool {
+			asked[hub] = max(asked[hub], int(a.Count))
+			for i := range a.Entries {
+				e := &a.Entries[i]
+				answers++
+				r := Reply{Member: item.MemberID(hubID(hub), e.Number), User: string(e.Name), Data: item.CloneData(e.Data)}
+				if stopped = !yield(r, nil); stopped {
+					return false
+				}
+			}
+			return true
+		})
+		if partial, is := errors.AsType[*PartialError](err); is {
+			for _, n := range asked {
+				partial.Unanswered += n
+			}
+			partial.Unanswered -= answers
+		}
+		if err != nil && !stopped {
+			yield(Reply{}, err)
+		}
+	}
+}
+
 // query puts a question to the hubs of the selection, or to this one alone if
 // it is Local, and calls take for each page of an answer.
 func (s Selection) query(ctx context.Context, op string, q *control.Question, take questions.Take) error {

@@ -234,9 +234,9 @@ func TestHistoryInAnOpenSlotWaitsForTheStream(t *testing.T) {
 	require.Equal(t, count(1, 6), got)
 }
 
-// waitsForTheStream checks that a publish waits as long as the note of a history
-// is at another node than the stream. A deadline that ends while an attempt is
-// under way says nothing.
+// waitsForTheStream checks that a publish waits as long as the note of a
+// history is at another node than the stream. A deadline that ends while an
+// attempt is under way says nothing.
 func waitsForTheStream(t *testing.T, room *fanout.Room) {
 	t.Helper()
 	require.Eventually(t, func() bool {

@@ -248,8 +248,8 @@ func (t *Table) forget(now time.Time) {
 func (t *Table) State() State { return t.state }
 
 // Gone notes that a hub is said to have ended. What it has sent before may come
-// later, and does not bring it back. In case it is still there, its level counts
-// for as long as that of a silent hub.
+// later, and does not bring it back. In case it is still there, its level
+// counts for as long as that of a silent hub.
 func (t *Table) Gone(hub uint64, now time.Time) {
 	if p, known := t.peers[hub]; known {
 		p.gone = now
