@@ -2,6 +2,7 @@ package fanout
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -246,9 +247,8 @@ func (a *admission) stands(r *room) bool {
 }
 
 // ask asks Options.Admit on behalf of a membership. The room's lock is held;
-// ask releases it. If the call has ended because there was nothing to decide
-// any more, the error says why, and is nil if the member has come into the
-// room.
+// ask releases it. If there was nothing to decide any more the error says why,
+// and is nil if the member has come into the room.
 func (a *admission) ask(ctx context.Context, ms *membership) error {
 	if ctx.Err() != nil { // Admit may have been asked before
 		ms.room.mu.Unlock()
@@ -262,7 +262,7 @@ func (a *admission) ask(ctx context.Context, ms *membership) error {
 	err := h.opts.Admit(call, ms.room.name, ms.member)
 	switch {
 	case call.Err() != nil && ctx.Err() == nil:
-		if why := context.Cause(call); why != ErrJoined {
+		if why := context.Cause(call); !errors.Is(why, ErrJoined) {
 			return why
 		}
 		return nil
