@@ -247,8 +247,8 @@ type Reply struct {
 
 // Ask sends data to the selected members as a question, a direct message that
 // they answer with [Member.Reply], and yields the answers as they come. It ends
-// when all members that got the question have answered or ended. The way back
-// is between hubs only, so no client can answer for another.
+// when all members that got the question have answered or ended. Answers go
+// between hubs only, so no client can answer for another.
 //
 // If the selection is one of rooms, a member that leaves them before it answers
 // is not waited for either, and its answer is no longer taken, even if it comes
@@ -257,8 +257,8 @@ type Reply struct {
 // A question is in no history. Which errors there are, and how long Ask waits,
 // is as with [Selection.Count]; then PartialError.Unanswered is the number of
 // members that got the question and have not answered, with those that have
-// ended or left. Data may be as long as a message. The
-// body of the loop may call the hub, as that of [Selection.Members] may.
+// ended or left. Data may be as long as a message. The body of the loop may
+// call the hub, as that of [Selection.Members] may.
 func (s Selection) Ask(ctx context.Context, data []byte) iter.Seq2[Reply, error] {
 	return func(yield func(Reply, error) bool) {
 		if s.hub != nil {
