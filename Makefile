@@ -8,8 +8,10 @@ SHELL       := bash
 
 # Tests with servers mostly wait, so several run at a time: two packages, and
 # within a package eight tests, which with one server version keeps two
-# processors busy. With the race detector, and with all tests, that is too much:
-# failovers would wait for processor time, which tests take for trouble.
+# processors busy; of the smaller modules three. With the race detector, and with
+# all tests, that is too much: failovers would wait for processor time, which
+# tests take for trouble.
+M           ?= 3
 P           ?= 2
 TIMEOUT     ?= 30m
 TESTFLAGS   ?= -parallel 8
@@ -39,10 +41,15 @@ help: ## what there is to make
 test: ## set up what tests need, and run them, on one server version
 	@. .ci/setup
 	status=0
-	for m in $(MODULES); do # all of them, also after one has failed
-	  # The packages that take longest are first: they decide when all have ended.
-	  (cd "$$m" && go test -p $(P) -timeout $(TIMEOUT) $(TESTFLAGS) $$(ls -d ./sharded ./adapter/redis ./internal/redistest 2>/dev/null) ./...) || status=1
-	done
+	# module tests the module in a folder. The packages that take longest are
+	# first: they decide when all have ended.
+	module() {
+	  cd "$$1" && go test -p $(P) -timeout $(TIMEOUT) $(TESTFLAGS) $$(ls -d ./sharded ./adapter/redis ./internal/redistest 2>/dev/null) ./...
+	}
+	export -f module
+	(module ./) || status=1
+	# The others, also if that has failed.
+	printf '%s\n' $(filter-out ./,$(MODULES)) | xargs -P $(M) -I{} bash -c 'module {}' || status=1
 	if [ "$${FANOUT_TEST_ALL:-}" = 1 ]; then # and the order of locks is kept, which -race has no part in
 	  flags=$${GOFLAGS:-}
 	  FANOUT_TEST_ALL= GOFLAGS=$${flags//-race/} go test -tags lockcheck -timeout $(TIMEOUT) . ./internal/locks ./internal/roomlog ./internal/work ./internal/reading ./internal/publishing ./internal/questions ./internal/lookout ./internal/announcer || status=1
@@ -51,7 +58,7 @@ test: ## set up what tests need, and run them, on one server version
 
 .PHONY: test-all
 test-all: ## make test, and other server versions, long fault suites and soak
-	@FANOUT_TEST_ALL=1 $(MAKE) --no-print-directory test P=1 TESTFLAGS="-parallel 3"
+	@FANOUT_TEST_ALL=1 $(MAKE) --no-print-directory test M=1 P=1 TESTFLAGS="-parallel 3"
 
 .PHONY: lint
 lint: ## gofumpt, vet, staticcheck, errorlint, unparam and revive, in all modules

@@ -34,8 +34,10 @@ var faults = []struct {
 }
 
 func TestFaults(t *testing.T) {
+	t.Parallel()
 	for _, fault := range faults {
 		t.Run(fault.name, func(t *testing.T) {
+			t.Parallel()
 			f := startFleet(t, fault.servers, nil)
 			w := newWorld(t, f, 3, []string{"a", "b", "c", "kept a", "kept b"})
 			fault.happen(t, f, w)
@@ -138,6 +140,7 @@ func hears(t *testing.T, from *fanout.Hub, m *fanout.Member) {
 // Where two servers have lost each other no client notices. What is lost then
 // is reported even if nothing more is said.
 func TestLostTail(t *testing.T) {
+	t.Parallel()
 	f := startFleet(t, 3, nil)
 	from := newHub(t, newAdapter(t, f.addr(0), nats.Options{}))
 	to := newHub(t, newAdapter(t, f.addr(2), nats.Options{}))
@@ -157,6 +160,7 @@ func TestLostTail(t *testing.T) {
 
 // A publisher that dies cannot say how far it came.
 func TestDeadPublisher(t *testing.T) {
+	t.Parallel()
 	f := startFleet(t, 1, nil)
 	p := newProxy(t, f.addr(0))
 	from := newHub(t, newAdapter(t, p.Addr(), nats.Options{}))

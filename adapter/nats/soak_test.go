@@ -110,6 +110,7 @@ func (s *soaked) faults() []soak.Fault {
 // paused and cut off. With FANOUT_TEST_ALL=1 hubs have faults, too, and faults
 // go on at random for some time.
 func TestSoak(t *testing.T) {
+	t.Parallel()
 	s := &soaked{fleet: startFleet(t, 3, nil)}
 	for i := range soak.Hubs {
 		s.proxies = append(s.proxies, newProxy(t, s.addr(i)))
