@@ -58,7 +58,8 @@ type HubInfo struct {
 // A hub that cannot be reached when it is asked is not counted, and not waited
 // for: one whose link to the backend is down, on a backend that counts
 // receivers, and one that is not heard of yet, on others. (They know of each
-// other a second after they start; see [Stats].)
+// other a second after they start; see [Stats].) The members of this hub are
+// counted even if its own link is down.
 //
 // A member of several rooms of the selection counts once. With Local only the
 // members of this hub count, and nobody is asked. Volatile has no effect. Other

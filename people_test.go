@@ -223,6 +223,55 @@ func TestAHubThatIsSilentIsNamed(t *testing.T) {
 	})
 }
 
+func TestAHubThatIsCutOffKnowsItsOwnMembers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bus := memory.NewBus()
+		node := bus.NewAdapter()
+		a, b := newHubOn(t, node, nil), newHub(t, bus, nil)
+		own := connect(t, a, "x", "y")
+		connect(t, b, "x")
+		time.Sleep(2 * time.Second) // they know of each other
+		node.Cut()
+		within := func() context.Context {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			t.Cleanup(cancel)
+			return ctx
+		}
+		partial := func(err error) {
+			t.Helper()
+			var e *fanout.PartialError
+			require.ErrorAs(t, err, &e)
+			require.ErrorIs(t, err, context.DeadlineExceeded)
+			for _, silent := range e.Silent {
+				require.NotEqual(t, a.ID(), silent.ID)
+			}
+		}
+		for name, s := range map[string]fanout.Selection{
+			"rooms": a.In("x", "y"), "everyone": a.Everyone(), "a member": a.To(own.ID()),
+		} {
+			n, err := s.Count(within())
+			require.Equal(t, 1, n, name)
+			partial(err)
+		}
+		var ids []string
+		for m, err := range a.In("x").Members(within()) {
+			if err != nil {
+				partial(err)
+				continue
+			}
+			ids = append(ids, m.ID)
+		}
+		require.Equal(t, []string{own.ID()}, ids)
+		require.Error(t, a.In("x").Join(within(), "z"), "a command waits for its place in the order")
+		require.NotContains(t, own.Rooms(), "z")
+		node.Heal()
+		time.Sleep(5 * time.Second)
+		n, err := a.In("x").Count(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, 2, n)
+	})
+}
+
 func TestCloseOfASelection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, b, c := three(t, memory.NewBus())

@@ -3,8 +3,10 @@ package questions
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"github.com/fanoutgo/fanout/adapter"
+	"github.com/fanoutgo/fanout/internal/ask"
 	"github.com/fanoutgo/fanout/internal/control"
 	"github.com/fanoutgo/fanout/internal/gate"
 )
@@ -32,6 +34,25 @@ func (s *Switchboard) AskHere(ctx context.Context, q *control.Question, take Tak
 		return nil
 	}
 	return s.env.Explain(ctx, err)
+}
+
+// answerHere has this hub answer a question that did not come back to it, since
+// its link is down: its own members are known without the backend. A command
+// has one order with messages, and is left out.
+func (a *asking) answerHere(e *Incomplete) {
+	own := a.board.env.Notices.Hub
+	switch a.question.Op {
+	case control.OpMembers, control.OpCount, control.OpHubs:
+	default:
+		return
+	}
+	if a.consumed[own] > 0 {
+		return
+	}
+	// The answer takes no time, and ctx has ended.
+	if err := a.board.AskHere(context.WithoutCancel(a.ctx), &a.question, a.take); err == nil {
+		e.Silent = slices.DeleteFunc(e.Silent, func(k ask.Known) bool { return k.Hub == own })
+	}
 }
 
 // here is the Taker of a question that only this hub answers.
