@@ -20,6 +20,7 @@ type record struct {
 	told     []event
 	seen     map[string]int // how often each frame arrived
 	inside   int            // calls that are running
+	waiting  int            // of these, calls that wait for gate
 	overlaps int            // calls that began while another was running
 	gate     chan struct{}  // calls wait for it if it is not nil
 }
@@ -79,6 +80,9 @@ func (r *recorder) call(channel string, v event) {
 	}
 	l.inside++
 	gate := l.gate
+	if gate != nil {
+		l.waiting++
+	}
 	r.mu.Unlock()
 
 	if gate != nil {
@@ -86,6 +90,9 @@ func (r *recorder) call(channel string, v event) {
 	}
 
 	r.mu.Lock()
+	if gate != nil {
+		l.waiting--
+	}
 	l.inside--
 	r.mu.Unlock()
 }
@@ -113,11 +120,12 @@ func (r *recorder) hold(channel string) (release func()) {
 	})
 }
 
-// held reports whether a call for the channel is running.
+// held reports whether a call for the channel waits since hold. A call that had
+// begun before that does not.
 func (r *recorder) held(channel string) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.logLocked(channel).inside > 0
+	return r.logLocked(channel).waiting > 0
 }
 
 // overlapped returns how many calls began while another one was running.
