@@ -66,8 +66,10 @@
 // seen of it.
 //
 // History returns nothing that is older than a room's Retention. A publish to
-// the room removes it. If nothing is published, the rest of the room, and the
-// note of where its history was, expire one day after Retention.Age.
+// the room removes it. A server that is cut off from the others answers from
+// what it has. If that ends before the position that is asked for, History asks
+// again for up to 5 seconds. If nothing is published, the rest of the room, and
+// the note of where its history was, expire one day after Retention.Age.
 //
 // # Messages
 //

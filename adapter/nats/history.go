@@ -37,12 +37,33 @@ func (a *Adapter) History(ctx context.Context, channel string, q adapter.Query) 
 		ctx, cancelIn = context.WithTimeout(ctx, readIn)
 		defer cancelIn()
 		var page adapter.Page
-		if page, err = a.readPage(ctx, nc, channel, &q); err == nil {
+		if page, err = a.readRecent(ctx, nc, channel, &q); err == nil {
 			return page, nil
 		}
 		err = a.cause(ctx, err)
 	}
 	return adapter.Page{}, fmt.Errorf("nats: history of %q: %w", channel, err)
+}
+
+// lagIn is how long a server may lack the position that is asked for, before it
+// is believed that nobody has it.
+const lagIn = flushIn
+
+// readRecent reads a page. A server that is cut off from the others goes on to
+// answer from what it has, which may end before the position that is asked for.
+// Then it is asked again for up to lagIn.
+func (a *Adapter) readRecent(ctx context.Context, nc *nats.Conn, channel string, q *adapter.Query) (adapter.Page, error) {
+	began := time.Now()
+	for attempt := 0; ; attempt++ {
+		page, err := a.readPage(ctx, nc, channel, q)
+		lags := q.Since.Epoch == page.Head.Epoch && q.Since.Offset > page.Head.Offset
+		if err != nil || !lags || time.Since(began) > lagIn {
+			return page, err
+		}
+		if err := pause(ctx, attempt); err != nil {
+			return page, err
+		}
+	}
 }
 
 func (a *Adapter) readPage(ctx context.Context, nc *nats.Conn, channel string, q *adapter.Query) (adapter.Page, error) {
