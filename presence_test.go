@@ -419,6 +419,7 @@ func TestPresenceOfOneThatResumes(t *testing.T) {
 		a := f.hubs[0]
 		enter(t, f.hubs[1], "kept", "bob", "")
 		publish(t, a.Room("kept"), 1, 3)
+		time.Sleep(time.Second) // a first list may lack those who have just come
 		m, err := a.Connect(nil)
 		require.NoError(t, err)
 		require.NoError(t, a.Room("kept").Resume(within(t), m, fanout.Position{}))
