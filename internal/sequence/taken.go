@@ -84,6 +84,8 @@ func (s *publisher) overtake(h *wire.Header, reported, earlier bool, trimmed *ui
 		case h.Stream > t.stream:
 			lost += t.untold(a)
 			continue
+		case from > s.next && from-s.next >= suspiciousHole:
+			continue // take has not noted it in this line
 		case from < until:
 			if reported {
 				hole += from - s.next

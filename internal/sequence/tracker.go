@@ -152,7 +152,10 @@ func (t *Tracker) AcceptUnkept(h *wire.Header, trimmed *uint64) (v Verdict) {
 		v.Skip = v.Repeated
 	} else {
 		more, absurd := s.jump(h.Seq, true)
-		hole, v.Unknown = hole+more, absurd
+		if hole += more; hole >= MaxHole {
+			hole, absurd = 0, true
+		}
+		v.Unknown = absurd
 		if s.trimmed {
 			hole -= take(trimmed, hole)
 		}
