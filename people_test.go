@@ -262,6 +262,9 @@ func TestAHubThatIsCutOffKnowsItsOwnMembers(t *testing.T) {
 			ids = append(ids, m.ID)
 		}
 		require.Equal(t, []string{own.ID()}, ids)
+		for range a.In("x").Members(within()) {
+			break
+		}
 		require.Error(t, a.In("x").Join(within(), "z"), "a command waits for its place in the order")
 		require.NotContains(t, own.Rooms(), "z")
 		node.Heal()
@@ -269,6 +272,15 @@ func TestAHubThatIsCutOffKnowsItsOwnMembers(t *testing.T) {
 		n, err := a.In("x").Count(t.Context())
 		require.NoError(t, err)
 		require.Equal(t, 2, n)
+
+		node.Cut()
+		var last error
+		for _, err := range a.In("x").Members(within()) {
+			if last = err; err == nil {
+				require.NoError(t, a.Close(within()), "in the loop")
+			}
+		}
+		require.ErrorIs(t, last, fanout.ErrClosed)
 	})
 }
 

@@ -205,8 +205,7 @@ func (a *asking) run() error {
 		case <-a.ctx.Done():
 			err := a.incomplete(context.Cause(a.ctx))
 			a.abandon()
-			a.answerHere(err)
-			return err
+			return a.answerHere(err)
 		case <-a.board.env.Closing:
 			return adapter.ErrClosed
 		}

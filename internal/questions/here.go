@@ -38,21 +38,28 @@ func (s *Switchboard) AskHere(ctx context.Context, q *control.Question, take Tak
 
 // answerHere has this hub answer a question that did not come back to it, since
 // its link is down: its own members are known without the backend. A command
-// has one order with messages, and is left out.
-func (a *asking) answerHere(e *Incomplete) {
+// has one order with messages, and is left out. It returns e, or ErrClosed if
+// the hub was closed meanwhile.
+func (a *asking) answerHere(e *Incomplete) error {
 	own := a.board.env.Notices.Hub
 	switch a.question.Op {
 	case control.OpMembers, control.OpCount, control.OpHubs:
 	default:
-		return
+		return e
 	}
 	if a.consumed[own] > 0 {
-		return
+		return e
 	}
-	// The answer takes no time, and ctx has ended.
-	if err := a.board.AskHere(context.WithoutCancel(a.ctx), &a.question, a.take); err == nil {
+	var err error
+	// AskHere is an operation of its own. The context has ended, and the answer
+	// needs none.
+	if !a.op.Outside(func() { err = a.board.AskHere(context.WithoutCancel(a.ctx), &a.question, a.take) }) {
+		return adapter.ErrClosed
+	}
+	if err == nil {
 		e.Silent = slices.DeleteFunc(e.Silent, func(k ask.Known) bool { return k.Hub == own })
 	}
+	return e
 }
 
 // here is the Taker of a question that only this hub answers.
