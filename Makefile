@@ -8,9 +8,9 @@ SHELL       := bash
 
 # Tests with servers mostly wait, so several run at a time: two packages, and
 # within a package eight tests, which with one server version keeps two
-# processors busy; of the smaller modules three. With the race detector, and with
-# all tests, that is too much: failovers would wait for processor time, which
-# tests take for trouble.
+# processors busy. Three of the smaller modules run at a time. With the race
+# detector, and with all tests, that is too much: failovers would wait for
+# processor time, and tests would take that for a fault.
 M           ?= 3
 P           ?= 2
 TIMEOUT     ?= 30m

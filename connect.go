@@ -247,8 +247,8 @@ func (a *admission) stands(r *room) bool {
 }
 
 // ask asks Options.Admit on behalf of a membership. The room's lock is held;
-// ask releases it. If there was nothing to decide any more the error says why,
-// and is nil if the member has come into the room.
+// ask releases it. If the call ended because nothing was left to decide, the
+// error says why; it is nil if another Join has succeeded.
 func (a *admission) ask(ctx context.Context, ms *membership) error {
 	if ctx.Err() != nil { // Admit may have been asked before
 		ms.room.mu.Unlock()

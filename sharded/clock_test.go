@@ -144,7 +144,7 @@ func TestHistoryOfANodeThatGaveAllItsSlots(t *testing.T) {
 	awaitTrust(t, to)
 	w.keep(channel, 1)
 	if err := c.MigrateSlots(within(t), from, to, slots); err != nil {
-		require.ErrorContains(t, err, "only with masters") // it is none any more
+		require.ErrorContains(t, err, "only with masters") // it is a replica by now
 	}
 	require.Eventually(t, func() bool {
 		replicas, err := to.Do(within(t), "CLUSTER", "REPLICAS", to.ID()).AsStrSlice()

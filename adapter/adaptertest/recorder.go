@@ -120,8 +120,8 @@ func (r *recorder) hold(channel string) (release func()) {
 	})
 }
 
-// held reports whether a call for the channel waits since hold. A call that had
-// begun before that does not.
+// held reports whether a call for the channel is waiting to be released. A call
+// that began before hold does not wait.
 func (r *recorder) held(channel string) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -37,7 +37,7 @@ func (a *Adapter) agreedUpTo(ctx context.Context, channel string, keep adapter.R
 		case found == different:
 			most = at - 1
 		default:
-			agreed, unsure = at, found == untold
+			agreed, unsure = at, found == unclear
 		}
 		if agreed >= most {
 			return agreed, unsure, nil
@@ -47,13 +47,13 @@ func (a *Adapter) agreedUpTo(ctx context.Context, channel string, keep adapter.R
 	return 0, false, nil
 }
 
-// A comparison is that of the frames at one offset of two histories.
+// A comparison is the result of comparing two histories at an offset.
 type comparison uint8
 
 const (
 	same comparison = iota
 	different
-	untold // one of the histories no longer keeps the frame
+	unclear // one of the histories no longer keeps the frame
 )
 
 // compareAt compares what both histories have at an offset. A filler is the
@@ -62,7 +62,7 @@ func (a *Adapter) compareAt(ctx context.Context, channel string, keep adapter.Re
 	q := adapter.Query{Limit: 1, Keep: keep, Time: time.Now(), Since: c.positionOf(at - 1)}
 	old, err := a.from.historian.History(ctx, channel, q)
 	if err != nil {
-		return untold, err
+		return unclear, err
 	}
 	if q.Since = (adapter.Position{}); at > 1 {
 		q.Since = adapter.Position{Epoch: epoch, Offset: at - 1}
@@ -70,11 +70,11 @@ func (a *Adapter) compareAt(ctx context.Context, channel string, keep adapter.Re
 	page, err := a.to.historian.History(ctx, channel, q)
 	switch {
 	case err != nil || len(page.Frames) == 0 || page.First > at:
-		return untold, err
+		return unclear, err
 	case isFiller(page.Frames[0].Frame):
 		return same, nil
 	case len(old.Frames) == 0 || old.First > at:
-		return untold, nil
+		return unclear, nil
 	case !bytes.Equal(old.Frames[0].Frame, page.Frames[0].Frame):
 		return different, nil
 	}

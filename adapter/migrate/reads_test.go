@@ -12,7 +12,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A late is an old backend that brings the log with the commit late.
+// A late adapter is an old backend that shows the commit only when its gate is
+// closed.
 type late struct {
 	*memory.Adapter
 	gate chan struct{}

@@ -145,7 +145,7 @@ func TestQuestion(t *testing.T) {
 		q.Tick(q.Next())
 		require.Equal(t, at(730), q.Next())
 	})
-	t.Run("does not wait for a hub that is not there any more", func(t *testing.T) {
+	t.Run("does not wait for a hub that is no longer there", func(t *testing.T) {
 		thorough := func() *Question {
 			q := New(1, 1, there(1, 2))
 			q.Thorough()

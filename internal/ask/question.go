@@ -228,9 +228,9 @@ func (q *Question) Gone(id uint64, now time.Time) (a Actions) {
 	return a
 }
 
-// There takes the hubs that are there now. A hub that was there, and is not any
-// more, is not waited for. One that has begun to answer is waited for a while:
-// it may not be known yet.
+// There takes the list of the hubs that are there now. The question no longer
+// waits for a hub that is missing from it. It waits for begunTime for one that
+// has begun to answer, since that may not be known yet.
 func (q *Question) There(there []Known, now time.Time) {
 	ids := make(map[uint64]bool, len(there))
 	for _, k := range there {

@@ -160,7 +160,7 @@ func TestLookout(t *testing.T) {
 			ended, end := context.WithCancel(t.Context())
 			young.env.Notices.Context = ended
 			time.AfterFunc(time.Second, end)
-			young.Run(own) // says nothing any more
+			young.Run(own) // it has left, and says nothing
 			for _, h := range hubs {
 				h.require(t, 1, 1, 0)
 				require.True(t, h.IsGone(3))

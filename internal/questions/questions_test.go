@@ -264,7 +264,7 @@ func TestAsk(t *testing.T) {
 			require.LessOrEqual(t, time.Since(began), 500*time.Millisecond)
 		})
 	})
-	t.Run("does not wait for a hub that is not known any more", func(t *testing.T) {
+	t.Run("does not wait for a hub that is no longer known", func(t *testing.T) {
 		for _, uncounted := range []bool{false, true} {
 			in(t, 3, func(t *testing.T, n *net) {
 				n.uncounted = uncounted

@@ -62,8 +62,8 @@ func (a *asking) awaits(hub uint64, now time.Time) bool {
 	return !a.question.Op.IsCommand()
 }
 
-// there returns the hubs that are there, and those that have members who are
-// asked and may be there.
+// there returns the hubs that are known to be there, and those of members who
+// are asked if they may be there.
 func (a *asking) there(now time.Time) []ask.Known {
 	there := a.board.env.Known()
 	for _, l := range a.lanes {
@@ -74,8 +74,8 @@ func (a *asking) there(now time.Time) []ask.Known {
 	return there
 }
 
-// late ends the wait for a hub that had ended before the question was put, if
-// it says nothing but that it has got it.
+// late ends the wait for a hub that had ended before the question was asked, if
+// all that comes from it is that the question has arrived.
 func (a *asking) late(n *news, now time.Time) {
 	if (n.roll || !n.answer.Status.HasPage()) && a.board.env.IsGone(n.from) {
 		delete(a.open, n.from)

@@ -85,7 +85,7 @@ func (s *publisher) overtake(h *wire.Header, reported, earlier bool, trimmed *ui
 			lost += t.untold(a)
 			continue
 		case from > s.next && from-s.next >= suspiciousHole:
-			continue // take has not noted it in this line
+			continue // it was noted when another line was followed
 		case from < until:
 			if reported {
 				hole += from - s.next

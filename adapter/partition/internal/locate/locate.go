@@ -1,9 +1,9 @@
 // Package locate decides, for a room of package partition, which partition has
 // its history, and what is to be done before the room can be used at its home.
 //
-// A history ends in the same place nowhere else, so the partition whose copy
-// ends latest has it. Other partitions have copies that were left behind when
-// the room moved, and copies that were begun and are not complete:
+// Only the history itself grows, so the partition whose copy ends latest has
+// it. Others may have copies that were left behind when the room moved, or that
+// were begun and not completed:
 //
 //	p1  ▒▒▒▒▒▒▒▒▒▒▒▒        left behind: its record says that p2 has the history
 //	p2  ▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒  the history
