@@ -36,7 +36,7 @@ func TestContract(t *testing.T) {
 				"history-trims-by-age",      // copies are as old as the flip
 				"history-trims-by-number",   // it reads with other retentions, and one of them is that of the copy
 				"history-repeats-once",      // it repeats what was acknowledged, which hubs do not: see TestDoubtAtTheFlip
-				"history-frames-are-opaque", // its receiver reads no history, so what is kept is not known there
+				"history-frames-are-opaque", // a copy may arrive again, at the position that it had: hubs drop it
 			},
 		},
 	} {
