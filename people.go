@@ -55,11 +55,14 @@ type HubInfo struct {
 // closes is not waited for, and neither is one that is known to be gone: see
 // [Hub.Hubs].
 //
-// A hub that cannot be reached when it is asked is not counted, and not waited
-// for: one whose link to the backend is down, on a backend that counts
-// receivers, and one that is not heard of yet, on others. (They know of each
-// other a second after they start; see [Stats].) The members of this hub are
-// counted even if its own link is down.
+// A hub whose link to the backend is down is waited for, and named, if the
+// selection is of everyone or of members of that hub, as it is by Hubs. If it
+// is of rooms or users, a backend that counts receivers does not tell that hub
+// from one that has no members there: it is left out. On other backends each
+// hub says whether it has members there, and is named if it does not. A hub
+// that is not heard of yet can be left out as well: hubs know of each other a
+// second after they start, see [Stats]. The members of this hub are counted
+// even if its own link is down.
 //
 // A member of several rooms of the selection counts once. With Local only the
 // members of this hub count, and nobody is asked. Volatile has no effect. Other

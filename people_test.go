@@ -284,6 +284,46 @@ func TestAHubThatIsCutOffKnowsItsOwnMembers(t *testing.T) {
 	})
 }
 
+// Its other connection works, so it is not counted where it asks.
+func TestAHubWhoseSubscriberIsCutOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bus := memory.NewBus()
+		node := bus.NewAdapter()
+		a, b := newHubOn(t, node, nil), newHub(t, bus, nil)
+		own := connect(t, a, "x", "y")
+		other := connect(t, b, "x")
+		time.Sleep(2 * time.Second) // they know of each other
+		node.CutSubscriber()
+		t.Log("b names a, and counts its own members")
+		for name, s := range map[string]fanout.Selection{"everyone": b.Everyone(), "members": b.To(own.ID(), other.ID())} {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			n, err := s.Count(ctx)
+			require.Equal(t, 1, n, name)
+			var partial *fanout.PartialError
+			require.ErrorAs(t, err, &partial, name)
+			require.Len(t, partial.Silent, 1, name)
+			require.Equal(t, a.ID(), partial.Silent[0].ID, name)
+		}
+		node.Heal()
+		time.Sleep(time.Second)
+		node.CutSubscriber()
+		t.Log("a knows its own members")
+		requireCount(t, 1, a.In("y"))
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		n, err := a.Everyone().Count(ctx)
+		require.Equal(t, 1, n, "b's answer does not arrive")
+		require.Error(t, err)
+		node.Heal()
+		time.Sleep(time.Second)
+		t.Log("one that is back in time answers")
+		node.CutSubscriber()
+		time.AfterFunc(time.Second, node.Heal)
+		requireCount(t, 2, b.Everyone())
+	})
+}
+
 func TestCloseOfASelection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, b, c := three(t, memory.NewBus())

@@ -68,6 +68,7 @@ type hub struct {
 	known    bool // it was there when the question was asked
 	rolled   bool // it has said to which channels it listens
 	listens  []bool
+	expected []uint64 // channels: see Expect
 	answered []uint64 // by channel: the latest attempt that it answered, plus one
 	next     uint64   // the page that is to come
 	upto     uint64   // the page up to which it has credit
@@ -123,6 +124,16 @@ func (q *Question) hub(id uint64) *hub {
 // there has said whether it listens, also where the backend counts. A hub whose
 // subscription is down for a moment is not counted; it gets a later attempt.
 func (q *Question) Thorough() { q.thorough = true }
+
+// Expect says to which channels a hub that is there listens, if that is known
+// without asking it: the asking hub's own, inboxes, and those that every hub
+// listens to. The question then waits for that hub also if the backend has not
+// counted it, since its subscription is down for a moment.
+func (q *Question) Expect(id uint64, channels ...uint64) {
+	if h := q.hubs[id]; h != nil && h.known {
+		h.expected = channels
+	}
+}
 
 // Start returns the first attempt.
 func (q *Question) Start(now time.Time) (a Actions) {
@@ -300,97 +311,4 @@ func (q *Question) resend(now time.Time) (a Actions) {
 		q.rolling, a.Roll = true, true
 	}
 	return a
-}
-
-// complete reports whether all hubs that listen to a channel have been heard.
-func (q *Question) complete(c int) bool {
-	ch := &q.channels[c]
-	switch {
-	case !ch.sent:
-		return false
-	case !ch.counted:
-		return q.allRolled(c)
-	case q.answers(c, ch.attempt) >= ch.receivers:
-		return !q.thorough || q.allRolled(c)
-	}
-	// Answers to this attempt are lost, but all may have answered an earlier
-	// one.
-	return q.rolling && q.answers(c, 0) >= ch.receivers && q.allRolled(c)
-}
-
-// allRolled reports whether all hubs have said whether they listen to a
-// channel, and those that do have answered.
-func (q *Question) allRolled(c int) bool {
-	for _, h := range q.hubs {
-		if h.state != Ended && h.known && !h.rolled && h.answered[c] == 0 || q.owes(h, c) {
-			return false
-		}
-	}
-	return true
-}
-
-// answers is the number of hubs that have answered an attempt or a later one.
-func (q *Question) answers(c int, attempt uint64) (n int) {
-	for _, h := range q.hubs {
-		if h.answered[c] > attempt {
-			n++
-		}
-	}
-	return n
-}
-
-// owes reports whether a hub listens to a channel and has yet to answer.
-func (q *Question) owes(h *hub, c int) bool {
-	return h.state != Ended && h.listens[c] && h.answered[c] == 0
-}
-
-// Done reports whether all answers are here.
-func (q *Question) Done() bool {
-	for _, h := range q.hubs {
-		if h.state == Answering {
-			return false
-		}
-	}
-	for c := range q.channels {
-		if !q.complete(c) {
-			return false
-		}
-	}
-	return true
-}
-
-// Missing returns the hubs that have not answered, or not everything, and since
-// when each is silent; and the number of others whose names are not known.
-func (q *Question) Missing() (silent []Known, unknown int) {
-	if q.Done() {
-		return nil, 0
-	}
-	var asked []Known // may have been asked
-	lack := 0
-	for c := range q.channels {
-		if ch := &q.channels[c]; ch.counted {
-			lack = max(lack, ch.receivers-q.answers(c, ch.attempt))
-		}
-	}
-	for id, h := range q.hubs {
-		owes := false
-		for c := range q.channels {
-			owes = owes || q.owes(h, c)
-		}
-		switch k := (Known{id, h.heard}); {
-		case h.state == Answering || owes || h.state == Silent && h.known && q.rolling && !h.rolled:
-			silent = append(silent, k)
-			if h.state == Silent {
-				lack--
-			}
-		case h.state == Silent && h.known && !q.rolling:
-			asked = append(asked, k)
-		}
-	}
-	if len(asked) <= lack { // it can only be these
-		silent = append(silent, asked...)
-		lack -= len(asked)
-	}
-	slices.SortFunc(silent, func(a, b Known) int { return cmp.Compare(a.Hub, b.Hub) })
-	return silent, max(lack, 0)
 }

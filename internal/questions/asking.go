@@ -56,6 +56,7 @@ type asking struct {
 	consumed  map[uint64]uint64    // pages by hub
 	open      map[uint64]bool      // hubs that have begun to answer, and not finished
 	absent    map[uint64]time.Time // hubs that credits have not reached, and since when
+	listens   []uint64             // channels in which this hub is expected to answer
 	failed    []Failure
 	err       error // of a publish
 	stopped   bool  // the caller wants no more
@@ -127,9 +128,7 @@ func (s *Switchboard) ask(ctx context.Context, op *gate.Operation, q *control.Qu
 	there := s.env.Known()
 	a.question.Credit = ask.CreditFor(len(there))
 	a.state = ask.New(len(a.lanes), a.question.Credit, there)
-	if a.question.Op.IsCommand() {
-		a.state.Thorough()
-	}
+	a.expect(there)
 	return a.run()
 }
 
@@ -201,6 +200,10 @@ func (a *asking) run() error {
 		case <-timer.C:
 			now := time.Now()
 			a.state.There(a.there(now), now)
+			a.expectOwn()
+			if a.answersHere() && a.state.WaitsOnlyFor(a.own()) {
+				return a.answerHere(a.incomplete(nil))
+			}
 			a.do(a.state.Tick(now))
 		case <-a.ctx.Done():
 			err := a.incomplete(context.Cause(a.ctx))

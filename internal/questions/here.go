@@ -36,28 +36,37 @@ func (s *Switchboard) AskHere(ctx context.Context, q *control.Question, take Tak
 	return s.env.Explain(ctx, err)
 }
 
-// answerHere has this hub answer a question that did not come back to it, since
-// its link is down: its own members are known without the backend. A command
-// has one order with messages, and is left out. It returns e, or ErrClosed if
-// the hub was closed meanwhile.
-func (a *asking) answerHere(e *Incomplete) error {
-	own := a.board.env.Notices.Hub
+// answersHere reports whether this hub can answer a question that did not come
+// back to it, since its link is down: its own members are known without the
+// backend. A command has one order with messages, and members of this hub that
+// are asked something have to answer.
+func (a *asking) answersHere() bool {
 	switch a.question.Op {
 	case control.OpMembers, control.OpCount, control.OpHubs:
-	default:
-		return e
+		return a.consumed[a.own()] == 0
 	}
-	if a.consumed[own] > 0 {
+	return false
+}
+
+func (a *asking) own() uint64 { return a.board.env.Notices.Hub }
+
+// answerHere has this hub answer if it can. It returns what is still missing of
+// e, or ErrClosed if the hub was closed meanwhile.
+func (a *asking) answerHere(e *Incomplete) error {
+	if !a.answersHere() {
 		return e
 	}
 	var err error
-	// AskHere is an operation of its own. The context has ended, and the answer
-	// needs none.
+	// AskHere is an operation of its own. The context may have ended, and the
+	// answer needs none.
 	if !a.op.Outside(func() { err = a.board.AskHere(context.WithoutCancel(a.ctx), &a.question, a.take) }) {
 		return adapter.ErrClosed
 	}
 	if err == nil {
-		e.Silent = slices.DeleteFunc(e.Silent, func(k ask.Known) bool { return k.Hub == own })
+		e.Silent = slices.DeleteFunc(e.Silent, func(k ask.Known) bool { return k.Hub == a.own() })
+	}
+	if e.Err == nil && len(e.Silent) == 0 && len(e.Failed) == 0 {
+		return nil
 	}
 	return e
 }

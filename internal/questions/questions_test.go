@@ -219,6 +219,65 @@ func TestAsk(t *testing.T) {
 			require.EqualValues(t, 1+2, sum)
 		})
 	})
+	t.Run("names hubs that are there, and have not got it", func(t *testing.T) {
+		in(t, 3, func(t *testing.T, n *net) {
+			n.hubs[2].gone.Store(true)
+			for name, ask := range map[string]func(context.Context) (uint64, error){
+				"everyone": func(ctx context.Context) (uint64, error) { return n.ask(ctx, count) },
+				"members":  func(ctx context.Context) (uint64, error) { return n.askMembers(ctx, control.OpCount, 1, 2, 3) },
+			} {
+				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+				defer cancel()
+				sum, err := ask(ctx)
+				incomplete, is := errors.AsType[*Incomplete](err)
+				require.True(t, is, name)
+				require.ErrorIs(t, err, context.DeadlineExceeded, name)
+				require.Len(t, incomplete.Silent, 1, name)
+				require.EqualValues(t, 3, incomplete.Silent[0].Hub, name)
+				require.EqualValues(t, 1+2, sum, name)
+			}
+			t.Log("they may get it later")
+			time.AfterFunc(time.Second, func() { n.hubs[2].gone.Store(false) })
+			sum, err := n.ask(t.Context(), count)
+			require.NoError(t, err)
+			require.EqualValues(t, 1+2+3, sum)
+			t.Log("or be gone")
+			n.hubs[2].gone.Store(true)
+			time.AfterFunc(time.Second, func() { n.hubs[0].HubGone(3) })
+			sum, err = n.ask(t.Context(), count)
+			require.NoError(t, err)
+			require.EqualValues(t, 1+2, sum)
+		})
+	})
+	t.Run("has the own hub answer if it has not got it", func(t *testing.T) {
+		in(t, 3, func(t *testing.T, n *net) {
+			lanes := func(scope control.Scope) Lanes {
+				return func(q *control.Question) []Lane {
+					q.Scope = scope
+					c := channel{n, n.hubs[1:]}
+					c.Hold()
+					return []Lane{{Out: c}}
+				}
+			}
+			for _, scope := range []control.Scope{control.ScopeEveryone, control.ScopeRooms} {
+				sum, err := n.askLanes(t.Context(), count, lanes(scope))
+				require.NoError(t, err, scope)
+				require.EqualValues(t, 1+2+3, sum, scope)
+			}
+			t.Log("unless it has left the room")
+			left := false
+			n.hubs[0].env.Listens = func(*control.Question) []uint64 {
+				defer func() { left = true }()
+				if left {
+					return nil
+				}
+				return []uint64{0}
+			}
+			sum, err := n.askLanes(t.Context(), count, lanes(control.ScopeRooms))
+			require.NoError(t, err)
+			require.EqualValues(t, 2+3, sum)
+		})
+	})
 	t.Run("does not wait for a hub that is gone", func(t *testing.T) {
 		in(t, 3, func(t *testing.T, n *net) {
 			n.hubs[2].deaf = true

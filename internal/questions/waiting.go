@@ -1,6 +1,7 @@
 package questions
 
 import (
+	"slices"
 	"time"
 
 	"github.com/fanoutgo/fanout/internal/ask"
@@ -17,6 +18,37 @@ const absentTime = 2 * time.Second
 // backend that does not count receivers. Hubs know of each other a second after
 // they start.
 const unheardTime = 2 * time.Second
+
+// expect says for which hubs the question waits though the backend may not
+// count them. Commands wait for all that are there.
+func (a *asking) expect(there []ask.Known) {
+	switch {
+	case a.question.Op.IsCommand():
+		a.state.Thorough()
+	case a.lanes[0].Inbox:
+		for i, l := range a.lanes {
+			a.state.Expect(l.Hub, uint64(i))
+		}
+	case a.question.Scope == control.ScopeEveryone:
+		for _, k := range there {
+			a.state.Expect(k.Hub, 0)
+		}
+	case a.question.Op != control.OpPresence:
+		a.listens = a.board.env.Listens(&a.question)
+		a.state.Expect(a.own(), a.listens...)
+	}
+}
+
+// expectOwn takes note of rooms that this hub has left since the question was
+// asked: there it no longer gets the question.
+func (a *asking) expectOwn() {
+	if len(a.listens) == 0 {
+		return
+	}
+	listens := a.board.env.Listens(&a.question)
+	a.listens = slices.DeleteFunc(a.listens, func(c uint64) bool { return !slices.Contains(listens, c) })
+	a.state.Expect(a.own(), a.listens...)
+}
 
 // roll asks which hubs listen to the channels of the selection. For inboxes
 // this is known: if the backend counts receivers, a hub that is not there is
