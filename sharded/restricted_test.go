@@ -14,6 +14,16 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
+var tested = rediscontract.Adapters{Sharded: true, New: newAdapter, Open: openLogged}
+
+// A command that does not exist is refused with another error than one that an
+// ACL denies.
+func TestRenamedCommands(t *testing.T) {
+	t.Parallel()
+	redistest.Long(t)
+	redistest.OnImages(t, tested.RunRenamed)
+}
+
 // Servers that refuse commands, as some services do: the whole contract on the
 // default server, and on the others and on a cluster the cases that the
 // restrictions concern.
@@ -23,7 +33,7 @@ func TestContractRestricted(t *testing.T) {
 		o := redistest.Options{Image: image, Args: rediscontract.RestrictedArgs()}
 		t.Run("server", func(t *testing.T) {
 			t.Parallel()
-			rediscontract.RunRestricted(t, redistest.SharedServer(o), newAdapter, rediscontract.Most(image))
+			tested.RunRestricted(t, image, redistest.SharedServer(o))
 		})
 		if image != redistest.DefaultImage {
 			return
@@ -115,13 +125,12 @@ func TestOneEndpointBeforeManyShards(t *testing.T) {
 func TestDocumentedRestrictions(t *testing.T) {
 	text, err := os.ReadFile("../docs/services.md")
 	require.NoError(t, err)
-	_, table, found := strings.Cut(string(text), "| restriction | rights |\n|---|---|\n")
+	_, table, found := strings.Cut(string(text), "| services | rights |\n|---|---|\n")
 	require.True(t, found)
 	table, _, _ = strings.Cut(table, "\n\n")
 	var rows []string
-	for _, r := range rediscontract.Restrictions {
-		rights := strings.ReplaceAll(strings.Join(r.Rights, " "), "|", `\|`)
-		rows = append(rows, "| "+r.Name+" | `"+rights+"` |")
+	for i := range rediscontract.Restrictions {
+		rows = append(rows, rediscontract.Restrictions[i].Row())
 	}
 	require.Equal(t, strings.Join(rows, "\n"), table)
 }

@@ -26,6 +26,9 @@ type Case struct {
 // MovesHome reports whether the case moves or kills the home of a channel.
 func (c Case) MovesHome() bool { return c.needs&(needMove|needFail) != 0 }
 
+// NeedsHistory reports whether the case is about an adapter.Historian.
+func (c Case) NeedsHistory() bool { return c.needs&needHistory != 0 }
+
 // Cases returns all cases, the simple ones first. A backend that fails one may
 // fail later ones for the same reason.
 func Cases() []Case {

@@ -9,6 +9,16 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
+var tested = rediscontract.Adapters{New: newAdapter, Open: openLogged}
+
+// A command that does not exist is refused with another error than one that an
+// ACL denies.
+func TestRenamedCommands(t *testing.T) {
+	t.Parallel()
+	redistest.Long(t)
+	redistest.OnImages(t, tested.RunRenamed)
+}
+
 // Servers that refuse commands, as some services do: the whole contract on the
 // default server, and on others the cases that the restrictions concern.
 func TestContractRestricted(t *testing.T) {
@@ -16,7 +26,7 @@ func TestContractRestricted(t *testing.T) {
 	redistest.OnImages(t, func(t *testing.T, image string) {
 		t.Parallel()
 		shared := redistest.SharedServer(redistest.Options{Image: image, Args: rediscontract.RestrictedArgs()})
-		rediscontract.RunRestricted(t, shared, newAdapter, rediscontract.Most(image))
+		tested.RunRestricted(t, image, shared)
 	})
 }
 

@@ -141,9 +141,10 @@ func TestBrokenText(t *testing.T) {
 
 func TestRedact(t *testing.T) {
 	for text, want := range map[string]string{
-		"unknown command 'FCALL', with args beginning with: 'fanout_append' '3' 'fanout:h:{secret}' 'payload'": "unknown command 'FCALL'",
-		"unknown command `FCALL`, with args beginning with: `x`, ":                                             "unknown command `FCALL`",
-		"WRONGTYPE Operation against a key script: fanout_append_0, on @user_function:12.":                     "WRONGTYPE Operation against a key",
+		"unknown command 'FCALL', with args beginning with: 'fanout_append' '3' 'fanout:h:{secret}' 'payload'":       "unknown command 'FCALL'",
+		"unknown command `FCALL`, with args beginning with: `x`, ":                                                   "unknown command `FCALL`",
+		"WRONGTYPE Operation against a key script: fanout_append_0, on @user_function:12.":                           "WRONGTYPE Operation against a key",
+		"ACL failure in script: User u has no permissions to run the 'xadd' command script: w, on @user_function:2.": "ACL failure in script: User u has no permissions to run the 'xadd' command",
 		"MOVED 12 10.0.0.1:6379": "MOVED 12 10.0.0.1:6379",
 		"":                       "",
 	} {

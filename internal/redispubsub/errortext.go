@@ -74,7 +74,7 @@ var rules = []rule{
 	{"OOM", false, kindMemory},
 	{brokenPrefix, false, kindBroken},
 	{"NOPERM", false, kindDenied},
-	{"ACL failure in script", false, kindDenied},                              // from Redis 7.2 on
+	{aclFailure, false, kindDenied},                                           // from Redis 7.2 on
 	{"The user executing the script can't", false, kindDenied},                // Redis 7.0
 	{"unknown command", false, kindUnsupported},                               // also of a command that was renamed
 	{"unknown subcommand", false, kindUnsupported},                            // from Redis 7.0 on
@@ -143,17 +143,26 @@ func begun(text string) bool {
 	return strings.Contains(text, "script:") || strings.Contains(text, "user_function:")
 }
 
+// aclFailure begins an error about rights that come from inside a script. It is
+// followed by the words of an error that does not.
+const aclFailure = "ACL failure in script: "
+
 // maxText bounds what is quoted of an error reply, in bytes.
 const maxText = 200
 
 // redact removes from an error reply what it quotes of the command, such as
 // keys and the bytes of a frame, which must not get into logs.
 func redact(text string) string {
+	head := ""
+	if rest, is := strings.CutPrefix(text, aclFailure); is {
+		head, text = aclFailure, rest
+	}
 	for _, tail := range []string{", with args beginning with", "script:", "Lua redis lib command arguments"} {
 		if i := strings.Index(text, tail); i >= 0 {
 			text = text[:i]
 		}
 	}
+	text = head + text
 	if len(text) > maxText {
 		n := maxText
 		for n > 0 && !utf8.RuneStart(text[n]) {
@@ -173,6 +182,7 @@ var hints = []struct{ text, hint string }{
 	{"max number of clients", "the server accepts no more connections (maxclients)"},
 	{"OOM", "the server has no memory for it (maxmemory)"},
 	{"MISCONF", "the server cannot write to its disk"},
+	{"The user executing the script can't", "the user is denied a command, key or channel that histories need: the package's doc has their rights, and Check says which are missing"},
 	{"CLUSTERDOWN", "the cluster is down, or nobody serves the slot"},
 	{"LOADING", "the server is loading its data"},
 	{"the slot has no redis node", "the cluster has no slots, or no node owns this one"},
