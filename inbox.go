@@ -37,7 +37,7 @@ func (h *Hub) initNotices() {
 		Bound: h.bound, Timeout: h.opts.PublishTimeout, Explain: h.explain,
 		AwaitOwn: func(ctx context.Context) error { return h.awaitOwn(ctx, nil) },
 		Known:    h.known, Listens: h.listens, Perform: h.performer.Perform, Presence: h.announced,
-		Received: h.lookout.Receive, IsGone: h.lookout.IsGone, IsNew: h.lookout.IsNew, Uncounted: h.lookout.SetUncounted,
+		Received: h.lookout.Receive, IsGone: h.lookout.IsGone, IsNew: h.lookout.IsNew, IsWatched: h.lookout.IsWatched, Uncounted: h.lookout.SetUncounted,
 		Malformed:  func(err error) { h.malformed(h.inboxChannel, err) },
 		SweepLater: h.janitor.wake,
 	})

@@ -61,8 +61,8 @@ type HubInfo struct {
 // from one that has no members there: it is left out. On other backends each
 // hub says whether it has members there, and is named if it does not. A hub
 // that is not heard of yet can be left out as well: hubs know of each other a
-// second after they start, see [Stats]. The members of this hub are counted
-// even if its own link is down.
+// second after they start. The members of this hub are counted even if its own
+// link is down.
 //
 // A member of several rooms of the selection counts once. With Local only the
 // members of this hub count, and nobody is asked. Volatile has no effect. Other
@@ -213,7 +213,8 @@ func (s Selection) Leave(ctx context.Context, rooms ...string) error {
 // same selection reaches them first, and what has come to their hub by then in
 // any room.
 //
-// When Close returns nil they are in no room, and a Join of theirs is refused.
+// When Close returns nil they are in no room, and a Join of theirs returns the
+// [*ClosedError].
 // A member that does not read what is left for it ends after 5 s; until then
 // [Member.Done] is open. Errors are those of [Selection.Count], and
 // [ErrTooLarge]. For hubs that cannot be reached see [Selection.Join].
@@ -260,9 +261,9 @@ type Reply struct {
 //
 // A question is in no history. Which errors there are, and how long Ask waits,
 // is as with [Selection.Count]; then PartialError.Unanswered is the number of
-// members that got the question and have not answered, with those that have
-// ended or left. Data may be as long as a message. The body of the loop may
-// call the hub, as that of [Selection.Members] may.
+// members that got the question and have not answered, including those that
+// have ended or left. Data may be as long as a message. The body of the loop
+// may call the hub, as that of [Selection.Members] may.
 func (s Selection) Ask(ctx context.Context, data []byte) iter.Seq2[Reply, error] {
 	return func(yield func(Reply, error) bool) {
 		if s.hub != nil {

@@ -268,21 +268,22 @@ func (k *keeper) acks() []ack {
 	return k.acked[:len(k.acked):len(k.acked)]
 }
 
-// run appends until ctx ends, and finishes the last append before life ends.
+// run appends until ctx ends, and finishes the last append before life ends. It
+// pauses for as long as an append takes: where one waits for what another has
+// appended meanwhile, each has its turn.
 func (k *keeper) run(ctx, life context.Context) error {
-	pace := time.NewTicker(2 * time.Millisecond)
-	defer pace.Stop()
 	next := uint64(1)
 	for i := 0; ctx.Err() == nil; i++ {
 		messages := 1 + i%3
 		r := newRecord(text(messages, fmt.Sprintf("%d of %v", i, k.from)), messages)
 		r.Publisher, r.Stream, r.Seq = fmt.Sprint("keeper ", k.from.index), 1, next
 		next += uint64(messages)
+		began := time.Now()
 		if err := k.repeat(life, r); err != nil {
 			return err
 		}
 		select {
-		case <-pace.C:
+		case <-time.After(max(2*time.Millisecond, time.Since(began))):
 		case <-ctx.Done():
 		}
 	}
@@ -295,7 +296,9 @@ func (k *keeper) repeat(ctx context.Context, r adapter.Record) error {
 		one, cancel := context.WithTimeout(ctx, time.Second)
 		at, receivers, err := k.from.append(one, k.channel, r)
 		cancel()
-		k.ended(err)
+		if ctx.Err() == nil {
+			k.ended(err)
+		}
 		switch {
 		case err == nil:
 			k.mu.Lock()

@@ -1,6 +1,7 @@
 package nats_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -196,8 +197,19 @@ func (f *fleet) stepDown(ctx context.Context, stream string) error {
 	if before < 0 {
 		return nil
 	}
-	if _, err := nc.RequestWithContext(ctx, "$JS.API.STREAM.LEADER.STEPDOWN."+stream, nil); err != nil {
-		return err
+	for {
+		reply, err := nc.RequestWithContext(ctx, "$JS.API.STREAM.LEADER.STEPDOWN."+stream, nil)
+		if err != nil {
+			return err
+		}
+		if !bytes.Contains(reply.Data, []byte(`"error"`)) {
+			break
+		}
+		select { // there is no leader at the moment
+		case <-ctx.Done():
+			return fmt.Errorf("%s: %w", reply.Data, ctx.Err())
+		case <-time.After(100 * time.Millisecond):
+		}
 	}
 	for f.leader(stream) < 0 {
 		select {

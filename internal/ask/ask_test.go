@@ -214,9 +214,9 @@ func TestQuestion(t *testing.T) {
 			silent, unknown := q.Missing()
 			require.Equal(t, there(2), silent)
 			require.Zero(t, unknown)
-			require.True(t, q.WaitsOnlyFor(2))
-			require.False(t, q.WaitsOnlyFor(1))
-			require.False(t, q.WaitsOnlyFor(9))
+			require.True(t, q.WaitsOnlyFor(2, nil))
+			require.False(t, q.WaitsOnlyFor(1, nil))
+			require.False(t, q.WaitsOnlyFor(9, nil))
 			return q
 		}
 		q := asked()
@@ -233,6 +233,20 @@ func TestQuestion(t *testing.T) {
 		q = asked()
 		q.Expect(2)
 		require.True(t, q.Done())
+	})
+	t.Run("waits only for a hub that got it in some of the channels", func(t *testing.T) {
+		q := New(2, 1, there(1, 2))
+		q.Expect(1, 0, 1)
+		q.Start(start)
+		q.Sent(0, 0, 1) // 2
+		q.Sent(1, 0, 2)
+		require.False(t, q.WaitsOnlyFor(1, []uint64{1, 7}))
+		q.Answer(2, last(0, 0, 1), start)
+		require.False(t, q.WaitsOnlyFor(1, nil), "another one may have been counted")
+		require.True(t, q.WaitsOnlyFor(1, []uint64{1, 7}))
+		require.False(t, q.Done())
+		silent, _ := q.Missing()
+		require.Equal(t, there(1), silent)
 	})
 	t.Run("names those that are silent", func(t *testing.T) {
 		q := New(1, 1, there(1, 2, 3))

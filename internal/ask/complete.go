@@ -82,14 +82,21 @@ func (q *Question) Done() bool {
 }
 
 // WaitsOnlyFor reports whether all answers but that of one hub are here, which
-// has not begun to answer.
-func (q *Question) WaitsOnlyFor(id uint64) bool {
+// has not begun to answer. Arrived are the channels in which it has got the
+// question: there the backend has counted it.
+func (q *Question) WaitsOnlyFor(id uint64, arrived []uint64) bool {
 	h := q.hubs[id]
 	if h == nil || h.state != Silent || q.Done() {
 		return false
 	}
-	h.state = Ended
-	defer func() { h.state = Silent }()
+	was := h.answered
+	defer func() { h.state, h.answered = Silent, was }()
+	h.state, h.answered = Ended, slices.Clone(was)
+	for _, c := range arrived {
+		if c < uint64(len(q.channels)) {
+			h.answered[c] = max(h.answered[c], 1)
+		}
+	}
 	return q.Done()
 }
 

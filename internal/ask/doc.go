@@ -10,11 +10,12 @@
 //	Done  ◀─────────────── last page ◀──────────────────── Add(last)
 //
 // [Question] knows when an asker has everything: when as many hubs as got a
-// question have answered it, or, where the backend does not count, all those of
-// the hubs that are there which say that they listen; and when each has sent
-// its last page or is gone. A question that is late is sent again. Attempts are
-// numbered, so that the count of an attempt is compared with the answers to
-// that attempt. The states of a hub:
+// question have answered it, and those that must have got it
+// ([Question.Expect]); or, where the backend does not count, all hubs that are
+// there and say that they listen; and when each has sent its last page or is
+// gone. A question that is late is sent again. Attempts are numbered, so that
+// the count of an attempt is compared with the answers to that attempt. The
+// states of a hub:
 //
 //	Silent ─ Answer, not the last ─▶ Answering ─ the last page ─▶ Finished
 //	   └───────────── Gone ──────────────┴──▶ Ended

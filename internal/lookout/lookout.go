@@ -214,6 +214,15 @@ func (l *Lookout) IsGone(hub uint64) bool {
 	return l.watch.State(hub) == watch.Gone
 }
 
+// IsWatched reports whether a hub is there, and is watched: its end is noticed
+// within seconds.
+func (l *Lookout) IsWatched(hub uint64) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s := l.watch.State(hub)
+	return s != watch.Unknown && s != watch.Gone
+}
+
 // newTime is how long after its first hello a hub may not yet know all others.
 const newTime = 5 * time.Second
 

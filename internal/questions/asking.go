@@ -174,7 +174,7 @@ func (a *asking) run() error {
 	a.do(a.state.Start(time.Now()))
 	timer := time.NewTimer(time.Until(a.state.Next()))
 	defer timer.Stop()
-	for {
+	for late := false; ; {
 		a.mu.Lock()
 		arrived := a.news
 		a.news = nil
@@ -188,11 +188,11 @@ func (a *asking) run() error {
 				return a.err
 			}
 		}
-		if a.state.Done() {
-			if len(a.failed) > 0 {
-				return &Incomplete{Failed: a.failed}
-			}
-			return nil
+		switch {
+		case a.state.Done():
+			return a.failures()
+		case late && a.ownIsLeft():
+			return a.endHere(nil)
 		}
 		timer.Reset(time.Until(a.state.Next()))
 		select {
@@ -201,14 +201,10 @@ func (a *asking) run() error {
 			now := time.Now()
 			a.state.There(a.there(now), now)
 			a.expectOwn()
-			if a.answersHere() && a.state.WaitsOnlyFor(a.own()) {
-				return a.answerHere(a.incomplete(nil))
-			}
 			a.do(a.state.Tick(now))
+			late = true
 		case <-a.ctx.Done():
-			err := a.incomplete(context.Cause(a.ctx))
-			a.abandon()
-			return a.answerHere(err)
+			return a.endHere(context.Cause(a.ctx))
 		case <-a.board.env.Closing:
 			return adapter.ErrClosed
 		}
@@ -321,6 +317,14 @@ func (a *asking) abandon() {
 			_, _ = a.board.send(hub, &control.Cancel{ID: a.question.ID}) // if it is lost, the hub notices when the asker's time is over
 		})
 	}
+}
+
+// failures returns an error if hubs have failed.
+func (a *asking) failures() error {
+	if len(a.failed) == 0 {
+		return nil
+	}
+	return &Incomplete{Failed: a.failed}
 }
 
 // incomplete returns the error that says which hubs have not answered.

@@ -3,7 +3,6 @@ package questions
 import (
 	"context"
 	"errors"
-	"slices"
 
 	"github.com/fanoutgo/fanout/adapter"
 	"github.com/fanoutgo/fanout/internal/ask"
@@ -50,25 +49,38 @@ func (a *asking) answersHere() bool {
 
 func (a *asking) own() uint64 { return a.board.env.Notices.Hub }
 
-// answerHere has this hub answer if it can. It returns what is still missing of
-// e, or ErrClosed if the hub was closed meanwhile.
-func (a *asking) answerHere(e *Incomplete) error {
-	if !a.answersHere() {
-		return e
+// ownIsLeft reports whether all hubs but this one have answered, and it can do
+// so here.
+func (a *asking) ownIsLeft() bool {
+	key := ask.Key{Hub: a.own(), ID: a.question.ID}
+	return a.answersHere() && a.state.WaitsOnlyFor(a.own(), a.board.copies(key))
+}
+
+// endHere ends a question that only this hub has to answer, or, with a cause,
+// whose time is over. This hub answers here if it can.
+func (a *asking) endHere(cause error) error {
+	complete := a.ownIsLeft()
+	a.abandon()
+	if a.answersHere() {
+		ctx := a.ctx
+		if ctx.Err() != nil {
+			ctx = context.WithoutCancel(ctx) // the answer needs no time
+		}
+		var err error
+		// AskHere is an operation of its own.
+		if !a.op.Outside(func() { err = a.board.AskHere(ctx, &a.question, a.take) }) {
+			return adapter.ErrClosed
+		}
+		if err == nil {
+			a.state.Absent(a.own()) // it is not missing
+		} else if complete = false; cause == nil {
+			cause = err
+		}
 	}
-	var err error
-	// AskHere is an operation of its own. The context may have ended, and the
-	// answer needs none.
-	if !a.op.Outside(func() { err = a.board.AskHere(context.WithoutCancel(a.ctx), &a.question, a.take) }) {
-		return adapter.ErrClosed
+	if complete {
+		return a.failures()
 	}
-	if err == nil {
-		e.Silent = slices.DeleteFunc(e.Silent, func(k ask.Known) bool { return k.Hub == a.own() })
-	}
-	if e.Err == nil && len(e.Silent) == 0 && len(e.Failed) == 0 {
-		return nil
-	}
-	return e
+	return a.incomplete(cause)
 }
 
 // here is the Taker of a question that only this hub answers.

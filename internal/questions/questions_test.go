@@ -38,6 +38,7 @@ type hub struct {
 	gone    atomic.Bool // it does not count
 
 	isNew     bool        // it may not know all others
+	unwatched bool        // it would not notice the end of others
 	known     []int       // the hubs that it knows; nil: all
 	ended     atomic.Bool // others know that it has ended
 	uncounted int         // how often it was told that the backend does not count
@@ -119,7 +120,8 @@ func in(t *testing.T, n int, test func(t *testing.T, n *net)) {
 					}
 					return known
 				},
-				IsNew: func() bool { return h.isNew },
+				IsNew:     func() bool { return h.isNew },
+				IsWatched: func(hub uint64) bool { return !h.unwatched },
 				IsGone: func(hub uint64) bool {
 					return hub <= uint64(len(all.hubs)) && all.hubs[hub-1].ended.Load()
 				},
@@ -249,21 +251,70 @@ func TestAsk(t *testing.T) {
 			require.EqualValues(t, 1+2, sum)
 		})
 	})
+	t.Run("does not wait for a hub whose end would not be noticed", func(t *testing.T) {
+		in(t, 3, func(t *testing.T, n *net) {
+			n.hubs[0].unwatched = true
+			n.hubs[2].gone.Store(true)
+			require.Zero(t, took(func() {
+				sum, err := n.ask(t.Context(), count)
+				require.NoError(t, err)
+				require.EqualValues(t, 1+2, sum)
+			}))
+		})
+	})
+	// lanes are channels that the own hub's subscription is missing from, and
+	// others.
+	lanes := func(n *net, scope control.Scope, missing, others int) Lanes {
+		return func(q *control.Question) (list []Lane) {
+			q.Scope, q.Names = scope, make([]string, missing+others)
+			for i := range q.Names {
+				c := channel{n, n.hubs}
+				if i < missing {
+					c.to = n.hubs[1:]
+				}
+				c.Hold()
+				list = append(list, Lane{Out: c, Which: uint64(i)})
+			}
+			return list
+		}
+	}
+	all := func(q *control.Question) (which []uint64) {
+		for i := range q.Names {
+			which = append(which, uint64(i))
+		}
+		return which
+	}
 	t.Run("has the own hub answer if it has not got it", func(t *testing.T) {
 		in(t, 3, func(t *testing.T, n *net) {
-			lanes := func(scope control.Scope) Lanes {
-				return func(q *control.Question) []Lane {
-					q.Scope = scope
-					c := channel{n, n.hubs[1:]}
-					c.Hold()
-					return []Lane{{Out: c}}
+			for _, h := range n.hubs {
+				h.env.Listens = all
+			}
+			for name, ask := range map[string]Lanes{
+				"everyone": lanes(n, control.ScopeEveryone, 1, 0), "a room": lanes(n, control.ScopeRooms, 1, 0),
+				"one of two rooms": lanes(n, control.ScopeRooms, 1, 1),
+			} {
+				for _, short := range []bool{false, true} {
+					limit := time.Minute
+					if short {
+						limit = 100 * time.Millisecond
+					}
+					ctx, cancel := context.WithTimeout(t.Context(), limit)
+					defer cancel()
+					sum, err := n.askLanes(ctx, count, ask)
+					require.NoError(t, err, name)
+					require.EqualValues(t, 1+2+3, sum, name)
 				}
 			}
-			for _, scope := range []control.Scope{control.ScopeEveryone, control.ScopeRooms} {
-				sum, err := n.askLanes(t.Context(), count, lanes(scope))
-				require.NoError(t, err, scope)
-				require.EqualValues(t, 1+2+3, sum, scope)
+			t.Log("as soon as others have answered that take their time")
+			n.hubs[2].perform = func(context.Context, *control.Question, Taker) (uint64, error) {
+				time.Sleep(3100 * time.Millisecond)
+				return 3, nil
 			}
+			began := time.Now()
+			sum, err := n.askLanes(t.Context(), count, lanes(n, control.ScopeRooms, 1, 0))
+			require.NoError(t, err)
+			require.EqualValues(t, 1+2+3, sum)
+			require.Equal(t, 3100*time.Millisecond, time.Since(began))
 			t.Log("unless it has left the room")
 			left := false
 			n.hubs[0].env.Listens = func(*control.Question) []uint64 {
@@ -273,9 +324,22 @@ func TestAsk(t *testing.T) {
 				}
 				return []uint64{0}
 			}
-			sum, err := n.askLanes(t.Context(), count, lanes(control.ScopeRooms))
+			sum, err = n.askLanes(t.Context(), count, lanes(n, control.ScopeRooms, 1, 0))
 			require.NoError(t, err)
 			require.EqualValues(t, 2+3, sum)
+		})
+	})
+	t.Run("says that another hub is missing beside the own one", func(t *testing.T) {
+		in(t, 3, func(t *testing.T, n *net) {
+			n.hubs[2].deaf = true
+			ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+			defer cancel()
+			sum, err := n.askLanes(ctx, count, lanes(n, control.ScopeRooms, 1, 0))
+			incomplete, is := errors.AsType[*Incomplete](err)
+			require.True(t, is)
+			require.ErrorIs(t, err, context.DeadlineExceeded)
+			require.Equal(t, 1, incomplete.Unknown+len(incomplete.Silent))
+			require.EqualValues(t, 1+2, sum)
 		})
 	})
 	t.Run("does not wait for a hub that is gone", func(t *testing.T) {

@@ -59,6 +59,9 @@ type Env struct {
 	Received func(from uint64, p control.Payload)
 	// IsGone reports whether a hub is known to have ended.
 	IsGone func(hub uint64) bool
+	// IsWatched reports whether a hub is there, and its end would be noticed
+	// within seconds.
+	IsWatched func(hub uint64) bool
 	// IsNew reports whether this hub may not know all others.
 	IsNew func() bool
 	// Uncounted is told that the backend does not count receivers.
@@ -334,6 +337,14 @@ func (s *Switchboard) HubGone(hub uint64) {
 	for _, a := range askings {
 		a.tell(news{from: hub, gone: true})
 	}
+}
+
+// copies returns the indexes of the names in whose channels this hub has got a
+// question.
+func (s *Switchboard) copies(key ask.Key) []uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.commands.Copies(key)
 }
 
 // Pending returns the number of questions and polls that are under way, and of

@@ -20,22 +20,31 @@ const absentTime = 2 * time.Second
 const unheardTime = 2 * time.Second
 
 // expect says for which hubs the question waits though the backend may not
-// count them. Commands wait for all that are there.
+// count them. Commands wait for all that are there, and hubs that ask for lists
+// of presence ask again.
 func (a *asking) expect(there []ask.Known) {
 	switch {
 	case a.question.Op.IsCommand():
 		a.state.Thorough()
+	case a.question.Op == control.OpPresence:
 	case a.lanes[0].Inbox:
 		for i, l := range a.lanes {
-			a.state.Expect(l.Hub, uint64(i))
+			a.expectHub(l.Hub, uint64(i))
 		}
 	case a.question.Scope == control.ScopeEveryone:
 		for _, k := range there {
-			a.state.Expect(k.Hub, 0)
+			a.expectHub(k.Hub, 0)
 		}
-	case a.question.Op != control.OpPresence:
+	default:
 		a.listens = a.board.env.Listens(&a.question)
 		a.state.Expect(a.own(), a.listens...)
+	}
+}
+
+// expectHub has the question wait for a hub, if its end would be noticed.
+func (a *asking) expectHub(hub, channel uint64) {
+	if hub == a.own() || a.board.env.IsWatched(hub) {
+		a.state.Expect(hub, channel)
 	}
 }
 

@@ -183,6 +183,7 @@ var hints = []struct{ text, hint string }{
 	{"OOM", "the server has no memory for it (maxmemory)"},
 	{"MISCONF", "the server cannot write to its disk"},
 	{"The user executing the script can't", "the user is denied a command, key or channel that histories need: the package's doc has their rights, and Check says which are missing"},
+	{"command called from script", "the server lacks a command that histories need, and Check says which"},
 	{"CLUSTERDOWN", "the cluster is down, or nobody serves the slot"},
 	{"LOADING", "the server is loading its data"},
 	{"the slot has no redis node", "the cluster has no slots, or no node owns this one"},

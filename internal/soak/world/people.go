@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/fanoutgo/fanout"
@@ -63,13 +64,20 @@ func (w *World) compare(ctx context.Context) {
 		}
 	}
 	for len(watched) > 0 && ctx.Err() == nil {
-		watched = slices.DeleteFunc(watched, func(r *Room) bool {
-			lists, right := w.listsOf(ctx, r)
-			if ctx.Err() == nil { // otherwise those of before are the last
-				r.lists[len(r.lists)-1] = lists
-			}
-			return right
-		})
+		right := make([]bool, len(watched))
+		var asking sync.WaitGroup // one that is not answered delays no other
+		for i, r := range watched {
+			asking.Go(func() {
+				lists, all := w.listsOf(ctx, r)
+				if ctx.Err() == nil { // otherwise those of before are the last
+					r.lists[len(r.lists)-1] = lists
+				}
+				right[i] = all
+			})
+		}
+		asking.Wait()
+		i := -1
+		watched = slices.DeleteFunc(watched, func(*Room) bool { i++; return right[i] })
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
