@@ -38,8 +38,9 @@
 //     when other hubs may have delivered it earlier, is reported as missed.
 //     (Package sharded names the one moment in which a Redis Cluster has two
 //     orders. NATS keeps only the order of each publisher, except in rooms
-//     with a history, which have one. Messages of [Selection.Local] and
-//     [Selection.Unkept] have a place of their own on each hub.)
+//     with a history, which have one. Messages of [Selection.Local],
+//     [Selection.Unkept] and [Options.LocalFallback] have a place of their own
+//     on each hub.)
 //  3. No silent loss. When a member misses messages, because it is slow, a link
 //     broke, slots moved or a primary died, it gets a [*GapError] before the
 //     next message of that room. For each member and room, the messages
@@ -61,28 +62,31 @@
 //  5. Once. A message to several rooms reaches a member of several of them
 //     once, however far it lags in one of them, and also if it resumes them one
 //     after another. A publish that was retried after a broken link is not
-//     delivered twice. (A client that connects again is a new member, and its
-//     hub knows nothing of what the old one received: see [Room.Resume].)
-//  6. The slow harm themselves. No member can delay another member or the
-//     connection to the backend.
+//     delivered twice. ([Hub.In], [Room.Resume] and [Options.LocalFallback]
+//     name the cases in which a copy may come. A client that connects again is
+//     a new member.)
+//  6. No member delays another. A slow member delays neither another member nor
+//     the connection to the backend.
 //  7. After Leave or Close returns nothing more arrives. Calls of Leave and
 //     Join, however fast and from however many goroutines, end in the state
 //     that was asked for last, and a room with members is always subscribed.
 //  8. Errors are returned. When Publish returns nil the backend has the
 //     message. If the backend is down Publish says so within the deadline of
-//     its context; with Options.LocalFallback the members of this hub get the
+//     its context; with [Options.LocalFallback] the members of this hub get the
 //     message anyway, and the error says that.
 //  9. Close leaves nothing behind: no goroutine, no subscription, no connection
-//     of the hub's. Package sharded documents one exception: a client whose
-//     pool of connections is exhausted.
+//     of the hub's. Package sharded documents one exception, a client whose
+//     pool of connections is exhausted, and [Hub.Close] another, a Logger that
+//     does not return.
 //
-// It does not promise an order between rooms, delivery to members that are not
-// joined, or durability: without retention a message lives in the memory of the
-// processes that have members in its room, until all of them have read it or it
-// leaves the window; with retention it lives in the backend, and is as durable
-// as the backend. A message may also be lost by a server after some members
-// have received it, and be sent again by its publisher: then those members have
-// it in its first place in the order, and the others in its second.
+// It does not promise an order between rooms, delivery to members that have not
+// joined the room, or durability: without retention a message lives in the
+// memory of the processes that have members in its room, until all of them have
+// read it or it leaves the window; with retention it lives in the backend, and
+// is as durable as the backend. A message may also be lost by a server after
+// some members have received it, and be sent again by its publisher: then those
+// members have it in its first place in the order, and the others in its
+// second.
 //
 // # Less formally
 //
@@ -170,8 +174,8 @@
 // Selections also count and list their members, move them to other rooms, close
 // them, and ask them questions. Each call is complete as soon as all hubs have
 // answered, and never waits for a fixed time. If some have not answered when
-// ctx ends, what the others said is returned with a [*PartialError], which
-// names them.
+// ctx ends, the call returns what the others said, and a [*PartialError] that
+// names those that are known.
 //
 //	n, err := hub.In("lobby").Count(ctx)
 //	for m, err := range hub.In("lobby").Members(ctx) { ... } // in pages, however many

@@ -21,8 +21,8 @@ import (
 // way.
 var (
 	// ErrClosed means that a Hub, a Member or an Adapter is closed. From Receive
-	// it is final. What is done already is no error: a second Close, and
-	// Room.Leave of a member that has ended.
+	// it is final. A second Close, and Room.Leave of a member that has
+	// ended, return no error.
 	ErrClosed = adapter.ErrClosed
 
 	// ErrSlow is the final error of a member that fell out of the window of a
@@ -91,7 +91,8 @@ var (
 
 	// ErrRefused means that the backend refuses what was asked, for a reason
 	// that does not go away by waiting: missing rights, an unknown command, a
-	// message that is too long for it. The hub has not tried again.
+	// message that is too long for it. The call has not tried again; the hub
+	// itself keeps trying to subscribe its own channels.
 	ErrRefused = adapter.ErrRefused
 
 	// ErrBrokenHistory means that the history of a room, as the backend has it,
@@ -295,7 +296,7 @@ type PartialError struct {
 // A SilentHub is a hub that has not answered.
 type SilentHub struct {
 	ID    string
-	Since time.Time // when it was noticed for the last time; zero: never
+	Since time.Time // when this hub last heard of it; zero: never
 }
 
 // A FailedHub is a hub that could not do what it was asked.

@@ -71,7 +71,7 @@ func TestErrorTexts(t *testing.T) {
 		check(closed.Room("x").Join(ctx, lost), fanout.ErrClosed, `fanout: join room "x": closed`)
 		check(h.Room("kept").Resume(ctx, m, of[0].Position), fanout.ErrJoined, `fanout: resume room "kept": member is in the room`)
 		check(h.Room("x").Resume(ctx, m, fanout.Position{}), fanout.ErrNoHistory, `fanout: resume room "x": room keeps no history: Options.Room gives it no Retain`)
-		check(history(h, "kept", fanout.Position{}, -1), fanout.ErrInvalidOption, `fanout: history of room "kept": invalid option: the limit is -1, it must be positive, or 0 for none`)
+		check(history(h, "kept", fanout.Position{}, -1), fanout.ErrInvalidOption, `fanout: history of room "kept": invalid option: the limit is -1, it must be positive, or 0 for no limit`)
 		check(history(h, "kept", fanout.Position{Offset: 7}, 0), fanout.ErrInvalidPosition, `fanout: history of room "kept": invalid position: v1-0-7 has an offset without an epoch`)
 		check(history(closed, "kept", fanout.Position{}, 0), fanout.ErrClosed, `fanout: history of room "kept": closed`)
 

@@ -276,8 +276,8 @@ func (h *Hub) begin() error {
 // it fails, but not one that was given to a second hub by mistake.
 var adapters attached.Adapters
 
-// Stats are figures of a Hub. Hubs, Members and Rooms are what there is now;
-// the others count from the start of the hub, and never fall.
+// Stats are figures of a Hub. Hubs, Members, Users and Rooms are what there is
+// now; the others count from the start of the hub, and never fall.
 type Stats struct {
 	Hubs    int // hubs that this one knows to be there, and itself
 	Members int // members that are connected

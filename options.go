@@ -65,8 +65,8 @@ type Options struct {
 	// other call is made.
 	OnJoin, OnLeave func(room string, m *Member)
 
-	// MaxMessage is the greatest length of a message, in bytes: 1 to 256 MiB,
-	// default 1 MiB. Publishing a longer one fails with ErrTooLarge.
+	// MaxMessage is the greatest length of a message, in bytes: from 1 byte to
+	// 256 MiB, default 1 MiB. Publishing a longer one fails with ErrTooLarge.
 	//
 	// The backend may take less. A Redis server disconnects subscribers whose
 	// output buffer exceeds client-output-buffer-limit. By default that is 32
@@ -84,7 +84,7 @@ type Options struct {
 	Linger time.Duration
 
 	// PublishTimeout bounds a publish whose context has no deadline, including
-	// its retries. Such a publish may end earlier, by up to an eighth.
+	// its retries. Such a publish may fail up to an eighth of that time earlier.
 	// PublishTimeout also bounds PublishAsync, except that an attempt that has
 	// begun is completed. Default 10 s.
 	PublishTimeout time.Duration
@@ -124,7 +124,8 @@ type Options struct {
 // RoomOptions configure one room. See [Options.Room].
 type RoomOptions struct {
 	// Retain is how much history the room keeps. The zero Retention is none.
-	// A history needs a backend that keeps it; all backends of this module do.
+	// All adapters of this module keep histories; some servers refuse what that
+	// needs (docs/services.md), and then uses of the room fail with ErrRefused.
 	Retain Retention
 
 	// Window bounds what the room keeps for members that lag. A field that is
@@ -160,9 +161,10 @@ type RoomOptions struct {
 	PresenceList int
 }
 
-// An Adapter joins a hub with others: it carries their frames. Packages
-// sharded, adapter/redis and adapter/memory have adapters. Authors of backends
-// find the contract, with its optional capabilities, in package adapter.
+// An Adapter joins a hub with others: it carries their frames. Packages sharded
+// and adapter/redis, nats, partition, migrate and memory have adapters. Authors
+// of backends find the contract, with its optional capabilities, in package
+// adapter.
 type Adapter = adapter.Adapter
 
 // A Receiver gets what an Adapter carries; a Hub has one.

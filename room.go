@@ -124,8 +124,8 @@ func (r *Room) Resume(ctx context.Context, m *Member, since Position) error {
 }
 
 // History returns the messages that were kept after the position since, oldest
-// first, and at most limit of them; a limit of 0 is none. It asks the backend,
-// so it includes every message for which Publish has returned nil. It includes
+// first: at most limit of them, or all if limit is 0. It asks the backend, so
+// it includes every message for which Publish has returned nil. It includes
 // messages that were not for everyone (Except, ExceptRooms), and no volatile
 // ones.
 //
@@ -144,7 +144,7 @@ func (r *Room) History(ctx context.Context, since Position, limit int) ([]Messag
 	case r.err != nil:
 		return nil, r.wrap("history of", r.err)
 	case limit < 0:
-		return nil, r.wrap("history of", fmt.Errorf("%w: the limit is %d, it must be positive, or 0 for none", ErrInvalidOption, limit))
+		return nil, r.wrap("history of", fmt.Errorf("%w: the limit is %d, it must be positive, or 0 for no limit", ErrInvalidOption, limit))
 	}
 	if err := h.begin(); err != nil {
 		return nil, r.wrap("history of", err)

@@ -41,7 +41,7 @@
 // leads. It closes connections that lead to the wrong server and makes them
 // again.
 //
-// For publishing that is a connection of the client, which the adapter closes
+// To publish, the adapter uses the client's connections. It closes a wrong one
 // with QUIT: other commands that the program has just sent on it fail. While an
 // address leads to a replica, publishing there fails with adapter.ErrUnsent,
 // and Health reports it. If a message reached no subscriber, and its node turns
@@ -126,7 +126,8 @@
 // Redis 7.0 or later, or Valkey. If a server does not know a command that is
 // needed, or the user may not call it, errors and Health say which one.
 //
-// A user that is limited by ACLs needs these rights, depending on what it does:
+// A user that is limited by ACLs should have these rights, depending on what it
+// does:
 //
 //	always:   &fanout:* +ssubscribe +sunsubscribe +spublish +role +info +hello +ping
 //	cluster:  ~fanout:* +cluster|slots +cluster|shards +exists
