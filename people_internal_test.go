@@ -46,6 +46,7 @@ func TestQuestionsLeaveNoPendingState(t *testing.T) {
 			require.ErrorIs(t, err, context.DeadlineExceeded)
 		}
 		time.Sleep(time.Second) // credits and cancels arrive
+		synctest.Wait()         // answers to probes are sent at this moment
 		for _, h := range hubs {
 			require.Zero(t, h.switchboard.Pending())
 		}

@@ -268,9 +268,15 @@ func (k *keeper) acks() []ack {
 	return k.acked[:len(k.acked):len(k.acked)]
 }
 
+// minPace and maxPace bound the pause of a keeper between two appends.
+const (
+	minPace = 2 * time.Millisecond
+	maxPace = 100 * time.Millisecond
+)
+
 // run appends until ctx ends, and finishes the last append before life ends. It
-// pauses for as long as an append takes: where one waits for what another has
-// appended meanwhile, each has its turn.
+// pauses for as long as an append takes, up to maxPace: where one waits for
+// what another has appended meanwhile, each has its turn.
 func (k *keeper) run(ctx, life context.Context) error {
 	next := uint64(1)
 	for i := 0; ctx.Err() == nil; i++ {
@@ -283,7 +289,7 @@ func (k *keeper) run(ctx, life context.Context) error {
 			return err
 		}
 		select {
-		case <-time.After(max(2*time.Millisecond, time.Since(began))):
+		case <-time.After(min(max(time.Since(began), minPace), maxPace)):
 		case <-ctx.Done():
 		}
 	}

@@ -81,23 +81,36 @@ func (q *Question) Done() bool {
 	return true
 }
 
-// WaitsOnlyFor reports whether all answers but that of one hub are here, which
-// has not begun to answer. Arrived are the channels in which it has got the
-// question: there the backend has counted it.
-func (q *Question) WaitsOnlyFor(id uint64, arrived []uint64) bool {
+// WaitsOnlyFor reports whether all answers but that of one hub are here, and it
+// has not got the question in all channels in which it is expected to.
+func (q *Question) WaitsOnlyFor(id uint64) bool {
 	h := q.hubs[id]
 	if h == nil || h.state != Silent || q.Done() {
 		return false
 	}
-	was := h.answered
-	defer func() { h.state, h.answered = Silent, was }()
-	h.state, h.answered = Ended, slices.Clone(was)
-	for _, c := range arrived {
-		if c < uint64(len(q.channels)) {
-			h.answered[c] = max(h.answered[c], 1)
-		}
+	missed := func(c uint64) bool { return h.arrived[c] == 0 }
+	if !slices.ContainsFunc(h.expected, missed) {
+		return false
 	}
+	here := *h
+	here.answered, here.listens = slices.Clone(h.answered), slices.Clone(h.listens)
+	here.answerHere()
+	q.hubs[id] = &here
+	defer func() { q.hubs[id] = h }()
 	return q.Done()
+}
+
+// Here says that a hub, the asking one, has answered without the backend.
+func (q *Question) Here(id uint64) { q.hub(id).answerHere() }
+
+// answerHere notes an answer to all copies of the question that have arrived.
+// Others have not been counted: the hub's subscription is down there.
+func (h *hub) answerHere() {
+	h.state, h.expected, h.rolled = Finished, nil, true
+	for c, attempt := range h.arrived {
+		h.answered[c] = max(h.answered[c], attempt)
+		h.listens[c] = h.listens[c] && attempt > 0
+	}
 }
 
 // Missing returns the hubs that have not answered, or not everything, and since
@@ -113,10 +126,14 @@ func (q *Question) Missing() (silent []Known, unknown int) {
 			lack = max(lack, ch.receivers-q.answers(c, ch.attempt))
 		}
 	}
+	unsure := 0 // hubs that have answered, and may have been counted as well
 	for id, h := range q.hubs {
 		owes := false
 		for c := range q.channels {
 			owes = owes || q.owes(h, c)
+		}
+		if h.state == Finished && h.next == 0 && slices.Contains(h.arrived, 0) {
+			unsure++
 		}
 		switch k := (Known{id, h.heard}); {
 		case h.state == Answering || owes || h.state == Silent && h.known && q.rolling && !h.rolled:
@@ -128,7 +145,7 @@ func (q *Question) Missing() (silent []Known, unknown int) {
 			asked = append(asked, k)
 		}
 	}
-	if len(asked) <= lack { // it can only be these
+	if len(asked)+unsure <= lack { // it can only be these
 		silent = append(silent, asked...)
 		lack -= len(asked)
 	}

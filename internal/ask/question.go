@@ -69,6 +69,7 @@ type hub struct {
 	rolled   bool // it has said to which channels it listens
 	listens  []bool
 	expected []uint64 // channels: see Expect
+	arrived  []uint64 // by channel: the latest attempt that has come, plus one; see Arrived
 	answered []uint64 // by channel: the latest attempt that it answered, plus one
 	next     uint64   // the page that is to come
 	upto     uint64   // the page up to which it has credit
@@ -112,7 +113,7 @@ func (q *Question) hub(id uint64) *hub {
 	h := q.hubs[id]
 	if h == nil {
 		h = &hub{
-			listens: make([]bool, len(q.channels)), answered: make([]uint64, len(q.channels)),
+			listens: make([]bool, len(q.channels)), answered: make([]uint64, len(q.channels)), arrived: make([]uint64, len(q.channels)),
 			upto: q.credit, delay: firstResend,
 		}
 		q.hubs[id] = h
@@ -132,6 +133,14 @@ func (q *Question) Thorough() { q.thorough = true }
 func (q *Question) Expect(id uint64, channels ...uint64) {
 	if h := q.hubs[id]; h != nil && h.known {
 		h.expected = channels
+	}
+}
+
+// Arrived says that the question has come to a hub, the asking one, in a
+// channel. So the backend has counted it there, for that attempt.
+func (q *Question) Arrived(id, channel, attempt uint64) {
+	if h := q.hubs[id]; h != nil && channel < uint64(len(q.channels)) && attempt <= q.attempt {
+		h.arrived[channel] = max(h.arrived[channel], attempt+1)
 	}
 }
 

@@ -77,7 +77,8 @@ type news struct {
 	absent bool // what was sent to the hub has reached nobody
 	gone   bool // the hub has ended
 
-	lane      int // of the question that was sent, if attempt is not 0
+	arrived   bool // this hub has got the question itself
+	lane      int  // of the question that was sent, or has arrived, if attempt is not 0
 	attempt   uint64
 	receivers int
 	err       error
@@ -225,6 +226,8 @@ func (a *asking) handle(n *news) {
 		a.late(n, now)
 	case n.absent:
 		a.missing(n.from, now)
+	case n.arrived:
+		a.state.Arrived(n.from, uint64(n.lane), n.attempt-1)
 	case n.gone:
 		delete(a.open, n.from)
 		a.do(a.state.Gone(n.from, now))

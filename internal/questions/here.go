@@ -5,7 +5,6 @@ import (
 	"errors"
 
 	"github.com/fanoutgo/fanout/adapter"
-	"github.com/fanoutgo/fanout/internal/ask"
 	"github.com/fanoutgo/fanout/internal/control"
 	"github.com/fanoutgo/fanout/internal/gate"
 )
@@ -51,15 +50,11 @@ func (a *asking) own() uint64 { return a.board.env.Notices.Hub }
 
 // ownIsLeft reports whether all hubs but this one have answered, and it can do
 // so here.
-func (a *asking) ownIsLeft() bool {
-	key := ask.Key{Hub: a.own(), ID: a.question.ID}
-	return a.answersHere() && a.state.WaitsOnlyFor(a.own(), a.board.copies(key))
-}
+func (a *asking) ownIsLeft() bool { return a.answersHere() && a.state.WaitsOnlyFor(a.own()) }
 
 // endHere ends a question that only this hub has to answer, or, with a cause,
 // whose time is over. This hub answers here if it can.
 func (a *asking) endHere(cause error) error {
-	complete := a.ownIsLeft()
 	a.abandon()
 	if a.answersHere() {
 		ctx := a.ctx
@@ -72,12 +67,12 @@ func (a *asking) endHere(cause error) error {
 			return adapter.ErrClosed
 		}
 		if err == nil {
-			a.state.Absent(a.own()) // it is not missing
-		} else if complete = false; cause == nil {
+			a.state.Here(a.own())
+		} else if cause == nil {
 			cause = err
 		}
 	}
-	if complete {
+	if a.state.Done() {
 		return a.failures()
 	}
 	return a.incomplete(cause)

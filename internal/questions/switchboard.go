@@ -201,6 +201,7 @@ func (s *Switchboard) asked(n *note, q *control.Question) {
 	}
 	wait := time.Duration(min(q.Wait, maxWait)) * time.Millisecond
 	expected := s.env.Listens(q)
+	s.tellArrived(n.from, q)
 	s.mu.Lock()
 	verdict := ask.Busy
 	free := s.busy < maxAnswering && (q.Op != control.OpAsk || len(s.polls) < maxPolls)
@@ -233,6 +234,19 @@ func (s *Switchboard) asked(n *note, q *control.Question) {
 		return
 	}
 	s.Reply(n.from, reply)
+}
+
+// tellArrived tells an asker of this hub that its question has come back.
+func (s *Switchboard) tellArrived(from uint64, q *control.Question) {
+	if from != s.env.Notices.Hub {
+		return
+	}
+	s.mu.Lock()
+	a := s.questions[q.ID]
+	s.mu.Unlock()
+	if a != nil {
+		a.tell(news{from: from, arrived: true, lane: int(q.Which), attempt: q.Attempt + 1})
+	}
 }
 
 // maxWait bounds how long a hub works on a question, in ms.
@@ -337,14 +351,6 @@ func (s *Switchboard) HubGone(hub uint64) {
 	for _, a := range askings {
 		a.tell(news{from: hub, gone: true})
 	}
-}
-
-// copies returns the indexes of the names in whose channels this hub has got a
-// question.
-func (s *Switchboard) copies(key ask.Key) []uint64 {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.commands.Copies(key)
 }
 
 // Pending returns the number of questions and polls that are under way, and of

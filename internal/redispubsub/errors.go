@@ -138,7 +138,7 @@ func (e *Engine) classifyCall(what string, err error) error {
 	case kindNoFunction: // they have been flushed just now, or the node is not known to us
 		return adapter.Unsent(fmt.Errorf("%s: %s: %w", e.cfg.Name, what, clean(err)))
 	case kindUnsupported:
-		if why = hint(err.Error()); why == "" {
+		if why = hint(redisError(err).Error()); why == "" {
 			why = "a history needs Redis 7.0 or later, or Valkey, with FCALL or EVALSHA"
 		}
 	case kindMemory:

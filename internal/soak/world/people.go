@@ -54,41 +54,42 @@ func (w *World) compare(ctx context.Context) {
 	run := ctx
 	ctx, cancel := context.WithTimeout(ctx, compareTime)
 	defer cancel()
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
 	var watched []*Room
+	var comparing sync.WaitGroup
 	for _, r := range w.Rooms {
 		if r.watched {
 			watched = append(watched, r)
 			r.lists = append(r.lists, nil)
+			comparing.Go(func() { w.compareIn(ctx, r) })
 		}
 	}
-	for len(watched) > 0 && ctx.Err() == nil {
-		right := make([]bool, len(watched))
-		var asking sync.WaitGroup // one that is not answered delays no other
-		for i, r := range watched {
-			asking.Go(func() {
-				lists, all := w.listsOf(ctx, r)
-				if ctx.Err() == nil { // otherwise those of before are the last
-					r.lists[len(r.lists)-1] = lists
-				}
-				right[i] = all
-			})
-		}
-		asking.Wait()
-		i := -1
-		watched = slices.DeleteFunc(watched, func(*Room) bool { i++; return right[i] })
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-		}
-	}
+	comparing.Wait()
 	for _, r := range watched {
 		if last := len(r.lists) - 1; r.lists[last] == nil && run.Err() == nil {
 			r.lists[last] = []*check.List{{Client: "Members", At: w.now(), Wrong: []string{fmt.Sprintf("did not answer within %v", compareTime)}}}
 		}
 	}
 	w.config.Log.Say("%v: the lists of people were compared, which took %v", w.now(), w.now()-began)
+}
+
+// compareIn records what the clients in a room know, again and again, until all
+// of them are right or ctx ends.
+func (w *World) compareIn(ctx context.Context, r *Room) {
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for ctx.Err() == nil {
+		lists, right := w.listsOf(ctx, r)
+		if ctx.Err() == nil { // otherwise those of before are the last
+			r.lists[len(r.lists)-1] = lists
+		}
+		if right {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+		}
+	}
 }
 
 // listsOf returns what the clients in a room know of who is there, and whether
