@@ -127,16 +127,16 @@ func Concerned(c adaptertest.Case) bool {
 }
 
 // cases chooses those that depend on the refused commands. Where all tests are
-// asked for it chooses all that the services allow, and outages, which take
-// long, only if the whole contract is to be run.
+// asked for it chooses all that the services allow on the default server, and
+// outages, which take long, only if the whole contract is to be run.
 func (r *Restriction) cases(image string) func(adaptertest.Case) bool {
-	whole := r.Whole && image == redistest.DefaultImage
+	all := redistest.All() && image == redistest.DefaultImage
 	return func(c adaptertest.Case) bool {
 		switch {
 		case c.NeedsHistory() && !r.Allows.Histories():
 			return false
-		case redistest.All():
-			return whole || !strings.HasPrefix(c.Name, "outage-")
+		case all:
+			return r.Whole || !strings.HasPrefix(c.Name, "outage-")
 		case r.Allows.Histories():
 			return c.NeedsHistory()
 		}
