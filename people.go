@@ -214,10 +214,9 @@ func (s Selection) Leave(ctx context.Context, rooms ...string) error {
 // any room.
 //
 // When Close returns nil they are in no room, and a Join of theirs returns the
-// [*ClosedError].
-// A member that does not read what is left for it ends after 5 s; until then
-// [Member.Done] is open. Errors are those of [Selection.Count], and
-// [ErrTooLarge]. For hubs that cannot be reached see [Selection.Join].
+// [*ClosedError]. A member that does not read what is left for it ends after
+// 5 s; until then [Member.Done] is open. Errors are those of [Selection.Count],
+// and [ErrTooLarge]. For hubs that cannot be reached see [Selection.Join].
 func (s Selection) Close(ctx context.Context, reason string) error {
 	if len(reason) > control.MaxText {
 		return failed("close", fmt.Errorf("%w: a reason of %d bytes, at most %d are allowed", ErrTooLarge, len(reason), control.MaxText))

@@ -24,9 +24,9 @@ func TestRenamedCommands(t *testing.T) {
 	redistest.OnImages(t, tested.RunRenamed)
 }
 
-// Servers that refuse commands, as some services do: the whole contract on the
-// default server, and on the others and on a cluster the cases that the
-// restrictions concern.
+// Servers that refuse commands, as some services do. The cases that this
+// concerns run on all servers and on a cluster, and where all tests are asked
+// for, others run on the default server as well.
 func TestContractRestricted(t *testing.T) {
 	t.Parallel()
 	redistest.OnImages(t, func(t *testing.T, image string) {

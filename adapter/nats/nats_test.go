@@ -19,16 +19,18 @@ import (
 	"go.uber.org/goleak"
 )
 
-// TestMain has at most two parallel tests run for each processor. Most of the
-// time they wait, but each has servers in this process, and with more of them
-// the servers' elections take too long.
+// TestMain has two parallel tests run for each processor, or fewer if the
+// command line says so. Most of the time they wait, but each has servers in
+// this process, and with more of them the servers' elections take too long.
 func TestMain(m *testing.M) {
 	flag.Parse()
 	const name = "test.parallel"
 	most := 2 * runtime.GOMAXPROCS(0)
-	if n, err := strconv.Atoi(flag.Lookup(name).Value.String()); err == nil {
-		most = min(n, most)
-	}
+	flag.Visit(func(f *flag.Flag) {
+		if n, err := strconv.Atoi(f.Value.String()); f.Name == name && err == nil {
+			most = min(n, most)
+		}
+	})
 	if err := flag.Set(name, strconv.Itoa(most)); err != nil {
 		panic(err)
 	}

@@ -234,10 +234,14 @@ func TestQuestion(t *testing.T) {
 		q.Expect(2)
 		require.True(t, q.Done())
 	})
-	t.Run("waits only for a hub that got it in some of the channels", func(t *testing.T) {
+	ofTwoRooms := func() *Question { // of hub 1, which is in both
 		q := New(2, 1, there(1, 2, 3))
 		q.Expect(1, 0, 1)
 		q.Start(start)
+		return q
+	}
+	t.Run("waits only for a hub that got it in some of the channels", func(t *testing.T) {
+		q := ofTwoRooms()
 		q.Sent(0, 0, 1) // 2
 		q.Sent(1, 0, 2)
 		require.False(t, q.WaitsOnlyFor(1))
@@ -258,9 +262,7 @@ func TestQuestion(t *testing.T) {
 		require.True(t, q.Done())
 	})
 	t.Run("does not take a hub that answers itself for one that is missing", func(t *testing.T) {
-		q := New(2, 1, there(1, 2, 3))
-		q.Expect(1, 0, 1)
-		q.Start(start)
+		q := ofTwoRooms()
 		q.Sent(0, 0, 0)
 		q.Sent(1, 0, 2) // and 2, which is deaf
 		q.Arrived(1, 1, 0)

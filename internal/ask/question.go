@@ -126,10 +126,11 @@ func (q *Question) hub(id uint64) *hub {
 // subscription is down for a moment is not counted; it gets a later attempt.
 func (q *Question) Thorough() { q.thorough = true }
 
-// Expect says to which channels a hub that is there listens, if that is known
-// without asking it: the asking hub's own, inboxes, and those that every hub
-// listens to. The question then waits for that hub also if the backend has not
-// counted it, since its subscription is down for a moment.
+// Expect says that a hub that is there listens to some channels, which is known
+// without asking it: every hub listens to its inbox and to the channel of
+// everyone, and the asking hub knows its own rooms. The question then waits for
+// that hub even if the backend has not counted it, because its subscription is
+// down for a moment.
 func (q *Question) Expect(id uint64, channels ...uint64) {
 	if h := q.hubs[id]; h != nil && h.known {
 		h.expected = channels

@@ -111,6 +111,8 @@ func TestLookout(t *testing.T) {
 				others := h.Others(map[uint64]time.Time{9: time.Now()})
 				require.Len(t, others, 3, "one of an earlier release, too")
 				require.NotContains(t, others, uint64(i+1))
+				require.True(t, h.IsWatched(1+uint64(i+1)%3))
+				require.False(t, h.IsWatched(9), "one of an earlier release")
 			}
 		})
 	})
@@ -121,6 +123,7 @@ func TestLookout(t *testing.T) {
 			for _, h := range hubs[:2] {
 				h.require(t, 2, 0, 1)
 				require.True(t, h.IsGone(3))
+				require.False(t, h.IsWatched(3))
 				require.NotContains(t, h.Others(map[uint64]time.Time{3: time.Now()}), uint64(3))
 			}
 			t.Log("and that it is back")
