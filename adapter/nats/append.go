@@ -58,6 +58,7 @@ func (a *Adapter) tryRecord(ctx context.Context, channel string, r *adapter.Reco
 	ctx, cancelIn := context.WithTimeout(ctx, appendIn)
 	defer cancelIn()
 	p := partitionOf(channel, a.o.Partitions)
+	races := 0
 	for attempt := 0; ; attempt++ {
 		s, h, err := a.streamAndHead(ctx, nc, p, channel, attempt > 0)
 		if err != nil {
@@ -69,8 +70,9 @@ func (a *Adapter) tryRecord(ctx context.Context, channel string, r *adapter.Reco
 		ack, err := a.store(ctx, nc, p, h.seq, &next, r)
 		switch {
 		case errors.Is(err, errRace):
+			races++
 			if err := pause(ctx, attempt); err != nil {
-				return at, unclear, fmt.Errorf("%w: %w: %w", adapter.ErrUnsent, errRace, err)
+				return at, unclear, fmt.Errorf("%w: %w: %d attempts came second: %w", adapter.ErrUnsent, errRace, races, err)
 			}
 			continue
 		case errors.Is(err, errSilent) && r.Publisher != "" && ctx.Err() == nil:
@@ -159,9 +161,12 @@ func (a *Adapter) streamAndHead(ctx context.Context, nc *nats.Conn, p int, chann
 		return nil, head{}, err
 	}
 	if known && h.seq < before.seq && h.seq > 0 {
-		if s, err = a.streams.lost(p, s); err != nil {
+		if s, err = a.streams.lost(p, channel, s); err != nil {
 			return nil, head{}, err
 		}
+		a.heads.dropOf(p, a.o.Partitions) // all its channels begin a new epoch, once
+	} else {
+		a.streams.complete(channel)
 	}
 	a.heads.set(channel, h)
 	return s, h, nil

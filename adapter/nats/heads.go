@@ -1,6 +1,7 @@
 package nats
 
 import (
+	"maps"
 	"sync"
 	"time"
 )
@@ -85,6 +86,13 @@ func (h *heads) drop(channel string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	delete(h.known, channel)
+}
+
+// dropOf forgets the channels in partition p of n.
+func (h *heads) dropOf(p, n int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	maps.DeleteFunc(h.known, func(channel string, _ head) bool { return partitionOf(channel, n) == p })
 }
 
 // follow notes a record that was received, of a channel that is known.

@@ -174,7 +174,7 @@ func New(url string, o *Options) (*Adapter, error) {
 		pending:    make(map[*channel]struct{}),
 		lastKept:   make([]uint64, opts.Partitions),
 	}
-	a.streams = streams{known: make(map[int]*stream), fresh: make(map[int]bool), behind: make(map[int]time.Time)}
+	a.streams = streams{known: make(map[int]*stream), fresh: make(map[int]bool), behind: make(map[string]time.Time)}
 	a.idle = sync.NewCond(&a.mu)
 	a.life, a.cancel = context.WithCancel(context.Background())
 	a.out.init(opts.Partitions)

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"strconv"
 	"strings"
@@ -67,32 +68,43 @@ type streams struct {
 	mu     sync.Mutex
 	known  map[int]*stream
 	fresh  map[int]bool
-	behind map[int]time.Time // since when a stream lacks what it had
+	behind map[string]time.Time // since when a channel lacks records that it had
 }
 
-// believeLoss is how long a stream with replicas must lack records that it had
-// before they count as lost: a leader that was cut off continues to answer
-// until it notices.
+// believeLoss is how long a channel must lack records that it had, in a stream
+// with replicas, before they count as lost: a leader that was cut off continues
+// to answer until it notices.
 const believeLoss = 10 * time.Second
 
-// lost notes that a stream lacks records that it had. It returns an error as
-// long as they may come back.
-func (s *streams) lost(p int, was *stream) (*stream, error) {
+// forgetBehind is how long a channel counts as behind that nobody looks at.
+const forgetBehind = 6 * believeLoss
+
+// lost notes that a channel lacks records that it had. It returns an error as
+// long as they may come back. Otherwise all epochs of the stream are over.
+func (s *streams) lost(p int, channel string, was *stream) (*stream, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	since, ok := s.behind[p]
-	if !ok || time.Since(since) > 6*believeLoss {
+	maps.DeleteFunc(s.behind, func(_ string, since time.Time) bool { return time.Since(since) > forgetBehind })
+	since, ok := s.behind[channel]
+	if !ok {
 		since = time.Now()
-		s.behind[p] = since
+		s.behind[channel] = since
 	}
 	if was.life == 0 && time.Since(since) < believeLoss {
 		return nil, errors.New("the stream lacks what it had: its leader may be an old one")
 	}
-	delete(s.behind, p)
+	delete(s.behind, channel)
 	now := *was
 	now.floor = now.now()
 	s.known[p] = &now
 	return &now, nil
+}
+
+// complete notes that a channel has all the records that it had.
+func (s *streams) complete(channel string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.behind, channel)
 }
 
 // forgetStreams makes the adapter look at each stream again before it is used.

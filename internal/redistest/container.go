@@ -6,9 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -19,110 +19,96 @@ import (
 	"github.com/testcontainers/testcontainers-go"
 )
 
-const serverPort = "6379"
-
-// containers is the platform whose nodes are containers in a network of their
-// own.
+// containers is the platform whose nodes are containers.
 type containers struct {
-	image    string
-	files    map[string][]byte // in each container, by their paths
-	binary   string
-	cluster  bool
-	provider *testcontainers.DockerProvider
-	docker   client.APIClient
-	network  string // also its name
-	subnet   netip.Prefix
+	bridge  *bridge
+	own     bool // the bridge is closed with the platform
+	image   string
+	files   map[string][]byte // in each container, by their paths
+	binary  string
+	cluster bool
+	reuse   bool // machines may come from the pool, and go there
 
 	mu       sync.Mutex // guards what follows
-	host     string     // where published ports are; see publishedHost
 	launched []*containerMachine
 }
 
-func newContainers(ctx context.Context, o Options, cluster bool) (_ platform, err error) {
+func newContainers(ctx context.Context, o Options, cluster bool) (platform, error) {
 	p := &containers{image: o.Image, files: o.files, binary: o.binary(), cluster: cluster}
-	if p.provider, err = testcontainers.NewDockerProvider(); err != nil {
+	var err error
+	if p.bridge, err = recycled.network(ctx); err != nil {
 		return nil, err
 	}
-	p.docker = p.provider.Client()
-	if err := p.createNetwork(ctx); err != nil {
-		p.provider.Close()
-		return nil, fmt.Errorf("set up the network of containers: %w", err)
+	if p.bridge != nil {
+		p.reuse = len(o.files) == 0 && !slices.ContainsFunc(o.Args, leavesFiles)
+		return p, nil
 	}
-	return p, nil
+	p.own = true
+	p.bridge, err = newBridge(ctx)
+	return p, err
 }
 
-// createNetwork creates a network with a subnet of our choice: only then may a
-// container choose its address, and a node must keep its address when it
-// restarts.
-func (p *containers) createNetwork(ctx context.Context) error {
-	var err error
-	for range 20 {
-		p.subnet = randomSubnet()
-		name := fmt.Sprintf("redistest-%08x", rand.Uint32())
-		_, err = p.docker.NetworkCreate(ctx, name, client.NetworkCreateOptions{
-			Driver: "bridge",
-			Labels: labels(),
-			IPAM:   &network.IPAM{Config: []network.IPAMConfig{{Subnet: p.subnet}}},
-		})
-		if err == nil {
-			p.network = name
-			return nil
-		}
-		if !strings.Contains(err.Error(), "overlap") { // with another network: draw again
-			break
-		}
-	}
-	return err
+// leavesFiles reports whether an argument makes a server write files.
+func leavesFiles(arg string) bool {
+	return slices.Contains([]string{"--appendonly", "--dir", "--save"}, arg)
 }
 
-// randomSubnet returns one of 512 subnets in 198.18.0.0/15, the addresses that
-// RFC 2544 reserves for tests, which no real network should use.
-func randomSubnet() netip.Prefix {
-	n := rand.IntN(512)
-	return netip.PrefixFrom(netip.AddrFrom4([4]byte{198, byte(18 + n/256), byte(n % 256), 0}), 24)
-}
-
-// ip returns the address of the i-th node; the first addresses are the
-// gateway's.
-func (p *containers) ip(i int) netip.Addr {
-	b := p.subnet.Addr().As4()
-	b[3] = byte(10 + i)
-	return netip.AddrFrom4(b)
-}
-
-func (p *containers) launch(ctx context.Context, i int, args []string) (machine, error) {
+func (p *containers) launch(ctx context.Context, _ int, args []string) (machine, error) {
 	args = append([]string{p.binary, "--port", serverPort}, args...)
-	if p.cluster {
-		args = append(args, "--cluster-announce-ip", p.ip(i).String())
+	if !p.reuse {
+		return p.run(ctx, args, "")
 	}
-	return p.run(ctx, i, args)
+	key := p.image + " " + strings.Join(args, " ")
+	for m := recycled.take(key); m != nil; m = recycled.take(key) {
+		p.add(m) // which makes close remove it, if it cannot be used again
+		if err := m.waitFresh(ctx, p.cluster); err == nil {
+			return m, nil
+		}
+	}
+	return p.run(ctx, append([]string{"sh", "-c", supervise, "sh"}, args...), key)
 }
 
-// run starts the i-th container with a complete command line.
-func (p *containers) run(ctx context.Context, i int, command []string) (machine, error) {
-	m := &containerMachine{p: p, ip: p.ip(i)}
-	c, err := testcontainers.Run(ctx, p.image,
+// run starts a container with a command, to which it adds the address if that
+// is of a server in a cluster.
+func (p *containers) run(ctx context.Context, command []string, key string) (machine, error) {
+	ip, err := p.bridge.take()
+	if err != nil {
+		return nil, err
+	}
+	if p.cluster {
+		command = append(command, "--cluster-announce-ip", ip.String())
+	}
+	m := &containerMachine{b: p.bridge, ip: ip, key: key}
+	options := []testcontainers.ContainerCustomizer{
 		testcontainers.WithCmd(command...),
 		testcontainers.WithLabels(labels()),
 		testcontainers.WithFiles(p.containerFiles()...),
-		testcontainers.WithExposedPorts(serverPort+"/tcp"),
 		testcontainers.WithEndpointSettingsModifier(func(s map[string]*network.EndpointSettings) {
-			s[p.network] = m.endpoint()
+			s[p.bridge.name] = m.endpoint()
 		}),
 		testcontainers.WithHostConfigModifier(func(h *container.HostConfig) {
-			h.NetworkMode = container.NetworkMode(p.network)
+			h.NetworkMode = container.NetworkMode(p.bridge.name)
 		}),
-	)
-	if c != nil { // even when it failed to start
-		m.c = c
-		p.mu.Lock()
-		p.launched = append(p.launched, m)
-		p.mu.Unlock()
+	}
+	if !p.bridge.direct {
+		options = append(options, testcontainers.WithExposedPorts(serverPort+"/tcp"))
+	}
+	m.c, err = testcontainers.Run(ctx, p.image, options...)
+	if m.c != nil { // even when it failed to start
+		p.add(m)
+	} else {
+		p.bridge.give(ip)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("start a container of %s: %w", p.image, err)
 	}
 	return m, nil
+}
+
+func (p *containers) add(m *containerMachine) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.launched = append(p.launched, m)
 }
 
 // containerFiles returns the files that each container gets.
@@ -133,56 +119,46 @@ func (p *containers) containerFiles() (list []testcontainers.ContainerFile) {
 	return list
 }
 
-func (p *containers) close() error {
+func (p *containers) close(sound func(machine) bool) error {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	err := each(p.launched, func(_ int, m *containerMachine) error {
-		// A paused container must be killed before it can be stopped.
-		p.docker.ContainerKill(ctx, m.c.GetContainerID(), client.ContainerKillOptions{Signal: "KILL"})
-		return m.c.Terminate(ctx, testcontainers.StopTimeout(0))
-	})
-	return errors.Join(err, p.removeNetwork(ctx), p.provider.Close())
-}
-
-// removeNetwork waits for the ends of containers that were just removed: a busy
-// daemon counts them for a while.
-func (p *containers) removeNetwork(ctx context.Context) error {
-	return poll(ctx, "remove the network of containers", func(context.Context) error {
-		_, err := p.docker.NetworkRemove(ctx, p.network, client.NetworkRemoveOptions{})
-		if err != nil && !strings.Contains(err.Error(), "active endpoints") {
-			return final{err}
-		}
-		return err
-	})
-}
-
-// publishedHost returns the host on which ports are published. Inside a
-// container testcontainers assumes the gateway, which is wrong if the daemon
-// runs beside us. So we check whether the port is on loopback.
-func (p *containers) publishedHost(ctx context.Context, port string) (string, error) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.host != "" {
-		return p.host, nil
-	}
-	if strings.HasPrefix(p.docker.DaemonHost(), "unix:") {
-		d := net.Dialer{Timeout: time.Second}
-		if c, err := d.DialContext(ctx, "tcp", net.JoinHostPort("127.0.0.1", port)); err == nil {
-			c.Close()
-			p.host = "127.0.0.1"
-			return p.host, nil
+	launched := p.launched
+	p.launched = nil
+	p.mu.Unlock()
+	// What else is there, such as a sentinel, might take new servers for the
+	// ones that it knows.
+	reuse := !slices.ContainsFunc(launched, func(m *containerMachine) bool { return m.key == "" })
+	err := each(launched, func(_ int, m *containerMachine) error {
+		if reuse && sound(m) && m.reset(ctx) == nil {
+			m = recycled.put(m)
 		}
+		if m == nil {
+			return nil
+		}
+		return m.remove(ctx)
+	})
+	if p.own {
+		err = errors.Join(err, p.bridge.close(ctx))
 	}
-	var err error
-	p.host, err = p.provider.DaemonHost(ctx)
-	return p.host, err
+	return err
 }
 
 // containerMachine is one node's container.
 type containerMachine struct {
-	p  *containers
+	b  *bridge
 	ip netip.Addr
 	c  *testcontainers.DockerContainer
+
+	key       string    // says what runs in it; "": it cannot be used again
+	idleSince time.Time // while it is in the pool
+}
+
+// remove ends the container, in whatever state it is.
+func (m *containerMachine) remove(ctx context.Context) error {
+	defer m.b.give(m.ip)
+	_, err := m.b.docker.ContainerRemove(ctx, m.c.GetContainerID(), client.ContainerRemoveOptions{Force: true, RemoveVolumes: true})
+	return err
 }
 
 func (m *containerMachine) addr() string { return net.JoinHostPort(m.ip.String(), serverPort) }
@@ -191,15 +167,19 @@ func (m *containerMachine) endpoint() *network.EndpointSettings {
 	return &network.EndpointSettings{IPAMConfig: &network.EndpointIPAMConfig{IPv4Address: m.ip}}
 }
 
-// hostAddr looks up the published port, which changes with each start and heal.
+// hostAddr looks up the published port, which changes with each start and heal,
+// unless addresses can be dialed.
 func (m *containerMachine) hostAddr(ctx context.Context) (string, error) {
-	r, err := m.p.docker.ContainerInspect(ctx, m.c.GetContainerID(), client.ContainerInspectOptions{})
+	if m.b.direct {
+		return m.addr(), nil
+	}
+	r, err := m.b.docker.ContainerInspect(ctx, m.c.GetContainerID(), client.ContainerInspectOptions{})
 	if err != nil {
 		return "", err
 	}
 	for _, b := range r.Container.NetworkSettings.Ports[network.MustParsePort(serverPort+"/tcp")] {
 		if !b.HostIP.IsValid() || b.HostIP.Is4() {
-			host, err := m.p.publishedHost(ctx, b.HostPort)
+			host, err := m.b.publishedHost(ctx, b.HostPort)
 			return net.JoinHostPort(host, b.HostPort), err
 		}
 	}
@@ -207,7 +187,7 @@ func (m *containerMachine) hostAddr(ctx context.Context) (string, error) {
 }
 
 func (m *containerMachine) start(ctx context.Context) error {
-	_, err := m.p.docker.ContainerStart(ctx, m.c.GetContainerID(), client.ContainerStartOptions{})
+	_, err := m.b.docker.ContainerStart(ctx, m.c.GetContainerID(), client.ContainerStartOptions{})
 	return err
 }
 
@@ -215,13 +195,13 @@ func (m *containerMachine) signal(ctx context.Context, s serverSignal) error {
 	id, err := m.c.GetContainerID(), error(nil)
 	switch s {
 	case terminate:
-		_, err = m.p.docker.ContainerStop(ctx, id, client.ContainerStopOptions{})
+		_, err = m.b.docker.ContainerStop(ctx, id, client.ContainerStopOptions{})
 	case kill:
 		err = m.kill(ctx)
 	case pause:
 		err = m.pause(ctx)
 	case unpause:
-		_, err = m.p.docker.ContainerUnpause(ctx, id, client.ContainerUnpauseOptions{})
+		_, err = m.b.docker.ContainerUnpause(ctx, id, client.ContainerUnpauseOptions{})
 	}
 	return err
 }
@@ -230,7 +210,7 @@ func (m *containerMachine) signal(ctx context.Context, s serverSignal) error {
 // happens on a busy machine.
 func (m *containerMachine) pause(ctx context.Context) error {
 	return poll(ctx, "pause a container", func(ctx context.Context) error {
-		_, err := m.p.docker.ContainerPause(ctx, m.c.GetContainerID(), client.ContainerPauseOptions{})
+		_, err := m.b.docker.ContainerPause(ctx, m.c.GetContainerID(), client.ContainerPauseOptions{})
 		if err != nil && !strings.Contains(err.Error(), "unable to freeze") {
 			return final{err}
 		}
@@ -243,8 +223,8 @@ func (m *containerMachine) kill(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	id := m.c.GetContainerID()
-	ended := m.p.docker.ContainerWait(ctx, id, client.ContainerWaitOptions{Condition: container.WaitConditionNextExit})
-	if _, err := m.p.docker.ContainerKill(ctx, id, client.ContainerKillOptions{Signal: "KILL"}); err != nil {
+	ended := m.b.docker.ContainerWait(ctx, id, client.ContainerWaitOptions{Condition: container.WaitConditionNextExit})
+	if _, err := m.b.docker.ContainerKill(ctx, id, client.ContainerKillOptions{Signal: "KILL"}); err != nil {
 		return err
 	}
 	select {
@@ -256,13 +236,13 @@ func (m *containerMachine) kill(ctx context.Context) error {
 }
 
 func (m *containerMachine) cut(ctx context.Context) error {
-	_, err := m.p.docker.NetworkDisconnect(ctx, m.p.network,
+	_, err := m.b.docker.NetworkDisconnect(ctx, m.b.name,
 		client.NetworkDisconnectOptions{Container: m.c.GetContainerID(), Force: true})
 	return err
 }
 
 func (m *containerMachine) heal(ctx context.Context) error {
-	_, err := m.p.docker.NetworkConnect(ctx, m.p.network,
+	_, err := m.b.docker.NetworkConnect(ctx, m.b.name,
 		client.NetworkConnectOptions{Container: m.c.GetContainerID(), EndpointConfig: m.endpoint()})
 	return err
 }

@@ -8,10 +8,13 @@
 //
 // # Where the servers run
 //
-// Each node has a container of its own, on a network of the cluster's own.
-// Nodes announce their address in that network. Clients of this package dial
-// the announced address, and are connected to the port that is published for it
-// at that time.
+// Each node has a container of its own, and announces its address in a network
+// of containers. Where that can be dialed, as on the machine of the daemon,
+// clients of this package do. Elsewhere they are connected to the port that is
+// published for it at that time.
+//
+// A container that a test no longer needs is used again by another test: its
+// server is ended, and a new one started. See [Main].
 //
 // Without Docker, but with a redis-server or valkey-server of 7.0 or newer on
 // the PATH, nodes are processes on loopback, and everything but [Node.Cut]

@@ -47,12 +47,16 @@ func launch(ctx context.Context, o Options, n int, cluster bool) (*fleet, error)
 
 func (f *fleet) close() error {
 	f.net.HealAll()
+	sound := make(map[machine]bool)
 	for _, n := range f.nodes {
-		if n != nil {
-			n.forget()
+		if n == nil {
+			continue
 		}
+		n.forget()
+		sound[n.machine] = n.reachable()
+		n.set(&n.down, true) // whoever gets the address next, it is another server
 	}
-	return f.platform.close()
+	return f.platform.close(func(m machine) bool { return sound[m] })
 }
 
 // Close stops and removes the servers. Clients should be closed before.

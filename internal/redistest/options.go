@@ -55,7 +55,7 @@ func (o Options) binary() string {
 func (o Options) serverArgs(cluster bool) []string {
 	args := []string{
 		"--protected-mode", "no",
-		"--save", "", "--appendonly", "no",
+		"--save", "", "--appendonly", "no", "--rdb-del-sync-files", "yes",
 		// By default the server waits five seconds for more replicas.
 		"--repl-diskless-sync-delay", "0",
 		// CLUSTER SHARDS calls a replica "loading", and clients avoid it, until
@@ -64,7 +64,10 @@ func (o Options) serverArgs(cluster bool) []string {
 	}
 	if cluster {
 		args = append(args, "--cluster-enabled", "yes",
-			"--cluster-node-timeout", strconv.FormatInt(o.NodeTimeout.Milliseconds(), 10))
+			"--cluster-node-timeout", strconv.FormatInt(o.NodeTimeout.Milliseconds(), 10),
+			// Replicas stay with their primary, and tests can make a node drop
+			// what comes from the others.
+			"--cluster-allow-replica-migration", "no", "--enable-debug-command", "yes")
 	}
 	return append(args, o.Args...)
 }

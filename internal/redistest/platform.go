@@ -19,8 +19,10 @@ type platform interface {
 	// machine, and returns when it runs, perhaps before it accepts connections.
 	launch(ctx context.Context, i int, args []string) (machine, error)
 
-	// close removes everything that launch has left, even if it failed.
-	close() error
+	// close removes everything that launch has left, even if it failed. It may
+	// keep machines that are sound for later: those whose servers run and can
+	// be reached.
+	close(sound func(machine) bool) error
 }
 
 // A machine runs one server. Its methods are called one at a time.

@@ -93,7 +93,7 @@ func (p *processes) launch(ctx context.Context, i int, args []string) (machine, 
 	return nil, err
 }
 
-func (p *processes) close() error {
+func (p *processes) close(func(machine) bool) error {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	err := each(p.launched, func(_ int, m *processMachine) error {

@@ -48,7 +48,8 @@ func (s *Sentinel) form(ctx context.Context) error {
 	if !ok {
 		return fmt.Errorf("a sentinel needs containers: %w", errors.ErrUnsupported)
 	}
-	primary, replica := p.ip(0).String(), s.nodes[1]
+	primary, _, _ := strings.Cut(s.nodes[0].Addr(), ":")
+	replica := s.nodes[1]
 	if err := replica.Do(ctx, "REPLICAOF", primary, serverPort).Error(); err != nil {
 		return err
 	}
@@ -57,7 +58,7 @@ func (s *Sentinel) form(ctx context.Context) error {
 	script := fmt.Sprintf("printf 'port %s\\nprotected-mode no\\nsentinel monitor %s %s %s 1\\n"+
 		"sentinel down-after-milliseconds %[2]s 1000\\nsentinel failover-timeout %[2]s 5000\\n' >/data/sentinel.conf && "+
 		"exec %[5]s /data/sentinel.conf --sentinel", serverPort, sentinelSet, primary, serverPort, p.binary)
-	m, err := p.run(ctx, 2, []string{"sh", "-c", script})
+	m, err := p.run(ctx, []string{"sh", "-c", script}, "")
 	if err != nil {
 		return err
 	}

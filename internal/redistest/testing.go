@@ -101,16 +101,18 @@ func perImage[T shareable](o Options, share func(Options) func(testing.TB) T) fu
 }
 
 // Main runs a package's tests, closes the servers that they shared, and fails
-// if goroutines are left. It exits; call it from TestMain. Tests that
-// call t.Parallel run [parallel] at a time for each processor.
+// if goroutines are left. It exits; call it from TestMain. Tests that call
+// t.Parallel run [parallel] at a time for each processor. Containers are used
+// for several servers, one after the other.
 func Main(m *testing.M, opts ...goleak.Option) {
 	flag.Parse()
 	if err := runParallel(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(2)
 	}
+	recycled.begin()
 	code := m.Run()
-	if err := closeShared(); err != nil {
+	if err := errors.Join(closeShared(), recycled.end()); err != nil {
 		fmt.Fprintf(os.Stderr, "close the servers that tests shared: %v\n", err)
 		code = 1
 	}

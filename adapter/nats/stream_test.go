@@ -1,0 +1,87 @@
+package nats
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// A leader that was cut off answers from what it has until it notices. What a
+// channel lacks counts as lost when no answer had it for 10 s.
+func TestStreamLosses(t *testing.T) {
+	bubble := func(name string, f func(t *testing.T, s *streams, replicated *stream)) {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := &streams{known: make(map[int]*stream), behind: make(map[string]time.Time)}
+				f(t, s, &stream{created: time.Now()})
+			})
+		})
+	}
+	notYet := func(t *testing.T, s *streams, channel string, was *stream) {
+		t.Helper()
+		_, err := s.lost(1, channel, was)
+		require.ErrorContains(t, err, "its leader may be an old one")
+		require.Empty(t, s.known)
+	}
+	bubble("one server has no old leader", func(t *testing.T, s *streams, _ *stream) {
+		now, err := s.lost(1, "x", &stream{life: 7})
+		require.NoError(t, err)
+		require.Equal(t, uint64(7), now.life)
+		require.Equal(t, now.now(), now.floor)
+		require.Same(t, now, s.known[1])
+	})
+	bubble("is believed after ten seconds", func(t *testing.T, s *streams, was *stream) {
+		notYet(t, s, "x", was)
+		time.Sleep(believeLoss - 1)
+		notYet(t, s, "x", was)
+		time.Sleep(1)
+		now, err := s.lost(1, "x", was)
+		require.NoError(t, err)
+		require.NotZero(t, now.floor)
+		require.Zero(t, was.floor, "the earlier state is not changed")
+		require.Empty(t, s.behind)
+	})
+	bubble("an answer that has everything begins it anew", func(t *testing.T, s *streams, was *stream) {
+		notYet(t, s, "x", was)
+		s.complete("x")
+		time.Sleep(2 * believeLoss)
+		notYet(t, s, "x", was)
+	})
+	bubble("other channels do not matter", func(t *testing.T, s *streams, was *stream) {
+		notYet(t, s, "x", was)
+		s.complete("y")
+		time.Sleep(believeLoss)
+		notYet(t, s, "y", was)
+		_, err := s.lost(1, "x", was)
+		require.NoError(t, err)
+	})
+	bubble("two old answers far apart are no loss, and are forgotten", func(t *testing.T, s *streams, was *stream) {
+		notYet(t, s, "x", was)
+		time.Sleep(forgetBehind + 1)
+		notYet(t, s, "y", was)
+		require.Len(t, s.behind, 1)
+		notYet(t, s, "x", was)
+	})
+}
+
+func TestHeadsOfAPartition(t *testing.T) {
+	const partitions = 4
+	var h heads
+	channels := []string{"a", "b", "c", "d", "e", "f", "g", "h", "i", "j"}
+	for _, channel := range channels {
+		h.set(channel, head{seq: 1})
+	}
+	p := partitionOf("a", partitions)
+	h.dropOf(p, partitions)
+	kept := 0
+	for _, channel := range channels {
+		_, ok := h.get(channel)
+		require.Equal(t, partitionOf(channel, partitions) != p, ok, channel)
+		if ok {
+			kept++
+		}
+	}
+	require.NotZero(t, kept)
+}
