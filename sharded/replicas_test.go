@@ -18,11 +18,15 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// wide are clusters with two replicas for each primary.
+// wide are clusters with two replicas for each primary. They let tests drop
+// what comes over the cluster bus. Replicas stay with their primary.
 var (
 	wide            = redistest.SharedClusters(withTwoReplicas)
 	wideWithFaults  = redistest.SharedClusters(withTwoReplicas)
-	withTwoReplicas = redistest.Options{Primaries: 3, Replicas: 2}
+	withTwoReplicas = redistest.Options{
+		Primaries: 3, Replicas: 2,
+		Args: []string{"--enable-debug-command", "yes", "--cluster-allow-replica-migration", "no"},
+	}
 )
 
 // reads makes adapters that read rooms from some nodes.

@@ -64,10 +64,7 @@ func (o Options) serverArgs(cluster bool) []string {
 	}
 	if cluster {
 		args = append(args, "--cluster-enabled", "yes",
-			"--cluster-node-timeout", strconv.FormatInt(o.NodeTimeout.Milliseconds(), 10),
-			// Replicas stay with their primary, and tests can make a node drop
-			// what comes from the others.
-			"--cluster-allow-replica-migration", "no", "--enable-debug-command", "yes")
+			"--cluster-node-timeout", strconv.FormatInt(o.NodeTimeout.Milliseconds(), 10))
 	}
 	return append(args, o.Args...)
 }

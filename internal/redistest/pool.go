@@ -97,7 +97,8 @@ func (p *pool) take(key string) *containerMachine {
 	return nil
 }
 
-// schedule makes prune run when the first container has waited for keptContainer.
+// schedule makes prune run when the first container has waited for
+// keptContainer.
 func (p *pool) schedule() {
 	if p.timer != nil {
 		p.timer.Stop()
