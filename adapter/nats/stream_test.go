@@ -34,9 +34,9 @@ func TestStreamLosses(t *testing.T) {
 	})
 	bubble("is believed after ten seconds", func(t *testing.T, s *streams, was *stream) {
 		notYet(t, s, "x", was)
-		time.Sleep(believeLoss - 1)
+		time.Sleep(believeLoss - time.Nanosecond)
 		notYet(t, s, "x", was)
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		now, err := s.lost(1, "x", was)
 		require.NoError(t, err)
 		require.NotZero(t, now.floor)
@@ -59,7 +59,7 @@ func TestStreamLosses(t *testing.T) {
 	})
 	bubble("two old answers far apart are no loss, and are forgotten", func(t *testing.T, s *streams, was *stream) {
 		notYet(t, s, "x", was)
-		time.Sleep(forgetBehind + 1)
+		time.Sleep(forgetBehind + time.Nanosecond)
 		notYet(t, s, "y", was)
 		require.Len(t, s.behind, 1)
 		notYet(t, s, "x", was)
