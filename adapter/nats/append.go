@@ -79,10 +79,11 @@ func (a *Adapter) tryRecord(ctx context.Context, channel string, r *adapter.Reco
 			unclear = true // if the stream has the record, it recognises the repeated one
 			continue
 		case err != nil:
-			a.heads.drop(channel)
+			a.heads.doubt(channel)
 			return at, unclear, a.cause(ctx, err)
 		}
 		a.saw(p, ack.Sequence)
+		a.streams.complete(channel)
 		if ack.Duplicate {
 			at, err = a.position(ctx, nc, p, channel, ack.Sequence)
 			return at, true, err
@@ -153,7 +154,7 @@ func (a *Adapter) streamAndHead(ctx context.Context, nc *nats.Conn, p int, chann
 		return nil, head{}, err
 	}
 	before, known := a.heads.get(channel)
-	if known && !fresh {
+	if known && !fresh && !before.doubted {
 		return s, before, nil
 	}
 	h, err := a.last(ctx, nc, p, channel)

@@ -11,6 +11,9 @@ type head struct {
 	record
 	seq  uint64 // in the stream; 0: there is none
 	time time.Time
+
+	// doubted means that the stream has to be asked. That it had seq is known.
+	doubted bool
 }
 
 // heads remembers the last records of channels that this hub appends to. One
@@ -82,10 +85,14 @@ func (h *heads) set(channel string, v head) {
 	h.known[channel] = v
 }
 
-func (h *heads) drop(channel string) {
+// doubt notes that a record may have been appended, or have been lost.
+func (h *heads) doubt(channel string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	delete(h.known, channel)
+	if v, ok := h.known[channel]; ok {
+		v.doubted = true
+		h.known[channel] = v
+	}
 }
 
 // dropOf forgets the channels in partition p of n.

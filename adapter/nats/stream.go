@@ -76,8 +76,9 @@ type streams struct {
 // to answer until it notices.
 const believeLoss = 10 * time.Second
 
-// forgetBehind is how long a channel counts as behind that nobody looks at.
-const forgetBehind = 6 * believeLoss
+// forgetBehind is how long a channel counts as behind. Nobody may look at it
+// for that long.
+const forgetBehind = time.Hour
 
 // lost notes that a channel lacks records that it had. It returns an error as
 // long as they may come back. Otherwise all epochs of the stream are over.

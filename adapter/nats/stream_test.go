@@ -57,7 +57,7 @@ func TestStreamLosses(t *testing.T) {
 		_, err := s.lost(1, "x", was)
 		require.NoError(t, err)
 	})
-	bubble("two old answers far apart are no loss, and are forgotten", func(t *testing.T, s *streams, was *stream) {
+	bubble("what nobody has looked at for long is forgotten", func(t *testing.T, s *streams, was *stream) {
 		notYet(t, s, "x", was)
 		time.Sleep(forgetBehind + time.Nanosecond)
 		notYet(t, s, "y", was)

@@ -32,9 +32,11 @@ type bridge struct {
 	direct bool
 
 	mu    sync.Mutex // guards what follows
-	host  string     // where published ports are; see publishedHost
 	taken [256]bool  // last bytes of addresses
-	next  byte       // after the one that was taken last
+	next  byte       // the one that was taken last
+
+	hostMu sync.Mutex // held while a port is tried
+	host   string     // where published ports are; see publishedHost
 }
 
 // newBridge creates a network with a subnet of our choice: only then may a
@@ -147,8 +149,8 @@ func (b *bridge) close(ctx context.Context) error {
 // container testcontainers assumes the gateway, which is wrong if the daemon
 // runs beside us. So we check whether the port is on loopback.
 func (b *bridge) publishedHost(ctx context.Context, port string) (string, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
+	b.hostMu.Lock()
+	defer b.hostMu.Unlock()
 	if b.host != "" {
 		return b.host, nil
 	}

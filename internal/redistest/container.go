@@ -129,15 +129,18 @@ func (p *containers) close(sound func(machine) bool) error {
 	// What else is there, such as a sentinel, might take new servers for the
 	// ones that it knows.
 	reuse := !slices.ContainsFunc(launched, func(m *containerMachine) bool { return m.key == "" })
-	err := each(launched, func(_ int, m *containerMachine) error {
+	fresh := make([]*containerMachine, len(launched))
+	err := each(launched, func(i int, m *containerMachine) error {
 		if reuse && sound(m) && m.reset(ctx) == nil {
-			m = recycled.put(m)
-		}
-		if m == nil {
+			fresh[i] = m
 			return nil
 		}
 		return m.remove(ctx)
 	})
+	// Not before all have ended: one might take another's next server for the
+	// one that it knows.
+	surplus := recycled.put(slices.DeleteFunc(fresh, func(m *containerMachine) bool { return m == nil }))
+	err = errors.Join(err, removeAll(surplus))
 	if p.own {
 		err = errors.Join(err, p.bridge.close(ctx))
 	}
@@ -156,8 +159,10 @@ type containerMachine struct {
 
 // remove ends the container, in whatever state it is.
 func (m *containerMachine) remove(ctx context.Context) error {
-	defer m.b.give(m.ip)
 	_, err := m.b.docker.ContainerRemove(ctx, m.c.GetContainerID(), client.ContainerRemoveOptions{Force: true, RemoveVolumes: true})
+	if err == nil {
+		m.b.give(m.ip)
+	}
 	return err
 }
 

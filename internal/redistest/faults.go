@@ -6,7 +6,10 @@ import (
 	"fmt"
 )
 
-var errDown = errors.New("it does not run")
+var (
+	errDown   = errors.New("it does not run")
+	errClosed = errors.New("its fleet was closed, another one may have its address")
+)
 
 // Kill ends the server at once. Its data is lost. Its address, its slots and
 // what it knows about the cluster are kept for Start.
@@ -85,6 +88,7 @@ func (n *Node) Heal(ctx context.Context) error {
 		}
 		n.forget()
 		n.set(&n.cut, false)
+		n.fleet.net.Reset(n.Addr())
 		n.fleet.net.Heal(n.Addr())
 		if !n.reachable() { // it is also paused or down
 			return nil
@@ -125,7 +129,11 @@ func (n *Node) fault(ctx context.Context, what string, do func(context.Context) 
 	defer n.faults.Unlock()
 	ctx, cancel := within(ctx, patience)
 	defer cancel()
-	if err := do(ctx); err != nil {
+	err := errClosed
+	if !n.is(&n.closed) {
+		err = do(ctx)
+	}
+	if err != nil {
 		return fmt.Errorf("%s node %s: %w", what, n.Addr(), err)
 	}
 	return nil

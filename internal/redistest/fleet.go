@@ -54,7 +54,7 @@ func (f *fleet) close() error {
 		}
 		n.forget()
 		sound[n.machine] = n.reachable()
-		n.set(&n.down, true) // whoever gets the address next, it is another server
+		n.set(&n.closed, true)
 	}
 	return f.platform.close(func(m machine) bool { return sound[m] })
 }

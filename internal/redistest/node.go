@@ -24,6 +24,7 @@ type Node struct {
 	down     bool       // was killed or stopped
 	paused   bool
 	cut      bool
+	closed   bool           // with the fleet
 	client   rueidis.Client // of Do
 	hostAddr string         // what machine.hostAddr has returned
 
@@ -44,6 +45,9 @@ func (n *Node) String() string { return n.Addr() }
 func (n *Node) HostAddr(ctx context.Context) (string, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	if n.closed {
+		return "", fmt.Errorf("node %s cannot be reached: %w", n.Addr(), errClosed)
+	}
 	if n.down || n.cut {
 		return "", fmt.Errorf("node %s cannot be reached: %s", n.Addr(), n.stateLocked())
 	}

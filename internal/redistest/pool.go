@@ -28,8 +28,9 @@ type pool struct {
 	bridge *bridge             // nil before the first fleet
 	idle   []*containerMachine // the one that waits longest is the first
 	timer  *time.Timer         // of the next prune
+	failed error               // of prunes
 
-	removing sync.WaitGroup
+	removing sync.WaitGroup // Add is called with mu held, while the pool is open
 }
 
 var recycled pool
@@ -43,9 +44,10 @@ const (
 
 // supervise is a script that runs a server. If the server ends in order, as
 // after SHUTDOWN, a new one starts that knows no cluster. If it is killed the
-// container ends.
+// container ends. The server starts as the image would start it.
 const supervise = `trap 'kill -TERM $p; wait $p; exit' TERM
-while :; do "$@" & p=$!; wait $p || exit; : >nodes.conf; done`
+entry=$(command -v docker-entrypoint.sh)
+while :; do $entry "$@" & p=$!; wait $p || exit; : >nodes.conf; done`
 
 // begin opens the pool.
 func (p *pool) begin() {
@@ -66,19 +68,21 @@ func (p *pool) network(ctx context.Context) (*bridge, error) {
 	return p.bridge, err
 }
 
-// put gives the pool a container whose server has been ended. It returns one
-// that the caller has to remove, if there is one too many.
-func (p *pool) put(m *containerMachine) (surplus *containerMachine) {
+// put gives the pool containers whose servers have been ended. It returns those
+// that the caller has to remove, if there are too many.
+func (p *pool) put(all []*containerMachine) (surplus []*containerMachine) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if !p.open || m.b != p.bridge {
-		return m
+	if !p.open {
+		return all
 	}
-	m.idleSince = time.Now()
-	p.idle = append(p.idle, m)
-	if len(p.idle) > keptContainers {
-		surplus = p.idle[0]
-		p.idle = slices.Delete(p.idle, 0, 1)
+	for _, m := range all {
+		m.idleSince = time.Now()
+	}
+	p.idle = append(p.idle, all...)
+	if n := len(p.idle) - keptContainers; n > 0 {
+		surplus = slices.Clone(p.idle[:n])
+		p.idle = slices.Delete(p.idle, 0, n)
 	}
 	p.schedule()
 	return surplus
@@ -112,12 +116,13 @@ func (p *pool) schedule() {
 // prune removes containers that nobody has needed for keptContainer.
 func (p *pool) prune() {
 	p.mu.Lock()
+	if !p.open { // end removes them
+		p.mu.Unlock()
+		return
+	}
 	n := 0
 	for n < len(p.idle) && time.Since(p.idle[n].idleSince) >= keptContainer {
 		n++
-	}
-	if !p.open { // end removes them
-		n = 0
 	}
 	old := slices.Clone(p.idle[:n])
 	p.idle = slices.Delete(p.idle, 0, n)
@@ -125,7 +130,11 @@ func (p *pool) prune() {
 	p.removing.Add(1)
 	p.mu.Unlock()
 	defer p.removing.Done()
-	removeAll(old) // the sweep of the next run removes what is left
+	if err := removeAll(old); err != nil {
+		p.mu.Lock()
+		p.failed = errors.Join(p.failed, err)
+		p.mu.Unlock()
+	}
 }
 
 // end closes the pool, and removes its containers and its network. Fleets have
@@ -138,7 +147,7 @@ func (p *pool) end() error {
 	p.idle, p.bridge = nil, nil
 	p.mu.Unlock()
 	p.removing.Wait()
-	err := removeAll(idle)
+	err := errors.Join(p.failed, removeAll(idle))
 	if b == nil {
 		return err
 	}
@@ -153,8 +162,12 @@ func removeAll(all []*containerMachine) error {
 	return each(all, func(_ int, m *containerMachine) error { return m.remove(ctx) })
 }
 
-// resetIn is how long a server may take to end when its fleet is closed.
-const resetIn = 2 * time.Second
+// resetIn is how long a server may take to end when its fleet is closed, and
+// freshIn how long the next one may take to answer.
+const (
+	resetIn = 2 * time.Second
+	freshIn = 5 * time.Second
+)
 
 // reset ends the server, and so makes supervise start a new one.
 func (m *containerMachine) reset(ctx context.Context) error {
@@ -178,6 +191,8 @@ func (m *containerMachine) reset(ctx context.Context) error {
 // waitFresh waits until a new server answers, and returns an error if it is not
 // as one that was just started.
 func (m *containerMachine) waitFresh(ctx context.Context, cluster bool) error {
+	ctx, cancel := context.WithTimeout(ctx, freshIn)
+	defer cancel()
 	return poll(ctx, "wait for a new server in a container", func(ctx context.Context) error {
 		c, err := m.connect(ctx)
 		if err != nil {
@@ -197,7 +212,7 @@ func (m *containerMachine) waitFresh(ctx context.Context, cluster bool) error {
 			}
 			info, err := query(c, r, fresh.command)
 			if err != nil {
-				return final{err}
+				return err
 			}
 			if is := field(info, fresh.field); is != fresh.value {
 				return final{fmt.Errorf("%s: %s is %q", fresh.command, fresh.field, is)}

@@ -106,7 +106,7 @@ func TestContainerThatIsNotFresh(t *testing.T) {
 	m := inContainers(t, first.Node)
 	require.NoError(t, first.Close())
 	var w *containerMachine
-	require.Eventually(t, func() bool { c, err := m.connect(t.Context()); return err == nil && c.Close() == nil }, soon, pollEvery)
+	require.NoError(t, m.waitFresh(t.Context(), false))
 	recycled.mu.Lock()
 	for _, w = range recycled.idle {
 		if w == m {
