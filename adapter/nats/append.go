@@ -165,7 +165,7 @@ func (a *Adapter) streamAndHead(ctx context.Context, nc *nats.Conn, p int, chann
 		if s, err = a.streams.lost(p, channel, s); err != nil {
 			return nil, head{}, err
 		}
-		a.heads.dropOf(p, a.o.Partitions) // all its channels begin a new epoch, once
+		a.heads.dropOf(p, a.o.Partitions) // or another channel would end the new epoch
 	} else {
 		a.streams.complete(channel)
 	}

@@ -12,7 +12,8 @@ type head struct {
 	seq  uint64 // in the stream; 0: there is none
 	time time.Time
 
-	// doubted means that the stream has to be asked. That it had seq is known.
+	// doubted means that the stream has to be asked for the last record. It is
+	// certain that it had number seq.
 	doubted bool
 }
 

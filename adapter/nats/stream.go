@@ -76,18 +76,17 @@ type streams struct {
 // to answer until it notices.
 const believeLoss = 10 * time.Second
 
-// forgetBehind is how long a channel counts as behind. Nobody may look at it
-// for that long.
+// forgetBehind is how long a channel counts as behind if nobody looks at it.
 const forgetBehind = time.Hour
 
 // lost notes that a channel lacks records that it had. It returns an error as
-// long as they may come back. Otherwise all epochs of the stream are over.
+// long as they may come back. Otherwise it ends all epochs of the stream.
 func (s *streams) lost(p int, channel string, was *stream) (*stream, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	maps.DeleteFunc(s.behind, func(_ string, since time.Time) bool { return time.Since(since) > forgetBehind })
 	since, ok := s.behind[channel]
-	if !ok {
+	if !ok || time.Since(since) > forgetBehind {
+		maps.DeleteFunc(s.behind, func(_ string, since time.Time) bool { return time.Since(since) > forgetBehind })
 		since = time.Now()
 		s.behind[channel] = since
 	}

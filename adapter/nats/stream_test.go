@@ -66,6 +66,22 @@ func TestStreamLosses(t *testing.T) {
 	})
 }
 
+func TestHeadInDoubt(t *testing.T) {
+	var h heads
+	h.doubt("x")
+	_, ok := h.get("x")
+	require.False(t, ok)
+	h.set("x", head{seq: 5})
+	h.doubt("x")
+	v, ok := h.get("x")
+	require.True(t, ok, "what the stream had is not forgotten")
+	require.True(t, v.doubted)
+	require.Equal(t, uint64(5), v.seq)
+	h.set("x", head{seq: 6})
+	v, _ = h.get("x")
+	require.False(t, v.doubted, "the stream was asked")
+}
+
 func TestHeadsOfAPartition(t *testing.T) {
 	const partitions = 4
 	var h heads

@@ -126,8 +126,7 @@ func (p *containers) close(sound func(machine) bool) error {
 	launched := p.launched
 	p.launched = nil
 	p.mu.Unlock()
-	// What else is there, such as a sentinel, might take new servers for the
-	// ones that it knows.
+	// A sentinel would take the new servers for those that it watches.
 	reuse := !slices.ContainsFunc(launched, func(m *containerMachine) bool { return m.key == "" })
 	fresh := make([]*containerMachine, len(launched))
 	err := each(launched, func(i int, m *containerMachine) error {
@@ -137,8 +136,8 @@ func (p *containers) close(sound func(machine) bool) error {
 		}
 		return m.remove(ctx)
 	})
-	// Not before all have ended: one might take another's next server for the
-	// one that it knows.
+	// All servers have ended by now. A replica that still ran would connect to
+	// whatever server has its primary's address.
 	surplus := recycled.put(slices.DeleteFunc(fresh, func(m *containerMachine) bool { return m == nil }))
 	err = errors.Join(err, removeAll(surplus))
 	if p.own {
@@ -172,8 +171,8 @@ func (m *containerMachine) endpoint() *network.EndpointSettings {
 	return &network.EndpointSettings{IPAMConfig: &network.EndpointIPAMConfig{IPv4Address: m.ip}}
 }
 
-// hostAddr looks up the published port, which changes with each start and heal,
-// unless addresses can be dialed.
+// hostAddr returns the address if that can be dialed. Otherwise it looks up the
+// published port, which changes with each start and heal.
 func (m *containerMachine) hostAddr(ctx context.Context) (string, error) {
 	if m.b.direct {
 		return m.addr(), nil

@@ -8,7 +8,7 @@ import (
 
 var (
 	errDown   = errors.New("it does not run")
-	errClosed = errors.New("its fleet was closed, another one may have its address")
+	errClosed = errors.New("its fleet was closed, and another may have its address")
 )
 
 // Kill ends the server at once. Its data is lost. Its address, its slots and
@@ -80,7 +80,7 @@ func (n *Node) Cut(ctx context.Context) error {
 }
 
 // Heal reconnects a node that was cut off, under its old address, and waits
-// until it answers. Older connections of clients break now.
+// until it answers. Older connections of this process's clients break now.
 func (n *Node) Heal(ctx context.Context) error {
 	return n.fault(ctx, "heal", func(ctx context.Context) error {
 		if err := n.machine.heal(ctx); err != nil {
