@@ -134,6 +134,7 @@ func (a *Adapter) stream(ctx context.Context, nc *nats.Conn, p int) (*stream, er
 	if err != nil {
 		return nil, err
 	}
+	seen := a.seenOf(p) // before the stream is asked: others append meanwhile
 	var began time.Time
 	var handle jetstream.Stream
 	err = untilAnswered(ctx, func(ctx context.Context) error {
@@ -166,16 +167,28 @@ func (a *Adapter) stream(ctx context.Context, nc *nats.Conn, p int) (*stream, er
 			now.life = binary.BigEndian.Uint64(sum[:]) | 1
 		}
 	}
-	a.learn(p, now, info.State.LastSeq)
+	a.learn(p, now, info.State.LastSeq, seen)
 	return now, nil
 }
 
-// learn notes a stream that was looked at, and whether it has lost something.
-func (a *Adapter) learn(p int, s *stream, last uint64) {
+// seenOf returns the last number that this adapter has seen of a stream.
+func (a *Adapter) seenOf(p int) uint64 {
 	a.mu.Lock()
-	back := s.life != 0 && last < a.lastKept[p]
-	a.lastKept[p] = last
+	defer a.mu.Unlock()
+	return a.lastKept[p]
+}
+
+// learn notes a stream that was looked at, its last number, and whether it has
+// lost something. The seen parameter is the last number that this adapter had
+// seen before the stream was asked.
+func (a *Adapter) learn(p int, s *stream, last, seen uint64) {
+	back := s.life != 0 && last < seen
+	a.mu.Lock()
+	if back {
+		a.lastKept[p] = last
+	}
 	a.mu.Unlock()
+	a.saw(p, last)
 	a.streams.mu.Lock()
 	defer a.streams.mu.Unlock()
 	if before := a.streams.known[p]; before != nil {
