@@ -6,12 +6,12 @@ SHELL       := bash
 .ONESHELL:
 .DEFAULT_GOAL := help
 
-# Tests with servers mostly wait, so several run at a time: two packages, and
-# within a package eight tests, which with one server version keeps two
-# processors busy. Three of the smaller modules run at a time. With the race
-# detector, and with all tests, that is too much: failovers would wait for
-# processor time, and tests would take that for a fault.
-M           ?= 3
+# Tests with servers mostly wait, so several run at a time: two packages of this
+# module and one of another, and within a package eight tests, which with one
+# server version keeps two processors busy. With the race detector, and with all
+# tests, that is too much: failovers would wait for processor time, and tests
+# would take that for a fault.
+M           ?= 2
 P           ?= 2
 TIMEOUT     ?= 30m
 TESTFLAGS   ?= -parallel 8
@@ -44,12 +44,15 @@ test: ## set up what tests need, and run them, on one server version
 	# module tests the module in a folder. The packages that take longest are
 	# first: they decide when all have ended.
 	module() {
-	  cd "$$1" && go test -p $(P) -timeout $(TIMEOUT) $(TESTFLAGS) $$(ls -d ./sharded ./adapter/redis ./internal/redistest 2>/dev/null) ./...
+	  cd "$$1"
+	  local first=
+	  if [ "$$1" = ./ ]; then
+	    first="./sharded ./internal/redistest ./adapter/redis . ./internal/redispubsub ./adapter/partition ./adapter/migrate"
+	  fi
+	  go test -p $(P) -timeout $(TIMEOUT) $(TESTFLAGS) $$first ./...
 	}
 	export -f module
-	(module ./) || status=1
-	# The others, also if that has failed.
-	printf '%s\n' $(filter-out ./,$(MODULES)) | xargs -P $(M) -I{} bash -c 'module {}' || status=1
+	printf '%s\n' ./ $(filter-out ./,$(MODULES)) | xargs -P $(M) -I{} bash -euo pipefail -c 'module {}' || status=1
 	if [ "$${FANOUT_TEST_ALL:-}" = 1 ]; then # and the order of locks is kept, which -race has no part in
 	  flags=$${GOFLAGS:-}
 	  FANOUT_TEST_ALL= GOFLAGS=$${flags//-race/} go test -tags lockcheck -timeout $(TIMEOUT) . ./internal/locks ./internal/roomlog ./internal/work ./internal/reading ./internal/publishing ./internal/questions ./internal/lookout ./internal/announcer || status=1
