@@ -63,7 +63,7 @@ func (c *tally) read(t *testing.T, n int) (end bool) {
 // twice. Rooms keep few messages and have small windows, so that most of it is
 // trimmed, often before the hub itself has come to it.
 func TestCountingSimulation(t *testing.T) {
-	for seed := range uint64(300) {
+	for seed := range uint64(rounds(100, 300)) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) { tallyUp(t, &dice{source: rand.New(rand.NewPCG(seed, 7))}) })
 		})

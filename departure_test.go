@@ -113,10 +113,12 @@ func TestLeaveIsOneStep(t *testing.T) {
 				}
 			}
 		})
+		enough := int64(rounds(2000, 10_000))
+		atMost := time.Duration(rounds(1, 5)) * time.Second
 		inParallel(8, func(i int) {
-			for begin := time.Now(); time.Since(begin) < 5*time.Second && (calls.Add(1) < 10_000 || received.Load() < 10_000); {
+			for begin := time.Now(); time.Since(begin) < atMost && (calls.Add(1) < enough || received.Load() < enough); {
 				if i < 2 {
-					for seen := received.Load(); received.Load() == seen && time.Since(begin) < 5*time.Second; {
+					for seen := received.Load(); received.Load() == seen && time.Since(begin) < atMost; {
 						runtime.Gosched() // until something has come
 					}
 					assert.NoError(t, h.Room("x").Leave(context.Background(), m))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -16,6 +17,15 @@ import (
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// rounds returns how often a test repeats something: few times, or many with
+// FANOUT_TEST_ALL=1, as in make test-all.
+func rounds(few, many int) int {
+	if os.Getenv("FANOUT_TEST_ALL") == "1" {
+		return many
+	}
+	return few
+}
 
 // newHub returns a hub that is closed at the end of the test. A nil bus is no
 // adapter.

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
-	"os"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -21,11 +20,7 @@ import (
 // Whatever comes, goes, is cut and gets lost: at every quiet moment the list
 // and the changes that each member has received give what Members says.
 func TestPresenceSimulation(t *testing.T) {
-	seeds := uint64(10)
-	if os.Getenv("FANOUT_TEST_ALL") == "1" {
-		seeds = 50
-	}
-	for seed := range seeds {
+	for seed := range uint64(rounds(10, 50)) {
 		for _, counts := range []bool{true, false} {
 			t.Run(fmt.Sprintf("seed %d, counts=%v", seed, counts), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {

@@ -17,11 +17,11 @@ import (
 )
 
 // TestHistorySimulation runs hubs, clients that come and go, and a backend with
-// all its faults, at random, a thousand times, in the time of testing/synctest.
+// all its faults, at random, many times, in the time of testing/synctest.
 // Whatever happens, each client gets every message once and in the order of the
 // history, as long as the server itself loses nothing.
 func TestHistorySimulation(t *testing.T) {
-	for seed := range uint64(300) {
+	for seed := range uint64(rounds(100, 300)) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) { simulate(t, &dice{source: rand.New(rand.NewPCG(seed, 1))}) })
 		})
