@@ -114,17 +114,25 @@ const costSlices = 5
 //
 // Disturbances of the machine make a message more expensive too, and never
 // cheaper, the more so the more nodes have to be woken. So of some slices the
-// cheapest counts.
+// cheapest counts. That holds for slices in which nothing is published, too.
 func costs(ctx context.Context, s metered, t *tally, slice time.Duration, publish func() (int64, error)) (best figures, err error) {
+	var idle sample
+	var slices []sample
 	for range costSlices {
-		idle, err := flawless(ctx, s, t, func() (int64, error) { return 0, sleep(ctx, slice) })
+		still, err := flawless(ctx, s, t, func() (int64, error) { return 0, sleep(ctx, slice) })
 		if err != nil {
 			return nil, err
+		}
+		if len(slices) == 0 || still.servers.cpu < idle.servers.cpu {
+			idle = still
 		}
 		busy, err := flawless(ctx, s, t, publish)
 		if err != nil {
 			return nil, err
 		}
+		slices = append(slices, busy)
+	}
+	for _, busy := range slices {
 		if f := busy.without(idle).figures(); best == nil || f["servers"] < best["servers"] {
 			best = f
 		}
