@@ -79,6 +79,7 @@ func (p *containers) run(ctx context.Context, command []string, key string) (mac
 		command = append(command, "--cluster-announce-ip", ip.String())
 	}
 	m := &containerMachine{b: p.bridge, ip: ip, key: key}
+	var host *container.HostConfig
 	options := []testcontainers.ContainerCustomizer{
 		testcontainers.WithCmd(command...),
 		testcontainers.WithLabels(labels()),
@@ -88,9 +89,12 @@ func (p *containers) run(ctx context.Context, command []string, key string) (mac
 		}),
 		testcontainers.WithHostConfigModifier(func(h *container.HostConfig) {
 			h.NetworkMode = container.NetworkMode(p.bridge.name)
+			host = h
 		}),
 	}
-	if !p.bridge.direct {
+	if p.bridge.direct {
+		options = append(options, beforeCreate(func() { host.PortBindings = nil }))
+	} else {
 		options = append(options, testcontainers.WithExposedPorts(serverPort+"/tcp"))
 	}
 	m.c, err = testcontainers.Run(ctx, p.image, options...)
@@ -103,6 +107,19 @@ func (p *containers) run(ctx context.Context, command []string, key string) (mac
 		return nil, fmt.Errorf("start a container of %s: %w", p.image, err)
 	}
 	return m, nil
+}
+
+// beforeCreate has f called when all that a container gets has been decided.
+// Where no port is to be published, testcontainers publishes those that the
+// image exposes. Docker then tries ports of the host with rules in its firewall
+// first, which for some milliseconds take the connections of whatever program
+// listens on such a port.
+func beforeCreate(f func()) testcontainers.CustomizeRequestOption {
+	return testcontainers.WithAdditionalLifecycleHooks(testcontainers.ContainerLifecycleHooks{
+		PreCreates: []testcontainers.ContainerRequestHook{
+			func(context.Context, testcontainers.ContainerRequest) error { f(); return nil },
+		},
+	})
 }
 
 func (p *containers) add(m *containerMachine) {

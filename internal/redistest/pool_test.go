@@ -3,6 +3,7 @@ package redistest
 import (
 	"testing"
 
+	"github.com/moby/moby/client"
 	"github.com/stretchr/testify/require"
 )
 
@@ -123,4 +124,18 @@ func TestContainerThatIsNotFresh(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, c.Close())
 	require.NotSame(t, m, NewServer(t, o).machine)
+}
+
+// Where containers can be dialed, their ports are not published: see
+// beforeCreate.
+func TestPortsOfContainers(t *testing.T) {
+	s := NewServer(t, Options{})
+	m := inContainers(t, s.Node)
+	r, err := m.b.docker.ContainerInspect(t.Context(), m.c.GetContainerID(), client.ContainerInspectOptions{})
+	require.NoError(t, err)
+	published := 0
+	for _, bindings := range r.Container.NetworkSettings.Ports {
+		published += len(bindings)
+	}
+	require.Equal(t, m.b.direct, published == 0)
 }
