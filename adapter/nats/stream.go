@@ -184,11 +184,10 @@ func (a *Adapter) seenOf(p int) uint64 {
 func (a *Adapter) learn(p int, s *stream, last, seen uint64) {
 	back := s.life != 0 && last < seen
 	a.mu.Lock()
-	if back {
+	if back || last > a.lastKept[p] {
 		a.lastKept[p] = last
 	}
 	a.mu.Unlock()
-	a.saw(p, last)
 	a.streams.mu.Lock()
 	defer a.streams.mu.Unlock()
 	if before := a.streams.known[p]; before != nil {

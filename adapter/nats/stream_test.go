@@ -66,6 +66,28 @@ func TestStreamLosses(t *testing.T) {
 	})
 }
 
+// Only what was seen before the stream was asked can be lost: others append
+// while it answers.
+func TestStreamLearned(t *testing.T) {
+	for _, c := range []struct {
+		name                   string
+		kept, last, seen, want uint64 // of lastKept
+		lost                   bool
+	}{
+		{"what came meanwhile is not lost", 6, 5, 5, 6, false},
+		{"what was seen before is", 6, 3, 5, 3, true},
+		{"a stream that has more", 5, 8, 5, 8, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			a := &Adapter{lastKept: []uint64{c.kept}}
+			a.streams.known, a.streams.fresh = make(map[int]*stream), make(map[int]bool)
+			a.learn(0, &stream{life: 1}, c.last, c.seen)
+			require.Equal(t, c.lost, a.streams.known[0].floor > 0)
+			require.Equal(t, c.want, a.lastKept[0])
+		})
+	}
+}
+
 func TestHeadInDoubt(t *testing.T) {
 	var h heads
 	h.doubt("x")
