@@ -52,6 +52,7 @@ test: ## set up what tests need, and run them, on one server version
 	  go test -p $(P) -timeout $(TIMEOUT) $(TESTFLAGS) $$first ./...
 	}
 	export -f module
+	# xargs continues with other modules if one has failed.
 	printf '%s\n' ./ $(filter-out ./,$(MODULES)) | xargs -P $(M) -I{} bash -euo pipefail -c 'module {}' || status=1
 	if [ "$${FANOUT_TEST_ALL:-}" = 1 ]; then # and the order of locks is kept, which -race has no part in
 	  flags=$${GOFLAGS:-}

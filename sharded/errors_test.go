@@ -162,7 +162,7 @@ func TestDeadlineErrorsSayWhy(t *testing.T) {
 	h := keeping(t, s.Client(t), 100)
 	say(t, h.Room("x"), 1, 1)
 	do(t, s, "CONFIG", "SET", "maxmemory", "1")
-	err := publishInVain(t, h.Room("x"))
+	err := publishUntilDeadline(t, h.Room("x"))
 	require.ErrorIs(t, err, context.DeadlineExceeded)
 	require.ErrorIs(t, err, fanout.ErrUnsent)
 	require.NotErrorIs(t, err, fanout.ErrRefused)

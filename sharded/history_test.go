@@ -158,7 +158,7 @@ func TestHistoryOfAServerWithoutMemory(t *testing.T) {
 	require.NoError(t, h.Room("x").Join(within(t), m))
 	say(t, h.Room("x"), 1, 5)
 	require.NoError(t, s.Do(within(t), "CONFIG", "SET", "maxmemory", "1").Error())
-	err := publishInVain(t, h.Room("x"))
+	err := publishUntilDeadline(t, h.Room("x"))
 	require.ErrorIs(t, err, context.DeadlineExceeded)
 	require.ErrorIs(t, err, fanout.ErrUnsent)
 	require.ErrorContains(t, err, "no memory for the history")
@@ -172,10 +172,10 @@ func TestHistoryOfAServerWithoutMemory(t *testing.T) {
 	require.Equal(t, count(1, 7), got)
 }
 
-// publishInVain publishes until the deadline to a room that the server does not
-// take now, and returns the error. It repeats that where the deadline came
-// while an attempt was under way: such a message is not known to be unsent.
-func publishInVain(t *testing.T, room *fanout.Room) (err error) {
+// publishUntilDeadline publishes to a room while its server has no memory, and
+// returns the error at the deadline. It begins again if the deadline came
+// during an attempt, since such a message is not known to be unsent.
+func publishUntilDeadline(t *testing.T, room *fanout.Room) (err error) {
 	for range 20 {
 		ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
 		err = room.Publish(ctx, []byte("lost"))

@@ -109,11 +109,11 @@ func (p *containers) run(ctx context.Context, command []string, key string) (mac
 	return m, nil
 }
 
-// beforeCreate has f called when all that a container gets has been decided.
-// Where no port is to be published, testcontainers publishes those that the
-// image exposes. Docker then tries ports of the host with rules in its firewall
-// first, which for some milliseconds take the connections of whatever program
-// listens on such a port.
+// beforeCreate calls f when testcontainers has decided everything about a
+// container. If it is not told which ports to publish, it publishes all that
+// the image exposes. To publish one, Docker installs the rule of its firewall
+// before it finds that a program on the host has the port. Until it removes the
+// rule, connections to that program fail.
 func beforeCreate(f func()) testcontainers.CustomizeRequestOption {
 	return testcontainers.WithAdditionalLifecycleHooks(testcontainers.ContainerLifecycleHooks{
 		PreCreates: []testcontainers.ContainerRequestHook{
