@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/fanoutgo/fanout/adapter"
+	"github.com/fanoutgo/fanout/internal/backoff"
 	"github.com/fanoutgo/fanout/internal/clock"
 	"github.com/fanoutgo/fanout/internal/deadline"
 	"github.com/redis/rueidis"
@@ -255,16 +256,29 @@ func (p *pipeline) identify(ctx context.Context) (identity, error) {
 }
 
 // hangUp closes the connection that the pipeline uses, which belongs to the
-// client; the client makes another one when it needs it. The client has no
-// method for that, but the server closes the connection after QUIT. (Commands
-// that others have sent after it fail, and may or may not have had an effect.)
+// client, and has the client make another one. The client has no method for
+// that, but the server closes the connection after QUIT. (Commands that others
+// have sent after it fail, and may or may not have had an effect.)
+//
+// The client answers the commands that wait at a closed connection before it
+// stops using it, so a command that follows at once can still meet it. hangUp
+// returns nil when a command has succeeded again; ctx ends the attempts.
 func (p *pipeline) hangUp(ctx context.Context) error {
 	client := *p.client.Load()
 	results := client.DoMulti(ctx, client.B().Quit().Build(), client.B().Ping().Build())
-	if results[1].NonRedisError() != nil {
-		return nil
+	if results[1].NonRedisError() == nil {
+		return fmt.Errorf("the connection to %s is open after QUIT: %w", p.addr, errors.Join(results[0].Error(), errReply))
 	}
-	return fmt.Errorf("the connection to %s is open after QUIT: %w", p.addr, errors.Join(results[0].Error(), errReply))
+	pause := backoff.Backoff{First: time.Millisecond}
+	for {
+		err := client.Do(ctx, client.B().Ping().Build()).NonRedisError()
+		if err == nil {
+			return nil
+		}
+		if !pause.Wait(ctx) {
+			return fmt.Errorf("no new connection to %s: %w", p.addr, err)
+		}
+	}
 }
 
 // pin makes a command, and the commands of its batch, use the first of the
