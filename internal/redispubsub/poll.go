@@ -53,20 +53,22 @@ func (p *poll) result(before *table, down, troubled func(addr string) bool) *tab
 		said = append(slices.Clone(said), before)
 	}
 	owners := make([]*[slots]uint32, len(said))
+	var differs [slots]bool // from the slot before: neighbours mostly have the same owner
 	for i, a := range said {
 		owners[i] = a.owners()
+		for slot := 1; slot < slots; slot++ {
+			if owners[i][slot] != owners[i][slot-1] {
+				differs[slot] = true
+			}
+		}
 	}
-	last := make([]uint32, len(said)) // what was said of the previous slot
 	candidates := make([]string, len(said))
 	var owner uint32
 	for slot := range tab.made {
-		same := slot > 0
-		for i, a := range said {
-			n := owners[i][slot]
-			same = same && n == last[i]
-			last[i], candidates[i] = n, a.addrs[n]
-		}
-		if !same { // neighbours mostly have the same owner
+		if slot == 0 || differs[slot] {
+			for i, a := range said {
+				candidates[i] = a.addrs[owners[i][slot]]
+			}
 			was := ""
 			if before != nil {
 				was = candidates[len(p.answers)]
