@@ -74,6 +74,11 @@ func (f *fleet) ClientOption() rueidis.ClientOption {
 		DialCtxFn:         f.net.wrap(f.dial),
 		DisableCache:      true,
 		ForceSingleClient: !f.cluster,
+		// A test makes tens of connections, and by default each has more than a
+		// megabyte of buffers and queue.
+		ReadBufferEachConn:  64 << 10,
+		WriteBufferEachConn: 64 << 10,
+		RingScaleEachConn:   8,
 	}
 }
 
