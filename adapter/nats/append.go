@@ -58,25 +58,29 @@ func (a *Adapter) tryRecord(ctx context.Context, channel string, r *adapter.Reco
 	ctx, cancelIn := context.WithTimeout(ctx, appendIn)
 	defer cancelIn()
 	p := partitionOf(channel, a.o.Partitions)
-	races := 0
-	for attempt := 0; ; attempt++ {
-		s, h, err := a.streamAndHead(ctx, nc, p, channel, attempt > 0)
+	a.heads.yield(ctx, channel, time.Now())
+	races, fresh := 0, false
+	for {
+		s, h, err := a.streamAndHead(ctx, nc, p, channel, fresh)
 		if err != nil {
 			return at, unclear, fmt.Errorf("%w: %w", adapter.ErrUnsent, a.cause(ctx, err))
 		}
 		next := s.continues(h, channel)
 		next.messages, next.frame = uint64(r.Messages), r.Frame
 		next.at.Offset += next.messages
+		began := time.Now()
 		ack, err := a.store(ctx, nc, p, h.seq, &next, r)
 		switch {
 		case errors.Is(err, errRace):
-			races++
-			if err := pause(ctx, attempt); err != nil {
+			if races++; races%claimEvery == 0 {
+				a.claim(channel, time.Since(began))
+			}
+			if fresh, err = a.awaitWinner(ctx, channel, h.seq, races); err != nil {
 				return at, unclear, fmt.Errorf("%w: %w: %d attempts came second: %w", adapter.ErrUnsent, errRace, races, err)
 			}
 			continue
 		case errors.Is(err, errSilent) && r.Publisher != "" && ctx.Err() == nil:
-			unclear = true // if the stream has the record, it recognises the repeated one
+			unclear, fresh = true, true // if the stream has the record, it recognises the repeated one
 			continue
 		case err != nil:
 			a.heads.doubt(channel)
@@ -88,11 +92,48 @@ func (a *Adapter) tryRecord(ctx context.Context, channel string, r *adapter.Reco
 			at, err = a.position(ctx, nc, p, channel, ack.Sequence)
 			return at, true, err
 		}
-		a.heads.set(channel, head{record: next, seq: ack.Sequence, time: time.Now()})
+		a.heads.appended(channel, head{record: next, seq: ack.Sequence, time: time.Now()})
 		a.trim(nc, p, channel, &next, ack.Sequence, r.Keep)
 		return next.at, false, nil
 	}
 }
+
+// awaitWinner waits for a moment after another hub was faster to append after
+// number seq. It reports whether the stream has to be asked what it appended.
+//
+// A hub that is subscribed to the channel soon receives that record, and can try
+// again in half the time that asking the stream would take. Otherwise a hub
+// that appends without a pause would win each time.
+func (a *Adapter) awaitWinner(ctx context.Context, channel string, seq uint64, races int) (fresh bool, err error) {
+	if err := pause(ctx, min(races-1, mostSpread)); err != nil { // so that many hubs do not try at once
+		return false, err
+	}
+	received := a.heads.await(ctx, channel, seq, time.Millisecond<<min(races, mostPause))
+	if !received && ctx.Err() != nil {
+		return false, context.Cause(ctx)
+	}
+	return !received, nil
+}
+
+// claimEvery is after how many lost races in a row a hub claims a channel.
+const claimEvery = 3
+
+// claim asks the hubs that append to a channel to wait, each with one record,
+// until a record of this hub has arrived: a hub that is closer to the stream's
+// leader, or faster, would win each time. They wait three times as long as the
+// stream takes to answer this hub, within minClaim and maxClaim.
+func (a *Adapter) claim(channel string, answered time.Duration) {
+	wait := min(max(3*answered, minClaim), maxClaim)
+	a.out.put(&item{kind: kindClaim, claim: claim{id: a.id, wait: wait, channel: channel}})
+}
+
+// mostSpread and mostPause bound the exponents of the pauses after lost races,
+// in milliseconds: up to 8 ms in any case, and up to 64 ms for the record of the
+// hub that was faster.
+const (
+	mostSpread = 3
+	mostPause  = 6
+)
 
 // position returns the position of a record that was kept before, or of the
 // channel's last record if that one has been removed since.

@@ -56,7 +56,10 @@
 // A frame claims the position after the last one of its room, and the stream
 // takes it only if no other hub was faster. If one was, the hub tries again. So
 // hubs that publish to the same room at the same time cost each other round
-// trips; hubs that publish to different rooms do not.
+// trips; hubs that publish to different rooms do not. A hub that was slower
+// three times in a row asks the others to let it go first: each of them waits,
+// with one frame, until a frame of another hub has arrived, for half a second at
+// most. So hubs that are far from the stream's leader have their turn as well.
 //
 // In a cluster a stream has three replicas, and acknowledged frames survive
 // the loss of one. A stream with one replica is as safe as the disk of its

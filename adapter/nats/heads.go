@@ -1,6 +1,7 @@
 package nats
 
 import (
+	"context"
 	"maps"
 	"sync"
 	"time"
@@ -23,6 +24,15 @@ type heads struct {
 	mu    sync.Mutex
 	known map[string]head
 	ages  map[string][]sample
+
+	awaited map[string]*turn     // channels for whose next record somebody waits
+	claims  map[string]time.Time // channels that this hub leaves to another, and until when
+}
+
+// A turn ends when a record is received.
+type turn struct {
+	over    chan struct{}
+	waiting int
 }
 
 // A sample is a number of a stream, and when the stream had reached it.
@@ -71,19 +81,35 @@ func (h *heads) get(channel string) (head, bool) {
 }
 
 func (h *heads) set(channel string, v head) {
-	v.frame = nil
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.setLocked(channel, v)
+}
+
+// setLocked is set. h.mu is held.
+func (h *heads) setLocked(channel string, v head) {
+	v.frame = nil
 	if h.known == nil {
 		h.known = make(map[string]head)
 	}
 	if _, ok := h.known[channel]; !ok && len(h.known) >= maxHeads {
 		for other := range h.known { // any
 			delete(h.known, other)
+			delete(h.claims, other)
 			break
 		}
 	}
 	h.known[channel] = v
+}
+
+// appended notes a record that this hub has appended. A later one may have been
+// received already.
+func (h *heads) appended(channel string, v head) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.known[channel].seq < v.seq {
+		h.setLocked(channel, v)
+	}
 }
 
 // doubt notes that a record may have been appended, or have been lost.
@@ -101,6 +127,7 @@ func (h *heads) dropOf(p, n int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	maps.DeleteFunc(h.known, func(channel string, _ head) bool { return partitionOf(channel, n) == p })
+	maps.DeleteFunc(h.claims, func(channel string, _ time.Time) bool { return partitionOf(channel, n) == p })
 }
 
 // follow notes a record that was received, of a channel that is known.
@@ -111,5 +138,70 @@ func (h *heads) follow(r *record, seq uint64) {
 		now := head{record: *r, seq: seq, time: time.Now()}
 		now.frame = nil
 		h.known[r.channel] = now
+		if t := h.awaited[r.channel]; t != nil {
+			close(t.over)
+			delete(h.awaited, r.channel)
+		}
 	}
+}
+
+// claimed notes that another hub wants to append to a channel first, until a
+// time.
+func (h *heads) claimed(channel string, until time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if _, ok := h.known[channel]; !ok {
+		return // this hub does not append to it
+	}
+	if h.claims == nil {
+		h.claims = make(map[string]time.Time)
+	}
+	h.claims[channel] = until
+}
+
+// yield waits if another hub has claimed a channel: until a record of the
+// channel has been received, or the claim ends, or ctx. A claim makes one record
+// wait.
+func (h *heads) yield(ctx context.Context, channel string, now time.Time) {
+	h.mu.Lock()
+	until, ok := h.claims[channel]
+	delete(h.claims, channel)
+	seq := h.known[channel].seq
+	h.mu.Unlock()
+	if wait := until.Sub(now); ok && wait > 0 {
+		h.await(ctx, channel, seq, wait)
+	}
+}
+
+// await waits until a record of a channel has been received that is later than
+// number seq, for d at most. It reports whether there is one.
+func (h *heads) await(ctx context.Context, channel string, seq uint64, d time.Duration) bool {
+	h.mu.Lock()
+	if h.known[channel].seq > seq {
+		h.mu.Unlock()
+		return true
+	}
+	t := h.awaited[channel]
+	if t == nil {
+		t = &turn{over: make(chan struct{})}
+		if h.awaited == nil {
+			h.awaited = make(map[string]*turn)
+		}
+		h.awaited[channel] = t
+	}
+	t.waiting++
+	h.mu.Unlock()
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-t.over:
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if t.waiting--; t.waiting == 0 && h.awaited[channel] == t {
+		delete(h.awaited, channel)
+	}
+	return h.known[channel].seq > seq
 }

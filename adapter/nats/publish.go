@@ -44,6 +44,7 @@ type item struct {
 	frame     []byte
 	mark      mark
 	ask       ask
+	claim     claim
 	kept      []uint64
 	bye       bool
 	done      adapter.Completion
@@ -222,6 +223,8 @@ func (a *Adapter) write(nc *nats.Conn, i *item, b []byte) ([]byte, error) {
 			i.ask.sent = append(i.ask.sent, counts[p])
 		}
 		b = appendAsk(b, i.ask)
+	case kindClaim:
+		b = appendClaim(b, i.claim)
 	case kindBeacon:
 		b = appendBeacon(b, &beacon{id: a.id, partitions: a.o.Partitions, bye: i.bye, sent: counts, kept: i.kept})
 	}

@@ -53,6 +53,10 @@ func (a *Adapter) handle(m *nats.Msg, now time.Time) {
 			a.beacon(readBeacon(r, a.o.Partitions), r, now)
 		case kindAsk:
 			a.asked(readAsk(r, a.o.Partitions), r, now)
+		case kindClaim:
+			if m := readClaim(r); !r.bad && m.id != a.id {
+				a.heads.claimed(m.channel, now.Add(m.wait))
+			}
 		}
 		return
 	}

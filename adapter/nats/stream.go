@@ -379,9 +379,9 @@ func (s *stream) continues(h head, channel string) record {
 	return r
 }
 
-// pause waits a moment after another hub was faster, longer each time.
+// pause waits a moment, longer after each attempt: up to 64 ms.
 func pause(ctx context.Context, attempt int) error {
-	limit := time.Millisecond << min(attempt, 6)
+	limit := time.Millisecond << min(attempt, mostPause)
 	t := time.NewTimer(rand.N(limit))
 	defer t.Stop()
 	select {

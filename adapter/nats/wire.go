@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"hash/fnv"
+	"time"
 
 	"github.com/fanoutgo/fanout/adapter"
 	"github.com/fanoutgo/fanout/adapter/nats/internal/numbers"
@@ -16,6 +17,7 @@ const (
 	kindKept   = 'K' // a record of a stream, see record
 	kindBeacon = 'B' // to all: publisher, partitions, bye, then how far it came in each
 	kindAsk    = 'A' // to all: asker, round, the partitions that it has subscribed to
+	kindClaim  = 'C' // to all: claimant, for how many milliseconds, channel
 )
 
 // errMalformed means bytes that no adapter has sent.
@@ -166,6 +168,31 @@ func readAsk(r *reader, partitions int) ask {
 		}
 		m.partitions, m.sent = append(m.partitions, int(p)), append(m.sent, r.uvarint())
 	}
+	return m
+}
+
+// A claim asks other hubs to let the claimant append to a channel first.
+type claim struct {
+	id      numbers.ID
+	wait    time.Duration // in whole milliseconds
+	channel string
+}
+
+// minClaim and maxClaim bound how long a claim makes others wait.
+const (
+	minClaim = 10 * time.Millisecond
+	maxClaim = 500 * time.Millisecond
+)
+
+func appendClaim(b []byte, m claim) []byte {
+	b = binary.BigEndian.AppendUint64(append(b, kindClaim), uint64(m.id))
+	b = binary.AppendUvarint(b, uint64(m.wait.Milliseconds()))
+	return append(b, m.channel...)
+}
+
+func readClaim(r *reader) claim {
+	m := claim{id: r.id(), wait: time.Duration(min(r.uvarint(), uint64(maxClaim.Milliseconds()))) * time.Millisecond}
+	m.channel = string(r.rest)
 	return m
 }
 

@@ -2,6 +2,7 @@ package nats
 
 import (
 	"testing"
+	"time"
 
 	"github.com/fanoutgo/fanout/adapter"
 	"github.com/stretchr/testify/require"
@@ -55,6 +56,7 @@ func FuzzReaders(f *testing.F) {
 	f.Add(appendRecord(nil, &record{at: adapter.Position{Epoch: 1, Offset: 1}, messages: 1, channel: "c", frame: []byte("f")})[1:])
 	f.Add(appendAsk(nil, ask{partitions: []int{1}, sent: []uint64{1}})[1:])
 	f.Add(appendBeacon(nil, &beacon{partitions: 2, sent: make([]uint64, 2), kept: make([]uint64, 2)})[1:])
+	f.Add(appendClaim(nil, claim{wait: time.Second, channel: "c"})[1:])
 	f.Fuzz(func(t *testing.T, data []byte) {
 		if r, err := readRecord(&reader{rest: data}); err == nil {
 			require.LessOrEqual(t, r.messages, r.at.Offset)
@@ -63,6 +65,7 @@ func FuzzReaders(f *testing.F) {
 		for _, p := range readAsk(&reader{rest: data}, 2).partitions {
 			require.Less(t, p, 2)
 		}
+		require.LessOrEqual(t, readClaim(&reader{rest: data}).wait, maxClaim)
 		readBeacon(&reader{rest: data}, 2)
 		readMark(&reader{rest: data})
 	})

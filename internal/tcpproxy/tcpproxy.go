@@ -3,6 +3,7 @@
 // each other.
 //
 //	client ──> proxy ──> server      Hold: bytes stay where they are
+//	                                 Delay: bytes take longer
 //	                                 Reset: all connections close
 package tcpproxy
 
@@ -10,6 +11,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"time"
 )
 
 // A Proxy passes on connections. Its methods may be called concurrently.
@@ -20,6 +22,7 @@ type Proxy struct {
 
 	mu     sync.Mutex // guards all below
 	held   bool
+	delay  time.Duration
 	gate   chan struct{} // closed while it is not held
 	conns  map[net.Conn]bool
 	closed bool
@@ -54,6 +57,14 @@ func (p *Proxy) Hold(held bool) {
 	p.held = held
 }
 
+// Delay makes bytes take longer, from now on: at least d in each direction, and
+// 2d if others were under way when they came.
+func (p *Proxy) Delay(d time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.delay = d
+}
+
 // Reset closes all connections.
 func (p *Proxy) Reset() {
 	p.mu.Lock()
@@ -76,8 +87,9 @@ func (p *Proxy) Close() {
 
 func (p *Proxy) pass() {
 	p.mu.Lock()
-	gate := p.gate
+	gate, delay := p.gate, p.delay
 	p.mu.Unlock()
+	time.Sleep(delay)
 	<-gate
 }
 

@@ -53,6 +53,16 @@ func TestProxy(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, "one", got)
 	})
+	t.Run("takes its time", func(t *testing.T) {
+		p.Delay(20 * time.Millisecond)
+		defer p.Delay(0)
+		began := time.Now()
+		say("late")
+		got, err := answer(10 * time.Second)
+		require.NoError(t, err)
+		require.Equal(t, "late", got)
+		require.GreaterOrEqual(t, time.Since(began), 40*time.Millisecond, "there and back")
+	})
 	t.Run("is silent while it is held, and loses nothing", func(t *testing.T) {
 		p.Hold(true)
 		say("two")
