@@ -64,6 +64,11 @@ var historyCases = []Case{
 		Nodes:       3, needs: needHistory, run: historyMatchesLive,
 	},
 	{
+		Name:        "history-begins-once",
+		Explanation: "A node that subscribes and reads for the first time while others append begins no epoch, and its page begins with the first message: nothing was lost.",
+		Nodes:       5, needs: needHistory, run: historyBeginsOnce,
+	},
+	{
 		Name:        "history-obeys-context",
 		Explanation: "Append and History whose context has ended return. If Append returns nil the frame is kept; if its error wraps ErrUnsent the frame never is.",
 		Nodes:       2, needs: needHistory, run: historyObeysContext,
@@ -340,6 +345,43 @@ func historyMatchesLive(e *env) {
 	e.hasAcked(read, keepers, nil)
 	for _, n := range e.nodes {
 		e.same(fmt.Sprintf("received by %v, compared with the history", n), n.heard.kept(channel), read)
+	}
+}
+
+func historyBeginsOnce(e *env) {
+	channel, writer := e.channel("room"), e.nodes[0]
+	began := e.keep(writer, channel, 1, "first").At
+	busy, stop := context.WithCancel(e.ctx)
+	e.atEnd(stop)
+	var tasks []*task
+	for range 4 { // so that something is always being appended
+		tasks = append(tasks, e.start(func() error {
+			for i := 0; busy.Err() == nil && i < 5000; i++ {
+				if _, _, err := writer.append(e.ctx, channel, newRecord("meanwhile", 1)); err != nil {
+					return err
+				}
+				time.Sleep(50 * time.Microsecond) // a backend in memory needs no time
+			}
+			return nil
+		}))
+	}
+	for _, newcomer := range e.nodes[1:] {
+		e.join(channel, newcomer)
+		page := e.after(newcomer, channel, adapter.Position{})
+		if page.Head.Epoch != began.Epoch || len(page.Before) > 0 {
+			e.failf("%v reads for the first time: the head is %v, after %v; want epoch %d and none before it", newcomer, page.Head, page.Before, began.Epoch)
+		}
+		if page.First != 1 || len(page.Frames) == 0 || page.Frames[0].At != began {
+			e.failf("%v reads for the first time: First is %d, and the first of %d frames not the first that was kept", newcomer, page.First, len(page.Frames))
+		}
+		e.contiguous(page.Frames)
+	}
+	stop()
+	for _, t := range tasks {
+		e.must(e.wait(t, "Append to %q succeeds", channel), "%v: Append to %q", writer, channel)
+	}
+	if last := e.keep(writer, channel, 1, "last").At; last.Epoch != began.Epoch {
+		e.failf("after others have read, Append returned %v; it was %v before", last, began)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/fanoutgo/fanout/adapter"
@@ -147,6 +148,23 @@ var historyMutants = historical([]mutant{
 		},
 	},
 	{
+		name: "takes what was appended meanwhile for lost", fails: "history-begins-once", says: "reads for the first time: the head is",
+		breakIt: func(n *node) {
+			var read atomic.Bool
+			n.history = func(ctx context.Context, channel string, q adapter.Query) (adapter.Page, error) {
+				head, err := n.Adapter.History(ctx, channel, adapter.Query{Keep: q.Keep, Time: q.Time})
+				if err != nil {
+					return head, err
+				}
+				page, err := n.Adapter.History(ctx, channel, q)
+				if !read.Swap(true) && page.Head.Offset > 1 {
+					page.Before = append(page.Before, adapter.PastEpoch{Epoch: head.Head.Epoch, Last: head.Head.Offset})
+				}
+				return page, err
+			}
+		},
+	},
+	{
 		name: "gives all the same page", fails: "history-reads-after", says: "what others have read",
 		breakIt: func(n *node) {
 			var mu sync.Mutex
@@ -180,7 +198,7 @@ var historyMutants = historical([]mutant{
 		name: "always says that there is more", fails: "history-pages", says: "is empty",
 		also: []string{
 			"history-numbers-messages", "history-frames-are-opaque", "history-reads-after", "history-is-of-its-channel",
-			"history-trims-by-number", "history-trims-by-age", "history-repeats-once", "history-obeys-context",
+			"history-trims-by-number", "history-trims-by-age", "history-repeats-once", "history-begins-once", "history-obeys-context",
 		}, // cases that read to the end
 		breakIt: func(n *node) {
 			n.history = func(ctx context.Context, channel string, q adapter.Query) (adapter.Page, error) {
