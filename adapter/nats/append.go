@@ -105,7 +105,8 @@ func (a *Adapter) tryRecord(ctx context.Context, channel string, r *adapter.Reco
 // again in half the time that asking the stream would take. Otherwise a hub
 // that appends without a pause would win each time.
 func (a *Adapter) awaitWinner(ctx context.Context, channel string, seq uint64, races int) (fresh bool, err error) {
-	if err := pause(ctx, min(races-1, mostSpread)); err != nil { // so that many hubs do not try at once
+	// The pause keeps many hubs from trying at once.
+	if err := pause(ctx, min(races-1, mostSpread)); err != nil {
 		return false, err
 	}
 	received := a.heads.await(ctx, channel, seq, time.Millisecond<<min(races, mostPause))
@@ -128,8 +129,8 @@ func (a *Adapter) claim(channel string, answered time.Duration) {
 }
 
 // mostSpread and mostPause bound the exponents of the pauses after lost races,
-// in milliseconds: up to 8 ms in any case, and up to 64 ms for the record of the
-// hub that was faster.
+// in milliseconds: up to 8 ms in any case, and up to 64 ms for the record of
+// the hub that was faster.
 const (
 	mostSpread = 3
 	mostPause  = 6

@@ -58,8 +58,8 @@
 // hubs that publish to the same room at the same time cost each other round
 // trips; hubs that publish to different rooms do not. A hub that was slower
 // three times in a row asks the others to let it go first: each of them waits,
-// with one frame, until a frame of another hub has arrived, for half a second at
-// most. So hubs that are far from the stream's leader have their turn as well.
+// with one frame, until a frame of another hub has arrived, for half a second
+// at most. So hubs that are far from the stream's leader have their turn too.
 //
 // In a cluster a stream has three replicas, and acknowledged frames survive
 // the loss of one. A stream with one replica is as safe as the disk of its

@@ -160,8 +160,8 @@ func (h *heads) claimed(channel string, until time.Time) {
 }
 
 // yield waits if another hub has claimed a channel: until a record of the
-// channel has been received, or the claim ends, or ctx. A claim makes one record
-// wait.
+// channel has been received, or the claim ends, or ctx. A claim makes one
+// record wait.
 func (h *heads) yield(ctx context.Context, channel string, now time.Time) {
 	h.mu.Lock()
 	until, ok := h.claims[channel]
