@@ -101,8 +101,8 @@ func (a *Adapter) tryRecord(ctx context.Context, channel string, r *adapter.Reco
 // awaitWinner waits for a moment after another hub was faster to append after
 // number seq. It reports whether the stream has to be asked what it appended.
 //
-// A hub that is subscribed to the channel soon receives that record, and can try
-// again in half the time that asking the stream would take. Otherwise a hub
+// A hub that is subscribed to the channel soon receives that record, and can
+// try again in half the time that asking the stream would take. Otherwise a hub
 // that appends without a pause would win each time.
 func (a *Adapter) awaitWinner(ctx context.Context, channel string, seq uint64, races int) (fresh bool, err error) {
 	// The pause keeps many hubs from trying at once.
