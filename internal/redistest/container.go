@@ -56,27 +56,29 @@ func leavesFiles(arg string) bool {
 func (p *containers) launch(ctx context.Context, _ int, args []string) (machine, error) {
 	args = append([]string{p.binary, "--port", serverPort}, args...)
 	if !p.reuse {
-		return p.run(ctx, args, nil)
+		return p.run(ctx, args, "")
 	}
-	j := &job{image: p.image, cluster: p.cluster, args: args}
-	for m := recycled.take(j); m != nil; m = recycled.take(j) {
+	key := p.image + " " + strings.Join(args, " ")
+	for m := recycled.take(key); m != nil; m = recycled.take(key) {
 		p.add(m) // which makes close remove it, if it cannot be used again
-		if err := m.become(ctx, j); err == nil {
+		if err := m.waitFresh(ctx, p.cluster); err == nil {
 			return m, nil
 		}
 	}
-	return p.run(ctx, append([]string{"sh", "-c", supervise, "sh"}, args...), j)
+	return p.run(ctx, append([]string{"sh", "-c", supervise, "sh"}, args...), key)
 }
 
 // run starts a container with a command, to which it adds the address if that
-// is of a server in a cluster. The command supervises a job if that is not nil.
-func (p *containers) run(ctx context.Context, command []string, j *job) (machine, error) {
+// is of a server in a cluster.
+func (p *containers) run(ctx context.Context, command []string, key string) (machine, error) {
 	ip, err := p.bridge.take()
 	if err != nil {
 		return nil, err
 	}
-	command = announce(command, p.cluster, ip)
-	m := &containerMachine{b: p.bridge, ip: ip, job: j}
+	if p.cluster {
+		command = append(command, "--cluster-announce-ip", ip.String())
+	}
+	m := &containerMachine{b: p.bridge, ip: ip, key: key}
 	var host *container.HostConfig
 	options := []testcontainers.ContainerCustomizer{
 		testcontainers.WithCmd(command...),
@@ -89,7 +91,6 @@ func (p *containers) run(ctx context.Context, command []string, j *job) (machine
 			h.NetworkMode = container.NetworkMode(p.bridge.name)
 			host = h
 		}),
-		testcontainers.WithConfigModifier(func(c *container.Config) { c.OpenStdin = j != nil }),
 	}
 	if p.bridge.direct {
 		options = append(options, beforeCreate(func() { host.PortBindings = nil }))
@@ -106,14 +107,6 @@ func (p *containers) run(ctx context.Context, command []string, j *job) (machine
 		return nil, fmt.Errorf("start a container of %s: %w", p.image, err)
 	}
 	return m, nil
-}
-
-// announce adds to a command the address that a server in a cluster announces.
-func announce(command []string, cluster bool, ip netip.Addr) []string {
-	if cluster {
-		return append(slices.Clone(command), "--cluster-announce-ip", ip.String())
-	}
-	return command
 }
 
 // beforeCreate calls f when testcontainers has decided everything about a
@@ -151,7 +144,7 @@ func (p *containers) close(sound func(machine) bool) error {
 	p.launched = nil
 	p.mu.Unlock()
 	// A sentinel would take the new servers for those that it watches.
-	reuse := !slices.ContainsFunc(launched, func(m *containerMachine) bool { return m.job == nil })
+	reuse := !slices.ContainsFunc(launched, func(m *containerMachine) bool { return m.key == "" })
 	fresh := make([]*containerMachine, len(launched))
 	err := each(launched, func(i int, m *containerMachine) error {
 		if reuse && sound(m) && m.reset(ctx) == nil {
@@ -176,7 +169,7 @@ type containerMachine struct {
 	ip netip.Addr
 	c  *testcontainers.DockerContainer
 
-	job       *job      // what runs in it; nil: it cannot be used again
+	key       string    // says what runs in it; "": it cannot be used again
 	idleSince time.Time // while it is in the pool
 }
 

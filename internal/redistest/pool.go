@@ -1,9 +1,15 @@
 package redistest
 
 import (
+	"bufio"
 	"context"
 	"errors"
+	"fmt"
+	"io"
+	"net"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"time"
 )
@@ -12,9 +18,7 @@ import (
 // To start a container and to remove it takes some 0.6 s of processor time, and
 // the tests of a package need hundreds. What stays is the container and its
 // address: the server was ended, and supervise has started a new one, without
-// data and, in a cluster, with a new ID. It has the arguments of the old one,
-// as the next fleet is likely to want; if that wants others, it is replaced
-// again.
+// data and, in a cluster, with a new ID.
 //
 // [Main] opens the pool, and closes it. While it is open all fleets share a
 // network.
@@ -37,6 +41,13 @@ const (
 	keptContainers = 32
 	keptContainer  = time.Minute
 )
+
+// supervise is a script that runs a server. If the server ends in order, as
+// after SHUTDOWN, a new one starts that knows no cluster. If it is killed the
+// container ends. The server starts as the image would start it.
+const supervise = `trap 'kill -TERM $p; wait $p; exit' TERM
+entry=$(command -v docker-entrypoint.sh)
+while :; do $entry "$@" & p=$!; wait $p || exit; : >nodes.conf; done`
 
 // begin opens the pool.
 func (p *pool) begin() {
@@ -77,16 +88,14 @@ func (p *pool) put(all []*containerMachine) (surplus []*containerMachine) {
 	return surplus
 }
 
-// take returns a container that runs the job, else one that could, or nil.
-func (p *pool) take(j *job) *containerMachine {
+// take returns a container that runs the same, or nil.
+func (p *pool) take(key string) *containerMachine {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for _, fits := range []func(*job) bool{j.same, j.sameImage} {
-		for i, m := range p.idle {
-			if fits(m.job) {
-				p.idle = slices.Delete(p.idle, i, i+1)
-				return m
-			}
+	for i, m := range p.idle {
+		if m.key == key {
+			p.idle = slices.Delete(p.idle, i, i+1)
+			return m
 		}
 	}
 	return nil
@@ -151,4 +160,98 @@ func removeAll(all []*containerMachine) error {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	return each(all, func(_ int, m *containerMachine) error { return m.remove(ctx) })
+}
+
+// resetIn is how long a server may take to end when its fleet is closed, and
+// freshIn how long the next one may take to answer.
+const (
+	resetIn = 2 * time.Second
+	freshIn = 5 * time.Second
+)
+
+// reset ends the server, and so makes supervise start a new one.
+func (m *containerMachine) reset(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, resetIn)
+	defer cancel()
+	c, err := m.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	if _, err := io.WriteString(c, "SHUTDOWN NOSAVE NOW FORCE\r\n"); err != nil {
+		return err
+	}
+	refusal, err := io.ReadAll(c) // until the connection ends
+	if err == nil && len(refusal) > 0 {
+		err = fmt.Errorf("SHUTDOWN: %s", refusal)
+	}
+	return err
+}
+
+// waitFresh waits until a new server answers, and returns an error if it is not
+// as one that was just started.
+func (m *containerMachine) waitFresh(ctx context.Context, cluster bool) error {
+	ctx, cancel := context.WithTimeout(ctx, freshIn)
+	defer cancel()
+	return poll(ctx, "wait for a new server in a container", func(ctx context.Context) error {
+		c, err := m.connect(ctx)
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		r := bufio.NewReader(c)
+		for _, fresh := range []struct{ command, field, value string }{
+			{"INFO keyspace", "db0", ""},
+			{"INFO replication", "role", "master"},
+			{"INFO replication", "connected_slaves", "0"},
+			{"CLUSTER INFO", "cluster_known_nodes", "1"},
+			{"CLUSTER INFO", "cluster_slots_assigned", "0"},
+		} {
+			if fresh.command == "CLUSTER INFO" && !cluster {
+				continue
+			}
+			info, err := query(c, r, fresh.command)
+			if err != nil {
+				return err
+			}
+			if is := field(info, fresh.field); is != fresh.value {
+				return final{fmt.Errorf("%s: %s is %q", fresh.command, fresh.field, is)}
+			}
+		}
+		return nil
+	})
+}
+
+// connect dials the server, for a second at most.
+func (m *containerMachine) connect(ctx context.Context) (net.Conn, error) {
+	addr, err := m.hostAddr(ctx)
+	if err != nil {
+		return nil, err
+	}
+	c, err := (&net.Dialer{Timeout: time.Second}).DialContext(ctx, "tcp", addr)
+	if err != nil {
+		return nil, err
+	}
+	if end, ok := ctx.Deadline(); ok {
+		c.SetDeadline(end)
+	}
+	return c, nil
+}
+
+// query sends a command and returns the reply, which is a text.
+func query(w io.Writer, r *bufio.Reader, command string) (string, error) {
+	if _, err := io.WriteString(w, command+"\r\n"); err != nil {
+		return "", err
+	}
+	line, err := r.ReadString('\n')
+	if err != nil {
+		return "", err
+	}
+	n, err := strconv.Atoi(strings.TrimPrefix(strings.TrimSpace(line), "$"))
+	if err != nil {
+		return "", fmt.Errorf("%s: %s", command, line)
+	}
+	text := make([]byte, n+2) // with the end of the line
+	_, err = io.ReadFull(r, text)
+	return string(text), err
 }

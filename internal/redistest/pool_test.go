@@ -1,8 +1,6 @@
 package redistest
 
 import (
-	"context"
-	"slices"
 	"testing"
 
 	"github.com/moby/moby/client"
@@ -74,38 +72,6 @@ func TestContainersAreUsedAgain(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, node.ID(), id)
 	})
-	t.Run("with other arguments", func(t *testing.T) {
-		first, err := StartServer(t.Context(), o)
-		Must(t, err)
-		m := inContainers(t, first.Node)
-		maxClients := func(n *Node) string {
-			config, err := n.Do(t.Context(), "CONFIG", "GET", "maxclients").AsStrMap()
-			require.NoError(t, err)
-			return config["maxclients"]
-		}
-		require.Equal(t, "4321", maxClients(first.Node))
-		require.NoError(t, first.Close())
-		m = recycled.take(m.job)
-		require.NotNil(t, m, "it is in the pool")
-		defer func() { require.NoError(t, m.remove(context.Background())) }()
-		require.NoError(t, m.become(t.Context(), &job{
-			image: m.job.image, cluster: true,
-			args: append(slices.Clone(m.job.args), "--cluster-enabled", "yes", "--maxclients", "4323", "--proc-title-template", "it's {title}"),
-		}))
-		node := &Node{fleet: first.fleet, machine: m}
-		defer node.forget()
-		for _, again := range []string{"a new server", "the same after it was killed"} {
-			require.Equal(t, "4323", maxClients(node), again)
-			title, err := node.Do(t.Context(), "CONFIG", "GET", "proc-title-template").AsStrMap()
-			require.NoError(t, err)
-			require.Equal(t, "it's {title}", title["proc-title-template"], again)
-			info, err := node.Do(t.Context(), "INFO", "cluster").ToString()
-			require.NoError(t, err)
-			require.Equal(t, "1", field(info, "cluster_enabled"), again)
-			require.NoError(t, node.Kill(t.Context()))
-			require.NoError(t, node.Start(t.Context()))
-		}
-	})
 	t.Run("but not after a fault", func(t *testing.T) {
 		for name, fault := range map[string]func(*Node) error{
 			"killed": func(n *Node) error { return n.Kill(t.Context()) },
@@ -141,7 +107,7 @@ func TestContainerThatIsNotFresh(t *testing.T) {
 	m := inContainers(t, first.Node)
 	require.NoError(t, first.Close())
 	var w *containerMachine
-	require.NoError(t, m.waitFresh(t.Context()))
+	require.NoError(t, m.waitFresh(t.Context(), false))
 	recycled.mu.Lock()
 	for _, w = range recycled.idle {
 		if w == m {

@@ -58,7 +58,7 @@ func (s *Sentinel) form(ctx context.Context) error {
 	script := fmt.Sprintf("printf 'port %s\\nprotected-mode no\\nsentinel monitor %s %s %s 1\\n"+
 		"sentinel down-after-milliseconds %[2]s 1000\\nsentinel failover-timeout %[2]s 5000\\n' >/data/sentinel.conf && "+
 		"exec %[5]s /data/sentinel.conf --sentinel", serverPort, sentinelSet, primary, serverPort, p.binary)
-	m, err := p.run(ctx, []string{"sh", "-c", script}, nil)
+	m, err := p.run(ctx, []string{"sh", "-c", script}, "")
 	if err != nil {
 		return err
 	}
