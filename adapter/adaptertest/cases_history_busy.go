@@ -46,7 +46,8 @@ func historyMatchesLive(e *env) {
 }
 
 func historyBeginsOnce(e *env) {
-	channel, writer := e.channel("room"), e.nodes[0]
+	last := len(e.nodes) - 1
+	channel, writer, newcomers := e.channel("room"), e.nodes[last], e.nodes[:last]
 	began := e.keep(writer, channel, 1, "first").At
 	busy, stop := context.WithCancel(e.ctx)
 	e.atEnd(stop)
@@ -62,7 +63,7 @@ func historyBeginsOnce(e *env) {
 			return nil
 		}))
 	}
-	for _, newcomer := range e.nodes[1:] {
+	for _, newcomer := range newcomers {
 		e.join(channel, newcomer)
 		page := e.after(newcomer, channel, adapter.Position{})
 		if page.Head.Epoch != began.Epoch || len(page.Before) > 0 {

@@ -101,12 +101,18 @@ func (e *env) page(n *node, channel string, q adapter.Query) adapter.Page {
 	return page
 }
 
-// pages reads all pages from q on. The result is one long page with the fields
-// of the last.
+// pages reads all pages from q on. The result is one long page with First of
+// the first, and the other fields of the last.
 func (e *env) pages(n *node, channel string, q adapter.Query) adapter.Page {
 	var all []adapter.KeptFrame
+	begin := q.Since
+	var first uint64
 	for {
 		page := e.page(n, channel, q)
+		if q.Since == begin {
+			first = page.First
+		}
+		page.First = first
 		all = append(all, page.Frames...)
 		if !page.More {
 			page.Frames = all

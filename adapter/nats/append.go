@@ -58,9 +58,16 @@ func (a *Adapter) tryRecord(ctx context.Context, channel string, r *adapter.Reco
 	ctx, cancelIn := context.WithTimeout(ctx, appendIn)
 	defer cancelIn()
 	p := partitionOf(channel, a.o.Partitions)
-	a.heads.yield(ctx, channel, time.Now())
 	races, fresh := 0, false
+	defer func() {
+		if races >= claimEvery {
+			a.out.put(&item{kind: kindClaim, claim: claim{id: a.id, channel: channel}})
+		}
+	}()
 	for {
+		if races < mostYields {
+			a.heads.yield(ctx, channel, time.Now())
+		}
 		s, h, err := a.streamAndHead(ctx, nc, p, channel, fresh)
 		if err != nil {
 			return at, unclear, fmt.Errorf("%w: %w", adapter.ErrUnsent, a.cause(ctx, err))
@@ -68,6 +75,9 @@ func (a *Adapter) tryRecord(ctx context.Context, channel string, r *adapter.Reco
 		next := s.continues(h, channel)
 		next.messages, next.frame = uint64(r.Messages), r.Frame
 		next.at.Offset += next.messages
+		if ctx.Err() != nil {
+			return at, unclear, fmt.Errorf("%w: %w", adapter.ErrUnsent, a.cause(ctx, ctx.Err()))
+		}
 		began := time.Now()
 		ack, err := a.store(ctx, nc, p, h.seq, &next, r)
 		switch {
@@ -75,7 +85,7 @@ func (a *Adapter) tryRecord(ctx context.Context, channel string, r *adapter.Reco
 			if races++; races%claimEvery == 0 {
 				a.claim(channel, time.Since(began))
 			}
-			if fresh, err = a.awaitWinner(ctx, channel, h.seq, races); err != nil {
+			if fresh, err = a.awaitWinner(ctx, p, channel, h.seq, races); err != nil {
 				return at, unclear, fmt.Errorf("%w: %w: %d attempts came second: %w", adapter.ErrUnsent, errRace, races, err)
 			}
 			continue
@@ -104,10 +114,13 @@ func (a *Adapter) tryRecord(ctx context.Context, channel string, r *adapter.Reco
 // A hub that is subscribed to the channel soon receives that record, and can
 // try again in half the time that asking the stream would take. Otherwise a hub
 // that appends without a pause would win each time.
-func (a *Adapter) awaitWinner(ctx context.Context, channel string, seq uint64, races int) (fresh bool, err error) {
+func (a *Adapter) awaitWinner(ctx context.Context, p int, channel string, seq uint64, races int) (fresh bool, err error) {
 	// The pause keeps many hubs from trying at once.
 	if err := pause(ctx, min(races-1, mostSpread)); err != nil {
 		return false, err
+	}
+	if races%claimEvery == 0 || !a.receives(p) {
+		return true, nil
 	}
 	received := a.heads.await(ctx, channel, seq, time.Millisecond<<min(races, mostPause))
 	if !received && ctx.Err() != nil {
@@ -116,15 +129,27 @@ func (a *Adapter) awaitWinner(ctx context.Context, channel string, seq uint64, r
 	return !received, nil
 }
 
-// claimEvery is after how many lost races in a row a hub claims a channel.
-const claimEvery = 3
+// receives reports whether records of a partition are received.
+func (a *Adapter) receives(p int) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.partitions[p].sub != nil
+}
 
-// claim asks the hubs that append to a channel to wait, each with one record,
-// until a record of this hub has arrived: a hub that is closer to the stream's
-// leader, or faster, would win each time. They wait three times as long as the
-// stream takes to answer this hub, within minClaim and maxClaim.
+// A hub claims a channel after claimEvery races that it has lost in a row. An
+// Append lets others go first at most mostYields times, so that it too has its
+// turn.
+const (
+	claimEvery = 3
+	mostYields = 2
+)
+
+// claim asks the hubs that append to a channel to wait until this hub has
+// appended: one that is closer to the stream's leader, or faster, would win
+// each time. They wait five times as long as the stream takes to answer this
+// hub, to ask for the last record and to append, within minClaim and maxClaim.
 func (a *Adapter) claim(channel string, answered time.Duration) {
-	wait := min(max(3*answered, minClaim), maxClaim)
+	wait := min(max(5*answered, minClaim), maxClaim)
 	a.out.put(&item{kind: kindClaim, claim: claim{id: a.id, wait: wait, channel: channel}})
 }
 
@@ -208,11 +233,11 @@ func (a *Adapter) streamAndHead(ctx context.Context, nc *nats.Conn, p int, chann
 			return nil, head{}, err
 		}
 		a.heads.dropOf(p, a.o.Partitions) // or another channel would end the new epoch
-	} else {
-		a.streams.complete(channel)
+		a.heads.set(channel, h)
+		return s, h, nil
 	}
-	a.heads.set(channel, h)
-	return s, h, nil
+	a.streams.complete(channel)
+	return s, a.heads.asked(channel, before.seq, h), nil
 }
 
 // store has a stream keep a record, if the channel's last one has number seq.

@@ -57,9 +57,9 @@
 // takes it only if no other hub was faster. If one was, the hub tries again. So
 // hubs that publish to the same room at the same time cost each other round
 // trips; hubs that publish to different rooms do not. A hub that was slower
-// three times in a row asks the others to let it go first: each of them waits,
-// with one frame, until a frame of another hub has arrived, for half a second
-// at most. So hubs that are far from the stream's leader have their turn too.
+// three times in a row asks the others to let it go first: they wait until it
+// has appended, for half a second at most. So a hub that is farther from the
+// stream's leader than others takes its turn too, if less than that.
 //
 // In a cluster a stream has three replicas, and acknowledged frames survive
 // the loss of one. A stream with one replica is as safe as the disk of its

@@ -5,6 +5,8 @@ import (
 	"maps"
 	"sync"
 	"time"
+
+	"github.com/fanoutgo/fanout/adapter/nats/internal/numbers"
 )
 
 // A head is the last record of a channel's history, without its frame.
@@ -25,8 +27,15 @@ type heads struct {
 	known map[string]head
 	ages  map[string][]sample
 
-	awaited map[string]*turn     // channels for whose next record somebody waits
-	claims  map[string]time.Time // channels that this hub leaves to another, and until when
+	awaited map[string]*turn    // channels for whose next record somebody waits
+	claims  map[string]*claimed // channels that this hub leaves to another
+}
+
+// claimed is what another hub has said of a channel.
+type claimed struct {
+	id    numbers.ID
+	until time.Time
+	over  chan struct{} // closed when it has appended
 }
 
 // A turn ends when a record is received.
@@ -99,7 +108,23 @@ func (h *heads) setLocked(channel string, v head) {
 			break
 		}
 	}
+	if h.known[channel].seq < v.seq {
+		h.endTurn(channel)
+	}
 	h.known[channel] = v
+}
+
+// asked notes the last record that the stream has named, and returns it. A
+// later one may have been received since number before was the last that was
+// known; then asked returns that.
+func (h *heads) asked(channel string, before uint64, v head) head {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if now := h.known[channel]; now.seq > before && now.seq > v.seq {
+		return now
+	}
+	h.setLocked(channel, v)
+	return v
 }
 
 // appended notes a record that this hub has appended. A later one may have been
@@ -127,7 +152,7 @@ func (h *heads) dropOf(p, n int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	maps.DeleteFunc(h.known, func(channel string, _ head) bool { return partitionOf(channel, n) == p })
-	maps.DeleteFunc(h.claims, func(channel string, _ time.Time) bool { return partitionOf(channel, n) == p })
+	maps.DeleteFunc(h.claims, func(channel string, _ *claimed) bool { return partitionOf(channel, n) == p })
 }
 
 // follow notes a record that was received, of a channel that is known.
@@ -138,38 +163,63 @@ func (h *heads) follow(r *record, seq uint64) {
 		now := head{record: *r, seq: seq, time: time.Now()}
 		now.frame = nil
 		h.known[r.channel] = now
-		if t := h.awaited[r.channel]; t != nil {
-			close(t.over)
-			delete(h.awaited, r.channel)
-		}
+		h.endTurn(r.channel)
 	}
 }
 
-// claimed notes that another hub wants to append to a channel first, until a
-// time.
-func (h *heads) claimed(channel string, until time.Time) {
+// endTurn wakes those that wait for a channel's next record. h.mu is held.
+func (h *heads) endTurn(channel string) {
+	if t := h.awaited[channel]; t != nil {
+		close(t.over)
+		delete(h.awaited, channel)
+	}
+}
+
+// claimed notes that another hub wants to append to a channel first, or that it
+// no longer does.
+func (h *heads) claimed(m claim, now time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if _, ok := h.known[channel]; !ok {
-		return // this hub does not append to it
+	if _, ok := h.known[m.channel]; !ok {
+		return // this hub has nothing to do with it
 	}
-	if h.claims == nil {
-		h.claims = make(map[string]time.Time)
+	c := h.claims[m.channel]
+	switch {
+	case m.wait == 0 && c != nil && c.id == m.id:
+		close(c.over)
+		delete(h.claims, m.channel)
+	case m.wait == 0:
+	case c != nil && c.until.After(now.Add(m.wait)):
+	case c != nil: // the later claim includes the earlier one
+		c.id, c.until = m.id, now.Add(m.wait)
+	default:
+		if h.claims == nil {
+			h.claims = make(map[string]*claimed)
+		}
+		h.claims[m.channel] = &claimed{id: m.id, until: now.Add(m.wait), over: make(chan struct{})}
 	}
-	h.claims[channel] = until
 }
 
-// yield waits if another hub has claimed a channel: until a record of the
-// channel has been received, or the claim ends, or ctx. A claim makes one
-// record wait.
+// yield waits if another hub has claimed a channel: until that hub has
+// appended, or the claim ends, or ctx.
 func (h *heads) yield(ctx context.Context, channel string, now time.Time) {
 	h.mu.Lock()
-	until, ok := h.claims[channel]
-	delete(h.claims, channel)
-	seq := h.known[channel].seq
+	c := h.claims[channel]
 	h.mu.Unlock()
-	if wait := until.Sub(now); ok && wait > 0 {
-		h.await(ctx, channel, seq, wait)
+	if c == nil {
+		return
+	}
+	timer := time.NewTimer(c.until.Sub(now))
+	defer timer.Stop()
+	select {
+	case <-c.over:
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.claims[channel] == c && ctx.Err() == nil {
+		delete(h.claims, channel)
 	}
 }
 

@@ -17,7 +17,7 @@ const (
 	kindKept   = 'K' // a record of a stream, see record
 	kindBeacon = 'B' // to all: publisher, partitions, bye, then how far it came in each
 	kindAsk    = 'A' // to all: asker, round, the partitions that it has subscribed to
-	kindClaim  = 'C' // to all: claimant, for how many milliseconds, channel
+	kindClaim  = 'C' // to all: claimant, for how many milliseconds (0: no longer), channel
 )
 
 // errMalformed means bytes that no adapter has sent.
@@ -174,13 +174,13 @@ func readAsk(r *reader, partitions int) ask {
 // A claim asks other hubs to let the claimant append to a channel first.
 type claim struct {
 	id      numbers.ID
-	wait    time.Duration // in whole milliseconds
+	wait    time.Duration // in whole milliseconds; 0: it has appended
 	channel string
 }
 
 // minClaim and maxClaim bound how long a claim makes others wait.
 const (
-	minClaim = 10 * time.Millisecond
+	minClaim = 25 * time.Millisecond
 	maxClaim = 500 * time.Millisecond
 )
 

@@ -262,7 +262,7 @@ func (p *pipeline) identify(ctx context.Context) (identity, error) {
 //
 // The client answers the commands that wait at a closed connection before it
 // stops using it, so a command that follows at once can still meet it. hangUp
-// returns nil when a command has succeeded again; ctx ends the attempts.
+// returns nil when a command has been answered again; ctx ends the attempts.
 func (p *pipeline) hangUp(ctx context.Context) error {
 	client := *p.client.Load()
 	results := client.DoMulti(ctx, client.B().Quit().Build(), client.B().Ping().Build())
