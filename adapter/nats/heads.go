@@ -205,11 +205,13 @@ func (h *heads) claimed(m claim, now time.Time) {
 func (h *heads) yield(ctx context.Context, channel string, now time.Time) {
 	h.mu.Lock()
 	c := h.claims[channel]
-	h.mu.Unlock()
 	if c == nil {
+		h.mu.Unlock()
 		return
 	}
-	timer := time.NewTimer(c.until.Sub(now))
+	until := c.until
+	h.mu.Unlock()
+	timer := time.NewTimer(until.Sub(now))
 	defer timer.Stop()
 	select {
 	case <-c.over:
