@@ -74,11 +74,6 @@ func (f *fleet) ClientOption() rueidis.ClientOption {
 		DialCtxFn:         f.net.wrap(f.dial),
 		DisableCache:      true,
 		ForceSingleClient: !f.cluster,
-		// A test makes tens of connections, and by default each has more than a
-		// megabyte of buffers and queue.
-		ReadBufferEachConn:  64 << 10,
-		WriteBufferEachConn: 64 << 10,
-		RingScaleEachConn:   8,
 	}
 }
 
@@ -111,6 +106,9 @@ func (f *fleet) dial(ctx context.Context, addr string, d *net.Dialer, c *tls.Con
 func (f *fleet) Client(tb testing.TB, opts ...func(*rueidis.ClientOption)) rueidis.Client {
 	tb.Helper()
 	o := f.ClientOption()
+	// A test makes tens of connections, and by default each has more than a
+	// megabyte of buffers and queue.
+	o.ReadBufferEachConn, o.WriteBufferEachConn, o.RingScaleEachConn = 64<<10, 64<<10, 8
 	for _, opt := range opts {
 		opt(&o)
 	}
