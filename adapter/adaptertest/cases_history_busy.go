@@ -46,8 +46,8 @@ func historyMatchesLive(e *env) {
 }
 
 func historyBeginsOnce(e *env) {
-	last := len(e.nodes) - 1
-	channel, writer, newcomers := e.channel("room"), e.nodes[last], e.nodes[:last]
+	others := len(e.nodes) - 1
+	channel, writer, newcomers := e.channel("room"), e.nodes[others], e.nodes[:others]
 	began := e.keep(writer, channel, 1, "first").At
 	busy, stop := context.WithCancel(e.ctx)
 	e.atEnd(stop)
@@ -70,7 +70,7 @@ func historyBeginsOnce(e *env) {
 			e.failf("%v reads for the first time: the head is %v, after %v; want epoch %d and none before it", newcomer, page.Head, page.Before, began.Epoch)
 		}
 		if page.First != 1 || len(page.Frames) == 0 || page.Frames[0].At != began {
-			e.failf("%v reads for the first time: First is %d, and the first of %d frames not the first that was kept", newcomer, page.First, len(page.Frames))
+			e.failf("%v reads for the first time: First is %d, want 1, and %d frames, which must begin with %v", newcomer, page.First, len(page.Frames), began)
 		}
 		e.contiguous(page.Frames)
 	}

@@ -105,11 +105,10 @@ func (e *env) page(n *node, channel string, q adapter.Query) adapter.Page {
 // the first, and the other fields of the last.
 func (e *env) pages(n *node, channel string, q adapter.Query) adapter.Page {
 	var all []adapter.KeptFrame
-	begin := q.Since
 	var first uint64
-	for {
+	for number := 1; ; number++ {
 		page := e.page(n, channel, q)
-		if q.Since == begin {
+		if number == 1 {
 			first = page.First
 		}
 		page.First = first

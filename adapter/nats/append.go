@@ -61,12 +61,12 @@ func (a *Adapter) tryRecord(ctx context.Context, channel string, r *adapter.Reco
 	races, fresh := 0, false
 	defer func() {
 		if races >= claimEvery {
-			a.out.put(&item{kind: kindClaim, claim: claim{id: a.id, channel: channel}})
+			a.claim(channel, 0)
 		}
 	}()
 	for {
-		if races < mostYields {
-			a.heads.yield(ctx, channel, time.Now())
+		if races < yieldFor {
+			a.claims.yield(ctx, channel)
 		}
 		s, h, err := a.streamAndHead(ctx, nc, p, channel, fresh)
 		if err != nil {
@@ -83,7 +83,7 @@ func (a *Adapter) tryRecord(ctx context.Context, channel string, r *adapter.Reco
 		switch {
 		case errors.Is(err, errRace):
 			if races++; races%claimEvery == 0 {
-				a.claim(channel, time.Since(began))
+				a.claim(channel, claimTime(time.Since(began)))
 			}
 			if fresh, err = a.awaitWinner(ctx, p, channel, h.seq, races); err != nil {
 				return at, unclear, fmt.Errorf("%w: %w: %d attempts came second: %w", adapter.ErrUnsent, errRace, races, err)
@@ -107,59 +107,6 @@ func (a *Adapter) tryRecord(ctx context.Context, channel string, r *adapter.Reco
 		return next.at, false, nil
 	}
 }
-
-// awaitWinner waits for a moment after another hub was faster to append after
-// number seq. It reports whether the stream has to be asked what it appended.
-//
-// A hub that is subscribed to the channel soon receives that record, and can
-// try again in half the time that asking the stream would take. Otherwise a hub
-// that appends without a pause would win each time.
-func (a *Adapter) awaitWinner(ctx context.Context, p int, channel string, seq uint64, races int) (fresh bool, err error) {
-	// The pause keeps many hubs from trying at once.
-	if err := pause(ctx, min(races-1, mostSpread)); err != nil {
-		return false, err
-	}
-	if races%claimEvery == 0 || !a.receives(p) {
-		return true, nil
-	}
-	received := a.heads.await(ctx, channel, seq, time.Millisecond<<min(races, mostPause))
-	if !received && ctx.Err() != nil {
-		return false, context.Cause(ctx)
-	}
-	return !received, nil
-}
-
-// receives reports whether records of a partition are received.
-func (a *Adapter) receives(p int) bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.partitions[p].sub != nil
-}
-
-// A hub claims a channel after claimEvery races that it has lost in a row. An
-// Append lets others go first at most mostYields times, so that it too has its
-// turn.
-const (
-	claimEvery = 3
-	mostYields = 2
-)
-
-// claim asks the hubs that append to a channel to wait until this hub has
-// appended: one that is closer to the stream's leader, or faster, would win
-// each time. They wait five times as long as the stream takes to answer this
-// hub, to ask for the last record and to append, within minClaim and maxClaim.
-func (a *Adapter) claim(channel string, answered time.Duration) {
-	wait := min(max(5*answered, minClaim), maxClaim)
-	a.out.put(&item{kind: kindClaim, claim: claim{id: a.id, wait: wait, channel: channel}})
-}
-
-// mostSpread and mostPause bound the exponents of the pauses after lost races,
-// in milliseconds: up to 8 ms in any case, and up to 64 ms for the record of
-// the hub that was faster.
-const (
-	mostSpread = 3
-	mostPause  = 6
-)
 
 // position returns the position of a record that was kept before, or of the
 // channel's last record if that one has been removed since.

@@ -53,13 +53,14 @@
 // publishing to such a room is an error that wraps adapter.ErrRefused and says
 // so.
 //
-// A frame claims the position after the last one of its room, and the stream
+// A frame names the position after the last one of its room, and the stream
 // takes it only if no other hub was faster. If one was, the hub tries again. So
 // hubs that publish to the same room at the same time cost each other round
 // trips; hubs that publish to different rooms do not. A hub that was slower
-// three times in a row asks the others to let it go first: they wait until it
-// has appended, for half a second at most. So a hub that is farther from the
-// stream's leader than others takes its turn too, if less than that.
+// three times in a row claims the room: the others wait until it has published,
+// for five times as long as the stream takes to answer it, and half a second at
+// most. So hubs take turns, also those that are farther from the stream's
+// leader than others, if they are answered within 100 ms.
 //
 // In a cluster a stream has three replicas, and acknowledged frames survive
 // the loss of one. A stream with one replica is as safe as the disk of its

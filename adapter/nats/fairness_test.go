@@ -18,9 +18,9 @@ func TestHubsThatAreFar(t *testing.T) {
 		near       int
 		subscribed bool
 	}{
-		"from one":             {1, true},
-		"from two":             {2, true},
-		"without subscription": {1, false},
+		"beside one":     {1, true},
+		"beside two":     {2, true},
+		"not subscribed": {1, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -5,8 +5,6 @@ import (
 	"maps"
 	"sync"
 	"time"
-
-	"github.com/fanoutgo/fanout/adapter/nats/internal/numbers"
 )
 
 // A head is the last record of a channel's history, without its frame.
@@ -27,21 +25,13 @@ type heads struct {
 	known map[string]head
 	ages  map[string][]sample
 
-	awaited map[string]*turn    // channels for whose next record somebody waits
-	claims  map[string]*claimed // channels that this hub leaves to another
+	awaited map[string]*waiters // by channel
 }
 
-// claimed is what another hub has said of a channel.
-type claimed struct {
-	id    numbers.ID
-	until time.Time
-	over  chan struct{} // closed when it has appended
-}
-
-// A turn ends when a record is received.
-type turn struct {
-	over    chan struct{}
-	waiting int
+// waiters are calls of await that wait for the next record of a channel.
+type waiters struct {
+	arrived chan struct{} // closed when the record is known
+	number  int
 }
 
 // A sample is a number of a stream, and when the stream had reached it.
@@ -104,19 +94,18 @@ func (h *heads) setLocked(channel string, v head) {
 	if _, ok := h.known[channel]; !ok && len(h.known) >= maxHeads {
 		for other := range h.known { // any
 			delete(h.known, other)
-			delete(h.claims, other)
 			break
 		}
 	}
 	if h.known[channel].seq < v.seq {
-		h.endTurn(channel)
+		h.wake(channel)
 	}
 	h.known[channel] = v
 }
 
-// asked notes the last record that the stream has named, and returns it. A
-// later one may have been received since number before was the last that was
-// known; then asked returns that.
+// asked notes the last record of a channel, which the stream was asked for, and
+// returns it. If a later one has been received since the question, when number
+// before was the last that was known, asked keeps and returns that.
 func (h *heads) asked(channel string, before uint64, v head) head {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -152,7 +141,6 @@ func (h *heads) dropOf(p, n int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	maps.DeleteFunc(h.known, func(channel string, _ head) bool { return partitionOf(channel, n) == p })
-	maps.DeleteFunc(h.claims, func(channel string, _ *claimed) bool { return partitionOf(channel, n) == p })
 }
 
 // follow notes a record that was received, of a channel that is known.
@@ -163,97 +151,55 @@ func (h *heads) follow(r *record, seq uint64) {
 		now := head{record: *r, seq: seq, time: time.Now()}
 		now.frame = nil
 		h.known[r.channel] = now
-		h.endTurn(r.channel)
+		h.wake(r.channel)
 	}
 }
 
-// endTurn wakes those that wait for a channel's next record. h.mu is held.
-func (h *heads) endTurn(channel string) {
-	if t := h.awaited[channel]; t != nil {
-		close(t.over)
+// wake ends the waits for a channel's next record. h.mu is held.
+func (h *heads) wake(channel string) {
+	if w := h.awaited[channel]; w != nil {
+		close(w.arrived)
 		delete(h.awaited, channel)
 	}
 }
 
-// claimed notes that another hub wants to append to a channel first, or that it
-// no longer does.
-func (h *heads) claimed(m claim, now time.Time) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if _, ok := h.known[m.channel]; !ok {
-		return // this hub has nothing to do with it
-	}
-	c := h.claims[m.channel]
-	switch {
-	case m.wait == 0 && c != nil && c.id == m.id:
-		close(c.over)
-		delete(h.claims, m.channel)
-	case m.wait == 0:
-	case c != nil && c.until.After(now.Add(m.wait)):
-	case c != nil: // the later claim includes the earlier one
-		c.id, c.until = m.id, now.Add(m.wait)
-	default:
-		if h.claims == nil {
-			h.claims = make(map[string]*claimed)
-		}
-		h.claims[m.channel] = &claimed{id: m.id, until: now.Add(m.wait), over: make(chan struct{})}
-	}
-}
-
-// yield waits if another hub has claimed a channel: until that hub has
-// appended, or the claim ends, or ctx.
-func (h *heads) yield(ctx context.Context, channel string, now time.Time) {
-	h.mu.Lock()
-	c := h.claims[channel]
-	if c == nil {
-		h.mu.Unlock()
-		return
-	}
-	until := c.until
-	h.mu.Unlock()
-	timer := time.NewTimer(until.Sub(now))
-	defer timer.Stop()
-	select {
-	case <-c.over:
-	case <-timer.C:
-	case <-ctx.Done():
-	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.claims[channel] == c && ctx.Err() == nil {
-		delete(h.claims, channel)
-	}
-}
-
-// await waits until a record of a channel has been received that is later than
-// number seq, for d at most. It reports whether there is one.
+// await waits until a record of a channel is known that is later than number
+// seq, for d at most. It reports whether there is one.
 func (h *heads) await(ctx context.Context, channel string, seq uint64, d time.Duration) bool {
 	h.mu.Lock()
 	if h.known[channel].seq > seq {
 		h.mu.Unlock()
 		return true
 	}
-	t := h.awaited[channel]
-	if t == nil {
-		t = &turn{over: make(chan struct{})}
+	w := h.awaited[channel]
+	if w == nil {
+		w = &waiters{arrived: make(chan struct{})}
 		if h.awaited == nil {
-			h.awaited = make(map[string]*turn)
+			h.awaited = make(map[string]*waiters)
 		}
-		h.awaited[channel] = t
+		h.awaited[channel] = w
 	}
-	t.waiting++
+	w.number++
 	h.mu.Unlock()
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-t.over:
-	case <-timer.C:
-	case <-ctx.Done():
-	}
+	waitFor(ctx, w.arrived, d)
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if t.waiting--; t.waiting == 0 && h.awaited[channel] == t {
+	if w.number--; w.number == 0 && h.awaited[channel] == w {
 		delete(h.awaited, channel)
 	}
 	return h.known[channel].seq > seq
+}
+
+// waitFor waits until done is closed, for d at most. It reports whether done is
+// closed.
+func waitFor(ctx context.Context, done <-chan struct{}, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-done:
+		return true
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	return false
 }

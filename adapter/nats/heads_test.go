@@ -6,7 +6,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/fanoutgo/fanout/adapter/nats/internal/numbers"
 	"github.com/stretchr/testify/require"
 )
 
@@ -57,39 +56,4 @@ func TestHeadsAsked(t *testing.T) {
 	h.follow(&record{channel: "a"}, 7)
 	require.Equal(t, uint64(7), h.asked("a", 3, head{seq: 6}).seq)
 	require.Equal(t, uint64(8), h.asked("a", 3, head{seq: 8}).seq)
-}
-
-func TestHeadsYield(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var h heads
-		took := func(channel string) time.Duration {
-			began := time.Now()
-			h.yield(t.Context(), channel, began)
-			return time.Since(began)
-		}
-		claimed := func(id numbers.ID, wait time.Duration) {
-			h.claimed(claim{id: id, wait: wait, channel: "a"}, time.Now())
-		}
-		claimed(1, time.Second)
-		require.Zero(t, took("a"), "this hub does not append to it")
-		h.set("a", head{seq: 1})
-		claimed(1, time.Second)
-		require.Zero(t, took("b"))
-		require.Equal(t, time.Second, took("a"))
-		require.Zero(t, took("a"), "the claim is over")
-		claimed(1, time.Second)
-		time.AfterFunc(time.Millisecond, func() { h.follow(&record{channel: "a"}, 2) })
-		time.AfterFunc(2*time.Millisecond, func() { claimed(2, 0) })
-		time.AfterFunc(3*time.Millisecond, func() { claimed(1, 0) })
-		require.Equal(t, 3*time.Millisecond, took("a"), "until the claimant has appended, and no other")
-		claimed(1, time.Second)
-		claimed(2, 1500*time.Millisecond)
-		claimed(3, time.Millisecond)
-		claimed(1, 0)
-		require.Equal(t, 1500*time.Millisecond, took("a"), "the longest claim counts")
-		claimed(1, time.Second)
-		time.Sleep(2 * time.Second)
-		require.Zero(t, took("a"), "the claim is over")
-		require.Empty(t, h.claims)
-	})
 }

@@ -117,6 +117,7 @@ type Adapter struct {
 	work    chan struct{}  // for the keeper: something is to be subscribed
 	out     queue
 	heads   heads // of histories
+	claims  claims
 	streams streams
 
 	mu          sync.Mutex // guards all below; no call of others is made under it

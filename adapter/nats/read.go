@@ -55,7 +55,7 @@ func (a *Adapter) handle(m *nats.Msg, now time.Time) {
 			a.asked(readAsk(r, a.o.Partitions), r, now)
 		case kindClaim:
 			if m := readClaim(r); !r.bad && m.id != a.id {
-				a.heads.claimed(m, time.Now()) // now may be a tick ago
+				a.claims.note(m, time.Now()) // now may be a tick ago
 			}
 		}
 		return

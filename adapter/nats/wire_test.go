@@ -51,6 +51,13 @@ func TestRecord(t *testing.T) {
 	}
 }
 
+func TestClaim(t *testing.T) {
+	want := claim{id: 7, wait: 120 * time.Millisecond, channel: "fanout:r:{room}"}
+	r := &reader{rest: appendClaim(nil, want)[1:]}
+	require.Equal(t, want, readClaim(r))
+	require.False(t, r.bad)
+}
+
 // Anybody may publish to the subjects: what comes must not do harm.
 func FuzzReaders(f *testing.F) {
 	f.Add(appendRecord(nil, &record{at: adapter.Position{Epoch: 1, Offset: 1}, messages: 1, channel: "c", frame: []byte("f")})[1:])
