@@ -71,8 +71,8 @@ func claimTime(answer time.Duration) time.Duration {
 	return min(max(5*answer, minClaim), maxClaim)
 }
 
-// claims are the channels that other hubs have claimed. The zero value has none.
-// Any goroutine may call the methods.
+// claims are the channels that other hubs have claimed. The zero value has
+// none. Any goroutine may call the methods.
 type claims struct {
 	mu    sync.Mutex
 	stand map[string]*standing // by channel
