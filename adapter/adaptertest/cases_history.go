@@ -65,7 +65,7 @@ var historyCases = []Case{
 	},
 	{
 		Name:        "history-begins-once",
-		Explanation: "A node that subscribes and reads for the first time while others append begins no epoch, and its page begins with the first message: nothing was lost.",
+		Explanation: "A node that subscribes and reads for the first time while others append takes nothing for lost: its page begins with the first message, and epochs that have ended were whole.",
 		Nodes:       5, needs: needHistory, run: historyBeginsOnce,
 	},
 	{
