@@ -83,8 +83,8 @@ func historyBeginsOnce(e *env) {
 }
 
 // unbroken checks that nothing has been lost since a message. A later epoch is
-// all right if those before it were whole, as when a migration takes the history
-// to another backend.
+// all right if those before it were whole, as when a migration takes the
+// history to another backend.
 func (e *env) unbroken(when string, page *adapter.Page, since adapter.Position) {
 	epochs := append(slices.Clone(page.Before), adapter.PastEpoch{Epoch: page.Head.Epoch, Last: page.Head.Offset, Whole: true})
 	lost := slices.ContainsFunc(epochs, func(past adapter.PastEpoch) bool { return !past.Whole })
