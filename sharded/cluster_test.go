@@ -91,7 +91,6 @@ func TestPublishingAddsNoBusMessages(t *testing.T) {
 	t.Parallel()
 	for _, primaries := range []int{3, 6} {
 		t.Run(fmt.Sprint(primaries, " primaries"), func(t *testing.T) {
-			t.Parallel()
 			c := redistest.NewCluster(t, redistest.Options{Primaries: primaries})
 			a, b := newHub(t, c.Client(t)), newHub(t, c.Client(t))
 			m, err := b.Connect(nil)
@@ -292,7 +291,6 @@ func TestSentinelFailsOver(t *testing.T) {
 		"while the primary lives": func(s *redistest.Sentinel, _ *redistest.Node) error { return s.Failover(within(t)) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel()
 			s := redistest.NewSentinel(t, redistest.Options{})
 			w := newWorld(t, s, 2, roomNames(6))
 			primary, err := s.Primary(t.Context())

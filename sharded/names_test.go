@@ -27,7 +27,6 @@ func TestNamesOfACluster(t *testing.T) {
 	t.Parallel()
 	for _, kept := range []bool{false, true} {
 		t.Run(fmt.Sprintf("history %v", kept), func(t *testing.T) {
-			t.Parallel()
 			c := redistest.NewCluster(t, redistest.Options{
 				Primaries: 3, Replicas: 1,
 				Args: []string{"--cluster-preferred-endpoint-type", "hostname"},
@@ -171,7 +170,6 @@ func TestANodeWithoutItsMemory(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel()
 			c := redistest.NewCluster(t, redistest.Options{Primaries: 3, Replicas: 1})
 			ctx := within(t)
 			const channel = "fanout:r:{room}"

@@ -64,11 +64,11 @@ func TestFaultsOfReplicas(t *testing.T) {
 // whose rooms are read from its replicas.
 var replicaFaults = []replicaFault{
 	{name: "killing a replica", happen: killReplica},
-	{name: "pausing replicas for 1.5 s", happen: pauseReplicas(1500 * time.Millisecond)},
+	{name: "pausing replicas for 1.5 s", happen: pauseReplicas(1500 * time.Millisecond), long: true},
 	{name: "replicas hear nothing of their primary", happen: deafReplicas},
 	{name: "killing the primary", happen: killPrimary, loses: true},
-	{name: "manual failover", happen: failover, two: true, loses: true},
-	{name: "moving slots one by one", happen: moveRooms},
+	{name: "manual failover", happen: failover, two: true, loses: true, long: true},
+	{name: "moving slots one by one", happen: moveRooms, long: true},
 	{name: "a replica gets another primary", happen: detachReplica, long: true},
 	{name: "pausing a replica until its rooms have moved", happen: pauseReplica, long: true},
 	{name: "moving 1000 slots", happen: move1000, long: true},

@@ -50,6 +50,7 @@ func TestTLS(t *testing.T) {
 			h.TellsWhy("expect TLS")
 		})
 		t.Run("a cluster", func(t *testing.T) {
+			redistest.Long(t)
 			t.Parallel()
 			o := o // the other test reads it
 			o.Replicas = 1

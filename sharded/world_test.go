@@ -57,7 +57,7 @@ type record struct {
 const firstWord, lastWord = "first", "last"
 
 // pace is the pause of a publisher between two rounds through all rooms.
-const pace = 5 * time.Millisecond
+var pace = time.Duration(redistest.Rounds(10, 5)) * time.Millisecond
 
 // servers are a redistest.Cluster, Server or Sentinel.
 type servers interface {

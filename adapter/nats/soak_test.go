@@ -107,19 +107,16 @@ func (s *soaked) faults() []soak.Fault {
 
 // TestSoak is the soak of package internal/soak on NATS: clients come and go,
 // resume and read histories while a server of a cluster of three is killed,
-// paused and cut off. With FANOUT_TEST_ALL=1 hubs have faults, too, and faults
-// go on at random for some time.
+// paused and cut off. Hubs have faults, too, and faults go on at random for
+// some time.
 func TestSoak(t *testing.T) {
+	long(t)
 	t.Parallel()
 	s := &soaked{fleet: startFleet(t, 3, nil)}
 	for i := range soak.Hubs {
 		s.proxies = append(s.proxies, newProxy(t, s.addr(i)))
 	}
-	faults, d := s.faults()[:3], time.Duration(0)
-	if everything() {
-		faults, d = s.faults(), 45*time.Second
-	}
-	runSoak(t, s, faults, d)
+	runSoak(t, s, s.faults(), 45*time.Second)
 }
 
 // runSoak has the faults happen to a world, each at least once, and at random

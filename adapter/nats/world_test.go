@@ -46,7 +46,13 @@ type notes struct {
 	ended    map[string]bool
 }
 
-const pace = 5 * time.Millisecond // between two rounds of a publisher
+// pace is the pause of a publisher between two messages.
+func pace() time.Duration {
+	if everything() {
+		return 5 * time.Millisecond
+	}
+	return 10 * time.Millisecond
+}
 
 func newWorld(t *testing.T, f *fleet, hubs int, rooms []string) *world {
 	w := &world{t: t, rooms: rooms, stop: make(chan struct{}), said: make(map[string]*tally)}
@@ -107,7 +113,7 @@ func (w *world) publish(hub int, room string) {
 			for !w.say(hub, room, fmt.Sprintf("%d.end", hub)) {
 			}
 			return
-		case <-time.After(pace):
+		case <-time.After(pace()):
 			w.say(hub, room, fmt.Sprintf("%d.%d", hub, n))
 		}
 	}

@@ -21,7 +21,6 @@ func TestNoHubStaysAtADemotedNode(t *testing.T) {
 	t.Parallel()
 	for _, how := range []string{"FORCE", "TAKEOVER"} {
 		t.Run(how, func(t *testing.T) {
-			t.Parallel()
 			c := redistest.NewCluster(t, redistest.Options{Primaries: 3, Replicas: 1})
 			const room, channel = "room", "fanout:r:{room}"
 			old := c.Owner(redistest.Slot(channel))

@@ -35,10 +35,8 @@ func TestSuiteChoosing(t *testing.T) {
 		}
 	})
 	t.Run("says what faults do", func(t *testing.T) {
-		who := []string{"groups"}
-		if redistest.Rounds(1, 2) == 2 { // it takes long until NATS has a leader again
-			who = append(who, "nats")
-		}
+		redistest.Long(t) // until NATS has a leader again
+		who := []string{"groups", "nats"}
 		r := quickly(t, "killed", strings.Join(who, "|"))
 		for _, who := range who {
 			for key, positive := range map[string]bool{"accepted": true, "outage": true, "silent": false} {

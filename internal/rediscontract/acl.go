@@ -38,17 +38,14 @@ func RunACL(t *testing.T, file string, newAdapter NewAdapter) {
 			all = append(all, rights["named"]...)
 		}
 		t.Run("server", func(t *testing.T) {
-			t.Parallel()
 			s := redistest.NewServer(t, redistest.Options{Image: image})
 			runACL(t, s, []*redistest.Node{s.Node}, all, rights["history"], scripts, newAdapter)
 		})
 		t.Run("cluster", func(t *testing.T) {
-			t.Parallel()
 			c := redistest.NewCluster(t, redistest.Options{Image: image})
 			runACL(t, c, c.Nodes(), slices.Concat(all, rights["cluster"]), rights["history"], scripts, newAdapter)
 		})
 		t.Run("least", func(t *testing.T) {
-			t.Parallel()
 			s := redistest.NewServer(t, redistest.Options{Image: image})
 			runACL(t, s, nil, nil, nil, nil, newAdapter) // with all rights, to prove that the test itself works
 			setUser(t, []*redistest.Node{s.Node}, "least", rights["always"])

@@ -40,7 +40,9 @@ func RunNames(t *testing.T, o redistest.Options, newAdapter NewAdapter) {
 				rooms = "rooms with a history"
 			}
 			t.Run(fmt.Sprint(protocol, ", ", rooms), func(t *testing.T) {
-				t.Parallel()
+				if resp2 != kept { // one of each is enough for everyone
+					redistest.Long(t)
+				}
 				pair := redistest.NewPair(t, o)
 				first, second := pair.Nodes()
 				for _, c := range []struct {

@@ -42,7 +42,8 @@ func RunServer(t *testing.T, server func(testing.TB) *redistest.Server, newAdapt
 	}, &adaptertest.Options{Parallel: true})
 }
 
-// RunOpenedServer is RunServer for adapters with clients of their own.
+// RunOpenedServer is RunServer for adapters with clients of their own, with the
+// cases that [Most] chooses.
 func RunOpenedServer(t *testing.T, server func(testing.TB) *redistest.Server, open OpenAdapter) {
 	adaptertest.Run(t, func(t testing.TB, n int) adaptertest.Nodes {
 		s := server(t)
@@ -51,7 +52,7 @@ func RunOpenedServer(t *testing.T, server func(testing.TB) *redistest.Server, op
 			net.Option()(&o)
 			return open(o)
 		})
-	}, &adaptertest.Options{Parallel: true})
+	}, &adaptertest.Options{Parallel: true, Only: Most(redistest.DefaultImage)})
 }
 
 // RunCluster runs the contract on a cluster with replicas. If only is not nil

@@ -108,7 +108,6 @@ func TestNobodyStaysAtANodeThatItsClientHasForgotten(t *testing.T) {
 	for _, sharded := range []bool{true, false} {
 		for _, resp2 := range []bool{false, true} {
 			t.Run(fmt.Sprintf("sharded %v, RESP2 %v", sharded, resp2), func(t *testing.T) {
-				t.Parallel()
 				c := redistest.NewCluster(t, redistest.Options{Primaries: 3, Replicas: 1})
 				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 				defer cancel()
