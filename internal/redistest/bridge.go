@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -132,17 +133,35 @@ func (b *bridge) give(ip netip.Addr) {
 	b.taken[ip.As4()[3]] = false
 }
 
+// miscountedAfter is how long a daemon may count containers that are gone.
+const miscountedAfter = 5 * time.Second
+
 // close waits for the ends of containers that were just removed: a busy daemon
-// counts them for a while.
+// counts them for a while. Some releases of Docker miscount now and then, and
+// then do not remove the network, which is empty, before the daemon restarts
+// (moby issue 42119). Such a network is left, and said to be.
 func (b *bridge) close(ctx context.Context) error {
+	began := time.Now()
 	err := poll(ctx, "remove the network of containers", func(context.Context) error {
 		_, err := b.docker.NetworkRemove(ctx, b.name, client.NetworkRemoveOptions{})
-		if err != nil && !strings.Contains(err.Error(), "active endpoints") {
+		switch {
+		case err == nil:
+			return nil
+		case !strings.Contains(err.Error(), "active endpoints"):
 			return final{err}
+		case time.Since(began) > miscountedAfter && b.empty(ctx):
+			fmt.Fprintf(os.Stderr, "redistest: network %s stays: Docker counts containers there that are gone\n", b.name)
+			return nil
 		}
 		return err
 	})
 	return errors.Join(err, b.provider.Close())
+}
+
+// empty reports whether the network certainly has no containers.
+func (b *bridge) empty(ctx context.Context) bool {
+	is, err := b.docker.NetworkInspect(ctx, b.name, client.NetworkInspectOptions{})
+	return err == nil && len(is.Network.Containers) == 0
 }
 
 // publishedHost returns the host on which ports are published. Inside a
