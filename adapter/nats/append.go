@@ -161,8 +161,18 @@ func (a *Adapter) saw(p int, seq uint64) {
 
 // streamAndHead returns the stream and the last record of a channel. Fresh
 // means that what is remembered is not good enough. If the stream has fewer
-// records of the channel than before, it has lost some.
+// records of the channel than before, it has lost some. A server may not know
+// yet of a stream that is new, so that is asked again until ctx ends.
 func (a *Adapter) streamAndHead(ctx context.Context, nc *nats.Conn, p int, channel string, fresh bool) (*stream, head, error) {
+	for attempt := 0; ; attempt++ {
+		s, h, err := a.tryStreamAndHead(ctx, nc, p, channel, fresh)
+		if apiCode(err) != codeStreamNotFound || pause(ctx, attempt) != nil {
+			return s, h, err
+		}
+	}
+}
+
+func (a *Adapter) tryStreamAndHead(ctx context.Context, nc *nats.Conn, p int, channel string, fresh bool) (*stream, head, error) {
 	s, err := a.stream(ctx, nc, p)
 	if err != nil {
 		return nil, head{}, err

@@ -144,7 +144,7 @@ func (a *Adapter) stream(ctx context.Context, nc *nats.Conn, p int) (*stream, er
 			began = time.Now()
 			handle, err = js.CreateStream(ctx, config)
 			if apiCode(err) == codeNameInUse { // another hub was faster, perhaps with another number of replicas
-				handle, err = js.Stream(ctx, config.Name)
+				handle, err = js.Stream(ctx, config.Name) // which not all servers need know yet
 			}
 		}
 		return err
@@ -321,7 +321,8 @@ func (a *Adapter) get(ctx context.Context, nc *nats.Conn, p int, channel string,
 
 // answerWithin is how long the leader of a stream may take to answer. A stream
 // without a leader, because it is new or has just lost its leader, does not
-// answer at all. So requests that may be repeated are repeated.
+// answer at all, and a server may not know yet of a stream that is new. So
+// requests that may be repeated are repeated.
 const answerWithin = time.Second
 
 // untilAnswered repeats a request until it is answered or ctx ends.
@@ -330,7 +331,8 @@ func untilAnswered(ctx context.Context, f func(context.Context) error) error {
 		one, cancel := context.WithTimeout(ctx, answerWithin)
 		err := f(one)
 		cancel()
-		silent := errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrTimeout) || errors.Is(err, nats.ErrNoResponders)
+		silent := errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrTimeout) || errors.Is(err, nats.ErrNoResponders) ||
+			apiCode(err) == codeStreamNotFound
 		if !silent || ctx.Err() != nil || attempt > 0 && errors.Is(err, nats.ErrNoResponders) {
 			return err
 		}

@@ -1,0 +1,85 @@
+package nats_test
+
+import (
+	"encoding/json"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/fanoutgo/fanout/adapter/nats"
+	"github.com/nats-io/nats-server/v2/server"
+	client "github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/stretchr/testify/require"
+)
+
+// When several hubs use a partition of a cluster for the first time, one of
+// them makes the stream. A server may then tell the others that the name is in
+// use, and that it does not know the stream. That passes.
+func TestNewStreamThatAServerDoesNotKnowYet(t *testing.T) {
+	t.Parallel()
+	f := startFleet(t, 1, func(o *server.Options) { o.JetStream = false })
+	nc, err := client.Connect("nats://" + f.addr(0))
+	require.NoError(t, err)
+	defer nc.Close()
+	s := &hesitant{t: t, nc: nc, asked: make(map[string]int)}
+	for _, subject := range []string{"$JS.API.STREAM.*.*", "$JS.API.STREAM.MSG.GET.*", "fanout.h.>"} {
+		_, err := nc.Subscribe(subject, s.answer)
+		require.NoError(t, err)
+	}
+	require.NoError(t, nc.Flush())
+
+	a := attached(t, newAdapter(t, f.addr(0), nats.Options{Partitions: 1}))
+	connected(t, a)
+	at, _, err := a.Append(within(t), "room", record("hello"))
+	require.NoError(t, err)
+	require.Equal(t, uint64(1), at.Offset)
+	require.Equal(t, 4, s.asked["INFO"], "until it knows the stream, and again when it does not give a record")
+	require.Equal(t, 2, s.asked["GET"])
+}
+
+// A hesitant server answers for JetStream, and comes to know a stream late.
+type hesitant struct {
+	t  *testing.T
+	nc *client.Conn
+
+	mu     sync.Mutex
+	asked  map[string]int
+	config jetstream.StreamConfig
+}
+
+func (s *hesitant) answer(m *client.Msg) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	what := "STORE"
+	if rest, ok := strings.CutPrefix(m.Subject, "$JS.API.STREAM."); ok {
+		what, _, _ = strings.Cut(strings.TrimPrefix(rest, "MSG."), ".")
+	}
+	s.asked[what]++
+	refuse := func(code jetstream.ErrorCode) map[string]any {
+		return map[string]any{"error": jetstream.APIError{Code: 404, ErrorCode: code, Description: "not yet"}}
+	}
+	var reply map[string]any
+	switch what {
+	case "CREATE":
+		_ = json.Unmarshal(m.Data, &s.config)
+		reply = refuse(jetstream.JSErrCodeStreamNameInUse)
+	case "INFO":
+		reply = map[string]any{"config": s.config, "created": time.Now(), "state": jetstream.StreamState{}}
+		if s.asked[what] <= 2 { // before and after it is made
+			reply = refuse(jetstream.JSErrCodeStreamNotFound)
+		}
+	case "GET":
+		reply = refuse(jetstream.JSErrCodeMessageNotFound)
+		if s.asked[what] == 1 {
+			reply = refuse(jetstream.JSErrCodeStreamNotFound)
+		}
+	case "STORE":
+		reply = map[string]any{"stream": s.config.Name, "seq": 1}
+	}
+	text, err := json.Marshal(reply)
+	if err != nil || m.Respond(text) != nil {
+		s.t.Errorf("%s: no answer (%v)", m.Subject, err)
+	}
+}
