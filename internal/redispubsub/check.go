@@ -186,7 +186,7 @@ func (m mode) trials() []trial {
 			trial{ForRooms, []string{"EXISTS", "KEY"}},
 			trial{ForSafety, []string{"CLUSTER", "MYID"}})
 	}
-	if m == shardedCluster {
+	if m.replicasDeliver() {
 		list = append(list, trial{ForReplicas, []string{"CLUSTER", "LINKS"}})
 	}
 	for _, command := range []string{
@@ -278,7 +278,7 @@ func (c *checker) tryRooms(ctx context.Context) error {
 		c.report.Heard = true
 	case <-time.After(time.Second):
 	}
-	if c.mode == shardedServer {
+	if c.mode.mayHideShards() {
 		err := conn.Do(ctx, c.mode.subscribe(conn.B(), []string{c.channel, c.other})).Error()
 		c.report.ManyShards = isCrossSlot(err)
 	}

@@ -89,6 +89,14 @@ func (m mode) zeroNeedsPrimary() bool { return m == shardedCluster }
 // subscribers than a publish through another.
 func (m mode) addressMatters() bool { return m != classicServer }
 
+// replicasDeliver reports whether a channel may be subscribed at replicas of
+// its slot's primary, which get its messages over cluster links.
+func (m mode) replicasDeliver() bool { return m == shardedCluster }
+
+// mayHideShards reports whether what looks like one server may be a proxy
+// before many shards, which takes one slot at a time.
+func (m mode) mayHideShards() bool { return m == shardedServer }
+
 // requirement says which servers support the mode; "" if all do.
 func (m mode) requirement() string {
 	if m.sharded() {

@@ -14,14 +14,14 @@ func TestMode(t *testing.T) {
 		sharded bool
 		client  rueidis.ClientMode
 
-		hasSlots, redirects, countsAll, onlyHomeHears, zeroNeedsPrimary, addressMatters bool
+		hasSlots, redirects, countsAll, onlyHomeHears, zeroNeedsPrimary, addressMatters, replicasDeliver, mayHideShards bool
 	}{
-		{classicServer, false, rueidis.ClientModeStandalone, false, true, true, false, false, false},
-		{classicServer, false, rueidis.ClientModeSentinel, false, true, true, false, false, false},
-		{classicCluster, false, rueidis.ClientModeCluster, true, false, false, false, false, true},
-		{shardedServer, true, rueidis.ClientModeStandalone, false, true, true, true, false, true},
-		{shardedServer, true, rueidis.ClientModeSentinel, false, true, true, true, false, true},
-		{shardedCluster, true, rueidis.ClientModeCluster, true, true, true, true, true, true},
+		{classicServer, false, rueidis.ClientModeStandalone, false, true, true, false, false, false, false, false},
+		{classicServer, false, rueidis.ClientModeSentinel, false, true, true, false, false, false, false, false},
+		{classicCluster, false, rueidis.ClientModeCluster, true, false, false, false, false, true, false, false},
+		{shardedServer, true, rueidis.ClientModeStandalone, false, true, true, true, false, true, false, true},
+		{shardedServer, true, rueidis.ClientModeSentinel, false, true, true, true, false, true, false, true},
+		{shardedCluster, true, rueidis.ClientModeCluster, true, true, true, true, true, true, true, false},
 	} {
 		t.Run(test.mode.String(), func(t *testing.T) {
 			m := modeOf(test.sharded, test.client)
@@ -33,6 +33,8 @@ func TestMode(t *testing.T) {
 			require.Equal(t, test.onlyHomeHears, m.onlyHomeHears(), "onlyHomeHears")
 			require.Equal(t, test.zeroNeedsPrimary, m.zeroNeedsPrimary(), "zeroNeedsPrimary")
 			require.Equal(t, test.addressMatters, m.addressMatters(), "addressMatters")
+			require.Equal(t, test.replicasDeliver, m.replicasDeliver(), "replicasDeliver")
+			require.Equal(t, test.mayHideShards, m.mayHideShards(), "mayHideShards")
 			require.Equal(t, test.sharded, m.requirement() != "")
 
 			const channel = "fanout:r:{lobby}"

@@ -41,12 +41,12 @@ func (r ReadFrom) check(cfg Config) error {
 }
 
 // spreads reports whether the channels of rooms may be subscribed at replicas.
-func (e *Engine) spreads() bool { return e.cfg.ReadFrom >= ReadReplicas && e.mode == shardedCluster }
+func (e *Engine) spreads() bool { return e.cfg.ReadFrom >= ReadReplicas && e.mode.replicasDeliver() }
 
 // uncounted reports whether the reply to a publish does not count all
 // subscribers of a channel, because some may be at replicas.
 func (e *Engine) uncounted(channel string) bool {
-	return e.cfg.ReadFrom != ReadPrimaries && e.mode == shardedCluster && wire.IsRoom(channel)
+	return e.cfg.ReadFrom != ReadPrimaries && e.mode.replicasDeliver() && wire.IsRoom(channel)
 }
 
 // receivers returns the result of Publish when a node has counted n

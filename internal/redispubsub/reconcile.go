@@ -129,7 +129,7 @@ func (l *link) replied(c *seats.Command[*sub], err error) error {
 // From now on each command names channels of one slot.
 func (l *link) split() {
 	e := l.engine
-	if e.mode != shardedServer {
+	if !e.mode.mayHideShards() {
 		return
 	}
 	first := !e.split.Swap(true)
