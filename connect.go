@@ -42,9 +42,9 @@ type MemberOptions struct {
 // the defaults. Close the Member when its connection ends.
 //
 // Connect does not wait for the backend. Direct messages, messages to the
-// member's user and messages to everyone reach it from now on, as soon as the
-// hub has subscribed to the channels in which these travel. That is so once
-// [Hub.Ready], or a Join of the member, has returned nil.
+// member's user and messages to everyone reach it once the hub has subscribed
+// to the channels in which these travel: at the latest when [Hub.Ready], or a
+// Join of the member, has returned nil.
 //
 // Errors are [ErrClosed], of a hub that is closed or drains, [ErrInvalidUser],
 // and [ErrTooLarge] for an Info that is longer than [MaxInfo].
@@ -135,8 +135,8 @@ type connections = linked.List[user, *user]
 // to a room of its connections does, and members receive it like a direct
 // message: [Message.Room] is empty. See [Hub.Connect] for when a member begins
 // to get them.
-func (h *Hub) User(ids ...string) Selection {
-	return Selection{hub: h, kind: toUsers, names: distinct(ids)}
+func (h *Hub) User(users ...string) Selection {
+	return Selection{hub: h, kind: toUsers, names: distinct(users)}
 }
 
 // checkUser returns what is wrong with the name of a user, or nil.

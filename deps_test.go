@@ -41,7 +41,7 @@ var clocks = regexp.MustCompile(`\btime\.(Now|Since|Until|After|AfterFunc|NewTim
 
 // Machines have no lock, clock, context, goroutine or hub.
 func TestMachinesArePure(t *testing.T) {
-	for _, pkg := range []string{"sequence", "outbox", "item", "life", "few", "linked", "batch", "history", "follow", "replay", "peers", "control", "ask", "watch", "presence", "once", "redispubsub/seats", "../adapter/partition/internal/rollout", "../adapter/partition/internal/locate", "../adapter/migrate/internal/flip", "../adapter/migrate/internal/lane"} {
+	for _, pkg := range []string{"sequence", "outbox", "item", "life", "few", "linked", "batch", "history", "follow", "replay", "peers", "control", "ask", "watch", "presence", "once", "redispubsub/seats", "redispubsub/feed", "../adapter/partition/internal/rollout", "../adapter/partition/internal/locate", "../adapter/migrate/internal/flip", "../adapter/migrate/internal/lane"} {
 		out, err := exec.Command("go", "list", "-f", "{{join .Imports \"\\n\"}}", "./internal/"+pkg).Output()
 		require.NoError(t, err)
 		for _, imported := range strings.Fields(string(out)) {

@@ -41,15 +41,16 @@
 //     with a history, which have one. Messages of [Selection.Local],
 //     [Selection.Unkept] and [Options.LocalFallback] have a place of their own
 //     on each hub.)
-//  3. No silent loss. When a member misses messages, because it is slow, a link
-//     broke, slots moved or a primary died, it gets a [*GapError] before the
-//     next message of that room. For each member and room, the messages
+//  3. No silent loss. When a member misses messages, because it is slow, a
+//     link broke, slots moved or a primary died, it gets a [*GapError] before
+//     the next message of that room. For each member and room, the messages
 //     received and those reported missed add up to what was published since it
 //     joined. Where the number cannot be known yet the error says so;
 //     [GapError] lists the cases in which it never can. (Messages of
-//     [Selection.Volatile] and [Selection.Unkept] are not counted. In rooms
-//     without a history, adapter/nats, and adapter/redis on a cluster, each
-//     document one loss that may go unnoticed if the publisher then dies.)
+//     [Selection.Volatile] and [Selection.Unkept] are not counted. Two backends
+//     can lose a message of a room without a history unnoticed, if its
+//     publisher dies before it publishes there again: adapter/nats, and
+//     adapter/redis on a cluster. Their package docs describe the case.)
 //  4. With history, no loss. A room with retention ([RoomOptions]) reads from
 //     the history what a member missed, whatever the reason: a broken link, a
 //     slot that moved, a server that was replaced, or a member that fell out of
@@ -94,10 +95,11 @@
 // once, and nothing is queued for a member: a member that is behind continues
 // to read the log, and one that has read everything is woken by the next
 // message. Memory is bounded by the room's [Window], whatever the number of
-// members. A room in which every member has read everything holds no messages
-// (with a history it holds a window, for members that resume). A member that
-// falls out of the window learns how many messages it missed and continues, or
-// is closed; see [Overflow].
+// members. Only direct messages have a log for each member. A room in which
+// every member has read everything holds no messages (with a history it holds a
+// window, for members that resume). A member that falls out of the window
+// learns how many messages it missed and continues, or is closed; see
+// [Overflow].
 //
 // Each room can have its own history, window and overflow policy:
 // [Options.Room].
@@ -201,10 +203,10 @@
 //	}
 //
 // All connections of a user are one person. A page that is reloaded is no event
-// ([RoomOptions.Grace]), many people who come at once are announced in a few
-// notices, and when a hub dies all its people leave in one step. Nothing is
-// stored, so nobody can be listed after that. Hubs compare what they know by
-// counts and digests, and ask again if they have missed something.
+// ([RoomOptions.Grace]), many people who come at once are a few changes, and
+// when a hub dies all its people leave in one step. Nothing is stored, so
+// nobody can be listed after that. Hubs compare what they know by counts and
+// digests, and ask again if they have missed something.
 //
 // # Stopping a server
 //

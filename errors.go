@@ -41,13 +41,14 @@ var (
 	// bytes, or not UTF-8.
 	ErrInvalidUser = errors.New("invalid user")
 
-	// ErrEmptySelection means a Selection of no rooms, users or members. It
-	// never stands for everybody.
+	// ErrEmptySelection means a Selection of no rooms, users or members. It never
+	// stands for everybody. It is also the error of a [Selection.Join] or Leave
+	// that names no room.
 	ErrEmptySelection = errors.New("empty selection")
 
 	// ErrTooLarge means that data is longer than [Options.MaxMessage], that a
-	// Selection has too many names, or that a member's info is longer than
-	// [MaxInfo].
+	// Selection has too many names, that a member's info is longer than [MaxInfo],
+	// or that the reason of [Selection.Close] is longer than 1,024 bytes.
 	ErrTooLarge = errors.New("too large")
 
 	// ErrInvalidOption means that an option is out of its range: one that was
@@ -76,9 +77,10 @@ var (
 	// the same member and room.
 	ErrLeft = errors.New("left while joining")
 
-	// ErrNoReceiver means that nobody received a direct message: the member's
-	// hub is gone, or its link to the backend is down. It is returned only with
-	// backends that count receivers.
+	// ErrNoReceiver means that nobody received a direct message: the member's hub
+	// is gone, or its link to the backend is down. It is returned only with
+	// backends that count receivers: package memory; adapter/redis on one server;
+	// and sharded, unless ReadFrom is set.
 	ErrNoReceiver = publishing.ErrNoReceiver
 
 	// ErrLocalOnly means that a publish failed in the backend, and that
@@ -103,7 +105,8 @@ var (
 	ErrBrokenHistory = adapter.ErrBrokenHistory
 
 	// ErrConcurrentReceive means that a second goroutine called Receive,
-	// ReceiveBatch or Messages of a member while a first one was in it.
+	// ReceiveBatch, Messages or TryReceiveBatch of a member while a first one was
+	// in one of the former three.
 	ErrConcurrentReceive = errors.New("concurrent Receive on one member")
 
 	errPanic = errors.New("the adapter panicked")
@@ -200,7 +203,7 @@ func (e partError) Unwrap() error { return e.error }
 
 // A GapError tells a member that messages of a room did not reach it. Receive
 // returns it at the place in the room's order where they are missing. It is not
-// final: the next Receive returns the message after the gap.
+// final: Receive continues after it.
 //
 // What a member received and all Missed add up to what was published to it,
 // once every publisher has been heard again after an Unknown gap. In these
@@ -281,7 +284,7 @@ type PartialError struct {
 	// completely: in an Ask also those whose members have not all answered.
 	Silent []SilentHub
 	// Unknown is the number of hubs that got the question, have not answered,
-	// and whose names are not known.
+	// and whose IDs are not known.
 	Unknown int
 	// Unanswered is the number of members that got the question of an Ask and
 	// have not answered.

@@ -321,10 +321,11 @@ func (r *room) awaitOthers(ctx context.Context, ms *membership) error {
 	return nil
 }
 
-// Ready waits until the hub's own channels are subscribed, and those of the
-// users of all members that are connected now. From then on direct messages,
-// messages to these users and messages to everyone arrive, or are reported
-// missing, also at members that are in no room.
+// Ready waits until the hub's own channels are subscribed, which are its inbox
+// and the channel of everyone, and those of the users of all members that are
+// connected now. From then on direct messages, messages to these users and
+// messages to everyone arrive, or are reported missing, also at members that
+// are in no room.
 //
 // It ends earlier with ctx, when the hub closes ([ErrClosed]), and when the
 // backend refuses one of these channels ([ErrRefused]; the hub keeps trying).

@@ -13,11 +13,12 @@ import (
 )
 
 // A Member is one connection: a viewer, a player, a task of the server. It is a
-// cursor into each of its rooms; nothing is queued for it.
+// cursor into each of its rooms; no messages of rooms are queued for it. Direct
+// messages have a log of the member's own, which [Options.Window] bounds.
 //
 // One goroutine at a time may receive (Receive, ReceiveBatch, Messages); a
-// second one gets [ErrConcurrentReceive]. All other methods may be called from
-// any goroutine at any time.
+// second one gets [ErrConcurrentReceive], also from TryReceiveBatch. All other
+// methods may be called from any goroutine at any time.
 type Member struct {
 	// The fields that each wake-up touches come first, close together in memory.
 
@@ -261,9 +262,9 @@ func (m *Member) Ready() <-chan struct{} {
 }
 
 // TryReceiveBatch is [Member.ReceiveBatch] without waiting: it returns 0 and no
-// error when there is nothing to receive. Only then does [Member.Ready] have
-// another value, and is [MemberOptions.OnReady] called again, when there is.
-// A *GapError is not the end: call TryReceiveBatch again.
+// error when there is nothing to receive. After that [Member.Ready] has a
+// value, or [MemberOptions.OnReady] is called, when something comes. A
+// *GapError is not the end: call TryReceiveBatch again.
 func (m *Member) TryReceiveBatch(buf []Message) (int, error) {
 	if len(buf) == 0 {
 		return 0, failed("receive", errEmptyBuffer)

@@ -81,13 +81,13 @@ type PresenceChange struct {
 type Person struct {
 	User   string // MemberOptions.User
 	Member string // the member's ID, if it has no user
-	Info   []byte // of the connection that is there longest; do not modify it
+	Info   []byte // of the person's oldest connection; do not modify it
 
-	// Since is when the connection that is there longest connected, by the
-	// clock of its hub. If another connection takes its place, as after a reload
-	// within RoomOptions.Grace, no change is announced for that alone. So members
-	// that were there before keep the earlier time, and members that join later
-	// get the new one in their list.
+	// Since is when the person's oldest connection was made, by the clock of its
+	// hub. If another connection takes its place, as after a reload within
+	// RoomOptions.Grace, no change is announced for that alone. So members that
+	// were there before keep the earlier time, and members that join later get the
+	// new one in their list.
 	Since time.Time
 }
 
@@ -256,12 +256,18 @@ func (p Position) of(mark uint64) (adapter.Position, error) {
 func (m *Member) IsQuestion(msg Message) bool { return m.hub.pollOf(&msg) != nil }
 
 // Reply answers a question: to is the message that the member has received,
-// with its Data as it was, not a copy. A member answers once; a second answer,
-// one to a message that is no question, one of a member that has ended or has
-// left the rooms that were asked (see [Selection.Ask]), and one after the asker
-// has gone are [ErrNoQuestion]. Reply copies data, and waits until the hub has
-// taken it to be sent, which may take until others have been sent. Other errors
-// are [ErrTooLarge] and that of ctx.
+// with its Data as it was, not a copy. Reply copies data. It waits, at most
+// until ctx ends, while 1 MiB of other replies to the question are to be sent.
+//
+// It is [ErrNoQuestion] if
+//
+//   - the message is no question;
+//   - the member has answered it: a member answers once;
+//   - the member has ended, or has left the rooms that were asked (see
+//     [Selection.Ask]);
+//   - the asker has gone.
+//
+// Other errors are [ErrTooLarge] and that of ctx.
 func (m *Member) Reply(ctx context.Context, to Message, data []byte) error {
 	if err := cmp.Or(context.Cause(ctx), m.hub.checkSize(data)); err != nil {
 		return failed("reply", err)

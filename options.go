@@ -91,7 +91,8 @@ type Options struct {
 
 	// PublishBuffer bounds the messages that PublishAsync has accepted and not
 	// finished, in bytes. Each counts its data and 256 bytes more. PublishAsync
-	// waits while the buffer is full. Default 16 MiB.
+	// waits while the buffer is full; a message that is longer than the buffer
+	// waits until it is empty. Default 16 MiB.
 	PublishBuffer int
 
 	// LocalFallback delivers messages that could not be published to the
@@ -139,14 +140,14 @@ type RoomOptions struct {
 	// Presence makes the hub tell members who is in the room, on all hubs, and who
 	// comes and goes: see [Message.Presence].
 	//
-	// Changes that come together are told together. A member gets a notice at
-	// once in a quiet room, and some 17 a second at most, however many people
-	// there are; with h hubs in the room, of which there are more than 33, h/2 a
-	// second. That holds as long as the changes that a hub tells at a time fit
-	// into 48 KiB. More are told in several notices, one right after the other:
-	// some 20 if 1,000 people with 1 KB of Info each join one hub at once. A hub
-	// that was killed takes its members with it in one step, when the others
-	// know that it is gone: see [Hub.Hubs].
+	// Changes that come together are told together. A member gets a change at once
+	// in a quiet room, and at most some 17 changes a second, however many people
+	// there are. In a room that spans more than 33 hubs that number grows to half
+	// the number of hubs. It holds as long as what a hub tells at a time fits into
+	// 48 KiB. More is told in several changes, one right after the other: some 20
+	// if 1,000 people with 1 KB of Info each join one hub at once. A hub that was
+	// killed takes its members with it in one step, when the others know that it
+	// is gone: see [Hub.Hubs].
 	Presence bool
 
 	// Grace is how long a person counts as here after its last connection on a
@@ -188,8 +189,8 @@ type Retention = adapter.Retention
 // from behind can catch up with the others.
 //
 // The window should hold the messages that may arrive while the goroutine of a
-// member waits to be scheduled. Where 300 people speak at once that is more
-// than the default.
+// member waits to be scheduled. Where 300 people may speak at the same moment
+// that is more than the default: 1,024 messages hold three such moments.
 type Window struct {
 	Messages int // at least 1, default 256
 	// Bytes bounds the data of the messages, and 8 bytes for each member and

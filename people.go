@@ -32,7 +32,7 @@ func (m MemberInfo) Hub() string {
 type UserInfo struct {
 	User        string
 	Connections int       // members of the user in the selection, on all hubs
-	Info        [][]byte  // of those of them that have any, in no order
+	Info        [][]byte  // of each of these connections that has one, in no order
 	Since       time.Time // the first of them connected
 }
 
@@ -40,7 +40,7 @@ type UserInfo struct {
 type HubInfo struct {
 	ID      string
 	Since   time.Time // when it was made, by its own clock
-	Release string    // of this module in its program
+	Release string    // the version of this module in the hub's program
 	Members int
 	Rooms   int // those it knows, counted as in Stats.Rooms
 }
@@ -57,16 +57,18 @@ type HubInfo struct {
 //
 // A hub whose link to the backend is down is waited for, and named, if the
 // selection is of everyone or of members of that hub, as it is by Hubs. If it
-// is of rooms or users, a backend that counts receivers does not tell that hub
-// from one that has no members there: it is left out. On other backends each
-// hub says whether it has members there, and is named if it does not. A hub
-// that is not heard of yet can be left out as well: hubs know of each other a
-// second after they start. The members of this hub are counted even if its own
-// link is down.
+// is of rooms or users, and the backend counts receivers (see [ErrNoReceiver]),
+// that hub looks like one that has no members there: it is left out. On other
+// backends every hub has to say whether it has members there, and a silent one
+// is named. A hub that is not heard of yet can be left out as well: hubs know
+// of each other a second after they start. The members of this hub are counted
+// even if its own link is down.
 //
 // A member of several rooms of the selection counts once. With Local only the
 // members of this hub count, and nobody is asked. Volatile has no effect. Other
-// errors are those of [Selection.Publish].
+// errors are [ErrEmptySelection], [ErrInvalidRoom], [ErrInvalidMember],
+// [ErrInvalidUser], [ErrTooLarge] for a selection with too many names,
+// [ErrRefused], and [ErrClosed].
 func (s Selection) Count(ctx context.Context) (int, error) {
 	n := uint64(0)
 	err := s.query(ctx, "count", &control.Question{Op: control.OpCount}, func(_ uint64, a *control.Answer) bool {
@@ -178,8 +180,8 @@ func entries[T any](ctx context.Context, s Selection, op string, q control.Quest
 }
 
 // Join brings the selected members into rooms, on their hubs, as [Room.Join]
-// does. When it returns nil all those have joined that were selected when the
-// command reached their hub: what any hub publishes from then on reaches them.
+// does. When it returns nil, every member that was selected when the command
+// reached its hub has joined: what any hub publishes from then on reaches it.
 // It is no error if a member ends or leaves meanwhile, or if [Options.Admit]
 // refuses it. A hub runs the command once, even if it has to be sent several
 // times.
@@ -208,10 +210,11 @@ func (s Selection) Leave(ctx context.Context, rooms ...string) error {
 // the rooms of the selection, by this hub, or by another whose Publish has
 // returned, reaches them first; then Receive returns a [*ClosedError] with the
 // reason, of up to 1,024 bytes (a close frame of a WebSocket has room for 123).
-// It does not keep a client from connecting again: see [Options.Admit]. For
-// selections of users, members and everyone, what was published before to the
-// same selection reaches them first, and what has come to their hub by then in
-// any room.
+// It does not keep a client from connecting again: see [Options.Admit].
+//
+// If the selection is of users, of members or of everyone, two things reach
+// them first: what was published before to the same selection, and what has
+// come to their hub by then in any room.
 //
 // When Close returns nil they are in no room, and a Join of theirs returns the
 // [*ClosedError]. A member that does not read what is left for it ends after

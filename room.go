@@ -82,8 +82,10 @@ func (r *room) admit(ctx context.Context, m *Member, rp *memberReplay) (err erro
 // Resume is [Room.Join] for a member that continues where a client has stopped
 // reading. The member first gets the messages after the position since, from
 // the room's history, and then those that are published from now on: in order,
-// none missing and none twice. The since position is the [Message.Position]
-// that the client saw last. The zero Position asks for all that is kept.
+// none missing and none twice. The since position is the last
+// [Message.Position] that the client saw and that is not zero: messages that
+// are in no history have the zero Position. To pass the zero Position asks for
+// all that is kept.
 //
 // Messages after since that have been trimmed are reported as a [*GapError]
 // before the first message, with their number; after the zero Position they are
@@ -103,10 +105,14 @@ func (r *room) admit(ctx context.Context, m *Member, rp *memberReplay) (err erro
 // connects again is a new member: if it had received such a message in one
 // room, and resumes another room from before the message, it gets the copy of
 // the other room. A client that must not show a message twice has to recognise
-// it by its content. For each member the hub remembers the latest such
-// messages, in up to 64 KiB where rooms have histories, which is 2,700 messages
-// or more. A member that resumes a room much later may therefore get a copy,
-// too.
+// it by its content.
+//
+// For each member the hub remembers such messages: all of them as long as that
+// takes less than 64 KiB, which is some 2,700 messages (1 KiB if no room has a
+// history). Above that it forgets those that are older than 30 s, and than
+// twice [Options.PublishTimeout], and that no room of the member can bring
+// again. It uses at most 3 MiB for a member, and then forgets the older half.
+// So a member that resumes a room much later may get a copy, too.
 //
 // Errors are those of Join, [ErrNoHistory], [ErrInvalidPosition], and
 // [ErrJoined] if the member is in the room.

@@ -117,9 +117,10 @@ func (s Selection) Unkept() Selection {
 // errors.Is finds the cause of any of them. It wraps [ErrUnsent] only if the
 // message was sent to none.
 //
-// A message to everyone waits until the hub's own channels are subscribed,
-// until ctx ends or, if ctx has no deadline, until [Options.PublishTimeout] has
-// passed. If the backend refuses these channels the error is [ErrRefused].
+// A message to everyone first waits for the hub's own channels to be subscribed
+// (see [Hub.Ready]), at most until ctx ends, or for [Options.PublishTimeout] if
+// ctx has no deadline. If the backend refuses these channels the error is
+// [ErrRefused].
 //
 // Errors besides those of Room.Publish are [ErrEmptySelection],
 // [ErrInvalidMember] for a string that cannot be a member ID, [ErrTooLarge] for

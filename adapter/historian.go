@@ -12,8 +12,8 @@ import (
 // A history is a sequence of frames, each with the position of its last
 // message. The backend assigns the positions. Offsets number the messages of a
 // channel contiguously, from 1, and are below 2^53. The epoch changes when the
-// history may have lost messages: when it is at a server, or at a server that
-// was restarted, that cannot be sure to have every acknowledged message. The
+// history may have lost messages: when its server took over from another one,
+// or was restarted, and cannot be sure to have every acknowledged message. The
 // next Append or History then begins a new epoch, and offsets continue from the
 // messages that the server has. An epoch is a number below 2^44, larger than
 // all earlier ones of the channel: the time at which it began, in milliseconds
