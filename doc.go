@@ -48,9 +48,10 @@
 //     joined. Where the number cannot be known yet the error says so;
 //     [GapError] lists the cases in which it never can. (Messages of
 //     [Selection.Volatile] and [Selection.Unkept] are not counted. Two backends
-//     can lose a message of a room without a history unnoticed, if its
-//     publisher dies before it publishes there again: adapter/nats, and
-//     adapter/redis on a cluster. Their package docs describe the case.)
+//     can lose a message of a room without a history unnoticed: adapter/redis
+//     on a cluster, if its publisher never publishes there again, and
+//     adapter/nats, if its publisher dies just after its first messages. Their
+//     package docs describe the case.)
 //  4. With history, no loss. A room with retention ([RoomOptions]) reads from
 //     the history what a member missed, whatever the reason: a broken link, a
 //     slot that moved, a server that was replaced, or a member that fell out of

@@ -47,8 +47,9 @@ var (
 	ErrEmptySelection = errors.New("empty selection")
 
 	// ErrTooLarge means that data is longer than [Options.MaxMessage], that a
-	// Selection has too many names, that a member's info is longer than [MaxInfo],
-	// or that the reason of [Selection.Close] is longer than 1,024 bytes.
+	// Selection has too many names, or its Join or Leave too many rooms, that a
+	// member's info is longer than [MaxInfo], or that the reason of
+	// [Selection.Close] is longer than 1,024 bytes.
 	ErrTooLarge = errors.New("too large")
 
 	// ErrInvalidOption means that an option is out of its range: one that was
@@ -79,8 +80,10 @@ var (
 
 	// ErrNoReceiver means that nobody received a direct message: the member's hub
 	// is gone, or its link to the backend is down. It is returned only with
-	// backends that count receivers: package memory; adapter/redis on one server;
-	// and sharded, unless ReadFrom is set.
+	// backends that count receivers: adapter/memory, adapter/redis on one server
+	// or behind Sentinel, sharded (which does not count the receivers of rooms if
+	// its ReadFrom is not Primaries), and adapter/partition and adapter/migrate
+	// over these.
 	ErrNoReceiver = publishing.ErrNoReceiver
 
 	// ErrLocalOnly means that a publish failed in the backend, and that
@@ -106,7 +109,7 @@ var (
 
 	// ErrConcurrentReceive means that a second goroutine called Receive,
 	// ReceiveBatch, Messages or TryReceiveBatch of a member while a first one was
-	// in one of the former three.
+	// in one of the first three.
 	ErrConcurrentReceive = errors.New("concurrent Receive on one member")
 
 	errPanic = errors.New("the adapter panicked")

@@ -190,7 +190,8 @@ func (r *room) unsubscribe() {
 // and every Join and Resume that is waiting, fails with [ErrClosed]. The
 // contexts of calls of [Options.Admit] end. Then Close closes the members and
 // the adapter. When it returns nil, no goroutine, subscription or connection of
-// the hub is left. An error of the adapter's Close goes to [Options.Logger].
+// the hub is left, unless the adapter's Close fails, which [Options.Logger] is
+// told.
 //
 // If ctx ends first, Close gives up the publishes and returns the error of ctx,
 // which says what it was waiting for. The rest continues in the background,

@@ -262,9 +262,9 @@ func (m *Member) Ready() <-chan struct{} {
 }
 
 // TryReceiveBatch is [Member.ReceiveBatch] without waiting: it returns 0 and no
-// error when there is nothing to receive. After that [Member.Ready] has a
-// value, or [MemberOptions.OnReady] is called, when something comes. A
-// *GapError is not the end: call TryReceiveBatch again.
+// error when there is nothing to receive. Only after that does [Member.Ready]
+// have another value, or is [MemberOptions.OnReady] called again, when
+// something comes. A *GapError is not the end: call TryReceiveBatch again.
 func (m *Member) TryReceiveBatch(buf []Message) (int, error) {
 	if len(buf) == 0 {
 		return 0, failed("receive", errEmptyBuffer)

@@ -257,9 +257,10 @@ func (m *Member) IsQuestion(msg Message) bool { return m.hub.pollOf(&msg) != nil
 
 // Reply answers a question: to is the message that the member has received,
 // with its Data as it was, not a copy. Reply copies data. It waits, at most
-// until ctx ends, while 1 MiB of other replies to the question are to be sent.
+// until ctx ends, while the replies to the question that this hub has yet to
+// send would be longer than 1 MiB with this one.
 //
-// It is [ErrNoQuestion] if
+// The error is [ErrNoQuestion] if
 //
 //   - the message is no question;
 //   - the member has answered it: a member answers once;

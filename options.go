@@ -143,11 +143,11 @@ type RoomOptions struct {
 	// Changes that come together are told together. A member gets a change at once
 	// in a quiet room, and at most some 17 changes a second, however many people
 	// there are. In a room that spans more than 33 hubs that number grows to half
-	// the number of hubs. It holds as long as what a hub tells at a time fits into
-	// 48 KiB. More is told in several changes, one right after the other: some 20
-	// if 1,000 people with 1 KB of Info each join one hub at once. A hub that was
-	// killed takes its members with it in one step, when the others know that it
-	// is gone: see [Hub.Hubs].
+	// the number of hubs. These numbers hold as long as what a hub tells at a time
+	// fits into 48 KiB. More is told in several changes, one right after the
+	// other: some 20 if 1,000 people with 1 KB of Info each join one hub at once.
+	// A hub that was killed takes its members with it in one step, when the others
+	// know that it is gone: see [Hub.Hubs].
 	Presence bool
 
 	// Grace is how long a person counts as here after its last connection on a

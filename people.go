@@ -67,8 +67,9 @@ type HubInfo struct {
 // A member of several rooms of the selection counts once. With Local only the
 // members of this hub count, and nobody is asked. Volatile has no effect. Other
 // errors are [ErrEmptySelection], [ErrInvalidRoom], [ErrInvalidMember],
-// [ErrInvalidUser], [ErrTooLarge] for a selection with too many names,
-// [ErrRefused], and [ErrClosed].
+// [ErrInvalidUser], [ErrInvalidOption] if Options.Room returns one,
+// [ErrTooLarge] for a selection with too many names, [ErrRefused], [ErrClosed],
+// and that of ctx if it ends before the question is sent.
 func (s Selection) Count(ctx context.Context) (int, error) {
 	n := uint64(0)
 	err := s.query(ctx, "count", &control.Question{Op: control.OpCount}, func(_ uint64, a *control.Answer) bool {

@@ -84,8 +84,8 @@ func (r *room) admit(ctx context.Context, m *Member, rp *memberReplay) (err erro
 // the room's history, and then those that are published from now on: in order,
 // none missing and none twice. The since position is the last
 // [Message.Position] that the client saw and that is not zero: messages that
-// are in no history have the zero Position. To pass the zero Position asks for
-// all that is kept.
+// are in no history have the zero Position. The zero Position asks for all that
+// is kept.
 //
 // Messages after since that have been trimmed are reported as a [*GapError]
 // before the first message, with their number; after the zero Position they are
@@ -108,11 +108,12 @@ func (r *room) admit(ctx context.Context, m *Member, rp *memberReplay) (err erro
 // it by its content.
 //
 // For each member the hub remembers such messages: all of them as long as that
-// takes less than 64 KiB, which is some 2,700 messages (1 KiB if no room has a
-// history). Above that it forgets those that are older than 30 s, and than
-// twice [Options.PublishTimeout], and that no room of the member can bring
-// again. It uses at most 3 MiB for a member, and then forgets the older half.
-// So a member that resumes a room much later may get a copy, too.
+// takes less than 64 KiB, which is 2,700 messages or more (1 KiB without
+// Options.Room, or if the adapter keeps no histories). Above that it forgets
+// those that are older than 30 s, and than twice [Options.PublishTimeout], and
+// that no room of the member can bring again. It uses at most some 3 MiB for a
+// member, and then forgets the older half. So a member that resumes a room much
+// later may get a copy, too.
 //
 // Errors are those of Join, [ErrNoHistory], [ErrInvalidPosition], and
 // [ErrJoined] if the member is in the room.

@@ -61,11 +61,12 @@ type Adapter interface {
 
 	// Unsubscribe ends a subscription. When it returns, no call of the receiver
 	// for the channel is running, and the receiver gets nothing more of the
-	// channel until Subscribe is called again. Frames of before that are not
-	// delivered then. Unsubscribe need not wait until the backend has stopped
-	// sending, but the adapter makes sure that the backend does stop, even if
-	// links break meanwhile. Unsubscribing from a channel that is not subscribed
-	// is no error. Methods of the receiver call neither Unsubscribe nor Close.
+	// channel until Subscribe is called again. Frames that the backend sent
+	// earlier are not delivered then. Unsubscribe need not wait until the backend
+	// has stopped sending, but the adapter makes sure that the backend does stop,
+	// even if links break meanwhile. Unsubscribing from a channel that is not
+	// subscribed is no error. Methods of the receiver call neither Unsubscribe nor
+	// Close.
 	//
 	// Unsubscribe may wait for a running call of the receiver even after ctx
 	// has ended, since a receiver does not block. ctx bounds any other wait;

@@ -6,9 +6,9 @@ import "errors"
 // the errors of these names in package fanout. Their texts name causes only:
 // the code that returns one puts the operation before it.
 var (
-	// ErrClosed is returned by the methods of a closed Hub, Member or Adapter that
-	// would have to do something; a second Close is no error. From Member.Receive
-	// it is final.
+	// ErrClosed is returned by the methods of a closed Hub, Member or Adapter. A
+	// second Close is no error, and neither is Room.Leave of a member that has
+	// ended. From Member.Receive it is final.
 	ErrClosed = errors.New("closed")
 
 	// ErrUnsent means that no part of a message has reached anybody, or ever

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/fanoutgo/fanout/adapter"
@@ -53,12 +54,14 @@ func historyBeginsOnce(e *env) {
 	busy, stop := context.WithCancel(e.ctx)
 	e.atEnd(stop)
 	var tasks []*task
+	var kept atomic.Int64
 	for range 4 { // so that something is always being appended
 		tasks = append(tasks, e.start(func() error {
 			for i := 0; busy.Err() == nil && i < 5000; i++ {
 				if _, _, err := writer.append(e.ctx, channel, newRecord("meanwhile", 1)); err != nil {
 					return err
 				}
+				kept.Add(1)
 				time.Sleep(50 * time.Microsecond) // a backend in memory needs no time
 			}
 			return nil
@@ -78,8 +81,12 @@ func historyBeginsOnce(e *env) {
 		e.must(e.wait(t, "Append to %q succeeds", channel), "%v: Append to %q", writer, channel)
 	}
 	last := e.keep(writer, channel, 1, "last").At
-	page := e.page(writer, channel, query(last))
+	page := e.after(writer, channel, adapter.Position{})
 	e.unbroken(fmt.Sprintf("after Append has returned %v", last), &page, began)
+	e.contiguous(page.Frames)
+	if n, want := len(page.Frames), int(kept.Load())+2; n != want || !endsAt(&page, last) {
+		e.failf("%d frames were kept, the last one at %v, and the history has %d and the head %v", want, last, n, page.Head)
+	}
 }
 
 // unbroken checks that nothing has been lost since a message. A later epoch is

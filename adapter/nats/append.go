@@ -132,6 +132,9 @@ func (a *Adapter) cause(ctx context.Context, err error) error {
 	if health := a.Health(); health != nil {
 		return fmt.Errorf("%w (%w)", context.Cause(ctx), health)
 	}
+	if apiCode(err) != 0 {
+		return fmt.Errorf("%w (last answer: %w)", context.Cause(ctx), err)
+	}
 	return context.Cause(ctx)
 }
 

@@ -1,12 +1,14 @@
 package nats_test
 
 import (
+	"context"
 	"encoding/json"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/fanoutgo/fanout/adapter"
 	"github.com/fanoutgo/fanout/adapter/nats"
 	"github.com/nats-io/nats-server/v2/server"
 	client "github.com/nats-io/nats.go"
@@ -23,20 +25,34 @@ func TestNewStreamThatAServerDoesNotKnowYet(t *testing.T) {
 	nc, err := client.Connect("nats://" + f.addr(0))
 	require.NoError(t, err)
 	defer nc.Close()
-	s := &hesitant{t: t, nc: nc, asked: make(map[string]int)}
+	s := &hesitant{t: t, nc: nc, asked: make(map[string]int), never: true}
 	for _, subject := range []string{"$JS.API.STREAM.*.*", "$JS.API.STREAM.MSG.GET.*", "fanout.h.>"} {
 		_, err := nc.Subscribe(subject, s.answer)
 		require.NoError(t, err)
 	}
 	require.NoError(t, nc.Flush())
-
 	a := attached(t, newAdapter(t, f.addr(0), nats.Options{Partitions: 1}))
 	connected(t, a)
+
+	soon, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	_, _, err = a.Append(soon, "room", record("hello"))
+	require.ErrorIs(t, err, adapter.ErrUnsent)
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+	require.ErrorContains(t, err, "stream not found")
+
+	s.begin()
 	at, _, err := a.Append(within(t), "room", record("hello"))
 	require.NoError(t, err)
 	require.Equal(t, uint64(1), at.Offset)
 	require.Equal(t, 4, s.asked["INFO"], "until it knows the stream, and again when it does not give a record")
 	require.Equal(t, 2, s.asked["GET"])
+}
+
+var describe = map[jetstream.ErrorCode]string{
+	jetstream.JSErrCodeStreamNotFound:  "stream not found",
+	jetstream.JSErrCodeStreamNameInUse: "stream name already in use",
+	jetstream.JSErrCodeMessageNotFound: "no message found",
 }
 
 // A hesitant server answers for JetStream, and comes to know a stream late.
@@ -47,6 +63,15 @@ type hesitant struct {
 	mu     sync.Mutex
 	asked  map[string]int
 	config jetstream.StreamConfig
+	never  bool // comes to know no stream
+}
+
+// begin has the server come to know streams.
+func (s *hesitant) begin() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.never = false
+	clear(s.asked)
 }
 
 func (s *hesitant) answer(m *client.Msg) {
@@ -58,7 +83,7 @@ func (s *hesitant) answer(m *client.Msg) {
 	}
 	s.asked[what]++
 	refuse := func(code jetstream.ErrorCode) map[string]any {
-		return map[string]any{"error": jetstream.APIError{Code: 404, ErrorCode: code, Description: "not yet"}}
+		return map[string]any{"error": jetstream.APIError{Code: 404, ErrorCode: code, Description: describe[code]}}
 	}
 	var reply map[string]any
 	switch what {
@@ -67,7 +92,7 @@ func (s *hesitant) answer(m *client.Msg) {
 		reply = refuse(jetstream.JSErrCodeStreamNameInUse)
 	case "INFO":
 		reply = map[string]any{"config": s.config, "created": time.Now(), "state": jetstream.StreamState{}}
-		if s.asked[what] <= 2 { // before and after it is made
+		if s.never || s.asked[what] <= 2 { // before and after it is made
 			reply = refuse(jetstream.JSErrCodeStreamNotFound)
 		}
 	case "GET":

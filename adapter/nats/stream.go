@@ -144,7 +144,7 @@ func (a *Adapter) stream(ctx context.Context, nc *nats.Conn, p int) (*stream, er
 			began = time.Now()
 			handle, err = js.CreateStream(ctx, config)
 			if apiCode(err) == codeNameInUse { // another hub was faster, perhaps with another number of replicas
-				handle, err = js.Stream(ctx, config.Name) // which not all servers need know yet
+				handle, err = js.Stream(ctx, config.Name) // which some servers may not know yet
 			}
 		}
 		return err
@@ -331,13 +331,16 @@ func untilAnswered(ctx context.Context, f func(context.Context) error) error {
 		one, cancel := context.WithTimeout(ctx, answerWithin)
 		err := f(one)
 		cancel()
-		silent := errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrTimeout) || errors.Is(err, nats.ErrNoResponders) ||
+		passes := errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrTimeout) || errors.Is(err, nats.ErrNoResponders) ||
 			apiCode(err) == codeStreamNotFound
-		if !silent || ctx.Err() != nil || attempt > 0 && errors.Is(err, nats.ErrNoResponders) {
+		if !passes || ctx.Err() != nil || attempt > 0 && errors.Is(err, nats.ErrNoResponders) {
 			return err
 		}
-		if err := pause(ctx, attempt+5); err != nil {
-			return err
+		if over := pause(ctx, attempt+5); over != nil {
+			if apiCode(err) != 0 {
+				return err // it says more
+			}
+			return over
 		}
 	}
 }

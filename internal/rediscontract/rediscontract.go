@@ -42,8 +42,8 @@ func RunServer(t *testing.T, server func(testing.TB) *redistest.Server, newAdapt
 	}, &adaptertest.Options{Parallel: true})
 }
 
-// RunOpenedServer is RunServer for adapters with clients of their own, with the
-// cases that [Most] chooses.
+// RunOpenedServer is RunServer for adapters with clients of their own. For
+// everyone it leaves out histories and outages, which have the same clients.
 func RunOpenedServer(t *testing.T, server func(testing.TB) *redistest.Server, open OpenAdapter) {
 	adaptertest.Run(t, func(t testing.TB, n int) adaptertest.Nodes {
 		s := server(t)
@@ -52,7 +52,9 @@ func RunOpenedServer(t *testing.T, server func(testing.TB) *redistest.Server, op
 			net.Option()(&o)
 			return open(o)
 		})
-	}, &adaptertest.Options{Parallel: true, Only: Most(redistest.DefaultImage)})
+	}, &adaptertest.Options{Parallel: true, Only: func(c adaptertest.Case) bool {
+		return redistest.All() || !c.NeedsHistory() && !strings.HasPrefix(c.Name, "outage-")
+	}})
 }
 
 // RunCluster runs the contract on a cluster with replicas. If only is not nil

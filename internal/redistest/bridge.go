@@ -139,7 +139,8 @@ const miscountedAfter = 5 * time.Second
 // close waits for the ends of containers that were just removed: a busy daemon
 // counts them for a while. Some releases of Docker miscount now and then, and
 // then do not remove the network, which is empty, before the daemon restarts
-// (moby issue 42119). Such a network is left, and said to be.
+// (moby issue 42119). Such a network is left, and said to be, which go test
+// shows with -v.
 func (b *bridge) close(ctx context.Context) error {
 	began := time.Now()
 	err := poll(ctx, "remove the network of containers", func(context.Context) error {
