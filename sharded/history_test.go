@@ -195,7 +195,7 @@ func TestHistoryExpires(t *testing.T) {
 	a, err := newAdapter(s.Client(t))
 	require.NoError(t, err)
 	h, err := fanout.New(a, &fanout.Options{Room: func(string) fanout.RoomOptions {
-		return fanout.RoomOptions{Retain: fanout.Retention{Messages: 100, Age: time.Second}}
+		return fanout.RoomOptions{Retain: fanout.Retention{Messages: 100, Age: 4 * time.Second}}
 	}})
 	require.NoError(t, err)
 	defer h.Close(within(t))

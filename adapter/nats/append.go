@@ -167,11 +167,19 @@ func (a *Adapter) saw(p int, seq uint64) {
 // records of the channel than before, it has lost some. A server may not know
 // yet of a stream that is new, so that is asked again until ctx ends.
 func (a *Adapter) streamAndHead(ctx context.Context, nc *nats.Conn, p int, channel string, fresh bool) (*stream, head, error) {
+	var said error // by a server
 	for attempt := 0; ; attempt++ {
 		s, h, err := a.tryStreamAndHead(ctx, nc, p, channel, fresh)
-		if apiCode(err) != codeStreamNotFound || pause(ctx, attempt) != nil {
-			return s, h, err
+		if apiCode(err) == codeStreamNotFound {
+			said = err
+			if pause(ctx, attempt) == nil {
+				continue
+			}
 		}
+		if err != nil && said != nil && ctx.Err() != nil {
+			err = said // it says more than that the time is over
+		}
+		return s, h, err
 	}
 }
 

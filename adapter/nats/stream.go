@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"math/rand/v2"
 	"strconv"
 	"strings"
 	"sync"
@@ -319,44 +318,6 @@ func (a *Adapter) get(ctx context.Context, nc *nats.Conn, p int, channel string,
 	return head{record: r, seq: reply.Message.Seq, time: reply.Message.Time}, err
 }
 
-// answerWithin is how long the leader of a stream may take to answer. A stream
-// without a leader, because it is new or has just lost its leader, does not
-// answer at all, and a server may not know yet of a stream that is new. So
-// requests that may be repeated are repeated.
-const answerWithin = time.Second
-
-// untilAnswered repeats a request until it is answered or ctx ends.
-func untilAnswered(ctx context.Context, f func(context.Context) error) error {
-	for attempt := 0; ; attempt++ {
-		one, cancel := context.WithTimeout(ctx, answerWithin)
-		err := f(one)
-		cancel()
-		passes := errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrTimeout) || errors.Is(err, nats.ErrNoResponders) ||
-			apiCode(err) == codeStreamNotFound
-		if !passes || ctx.Err() != nil || attempt > 0 && errors.Is(err, nats.ErrNoResponders) {
-			return err
-		}
-		if over := pause(ctx, attempt+5); over != nil {
-			if apiCode(err) != 0 {
-				return err // it says more
-			}
-			return over
-		}
-	}
-}
-
-// request is a request to a stream that may be repeated.
-func (a *Adapter) request(ctx context.Context, nc *nats.Conn, subject string, data []byte) (m *nats.Msg, err error) {
-	err = untilAnswered(ctx, func(ctx context.Context) error {
-		m, err = nc.RequestWithContext(ctx, subject, data)
-		return err
-	})
-	if err != nil {
-		return nil, a.streamError(nc, err)
-	}
-	return m, nil
-}
-
 // stored reads a record that a stream has for a channel.
 func stored(data []byte, channel string) (record, error) {
 	if len(data) > 0 && data[0] == kindKept {
@@ -382,17 +343,4 @@ func (s *stream) continues(h head, channel string) record {
 		r.at.Epoch = max(s.now(), s.floor, h.at.Epoch+1)
 	}
 	return r
-}
-
-// pause waits a moment, longer after each attempt: up to 64 ms.
-func pause(ctx context.Context, attempt int) error {
-	limit := time.Millisecond << min(attempt, mostPause)
-	t := time.NewTimer(rand.N(limit))
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
 }
