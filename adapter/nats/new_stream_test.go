@@ -18,7 +18,8 @@ import (
 
 // When several hubs use a partition of a cluster for the first time, one of
 // them makes the stream. A server may then tell the others that the name is in
-// use, and that it does not know the stream. That passes.
+// use, and that it does not know the stream. One that has just started may not
+// know enough servers for the replicas. All that passes.
 func TestNewStreamThatAServerDoesNotKnowYet(t *testing.T) {
 	t.Parallel()
 	f := startFleet(t, 1, func(o *server.Options) { o.JetStream = false })
@@ -45,11 +46,15 @@ func TestNewStreamThatAServerDoesNotKnowYet(t *testing.T) {
 	at, _, err := a.Append(within(t), "room", record("hello"))
 	require.NoError(t, err)
 	require.Equal(t, uint64(1), at.Offset)
-	require.Equal(t, 4, s.asked["INFO"], "until it knows the stream, and again when it does not give a record")
+	require.Equal(t, 2, s.asked["CREATE"], "until there are enough servers")
+	require.Equal(t, 5, s.asked["INFO"], "until it knows the stream, and again when it does not give a record")
 	require.Equal(t, 2, s.asked["GET"])
 }
 
+const noPeers jetstream.ErrorCode = 10005
+
 var describe = map[jetstream.ErrorCode]string{
+	noPeers:                            "no suitable peers for placement",
 	jetstream.JSErrCodeStreamNotFound:  "stream not found",
 	jetstream.JSErrCodeStreamNameInUse: "stream name already in use",
 	jetstream.JSErrCodeMessageNotFound: "no message found",
@@ -90,9 +95,12 @@ func (s *hesitant) answer(m *client.Msg) {
 	case "CREATE":
 		_ = json.Unmarshal(m.Data, &s.config)
 		reply = refuse(jetstream.JSErrCodeStreamNameInUse)
+		if s.asked[what] == 1 {
+			reply = refuse(noPeers)
+		}
 	case "INFO":
 		reply = map[string]any{"config": s.config, "created": time.Now(), "state": jetstream.StreamState{}}
-		if s.never || s.asked[what] <= 2 { // before and after it is made
+		if s.never || s.asked[what] <= 3 { // before and after it is made
 			reply = refuse(jetstream.JSErrCodeStreamNotFound)
 		}
 	case "GET":

@@ -11,18 +11,19 @@ import (
 
 // answerWithin is how long the leader of a stream may take to answer. A stream
 // without a leader, because it is new or has just lost its leader, does not
-// answer at all, and a server may not know yet of a stream that is new. So
-// requests that may be repeated are repeated.
+// answer at all, a server may not know yet of a stream that is new, and a
+// cluster that was just started may not know enough servers. So requests that
+// may be repeated are repeated.
 const answerWithin = time.Second
 
 // untilAnswered repeats a request until it is answered or ctx ends.
 func untilAnswered(ctx context.Context, f func(context.Context) error) error {
-	var said error // by a server that does not know the stream
+	var said error // by a server that is not ready
 	for attempt := 0; ; attempt++ {
 		one, cancel := context.WithTimeout(ctx, answerWithin)
 		err := f(one)
 		cancel()
-		if apiCode(err) == codeStreamNotFound {
+		if notReady(err) {
 			said = err
 		}
 		if ctx.Err() == nil && mayPass(err, attempt) {
@@ -42,7 +43,13 @@ func mayPass(err error, attempt int) bool {
 	if errors.Is(err, nats.ErrNoResponders) {
 		return attempt == 0
 	}
-	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrTimeout) || apiCode(err) == codeStreamNotFound
+	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrTimeout) || notReady(err)
+}
+
+// notReady reports whether a server says that it, or its cluster, is not ready.
+func notReady(err error) bool {
+	code := apiCode(err)
+	return code == codeStreamNotFound || code == codeNoPeers || code == codeUnavailable
 }
 
 // request is a request to a stream that may be repeated.

@@ -22,6 +22,8 @@ import (
 // The errors of JetStream that matter here.
 const (
 	codeStreamNotFound   = 10059
+	codeNoPeers          = 10005 // for the replicas of a stream
+	codeUnavailable      = 10008 // the cluster has no leader
 	codeMessageNotFound  = 10037
 	codeWrongSequence    = 10071
 	codeWrongSequenceToo = 10164 // while another message is being stored
