@@ -16,7 +16,9 @@ import (
 // may be repeated are repeated.
 const answerWithin = time.Second
 
-// untilAnswered repeats a request until it is answered or ctx ends.
+// untilAnswered repeats a request until it is answered or ctx ends. That a
+// server is not ready counts as an answer only when ctx has ended. A subject to
+// which nobody listens is asked twice.
 func untilAnswered(ctx context.Context, f func(context.Context) error) error {
 	var said error // by a server that is not ready
 	for attempt := 0; ; attempt++ {
