@@ -25,7 +25,9 @@ var errSilent = errors.New("the stream does not answer")
 // errRace means that another hub has appended to the room meanwhile.
 var errRace = errors.New("other hubs publish to the room at the same time")
 
-// Append implements adapter.Historian. The number of receivers is always -1.
+// Append implements adapter.Historian. The number of receivers is always -1. A
+// cluster that is not ready, for example because it has too few servers for the
+// replicas of a new stream, is asked for up to 5 s.
 func (a *Adapter) Append(ctx context.Context, channel string, r adapter.Record) (at adapter.Position, receivers int, err error) {
 	at, err = a.keepRecord(ctx, channel, &r)
 	if err != nil {
