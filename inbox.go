@@ -44,7 +44,7 @@ func (h *Hub) initNotices() {
 	h.initPerformer()
 	h.announcer.Init(&announcer.Env{
 		Notices: &h.notices, Go: h.pool.Aside, Ask: h.switchboard.Ask, NewLife: h.newStream, Malformed: h.malformed,
-		IsGone: h.lookout.IsGone, IsNew: h.lookout.IsNew, Uncounted: h.lookout.Uncounted,
+		IsGone: h.lookout.IsGone, Since: h.lookout.Since, IsNew: h.lookout.IsNew, Uncounted: h.lookout.Uncounted,
 		Lane: func(room string) questions.Lane {
 			return questions.Lane{Out: h.acquire(room, h.names.Room(room)).outgoing()}
 		},

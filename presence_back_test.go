@@ -53,6 +53,44 @@ func TestPresenceOfAHubThatIsBack(t *testing.T) {
 	})
 }
 
+// A hub that was cut off while another one started asks everybody afterwards,
+// where the backend does not count. If the answer of the new hub is lost, it is
+// asked again when it is known, however long that takes.
+func TestPresenceOfAHubThatStartedMeanwhile(t *testing.T) {
+	for _, lose := range []time.Duration{500 * time.Millisecond, 8 * time.Second} {
+		t.Run(lose.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { testStartedMeanwhile(t, lose) })
+		})
+	}
+}
+
+// testStartedMeanwhile has everything that the new hub says get lost for a time
+// after the other hub is back.
+func testStartedMeanwhile(t *testing.T, lose time.Duration) {
+	o := watched(fanout.RoomOptions{})
+	f := newFleet(t, 2, false, o)
+	w := watchRoom(t, enter(t, f.hubs[0], "x", "ann", ""))
+	enter(t, f.hubs[1], "x", "bob", "")
+	time.Sleep(10 * time.Second)
+	f.nodes[0].Cut()
+	enter(t, f.start(t, false, o), "x", "cat", "")
+	time.Sleep(20 * time.Second) // it announces cat, and says so again
+	began := time.Now()
+	var lost atomic.Int32
+	f.bus.Intercept(func(_ context.Context, frame memory.Frame) memory.Fate {
+		if frame.From != f.nodes[2] || time.Since(began) > lose {
+			return memory.Fate{}
+		}
+		lost.Add(1)
+		return memory.Fate{Miss: []*memory.Adapter{f.nodes[0]}}
+	})
+	f.nodes[0].Heal()
+	time.Sleep(lose)
+	require.NotZero(t, lost.Load())
+	time.Sleep(20 * time.Second)
+	w.require(t, "ann", "bob", "cat")
+}
+
 // A hub that has just started asks hubs that it does not know yet, where the
 // backend does not count. If the answer of one is lost it is asked again when
 // it is known.

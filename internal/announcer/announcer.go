@@ -51,6 +51,8 @@ type Env struct {
 	NewLife func() uint64
 	// IsGone reports whether a hub is known to have ended. Locks may be held.
 	IsGone func(hub uint64) bool
+	// Since returns when a hub began, by its own clock. Locks may be held.
+	Since func(hub uint64) time.Time
 	// IsNew reports whether the hub may not know all others. Locks may be held.
 	IsNew func() bool
 	// Uncounted reports whether the backend is known not to count receivers.

@@ -49,6 +49,7 @@ func in(t *testing.T, n int, test func(t *testing.T, hubs []*hub)) {
 				Lane:      func(string) questions.Lane { return questions.Lane{Out: h} },
 				NewLife:   func() uint64 { return uint64(time.Now().UnixNano()) },
 				IsGone:    func(other uint64) bool { return h.gone[other] },
+				Since:     func(uint64) time.Time { return time.Now() },
 				IsNew:     func() bool { return false },
 				Uncounted: func() bool { return false },
 				Malformed: func(channel string, err error) { t.Errorf("%s: %v", channel, err) },

@@ -32,7 +32,7 @@ func (r *Room) Follow() {
 	r.follower = presence.NewFollower()
 	r.ctx, r.cancel = context.WithCancel(r.announcer.env.Notices.Context)
 	r.asked, r.owed = make(map[uint64]context.CancelFunc), make(map[uint64]bool)
-	r.list, r.listed, r.asking = nil, 0, false
+	r.list, r.listed, r.asking, r.whole = nil, 0, false, time.Now()
 	r.announcer.follow(r)
 	r.askEverybody()
 }

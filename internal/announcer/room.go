@@ -33,6 +33,7 @@ type Room struct {
 	settling bool                          // all hubs are being asked, so there is no need to ask one
 	asking   bool                          // settle is running
 	asks     int                           // how often askEverybody was called
+	whole    time.Time                     // since when no announcement is missed
 	// owed has hubs that were taken for gone when an announcement or a list of
 	// theirs came. They are asked when they are back.
 	owed   map[uint64]bool
@@ -205,6 +206,7 @@ func (r *Room) Restored() (wake func()) {
 	if r.follower == nil {
 		return nothing
 	}
+	r.whole = now
 	r.askEverybody() // some may have come meanwhile
 	return r.step(r.follower.Doubt(now))
 }
@@ -287,8 +289,15 @@ func (r *Room) hubGone(hub uint64, inOrder bool, now time.Time) {
 	wake()
 }
 
-// hubCame asks a hub that is back for what it has announced meanwhile. While
-// this hub is new it may have asked everybody before it knew of that one.
+// clockSkew is the difference between hubs' clocks that is tolerated. With a
+// larger one, members of a hub that began while this one was cut off may be
+// unknown here until they change.
+const clockSkew = 5 * time.Second
+
+// hubCame asks a hub that is back for what it has announced meanwhile. It asks
+// everybody if the hub may have announced members before the room was
+// subscribed, or while this hub was cut off: everybody was asked then, and the
+// hub may have been unknown.
 func (r *Room) hubCame(hub uint64) {
 	r.mu.Lock()
 	wake := nothing
@@ -297,7 +306,8 @@ func (r *Room) hubCame(hub uint64) {
 	case r.owed[hub]:
 		delete(r.owed, hub)
 		wake = r.step(r.follower.Came(hub, time.Now()))
-	case r.follower.State(hub) == presence.Unknown && env.IsNew() && (r.asking || env.Uncounted()):
+	case r.follower.State(hub) != presence.Unknown || !r.asking && !env.Uncounted():
+	case env.IsNew() || env.Since(hub).Before(r.whole.Add(clockSkew)):
 		r.askEverybody()
 	}
 	r.mu.Unlock()

@@ -234,6 +234,14 @@ func (l *Lookout) IsNew() bool {
 	return time.Since(l.spoke) < newTime
 }
 
+// Since returns when a hub began, by its own clock; zero if the hub is not
+// known. The lock of a room may be held.
+func (l *Lookout) Since(hub uint64) time.Time {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.watch.Since(hub)
+}
+
 // SetUncounted notes that the backend does not count receivers.
 func (l *Lookout) SetUncounted() { l.uncounted.Store(true) }
 

@@ -142,12 +142,12 @@ func (n *Node) healthyView(ctx context.Context, up []*Node) (view, error) {
 	if err != nil {
 		return nil, err
 	}
-	if state := field(info, "cluster_state"); state != "ok" {
-		return nil, fmt.Errorf("cluster_state is %s", state)
-	}
 	nodes, err := r[1].ToString()
 	if err != nil {
 		return nil, err
+	}
+	if state := field(info, "cluster_state"); state != "ok" {
+		return nil, fmt.Errorf("cluster_state is %s:\n%s", state, nodes)
 	}
 	v, err := parseView(nodes)
 	if err != nil {
