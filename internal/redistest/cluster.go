@@ -7,14 +7,16 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 )
 
 // A Cluster is a Redis Cluster whose nodes this process has started.
 type Cluster struct {
 	*fleet
 
-	mu       sync.Mutex
+	mu       sync.Mutex // guards all below
 	lastView view
+	orphaned time.Time // since when slots have had no owner; zero: they have one
 }
 
 // StartCluster starts a cluster and waits until it is healthy. If no servers

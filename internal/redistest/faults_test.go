@@ -81,6 +81,22 @@ func TestNodeThatHangsIsRestarted(t *testing.T) {
 	require.NoError(t, n.Do(t.Context(), "PING").Error())
 }
 
+func TestSlotsWithoutAnOwnerGetOne(t *testing.T) {
+	c := primaries(t)
+	n := c.Owner(0)
+	forget := func(n *Node, slots ...string) {
+		require.NoError(t, n.Do(t.Context(), append([]string{"CLUSTER", "DELSLOTS"}, slots...)...).Error())
+	}
+	forget(n, "0", "989")
+	require.NoError(t, c.WaitHealthy(t.Context()))
+	require.Equal(t, n, c.Owner(989))
+	for _, n := range c.Nodes() {
+		forget(n, "989")
+	}
+	require.NoError(t, c.WaitHealthy(t.Context()))
+	require.Equal(t, c.Nodes()[0], c.Owner(989), "nobody remembers an owner")
+}
+
 func TestCutIsSilentAndHeals(t *testing.T) {
 	c := replicated(t)
 	old := c.Owner(0)

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/redis/rueidis"
 )
@@ -16,12 +17,13 @@ import (
 // cluster is ok and agree on who owns which slot and who replicates whom, until
 // they own all slots, and until all replicas are in sync with their primaries.
 // After a fault that means that the cluster has recovered. A node that hangs is
-// restarted; see stuckAfter.
+// restarted, and slots that have no owner get one; see stuckAfter and
+// orphanedAfter.
 func (c *Cluster) WaitHealthy(ctx context.Context) error {
 	return poll(ctx, "wait until the cluster is healthy", func(try context.Context) error {
 		err := c.health(try)
 		if err != nil {
-			return errors.Join(err, c.restartStuck(ctx))
+			return errors.Join(err, c.restartStuck(ctx), c.adopt(try))
 		}
 		return c.inStep(try)
 	})
@@ -88,7 +90,7 @@ func (c *Cluster) health(ctx context.Context) error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.lastView = views[0]
+	c.lastView, c.orphaned = views[0], time.Time{}
 	return nil
 }
 
