@@ -497,20 +497,29 @@ func TestResumeOfManyAcrossALoss(t *testing.T) {
 // A server comes back with an old history from its disk: members get nothing
 // from before the position with which they resume.
 func TestResumeAfterAHistoryThatForgotTheEpoch(t *testing.T) {
-	bus := memory.NewBus()
-	a, b := newHub(t, bus, keeping(100)), newHub(t, bus, keeping(100))
-	publish(t, a.Room("x"), 1, 5)
-	at := position(t, a.Room("x"))
-	later := fanout.Position{Epoch: at.Epoch + 1<<20, Offset: at.Offset + 7} // of an epoch between
-	bus.Failover(0, false)
-	bus.Failover(0, false)
-	publish(t, a.Room("x"), 6, 7)
-	m := connect(t, b)
-	require.NoError(t, b.Room("x").Resume(within(t), m, later))
-	require.Equal(t, []string{"gap 0+", "6", "7"}, receive(t, m, 3))
-	messages, err := a.Room("x").History(within(t), later, 0)
-	require.Equal(t, &fanout.GapError{Room: "x", Unknown: true}, err)
-	require.Equal(t, numbers(6, 7), texts(messages))
+	synctest.Test(t, func(t *testing.T) {
+		bus := memory.NewBus()
+		a, b := newHub(t, bus, keeping(100)), newHub(t, bus, keeping(100))
+		publish(t, a.Room("x"), 1, 5)
+		at := position(t, a.Room("x"))
+		const second = 1000 << 20 // between epochs
+		for range 2 {
+			time.Sleep(2 * time.Second)
+			bus.Failover(0, false)
+		}
+		publish(t, a.Room("x"), 6, 7)
+		m := connect(t, b)
+		between := fanout.Position{Epoch: at.Epoch + second, Offset: at.Offset + 7}
+		require.NoError(t, b.Room("x").Resume(within(t), m, between))
+		require.Equal(t, []string{"gap 0+", "6", "7"}, receive(t, m, 3))
+		messages, err := a.Room("x").History(within(t), between, 0)
+		require.Equal(t, &fanout.GapError{Room: "x", Unknown: true}, err)
+		require.Equal(t, numbers(6, 7), texts(messages))
+		future := fanout.Position{Epoch: at.Epoch + 9*second, Offset: 1}
+		messages, err = a.Room("x").History(within(t), future, 0)
+		require.Equal(t, &fanout.GapError{Room: "x", Unknown: true}, err)
+		require.Empty(t, messages)
+	})
 }
 
 // A gap in what a member gets from the history does not displace what it has

@@ -76,6 +76,9 @@ type Page struct {
 	page  *adapter.Page
 	begun bool
 	since adapter.Position // where the log was when it began
+	// unplaced means that the first frame says where the page begins; see
+	// history.After.
+	unplaced bool
 }
 
 // NewPage returns a page that is about to go into the log.

@@ -20,6 +20,9 @@ func (f *Follower[B]) Head(p *adapter.Page) adapter.Position {
 func (f *Follower[B]) Frame(p *Page, b *Frame[B], now time.Time) (a Append) {
 	f.gapBefore(&a, p, now)
 	f.enterEpoch(&a, p, b.At.Epoch, now)
+	if p.unplaced {
+		p.unplaced, f.pos.Offset = false, b.First-1
+	}
 	f.skipTo(&a, b.First-1)
 	before := f.pos.Offset
 	a = f.follow(a, b)
@@ -36,9 +39,12 @@ func (f *Follower[B]) PageEnd(p *Page, now time.Time) (a Append) {
 	}
 	head := p.page.Head
 	f.enterEpoch(&a, p, head.Epoch, now)
-	if head.Before(p.since) {
+	switch {
+	case head.Before(p.since):
 		f.pos, f.began = f.goBack(head), adapter.Position{}
-	} else {
+	case p.unplaced:
+		f.pos = head
+	default:
 		f.skipTo(&a, head.Offset)
 		f.pos = head
 	}
@@ -67,7 +73,7 @@ func (f *Follower[B]) gapBefore(a *Append, p *Page, now time.Time) {
 		f.numbers.BeginRun(now)
 		f.pos.Epoch = after.Epoch
 	}
-	f.pos.Offset = after.From
+	f.pos.Offset, p.unplaced = after.From, after.Unplaced
 	f.miss(a, after.Missed, after.Lost)
 }
 

@@ -101,6 +101,9 @@ type After struct {
 	From   uint64 // what is kept begins after this offset
 	Missed int    // messages before that which are not kept
 	Lost   bool   // the history is not what it was when the position was given
+	// Unplaced means that it is not known up to where both agreed: what was read
+	// is of later epochs, and what is kept before that may be older.
+	Unplaced bool
 }
 
 // Compare compares a position with the history of a page.
@@ -114,6 +117,8 @@ func Compare(p *adapter.Page, since adapter.Position) After {
 		}
 		if a.Lost && len(p.Before) == 0 && since.Epoch < p.Head.Epoch {
 			a.Miss(oldest) // it has begun anew since: all of it is new
+		} else {
+			a.Unplaced = a.Lost
 		}
 		return a
 	}

@@ -39,11 +39,11 @@ func TestCompare(t *testing.T) {
 		{"a past epoch, trimmed", page(61), at(7, 50), After{Epoch: 7, From: 60, Missed: 10}},
 		{"beyond what the history has of an epoch", page(41), at(1, 48), After{Epoch: 1, From: 40, Lost: true}},
 		{"beyond the head", page(61), at(9, 99), After{Epoch: 9, From: 70, Lost: true}},
-		{"an epoch that it has not been in", page(61), at(5, 10), After{Epoch: 9, From: 60, Lost: true}},
+		{"an epoch that it has not been in", page(61), at(5, 10), After{Epoch: 9, From: 60, Lost: true, Unplaced: true}},
 		{"the beginning", page(61), adapter.Position{}, After{Epoch: 9, From: 60}},
 		{"before a history that has begun anew", began, at(2, 30), After{Epoch: 9, From: 2, Missed: 2, Lost: true}},
 		{"an absurd first offset", page(math.MaxUint64), at(9, 60), After{Epoch: 9, From: 70, Missed: 10}},
-		{"no history", &adapter.Page{First: 1}, at(9, 60), After{Lost: true}},
+		{"no history", &adapter.Page{First: 1}, at(9, 60), After{Lost: true, Unplaced: true}},
 	} {
 		require.Equal(t, c.want, Compare(c.page, c.since), c.name)
 	}

@@ -30,6 +30,8 @@ type Page[E Item] struct {
 
 	first  uint64 // items have offsets after this
 	before uint64 // the offset of the last frame
+
+	unplaced bool // the first frame says where the page begins
 }
 
 // A hole stands for the messages of a frame that cannot be read, or of frames
@@ -58,7 +60,7 @@ type Part[E Item] struct {
 // called for each frame, followed by Add for its messages, and End at the end.
 func NewPage[E Item](since adapter.Position, read *adapter.Page) *Page[E] {
 	a := history.Compare(read, since)
-	p := &Page[E]{since: since, from: since, end: read.Head, last: !read.More, first: a.From, before: a.From}
+	p := &Page[E]{since: since, from: since, end: read.Head, last: !read.More, first: a.From, before: a.From, unplaced: a.Unplaced}
 	if !history.Has(read, since) || a.Missed > 0 {
 		p.from = adapter.Position{Epoch: read.Head.Epoch, Offset: a.From}
 		if len(read.Frames) > 0 {
@@ -75,6 +77,12 @@ func NewPage[E Item](since adapter.Position, read *adapter.Page) *Page[E] {
 // Frame begins the next frame, given the offset of its first message and the
 // position of its last one. The messages of an unreadable frame are missing.
 func (p *Page[E]) Frame(first uint64, at adapter.Position, unreadable bool) {
+	if p.unplaced {
+		if p.unplaced = false; unreadable {
+			first = at.Offset // it has at least one message
+		}
+		p.first, p.before, p.from.Offset = first-1, first-1, first-1
+	}
 	if unreadable {
 		p.bad = append(p.bad, hole{p.before, at})
 	} else if first-1 > p.before {
@@ -101,7 +109,10 @@ func (p *Page[E]) Miss(at adapter.Position) {
 
 // End ends the page.
 func (p *Page[E]) End() {
-	if p.last && p.before < p.info.Head.Offset {
+	switch {
+	case p.unplaced: // nothing is of a later epoch
+		p.from = p.end
+	case p.last && p.before < p.info.Head.Offset:
 		p.bad = append(p.bad, hole{p.before, p.info.Head})
 	}
 }
