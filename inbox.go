@@ -64,7 +64,7 @@ func (h *Hub) hubsChanged(a *watch.Actions) {
 		h.announcer.HubGone(hub, true)
 	}
 	for _, hub := range a.Came {
-		h.announcer.HubCame(hub)
+		h.announcer.HubCame(hub, slices.Contains(a.Met, hub))
 	}
 	if a.Back {
 		h.announcer.Back()

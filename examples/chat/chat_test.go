@@ -632,17 +632,21 @@ func (c *client) frame() map[string]any {
 // closed reads to the end and returns with what the server closed.
 func (c *client) closed() (websocket.StatusCode, string) {
 	c.t.Helper()
+	var closed websocket.CloseError
+	require.ErrorAs(c.t, c.ends(), &closed)
+	return closed.Code, closed.Reason
+}
+
+// ends reads until the connection ends, and returns the error.
+func (c *client) ends() (err error) {
+	c.t.Helper()
 	ctx, cancel := context.WithTimeout(c.t.Context(), patience)
 	defer cancel()
-	for {
-		_, _, err := c.ws.Read(ctx)
-		if err == nil {
-			continue
-		}
-		var closed websocket.CloseError
-		require.ErrorAs(c.t, err, &closed)
-		return closed.Code, closed.Reason
+	for err == nil {
+		_, _, err = c.ws.Read(ctx)
 	}
+	require.NoError(c.t, ctx.Err(), "it does not end")
+	return err
 }
 
 // A gate is a listener whose connections count their writes, and can be closed:

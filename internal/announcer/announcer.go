@@ -140,9 +140,10 @@ func (a *Announcer) HubGone(hub uint64, inOrder bool) {
 	a.each(func(r *Room) { r.hubGone(hub, inOrder, now) })
 }
 
-// HubCame asks a hub that is back for what it has announced meanwhile.
-func (a *Announcer) HubCame(hub uint64) {
-	a.each(func(r *Room) { r.hubCame(hub) })
+// HubCame asks a hub for what it has announced before this one knew of it, or
+// while this one took it for gone. A hub that is met was not known before.
+func (a *Announcer) HubCame(hub uint64, met bool) {
+	a.each(func(r *Room) { r.hubCame(hub, met) })
 }
 
 // Back is called when others have taken this hub for gone: it announces its

@@ -25,8 +25,10 @@ type hub struct {
 
 	mu        locks.Mutex[locks.Room]
 	gone      map[uint64]bool
+	since     time.Time // when all other hubs began
 	entries   []item.Entry
-	questions int // how often it asked
+	questions int  // how often it asked
+	mute      bool // no other hub answers it
 }
 
 // A net is some hubs, numbered from 1. The hub of number i is hubs[i-1].
@@ -49,9 +51,9 @@ func in(t *testing.T, n int, test func(t *testing.T, hubs []*hub)) {
 				Lane:      func(string) questions.Lane { return questions.Lane{Out: h} },
 				NewLife:   func() uint64 { return uint64(time.Now().UnixNano()) },
 				IsGone:    func(other uint64) bool { return h.gone[other] },
-				Since:     func(uint64) time.Time { return time.Now() },
+				Since:     func(uint64) time.Time { return h.since },
 				IsNew:     func() bool { return false },
-				Uncounted: func() bool { return false },
+				Uncounted: func() bool { return true },
 				Malformed: func(channel string, err error) { t.Errorf("%s: %v", channel, err) },
 			})
 			h.room.Init(&h.Announcer, h)
@@ -76,10 +78,11 @@ func (h *hub) number() uint64 { return h.env.Notices.Hub }
 func (h *hub) ask(_ context.Context, q *control.Question, take questions.Take, lanes questions.Lanes) error {
 	h.mu.Lock()
 	h.questions++
+	mute := h.mute
 	h.mu.Unlock()
 	to := lanes(q)[0].Hub
 	for _, other := range h.net.hubs {
-		if to == 0 || to == other.number() {
+		if (to == 0 || to == other.number()) && (!mute || other == h) {
 			a := other.room.Snapshot(q)
 			take(other.number(), a)
 		}
@@ -127,6 +130,14 @@ func (h *hub) join(m member) {
 	time.Sleep(time.Second)
 }
 
+// set changes the hub, and returns how often it has asked.
+func (h *hub) set(change func()) (asked int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	change()
+	return h.questions
+}
+
 // count returns the number of those that are here.
 func (h *hub) count(t *testing.T) int {
 	h.mu.Lock()
@@ -168,10 +179,41 @@ func TestRoom(t *testing.T) {
 			require.Zero(t, hubs[0].count(t))
 			hubs[0].gone[2] = false
 			asked := hubs[0].questions
-			hubs[0].HubCame(2)
+			hubs[0].HubCame(2, false)
 			time.Sleep(time.Second)
 			require.Equal(t, 1, hubs[0].count(t))
 			require.Greater(t, hubs[0].questions, asked)
+		})
+	})
+	t.Run("asks a hub that it meets late, unless it began late, or is only back", func(t *testing.T) {
+		in(t, 2, func(t *testing.T, hubs []*hub) {
+			came := func(began time.Duration, met bool) int {
+				before := hubs[0].set(func() { hubs[0].since = time.Now().Add(began) })
+				hubs[0].HubCame(2, met)
+				time.Sleep(time.Second)
+				return hubs[0].set(func() {}) - before
+			}
+			time.Sleep(time.Minute)
+			require.Zero(t, came(0, true))
+			require.Zero(t, came(-time.Hour, false))
+			require.Equal(t, 1, came(-time.Hour, true))
+		})
+	})
+	t.Run("asks a hub that was taken for gone before it answered", func(t *testing.T) {
+		in(t, 2, func(t *testing.T, hubs []*hub) {
+			hubs[1].join(7)
+			var wake func()
+			hubs[0].set(func() { hubs[0].mute, wake = true, hubs[0].room.Restored() })
+			wake()
+			time.Sleep(time.Minute)
+			hubs[0].set(func() { hubs[0].gone[2] = true })
+			hubs[0].HubGone(2, false)
+			require.Zero(t, hubs[0].count(t))
+			hubs[0].set(func() { hubs[0].mute, hubs[0].gone[2] = false, false })
+			time.Sleep(time.Minute)
+			hubs[0].HubCame(2, false)
+			time.Sleep(time.Second)
+			require.Equal(t, 1, hubs[0].count(t))
 		})
 	})
 	t.Run("announces again after an interruption", func(t *testing.T) {

@@ -168,7 +168,7 @@ func (r *Room) take(f *presence.Follower, hub uint64, a *control.Answer, doubts 
 	case r.follower != f:
 	case a.Seq == 0 && f.State(hub) == presence.Unknown: // it has announced nobody
 	case r.announcer.env.IsGone(hub):
-		r.owed[hub] = true
+		r.owe(hub)
 	default:
 		wake = r.step(f.Snapshot(hub, a, doubts, time.Now()))
 	}

@@ -3,6 +3,7 @@ package announcer
 import (
 	"context"
 	"errors"
+	"maps"
 	"time"
 
 	"github.com/fanoutgo/fanout/internal/control"
@@ -35,7 +36,7 @@ type Room struct {
 	asks     int                           // how often askEverybody was called
 	whole    time.Time                     // since when no announcement is missed
 	// owed has hubs that were taken for gone when an announcement or a list of
-	// theirs came. They are asked when they are back.
+	// theirs came, or while a list was awaited. They are asked when they are back.
 	owed   map[uint64]bool
 	list   []byte // encoded
 	listed uint64 // the number of the last change in list
@@ -264,7 +265,7 @@ func (r *Room) Receive(from uint64, payload []byte) {
 	switch {
 	case r.follower == nil:
 	case r.announcer.env.IsGone(from):
-		r.owed[from] = true // applying it would bring its members back
+		r.owe(from) // applying it would bring its members back
 	default:
 		wake = r.step(r.follower.Receive(from, a, time.Now()))
 	}
@@ -283,22 +284,40 @@ func (r *Room) hubGone(hub uint64, inOrder bool, now time.Time) {
 	case inOrder:
 		wake = r.step(f.Left(hub, now, r.Params.Grace))
 	case r.announcer.env.IsGone(hub):
+		if f.State(hub) == presence.Stale {
+			r.owe(hub)
+		}
 		wake = r.step(f.Gone(hub))
 	}
 	r.mu.Unlock()
 	wake()
 }
 
-// clockSkew is the difference between hubs' clocks that is tolerated. With a
-// larger one, members of a hub that began while this one was cut off may be
-// unknown here until they change.
+// maxOwed is how many hubs are owed before those are forgotten that are not
+// known any more. If they come back, they are met.
+const maxOwed = 64
+
+// owe notes a hub that is to be asked when it is back.
+func (r *Room) owe(hub uint64) {
+	r.mu.AssertHeld()
+	if len(r.owed) >= maxOwed {
+		maps.DeleteFunc(r.owed, func(other uint64, _ bool) bool { return !r.announcer.env.IsGone(other) })
+	}
+	r.owed[hub] = true
+}
+
+// clockSkew is the difference between hubs' clocks that is tolerated. If the
+// clock of a hub that began while this one was cut off is further ahead, its
+// members may be unknown here until they change. If it is further behind, the
+// hub is asked though nothing can be missing.
 const clockSkew = 5 * time.Second
 
-// hubCame asks a hub that is back for what it has announced meanwhile. It asks
-// everybody if the hub may have announced members before the room was
-// subscribed, or while this hub was cut off: everybody was asked then, and the
-// hub may have been unknown.
-func (r *Room) hubCame(hub uint64) {
+// hubCame asks a hub that is back for what it has announced meanwhile. A hub
+// that is met is asked, too, if it may have announced members before the room
+// was subscribed, or while this hub was cut off: everybody was asked then, but
+// where the backend does not count nobody has waited for its answer. While this
+// hub is new, it asks everybody again, since many are met then.
+func (r *Room) hubCame(hub uint64, met bool) {
 	r.mu.Lock()
 	wake := nothing
 	switch env := &r.announcer.env; {
@@ -307,8 +326,10 @@ func (r *Room) hubCame(hub uint64) {
 		delete(r.owed, hub)
 		wake = r.step(r.follower.Came(hub, time.Now()))
 	case r.follower.State(hub) != presence.Unknown || !r.asking && !env.Uncounted():
-	case env.IsNew() || env.Since(hub).Before(r.whole.Add(clockSkew)):
+	case env.IsNew():
 		r.askEverybody()
+	case met && env.Since(hub).Before(r.whole.Add(clockSkew)):
+		wake = r.step(r.follower.Came(hub, time.Now()))
 	}
 	r.mu.Unlock()
 	wake()

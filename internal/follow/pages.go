@@ -21,7 +21,7 @@ func (f *Follower[B]) Frame(p *Page, b *Frame[B], now time.Time) (a Append) {
 	f.gapBefore(&a, p, now)
 	f.enterEpoch(&a, p, b.At.Epoch, now)
 	if p.unplaced {
-		p.unplaced, f.pos.Offset = false, b.First-1
+		p.unplaced, f.pos.Offset = false, max(b.First-1, f.pos.Offset)
 	}
 	f.skipTo(&a, b.First-1)
 	before := f.pos.Offset

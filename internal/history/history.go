@@ -98,7 +98,7 @@ func Progresses(p *adapter.Page, since adapter.Position) bool {
 // After is what comes after a position in a history.
 type After struct {
 	Epoch  uint64 // of the position, or of what follows if the history was not there
-	From   uint64 // what is kept begins after this offset
+	From   uint64 // what is kept begins after this offset; see Unplaced
 	Missed int    // messages before that which are not kept
 	Lost   bool   // the history is not what it was when the position was given
 	// Unplaced means that it is not known up to where both agreed: what was read

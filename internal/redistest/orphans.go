@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"log"
-	"slices"
 	"strconv"
 	"time"
 )
@@ -18,8 +17,9 @@ import (
 // which these tests are not about.
 const orphanedAfter = gossipTime
 
-// adopt gives slots that no node owns to the primary that others take for their
-// owner, as redis-cli --cluster fix does.
+// adopt gives slots that no node owns to the primary that has keys of them, as
+// redis-cli --cluster fix does, and otherwise to the one that other nodes take
+// for their owner.
 func (c *Cluster) adopt(ctx context.Context) error {
 	views := make(map[*Node]view)
 	for _, n := range c.nodes {
@@ -45,19 +45,33 @@ func (c *Cluster) adopt(ctx context.Context) error {
 	if wait {
 		return nil
 	}
-	for n, slots := range orphans {
-		log.Printf("redistest: slots %v have no owner, so node %s gets them", slots, n.Addr())
-		if err := n.addSlots(ctx, slots); err != nil {
-			return fmt.Errorf("give slots without an owner to node %s: %w", n.Addr(), err)
+	for slot, n := range orphans {
+		if n = c.holder(ctx, slot, n); n == nil {
+			return fmt.Errorf("no primary can be given slot %d, which has no owner", slot)
+		}
+		log.Printf("redistest: slot %d has no owner, so node %s gets it", slot, n.Addr())
+		if err := n.Do(ctx, "CLUSTER", "ADDSLOTS", strconv.Itoa(slot)).Error(); err != nil {
+			return fmt.Errorf("give slot %d to node %s: %w", slot, n.Addr(), err)
 		}
 	}
 	return nil
 }
 
+// holder returns the primary that has keys of a slot; believed if none has.
+func (c *Cluster) holder(ctx context.Context, slot int, believed *Node) *Node {
+	for _, n := range c.Primaries() {
+		if keys, _ := n.Do(ctx, "CLUSTER", "COUNTKEYSINSLOT", strconv.Itoa(slot)).AsInt64(); keys > 0 {
+			return n
+		}
+	}
+	return believed
+}
+
 // orphans returns the slots that some node takes for nobody's, and no node for
-// its own, by the node that is to own them. A node that cannot be reached still
-// owns what others believe it to own.
-func (c *Cluster) orphans(views map[*Node]view) map[*Node][]int {
+// its own, and which node others take for the owner of each: some primary if
+// nobody does. A node that cannot be reached still owns what others believe it
+// to own.
+func (c *Cluster) orphans(views map[*Node]view) map[int]*Node {
 	believed, owned, unbound := make([]*Node, Slots), make([]bool, Slots), make([]bool, Slots)
 	var first *Node // a primary
 	isPrimary := func(n *Node) bool { e, _ := views[n].entry(n.id); return e.is("master") }
@@ -80,11 +94,10 @@ func (c *Cluster) orphans(views map[*Node]view) map[*Node][]int {
 			}
 		}
 	}
-	orphans := make(map[*Node][]int)
+	orphans := make(map[int]*Node)
 	for s := range Slots {
 		if unbound[s] && !owned[s] {
-			n := cmp.Or(believed[s], first)
-			orphans[n] = append(orphans[n], s)
+			orphans[s] = cmp.Or(believed[s], first)
 		}
 	}
 	return orphans
@@ -102,18 +115,4 @@ func (c *Cluster) owners(v view) []*Node {
 		}
 	}
 	return owners
-}
-
-// addSlots makes a primary the owner of slots that it takes for nobody's.
-func (n *Node) addSlots(ctx context.Context, slots []int) error {
-	for some := range slices.Chunk(slots, slotsAtOnce) {
-		args := []string{"CLUSTER", "ADDSLOTS"}
-		for _, s := range some {
-			args = append(args, strconv.Itoa(s))
-		}
-		if err := n.Do(ctx, args...).Error(); err != nil {
-			return err
-		}
-	}
-	return nil
 }

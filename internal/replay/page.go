@@ -81,7 +81,8 @@ func (p *Page[E]) Frame(first uint64, at adapter.Position, unreadable bool) {
 		if p.unplaced = false; unreadable {
 			first = at.Offset // it has at least one message
 		}
-		p.first, p.before, p.from.Offset = first-1, first-1, first-1
+		start := max(first-1, p.first) // what is kept may begin within the frame
+		p.first, p.before, p.from.Offset = start, start, start
 	}
 	if unreadable {
 		p.bad = append(p.bad, hole{p.before, at})

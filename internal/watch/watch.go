@@ -99,6 +99,7 @@ type Actions struct {
 	Say   []control.Payload // to everyone
 
 	Came []uint64 // hubs that are there now
+	Met  []uint64 // those of Came of which nothing was known before
 	Left []uint64 // hubs that have ended in order
 	Died []uint64 // hubs that have ended otherwise
 	// Back means that other hubs took this one for gone, and now learn that it is
@@ -294,6 +295,7 @@ func (w *Watch) enter(k control.Known, now time.Time) (came bool) {
 	case h == nil:
 		h = &hub{id: k.Hub}
 		w.hubs[k.Hub] = h
+		w.out.Met = append(w.out.Met, h.id)
 	case k.Incarnation <= h.incarnation:
 		return false
 	case h.state != Gone: // it has refuted something
