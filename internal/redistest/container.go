@@ -151,7 +151,7 @@ func (p *containers) close(sound func(machine) bool) error {
 			fresh[i] = m
 			return nil
 		}
-		return m.remove(ctx)
+		return m.remove()
 	})
 	// All servers have ended by now. A replica that still ran would connect to
 	// whatever server has its primary's address.
@@ -173,8 +173,18 @@ type containerMachine struct {
 	idleSince time.Time // while it is in the pool
 }
 
-// remove ends the container, in whatever state it is.
-func (m *containerMachine) remove(ctx context.Context) error {
+// removing has containers leave their network one after the other. The daemon
+// of Docker 20.10 may deadlock for good if several do so at once: moby pull
+// request 42545 mended that in later ones.
+var removing sync.Mutex
+
+// remove ends the container, in whatever state it is. Once it is its turn, it
+// takes no longer than patience.
+func (m *containerMachine) remove() error {
+	removing.Lock()
+	defer removing.Unlock()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
 	_, err := m.b.docker.ContainerRemove(ctx, m.c.GetContainerID(), client.ContainerRemoveOptions{Force: true, RemoveVolumes: true})
 	if err == nil {
 		m.b.give(m.ip)

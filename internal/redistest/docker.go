@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/moby/moby/client"
 	"github.com/testcontainers/testcontainers-go"
@@ -18,7 +19,23 @@ import (
 
 // dockerHealth reports whether containers can run. It asks once in a process,
 // and then removes what dead processes have left behind.
-var dockerHealth = sync.OnceValue(func() (err error) {
+var dockerHealth = sync.OnceValue(func() error { return bounded(askDocker) })
+
+// bounded calls a function that has no bound of its own, and gives up after
+// patience: a daemon that hangs still accepts requests. The function then goes
+// on until the process ends.
+func bounded(ask func() error) error {
+	answered := make(chan error, 1)
+	go func() { answered <- ask() }()
+	select {
+	case err := <-answered:
+		return err
+	case <-time.After(patience):
+		return fmt.Errorf("no answer of Docker within %v", patience)
+	}
+}
+
+func askDocker() (err error) {
 	defer func() { // testcontainers panics if it finds no Docker at all
 		if r := recover(); r != nil {
 			err = fmt.Errorf("%v", r)
@@ -41,7 +58,7 @@ var dockerHealth = sync.OnceValue(func() (err error) {
 		return err
 	}
 	return sweep(ctx, p.Client())
-})
+}
 
 const (
 	reaperSwitch = "TESTCONTAINERS_RYUK_DISABLED"

@@ -156,10 +156,16 @@ func (p *pool) end() error {
 	return errors.Join(err, b.close(ctx))
 }
 
+// removeAll removes containers, unless the daemon hangs.
 func removeAll(all []*containerMachine) error {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	return each(all, func(_ int, m *containerMachine) error { return m.remove(ctx) })
+	var errs []error
+	for _, m := range all {
+		err := m.remove()
+		if errs = append(errs, err); errors.Is(err, context.DeadlineExceeded) {
+			break
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // resetIn is how long a server may take to end when its fleet is closed, and
