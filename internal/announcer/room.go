@@ -34,7 +34,7 @@ type Room struct {
 	settling bool                          // all hubs are being asked, so there is no need to ask one
 	asking   bool                          // settle is running
 	asks     int                           // how often askEverybody was called
-	whole    time.Time                     // since when no announcement is missed
+	whole    time.Time                     // announcements have been complete since then
 	// owed has hubs that were taken for gone when an announcement or a list of
 	// theirs came, or while a list was awaited. They are asked when they are back.
 	owed   map[uint64]bool
@@ -293,8 +293,8 @@ func (r *Room) hubGone(hub uint64, inOrder bool, now time.Time) {
 	wake()
 }
 
-// maxOwed is how many hubs are owed before those are forgotten that are not
-// known any more. If they come back, they are met.
+// maxOwed bounds owed: when it is reached, hubs that are no longer remembered
+// as gone are removed. Such a hub counts as met if it comes back.
 const maxOwed = 64
 
 // owe notes a hub that is to be asked when it is back.
@@ -309,7 +309,7 @@ func (r *Room) owe(hub uint64) {
 // clockSkew is the difference between hubs' clocks that is tolerated. If the
 // clock of a hub that began while this one was cut off is further ahead, its
 // members may be unknown here until they change. If it is further behind, the
-// hub is asked though nothing can be missing.
+// hub is asked needlessly.
 const clockSkew = 5 * time.Second
 
 // hubCame asks a hub that is back for what it has announced meanwhile. A hub

@@ -173,13 +173,13 @@ type containerMachine struct {
 	idleSince time.Time // while it is in the pool
 }
 
-// removing has containers leave their network one after the other. The daemon
-// of Docker 20.10 may deadlock for good if several do so at once: moby pull
-// request 42545 mended that in later ones.
+// removing is held while a container is removed. The daemon of Docker 20.10 may
+// deadlock if several containers leave a network at once; moby pull request
+// 42545 fixed that in later versions.
 var removing sync.Mutex
 
-// remove ends the container, in whatever state it is. Once it is its turn, it
-// takes no longer than patience.
+// remove ends the container, in whatever state it is. It waits for its turn,
+// and then for the daemon, for at most patience.
 func (m *containerMachine) remove() error {
 	removing.Lock()
 	defer removing.Unlock()

@@ -31,7 +31,7 @@ func bounded(ask func() error) error {
 	case err := <-answered:
 		return err
 	case <-time.After(patience):
-		return fmt.Errorf("no answer of Docker within %v", patience)
+		return fmt.Errorf("no answer from Docker within %v", patience)
 	}
 }
 

@@ -11,7 +11,7 @@ func TestDaemonThatHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hangs := make(chan struct{})
 		err := bounded(func() error { <-hangs; return nil })
-		require.ErrorContains(t, err, "no answer of Docker within 30s")
+		require.ErrorContains(t, err, "no answer from Docker within 30s")
 		close(hangs)
 		require.NoError(t, bounded(func() error { return nil }))
 	})

@@ -46,8 +46,9 @@ func (c *Cluster) adopt(ctx context.Context) error {
 		return nil
 	}
 	for slot, n := range orphans {
-		if n = c.holder(ctx, slot, n); n == nil {
-			return fmt.Errorf("no primary can be given slot %d, which has no owner", slot)
+		n, err := c.holder(ctx, slot, n)
+		if err != nil {
+			return err
 		}
 		log.Printf("redistest: slot %d has no owner, so node %s gets it", slot, n.Addr())
 		if err := n.Do(ctx, "CLUSTER", "ADDSLOTS", strconv.Itoa(slot)).Error(); err != nil {
@@ -58,13 +59,20 @@ func (c *Cluster) adopt(ctx context.Context) error {
 }
 
 // holder returns the primary that has keys of a slot; believed if none has.
-func (c *Cluster) holder(ctx context.Context, slot int, believed *Node) *Node {
+func (c *Cluster) holder(ctx context.Context, slot int, believed *Node) (*Node, error) {
 	for _, n := range c.Primaries() {
-		if keys, _ := n.Do(ctx, "CLUSTER", "COUNTKEYSINSLOT", strconv.Itoa(slot)).AsInt64(); keys > 0 {
-			return n
+		keys, err := n.Do(ctx, "CLUSTER", "COUNTKEYSINSLOT", strconv.Itoa(slot)).AsInt64()
+		if err != nil {
+			return nil, fmt.Errorf("count the keys of slot %d at node %s: %w", slot, n.Addr(), err)
+		}
+		if keys > 0 {
+			return n, nil
 		}
 	}
-	return believed
+	if believed == nil {
+		return nil, fmt.Errorf("no primary can be given slot %d, which has no owner", slot)
+	}
+	return believed, nil
 }
 
 // orphans returns the slots that some node takes for nobody's, and no node for

@@ -156,7 +156,7 @@ func (p *pool) end() error {
 	return errors.Join(err, b.close(ctx))
 }
 
-// removeAll removes containers, unless the daemon hangs.
+// removeAll removes containers. It gives up when the daemon does not answer.
 func removeAll(all []*containerMachine) error {
 	var errs []error
 	for _, m := range all {

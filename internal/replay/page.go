@@ -75,12 +75,11 @@ func NewPage[E Item](since adapter.Position, read *adapter.Page) *Page[E] {
 }
 
 // Frame begins the next frame, given the offset of its first message and the
-// position of its last one. The messages of an unreadable frame are missing.
+// position of its last one. The messages of an unreadable frame are missing. How
+// many it has is not known, so first is the offset of the last.
 func (p *Page[E]) Frame(first uint64, at adapter.Position, unreadable bool) {
 	if p.unplaced {
-		if p.unplaced = false; unreadable {
-			first = at.Offset // it has at least one message
-		}
+		p.unplaced = false
 		start := max(first-1, p.first) // what is kept may begin within the frame
 		p.first, p.before, p.from.Offset = start, start, start
 	}

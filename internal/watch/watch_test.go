@@ -22,6 +22,20 @@ func TestWatch(t *testing.T) {
 	}
 }
 
+func TestMet(t *testing.T) {
+	now := time.UnixMilli(5000)
+	w := New(1, 0, Default)
+	require.Zero(t, w.Since(2))
+	a := w.Hello(2, &control.Hello{Since: 1234}, now)
+	require.Equal(t, []uint64{2}, a.Came)
+	require.Equal(t, []uint64{2}, a.Met)
+	require.Equal(t, time.UnixMilli(1234), w.Since(2))
+	require.Equal(t, []uint64{2}, w.Verdict(3, &control.Verdict{Gone: true, Hub: 2}, now).Died)
+	a = w.Hello(2, &control.Hello{Since: 1234, Incarnation: 1}, now)
+	require.Equal(t, []uint64{2}, a.Came, "it is back")
+	require.Empty(t, a.Met)
+}
+
 func testWatch(t *testing.T, hubs int, counts bool) {
 	t.Run("all know each other", func(t *testing.T) { newWorld(t, hubs, counts).agree() })
 	t.Run("a hub that was killed is gone within the documented time", func(t *testing.T) {
