@@ -75,8 +75,8 @@ func NewPage[E Item](since adapter.Position, read *adapter.Page) *Page[E] {
 }
 
 // Frame begins the next frame, given the offset of its first message and the
-// position of its last one. The messages of an unreadable frame are missing. How
-// many it has is not known, so first is the offset of the last.
+// position of its last one. The messages of an unreadable frame are missing.
+// Since it is not known how many it has, first is the offset of the last.
 func (p *Page[E]) Frame(first uint64, at adapter.Position, unreadable bool) {
 	if p.unplaced {
 		p.unplaced = false
