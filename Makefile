@@ -41,23 +41,33 @@ help: ## what there is to make
 test: ## set up what tests need, and run them, on one server version
 	@. .ci/setup
 	status=0
-	# module tests the module in a folder. The packages that take longest are
-	# first: they decide when all have ended.
+	# packages lists those with tests that start servers, or with ! the others.
+	packages() {
+	  go list -test -f '{{if eq .Name "main"}}{{.ImportPath}} {{.Deps}}{{end}}' ./... |
+	    sed -n "/internal\/redistest/$${1:-}{ s/\.test .*//p }"
+	}
+	# The packages that take longest are first: they decide when all have ended.
+	root="./sharded ./internal/redistest ./adapter/redis . ./internal/redispubsub ./adapter/partition ./adapter/migrate ./..."
+	if [ "$${FANOUT_TEST_ALL:-}" = 1 ]; then
+	  # Tests without servers only need processor time, so they take all of it
+	  # first. The order of locks is checked there too, which -race has no part in.
+	  computing=$$(packages !)
+	  root=$$(packages)
+	  go test -p 2 -vet=off -timeout $(TIMEOUT) . $$computing || status=1
+	  flags=$${GOFLAGS:-}
+	  FANOUT_TEST_ALL= GOFLAGS=$${flags//-race/} go test -p 2 -vet=off -tags lockcheck -timeout $(TIMEOUT) . ./internal/locks ./internal/roomlog ./internal/work ./internal/reading ./internal/publishing ./internal/questions ./internal/lookout ./internal/announcer || status=1
+	fi
+	# module tests the module in a folder.
 	module() {
 	  cd "$$1"
-	  local first=
-	  if [ "$$1" = ./ ]; then
-	    first="./sharded ./internal/redistest ./adapter/redis . ./internal/redispubsub ./adapter/partition ./adapter/migrate"
-	  fi
-	  go test -p $(P) -vet=off -timeout $(TIMEOUT) $(TESTFLAGS) $$first ./... # make lint vets
+	  local these=./...
+	  if [ "$$1" = ./ ]; then these=$$root; fi
+	  go test -p $(P) -vet=off -timeout $(TIMEOUT) $(TESTFLAGS) $$these # make lint vets
 	}
+	export root
 	export -f module
 	# xargs continues with other modules if one has failed.
 	printf '%s\n' ./ $(filter-out ./,$(MODULES)) | xargs -P $(M) -I{} bash -euo pipefail -c 'module {}' || status=1
-	if [ "$${FANOUT_TEST_ALL:-}" = 1 ]; then # and the order of locks is kept, which -race has no part in
-	  flags=$${GOFLAGS:-}
-	  FANOUT_TEST_ALL= GOFLAGS=$${flags//-race/} go test -tags lockcheck -timeout $(TIMEOUT) . ./internal/locks ./internal/roomlog ./internal/work ./internal/reading ./internal/publishing ./internal/questions ./internal/lookout ./internal/announcer || status=1
-	fi
 	exit $$status
 
 .PHONY: test-all

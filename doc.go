@@ -6,8 +6,8 @@
 // rooms; what is published to a room reaches its members on every hub. An
 // [Adapter] joins the hubs: package sharded through the sharded Pub/Sub of a
 // Redis Cluster, adapter/redis through classic Pub/Sub, adapter/nats through
-// NATS, adapter/memory within a process. Without an adapter the rooms live in
-// one process.
+// NATS, adapter/memory within a process. A hub without an adapter shares its
+// rooms with no other hub.
 //
 //	hub, err := fanout.New(adapter, nil)
 //	...
@@ -40,27 +40,32 @@
 //     orders. NATS keeps only the order of each publisher, except in rooms
 //     with a history, which have one. Messages of [Selection.Local],
 //     [Selection.Unkept] and [Options.LocalFallback] have a place of their own
-//     on each hub.)
+//     on each hub. If a server loses a message that some members have received,
+//     and its publisher sends it again, the other members receive it later in
+//     the order.)
 //  3. No silent loss. When a member misses messages, because it is slow, a
 //     link broke, slots moved or a primary died, it gets a [*GapError] before
 //     the next message of that room. For each member and room, the messages
-//     received and those reported missed add up to what was published since it
-//     joined. Where the number cannot be known yet the error says so;
+//     received and those reported missed account for all that was published
+//     since it joined. Where the number cannot be known yet the error says so;
 //     [GapError] lists the cases in which it never can. (Messages of
-//     [Selection.Volatile] and [Selection.Unkept] are not counted. Two backends
-//     can lose a message of a room without a history unnoticed: adapter/redis
-//     on a cluster, if its publisher never publishes there again, and
-//     adapter/nats, if its publisher dies just after its first messages. Their
-//     package docs describe the case.)
-//  4. With history, no loss. A room with retention ([RoomOptions]) reads from
-//     the history what a member missed, whatever the reason: a broken link, a
-//     slot that moved, a server that was replaced, or a member that fell out of
-//     the window. Two kinds of loss remain, each with a *GapError. Messages
+//     [Selection.Volatile] that a member skips because it lags are not counted,
+//     and neither are those of [Selection.Unkept] in a room with a history. Two
+//     backends can lose a message of a room without a history unnoticed:
+//     adapter/redis on a cluster, if its publisher never publishes there again,
+//     and adapter/nats, if its publisher dies just after its first messages.
+//     Their package docs describe the case.)
+//  4. With history, no loss. In a room with retention ([RoomOptions]) a member
+//     gets from the history what it missed because a link broke, a slot moved,
+//     a server was replaced or, if Overflow is [Skip], the member fell out of
+//     the window. A *GapError reports what the history cannot supply. Messages
 //     that have been trimmed are reported with their number. Messages that a
-//     server took and lost are reported as Unknown when another server takes
-//     over, or when they still arrive from the old server, and with their
-//     number when the publisher is heard again. For a member that resumes later
-//     they remain Unknown, since no hub counted them for it.
+//     server took and then lost are reported as Unknown, when another server
+//     takes over or when they still arrive from the old one. Their number
+//     follows when their publisher is heard again, except for a member that
+//     resumes later, since no hub counted them for it. Messages of a history
+//     that cannot be read ([ErrBrokenHistory], [ErrRefused]) are a gap as in a
+//     room without a history.
 //  5. Once. A message to several rooms reaches a member of several of them
 //     once, however far it lags in one of them, and also if it resumes them one
 //     after another. A publish that was retried after a broken link is not
@@ -69,26 +74,25 @@
 //     a new member.)
 //  6. No member delays another. A slow member delays neither another member nor
 //     the connection to the backend.
-//  7. After Leave or Close returns nothing more arrives. Calls of Leave and
-//     Join, however fast and from however many goroutines, end in the state
-//     that was asked for last, and a room with members is always subscribed.
+//  7. Nothing after Leave. A Receive that begins after Leave has returned
+//     returns nothing more of the room, and after Close no message at all.
+//     Calls of Leave and Join, however fast and from however many goroutines,
+//     end in the state that was asked for last, and a room with members is
+//     always subscribed.
 //  8. Errors are returned. When Publish returns nil the backend has the
 //     message. If the backend is down Publish says so within the deadline of
 //     its context; with [Options.LocalFallback] the members of this hub get the
 //     message anyway, and the error says that.
 //  9. Close leaves nothing behind: no goroutine, no subscription, no connection
 //     of the hub's. Package sharded documents one exception, a client whose
-//     pool of connections is exhausted, and [Hub.Close] another, a Logger that
-//     does not return.
+//     pool of connections is exhausted, and [Hub.Close] two others, an adapter
+//     that fails to close and a Logger that does not return.
 //
 // It does not promise an order between rooms, delivery to members that have not
 // joined the room, or durability: without retention a message lives in the
 // memory of the processes that have members in its room, until all of them have
 // read it or it leaves the window; with retention it lives in the backend, and
-// is as durable as the backend. A message may also be lost by a server after
-// some members have received it, and be sent again by its publisher: then those
-// members have it in its first place in the order, and the others in its
-// second.
+// is as durable as the backend.
 //
 // # Less formally
 //
@@ -97,9 +101,9 @@
 // to read the log, and one that has read everything is woken by the next
 // message. Memory is bounded by the room's [Window], whatever the number of
 // members. Only direct messages have a log for each member. A room in which
-// every member has read everything holds no messages (with a history it holds a
-// window, for members that resume). A member that falls out of the window
-// learns how many messages it missed and continues, or is closed; see
+// every member has read everything holds no messages (with a history it holds
+// up to two windows, for members that resume). A member that falls out of the
+// window learns how many messages it missed and continues, or is closed; see
 // [Overflow].
 //
 // Each room can have its own history, window and overflow policy:
@@ -134,11 +138,11 @@
 // epoch. So the position of a lost message is never taken for that of another
 // message.
 //
-// Publishing to a room with a history costs Redis 13 to 25 µs more for each
-// frame. A message that is sent alone costs twice what it costs without a
-// history, and one that is sent together with messages of many other rooms ten
-// times as much. In a busy room it matters little, since many messages share a
-// frame.
+// A frame costs Redis 13 to 25 µs more in a room with a history than in one
+// without. That doubles the cost of a message that is sent alone. Messages of
+// many rooms that are sent together cost little without a history, and ten
+// times as much with one. In a busy room it matters little, since many messages
+// share a frame.
 //
 // # Under load
 //
@@ -157,10 +161,10 @@
 // A server may also drop the client on any error from Receive: the client
 // connects again, and joins or resumes. [ErrClosed] and [ErrSlow] are final.
 //
-// Rooms and members are different things: a member has no room of its own, and
-// no name of a room, however long or odd, changes how a message travels. A user
-// may have several connections, on any hubs: connect each of them with
-// [MemberOptions.User], and [Hub.User] selects all of them.
+// A member has no room of its own: to reach one member use [Hub.To]. No room
+// name has a special meaning. A user may have several connections, on any hubs:
+// connect each of them with [MemberOptions.User], and [Hub.User] selects all of
+// them.
 //
 // # Whom a message is for
 //
@@ -175,10 +179,11 @@
 // # Who is there, on all hubs
 //
 // Selections also count and list their members, move them to other rooms, close
-// them, and ask them questions. Each call is complete as soon as all hubs have
-// answered, and never waits for a fixed time. If some have not answered when
-// ctx ends, the call returns what the others said, and a [*PartialError] that
-// names those that are known.
+// them, and ask them questions. Each call ends as soon as every hub that has
+// such members has answered, and Ask as soon as every member has. If some have
+// not when ctx ends, or after [Options.PublishTimeout] if ctx has no deadline,
+// the call returns what the others said, and a [*PartialError] that names the
+// silent hubs, or counts those whose IDs are not known.
 //
 //	n, err := hub.In("lobby").Count(ctx)
 //	for m, err := range hub.In("lobby").Members(ctx) { ... } // in pages, however many
@@ -203,31 +208,31 @@
 //		for _, p := range change.Joined { ... }    // also Updated and Left
 //	}
 //
-// All connections of a user are one person. A page that is reloaded is no event
-// ([RoomOptions.Grace]), many people who come at once are a few changes, and
-// when a hub dies all its people leave in one step. Nothing is stored, so
-// nobody can be listed after that. Hubs compare what they know by counts and
-// digests, and ask again if they have missed something.
+// All connections of a user are one person. Reloading a page causes no change
+// if its member has a user ([RoomOptions.Grace]). Many people who come at once
+// are a few changes, and when a hub dies all its people leave in one step.
+// Nothing is stored, so nobody who has gone stays in a list. Hubs compare what
+// they know by counts and digests, and ask again if they have missed something.
 //
 // # Stopping a server
 //
-// Stop a server in this order, and no message is lost that was acknowledged
-// before:
+// Stop a server in this order, and no message is lost that the backend
+// acknowledged before the second step:
 //
 //  1. Stop accepting connections: call the http.Server's Shutdown in a
 //     goroutine. It closes the listeners at once, and then waits for handlers,
 //     which the next step ends.
 //  2. [Hub.Drain]. Members receive what is in their rooms, and then a
 //     [*ClosedError]; the code that serves a member's connection says goodbye
-//     to its client. ClosedError.Draining says that the client should connect
-//     again, to another process, unlike one that [Selection.Close] has closed.
+//     to its client. ClosedError.Draining is true, so the client should connect
+//     again, to another process. It is false after [Selection.Close].
 //  3. Wait for Shutdown, and for connections that were hijacked, such as those
 //     of WebSockets, which Shutdown does not wait for.
 //  4. [Hub.Close], which also finishes publishes that are under way.
 //
-// Each step ends with its context. A member that nobody receives for delays
-// Drain until then, so give Drain a shorter deadline than the whole, and Close
-// one of its own. The examples websocket and chat do this.
+// Give each step a context with a deadline. A member that nobody receives from
+// delays Drain until its deadline, so make that shorter than the time for all
+// steps together. The examples websocket and chat do this.
 //
 // # Other languages
 //

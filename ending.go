@@ -239,17 +239,17 @@ func (m *Member) passedOver(ms *membership) {
 // errDraining is the final error of members that Drain ends.
 var errDraining = ClosedError{Reason: "hub is closing", Draining: true}
 
-// Drain ends the hub's members in order, before [Hub.Close]. From now on
-// Connect fails with [ErrClosed]. Drain first waits, for a second at most,
-// until messages that the backend has acknowledged have come. Then joins fail
+// Drain ends the hub's members in order, before [Hub.Close]. Once it is called
+// Connect fails with [ErrClosed]. Drain first waits, for a second at most, for
+// messages that the backend has acknowledged to reach this hub. Then joins fail
 // as well. Each member receives what is in its rooms by then, and after that a
 // [*ClosedError] whose Draining is true. Publishing still works.
 //
-// Drain returns nil when all members have ended. A member that somebody
-// receives from ends when Receive has returned the error. If ctx ends first,
-// the other members end at once, and the error says how many there were. If the
-// hub is closed meanwhile the error is ErrClosed. A second call waits for the
-// same members.
+// Drain returns nil when all members have ended. A member ends when Receive has
+// returned the error. (If nobody has ever received from it, and nothing waits
+// for it, it ends at once.) If ctx ends first, the members that are left end at
+// once, and the error says how many they were. If the hub is closed meanwhile
+// the error is ErrClosed. A second call waits for the same members.
 //
 // A Drain that [MemberOptions.OnReady] calls would wait for itself until ctx
 // ends, since members learn by OnReady that they end. In [Options.OnJoin] and

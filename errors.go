@@ -21,12 +21,12 @@ import (
 // way.
 var (
 	// ErrClosed means that a Hub, a Member or an Adapter is closed. From Receive
-	// it is final. A second Close, and Room.Leave of a member that has
-	// ended, return no error.
+	// it is final. A second Close does not return it, and neither does Room.Leave
+	// of a member that has ended while its hub is open.
 	ErrClosed = adapter.ErrClosed
 
 	// ErrSlow is the final error of a member that fell out of the window of a
-	// room whose [Overflow] is Disconnect.
+	// room, or of its direct messages, whose [Overflow] is Disconnect.
 	ErrSlow = errors.New("member too slow")
 
 	// ErrInvalidRoom means that a room name is empty, longer than 255 bytes,
@@ -62,8 +62,8 @@ var (
 	ErrInvalidPosition = errors.New("invalid position")
 
 	// ErrNoQuestion means that a message cannot be answered: it is no question,
-	// the member has answered it or has ended, or its asker no longer waits, at
-	// all or for this member. See Member.Reply.
+	// the member has already answered it, the member has ended or has left the
+	// rooms that were asked, or the asker has stopped waiting. See Member.Reply.
 	ErrNoQuestion = errors.New("not an open question")
 
 	// ErrNoHistory means that Resume or History was called for a room that
@@ -79,18 +79,18 @@ var (
 	ErrLeft = errors.New("left while joining")
 
 	// ErrNoReceiver means that nobody received a direct message: the member's hub
-	// is gone, or its link to the backend is down. It is returned only with
-	// backends that count receivers: adapter/memory, adapter/redis on one server
-	// or behind Sentinel, sharded (which does not count the receivers of rooms if
-	// its ReadFrom is not Primaries), and adapter/partition and adapter/migrate
-	// over these.
+	// is gone, or its link to the backend is down. It is returned only by a hub
+	// without an adapter, and with backends that count receivers: adapter/memory,
+	// adapter/redis on one server or behind Sentinel, sharded (which does not
+	// count the receivers of rooms if its ReadFrom is not Primaries), and
+	// adapter/partition and adapter/migrate over these.
 	ErrNoReceiver = publishing.ErrNoReceiver
 
 	// ErrLocalOnly means that a publish failed in the backend, and that
 	// [Options.LocalFallback] delivered the message to the members of this hub.
 	ErrLocalOnly = publishing.ErrLocalOnly
 
-	// ErrUnsent means that no part of a message has reached anybody, or ever
+	// ErrUnsent means that no part of a message has reached anybody, and none
 	// will. Publishing it again cannot deliver it twice.
 	ErrUnsent = adapter.ErrUnsent
 
@@ -107,9 +107,9 @@ var (
 	// gap. The room works again once its keys have been repaired or deleted.
 	ErrBrokenHistory = adapter.ErrBrokenHistory
 
-	// ErrConcurrentReceive means that a second goroutine called Receive,
-	// ReceiveBatch, Messages or TryReceiveBatch of a member while a first one was
-	// in one of the first three.
+	// ErrConcurrentReceive means that Receive, ReceiveBatch, Messages or
+	// TryReceiveBatch was called while another goroutine was in Receive,
+	// ReceiveBatch or Messages of the same member.
 	ErrConcurrentReceive = errors.New("concurrent Receive on one member")
 
 	errPanic = errors.New("the adapter panicked")
@@ -208,9 +208,10 @@ func (e partError) Unwrap() error { return e.error }
 // returns it at the place in the room's order where they are missing. It is not
 // final: Receive continues after it.
 //
-// What a member received and all Missed add up to what was published to it,
-// once every publisher has been heard again after an Unknown gap. In these
-// cases Unknown is all that is reported, and no number follows:
+// Once every publisher has been heard again after an Unknown gap, the messages
+// that a member received and the numbers of its gaps account for all that was
+// published to it. In these cases Unknown is all that is reported, and no
+// number follows:
 //
 //   - messages of a publisher that was silent for more than ten minutes, or was
 //     heard for the first time after the gap;
@@ -224,13 +225,14 @@ func (e partError) Unwrap() error { return e.error }
 //
 // Messages that were missed before a member joined are not reported to it.
 type GapError struct {
-	// Room is the name of the room. It is empty for direct messages, those to
-	// the member's user and those to everyone, of which gaps are reported only
-	// once the first such message has come to this hub.
+	// Room is the name of the room. It is empty for direct messages, messages to
+	// the member's user and messages to everyone. Of each of these kinds, gaps are
+	// reported after a first message of the kind has come to this hub.
 	Room string
 	// Missed is the number of messages that are known to be missing, 0 or more.
 	// The content of lost messages is not known, so the number includes those
-	// that were not for this member (Except, ExceptRooms, a second copy).
+	// that this member would not have got (Except, ExceptRooms, Volatile, a second
+	// copy).
 	Missed int
 	// Unknown is set if more than Missed may be missing: a link was down, and
 	// it is not known yet what was published meanwhile, or a server that has

@@ -114,9 +114,10 @@ type Hub struct {
 	commandedJoins atomic.Int32 // for Selection.Join, under way
 }
 
-// New returns a Hub that uses the adapter a. With a nil adapter the rooms exist
-// in this process only. Nil options are the defaults. An option out of its
-// range, or an adapter that is a nil pointer, is [ErrInvalidOption].
+// New returns a Hub that uses the adapter a. With a nil adapter the hub shares
+// its rooms with no other hub, not even of the same process. Nil options are
+// the defaults. An option out of its range, or an adapter that is a nil
+// pointer, is [ErrInvalidOption].
 //
 // The hub owns the adapter: Hub.Close closes it. If New fails it closes the
 // adapter itself, which takes up to 5 s, unless the adapter belongs to another

@@ -14,7 +14,8 @@ import (
 
 // A Member is one connection: a viewer, a player, a task of the server. It is a
 // cursor into each of its rooms; no messages of rooms are queued for it. Direct
-// messages have a log of the member's own, which [Options.Window] bounds.
+// messages have a log of the member's own, to which [Options.Window] and
+// [Options.Overflow] apply.
 //
 // One goroutine at a time may receive (Receive, ReceiveBatch, Messages); a
 // second one gets [ErrConcurrentReceive], also from TryReceiveBatch. All other
@@ -104,7 +105,8 @@ func (m *Member) user() *user {
 }
 
 // Rooms returns the names of the rooms that the member is in, in no order.
-// There are none once it is being closed with a reason.
+// There are none once the member has ended, or receives what is left for it
+// after [Selection.Close] or [Hub.Drain].
 func (m *Member) Rooms() []string {
 	m.mu.Lock()
 	var all []*membership
@@ -126,8 +128,8 @@ func (m *Member) Rooms() []string {
 // Done returns a channel that is closed when the member has ended: because of
 // Close, because its hub closed, because it was too slow, or because of
 // [Selection.Close] or [Hub.Drain] when it has received what was left for it.
-// [Member.Err] says which. A goroutine that
-// may block while it writes to the member's connection should watch it.
+// [Member.Err] says which. A goroutine that may block while it writes to the
+// member's connection should watch it.
 func (m *Member) Done() <-chan struct{} {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -140,10 +142,10 @@ func (m *Member) Done() <-chan struct{} {
 	return m.done
 }
 
-// Close takes the member out of all rooms and off the hub. When it returns
-// nothing more arrives: Receive returns [ErrClosed]. It always returns nil. A
-// second call, or one while the member ends for another reason, waits until the
-// member is out.
+// Close takes the member out of all rooms and off the hub. After that Receive
+// returns [ErrClosed]. (One that is running may still return messages that it
+// took before.) Close always returns nil. A second call, or one while the
+// member ends for another reason, waits until the member is out.
 func (m *Member) Close() error {
 	m.end(ErrClosed)
 	return nil
@@ -262,9 +264,9 @@ func (m *Member) Ready() <-chan struct{} {
 }
 
 // TryReceiveBatch is [Member.ReceiveBatch] without waiting: it returns 0 and no
-// error when there is nothing to receive. Only after that does [Member.Ready]
-// have another value, or is [MemberOptions.OnReady] called again, when
-// something comes. A *GapError is not the end: call TryReceiveBatch again.
+// error when there is nothing to receive. Call it until it does, also after a
+// *GapError: before that [Member.Ready] need not have another value, and
+// [MemberOptions.OnReady] is not called again.
 func (m *Member) TryReceiveBatch(buf []Message) (int, error) {
 	if len(buf) == 0 {
 		return 0, failed("receive", errEmptyBuffer)

@@ -28,8 +28,8 @@ type Message struct {
 	// Data is what was published. All members of the process share these bytes:
 	// do not modify them. Work that is the same for all members can be done
 	// once, since &Data[0] is the same for all of them. The bytes stay valid as
-	// long as they are held, and may keep the frame in memory in which they
-	// came (some 64 KiB).
+	// long as they are held, and may keep in memory the whole frame that brought
+	// them (some 64 KiB).
 	Data []byte
 
 	// Sender is the ID of the hub that published the message. It is empty if a
@@ -38,10 +38,11 @@ type Message struct {
 	Sender string
 
 	// Position is the place of the message in the room's history. [Room.Resume]
-	// continues after it. It is the zero Position in a room without a history,
-	// and for messages that the history does not have: those of a Local
-	// selection, those that Options.LocalFallback delivered, and those of other
-	// programs that were only published.
+	// continues after it. It is the zero Position in a room without a history, and
+	// for messages that the history does not have: those of Local and Unkept
+	// selections, those that Options.LocalFallback delivered, changes of presence,
+	// those that other programs only published, and those whose place in the
+	// history was lost or not found.
 	Position Position
 }
 
@@ -49,13 +50,12 @@ type Message struct {
 // a room with [RoomOptions.Presence] receive them among its messages: see
 // [Message.Presence].
 //
-// The first that a member receives has Reset set, and lists who is there. It
-// may lack the member itself, and others who have just come: they follow as
-// changes. Messages may come before it. The others, applied to that list in
-// order, keep it right. A member that has fallen out of the room's window
-// receives a list again. On all hubs the lists say the same once nobody comes
-// or goes and links are up, and then they say what [Selection.Members] says, in
-// terms of persons.
+// The first change that a member receives has Reset set, and lists who is in
+// the room. Messages may come before it. It may lack the member itself, and
+// others who have just come: they follow as changes. Later changes, applied in
+// order, keep the list right. A member that has fallen out of the room's window
+// receives a new list. Once nobody comes or goes and links are up, the lists on
+// all hubs are equal, and have the persons behind [Selection.Members].
 type PresenceChange struct {
 	// Reset means that Joined is the whole list: forget what was before.
 	Reset bool
@@ -65,15 +65,13 @@ type PresenceChange struct {
 	// that have left have no Info.
 	Joined, Updated, Left []Person
 
-	// Large means that there are more connections than
-	// RoomOptions.PresenceList: Joined is a sample, and the changes in between
-	// are not told. Reset is set, too.
+	// Large means that there are more connections than RoomOptions.PresenceList.
+	// Joined is then a sample, Reset is set, and single changes are not reported.
 	Large bool
 
-	// Count is the number of connections in the room, on all hubs, at the time
-	// of this change. A person may have several. When connections of persons
-	// who are here come or go, no change tells of it: [Selection.Count] returns
-	// the number as it is now.
+	// Count is the number of connections in the room, on all hubs, at the time of
+	// this change. A person may have several, and causes no change by a second
+	// one. [Selection.Count] returns the number as it is now.
 	Count int
 }
 
@@ -256,9 +254,9 @@ func (p Position) of(mark uint64) (adapter.Position, error) {
 func (m *Member) IsQuestion(msg Message) bool { return m.hub.pollOf(&msg) != nil }
 
 // Reply answers a question: to is the message that the member has received,
-// with its Data as it was, not a copy. Reply copies data. It waits, at most
-// until ctx ends, while the replies to the question that this hub has yet to
-// send would be longer than 1 MiB with this one.
+// with its Data as it was, not a copy. Reply copies data. A hub holds up to
+// 1 MiB of replies to a question until they are sent: while this one does not
+// fit, Reply waits, at most until ctx ends.
 //
 // The error is [ErrNoQuestion] if
 //

@@ -36,12 +36,12 @@ type Options struct {
 	// room.
 	Room func(name string) RoomOptions
 
-	// Admit decides whether a member may join a room. It is asked for each Join
-	// and Resume of a member that is not in the room, also for those that other
-	// hubs ask for, by the goroutine that joins. An error refuses it, and is
-	// what Join returns, wrapped. A nil Admit admits all.
+	// Admit decides whether a member may join a room. The goroutine that joins
+	// calls it, for each Join and Resume of a member that is not in the room, also
+	// if another hub asked for the Join. If Admit returns an error the Join fails
+	// with that error, wrapped. A nil Admit admits all.
 	//
-	// It is asked last, after everything that may take time, and without locks.
+	// It is called last, after everything that may take time, and without locks.
 	// So a Join cannot race a ban: record the ban where Admit looks for it, then
 	// take the member out of the room. A Join that Admit allowed before that
 	// either is undone or fails. Admit may be called concurrently, and more than
@@ -59,9 +59,9 @@ type Options struct {
 	// OnJoin and OnLeave are called after a member has joined or left a room of
 	// this hub: for each member in order, also when it ends. One goroutine
 	// makes all calls, without locks, so a call that takes long delays the
-	// others. Calls that wait for their turn take memory. The functions may
-	// call the hub, except Close, which waits for them until its ctx ends.
-	// Drain waits for members to read what is left for them, and meanwhile no
+	// others. Calls that wait for their turn take memory. The functions may call
+	// the hub, except Close, which waits for them until its ctx ends. While one of
+	// them calls Drain, which waits for members to read what is left for them, no
 	// other call is made.
 	OnJoin, OnLeave func(room string, m *Member)
 
@@ -95,11 +95,10 @@ type Options struct {
 	// waits until it is empty. Default 16 MiB.
 	PublishBuffer int
 
-	// LocalFallback delivers messages that could not be published to the
-	// backend to the members of this hub. The publish then fails with
-	// ErrLocalOnly, unless its context ended while the message was being sent
-	// in one frame with others: then the error does not say what became of the
-	// message.
+	// LocalFallback delivers a message to the members of this hub if it could not
+	// be published to the backend. The publish then fails with ErrLocalOnly. If
+	// its context ends while the message is being sent in one frame with others,
+	// the error does not say what became of the message.
 	//
 	// The order of a room may then differ between hubs, and a message published
 	// by Publish may overtake messages handed to PublishAsync before it. In a
@@ -151,9 +150,9 @@ type RoomOptions struct {
 	Presence bool
 
 	// Grace is how long a person counts as here after its last connection on a
-	// hub has ended, so that a page that is reloaded is no event, also if a
-	// command has closed it. Members without a user, which nobody can recognise,
-	// go at once. Default 5 s; a negative Grace is none.
+	// hub has ended, even by [Selection.Close]. So a page that is reloaded within
+	// that time causes no change. Members without a user go at once, since nobody
+	// can recognise them. Default 5 s; a negative Grace is none.
 	Grace time.Duration
 
 	// PresenceList is the most connections in the room, on all hubs, whose
@@ -177,16 +176,17 @@ type Retention = adapter.Retention
 
 // A Window bounds what a room keeps for members that lag, in each process. A
 // member that falls further behind has missed what is no longer kept; see
-// [Overflow]. The newest message is kept even if it is longer than Bytes.
-// Memory is used only while a member lags: some 200 bytes for each message,
-// besides what Bytes counts.
+// [Overflow]. The newest message is kept even if it is longer than Bytes. In a
+// room without a history memory is used only while a member lags: some 200
+// bytes for each message, besides what Bytes counts.
 //
-// A room with a history keeps more while the hub reads the history, and for
-// about a second after that. It reads it after an interruption, and for members
-// that resume or have fallen behind. It then keeps up to 16,384 messages and 4
-// MiB of what arrives, and up to 4 MiB of what is read for members. So members
-// that keep up lose nothing while the hub catches up, and members that come
-// from behind can catch up with the others.
+// A room with a history also keeps up to two windows of the latest messages,
+// for members that resume. It keeps more while the hub reads the history, which
+// it does after an interruption and for members that resume or have fallen
+// behind, and for about a second after that: up to 16,384 messages and 4 MiB of
+// what arrives, and up to 4 MiB of what is read for members. So members that
+// keep up lose nothing while the hub catches up, and members that come from
+// behind can catch up with the others.
 //
 // The window should hold the messages that may arrive while the goroutine of a
 // member waits to be scheduled. Where 300 people may speak at the same moment
@@ -198,13 +198,14 @@ type Window struct {
 	Bytes int
 }
 
-// Overflow says what happens to a member that falls out of a room's window.
+// Overflow says what happens to a member that falls out of the window of a room
+// or, by [Options.Overflow], of its direct messages.
 type Overflow int
 
 const (
-	// Skip reports a [GapError] and continues with the oldest message that is
-	// kept. In a room with a history the member first gets what it missed from
-	// there, and the gap is only what the history no longer has.
+	// Skip reports a [GapError] and continues with the oldest message in the
+	// window. In a room with a history the member first gets from the history
+	// what it missed, and the gap is only what the history no longer has.
 	Skip Overflow = iota + 1
 	// Latest reports a [GapError] and continues with the newest message.
 	Latest

@@ -55,10 +55,11 @@ type HubInfo struct {
 // closes is not waited for, and neither is one that is known to be gone: see
 // [Hub.Hubs].
 //
-// A hub whose link to the backend is down is waited for, and named, if the
-// selection is of everyone or of members of that hub, as it is by Hubs. If it
-// is of rooms or users, and the backend counts receivers (see [ErrNoReceiver]),
-// that hub looks like one that has no members there: it is left out. On other
+// What happens while the link of a hub to the backend is down depends on the
+// selection. If it is of everyone, or of members of that hub, Count waits until
+// the hub is known to be gone, and names it if ctx ends before. If it is of
+// rooms or users, and the backend counts receivers (see [ErrNoReceiver]), that
+// hub looks like one that has no members there: it is left out. On other
 // backends every hub has to say whether it has members there, and a silent one
 // is named. A hub that is not heard of yet can be left out as well: hubs know
 // of each other a second after they start. The members of this hub are counted
@@ -87,9 +88,9 @@ func (s Selection) Count(ctx context.Context) (int, error) {
 // bounded, here and on the other hubs, however many members there are: hubs
 // send the next page, of some 48 KiB, when one has been consumed.
 //
-// An error is the last thing that is yielded. Which errors there are, and how
-// long Members waits, is as with [Selection.Count]. To leave the loop early is
-// no error. The body of the loop may call the hub, also [Hub.Close]: then
+// An error is the last thing that is yielded. Members waits as long as
+// [Selection.Count], and has the same errors. To leave the loop early is no
+// error. The body of the loop may call the hub, also [Hub.Close]: then
 // [ErrClosed] comes next.
 func (s Selection) Members(ctx context.Context) iter.Seq2[MemberInfo, error] {
 	return s.members(ctx, "members")
@@ -189,9 +190,9 @@ func entries[T any](ctx context.Context, s Selection, op string, q control.Quest
 //
 // A hub whose link to the backend is down gets the command when the link is
 // back, if that is before ctx ends and before the other hubs take it for gone:
-// see [Hub.Hubs]. After that it is not waited for, and its members stay as they
-// are. What must hold for them, too, such as a ban, belongs in [Options.Admit],
-// and the command has to be repeated once Hubs yields the hub again.
+// see [Hub.Hubs]. Otherwise Join stops waiting for it, and its members stay as
+// they are. A rule that must hold for such members, too, such as a ban, belongs
+// in [Options.Admit]. Repeat the command once Hubs yields the hub again.
 //
 // If hubs have not answered in time, or have not been able to do it, the error
 // is a [*PartialError]; the command may still take effect there. Other errors
@@ -255,17 +256,17 @@ type Reply struct {
 
 // Ask sends data to the selected members as a question, a direct message that
 // they answer with [Member.Reply], and yields the answers as they come. It ends
-// when all members that got the question have answered or ended. Answers go
-// between hubs only, so no client can answer for another.
+// when all members that got the question have answered or ended. No member can
+// answer for another.
 //
 // If the selection is one of rooms, a member that leaves them before it answers
 // is not waited for either, and its answer is no longer taken, even if it comes
 // back. A member that is still in another room of the selection is waited for.
 //
-// A question is in no history. Which errors there are, and how long Ask waits,
-// is as with [Selection.Count]; then PartialError.Unanswered is the number of
-// members that got the question and have not answered, including those that
-// have ended or left. Data may be as long as a message. The body of the loop
+// A question is in no history. Ask waits as long as [Selection.Count], and has
+// the same errors. In its [*PartialError] Unanswered is the number of members
+// that got the question and have not answered, including those that have ended
+// or left. Data may be as long as a message. The body of the loop
 // may call the hub, as that of [Selection.Members] may.
 func (s Selection) Ask(ctx context.Context, data []byte) iter.Seq2[Reply, error] {
 	return func(yield func(Reply, error) bool) {

@@ -50,7 +50,9 @@ func (r *Room) Name() string { return r.name }
 //     [Options.Room]) for what can never work;
 //   - that of [Options.Admit], if it refuses the member;
 //   - [ErrLeft] if Leave was called for the member during Join;
-//   - [ErrClosed] if the member or the hub is closed;
+//   - [ErrClosed] if the member or the hub is closed, as a [*ClosedError] after
+//     [Selection.Close] or [Hub.Drain], and [ErrSlow] if the member ended so;
+//   - [ErrBrokenHistory] if the room's history is damaged;
 //   - [ErrRefused] if the backend refuses the subscription, of the room or of
 //     the hub's own channels (which the hub keeps trying to subscribe);
 //   - the error of ctx, with what the adapter knows of its links.
@@ -196,10 +198,16 @@ func (r *Room) Leave(ctx context.Context, m *Member) error {
 // Otherwise the message may have been delivered; members who did not get it are
 // told of a gap.
 //
+// The cause of an error is [ErrInvalidRoom], [ErrInvalidOption] (of
+// [Options.Room]), [ErrTooLarge], [ErrClosed], [ErrRefused],
+// [ErrBrokenHistory], [ErrLocalOnly] (with [Options.LocalFallback]), that of
+// ctx, or one of the backend.
+//
 // Messages that are published while another one of the same room is being sent
-// are gathered and sent together. Such a frame is tried for
-// [Options.PublishTimeout], counted from when it is sent, or from its first
-// message of PublishAsync. After that Publish fails even if ctx has more time.
+// are gathered and sent together, as one frame. The hub tries to send a frame
+// for [Options.PublishTimeout], counted from when its first message of
+// PublishAsync was accepted or, if it has none, from when it is first sent.
+// After that Publish fails even if ctx has more time.
 func (r *Room) Publish(ctx context.Context, data []byte) error {
 	room, err := r.beginPublish(data)
 	if err != nil {
@@ -247,12 +255,13 @@ func (h *Hub) endPublish(r *room) {
 // While the buffer of Options.PublishBuffer is full PublishAsync waits until
 // ctx ends, or until [Options.PublishTimeout] has passed if ctx has no
 // deadline. The context has no effect on a message that was accepted: the hub
-// tries to send it for as long as Options.PublishTimeout, or as the messages
-// sent with it, allow. An attempt that has begun by then is completed, which
-// takes some seconds if the server does not answer.
+// tries to send it until Options.PublishTimeout has passed since the first
+// message of its frame was accepted. An attempt that has begun by then is
+// completed, which takes some seconds if the server does not answer.
 //
 // The errors that PublishAsync itself returns are [ErrInvalidRoom],
-// [ErrTooLarge], [ErrClosed] and that of ctx. They wrap [ErrUnsent].
+// [ErrTooLarge], [ErrClosed], that of ctx, and context.DeadlineExceeded after
+// Options.PublishTimeout. They wrap [ErrUnsent].
 func (r *Room) PublishAsync(ctx context.Context, data []byte, done func(error)) error {
 	h := r.hub
 	if err := r.checkPublish(data); err != nil {

@@ -122,10 +122,11 @@ func (s Selection) Unkept() Selection {
 // ctx has no deadline. If the backend refuses these channels the error is
 // [ErrRefused].
 //
-// Errors besides those of Room.Publish are [ErrEmptySelection],
-// [ErrInvalidMember] for a string that cannot be a member ID, [ErrTooLarge] for
-// a selection with too many names, and [ErrNoReceiver]. A message to a member
-// that has left its hub reaches nobody, without an error.
+// Errors besides those of Room.Publish are [ErrNoReceiver] and, for an invalid
+// selection and not as a PublishError, [ErrEmptySelection], [ErrInvalidUser],
+// [ErrInvalidMember] for a string that cannot be a member ID, and [ErrTooLarge]
+// for a selection with too many names. A message to a member that has left its
+// hub reaches nobody, without an error.
 func (s Selection) Publish(ctx context.Context, data []byte) error {
 	if err := s.check(data); err != nil {
 		return failed("publish", adapter.Unsent(err))

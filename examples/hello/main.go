@@ -10,32 +10,21 @@ import (
 )
 
 func main() {
-	if err := run(context.Background()); err != nil {
-		log.Fatal(err)
-	}
+	ctx := context.Background()
+	hub, err := fanout.New(nil, nil) // without an adapter: the rooms are this hub's alone
+	check(err)
+	member, err := hub.Connect(nil)
+	check(err)
+	check(hub.Room("lobby").Join(ctx, member))
+	check(hub.Room("lobby").Publish(ctx, []byte("hello")))
+	msg, err := member.Receive(ctx)
+	check(err)
+	fmt.Printf("%s: %s\n", msg.Room, msg.Data)
+	check(hub.Close(ctx))
 }
 
-func run(ctx context.Context) error {
-	hub, err := fanout.New(nil, nil) // without an adapter the rooms live in this process
+func check(err error) {
 	if err != nil {
-		return err
+		log.Fatal(err)
 	}
-	defer hub.Close(ctx)
-	member, err := hub.Connect(nil)
-	if err != nil {
-		return err
-	}
-	lobby := hub.Room("lobby")
-	if err := lobby.Join(ctx, member); err != nil {
-		return err
-	}
-	if err := lobby.Publish(ctx, []byte("hello")); err != nil {
-		return err
-	}
-	msg, err := member.Receive(ctx)
-	if err != nil {
-		return err
-	}
-	fmt.Printf("%s: %s\n", msg.Room, msg.Data)
-	return nil
 }
