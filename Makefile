@@ -41,18 +41,21 @@ help: ## what there is to make
 test: ## set up what tests need, and run them, on one server version
 	@. .ci/setup
 	status=0
-	# packages lists those with tests that start servers, or with ! the others.
+	# packages lists the packages whose tests start servers or, with !, the others
+	# that have tests.
 	packages() {
 	  go list -test -f '{{if eq .Name "main"}}{{.ImportPath}} {{.Deps}}{{end}}' ./... |
-	    sed -n "/internal\/redistest/$${1:-}{ s/\.test .*//p }"
+	    sed -n "/internal\/redistest/$${1:-}{ s/\.test .*//p; }"
 	}
 	# The packages that take longest are first: they decide when all have ended.
 	root="./sharded ./internal/redistest ./adapter/redis . ./internal/redispubsub ./adapter/partition ./adapter/migrate ./..."
 	if [ "$${FANOUT_TEST_ALL:-}" = 1 ]; then
 	  # Tests without servers only need processor time, so they take all of it
-	  # first. The order of locks is checked there too, which -race has no part in.
+	  # first, whatever P, M and TESTFLAGS are. The order of locks is checked there
+	  # too, which -race has no part in.
 	  computing=$$(packages !)
 	  root=$$(packages)
+	  if [ -z "$$computing" ] || [ -z "$$root" ]; then echo 'make test: no packages found'; exit 1; fi
 	  go test -p 2 -vet=off -timeout $(TIMEOUT) . $$computing || status=1
 	  flags=$${GOFLAGS:-}
 	  FANOUT_TEST_ALL= GOFLAGS=$${flags//-race/} go test -p 2 -vet=off -tags lockcheck -timeout $(TIMEOUT) . ./internal/locks ./internal/roomlog ./internal/work ./internal/reading ./internal/publishing ./internal/questions ./internal/lookout ./internal/announcer || status=1

@@ -179,9 +179,9 @@
 // # Who is there, on all hubs
 //
 // Selections also count and list their members, move them to other rooms, close
-// them, and ask them questions. Each call ends as soon as every hub that has
-// such members has answered, and Ask as soon as every member has. If some have
-// not when ctx ends, or after [Options.PublishTimeout] if ctx has no deadline,
+// them, and ask them questions. Each call ends as soon as all hubs concerned
+// have answered, and Ask as soon as every member has. If some have not when ctx
+// ends, or after [Options.PublishTimeout] if ctx has no deadline,
 // the call returns what the others said, and a [*PartialError] that names the
 // silent hubs, or counts those whose IDs are not known.
 //

@@ -246,10 +246,10 @@ var errDraining = ClosedError{Reason: "hub is closing", Draining: true}
 // [*ClosedError] whose Draining is true. Publishing still works.
 //
 // Drain returns nil when all members have ended. A member ends when Receive has
-// returned the error. (If nobody has ever received from it, and nothing waits
-// for it, it ends at once.) If ctx ends first, the members that are left end at
-// once, and the error says how many they were. If the hub is closed meanwhile
-// the error is ErrClosed. A second call waits for the same members.
+// returned the error. (If nobody has ever received from it, and it has nothing
+// to receive, it ends at once.) If ctx ends first, the members that are left
+// end at once, and the error says how many they were. If the hub is closed
+// meanwhile the error is ErrClosed. A second call waits for the same members.
 //
 // A Drain that [MemberOptions.OnReady] calls would wait for itself until ctx
 // ends, since members learn by OnReady that they end. In [Options.OnJoin] and

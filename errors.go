@@ -21,8 +21,8 @@ import (
 // way.
 var (
 	// ErrClosed means that a Hub, a Member or an Adapter is closed. From Receive
-	// it is final. A second Close does not return it, and neither does Room.Leave
-	// of a member that has ended while its hub is open.
+	// it is final. A second Close does not return it, and, while the hub is open,
+	// neither does Room.Leave of a member that has ended.
 	ErrClosed = adapter.ErrClosed
 
 	// ErrSlow is the final error of a member that fell out of the window of a
@@ -226,8 +226,9 @@ func (e partError) Unwrap() error { return e.error }
 // Messages that were missed before a member joined are not reported to it.
 type GapError struct {
 	// Room is the name of the room. It is empty for direct messages, messages to
-	// the member's user and messages to everyone. Of each of these kinds, gaps are
-	// reported after a first message of the kind has come to this hub.
+	// the member's user and messages to everyone. Their gaps are reported once a
+	// first one has come to this hub: a direct message of another hub, a message
+	// to that user, or one to everyone.
 	Room string
 	// Missed is the number of messages that are known to be missing, 0 or more.
 	// The content of lost messages is not known, so the number includes those

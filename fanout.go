@@ -201,7 +201,7 @@ func makeHub(opts Options) *Hub {
 		closed:   make(chan struct{}),
 		ops:      gate.New(),
 	}
-	h.id = fmt.Sprintf("%016x", h.num)
+	h.id = hubID(h.num)
 	h.home = item.Home{ID: h.id, Arrival: func() uint64 { return h.leftOut.Add(1) }}
 	var cancel, shut context.CancelCauseFunc
 	h.ctx, cancel = context.WithCancelCause(context.Background())

@@ -117,7 +117,8 @@ func (r *room) isWhole() bool {
 // meets the log when a part ends at the position of the log: its cursor is
 // moved there in the same step.
 //
-// Until the membership is joined room.mu guards it, then Member.walk.
+// Until the membership is joined room.mu guards it. After that its position and
+// its page change under room.mu, and the part being read under Member.walk.
 type memberReplay = reading.Replay
 
 // assemble gives a replay its next part, or says what is needed first, or that
@@ -171,7 +172,7 @@ func (r *room) start(ms *membership, rp *memberReplay, since adapter.Position) {
 		p.replay = nil
 		return
 	}
-	p.behind.Store(follows)
+	p.behind.Store(replays)
 }
 
 // passGap begins to fill the gap before the cursor of ms, or consumes it.
@@ -179,7 +180,7 @@ func (m *Member) passGap(ms *membership) error {
 	m.walk.AssertHeld()
 	if m.refills(ms) {
 		ms.place.replay = replay.Refill[item.Entry](ms.place.last.private())
-		ms.place.behind.Store(follows)
+		ms.place.behind.Store(replays)
 		return nil
 	}
 	return m.gap(ms)

@@ -37,7 +37,7 @@ func (h *Hub) initNotices() {
 		Bound: h.bound, Timeout: h.opts.PublishTimeout, Explain: h.explain,
 		AwaitOwn: func(ctx context.Context) error { return h.awaitOwn(ctx, nil) },
 		Known:    h.known, Listens: h.listens, Perform: h.performer.Perform, Presence: h.announced,
-		Received: h.lookout.Receive, IsGone: h.lookout.IsGone, IsNew: h.lookout.IsNew, IsWatched: h.lookout.IsWatched, Uncounted: h.lookout.SetUncounted,
+		Received: h.lookout.Receive, IsGone: h.lookout.IsGone, IsNew: h.lookout.IsNew, IsWatched: h.lookout.IsWatched, NoteUncounted: h.lookout.SetUncounted,
 		Malformed:  func(err error) { h.malformed(h.inboxChannel, err) },
 		SweepLater: h.janitor.wake,
 	})
@@ -383,5 +383,6 @@ func (h *Hub) sayHello() {
 // canWrite reports whether all hubs that are there can read a format level, so
 // that a field of that level may be written. For levels above the first it is
 // false while the hub cannot know the others: in its first two seconds, and
-// until the backend can be reached.
+// until the backend can be reached. No field needs it yet: all are of the first
+// level.
 func (h *Hub) canWrite(level int) bool { return h.alone || h.hellos.Level() >= level }

@@ -265,8 +265,8 @@ func (m *Member) Ready() <-chan struct{} {
 
 // TryReceiveBatch is [Member.ReceiveBatch] without waiting: it returns 0 and no
 // error when there is nothing to receive. Call it until it does, also after a
-// *GapError: before that [Member.Ready] need not have another value, and
-// [MemberOptions.OnReady] is not called again.
+// *GapError, or until it returns the final error: before that [Member.Ready]
+// need not have another value, and [MemberOptions.OnReady] is not called again.
 func (m *Member) TryReceiveBatch(buf []Message) (int, error) {
 	if len(buf) == 0 {
 		return 0, failed("receive", errEmptyBuffer)

@@ -6,6 +6,7 @@ import (
 
 	"github.com/fanoutgo/fanout/internal/item"
 	"github.com/fanoutgo/fanout/internal/linked"
+	"github.com/fanoutgo/fanout/internal/notify"
 	"github.com/fanoutgo/fanout/internal/roomlog"
 )
 
@@ -62,7 +63,7 @@ type place struct {
 // Reasons why a member that is out of the window does not count as slow.
 const (
 	within  int32 = iota // it is not
-	follows              // it comes from behind, and has not caught up since
+	replays              // it comes from behind, and has not caught up since
 	pushed               // the hub caught up faster than it could read
 )
 
@@ -72,9 +73,9 @@ type waits struct {
 	// cancel ends a call of the adapter that a Join makes, or the reading of
 	// what a member missed that fell out of the window; nil if there is none.
 	cancel context.CancelCauseFunc
-	// moved is closed when the member has left or is in the room, and when its
-	// Resume has failed; nil: nobody waits for that.
-	moved chan struct{}
+	// moved tells that the member has left or is in the room, or that its Resume
+	// has failed.
+	moved notify.Notifier
 	calls []*admitCall // of Options.Admit
 }
 
@@ -138,19 +139,14 @@ func (ms *membership) waiting() *waits {
 // the room, and when its Resume has failed. It implements reading.Member.
 func (ms *membership) WhenMoved() <-chan struct{} {
 	ms.room.mu.AssertHeld()
-	w := ms.waiting()
-	if w.moved == nil {
-		w.moved = make(chan struct{})
-	}
-	return w.moved
+	return ms.waiting().moved.Wait()
 }
 
 // tell wakes those that wait for WhenMoved.
 func (ms *membership) tell() {
 	ms.room.mu.AssertHeld()
-	if p := ms.place; p != nil && p.waits != nil && p.waits.moved != nil {
-		close(p.waits.moved)
-		p.waits.moved = nil
+	if p := ms.place; p != nil && p.waits != nil {
+		p.waits.moved.Notify()
 	}
 }
 
@@ -300,13 +296,13 @@ func (m *Member) hasReadAll(e *extras) bool {
 // hasReadAll reports whether the member has read everything in the room.
 func (ms *membership) hasReadAll() bool {
 	ms.member.walk.AssertHeld()
-	joined, behind := ms.standing()
+	joined, behind := ms.whereabouts()
 	return !behind && (!joined || ms.cursor.AtEnd())
 }
 
-// standing reports whether the membership is in its room, and whether there
+// whereabouts reports whether the membership is in its room, and whether there
 // are, or may be, messages to read before those in the room's log.
-func (ms *membership) standing() (joined, behind bool) {
+func (ms *membership) whereabouts() (joined, behind bool) {
 	ms.member.walk.AssertHeld()
 	ms.room.mu.Lock()
 	defer ms.room.mu.Unlock()
@@ -329,7 +325,7 @@ func (m *Member) ends() []milestone {
 	defer m.mu.Unlock()
 	for ms := range m.rooms.All {
 		r := ms.room
-		joined, behind := ms.standing()
+		joined, behind := ms.whereabouts()
 		if behind || joined && !r.isWhole() {
 			return nil
 		}
@@ -351,7 +347,7 @@ func (m *Member) passed(marks []milestone) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for ms := range m.rooms.All {
-		if _, behind := ms.standing(); behind {
+		if _, behind := ms.whereabouts(); behind {
 			return false
 		}
 	}

@@ -55,7 +55,8 @@ type Message struct {
 // others who have just come: they follow as changes. Later changes, applied in
 // order, keep the list right. A member that has fallen out of the room's window
 // receives a new list. Once nobody comes or goes and links are up, the lists on
-// all hubs are equal, and have the persons behind [Selection.Members].
+// all hubs are equal, and name the persons whose connections
+// [Selection.Members] yields.
 type PresenceChange struct {
 	// Reset means that Joined is the whole list: forget what was before.
 	Reset bool
@@ -70,8 +71,8 @@ type PresenceChange struct {
 	Large bool
 
 	// Count is the number of connections in the room, on all hubs, at the time of
-	// this change. A person may have several, and causes no change by a second
-	// one. [Selection.Count] returns the number as it is now.
+	// this change. A person may have several: a second one causes no change.
+	// [Selection.Count] returns the number as it is now.
 	Count int
 }
 

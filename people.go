@@ -266,8 +266,8 @@ type Reply struct {
 // A question is in no history. Ask waits as long as [Selection.Count], and has
 // the same errors. In its [*PartialError] Unanswered is the number of members
 // that got the question and have not answered, including those that have ended
-// or left. Data may be as long as a message. The body of the loop
-// may call the hub, as that of [Selection.Members] may.
+// or left. Data may be as long as a message. The body of the loop may call the
+// hub, as that of [Selection.Members] may.
 func (s Selection) Ask(ctx context.Context, data []byte) iter.Seq2[Reply, error] {
 	return func(yield func(Reply, error) bool) {
 		if s.hub != nil {

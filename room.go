@@ -50,11 +50,12 @@ func (r *Room) Name() string { return r.name }
 //     [Options.Room]) for what can never work;
 //   - that of [Options.Admit], if it refuses the member;
 //   - [ErrLeft] if Leave was called for the member during Join;
-//   - [ErrClosed] if the member or the hub is closed, as a [*ClosedError] after
-//     [Selection.Close] or [Hub.Drain], and [ErrSlow] if the member ended so;
+//   - [ErrClosed] if the member or the hub is closed: a [*ClosedError] after
+//     [Selection.Close] or [Hub.Drain]; [ErrSlow] if that ended the member;
 //   - [ErrBrokenHistory] if the room's history is damaged;
-//   - [ErrRefused] if the backend refuses the subscription, of the room or of
-//     the hub's own channels (which the hub keeps trying to subscribe);
+//   - [ErrRefused] if the backend refuses to read the room's history, or
+//     refuses the subscription, of the room or of the hub's own channels
+//     (which the hub keeps trying to subscribe);
 //   - the error of ctx, with what the adapter knows of its links.
 func (r *Room) Join(ctx context.Context, m *Member) error {
 	if err := r.check(ctx, m); err != nil {
@@ -201,11 +202,12 @@ func (r *Room) Leave(ctx context.Context, m *Member) error {
 // The cause of an error is [ErrInvalidRoom], [ErrInvalidOption] (of
 // [Options.Room]), [ErrTooLarge], [ErrClosed], [ErrRefused],
 // [ErrBrokenHistory], [ErrLocalOnly] (with [Options.LocalFallback]), that of
-// ctx, or one of the backend.
+// ctx, context.DeadlineExceeded after Options.PublishTimeout, or one of the
+// backend.
 //
 // Messages that are published while another one of the same room is being sent
-// are gathered and sent together, as one frame. The hub tries to send a frame
-// for [Options.PublishTimeout], counted from when its first message of
+// are gathered and sent together, as one frame. The hub tries to send such a
+// frame for [Options.PublishTimeout], counted from when its first message of
 // PublishAsync was accepted or, if it has none, from when it is first sent.
 // After that Publish fails even if ctx has more time.
 func (r *Room) Publish(ctx context.Context, data []byte) error {
@@ -256,8 +258,8 @@ func (h *Hub) endPublish(r *room) {
 // ctx ends, or until [Options.PublishTimeout] has passed if ctx has no
 // deadline. The context has no effect on a message that was accepted: the hub
 // tries to send it until Options.PublishTimeout has passed since the first
-// message of its frame was accepted. An attempt that has begun by then is
-// completed, which takes some seconds if the server does not answer.
+// message of PublishAsync in its frame was accepted. An attempt that has begun
+// by then is completed, which takes some seconds if the server does not answer.
 //
 // The errors that PublishAsync itself returns are [ErrInvalidRoom],
 // [ErrTooLarge], [ErrClosed], that of ctx, and context.DeadlineExceeded after

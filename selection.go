@@ -123,10 +123,10 @@ func (s Selection) Unkept() Selection {
 // [ErrRefused].
 //
 // Errors besides those of Room.Publish are [ErrNoReceiver] and, for an invalid
-// selection and not as a PublishError, [ErrEmptySelection], [ErrInvalidUser],
-// [ErrInvalidMember] for a string that cannot be a member ID, and [ErrTooLarge]
-// for a selection with too many names. A message to a member that has left its
-// hub reaches nobody, without an error.
+// selection, [ErrEmptySelection], [ErrInvalidUser], [ErrInvalidMember] for a
+// string that cannot be a member ID, and [ErrTooLarge] for too many names. An
+// error that is known before anything is sent is no PublishError. A message to
+// a member that has left its hub reaches nobody, without an error.
 func (s Selection) Publish(ctx context.Context, data []byte) error {
 	if err := s.check(data); err != nil {
 		return failed("publish", adapter.Unsent(err))

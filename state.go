@@ -12,6 +12,7 @@ import (
 	"github.com/fanoutgo/fanout/internal/life"
 	"github.com/fanoutgo/fanout/internal/linked"
 	"github.com/fanoutgo/fanout/internal/locks"
+	"github.com/fanoutgo/fanout/internal/notify"
 	"github.com/fanoutgo/fanout/internal/publishing"
 	"github.com/fanoutgo/fanout/internal/roomlog"
 	"github.com/fanoutgo/fanout/internal/sequence"
@@ -46,8 +47,8 @@ type room struct {
 
 	name    string // never changed, like channel; empty for the room of everyone
 	channel string
-	changed chan struct{} // closed when its subscription changes; nil: nobody waits
-	sweptAt uint64        // OldestKept at the last search for slow members
+	changed notify.Notifier // tells of changes of its subscription, and of what is known of the history
+	sweptAt uint64          // OldestKept at the last search for slow members
 }
 
 func newRoom(h *Hub, name, channel string, kept *roomHistory, limits *limits, special *rare) *room {
@@ -210,10 +211,7 @@ func (e *expulsions) of(channel string) *atomic.Uint64 {
 // is known of the history, changes.
 func (r *room) whenChanged() <-chan struct{} {
 	r.mu.AssertHeld()
-	if r.changed == nil {
-		r.changed = make(chan struct{})
-	}
-	return r.changed
+	return r.changed.Wait()
 }
 
 // follows reports whether whatever is published from now on goes into the log
@@ -272,10 +270,7 @@ func (r *room) subscribed(ms *membership, err error) {
 // tell wakes those that wait for a change.
 func (r *room) tell() {
 	r.mu.AssertHeld()
-	if r.changed != nil {
-		close(r.changed)
-		r.changed = nil
-	}
+	r.changed.Notify()
 }
 
 // open puts a membership into the room, at the end of its log.

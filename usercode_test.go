@@ -331,7 +331,9 @@ func TestCallbackThatEndsItsHub(t *testing.T) {
 					}()
 				}
 				require.NoError(t, h.Room("x").Join(within(t), m))
-				require.NoError(t, h.Room("x").PublishAsync(within(t), nil, func(error) { endIn("done") }))
+				if c.where != "OnJoin" { // which may have closed the hub already
+					require.NoError(t, h.Room("x").PublishAsync(within(t), nil, func(error) { endIn("done") }))
+				}
 				if err := <-ended; c.says == "" {
 					require.NoError(t, err)
 				} else {

@@ -3,10 +3,13 @@ package control
 import (
 	"bytes"
 	"encoding/hex"
+	"fmt"
 	"math"
+	"os"
 	"strings"
 	"testing"
 
+	"github.com/fanoutgo/fanout/internal/wire"
 	"github.com/stretchr/testify/require"
 )
 
@@ -101,10 +104,22 @@ func TestDecode(t *testing.T) {
 	})
 }
 
+// The vectors are in WIRE.md, too, as far as this says so.
 func TestVectors(t *testing.T) {
+	question := "0101" + "08" + "00" + "03" + "08" + "904e" + "01" + "00" + "01056c6f626279" + "00" + "00" + "0000" + "0000000000000000" + "000000"
+	doc, err := os.ReadFile("../../WIRE.md")
+	require.NoError(t, err)
+	for _, text := range []string{
+		question,
+		hex.EncodeToString(wire.AppendControl(nil, 0x0123456789abcdef, 1_700_000_000_000,
+			(&Probe{Number: 1, Hubs: 1, Digest: Mix(0x0123456789abcdef + Mix(1))}).Append(nil))),
+		fmt.Sprintf("`mix(1)` is `%016x`", Mix(1)),
+	} {
+		require.True(t, strings.Contains(string(doc), text), "WIRE.md lacks %s", text)
+	}
 	for want, p := range map[string]Payload{
-		"0101" + "07" + "00" + "03" + "08" + "904e" + "01" + "00" + "01056c6f626279" + "00" + "00" + "0000" + "0000000000000000" + "000000": &Question{
-			ID: 7, Op: OpCount, Credit: 8, Wait: 10_000, Scope: ScopeRooms, Names: []string{"lobby"},
+		question: &Question{
+			ID: 8, Op: OpCount, Credit: 8, Wait: 10_000, Scope: ScopeRooms, Names: []string{"lobby"},
 		},
 		"0102" + "07" + "00" + "02" + "00" + "0100" + "2a" + "00" + "0000" + "0000000000000000" + "00": &Answer{
 			ID: 7, Status: StatusLast, Covers: []uint64{0}, Count: 42,

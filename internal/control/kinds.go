@@ -49,7 +49,7 @@ type Op uint8
 const (
 	// OpMembers lists members.
 	OpMembers Op = iota + 1
-	// OpUsers lists users.
+	// OpUsers is not used yet.
 	OpUsers
 	// OpCount counts members.
 	OpCount
@@ -128,7 +128,7 @@ const (
 	StatusSame
 	// StatusNotUnderstood means that the hub does not know the op.
 	StatusNotUnderstood
-	// StatusFailed means that the hub could not do it. The data of the first
+	// StatusFailed means that the hub could not do it. The data of the last
 	// entry says why.
 	StatusFailed
 )
@@ -226,7 +226,7 @@ type Probe struct {
 
 // A Roster lists hubs.
 type Roster struct {
-	Answer bool // the receiver answers with its own if that differs
+	Answer bool // the receiver answers with its own
 	Hubs   []Known
 }
 

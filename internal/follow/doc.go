@@ -9,10 +9,10 @@
 //	                                         ▼  │
 //	                                    Stalled │ PageEnd
 //	             Refused            Read        │
-//	  (any) ──────────────▶ Blind ──────▶ Retrying
+//	CatchingUp ───────────▶ Blind ──────▶ Retrying
 //
 //	in          on                                  goes to
-//	Off         Subscribed                          Opening
+//	Off         Subscribed, Read                    Opening
 //	Opening     Head                                CatchingUp
 //	            Refused                             Off
 //	Live        Receive, of a frame after a hole    CatchingUp, or Stalled

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/fanoutgo/fanout/adapter"
+	"github.com/fanoutgo/fanout/internal/history"
 	"github.com/fanoutgo/fanout/internal/roomlog"
 	"github.com/fanoutgo/fanout/internal/sequence"
 )
@@ -26,7 +27,7 @@ func (f *Follower[B]) place(b *Frame[B], now time.Time, compares bool) (a Append
 		f.pos.Epoch = b.At.Epoch
 		a.restart(f.pos)
 	case b.At.Epoch < f.pos.Epoch:
-		if _, past := f.lastOf(b.At.Epoch); !past && compares && f.compare(now) {
+		if _, past := history.LastOf(f.before, b.At.Epoch); !past && compares && f.compare(now) {
 			return a, false
 		}
 		return f.pastEpoch(b), true
@@ -110,7 +111,7 @@ func (f *Follower[B]) pass(b *Frame[B]) (a Append) {
 // not known yet whether its messages are missing, since the publisher may send
 // them again: then they have a place in the history.
 func (f *Follower[B]) pastEpoch(b *Frame[B]) (a Append) {
-	if last, ok := f.lastOf(b.At.Epoch); ok && b.At.Offset <= last {
+	if last, ok := history.LastOf(f.before, b.At.Epoch); ok && b.At.Offset <= last {
 		return f.pass(b)
 	}
 	if !b.hubs() {
@@ -159,14 +160,4 @@ func (f *Follower[B]) compare(now time.Time) bool {
 	}
 	d.comparedAt = now
 	return true
-}
-
-// lastOf returns the last offset of a past epoch.
-func (f *Follower[B]) lastOf(epoch uint64) (last uint64, ok bool) {
-	for _, past := range f.before {
-		if past.Epoch == epoch {
-			return past.Last, true
-		}
-	}
-	return 0, false
 }

@@ -145,7 +145,12 @@ func Last(p *adapter.Page, epoch uint64) (last uint64, ok bool) {
 	if epoch == p.Head.Epoch {
 		return p.Head.Offset, true
 	}
-	for _, past := range p.Before {
+	return LastOf(p.Before, epoch)
+}
+
+// LastOf returns the last offset of one of several past epochs.
+func LastOf(before []adapter.PastEpoch, epoch uint64) (last uint64, ok bool) {
+	for _, past := range before {
 		if past.Epoch == epoch {
 			return past.Last, true
 		}

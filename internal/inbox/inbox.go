@@ -23,7 +23,7 @@ type Inbox struct {
 }
 
 // Accept takes the numbers of a frame, of this hub (own) or another one. It
-// reports whether messages may be missing before it that Restore has not
+// reports whether messages may be missing before it that Restored has not
 // reported.
 func (b *Inbox) Accept(head *wire.Header, own bool) (v sequence.Verdict, lost bool) {
 	b.mu.Lock()

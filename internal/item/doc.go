@@ -7,8 +7,8 @@
 //
 //	Excludes(number)                 Except names the member
 //	ExcludesRooms, ExcludesRoom      ExceptRooms names a room in which the
-//	                                 member was when the message arrived: in
-//	                                 one it is in, or in one of its Stays
+//	                                 member was when the message arrived: it
+//	                                 is there still, or was by its Stays
 //	Copy                             the message went to several rooms: the
 //	                                 member gets the copy that it reads first,
 //	                                 see Copies
@@ -30,9 +30,7 @@ type Entry struct {
 	Volatile bool
 }
 
-// Counts and Size implement roomlog.Item.
-
-// Counts reports whether missing the message is a loss.
+// Counts implements roomlog.Item: whether missing the message is a loss.
 func (e Entry) Counts() bool {
 	return !e.Volatile && (e.Filter == nil || e.Filter.except != change)
 }
@@ -40,5 +38,6 @@ func (e Entry) Counts() bool {
 // Place implements replay.Item: where the entry is in the backend's history.
 func (e Entry) Place() adapter.Position { return e.At }
 
-// Size is about the number of bytes that the entry keeps alive.
+// Size implements roomlog.Item: about the number of bytes that the entry keeps
+// alive.
 func (e Entry) Size() int { return len(e.Data) + e.Filter.size() }

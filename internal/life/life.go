@@ -10,10 +10,10 @@
 //	Gone
 //
 // A room is idle while it has no members and no uses. A use is a call that
-// works with it. Release, and Rest after Leave, report whether the room has
-// become idle and is to be put into a queue. It is in one queue at most, and
-// it stays there when it is used again. When its turn has come, Dequeue, Linger
-// or Forget says what happens to it.
+// works with it. Release reports whether the room has become idle and is to be
+// put into a queue. It is in one queue at most, and it stays there when it is
+// used again. When its turn has come, Dequeue, Linger or Forget says what
+// happens to it.
 //
 // Nothing here has a lock, clock, goroutine or I/O. The lock of the room guards
 // its Life. Times are arguments, in nanoseconds of a clock that nobody sets.
@@ -88,10 +88,11 @@ func (l *Life) Use() bool {
 }
 
 // Release ends uses. It reports whether the room has become idle and is to be
-// put into a queue: see Rest.
+// put into a queue: that for Linger if it is not Off, otherwise that for
+// Forget.
 func (l *Life) Release(uses int, now int64) (queue bool) {
 	l.uses -= int32(uses)
-	return l.Rest(now)
+	return l.rest(now)
 }
 
 // Uses returns the number of uses.
@@ -100,16 +101,15 @@ func (l *Life) Uses() int { return int(l.uses) }
 // Join counts a member.
 func (l *Life) Join() { l.members++ }
 
-// Leave counts a member out. Rest follows.
+// Leave counts a member out. A Release follows.
 func (l *Life) Leave() { l.members-- }
 
 // Members returns the number of members.
 func (l *Life) Members() int { return int(l.members) }
 
-// Rest notes since when the room is idle, if it is. It reports whether the room
-// is to be put into a queue: that for Linger if it is not Off, otherwise that
-// for Forget.
-func (l *Life) Rest(now int64) (queue bool) {
+// rest notes since when the room is idle, if it is. It reports whether the room
+// is to be put into a queue.
+func (l *Life) rest(now int64) (queue bool) {
 	if !l.Idle() {
 		return false
 	}

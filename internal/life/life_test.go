@@ -23,7 +23,7 @@ func step(l *Life, what string, now int64) string {
 		l.Join()
 	case "leave":
 		l.Leave()
-		return said(l.Rest(now), "queue")
+		return said(l.rest(now), "queue")
 	case "start":
 		l.Start()
 	case "subscribed", "failed":
@@ -118,6 +118,6 @@ func TestIdleSince(t *testing.T) {
 	require.EqualValues(t, 5, l.IdleSince())
 	l.Join()
 	l.Leave()
-	require.False(t, l.Rest(7), "it is in the queue")
+	require.False(t, l.rest(7), "it is in the queue")
 	require.EqualValues(t, 7, l.IdleSince(), "it was used meanwhile")
 }

@@ -1,5 +1,5 @@
-// Package notices sends notices: frames without messages, by which hubs talk to
-// each other.
+// Package notices sends notices: frames without numbered messages, by which
+// hubs talk to each other.
 package notices
 
 import (

@@ -17,7 +17,6 @@ package notify
 
 // A Notifier wakes all goroutines that wait. The zero value is ready to use.
 // The owner's lock guards it: both methods must be called with that lock held.
-// Notify wakes all goroutines that wait.
 type Notifier struct{ changed chan struct{} }
 
 // Wait returns a channel that the next Notify closes.

@@ -18,8 +18,8 @@
 // that may have arrived are not: if it did not arrive, receivers count its
 // messages as missing.
 //
-// A notice is something that hubs tell each other besides messages. It takes
-// its turn like a frame, and has no number.
+// A notice is what hubs tell each other, or a message that is not kept. It
+// takes its turn like a frame, and has no number.
 //
 // The package has no lock, clock or goroutine. Begin, Gather, Queue, Withdraw
 // and Next need the lock of the outbox's owner. Number and Done need no lock,

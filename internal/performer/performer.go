@@ -12,7 +12,7 @@
 //	      OpCount ────────────────────────────────────────┘
 //
 // A Performer remembers nothing, and has no lock. It runs on the goroutine of
-// its caller. Package questions has one for each question.
+// its caller: package questions has a goroutine for each question.
 package performer
 
 import (

@@ -1,6 +1,6 @@
 // Package presence finds out who is in a room on all hubs. The hub is the unit
-// of failure: each hub announces its own members, and each hub with members in
-// the room follows all hubs, itself included.
+// of failure: each hub announces its own members, and each hub that is
+// subscribed to the room follows all hubs, itself included.
 //
 //	members of this hub                        all hubs
 //	  Join ─┐                                  Receive ─┐

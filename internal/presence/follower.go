@@ -1,6 +1,7 @@
 package presence
 
 import (
+	"cmp"
 	"slices"
 	"time"
 
@@ -237,7 +238,7 @@ func (f *Follower) Doubt(now time.Time) Step {
 			f.doubt(hub, p, now)
 		}
 	}
-	slices.SortFunc(f.ask, func(a, b Ask) int { return compare(a.Hub, b.Hub) })
+	slices.SortFunc(f.ask, func(a, b Ask) int { return cmp.Compare(a.Hub, b.Hub) })
 	return f.step()
 }
 
@@ -345,7 +346,7 @@ func (f *Follower) Tick(now time.Time) Step {
 			f.question(hub, p, now)
 		}
 	}
-	slices.SortFunc(f.ask, func(a, b Ask) int { return compare(a.Hub, b.Hub) })
+	slices.SortFunc(f.ask, func(a, b Ask) int { return cmp.Compare(a.Hub, b.Hub) })
 	return f.step()
 }
 

@@ -1,21 +1,11 @@
 package presence
 
 import (
+	"cmp"
 	"strings"
 
 	"github.com/fanoutgo/fanout/internal/control"
 )
-
-// compare orders numbers, as cmp.Compare does.
-func compare(a, b uint64) int {
-	switch {
-	case a < b:
-		return -1
-	case a > b:
-		return 1
-	}
-	return 0
-}
 
 // sum is the part of a member in the digest: FNV-1a of all that is announced of
 // it, finished so that the bits of the number spread.
@@ -33,16 +23,8 @@ func sum(e *control.Entry) uint64 {
 	}
 	add(e.Name)
 	add(e.Data)
-	h ^= mix(e.Number + mix(e.Since))
-	return mix(h)
-}
-
-// mix is the finalizer of SplitMix64.
-func mix(x uint64) uint64 {
-	x += 0x9e3779b97f4a7c15
-	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
-	x = (x ^ x>>27) * 0x94d049bb133111eb
-	return x ^ x>>31
+	h ^= control.Mix(e.Number + control.Mix(e.Since))
+	return control.Mix(h)
 }
 
 // key names a person: a user, or a member that has none.
@@ -60,11 +42,9 @@ type personKey struct {
 }
 
 func (k personKey) compare(other personKey) int {
-	if c := strings.Compare(k.user, other.user); c != 0 {
-		return c
-	}
-	if c := compare(k.hub, other.hub); c != 0 {
-		return c
-	}
-	return compare(k.number, other.number)
+	return cmp.Or(
+		strings.Compare(k.user, other.user),
+		cmp.Compare(k.hub, other.hub),
+		cmp.Compare(k.number, other.number),
+	)
 }

@@ -2,6 +2,7 @@ package presence
 
 import (
 	"bytes"
+	"cmp"
 	"slices"
 	"time"
 
@@ -347,7 +348,7 @@ func (l *Local) Snapshot(q *control.Question) *control.Answer {
 				a.Entries = append(a.Entries, m.shown)
 			}
 		}
-		slices.SortFunc(a.Entries, func(x, y control.Entry) int { return compare(x.Number, y.Number) })
+		slices.SortFunc(a.Entries, func(x, y control.Entry) int { return cmp.Compare(x.Number, y.Number) })
 	}
 	return a
 }

@@ -2,12 +2,21 @@ package presence
 
 import (
 	"fmt"
+	"os"
 	"testing"
 	"time"
 
 	"github.com/fanoutgo/fanout/internal/control"
 	"github.com/stretchr/testify/require"
 )
+
+// The hash of a member is that of WIRE.md.
+func TestSum(t *testing.T) {
+	doc, err := os.ReadFile("../../WIRE.md")
+	require.NoError(t, err)
+	hash := sum(&control.Entry{Number: 46, Since: 1_700_000_000_000, Name: []byte("ann"), Data: []byte("info")})
+	require.Contains(t, string(doc), fmt.Sprintf("    %016x\n", hash))
+}
 
 func TestLocal(t *testing.T) {
 	params := Params{Grace: time.Second, Limit: 100}

@@ -2,6 +2,7 @@ package presence
 
 import (
 	"bytes"
+	"cmp"
 	"slices"
 
 	"github.com/fanoutgo/fanout/internal/control"
@@ -77,13 +78,11 @@ func (f *Follower) recount(p *peer, by int) {
 
 // compare orders connections: the one that is there longest first.
 func (c connection) compare(other connection) int {
-	if by := compare(c.member.Since, other.member.Since); by != 0 {
-		return by
-	}
-	if by := compare(c.hub, other.hub); by != 0 {
-		return by
-	}
-	return compare(c.member.Number, other.member.Number)
+	return cmp.Or(
+		cmp.Compare(c.member.Since, other.member.Since),
+		cmp.Compare(c.hub, other.hub),
+		cmp.Compare(c.member.Number, other.member.Number),
+	)
 }
 
 // replace makes entries the members of a hub, which are listed.

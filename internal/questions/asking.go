@@ -237,7 +237,7 @@ func (a *asking) handle(n *news) {
 		// A later attempt is only to find out more.
 	default:
 		if n.receivers < 0 && !a.uncounted {
-			a.board.env.Uncounted()
+			a.board.env.NoteUncounted()
 			if a.uncounted = true; a.question.Op.IsCommand() {
 				a.roll() // wait for hubs that are not known, too
 			}

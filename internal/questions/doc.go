@@ -7,14 +7,14 @@
 //	          └─ queue ◀─ Put ◀─────── pages of answers ───┘
 //
 // The adapter's reader only puts questions, answers and the notices that belong
-// to them into the queue of a [Switchboard]. (Hellos, and announcements of
-// presence, are handled where they arrive.) One goroutine, which ends when the
-// queue is empty, takes them out, in order, and hands them to those that ask or
-// answer. Ask runs on the goroutine of its caller; each question that is
-// answered has a goroutine. Goroutines of their own send what there is to send,
-// so that taking answers never waits for the backend. A question that only this
-// hub answers goes through no queue: [Switchboard.AskHere] calls Env.Perform
-// itself.
+// to them into the queue of a [Switchboard]. (Hellos of package wire, and
+// announcements of presence, are handled where they arrive.) One goroutine,
+// which ends when the queue is empty, takes them out, in order, and hands them
+// to those that ask or answer. Ask runs on the goroutine of its caller; each
+// question that is answered has a goroutine. Goroutines of their own send what
+// there is to send, so that taking answers never waits for the backend. A
+// question that only this hub answers goes through no queue:
+// [Switchboard.AskHere] calls Env.Perform itself.
 //
 // Every wait ends with its context, with [Env.Closing], or when the hub that is
 // waited for is gone. If the backend cannot tell whether a question has reached

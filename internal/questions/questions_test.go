@@ -125,8 +125,8 @@ func in(t *testing.T, n int, test func(t *testing.T, n *net)) {
 				IsGone: func(hub uint64) bool {
 					return hub <= uint64(len(all.hubs)) && all.hubs[hub-1].ended.Load()
 				},
-				Uncounted: func() { h.uncounted++ },
-				Listens:   func(q *control.Question) []uint64 { return []uint64{q.Which} },
+				NoteUncounted: func() { h.uncounted++ },
+				Listens:       func(q *control.Question) []uint64 { return []uint64{q.Which} },
 				Perform: func(ctx context.Context, _ uint64, q *control.Question, _ any, t Taker) (uint64, error) {
 					return h.perform(ctx, q, t)
 				},

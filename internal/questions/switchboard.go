@@ -48,9 +48,9 @@ type Env struct {
 	// Listens returns the indexes of the names of a question whose channels
 	// this hub is subscribed to.
 	Listens func(q *control.Question) []uint64
-	// Perform carries out a question of the hub from on this hub. It returns the
-	// number of members that were selected, and passes the entries of the answer
-	// to t. The place parameter is that of [Switchboard.Put].
+	// Perform carries out, on this hub, a question that the hub from has asked. It
+	// returns the number of members that were selected, and passes the entries of
+	// the answer to t. The place parameter is that of [Switchboard.Put].
 	Perform func(ctx context.Context, from uint64, q *control.Question, place any, t Taker) (count uint64, err error)
 	// Presence returns who is announced on this hub in the room of a question.
 	// The answer has no ID yet.
@@ -64,8 +64,8 @@ type Env struct {
 	IsWatched func(hub uint64) bool
 	// IsNew reports whether this hub may not know all others.
 	IsNew func() bool
-	// Uncounted is told that the backend does not count receivers.
-	Uncounted func()
+	// NoteUncounted is told that the backend does not count receivers.
+	NoteUncounted func()
 	// Malformed is told of what cannot be decoded.
 	Malformed func(err error)
 	// SweepLater arranges for [Switchboard.Sweep] to be called soon.

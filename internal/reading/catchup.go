@@ -64,7 +64,7 @@ func (h *History[H, W]) catchUp(one *work.Task, generation int, delay retry) {
 		h.open(generation, &page)
 		h.goOn(one, generation)
 	default:
-		h.put(generation, &page)
+		h.putPage(generation, &page)
 		if page.More {
 			reader.Pool.Add(func(one *work.Task) { h.catchUp(one, generation, 0) })
 			return
@@ -96,10 +96,10 @@ func (h *History[H, W]) open(generation int, page *adapter.Page) {
 	}
 }
 
-// put puts a page into the log as fast as it can. Members that keep up find it
-// there, because the log holds more than its window meanwhile. Others fall out
-// of the window, as they do when that many messages are published.
-func (h *History[H, W]) put(generation int, page *adapter.Page) {
+// putPage puts a page into the log as fast as it can. Members that keep up find
+// it there, because the log holds more than its window meanwhile. Others fall
+// out of the window, as they do when that many messages are published.
+func (h *History[H, W]) putPage(generation int, page *adapter.Page) {
 	p := follow.NewPage(page)
 	for i, frame := range page.Frames {
 		if !h.putFrame(generation, p, frame, i == 0) {

@@ -93,6 +93,7 @@ func (h *History[H, W]) Add(entries []item.Entry, kept int64) {
 
 // expire tells the host that there are messages that expire, unless it knows.
 func (h *History[H, W]) expire() {
+	h.host.Mutex().AssertHeld()
 	if h.Store.BeginExpiry() {
 		h.host.Kept()
 	}
@@ -100,6 +101,7 @@ func (h *History[H, W]) expire() {
 
 // widen lets the room hold more than its window for a while.
 func (h *History[H, W]) widen() {
+	h.host.Mutex().AssertHeld()
 	if h.Store.Widen(clock.Now()) {
 		h.host.Widened()
 	}

@@ -175,6 +175,7 @@ func (h *History[H, W]) readForMembers(one *work.Task, delay retry) {
 // deliver returns the requests that a page serves. It remembers the page, if
 // the room was not unsubscribed since the generation.
 func (h *History[H, W]) deliver(p *Page, generation int) []*replay.Request[item.Entry] {
+	h.host.Mutex().AssertHeld()
 	if h.Follower.Current(generation) && h.Follower.Known() {
 		h.Store.Remember(p, h.Follower.Position(), h.host.Window())
 		h.expire()

@@ -87,12 +87,14 @@
 //	route.go      which node gets a command
 //	resend.go     frames that reached no subscriber, although there should be one
 //	pipeline.go   the commands to one node; limits.go: how long they may be
+//	bytes.go      strings and bytes that share memory
 //
 //	history.go    histories; library.go and history.lua: what runs on servers
 //	keeper.go     how a node keeps histories; bond.go: scripts that may not ask
 //	replies.go    reads the replies of the functions
 //	errors.go     what errors mean for the hub; errortext.go: texts of errors
 //	refusals.go   remembers refused histories, for Health
+//	check.go      what works on the servers; report.go prints it
 //
 // # Locks
 //

@@ -203,6 +203,7 @@ func (c *Cursor[T, O]) ToEnd(opened uint32) Gap {
 
 // beforeNewest returns the link before the last segment.
 func (l *Log[T, O]) beforeNewest() *link[T] {
+	l.mu.AssertHeld()
 	at := l.first
 	for {
 		s := at.next.Load()

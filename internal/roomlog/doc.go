@@ -21,6 +21,7 @@
 // parks; an append takes all that are parked and wakes them, once each. A
 // cursor that is awake costs an append nothing.
 //
-// A gap that is known beforehand (a link to the backend broke) is a segment of
-// its own in the chain: every cursor meets it at its place in the order.
+// A gap that the log's user reports (messages were lost on their way to the
+// log) is a segment of its own in the chain: every cursor meets it at its place
+// in the order.
 package roomlog

@@ -88,9 +88,10 @@ const (
 
 // A Log is the log of one room. The zero value is not usable; see Init.
 //
-// Append, Open and the methods of Cursor that say so take the log's lock, for a
-// short time each. Appends are ordered by their caller: two that run at once
-// are both kept, in either order.
+// The methods of Log take the log's lock, for a short time each, as do Close,
+// Park, ToEnd and TakeGap of a Cursor. (Init comes before any other.) Appends
+// are ordered by their caller: two that run at once are both kept, in either
+// order.
 type Log[T Item, O Owner] struct {
 	limits *Limits[T]
 
@@ -196,6 +197,7 @@ func (l *Log[T, O]) append(before, gap Gap, items []T, more bool) Wakeups[T, O] 
 // unparkAll takes all cursors that have parked off the list. They are many,
 // and far apart in memory: a waker looks at each.
 func (l *Log[T, O]) unparkAll() Wakeups[T, O] {
+	l.mu.AssertHeld()
 	w := Wakeups[T, O]{l.parked}
 	l.parked, l.waiting = nil, 0
 	return w
@@ -288,6 +290,7 @@ func (s *segment[T]) weight() int { return max(1, len(s.items)) }
 
 // trim cuts off what is more than the window holds; the newest segment stays.
 func (l *Log[T, O]) trim() {
+	l.mu.AssertHeld()
 	items, bytes := l.limits.items, l.limits.bytes
 	if l.wide {
 		items, bytes = l.limits.wide, l.limits.long
@@ -302,6 +305,7 @@ func (l *Log[T, O]) trim() {
 
 // cutFirst cuts off the oldest segment.
 func (l *Log[T, O]) cutFirst() {
+	l.mu.AssertHeld()
 	s := l.first.next.Load()
 	l.items -= int32(s.weight())
 	l.bytes -= s.bytes
@@ -312,6 +316,7 @@ func (l *Log[T, O]) cutFirst() {
 // forgetIfRead drops the window when every cursor has read everything, and
 // parked.
 func (l *Log[T, O]) forgetIfRead() {
+	l.mu.AssertHeld()
 	if l.waiting == l.cursors {
 		l.first = l.end
 		l.items, l.bytes = 0, 0

@@ -4,7 +4,8 @@
 //
 // For every number of a publisher one of three things is decided, once: its
 // message is delivered, it is reported missing, or it is from before the
-// publisher was first heard. So a number below the next one is a repeat only if
+// publisher was first heard. (After a forged jump, messages that were reported
+// missing may be delivered.) So a number below the next one is a repeat only if
 // it was accounted for. If it was not, it is reported missing when it comes.
 //
 // Numbers come from outside, and any of them may be forged. A publisher is

@@ -3,10 +3,10 @@
 //
 // Each hub is watched by a few others. A hash of the IDs of hubs w and t ranks
 // w as a watcher of t; the [Params.Watchers] hubs that rank highest for t probe
-// it: they publish to its inbox. On a backend that counts the reply says
-// whether anybody listens there. The probe also asks for an ack, and everything
-// else that comes from the hub counts as one. What a hub sends for this does
-// not grow with the number of hubs.
+// it: they publish to its inbox. On a backend that counts receivers, the reply
+// says whether anybody listens there. The probe also asks for an ack, and
+// everything else that comes from the hub counts as one. What a hub sends for
+// this does not grow with the number of hubs.
 //
 //	          a probe reached nobody, or             it stays like that for
 //	          no ack for AckTimeout                  Absent, or Silent

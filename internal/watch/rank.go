@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"slices"
 	"time"
+
+	"github.com/fanoutgo/fanout/internal/control"
 )
 
 // This file ranks hubs as watchers of others.
@@ -52,15 +54,7 @@ func (w *Watch) rewatch() {
 }
 
 // score ranks hub w as a watcher of hub t.
-func score(w, t uint64) uint64 { return mix(w ^ mix(t)) }
+func score(w, t uint64) uint64 { return control.Mix(w ^ control.Mix(t)) }
 
 // sum returns the part of a hub in the digest of a list.
-func sum(h *hub) uint64 { return mix(h.id + mix(h.incarnation+1)) }
-
-// mix is the finalizer of SplitMix64.
-func mix(x uint64) uint64 {
-	x += 0x9e3779b97f4a7c15
-	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
-	x = (x ^ x>>27) * 0x94d049bb133111eb
-	return x ^ x>>31
-}
+func sum(h *hub) uint64 { return control.Mix(h.id + control.Mix(h.incarnation+1)) }

@@ -306,7 +306,7 @@ func (w *Watch) enter(k control.Known, now time.Time) (came bool) {
 	}
 	w.graves = slices.DeleteFunc(w.graves, func(g *hub) bool { return g == h })
 	*h = hub{id: k.Hub, incarnation: k.Incarnation, since: k.Since, state: Alive}
-	h.probeAt = now.Add(time.Duration(mix(h.id^mix(w.self.id)) % uint64(w.params.Interval))) // spread
+	h.probeAt = now.Add(time.Duration(control.Mix(h.id^control.Mix(w.self.id)) % uint64(w.params.Interval))) // spread
 	w.count(h, 1)
 	w.out.Came = append(w.out.Came, h.id)
 	w.wake(now)

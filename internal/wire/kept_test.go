@@ -22,6 +22,9 @@ func TestKeptVectors(t *testing.T) {
 	require.True(t, ok)
 	require.Equal(t, []any{uint64(1700000000000), uint64(42), frame}, []any{epoch, offset, got})
 
+	late := AppendLate(nil, 1700000000000, 42, []byte("hello"))
+	require.True(t, strings.Contains(string(doc), hex.EncodeToString(late)), "WIRE.md lacks %x", late)
+
 	announced := AppendAnnouncement(nil, 1700000000000, 42, frame)
 	require.True(t, strings.Contains(string(doc), hex.EncodeToString(announced)), "WIRE.md lacks %x", announced)
 	a, ok := DecodeAnnouncement(announced)

@@ -8,10 +8,10 @@ import (
 )
 
 // Kinds of frames from kindNotices on are notices: what hubs tell each other,
-// and never a message that a member gets. They have no sequence number, so
-// nothing is missing when one is not understood, and a receiver drops those
-// that it does not know. A frame of an unknown kind below that may have had
-// messages.
+// and messages that the history of their room does not keep. They have no
+// sequence number, so nothing is missing when one is not understood, and a
+// receiver drops those that it does not know. A frame of an unknown kind below
+// kindNotices may have had messages that count.
 const (
 	kindNotices = 0x80
 	kindHello   = 0x80
@@ -39,7 +39,7 @@ const (
 // MaxRelease is the longest text that a hello has for the release, in bytes.
 const MaxRelease = 64
 
-// ErrNotice means that a frame holds no messages: it is for the hub itself.
+// ErrNotice means that a frame holds no numbered messages: it is a notice.
 var ErrNotice = errors.New("wire: a notice, not a frame of messages")
 
 // BetweenHubs reports whether a frame is a hello or a control notice, which no

@@ -1,10 +1,21 @@
 package wire
 
 import (
+	"encoding/hex"
+	"os"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 )
+
+// The test vector of WIRE.md.
+func TestUnkeptVector(t *testing.T) {
+	doc, err := os.ReadFile("../../WIRE.md")
+	require.NoError(t, err)
+	header := Header{Hub: 0x0123456789abcdef, Time: 1700000000000, Stream: 1, Seq: 1}
+	notice := AppendUnkept(nil, header.Hub, header.Time, encode(header, Message{ID: 9, Data: []byte("hi")}))
+	require.Contains(t, string(doc), "    "+hex.EncodeToString(notice)+"\n")
+}
 
 func TestUnkept(t *testing.T) {
 	notice := AppendUnkept(nil, 7, 8, []byte("frame"))
