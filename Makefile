@@ -103,6 +103,17 @@ lint: ## gofumpt, vet, staticcheck, errorlint, unparam and revive, in all module
 	check ./ go run $(STATICCHECK) -tags lockcheck ./...
 	exit $$status
 
+# The machines: packages of internal/ without a lock, clock, goroutine or I/O.
+MACHINES := ask batch control few follow history item life linked once outbox peers presence redispubsub/feed redispubsub/seats replay sequence watch
+
+.PHONY: cover
+cover: ## how much of each machine its own unit tests reach; less than 90 % fails
+	@go test -cover $(MACHINES:%=./internal/%) | awk '
+	  { print }
+	  match($$0, /[0-9.]+%/) { if (substr($$0, RSTART, RLENGTH-1) + 0 < 90) low = low " " $$2 }
+	  !/^ok/ { failed = 1 }
+	  END { if (low) print "less than 90 %:" low; exit failed || low != "" }'
+
 .PHONY: fuzz
 fuzz: ## run every fuzz target for FUZZTIME (20s)
 	@grep -rEo --include='*_test.go' '^func Fuzz[A-Za-z0-9_]*' . | sort |

@@ -386,7 +386,7 @@ func TestWhatIsWithdrawnOrToldIsNotKept(t *testing.T) {
 	h := newHub(t, bus, &fanout.Options{PublishBuffer: 1 << 20})
 	hold := make(chan struct{})
 	large := make([]byte, 1<<20)
-	for range 100 { // told, but for who is behind a callback that takes its time
+	for range 100 { // told, except publishers behind a callback that takes its time
 		require.NoError(t, h.Room("x").PublishAsync(within(t), large, func(error) { <-hold }))
 	}
 	require.NoError(t, h.Room("x").Publish(within(t), nil))

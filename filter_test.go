@@ -71,7 +71,7 @@ func TestExceptions(t *testing.T) {
 			exceptByChance(t, rand.New(rand.NewPCG(seed, 1)))
 		}
 	})
-	t.Run("mean who has left since, in up to 64 rooms", func(t *testing.T) {
+	t.Run("mean members that have left since, in up to 64 rooms", func(t *testing.T) {
 		h := newHub(t, nil, nil)
 		rooms := roomNames(64)
 		m := connect(t, h, append(rooms, "x")...)

@@ -128,7 +128,7 @@ func TestAFrameThatTheHistoryDoesNotHave(t *testing.T) {
 			})
 		}
 	})
-	t.Run("holds up neither what follows nor who comes", func(t *testing.T) {
+	t.Run("holds up neither later messages nor members that come", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			_, door, h, m, pos := begin(t)
 			begun := time.Now()

@@ -262,7 +262,7 @@ func TestGuarantee4WithHistoryNoLossOfMoreThanAWideWindow(t *testing.T) {
 						receive(t, reads, 1)
 						return false
 					}
-				}, 20*time.Second, 10*time.Millisecond, "who does not read is slow all the same")
+				}, 20*time.Second, 10*time.Millisecond, "a member that does not read is slow all the same")
 			}
 		})
 	}

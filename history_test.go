@@ -111,7 +111,7 @@ func TestResumeSaysWhatWasTrimmed(t *testing.T) {
 		require.Equal(t, append([]string{"gap 15"}, numbers(21, 30)...), receive(t, m, 11))
 		newcomer := connect(t, h)
 		require.NoError(t, h.Room("x").Resume(within(t), newcomer, fanout.Position{}))
-		require.Equal(t, numbers(21, 30), receive(t, newcomer, 10), "who was never there has missed nothing")
+		require.Equal(t, numbers(21, 30), receive(t, newcomer, 10), "a member that was never there has missed nothing")
 		messages, err := h.Room("x").History(within(t), at, 3)
 		require.Equal(t, &fanout.GapError{Room: "x", Missed: 15}, err)
 		require.Equal(t, numbers(21, 23), texts(messages))
@@ -374,7 +374,7 @@ func TestHistoryLeavesOutWhatWasVolatile(t *testing.T) {
 	publish(t, h.Room("x"), 1, 1)
 	require.NoError(t, h.In("x").Volatile().Publish(within(t), []byte("pointer")))
 	publish(t, h.Room("x"), 2, 2)
-	for receive(t, witness, 1)[0] != "2" { // who comes before it is here is not late for it
+	for receive(t, witness, 1)[0] != "2" { // a member that comes before it is here is not late for it
 	}
 	other := connect(t, h)
 	require.NoError(t, h.Room("x").Resume(within(t), other, fanout.Position{}))

@@ -330,7 +330,7 @@ var historyMutants = historical([]mutant{
 		},
 	},
 	{
-		name: "recognises who has no name", fails: "history-repeats-once", says: "live",
+		name: "recognises publishers without a name", fails: "history-repeats-once", says: "live",
 		breakIt: func(n *node) {
 			n.append = func(ctx context.Context, channel string, r adapter.Record) (adapter.Position, int, error) {
 				if r.Publisher == "" && r.Seq > 0 {

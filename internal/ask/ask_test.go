@@ -71,7 +71,7 @@ func TestQuestion(t *testing.T) {
 			require.Equal(t, []int{0}, q.Tick(now).Send, "it was not published yet")
 		}
 	})
-	t.Run("asks who listens where the backend does not count", func(t *testing.T) {
+	t.Run("asks which hubs listen where the backend does not count", func(t *testing.T) {
 		q := New(1, 1, there(1, 2, 3))
 		q.Start(start)
 		require.True(t, q.Sent(0, 0, -1).Roll)

@@ -86,7 +86,7 @@ func TestDecode(t *testing.T) {
 			"too long a reason":             {&Question{Text: make([]byte, MaxText+1)}, false},
 			"as many entries as may be":     {&Answer{Entries: make([]Entry, MaxEntries)}, true},
 			"too many entries":              {&Answer{Entries: make([]Entry, MaxEntries+1)}, false},
-			"too many who left":             {&Announcement{Left: make([]uint64, MaxEntries+1)}, false},
+			"too many members that left":    {&Announcement{Left: make([]uint64, MaxEntries+1)}, false},
 			"too many hubs":                 {&Roster{Hubs: make([]Known, MaxEntries+1)}, false},
 			"a long reply":                  {&Answer{Entries: []Entry{{Data: make([]byte, 1<<20)}}}, true},
 		} {

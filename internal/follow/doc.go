@@ -41,7 +41,8 @@
 // forged. The history is then read again, with pauses. After about two seconds
 // the frame is delivered without a position, after an Unknown gap.
 //
-// Whoever reads for a [Follower] calls, each time with the room's lock:
+// The goroutine that reads for a [Follower] calls, each time with the room's
+// lock:
 //
 //	Query                 what to read; none if the room was unsubscribed
 //	Head                  of the first answer of a subscription

@@ -107,6 +107,8 @@
 //
 //	Engine.mu, then link.mu
 //
+//	Opened.mu, conns.mu, limits.mu   no other lock is taken under these
+//
 // Locks of one line are never held together. A goroutine that holds Engine.mu,
 // or one of the locks below sub.mu, waits for neither sub.mu nor sub.placing.
 // So a receiver that stands still holds up its own connection and nothing else;
