@@ -136,9 +136,10 @@ func (a *Adapter) stream(ctx context.Context, nc *nats.Conn, p int) (*stream, er
 		return nil, err
 	}
 	seen := a.seenOf(p) // before the stream is asked: others append meanwhile
-	var began time.Time
+	var began, ended time.Time
 	var handle jetstream.Stream
 	err = untilAnswered(ctx, func(ctx context.Context) error {
+		defer func() { ended = time.Now() }()
 		began = time.Now()
 		handle, err = js.Stream(ctx, config.Name)
 		if apiCode(err) == codeStreamNotFound {
@@ -159,7 +160,7 @@ func (a *Adapter) stream(ctx context.Context, nc *nats.Conn, p int) (*stream, er
 	}
 	now := &stream{created: info.Created}
 	if !info.TimeStamp.IsZero() {
-		now.skew = info.TimeStamp.Sub(began.Add(time.Since(began) / 2))
+		now.skew = skewOf(info.TimeStamp, began, ended)
 	}
 	if info.Config.Replicas <= 1 {
 		now.life = 1 // in a cluster it cannot be known whether the server was restarted
@@ -170,6 +171,14 @@ func (a *Adapter) stream(ctx context.Context, nc *nats.Conn, p int) (*stream, er
 	}
 	a.learn(p, now, info.State.LastSeq, seen)
 	return now, nil
+}
+
+// skewOf returns by how much the clock of a server is ahead of this process',
+// when the server has told the time at between began and ended here. It is the
+// least difference that explains this. So it is zero between clocks that agree,
+// however long the server has taken, as it does to create a stream.
+func skewOf(at, began, ended time.Time) time.Duration {
+	return max(at.Sub(ended), min(at.Sub(began), 0))
 }
 
 // seenOf returns the last number that this adapter has seen of a stream.

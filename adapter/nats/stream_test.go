@@ -123,3 +123,23 @@ func TestHeadsOfAPartition(t *testing.T) {
 	}
 	require.NotZero(t, kept)
 }
+
+// A server may take long to answer, most of all when it creates a stream. That
+// says nothing about its clock: taken for a difference, it made records look
+// too old to be kept.
+func TestSkewOf(t *testing.T) {
+	began := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	ended := began.Add(2 * time.Second)
+	for at, want := range map[time.Duration]time.Duration{
+		0:                            0,
+		time.Second:                  0,
+		2 * time.Second:              0, // told at the end of a long call
+		-time.Second:                 -time.Second,
+		5 * time.Second:              3 * time.Second,
+		2*time.Second + 1:            1,
+		-time.Hour:                   -time.Hour,
+		time.Hour + ended.Sub(began): time.Hour,
+	} {
+		require.Equal(t, want, skewOf(began.Add(at), began, ended), at)
+	}
+}
