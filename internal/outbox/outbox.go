@@ -9,8 +9,7 @@ import (
 // MaxFrame bounds the messages of a frame that holds several, in bytes. A
 // larger message goes alone. It has room for some hundred chat messages, which
 // bounds what a room publishes in a round trip to the backend, and what a
-// receiver that holds one message keeps alive of the others. (With half of this
-// size a single room published two thirds as many short messages a second.)
+// receiver that holds one message keeps alive of the others.
 const MaxFrame = 64 << 10
 
 // A State says whether a frame is under way.
